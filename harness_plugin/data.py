@@ -1,0 +1,347 @@
+"""Task + source → checked splits of rows (id, inputs, label, attribute, group, aligned, …)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import datasets
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from harness_plugin.errors import HarnessError, unknown
+from harness_plugin.task import Task
+
+Ints: TypeAlias = NDArray[np.int64]
+Role: TypeAlias = Literal["train", "validation", "in_domain", "ood"]
+
+ALIGNED, CONFLICTING, UNDEFINED = 1, 0, -1
+MISSING_LABELS = frozenset({"-", "-1", ""})
+
+
+@dataclass(frozen=True)
+class DataRequest:
+    """What a task's loader is asked for.
+
+    `options` holds every option of the task (defaults filled in). `path` is set for the source
+    `path` only. `seed` is the data seed: it is the same for all training seeds of a run.
+    """
+
+    task: Task
+    source: str
+    path: Path | None
+    options: Mapping[str, Any]
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One set of labelled rows.
+
+    `rows` has the task's input columns and
+      id         string, unique within the split, stable between loads
+      label      int64 in [0, C), index into `labels`
+      group      int64 in [0, G), index into `groups`; -1 = belongs to no group
+      attribute  string, the value of the spurious attribute ("" = not annotated)
+      aligned    int64: 1 the bias points to the label, 0 it points away, -1 undefined
+    and one string column for each name in `breakdowns` (bias types, "" = not applicable).
+    `collapse` maps every label a model may predict to a label of this split when the two sets
+    differ (3-way NLI on 2-way HANS); `collapse_rule` says how ("argmax" | "sum").
+    """
+
+    name: str
+    role: Role
+    rows: datasets.Dataset
+    labels: tuple[str, ...]
+    groups: tuple[str, ...]
+    breakdowns: tuple[str, ...] = ()
+    collapse: Mapping[str, str] | None = None
+    collapse_rule: str = "argmax"
+    dropped: int = 0
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def ids(self) -> NDArray[np.str_]:
+        """(N,) example ids."""
+        return np.asarray(self.rows["id"], dtype=np.str_)
+
+    @cached_property
+    def label(self) -> Ints:
+        """(N,) indices into `labels`."""
+        return self.column("label")
+
+    @cached_property
+    def group(self) -> Ints:
+        """(N,) indices into `groups`, -1 = none."""
+        return self.column("group")
+
+    @cached_property
+    def aligned(self) -> Ints:
+        """(N,) 1 bias-aligned, 0 bias-conflicting, -1 undefined."""
+        return self.column("aligned")
+
+    def column(self, name: str) -> Any:
+        """(N,) one non-input column as an array, without decoding the inputs."""
+        values = self.rows.select_columns([name]).with_format("numpy")[:][name]
+        return np.asarray(values)
+
+    @cached_property
+    def group_counts(self) -> Ints:
+        """(G,) number of rows of each group."""
+        return np.bincount(self.group[self.group >= 0], minlength=len(self.groups))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of everything a result can depend on: ids, inputs, labels, groups, rule."""
+        digest = hashlib.sha256()
+        for name in sorted(self.rows.column_names):
+            digest.update(name.encode())
+            for chunk in column_bytes(self.rows, name):
+                digest.update(chunk)
+        for part in (self.labels, self.groups, self.breakdowns, self.collapse, self.collapse_rule):
+            digest.update(repr(part).encode())
+        return digest.hexdigest()
+
+    def select(self, indices: Sequence[int] | Ints) -> Split:
+        """The rows at `indices`, in that order."""
+        return replace(self, rows=self.rows.select(np.asarray(indices, dtype=np.int64)))
+
+
+def column_bytes(rows: datasets.Dataset, name: str, chunk: int = 4096) -> Iterator[bytes]:
+    """The stored bytes of one column, a chunk of rows at a time (images stay encoded)."""
+    column = rows.select_columns([name]).with_format("arrow")
+    for start in range(0, len(rows), chunk):
+        table = column[start : start + chunk].combine_chunks().replace_schema_metadata(None)
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        yield sink.getvalue().to_pybytes()
+
+
+@dataclass(frozen=True, eq=False)
+class TaskData:
+    """All splits of one task from one source, and what a reader should know about them."""
+
+    task: str
+    source: str
+    splits: Mapping[str, Split]
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def train(self) -> Split:
+        """The one training split."""
+        return next(split for split in self.splits.values() if split.role == "train")
+
+    @property
+    def evaluation(self) -> tuple[Split, ...]:
+        """In-domain sets first, then out-of-distribution sets."""
+        order = {"in_domain": 0, "ood": 1}
+        chosen = [split for split in self.splits.values() if split.role in order]
+        return tuple(sorted(chosen, key=lambda split: order[split.role]))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash over the splits."""
+        parts = [f"{name}:{self.splits[name].fingerprint}" for name in sorted(self.splits)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def make_split(
+    name: str,
+    *,
+    role: Role,
+    inputs: Mapping[str, Sequence[Any]],
+    ids: Sequence[str],
+    label_texts: Sequence[Any],
+    labels: tuple[str, ...],
+    attributes: Sequence[str] | None = None,
+    group_texts: Sequence[str] | None = None,
+    groups: tuple[str, ...] = (),
+    aligned: Sequence[int] | Ints | None = None,
+    breakdowns: Mapping[str, Sequence[str]] | None = None,
+    collapse: Mapping[str, str] | None = None,
+    collapse_rule: str = "argmax",
+    features: Mapping[str, Any] | None = None,
+    where: str = "",
+) -> Split:
+    """Build a split from columns of plain values, naming the first bad row.
+
+    Rows whose label is missing in the release ("-", -1, empty) are dropped and counted.
+    `features` overrides the Arrow type of an input column (images: `datasets.Image()`).
+
+    Raises HarnessError for an unknown label or group, a repeated id, or columns of unequal
+    length; the message names `where` (a file), the 1-based row and the value.
+    """
+    where = where or name
+    n = len(ids)
+    breakdowns = dict(breakdowns or {})
+    columns: dict[str, Sequence[Any]] = {"label": label_texts, **inputs, **breakdowns}
+    for extra, values in (("attribute", attributes), ("group", group_texts), ("aligned", aligned)):
+        if values is not None:
+            columns[extra] = values
+    for column, values in columns.items():
+        if len(values) != n:
+            raise HarnessError(f"{where}: column {column!r} has {len(values)} rows, expected {n}.")
+
+    label_texts = [str(value) for value in label_texts]
+    keep = [i for i in range(n) if label_texts[i] not in MISSING_LABELS]
+    label_index = {text: i for i, text in enumerate(labels)}
+    group_index = {text: i for i, text in enumerate(groups)}
+    seen: dict[str, int] = {}
+    for i in keep:
+        if label_texts[i] not in label_index:
+            raise HarnessError(
+                f"{where}: row {i + 1}: unknown label {label_texts[i]!r}; expected one of "
+                f"{', '.join(labels)}."
+            )
+        if group_texts is not None and group_texts[i] and group_texts[i] not in group_index:
+            raise HarnessError(
+                f"{where}: row {i + 1}: unknown group {group_texts[i]!r}; expected one of "
+                f"{', '.join(groups)}."
+            )
+        if (first := seen.setdefault(str(ids[i]), i)) != i:
+            raise HarnessError(
+                f"{where}: row {i + 1}: id {ids[i]!r} was already used in row {first + 1}."
+            )
+    if not keep:
+        raise HarnessError(f"{where}: no labelled row (of {n} read).")
+
+    def pick(values: Sequence[Any]) -> list[Any]:
+        return [values[i] for i in keep]
+
+    data: dict[str, Any] = {"id": [str(ids[i]) for i in keep]}
+    schema: dict[str, Any] = {"id": datasets.Value("string")}
+    for column, values in inputs.items():
+        data[column] = pick(values)
+        schema[column] = (features or {}).get(column, datasets.Value("string"))
+    data["label"] = [label_index[label_texts[i]] for i in keep]
+    data["group"] = [group_index.get(group_texts[i], -1) if group_texts else -1 for i in keep]
+    data["attribute"] = [str(attributes[i]) if attributes is not None else "" for i in keep]
+    data["aligned"] = [int(aligned[i]) if aligned is not None else UNDEFINED for i in keep]
+    for column in ("label", "group", "aligned"):
+        schema[column] = datasets.Value("int64")
+    schema["attribute"] = datasets.Value("string")
+    for column, values in breakdowns.items():
+        data[column] = [str(value) for value in pick(values)]
+        schema[column] = datasets.Value("string")
+    return Split(
+        name=name,
+        role=role,
+        rows=datasets.Dataset.from_dict(data, features=datasets.Features(schema)),
+        labels=labels,
+        groups=groups,
+        breakdowns=tuple(breakdowns),
+        collapse=collapse,
+        collapse_rule=collapse_rule,
+        dropped=n - len(keep),
+    )
+
+
+def resolve_options(task: Task, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of `task` with `given` values over the defaults; refuses unknown ones."""
+    options = {name: option.default for name, option in task.options.items()}
+    for name, value in given.items():
+        if name not in options:
+            raise unknown(f"option of task {task.task}", name, options)
+        choices = task.options[name].choices
+        if choices is not None and value not in choices:
+            raise unknown(f"value of {task.task}.{name}", str(value), map(str, choices))
+        options[name] = value
+    return options
+
+
+def load_data(
+    task: Task,
+    source: str,
+    *,
+    path: Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+) -> TaskData:
+    """Load and check the splits of `task` from the source that was asked for, and no other.
+
+    `limit` keeps that many rows of every split, drawn with `seed`, stratified by group.
+
+    Raises HarnessError for a source the task lacks, and for data that cannot be scored.
+    """
+    if source not in task.sources:
+        raise unknown(f"data source of task {task.task}", source, task.sources)
+    request = DataRequest(task, source, path, resolve_options(task, options or {}), seed)
+    data: TaskData = task.load_attribute(task.sources[source])(request)  # type: ignore[index]
+    check(task, data)
+    if limit is None:
+        return data
+    splits = {name: stratified(split, limit, seed) for name, split in data.splits.items()}
+    limited = replace(data, splits=splits, notes=(*data.notes, f"limited to {limit} rows a split"))
+    check(task, limited)
+    return limited
+
+
+def check(task: Task, data: TaskData) -> None:
+    """Refuse data that cannot answer the question: no train or test rows, an empty test group."""
+    where = f"task {task.task}, {data.source} data"
+    roles = Counter(split.role for split in data.splits.values())
+    if roles["train"] != 1:
+        raise HarnessError(f"{where}: expected one training split, found {roles['train']}.")
+    if not data.evaluation:
+        raise HarnessError(f"{where}: no split to evaluate on.")
+    for split in data.splits.values():
+        missing = sorted(set(task.inputs) - set(split.rows.column_names))
+        if missing:
+            raise HarnessError(f"{where}: split {split.name!r} lacks column {', '.join(missing)}.")
+        if len(split) == 0:
+            raise HarnessError(f"{where}: split {split.name!r} is empty.")
+        if split.collapse is not None:
+            unmapped = sorted(set(split.collapse.values()) - set(split.labels))
+            if unmapped:
+                raise HarnessError(
+                    f"{where}: split {split.name!r} collapses onto unknown labels {unmapped}."
+                )
+    for split in data.evaluation:
+        empty = [split.groups[g] for g in np.flatnonzero(split.group_counts == 0)]
+        if empty:
+            raise HarnessError(
+                f"{where}: split {split.name!r} has no example of group "
+                f"{', '.join(empty)}; its worst group would be undefined. Use more data, or a "
+                f"larger --limit."
+            )
+
+
+def stratified(split: Split, limit: int, seed: int) -> Split:
+    """At most `limit` rows, in their old order, with every group (or label) kept in proportion.
+
+    Every stratum keeps at least one row, because a group without a test example has no
+    accuracy. Raises HarnessError when `limit` is smaller than the number of strata.
+    """
+    if limit >= len(split):
+        return split
+    strata = split.group if split.groups else split.label
+    present, counts = np.unique(strata, return_counts=True)
+    if limit < len(present):
+        raise HarnessError(
+            f"--limit {limit} is smaller than the {len(present)} groups of split {split.name!r}."
+        )
+    share = counts * limit / len(split)
+    take = np.maximum(np.floor(share).astype(np.int64), 1)
+    # largest remainders get the rows that rounding down left over
+    for i in np.argsort(take - share, kind="stable"):
+        if take.sum() >= limit:
+            break
+        take[i] += int(take[i] < counts[i])
+    while take.sum() > limit:
+        take[int(np.argmax(take))] -= 1
+    rng = np.random.default_rng(seed)
+    chosen = [
+        rng.choice(np.flatnonzero(strata == value), size=size, replace=False)
+        for value, size in zip(present, take, strict=True)
+    ]
+    return split.select(np.sort(np.concatenate(chosen)))

@@ -1,0 +1,16 @@
+"""The one error a user is meant to read, and the sentence for a name nobody knows."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class HarnessError(ValueError):
+    """Bad input. The command line prints the message alone and exits with status 2."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> HarnessError:
+    """The error for a `kind` called `name` that is not among `known`: near matches, then all."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    return HarnessError(f"unknown {kind} {name!r}.{hint} Known: {', '.join(names) or 'none'}.")

@@ -1,0 +1,88 @@
+"""Every place a plugin can join in, in the order a run reaches them: this file is the contract.
+
+Offers come first: each hands you a `register` callable that takes a name, a "module:attribute"
+string (imported only when the name is used) and one line of help. Moments follow: each is named
+for what has just happened and hands you frozen records. docs/hooks.md has an example for each.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from pluggy import HookimplMarker, HookspecMarker
+
+if TYPE_CHECKING:
+    from harness_plugin.config import RunConfig
+    from harness_plugin.data import TaskData
+    from harness_plugin.records import Predictions, RunReport, TaskScores, TrainedModel
+    from harness_plugin.task import Task
+
+hookspec = HookspecMarker("harness_plugin")
+hookimpl = HookimplMarker("harness_plugin")
+
+
+class Register(Protocol):
+    """What an offering hook is handed."""
+
+    def __call__(self, name: str, target: str, *, summary: str) -> None:
+        """Offer `target` ("module:attribute", or "package:file.yaml" for a task) as `name`."""
+
+
+@hookspec
+def register_tasks(register: Register) -> None:
+    """Offer tasks: `target` is "package:file.yaml"."""
+
+
+@hookspec
+def register_backbones(register: Register) -> None:
+    """Offer model presets: `target` is a `models.Backbone`."""
+
+
+@hookspec
+def register_debiasers(register: Register) -> None:
+    """Offer debiasing methods: `target` is a `methods.Debiaser` class."""
+
+
+@hookspec
+def register_distillers(register: Register) -> None:
+    """Offer distillation losses: `target` is a `methods.Distiller` class."""
+
+
+@hookspec
+def register_metrics(register: Register) -> None:
+    """Offer metrics of one model on one evaluation set: `target` is a `metrics.Metric`."""
+
+
+@hookspec
+def register_outputs(register: Register) -> None:
+    """Offer result writers: `target` is a function `(report, folder) -> list of files`."""
+
+
+@hookspec
+def run_started(config: RunConfig) -> None:
+    """The configuration is resolved and checked; nothing has been loaded yet."""
+
+
+@hookspec
+def data_loaded(task: Task, data: TaskData) -> None:
+    """The splits of one task are loaded and checked."""
+
+
+@hookspec
+def model_trained(model: TrainedModel) -> None:
+    """One model of one seed is trained, or was found finished in the store."""
+
+
+@hookspec
+def predictions_made(predictions: Predictions) -> None:
+    """One model has predicted one evaluation set."""
+
+
+@hookspec
+def scores_computed(scores: TaskScores) -> None:
+    """One task is scored over all its seeds."""
+
+
+@hookspec
+def run_finished(report: RunReport) -> None:
+    """Every task is scored and every output is written."""

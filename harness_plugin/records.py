@@ -1,0 +1,196 @@
+"""The frozen records that travel between rooms and are handed to hooks. NumPy only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness_plugin.errors import HarnessError
+
+Floats: TypeAlias = NDArray[np.float64]
+Ints: TypeAlias = NDArray[np.int64]
+
+COLLAPSE_RULES = ("argmax", "sum")
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What one model of one seed answers on one evaluation set.
+
+    Arrays are row-aligned and keyed by `ids` (N,). `logits` (N, C_model) float32 follow
+    `model_labels`; `label` (N,) follows `labels`, the set's own label names. `group` (N,) is -1
+    for a row of no group; `aligned` (N,) is 1 / 0 / -1 (bias-aligned, -conflicting, undefined);
+    `breakdowns` holds one (N,) string array a bias-type column, "" = not applicable.
+    """
+
+    task: str
+    split: str
+    role: str
+    model: str
+    seed: int
+    ids: NDArray[np.str_]
+    logits: NDArray[np.float32]
+    model_labels: tuple[str, ...]
+    label: Ints
+    labels: tuple[str, ...]
+    group: Ints
+    groups: tuple[str, ...]
+    aligned: Ints
+    breakdowns: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
+    collapse: Mapping[str, str] | None = None
+    collapse_rule: str = "argmax"
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def model_probabilities(self) -> Floats:
+        """(N, C_model) softmax of the logits in float64."""
+        z = self.logits.astype(np.float64)
+        z = np.exp(z - z.max(axis=1, keepdims=True))
+        return z / z.sum(axis=1, keepdims=True)
+
+    @cached_property
+    def targets(self) -> Ints:
+        """(C_model,) index into `labels` of every model label, after the collapse."""
+        index = {name.lower(): i for i, name in enumerate(self.labels)}
+        mapping = {k.lower(): v.lower() for k, v in (self.collapse or {}).items()}
+        names = [name.lower() for name in self.model_labels]
+        # a model trained on the collapsed labels needs no collapse
+        names = names if set(names) <= set(index) else [mapping.get(n, n) for n in names]
+        if unknown := sorted(set(names) - set(index)):
+            raise HarnessError(
+                f"{self.role} predicts label {', '.join(unknown)}, but set {self.split!r} of task "
+                f"{self.task!r} has {', '.join(self.labels)}."
+            )
+        return np.array([index[name] for name in names], dtype=np.int64)
+
+    @cached_property
+    def probabilities(self) -> Floats:
+        """(N, C) probability of every label of the set: summed over the labels that collapse."""
+        out = np.zeros((len(self), len(self.labels)))
+        for column, target in enumerate(self.targets):
+            out[:, target] += self.model_probabilities[:, column]
+        return out
+
+    @cached_property
+    def predicted(self) -> Ints:
+        """(N,) predicted label of the set.
+
+        Rule "argmax": the model's most probable label, then collapsed (McCoy et al. 2019).
+        Rule "sum": the most probable label after summing the collapsed probabilities
+        (Clark et al. 2019). They differ: (.3, .4, .3) is entailment by the first only.
+        """
+        if self.collapse_rule == "sum":
+            return self.probabilities.argmax(axis=1)
+        if self.collapse_rule != "argmax":
+            raise HarnessError(f"collapse rule {self.collapse_rule!r} is not one of argmax, sum.")
+        return self.targets[self.logits.argmax(axis=1)]
+
+    @cached_property
+    def correct(self) -> NDArray[np.bool_]:
+        """(N,) whether the predicted label is the gold one."""
+        return self.predicted == self.label
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its uncertainty; `value` is nan when it is undefined, and `reason` says why.
+
+    `low`, `high`: 95% interval from the hierarchical bootstrap (seed x example; examples are
+    resampled within their group, the same resample for every model compared). `seeds`: the value
+    of each seed; `sd` their standard deviation (ddof 1, nan for one seed). `n`: rows counted.
+    """
+
+    value: float
+    low: float = float("nan")
+    high: float = float("nan")
+    sd: float = float("nan")
+    seeds: tuple[float, ...] = ()
+    n: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """One model of one role and seed: what it is, where it lies, what it took."""
+
+    task: str
+    role: str
+    seed: int
+    name: str
+    path: Path
+    settings: Mapping[str, Any]
+    updates: int = 0
+    seconds: float = 0.0
+    reused: bool = False
+
+
+@dataclass(frozen=True)
+class ModelScores:
+    """The scores of one role on one evaluation set over all seeds, keyed by metric name."""
+
+    role: str
+    split: str
+    metrics: Mapping[str, Estimate]
+    groups: Mapping[str, Estimate]
+    """Accuracy by group name."""
+    breakdowns: Mapping[str, Mapping[str, Mapping[str, Estimate]]]
+    """breakdown -> value ("lexical_overlap") -> metric -> estimate."""
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """One measure of one student on one evaluation set: student against teacher or control.
+
+    `measure` is distillability, contribution, gap_widening or retention; `subset` is "" for the
+    whole set or "breakdown=value".
+    """
+
+    student: str
+    split: str
+    subset: str
+    metric: str
+    measure: str
+    estimate: Estimate
+
+
+@dataclass(frozen=True)
+class TaskScores:
+    """Everything scored for one task."""
+
+    task: str
+    source: str
+    fingerprint: str
+    collapse_rule: str
+    notes: tuple[str, ...]
+    seeds: tuple[int, ...]
+    models: tuple[TrainedModel, ...]
+    scores: tuple[ModelScores, ...]
+    transfer: tuple[Transfer, ...]
+    predictions: tuple[Predictions, ...] = ()
+    """All predictions the numbers come from, in the order (role, seed, split)."""
+    primary: Mapping[str, str] = field(default_factory=dict)
+    """Evaluation set -> the gap that its story is told with."""
+
+    def of(self, role: str, split: str) -> ModelScores:
+        """The scores of `role` on `split`."""
+        return next(s for s in self.scores if s.role == role and s.split == split)
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """The whole run: its resolved configuration, the machine, and the scores of every task."""
+
+    config: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    tasks: tuple[TaskScores, ...]
+    started: float
+    seconds: float
+    files: tuple[Path, ...] = ()

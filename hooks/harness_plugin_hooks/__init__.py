@@ -1,0 +1,1 @@
+"""The hook implementations this distribution ships, one concern a module."""

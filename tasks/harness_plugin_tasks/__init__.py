@@ -1,0 +1,19 @@
+"""The tasks this distribution ships: one folder a task, one line here."""
+
+from harness_plugin import hookimpl
+from harness_plugin.hookspecs import Register
+
+
+@hookimpl
+def register_tasks(register: Register) -> None:
+    """Offer the built-in tasks."""
+    register(
+        "celeba_bias",
+        "harness_plugin_tasks.celeba_bias:celeba_bias.yaml",
+        summary="hair colour trusted through gender: CelebA, any attribute pair",
+    )
+    register(
+        "hans",
+        "harness_plugin_tasks.hans:hans.yaml",
+        summary="NLI that trusts word overlap: trained on NLI, tested on HANS",
+    )
