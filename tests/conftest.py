@@ -1,0 +1,35 @@
+"""Fixtures every test may use: no stray plugins, no user cache, real data only where it exists."""
+
+import os
+from pathlib import Path
+
+import pluggy
+import pytest
+
+from harness_plugin.plugins import make_manager
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _isolated(tmp_path, monkeypatch):
+    """Stages of a test never land in, or come from, the user's cache; the hub is off."""
+    monkeypatch.setenv("HARNESS_PLUGIN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for name in ("HARNESS_PLUGIN_BLOCK", "HARNESS_PLUGIN_STRICT"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def manager() -> pluggy.PluginManager:
+    """Our hooks, no plugins."""
+    return make_manager()
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder with real data sets, or a skip that says where it was looked for."""
+    folder = Path(os.environ.get("HARNESS_REAL_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data: {folder} does not exist; set HARNESS_REAL_DATA")
+    return folder
