@@ -1,0 +1,95 @@
+"""Drawn faces in CelebA's proportions: small, offline, the same for the same seed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from harness_plugin.data import DataRequest, Ints, Role, Split, TaskData
+from harness_plugin.errors import HarnessError
+from harness_plugin_tasks.celeba_bias.cells import TRAIN_CELLS, Pair, cell_split
+from harness_plugin_tasks.celeba_bias.faces import Pixels, draw
+
+PAIR = Pair("Blond_Hair", "Male")
+FEW = 30
+"""Below this many rows the accuracy of a group is noise."""
+
+
+def load(request: DataRequest) -> TaskData:
+    """Splits `train`, `id` (CelebA's proportions) and `balanced` (equal cells, out of domain).
+
+    Options: `n_train` and `n_test` rows of train and id (balanced has half of n_test), and
+    `image_size`. The 4,000 rows of `id` hold 34 blond men, the fewest that give a worst group
+    there any meaning; `balanced` measures it well.
+
+    Raises HarnessError for another attribute pair than Blond_Hair and Male.
+    """
+    options = request.options
+    if Pair(options["label"], options["attribute"]) != PAIR:
+        raise HarnessError(
+            f"embedded faces are drawn for label={PAIR.label}, attribute={PAIR.attribute}; "
+            f"label={options['label']}, attribute={options['attribute']} needs the real faces: "
+            "use --data hub or --data PATH."
+        )
+    n_train, n_test, size = (positive(request, key) for key in ("n_train", "n_test", "image_size"))
+    natural = natural_counts(n_train)
+    counts: dict[str, tuple[Role, Ints]] = {
+        "train": ("train", natural),
+        "id": ("in_domain", natural_counts(n_test)),
+        "balanced": ("ood", np.full(4, max(n_test // 8, 1))),
+    }
+    splits = {
+        name: faces_split(name, role, count, natural, [request.seed, stream], size)
+        for stream, (name, (role, count)) in enumerate(counts.items())
+    }
+    notes = [
+        f"{name}: {count.min()} rows of group {PAIR.groups[int(count.argmin())]}; an accuracy over "
+        f"fewer than {FEW} is noise (raise celeba_bias.n_test)"
+        for name, (role, count) in counts.items()
+        if role != "train" and count.min() < FEW
+    ]
+    return TaskData("celeba_bias", "embedded", splits, tuple(notes))
+
+
+def positive(request: DataRequest, key: str) -> int:
+    """An option that must be a whole number of at least 4 (a row a cell, a pixel a feature)."""
+    value = request.options[key]
+    if not isinstance(value, int) or value < 4:
+        raise HarnessError(
+            f"celeba_bias.{key} must be a whole number of at least 4, not {value!r}."
+        )
+    return value
+
+
+def natural_counts(n: int) -> Ints:
+    """(4,) how many of `n` faces fall in every cell at CelebA's proportions, at least one each."""
+    share = np.array(TRAIN_CELLS) / sum(TRAIN_CELLS) * n
+    counts = np.maximum(np.round(share).astype(np.int64), 1)
+    counts[int(counts.argmax())] += n - counts.sum()
+    return counts
+
+
+def faces_split(
+    name: str, role: Role, counts: Ints, train_counts: Ints, seed: list[int], size: int
+) -> Split:
+    """One split with `counts` (4,) faces by cell, in random order."""
+    rng = np.random.default_rng(seed)
+    cell = rng.permutation(np.repeat(np.arange(4), counts))
+    images = draw(cell // 2 == 1, cell % 2 == 1, rng, size)
+    return cell_split(
+        name,
+        role=role,
+        pair=PAIR,
+        images=encoded(images),
+        ids=[f"{name}-{row:06d}" for row in range(len(cell))],
+        cell=cell,
+        train_counts=train_counts,
+    )
+
+
+def encoded(images: Pixels) -> list[bytes]:
+    """Every image (N, H, W, 3) as a PPM file: lossless, and raw pixels behind a short header.
+
+    Written by hand because it costs nothing, where PNG takes a second for 8,000 faces.
+    """
+    header = f"P6 {images.shape[2]} {images.shape[1]} 255\n".encode()
+    return [header + image.tobytes() for image in images]
