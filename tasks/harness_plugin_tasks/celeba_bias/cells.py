@@ -23,7 +23,7 @@ ATTRIBUTES = (
     "High_Cheekbones", "Male", "Mouth_Slightly_Open", "Mustache", "Narrow_Eyes", "No_Beard",
     "Oval_Face", "Pale_Skin", "Pointy_Nose", "Receding_Hairline", "Rosy_Cheeks", "Sideburns",
     "Smiling", "Straight_Hair", "Wavy_Hair", "Wearing_Earrings", "Wearing_Hat",
-    "Wearing_Lipstick", "Wearing_Necklace", "Wearing_Necktie", "Young", ").split(",
+    "Wearing_Lipstick", "Wearing_Necklace", "Wearing_Necktie", "Young",
 )
 # fmt: on
 """The 40 attributes in the order of the release."""

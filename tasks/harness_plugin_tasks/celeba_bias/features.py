@@ -15,8 +15,8 @@ def attribute_features(split: Split) -> NDArray[np.float64]:
     Raises HarnessError naming the first row whose attribute is not annotated.
     """
     values = list(dict.fromkeys(group.rpartition("/")[2] for group in split.groups))
-    attribute = split.column("attribute")
-    hot = attribute[:, None] == np.array(values)
+    attribute = np.asarray(split.column("attribute"), dtype=np.str_)
+    hot: NDArray[np.bool_] = attribute[:, None] == np.array(values)
     if len(missing := np.flatnonzero(~hot.any(axis=1))):
         row = int(missing[0])
         raise HarnessError(
