@@ -6,13 +6,17 @@ import importlib
 import importlib.resources
 import importlib.util
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from harness_plugin.errors import HarnessError
+from harness_plugin.errors import HarnessError, unknown
+
+if TYPE_CHECKING:
+    from harness_plugin.plugins import Registry
 
 SOURCES = ("embedded", "hub", "path")
 
@@ -155,3 +159,32 @@ def line_of(node: yaml.Node, where: list[int | str]) -> int:
         else:
             break
     return line
+
+
+def find_task(name: str, registry: Registry, include_path: Iterable[str] = ()) -> Task:
+    """The task called `name`: a YAML file, a task in a folder of `include_path`, or a registered one.
+
+    Raises HarnessError for an unknown name, and for a name that stands in two places.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return read_task(Path(name))
+    found = {name: path for path in task_files(include_path) if read_task(path).task == name}
+    if found and name in registry:
+        raise HarnessError(
+            f"task {name!r} stands in {found[name]} and is registered by plugin "
+            f"{registry.offer(name).plugin!r}; rename one."
+        )
+    if found:
+        return read_task(found[name])
+    if name not in registry:
+        local = [read_task(path).task for path in task_files(include_path)]
+        raise unknown("task", name, [*registry.offers, *local])
+    return read_task(resource_path(registry.offer(name).target))
+
+
+def task_files(include_path: Iterable[str]) -> Iterator[Path]:
+    """The YAML files directly in each folder; HarnessError for a folder that does not exist."""
+    for folder in include_path:
+        if not Path(folder).is_dir():
+            raise HarnessError(f"--include_path {folder}: no such folder.")
+        yield from sorted([*Path(folder).glob("*.yaml"), *Path(folder).glob("*.yml")])

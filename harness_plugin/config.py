@@ -1,0 +1,260 @@
+"""The configuration of a run: what each setting means, its default, and how they are merged.
+
+Order, later wins: defaults here < the task's recipe for the data source < `--config` file <
+command line flags < `--set key=value`. What comes out is written beside the results and can be
+given back as `--config`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from harness_plugin.errors import HarnessError, unknown
+from harness_plugin.task import Task, read_yaml
+
+Source = Literal["embedded", "hub", "path"]
+
+
+class Strict(BaseModel):
+    """Frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RoleSettings(Strict):
+    """One model and how it is trained."""
+
+    model: str = Field(description="a preset (harness ls backbones), a local folder or a hub id")
+    init: Literal["scratch", "pretrained"] = Field(
+        "pretrained", description="random weights, or the preset's hub checkpoint"
+    )
+    config: dict[str, Any] = Field(
+        default_factory=dict, description="overrides of the transformers configuration"
+    )
+    labels: tuple[str, ...] | None = Field(
+        None, description="label names of a checkpoint that does not say them, in logit order"
+    )
+    max_length: int = Field(128, ge=4, description="text: longer pairs are truncated to it")
+    epochs: float = Field(3, ge=0, description="passes over the training rows; 0 = use as it is")
+    erm_epochs: float = Field(
+        0, ge=0, description="how many of them are plain ERM before the method takes over"
+    )
+    batch_size: int = Field(
+        32, ge=1, description="examples an update sees, over all processes and accumulation steps"
+    )
+    learning_rate: float = Field(2e-5, gt=0, description="peak, after warm-up, of the method")
+    erm_learning_rate: float | None = Field(None, description="peak of the ERM epochs")
+    lr_warmup: float = Field(0.1, ge=0, le=1, description="fraction of the updates; then linear")
+    weight_decay: float = Field(0.01, ge=0)
+    adam_beta2: float = Field(0.999, gt=0, lt=1)
+    max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to it")
+    gradient_accumulation_steps: int = Field(
+        1, ge=1, description="micro-batches that an update's examples are cut into"
+    )
+
+
+class StudentSettings(Strict):
+    """How one student learns: loss = ce_weight * method + kd_weight * T^2 * distiller."""
+
+    method: str = Field("same", description="debiaser of the label term; 'same' as the teacher")
+    distiller: str = "kd"
+    ce_weight: float = Field(0.5, ge=0)
+    kd_weight: float = Field(0.5, ge=0)
+    temperature: float = Field(2.0, gt=0)
+
+
+class ImageSettings(Strict):
+    """How images become pixels, for models built from scratch."""
+
+    size: int = Field(224, ge=8, description="side in pixels")
+    center_crop: int | None = Field(None, description="square cut out first (CelebA: 178)")
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+class TaskSettings(Strict):
+    """Everything about one task that can be set; a recipe and a run file hold the same keys."""
+
+    method: str = Field("group_dro", description="debiaser (harness ls methods)")
+    method_options: dict[str, Any] = Field(default_factory=dict)
+    teacher: RoleSettings
+    student: RoleSettings
+    control: bool | str = Field(
+        True,
+        description="train the student's twin without a teacher; or its checkpoint (eval_only)",
+    )
+    references: bool = Field(True, description="train ERM twins; retention needs them")
+    students: dict[str, StudentSettings] = Field(
+        default_factory=lambda: {"student": StudentSettings()},
+        description="the ways the student is distilled; names begin with 'student'",
+    )
+    vocab_size: int = Field(8000, ge=100, description="of a tokenizer trained on the task's text")
+    image: ImageSettings = ImageSettings()
+    options: dict[str, Any] = Field(default_factory=dict, description="the task's own options")
+
+    @field_validator("students")
+    @classmethod
+    def _names(cls, students: dict[str, StudentSettings]) -> dict[str, StudentSettings]:
+        for name in students:
+            if not name.startswith("student"):
+                raise ValueError(f"a student's name begins with 'student', {name!r} does not")
+        return students
+
+
+class RunConfig(Strict):
+    """One run: which tasks, on which data, how often, on what, and where the results go."""
+
+    tasks: tuple[str, ...] = Field(min_length=1)
+    data: str = Field("embedded", description="embedded, hub, or a folder")
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    data_seed: int = 0
+    limit: int | None = Field(None, ge=1)
+    eval_only: bool = False
+    eval_batch_size: int = Field(256, ge=1)
+    device: str | None = None
+    threads: int | Literal["auto"] = "auto"
+    precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
+    attention: Literal["auto", "eager", "sdpa"] = "auto"
+    compile: bool = False
+    checkpoint_steps: int = Field(500, ge=0, description="0 = no checkpoints inside a training")
+    output_path: str = "results"
+    log_samples: bool = False
+    use_cache: str | None = None
+    include_path: tuple[str, ...] = ()
+    log_with: str | None = None
+    trust_remote_code: bool = False
+    resamples: int = Field(1000, ge=100, description="bootstrap resamples")
+    settings: dict[str, Any] = Field(
+        default_factory=dict, description="task settings for all tasks, or under a task's name"
+    )
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) != len(seeds):
+            raise ValueError("a seed is given twice")
+        return seeds
+
+    @property
+    def source(self) -> Source:
+        """The kind of data source that `data` names."""
+        return self.data if self.data in ("embedded", "hub") else "path"  # type: ignore[return-value]
+
+    @property
+    def data_path(self) -> Path | None:
+        """The folder of the source `path`."""
+        return Path(self.data) if self.source == "path" else None
+
+
+def merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` on top of `base`, mapping by mapping; neither is changed."""
+    out = copy.deepcopy(base)
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(out.get(key), dict):
+            out[key] = merge(out[key], value)
+        else:
+            out[key] = copy.deepcopy(value)
+    return out
+
+
+def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
+    """`["hans.collapse=sum", "teacher.epochs=3"]` as nested mappings; values are YAML."""
+    out: dict[str, Any] = {}
+    for assignment in assignments:
+        key, separator, text = assignment.partition("=")
+        if not separator or not all(key.split(".")):
+            raise HarnessError(f"--set {assignment!r}: expected key=value, e.g. teacher.epochs=3.")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise HarnessError(f"--set {assignment!r}: {text!r} is not a YAML value.") from None
+        for part in reversed(key.split(".")):
+            value = {part: number(value)}
+        out = merge(out, value)
+    return out
+
+
+def number(value: Any) -> Any:
+    """YAML 1.1 reads 1e-3 as text; nobody means that."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def task_settings(
+    task: Task, source: Source, tasks: Iterable[str], given: Mapping[str, Any]
+) -> TaskSettings:
+    """The settings of `task`: its recipe, then `given` for all tasks, then `given[task]`.
+
+    `given` may hold setting names, names of `tasks`, and below a task's name also that task's
+    own options. Raises HarnessError naming the key and near matches.
+    """
+    known = set(TaskSettings.model_fields)
+    names = set(tasks)
+    for key in given:
+        if key not in known | names:
+            raise unknown("setting", key, known | names)
+    merged = merge(dict(task.recipe.get("all", {})), task.recipe.get(source, {}))
+    merged = merge(merged, {key: value for key, value in given.items() if key in known})
+    own = dict(given.get(task.task, {}))
+    for option in [key for key in own if key in task.options]:
+        own["options"] = {**own.get("options", {}), option: own.pop(option)}
+    for key in own:
+        if key not in known:
+            raise unknown(f"setting of task {task.task}", key, known | set(task.options))
+    merged = merge(merged, own)
+    for role in ("teacher", "student"):
+        if isinstance(merged.get(role), dict):
+            check_names(f"{task.task}.{role}", merged[role], RoleSettings)
+    try:
+        return TaskSettings.model_validate(merged)
+    except ValidationError as error:
+        raise HarnessError(problems(f"task {task.task}", error)) from None
+
+
+def check_names(where: str, given: Mapping[str, Any], model: type[BaseModel]) -> None:
+    """Refuse keys `model` does not have, with near matches."""
+    for key in given:
+        if key not in model.model_fields:
+            raise unknown(f"setting of {where}", key, model.model_fields)
+
+
+def problems(where: str, error: ValidationError) -> str:
+    """Every problem of a validation, one line each: key, message, value."""
+    lines = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "missing":
+            lines.append(f"{where}: setting {key!r} is missing.")
+        else:
+            value = repr(problem.get("input"))[:80]
+            lines.append(f"{where}: {key}: {problem['msg']} (got {value}).")
+    return "\n".join(lines)
+
+
+def run_config(file: Path | None, flags: Mapping[str, Any], sets: Iterable[str]) -> RunConfig:
+    """The configuration from a file, command line flags (those given) and assignments."""
+    base: dict[str, Any] = {}
+    if file is not None:
+        base, _ = read_yaml(file)
+        check_names(str(file), base, RunConfig)
+    merged = merge(base, {key: value for key, value in flags.items() if value is not None})
+    assigned = parse_assignments(sets)
+    top = {key: assigned.pop(key) for key in list(assigned) if key in RunConfig.model_fields}
+    merged = merge(merged, top)
+    merged["settings"] = merge(merged.get("settings") or {}, assigned)
+    if not merged.get("tasks"):
+        raise HarnessError("no task given: --tasks NAME[,NAME] (see `harness ls tasks`).")
+    try:
+        return RunConfig.model_validate(merged)
+    except ValidationError as error:
+        raise HarnessError(problems(str(file) if file else "command line", error)) from None

@@ -1,0 +1,253 @@
+"""A split + a processor → memory-mapped model inputs, made once and batched by row number."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from harness_plugin import encode as this_module
+from harness_plugin.data import Split
+from harness_plugin.errors import HarnessError
+from harness_plugin.stages import Store, code_version
+
+Ints: TypeAlias = NDArray[np.int64]
+CHUNK = 2048
+
+
+class Encoded(Protocol):
+    """Rows ready for a model."""
+
+    @property
+    def lengths(self) -> Ints | None:
+        """(N,) cost of each row in tokens; None when all rows cost the same."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, rows: Ints) -> dict[str, torch.Tensor]:
+        """The model's keyword arguments for `rows`, padded to the longest of them."""
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedText:
+    """Token ids of all rows end to end; row i is tokens[offsets[i]:offsets[i+1]].
+
+    `second` (N,) is where the second segment starts in a row; None when the tokenizer has no
+    token types.
+    """
+
+    tokens: NDArray[np.int32]
+    offsets: Ints
+    second: NDArray[np.int32] | None
+    pad: int
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> Ints:
+        """(N,) tokens of each row."""
+        return np.diff(self.offsets)
+
+    def batch(self, rows: Ints) -> dict[str, torch.Tensor]:
+        """input_ids, attention_mask and, where the tokenizer has them, token_type_ids (B, L)."""
+        start = self.offsets[rows]
+        length = self.offsets[rows + 1] - start
+        position = np.arange(int(length.max()) if len(rows) else 0)
+        mask = position < length[:, None]
+        index = np.where(mask, start[:, None] + position, 0)
+        ids = np.where(mask, self.tokens[index], self.pad).astype(np.int64)
+        out = {
+            "input_ids": torch.from_numpy(ids),
+            "attention_mask": torch.from_numpy(mask.astype(np.int64)),
+        }
+        if self.second is not None:
+            types = mask & (position >= self.second[rows][:, None])
+            out["token_type_ids"] = torch.from_numpy(types.astype(np.int64))
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedImages:
+    """Pixels (N, H, W, 3) uint8; they are normalised in the batch."""
+
+    pixels: NDArray[np.uint8]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @property
+    def lengths(self) -> None:
+        """All images cost the same."""
+        return None
+
+    def batch(self, rows: Ints) -> dict[str, torch.Tensor]:
+        """pixel_values (B, 3, H, W) float32 in channels-last memory format."""
+        pixels = torch.from_numpy(self.pixels[rows]).permute(0, 3, 1, 2).float()
+        mean = torch.tensor(self.mean).view(1, 3, 1, 1) * 255
+        std = torch.tensor(self.std).view(1, 3, 1, 1) * 255
+        return {"pixel_values": (pixels - mean) / std}
+
+
+def processor_key(processor: Any) -> str:
+    """Hash of everything a tokenizer or image processor does to an input."""
+    if hasattr(processor, "backend_tokenizer"):
+        text = processor.backend_tokenizer.to_str() + repr(sorted(processor.model_input_names))
+    else:
+        text = json.dumps(processor.to_dict(), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def encode(
+    split: Split,
+    inputs: Sequence[str],
+    processor: Any,
+    store: Store,
+    *,
+    max_length: int,
+    center_crop: int | None = None,
+    quiet: bool = True,
+) -> Encoded:
+    """The model inputs of `split`, from the store when split and processor were seen before.
+
+    `inputs` are the input columns: one or two texts, or one image. Texts over `max_length`
+    tokens are truncated (the longer of the two first) and counted in the stage's record.
+    """
+    is_text = hasattr(processor, "backend_tokenizer")
+    spec = {
+        "split": split.fingerprint,
+        "inputs": list(inputs),
+        "processor": processor_key(processor),
+        "code": code_version(this_module),
+    }
+    spec |= {"max_length": max_length} if is_text else {"center_crop": center_crop}
+
+    def build(folder: Path) -> dict[str, Any] | None:
+        if not store.processes.is_main:
+            return None
+        if is_text:
+            return write_text_rows(split, inputs, processor, max_length, folder, quiet)
+        return write_images(split, inputs[0], processor, center_crop, folder, quiet)
+
+    stage = store.run("encoded", spec, build)
+    if is_text:
+        second = stage.path / "second.npy"
+        return EncodedText(
+            np.load(stage.path / "tokens.npy", mmap_mode="r"),
+            np.load(stage.path / "offsets.npy"),
+            np.load(second) if second.exists() else None,
+            int(processor.pad_token_id),
+        )
+    pixels = np.load(stage.path / "pixels.npy", mmap_mode="r")
+    return EncodedImages(pixels, tuple(processor.image_mean), tuple(processor.image_std))
+
+
+def write_text_rows(
+    split: Split,
+    inputs: Sequence[str],
+    tokenizer: Any,
+    max_length: int,
+    folder: Path,
+    quiet: bool,
+) -> dict[str, Any]:
+    """Tokenise every row into tokens.npy, offsets.npy and second.npy."""
+    if tokenizer.pad_token_id is None:
+        raise HarnessError(f"the tokenizer {type(tokenizer).__name__} has no padding token.")
+    has_types = "token_type_ids" in tokenizer.model_input_names
+    tokens, lengths, second = [], [], []
+    truncated = 0
+    starts = range(0, len(split), CHUNK)
+    for start in tqdm(starts, desc=f"tokenising {split.name}", disable=quiet, leave=False):
+        rows = split.rows[start : start + CHUNK]
+        texts = [list(rows[column]) for column in inputs]
+        out = tokenizer(
+            *texts,
+            truncation=True,
+            max_length=max_length,
+            return_token_type_ids=has_types,
+            return_attention_mask=False,
+        )
+        truncated += sum(bool(encoding.overflowing) for encoding in out.encodings)
+        tokens.append(np.concatenate([np.asarray(ids, np.int32) for ids in out["input_ids"]]))
+        lengths.extend(len(ids) for ids in out["input_ids"])
+        if has_types:
+            for number, types in enumerate(out["token_type_ids"]):
+                first = types.count(0)
+                if any(types[:first]):
+                    raise HarnessError(
+                        f"{split.name}: row {start + number + 1}: the tokenizer's token types do "
+                        f"not read 0…0 1…1, which is the only layout this loader stores."
+                    )
+                second.append(first)
+    np.save(folder / "tokens.npy", np.concatenate(tokens))
+    np.save(folder / "offsets.npy", np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+    if has_types:
+        np.save(folder / "second.npy", np.asarray(second, np.int32))
+    return {"rows": len(lengths), "tokens": int(sum(lengths)), "truncated": truncated}
+
+
+def write_images(
+    split: Split, column: str, processor: Any, crop: int | None, folder: Path, quiet: bool
+) -> dict[str, Any]:
+    """Decode, crop and resize every image once, into pixels.npy."""
+    height, width = target_size(processor)
+    shape = (len(split), height, width, 3)
+    pixels = np.lib.format.open_memmap(folder / "pixels.npy", "w+", np.uint8, shape)
+    rows = split.rows.select_columns([column])
+    starts = range(0, len(split), 256)
+    for start in tqdm(starts, desc=f"decoding {split.name}", disable=quiet, leave=False):
+        for number, value in enumerate(read_images(rows, column, start, 256)):
+            pixels[start + number] = to_pixels(value, processor, crop, (height, width))
+    pixels.flush()
+    return {"rows": len(split), "size": [height, width]}
+
+
+def read_images(rows: Any, column: str, start: int, count: int) -> Any:
+    """Images `start` … `start + count` of a column; an unreadable one is named by its row."""
+    stop = min(start + count, len(rows))
+    if type(rows.features[column]).__name__ != "Image":
+        return rows.with_format("numpy")[start:stop][column]
+    try:
+        return rows[start:stop][column]
+    except Exception:  # find the one that is broken, to name it
+        for i in range(start, stop):
+            try:
+                rows[i]
+            except Exception as error:
+                raise HarnessError(f"image of row {i + 1} cannot be read: {error}") from error
+        raise
+
+
+def target_size(processor: Any) -> tuple[int, int]:
+    """(height, width) of what a model sees."""
+    crop = getattr(processor, "crop_size", None) if getattr(processor, "do_center_crop", 0) else None
+    size = crop or processor.size
+    if "height" in size:
+        return int(size["height"]), int(size["width"])
+    return int(size["shortest_edge"]), int(size["shortest_edge"])
+
+
+def to_pixels(
+    value: Any, processor: Any, crop: int | None, size: tuple[int, int]
+) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8: cropped to the task's square, then resized as the model's processor does."""
+    image = value if isinstance(value, Image.Image) else Image.fromarray(np.asarray(value, np.uint8))
+    image = image.convert("RGB")
+    if crop is not None:
+        left, top = (image.width - crop) // 2, (image.height - crop) // 2
+        image = image.crop((left, top, left + crop, top + crop))
+    if image.size != (size[1], size[0]):
+        out = processor(image, do_rescale=False, do_normalize=False, return_tensors="np")
+        return np.asarray(out["pixel_values"][0].transpose(1, 2, 0), np.uint8)
+    return np.asarray(image, np.uint8)

@@ -1,0 +1,64 @@
+"""Where results go: the folder is checked before training, files are written whole or not at all."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from harness_plugin.errors import HarnessError
+from harness_plugin.stages import write_text
+
+if TYPE_CHECKING:
+    from harness_plugin.config import RunConfig
+    from harness_plugin.plugins import Plugins
+    from harness_plugin.records import RunReport
+
+
+def check_writable(folder: Path) -> None:
+    """Make `folder` and try to write in it. Raises HarnessError when that fails."""
+    if folder.suffix == ".json" or folder.is_file():
+        raise HarnessError(f"--output_path {folder}: is a folder, not a file.")
+    probe = folder / f".write-test-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise HarnessError(f"--output_path {folder}: cannot be written: {error.strerror}.") from None
+
+
+def write_outputs(report: RunReport, config: RunConfig, plugins: Plugins) -> tuple[Path, ...]:
+    """Call every registered output; the files it names are what a run leaves behind."""
+    folder = Path(config.output_path)
+    resolved = folder / f"config_{timestamp(report.started)}.yaml"
+    write_text(resolved, yaml.safe_dump(strict(report.config), sort_keys=False))
+    files = [resolved]
+    for offer in plugins["output"]:
+        files.extend(offer.load()(report, folder))
+    return tuple(files)
+
+
+def timestamp(seconds: float) -> str:
+    """The moment a run started, as it stands in file names."""
+    from datetime import datetime, timezone
+
+    moment = datetime.fromtimestamp(seconds, tz=timezone.utc)
+    return moment.strftime("%Y-%m-%dT%H-%M-%S.%f")
+
+
+def strict(value: Any) -> Any:
+    """`value` as JSON knows it: no NaN (null instead), no tuples, no NumPy scalars."""
+    if isinstance(value, Mapping):
+        return {str(key): strict(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [strict(item) for item in value]
+    if hasattr(value, "item") and not isinstance(value, (str, bytes)):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)

@@ -1,0 +1,89 @@
+"""Models x splits → logits, keyed by example id. The same pass fills the teacher-signal store."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from tqdm import tqdm
+from transformers import PreTrainedModel
+
+from harness_plugin.batches import evaluation_batches
+from harness_plugin.data import Split
+from harness_plugin.encode import Encoded
+from harness_plugin.errors import HarnessError
+from harness_plugin.records import Predictions
+
+
+@torch.inference_mode()
+def predict(
+    accelerator: Accelerator,
+    model: PreTrainedModel,
+    encoded: Encoded,
+    *,
+    batch_size: int,
+    name: str = "predicting",
+    quiet: bool = True,
+) -> NDArray[np.float32]:
+    """(N, C) logits of every row, in row order, on every process.
+
+    Whole batches go to one process each and do not depend on the number of processes, so that
+    the same weights give the same numbers on one process and on many.
+    """
+    model.eval()
+    model.to(accelerator.device)
+    if encoded.lengths is None:
+        model.to(memory_format=torch.channels_last)
+    plan = evaluation_batches(len(encoded), batch_size, encoded.lengths)
+    mine = plan[accelerator.process_index :: accelerator.num_processes]
+    logits = torch.zeros(len(encoded), model.config.num_labels, device=accelerator.device)
+    seen = torch.zeros(len(encoded), device=accelerator.device)
+    for rows in tqdm(mine, desc=name, disable=quiet, leave=False):
+        inputs = {key: value.to(accelerator.device) for key, value in encoded.batch(rows).items()}
+        with accelerator.autocast():
+            out = model(**inputs).logits
+        index = torch.from_numpy(rows).to(accelerator.device)
+        logits[index] = out.float()
+        seen[index] += 1
+    # rows of other processes are zero here: the sum over processes puts the table together
+    logits, seen = accelerator.reduce(logits), accelerator.reduce(seen)
+    if not bool((seen == 1).all()):
+        raise HarnessError(
+            f"{name}: {int((seen != 1).sum())} of {len(encoded)} rows were not predicted exactly "
+            f"once over {accelerator.num_processes} processes."
+        )
+    if not bool(torch.isfinite(logits).all()):
+        raise HarnessError(f"{name}: the model gives logits that are not finite.")
+    return logits.cpu().numpy().astype(np.float32)
+
+
+def as_predictions(
+    split: Split,
+    logits: NDArray[np.float32],
+    *,
+    task: str,
+    role: str,
+    model: str,
+    seed: int,
+    model_labels: tuple[str, ...],
+) -> Predictions:
+    """The record of one model's logits on one split."""
+    return Predictions(
+        task=task,
+        split=split.name,
+        role=role,
+        model=model,
+        seed=seed,
+        ids=split.ids,
+        logits=logits,
+        model_labels=model_labels,
+        label=split.label,
+        labels=split.labels,
+        group=split.group,
+        groups=split.groups,
+        aligned=split.aligned,
+        breakdowns={name: np.asarray(split.rows[name], np.str_) for name in split.breakdowns},
+        collapse=split.collapse,
+        collapse_rule=split.collapse_rule,
+    )

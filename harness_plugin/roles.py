@@ -1,0 +1,471 @@
+"""Every role's model and its predictions as stages: teacher, student, control, ERM references."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+
+from harness_plugin import batches, encode, methods, models, predict, roles, train
+from harness_plugin.bias import bias_stage
+from harness_plugin.config import RoleSettings, RunConfig, StudentSettings, TaskSettings
+from harness_plugin.data import Split, TaskData
+from harness_plugin.errors import HarnessError
+from harness_plugin.hardware import Choice
+from harness_plugin.methods import Debiaser, Distiller, Objective, TrainingFacts
+from harness_plugin.plugins import Plugins
+from harness_plugin.records import Predictions, TrainedModel
+from harness_plugin.stages import Stage, Store, code_version
+from harness_plugin.task import Task
+
+CODE = (batches, encode, methods, models, predict, roles, train)
+"""A change in any of these makes a new model; the methods' own modules are added by name."""
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """How a student hears its teacher."""
+
+    teacher: TrainedModel
+    settings: StudentSettings
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """One task's data, settings and machine; what builds models and asks them."""
+
+    task: Task
+    settings: TaskSettings
+    data: TaskData
+    config: RunConfig
+    choice: Choice
+    accelerator: Accelerator
+    store: Store
+    plugins: Plugins
+    _processors: dict[str, tuple[Any, Path]] = field(default_factory=dict, compare=False)
+
+    @property
+    def quiet(self) -> bool:
+        """No progress bars off the main process and off a terminal."""
+        return not (self.accelerator.is_main_process and sys.stderr.isatty())
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels models are trained on."""
+        return self.data.train.labels
+
+    @cached_property
+    def bias(self) -> Stage | None:
+        """The bias-only model of the training rows."""
+        return bias_stage(self.task, self.data.train, self.store, self.config.data_seed)
+
+    def facts(self, method: type[Debiaser]) -> TrainingFacts:
+        """What `method` may know of the training rows; HarnessError when it needs more."""
+        bias = None
+        if "bias_model" in method.needs and self.task.bias_features and self.bias:
+            bias = torch.from_numpy(np.load(self.bias.path / "log_probs.npy"))
+        split = self.data.train
+        facts = TrainingFacts(
+            label=torch.from_numpy(split.label),
+            group=torch.from_numpy(split.group),
+            n_labels=len(split.labels),
+            groups=split.groups,
+            bias_log_probs=bias,
+        )
+        if missing := methods.missing_needs(method, facts):
+            raise HarnessError(
+                f"task {self.task.task}: method {method.__name__} needs {' and '.join(missing)}, "
+                f"which {self.data.source} data of this task do not have. "
+                f"Methods that work: {', '.join(self._workable(facts))}."
+            )
+        return facts
+
+    def check_method(self, name: str) -> None:
+        """Refuse a method whose needs or options this task's data and settings do not meet."""
+        method: type[Debiaser] = self.plugins["debiaser"].get(name)
+        method(self.facts(method), **self.method_options(name))
+
+    def method_options(self, name: str) -> dict[str, Any]:
+        """The options of a method; ERM, the reference, has none."""
+        return {} if name == "erm" else dict(self.settings.method_options)
+
+    def _workable(self, facts: TrainingFacts) -> list[str]:
+        offers = self.plugins["debiaser"]
+        return [o.name for o in offers if not methods.missing_needs(o.load(), facts)]
+
+    def processor(self, role: RoleSettings) -> tuple[Any, Path]:
+        """The tokenizer or image processor of a role, and the folder it was loaded from."""
+        source = models.locate(role, self.task.modality, self.plugins)
+        folder = source.checkpoint or str(self._scratch_processor().path)
+        if folder not in self._processors:
+            trust = self.config.trust_remote_code and source.checkpoint is not None
+            loaded = models.load_processor(folder, self.task.modality, trust)
+            self._processors[folder] = (loaded, Path(folder))
+        return self._processors[folder]
+
+    def _scratch_processor(self) -> Stage:
+        """The stage with the processor that models built from scratch share."""
+        text = self.task.modality == "text"
+        spec: dict[str, Any] = {"modality": self.task.modality, "code": code_version(models)}
+        if text:
+            spec |= {"train": self.data.train.fingerprint, "inputs": list(self.task.inputs)}
+            spec["vocab_size"] = self.settings.vocab_size
+        else:
+            spec["image"] = self.settings.image.model_dump()
+
+        def build(folder: Path) -> None:
+            if not self.store.processes.is_main:
+                return
+            if text:
+                texts = models.texts_of(self.data.train, self.task.inputs)
+                models.train_tokenizer(texts, self.settings.vocab_size, folder)
+            else:
+                models.save_image_processor(self.settings.image, folder)
+
+        return self.store.run("processor", spec, build)
+
+    def encoded(self, split: Split, role: RoleSettings) -> encode.Encoded:
+        """The model inputs of `split` as `role` reads them."""
+        return encode.encode(
+            split,
+            self.task.inputs,
+            self.processor(role)[0],
+            self.store,
+            max_length=role.max_length,
+            center_crop=self.settings.image.center_crop,
+            quiet=self.quiet,
+        )
+
+    def trained(
+        self,
+        role: str,
+        settings: RoleSettings,
+        method_name: str,
+        seed: int,
+        distillation: Distillation | None = None,
+    ) -> TrainedModel:
+        """The trained model of a role: ERM epochs first where the recipe has them, then the method.
+
+        The ERM epochs are a stage of their own, so that every method of the same model and seed
+        continues from the same weights.
+        """
+        if settings.epochs == 0:
+            return self.as_it_is(role, settings, seed)
+        warm: Stage | None = None
+        rest = settings
+        plain_distillation = distillation is not None and method_name == "erm"
+        if settings.erm_epochs and not plain_distillation:
+            rate = settings.erm_learning_rate or settings.learning_rate
+            warm = self._fit(
+                role,
+                settings.model_copy(
+                    update={"epochs": settings.erm_epochs, "learning_rate": rate}
+                ),
+                "erm",
+                seed,
+                distillation,
+                None,
+            )
+            left = settings.epochs - settings.erm_epochs
+            if left <= 0:
+                raise HarnessError(
+                    f"{self.task.task}.{role}: erm_epochs {settings.erm_epochs} leaves nothing of "
+                    f"epochs {settings.epochs} for the method."
+                )
+            rest = settings.model_copy(update={"epochs": left})
+        stage = self._fit(role, rest, method_name, seed, distillation, warm)
+        parts = [part for part in (warm, stage) if part is not None]
+        return TrainedModel(
+            task=self.task.task,
+            role=role,
+            seed=seed,
+            name=f"{self.task.task}-{role}-{method_name}-seed{seed}",
+            path=stage.path,
+            settings={**settings.model_dump(), "method": method_name, "stage": stage.key}
+            | ({"distillation": distillation.settings.model_dump()} if distillation else {}),
+            updates=sum(int(part.record["updates"]) for part in parts),
+            seconds=sum(float(part.record["training_seconds"]) for part in parts),
+            reused=stage.reused,
+        )
+
+    def as_it_is(self, role: str, settings: RoleSettings, seed: int) -> TrainedModel:
+        """A checkpoint that is evaluated (or teaches) without further training."""
+        source = models.locate(settings, self.task.modality, self.plugins)
+        if source.checkpoint is None:
+            raise HarnessError(
+                f"{role}: {settings.model!r} is a preset with random weights; an evaluation needs "
+                f"a trained checkpoint (a folder saved with save_pretrained, or a hub id)."
+            )
+        labels = models.trained_labels(
+            source.checkpoint, settings.labels, role, self.config.trust_remote_code
+        )
+        return TrainedModel(
+            task=self.task.task,
+            role=role,
+            seed=seed,
+            name=source.name,
+            path=Path(source.checkpoint),
+            settings={**settings.model_dump(), "labels": labels, "method": "as saved"},
+            reused=True,
+        )
+
+    def _fit(
+        self,
+        role: str,
+        settings: RoleSettings,
+        method_name: str,
+        seed: int,
+        distillation: Distillation | None,
+        start: Stage | None,
+    ) -> Stage:
+        """One training as a stage."""
+        method: type[Debiaser] = self.plugins["debiaser"].get(method_name)
+        options = self.method_options(method_name)
+        source = models.locate(settings, self.task.modality, self.plugins)
+        processor, processor_folder = self.processor(settings)
+        family = "teacher" if "teacher" in role else "student"
+        init_seed = 1000 * seed + (0 if family == "teacher" else 500)
+        plan = train.Plan(
+            seed=init_seed + (1 if start else 0),
+            **{name: getattr(settings, name) for name in PLAN_FIELDS},
+        )
+        signals = None
+        if distillation is not None:
+            signals = self.signals(distillation)
+        spec: dict[str, Any] = {
+            "train": self.data.train.fingerprint,
+            "plan": vars(plan),
+            "model": self._identity(source),
+            "config": settings.config,
+            "max_length": settings.max_length,
+            "processor": encode.processor_key(processor),
+            "method": method_name,
+            "method_options": options,
+            "start": start.key if start else None,
+            "bias": self.bias.key if "bias_model" in method.needs and self.bias else None,
+            "distillation": distillation and {
+                **distillation.settings.model_dump(exclude={"method"}),
+                "signals": signals.key if signals else None,
+            },
+            "hardware": [self.choice.device, self.choice.precision, self.choice.attention],
+            "torch": torch.__version__,
+            "code": [code_version(module) for module in CODE]
+            + [code_version(sys.modules[method.__module__])],
+        }
+
+        def build(folder: Path) -> dict[str, Any]:
+            first = models.Source(source.name, checkpoint=str(start.path)) if start else source
+            model = models.build_model(
+                first,
+                settings,
+                modality=self.task.modality,
+                labels=self.labels,
+                processor=processor,
+                attention=self.choice.attention,
+                seed=init_seed,
+                trust_remote_code=self.config.trust_remote_code,
+            )
+            facts = self.facts(method)
+            facts = TrainingFacts(**{**vars(facts), **self._on_device(facts)})
+            record = train.fit(
+                self.accelerator,
+                model,
+                self.encoded(self.data.train, settings),
+                facts,
+                self._objective(method(facts, **options), distillation, signals),
+                plan,
+                name=f"{self.task.task} seed {seed} {role} ({method_name})",
+                folder=folder,
+                checkpoint_steps=self.config.checkpoint_steps,
+                compile_model=self.config.compile,
+                quiet=self.quiet,
+            )
+            if self.store.processes.is_main:
+                for leftover in folder.glob("checkpoint-*"):
+                    train.shutil.rmtree(leftover)
+                self.accelerator.unwrap_model(model).save_pretrained(folder)
+                models.load_processor(str(processor_folder), self.task.modality).save_pretrained(
+                    folder
+                )
+                facts_of_card = {"task": self.task.task, "role": role, "seed": seed} | record
+                models.model_card(folder, {**facts_of_card, "spec": spec})
+            return record
+
+        return self.store.run("model", spec, build)
+
+    def _on_device(self, facts: TrainingFacts) -> dict[str, torch.Tensor]:
+        device = self.accelerator.device
+        named = {"label": facts.label, "group": facts.group, "bias": facts.bias_log_probs}
+        moved = {name: value.to(device) for name, value in named.items() if value is not None}
+        if "bias" in moved:
+            moved["bias_log_probs"] = moved.pop("bias")
+        return moved
+
+    def _objective(
+        self, debiaser: Debiaser, distillation: Distillation | None, signals: Stage | None
+    ) -> Objective:
+        """The loss of a training."""
+        if distillation is None or signals is None:
+            return Objective(debiaser)
+        settings = distillation.settings
+        distiller: type[Distiller] = self.plugins["distiller"].get(settings.distiller)
+        logits = np.load(signals.path / "logits.npy")
+        order = label_order(distillation.teacher, self.labels)
+        return Objective(
+            debiaser,
+            distiller(settings.temperature),
+            torch.from_numpy(logits[:, order]).to(self.accelerator.device),
+            ce_weight=settings.ce_weight,
+            kd_weight=settings.kd_weight,
+        )
+
+    def _identity(self, source: models.Source) -> Any:
+        """What makes two starting points the same: the preset's configuration, or the weights."""
+        if source.backbone is not None:
+            return [source.backbone.model_type, dict(source.backbone.config)]
+        return weights_key(Path(str(source.checkpoint)))
+
+    def signals(self, distillation: Distillation) -> Stage:
+        """The teacher's logits on the training rows, computed once for all its students."""
+        return self.logits(distillation.teacher, self.data.train)
+
+    def logits(self, model: TrainedModel, split: Split) -> Stage:
+        """One model's logits on one split as a stage: `logits.npy` (N, C), `ids.npy` (N,).
+
+        Keyed by weights, data and preprocessing, so that no model is ever served another's.
+        """
+        role = RoleSettings.model_validate(
+            {key: model.settings[key] for key in RoleSettings.model_fields}
+            | {"model": str(model.path), "config": {}}
+        )
+        spec = {
+            "model": weights_key(model.path),
+            "split": split.fingerprint,
+            "processor": encode.processor_key(self.processor(role)[0]),
+            "max_length": role.max_length,
+            "crop": self.settings.image.center_crop,
+            "hardware": [self.choice.device, self.choice.precision, self.choice.attention],
+            "batch_size": self.config.eval_batch_size,
+            "code": [code_version(module) for module in (predict, batches, encode)],
+        }
+
+        def build(folder: Path) -> dict[str, Any]:
+            loaded = models.load_trained(
+                str(model.path),
+                self.task.modality,
+                attention=self.choice.attention,
+                trust_remote_code=self.config.trust_remote_code,
+            )
+            out = predict.predict(
+                self.accelerator,
+                loaded,
+                self.encoded(split, role),
+                batch_size=self.config.eval_batch_size,
+                name=f"{model.name} on {split.name}",
+                quiet=self.quiet,
+            )
+            if self.store.processes.is_main:
+                np.save(folder / "logits.npy", out)
+                np.save(folder / "ids.npy", split.ids)
+            return {"rows": len(split)}
+
+        stage = self.store.run("logits", spec, build)
+        if not np.array_equal(np.load(stage.path / "ids.npy"), split.ids):
+            raise HarnessError(f"stage {stage.path} holds other rows than split {split.name!r}.")
+        return stage
+
+    def predictions(self, model: TrainedModel, split: Split) -> Predictions:
+        """What `model` answers on `split`."""
+        logits: NDArray[np.float32] = np.load(self.logits(model, split).path / "logits.npy")
+        return predict.as_predictions(
+            split,
+            logits,
+            task=self.task.task,
+            role=model.role,
+            model=model.name,
+            seed=model.seed,
+            model_labels=labels_of(model),
+        )
+
+
+PLAN_FIELDS = (
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "lr_warmup",
+    "weight_decay",
+    "adam_beta2",
+    "max_grad_norm",
+    "gradient_accumulation_steps",
+)
+
+
+def labels_of(model: TrainedModel) -> tuple[str, ...]:
+    """The labels of a model's logits, in order."""
+    given: tuple[str, ...] | None = model.settings.get("labels")
+    return tuple(given) if given else models.checkpoint_labels(str(model.path))
+
+
+def label_order(teacher: TrainedModel, labels: tuple[str, ...]) -> list[int]:
+    """Columns of the teacher's logits in the order of `labels`; matched by name, never position."""
+    theirs = [name.lower() for name in labels_of(teacher)]
+    wanted = [name.lower() for name in labels]
+    if sorted(theirs) != sorted(wanted):
+        raise HarnessError(
+            f"teacher {teacher.name} predicts {', '.join(labels_of(teacher))}, its student "
+            f"{', '.join(labels)}: distillation needs the same labels."
+        )
+    return [theirs.index(name) for name in wanted]
+
+
+def weights_key(checkpoint: Path) -> str:
+    """Hash of a checkpoint's weights and configuration; a hub id is its own key."""
+    if not checkpoint.is_dir():
+        return str(checkpoint)
+    digest = hashlib.sha256()
+    for file in sorted([*checkpoint.glob("*.safetensors"), checkpoint / "config.json"]):
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest()
+                          if hasattr(hashlib, "file_digest") else stream.read())
+    return digest.hexdigest()[:20]
+
+
+def plan_of_roles(settings: TaskSettings) -> Mapping[str, str]:
+    """Every role a run will train, and its method, in training order."""
+    plan = {"teacher": settings.method}
+    if settings.references:
+        plan["erm_teacher"] = "erm"
+    for name, student in settings.students.items():
+        plan[name] = settings.method if student.method == "same" else student.method
+    if settings.control:
+        plan["control"] = settings.method
+    if settings.references:
+        plan["erm_student"] = "erm"
+    return plan
+
+
+def check_comparable(shop: Workshop) -> None:
+    """Refuse an evaluation of checkpoints that cannot be compared: other labels, no weights."""
+    settings = shop.settings
+    labels = {}
+    roles = {"teacher": settings.teacher, "student": settings.student}
+    if isinstance(settings.control, str):
+        roles["control"] = settings.student.model_copy(update={"model": settings.control})
+    for role, chosen in roles.items():
+        labels[role] = labels_of(shop.as_it_is(role, chosen, 0))
+    sets = {role: frozenset(name.lower() for name in names) for role, names in labels.items()}
+    for role in sets:
+        if sets[role] != sets["teacher"]:
+            raise HarnessError(
+                f"teacher predicts {', '.join(labels['teacher'])}, {role} "
+                f"{', '.join(labels[role])}: models with different label sets are not compared."
+            )

@@ -1,0 +1,155 @@
+"""The whole flow: task → data → teacher → signals → students, control → predictions → scores."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from harness_plugin.config import RunConfig, TaskSettings, task_settings
+from harness_plugin.data import TaskData, load_data
+from harness_plugin.errors import HarnessError
+from harness_plugin.hardware import choose, environment, make_accelerator, processes_of
+#from harness_plugin.output import check_writable, write_outputs
+from harness_plugin.plugins import Plugins
+from harness_plugin.records import Predictions, RunReport, TaskScores, TrainedModel
+from harness_plugin.roles import Distillation, Workshop, check_comparable, plan_of_roles
+#from harness_plugin.score import score_task
+from harness_plugin.stages import Store, default_root
+from harness_plugin.task import Task, find_task
+
+
+def run(config: RunConfig, plugins: Plugins) -> RunReport:
+    """Everything a run does. Raises HarnessError for bad input before anything is trained."""
+    started = time.time()
+    root = Path(config.use_cache) if config.use_cache else default_root()
+    jobs = [prepare(name, config, plugins) for name in config.tasks]
+    check_writable(Path(config.output_path))
+    plugins.hook.run_started(config=config)
+    scores, choices = [], {}
+    for task, settings, data in jobs:
+        shop = open_workshop(task, settings, data, config, plugins, root)
+        choices[task.modality] = shop.choice
+        plugins.hook.data_loaded(task=task, data=data)
+        scores.append(run_task(shop))
+    report = RunReport(
+        config=resolved(config, jobs),
+        environment=environment(choices),
+        tasks=tuple(scores),
+        started=started,
+        seconds=time.time() - started,
+    )
+    if shop.accelerator.is_main_process:
+        report = replace(report, files=write_outputs(report, config, plugins))
+    shop.accelerator.wait_for_everyone()
+    shop.accelerator.end_training()
+    plugins.hook.run_finished(report=report)
+    return report
+
+
+def prepare(name: str, config: RunConfig, plugins: Plugins) -> tuple[Task, TaskSettings, TaskData]:
+    """The task, its settings and its data, all checked."""
+    task = find_task(name, plugins["task"], config.include_path)
+    settings = task_settings(task, config.source, config.tasks, config.settings)
+    data = load_data(
+        task,
+        config.source,
+        path=config.data_path,
+        options=settings.options,
+        limit=config.limit,
+        seed=config.data_seed,
+    )
+    return task, settings, data
+
+
+def open_workshop(
+    task: Task,
+    settings: TaskSettings,
+    data: TaskData,
+    config: RunConfig,
+    plugins: Plugins,
+    root: Path,
+) -> Workshop:
+    """The task's Accelerator and store; refuses what cannot work before any training."""
+    accelerator = make_accelerator(config, "no")
+    choice = choose(config, task.modality, root, accelerator.num_processes)
+    if choice.precision != "no":
+        accelerator = make_accelerator(config, choice.precision)
+    store = Store(root, processes_of(accelerator))
+    shop = Workshop(task, settings, data, config, choice, accelerator, store, plugins)
+    if config.eval_only:
+        check_comparable(shop)
+    else:
+        for method in set(plan_of_roles(settings).values()):
+            shop.check_method(method)
+        for student in settings.students.values():
+            plugins["distiller"].offer(student.distiller)
+    return shop
+
+
+def run_task(shop: Workshop) -> TaskScores:
+    """Train (or take) every role of every seed, ask it once, score the answers."""
+    hook, config = shop.plugins.hook, shop.config
+    if config.log_with:
+        shop.accelerator.init_trackers(f"harness_plugin_{shop.task.task}")
+    trained: list[TrainedModel] = []
+    predictions: list[Predictions] = []
+    for seed in config.seeds:
+        for model in models_of(shop, seed):
+            trained.append(model)
+            hook.model_trained(model=model)
+            for split in shop.data.evaluation:
+                predictions.append(shop.predictions(model, split))
+                hook.predictions_made(predictions=predictions[-1])
+    train = shop.data.train
+    scores = score_task(
+        predictions,
+        task=shop.task.task,
+        source=shop.data.source,
+        fingerprint=shop.data.fingerprint,
+        train_groups=train.groups,
+        train_group_counts=train.group_counts,
+        split_roles={split.name: split.role for split in shop.data.evaluation},
+        metrics={offer.name: offer.load() for offer in shop.plugins["metric"]},
+        models=tuple(trained),
+        notes=shop.data.notes,
+        collapse_rule=shop.data.evaluation[-1].collapse_rule,
+        resamples=config.resamples,
+        seed=config.data_seed,
+    )
+    hook.scores_computed(scores=scores)
+    return scores
+
+
+def models_of(shop: Workshop, seed: int) -> Iterator[TrainedModel]:
+    """Every role of one seed, teacher first."""
+    settings = shop.settings
+    if shop.config.eval_only:
+        yield shop.as_it_is("teacher", settings.teacher, seed)
+        yield shop.as_it_is("student", settings.student, seed)
+        if isinstance(settings.control, str):
+            checkpoint = settings.student.model_copy(update={"model": settings.control})
+            yield shop.as_it_is("control", checkpoint, seed)
+        return
+    teacher: TrainedModel | None = None
+    for role, method in plan_of_roles(settings).items():
+        if "teacher" in role:
+            model = shop.trained(role, settings.teacher, method, seed)
+            teacher = model if role == "teacher" else teacher
+        elif role in settings.students:
+            if teacher is None:
+                raise HarnessError("the teacher must come before its students.")
+            distillation = Distillation(teacher, settings.students[role])
+            model = shop.trained(role, settings.student, method, seed, distillation)
+        else:
+            model = shop.trained(role, settings.student, method, seed)
+        yield model
+
+
+def resolved(
+    config: RunConfig, jobs: list[tuple[Task, TaskSettings, TaskData]]
+) -> dict[str, object]:
+    """The configuration with every default filled in; give it back as `--config`."""
+    settings = {task.task: chosen.model_dump(mode="json") for task, chosen, _ in jobs}
+    return {**config.model_dump(mode="json"), "settings": settings}

@@ -1,0 +1,154 @@
+"""Content-addressed, atomic, resumable stages.
+
+A stage is a folder `<kind>-<key>`: the key hashes everything its content depends on (resolved
+settings, data fingerprint, keys of the stages it reads, source text of the code that builds it).
+It is built in `<kind>-<key>.partial` and renamed when complete, so that a folder without the
+suffix is always whole. A killed build leaves the partial folder, and the next build of the same
+key finds it and may continue from what lies inside.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from harness_plugin.errors import HarnessError
+
+RECORD = "stage.json"
+
+
+def default_root() -> Path:
+    """Where stages are kept unless `--use_cache` says otherwise."""
+    if folder := os.environ.get("HARNESS_PLUGIN_CACHE"):
+        return Path(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "harness_plugin"
+
+
+@lru_cache(maxsize=None)
+def code_version(module: ModuleType) -> str:
+    """Hash of a module's source text: a change in the code never meets an old result."""
+    return hashlib.sha256(inspect.getsource(module).encode()).hexdigest()[:12]
+
+
+def key_of(spec: Mapping[str, Any]) -> str:
+    """Hash of a JSON-able mapping, whatever the order of its keys."""
+    text = json.dumps(spec, sort_keys=True, default=str, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A finished stage."""
+
+    key: str
+    path: Path
+    record: Mapping[str, Any]
+    reused: bool
+
+
+@dataclass(frozen=True)
+class Processes:
+    """What a store needs to know of the other processes of the same run."""
+
+    is_main: bool = True
+    barrier: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of stages, shared by every run that names it."""
+
+    root: Path
+    processes: Processes = Processes()
+
+    def find(self, kind: str, spec: Mapping[str, Any]) -> Stage | None:
+        """The finished stage of `spec`, if there is one."""
+        key = key_of({"kind": kind, **spec})
+        path = self.root / f"{kind}-{key}"
+        if not (path / RECORD).is_file():
+            return None
+        record = json.loads((path / RECORD).read_text(encoding="utf-8"))
+        return Stage(key, path, record, reused=True)
+
+    def run(
+        self, kind: str, spec: Mapping[str, Any], build: Callable[[Path], Mapping[str, Any] | None]
+    ) -> Stage:
+        """The stage of `spec`, built by `build(folder)` unless it is finished already.
+
+        `build` is called on every process with the same folder; it returns what the record
+        should hold besides `spec` (the main process's answer counts). Two runs that want the
+        same stage do not build it twice: the second waits for the first.
+        """
+        key = key_of({"kind": kind, **spec})
+        final = self.root / f"{kind}-{key}"
+        partial = final.with_suffix(".partial")
+        lock = self._lock(final) if self.processes.is_main else None
+        try:
+            self.processes.barrier()  # the main process holds the lock: all see the same state
+            if found := self.find(kind, spec):
+                return found
+            if self.processes.is_main:
+                partial.mkdir(parents=True, exist_ok=True)
+            self.processes.barrier()
+            started = time.time()
+            result = build(partial)
+            self.processes.barrier()
+            if self.processes.is_main:
+                record = {"kind": kind, "key": key, "spec": spec, **(result or {})}
+                record |= {"started": started, "seconds": time.time() - started}
+                finish(partial, final, record)
+            self.processes.barrier()
+        finally:
+            if lock is not None:
+                lock.release()
+        found = self.find(kind, spec)
+        if found is None:
+            raise HarnessError(f"stage {final} vanished while it was built; is the disk shared?")
+        return Stage(found.key, found.path, found.record, reused=False)
+
+    def _lock(self, final: Path) -> FileLock:
+        """Hold the lock of one stage; the system frees it when its owner dies."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(str(final) + ".lock")
+        try:
+            lock.acquire(timeout=0.5)
+        except Timeout:
+            print(f"waiting for another run that builds {final.name} …", flush=True)
+            lock.acquire()
+        return lock
+
+
+def finish(partial: Path, final: Path, record: Mapping[str, Any]) -> None:
+    """Write the record, then make the folder visible under its final name."""
+    write_json(partial / RECORD, record)
+    if final.exists():  # an incomplete folder that someone renamed by hand
+        shutil.rmtree(final)
+    os.replace(partial, final)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Strict JSON, written beside the target and renamed: a reader never sees half a file."""
+    text = json.dumps(value, indent=2, allow_nan=False, default=str, ensure_ascii=False)
+    write_text(path, text + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` atomically."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(temporary, path)

@@ -1,0 +1,100 @@
+"""Methods that know the group (label x attribute) of every training row."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from harness_plugin.methods import Batch, Debiaser, TrainingFacts
+
+
+def group_counts(facts: TrainingFacts) -> Tensor:
+    """(G,) float32 training rows of each group."""
+    known = facts.group[facts.group >= 0]
+    return torch.bincount(known, minlength=len(facts.groups)).float()
+
+
+def balanced_sampling(facts: TrainingFacts) -> Tensor:
+    """(N,) weights that draw every non-empty group equally often; rows of no group never."""
+    inverse = 1.0 / group_counts(facts).clamp(min=1.0)
+    return torch.where(facts.group >= 0, inverse[facts.group.clamp(min=0)], 0.0)
+
+
+class ReWeight(Debiaser):
+    """Cross-entropy with weights w_g = G (1/n_g) / sum_k (1/n_k), empty groups 0.
+
+    Inverse-frequency weighting; specs name it ReWeight (SubpopBench, Yang et al. 2023). With
+    equal group sizes it is ERM. A row of no group keeps weight 1.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"groups"})
+
+    def __init__(self, facts: TrainingFacts, **options: Any) -> None:
+        super().__init__(facts, **options)
+        counts = group_counts(facts)
+        inverse = torch.where(counts > 0, 1.0 / counts.clamp(min=1.0), 0.0)
+        self.group_weights = (counts > 0).sum() * inverse / inverse.sum()
+
+    def weights(self, batch: Batch) -> Tensor:
+        """(B,) the weight of each row's group."""
+        known = self.group_weights[batch.group.clamp(min=0)]
+        return torch.where(batch.group >= 0, known, 1.0)
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """() mean of the weighted cross-entropies."""
+        return (self.weights(batch) * cross_entropy(logits, batch.label, reduction="none")).mean()
+
+
+class GroupDRO(Debiaser):
+    """Distributionally robust optimisation over groups (Sagawa et al. 2020, algorithm 1).
+
+    q_g <- q_g exp(eta (L_g + C / sqrt(n_g))), normalised; loss = sum_g q_g (L_g + C / sqrt(n_g)),
+    L_g the mean cross-entropy of group g in the global batch. As in the authors' runs the sampler
+    is group-balanced, so that every group is in nearly every batch. A group absent from a batch
+    keeps its q: counting its loss as 0 would shrink it for being rare.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"groups"})
+    defaults: ClassVar[Mapping[str, Any]] = {"eta": 0.01, "adjustment": 0.0, "balanced": True}
+
+    def __init__(self, facts: TrainingFacts, **options: Any) -> None:
+        super().__init__(facts, **options)
+        counts = group_counts(facts)
+        self.adjustment = self.options["adjustment"] / counts.clamp(min=1.0).sqrt()
+        self.q = (counts > 0).float() / (counts > 0).sum()
+
+    def sampling_weights(self) -> Tensor | None:
+        """(N,) group-balanced unless `balanced` is off."""
+        return balanced_sampling(self.facts) if self.options["balanced"] else None
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """() q-weighted group losses, after q has been updated with this batch."""
+        known = batch.group >= 0
+        each = cross_entropy(logits, batch.label, reduction="none")[known]
+        group = batch.group[known]
+        n = len(self.q)
+        counts = torch.zeros(n, device=logits.device).index_add_(0, group, torch.ones_like(each))
+        sums = torch.zeros(n, device=logits.device).index_add(0, group, each)
+        present = counts > 0
+        means = sums / counts.clamp(min=1.0) + torch.where(present, self.adjustment, 0.0)
+        if torch.is_grad_enabled():
+            q = self.q * torch.exp(self.options["eta"] * means.detach() * present)
+            self.q = q / q.sum()
+        return (self.q * means)[present].sum()
+
+    def weights(self, batch: Batch) -> Tensor:
+        """(B,) q_g / (share of g in the batch), so that group means count as q says."""
+        counts = torch.bincount(batch.group.clamp(min=0), minlength=len(self.q))
+        share = counts.float().clamp(min=1.0) / len(batch.group)
+        weights = (self.q / share)[batch.group.clamp(min=0)]
+        return torch.where(batch.group >= 0, weights, 1.0)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The group weights."""
+        return {"q": self.q}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore the group weights."""
+        self.q = state["q"].to(self.q.device)
