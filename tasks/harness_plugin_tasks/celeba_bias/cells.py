@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -10,8 +10,8 @@ import datasets
 import numpy as np
 from numpy.typing import NDArray
 
-from harness_plugin.data import Ints, Role, Split, make_split
-from harness_plugin.errors import unknown
+from harness_plugin.data import Ints, Role, Split, TaskData, make_split
+from harness_plugin.errors import HarnessError, unknown
 
 Bits: TypeAlias = NDArray[np.bool_]
 
@@ -30,6 +30,23 @@ ATTRIBUTES = (
 
 TRAIN_CELLS = (71_629, 66_874, 22_880, 1_387)
 """Released training faces by cell, label = Blond_Hair, attribute = Male (order: see `cells`)."""
+
+ROLES: dict[str, Role] = {"train": "train", "validation": "validation", "test": "in_domain"}
+"""The splits of the release, in the order of its partition numbers 0, 1, 2."""
+
+RELEASED_ROWS = {"train": 162_770, "validation": 19_867, "test": 19_962}
+RELEASED_CELLS = {
+    ("Blond_Hair", "Male"): {
+        "train": TRAIN_CELLS,
+        "validation": (8_535, 8_276, 2_874, 182),
+        "test": (9_767, 7_535, 2_480, 180),
+    },
+    ("Attractive", "Male"): {
+        "train": (29_920, 49_247, 64_589, 19_014),
+        "validation": (3_728, 5_807, 7_681, 2_651),
+        "test": (4_263, 5_801, 7_984, 1_914),
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -65,15 +82,32 @@ class Pair:
         return tuple(f"{label}/{value}" for label in self.labels for value in self.values)
 
 
+@dataclass(frozen=True)
+class Faces:
+    """The rows of one split before they are named: images, ids (N,), cell indices (N,).
+
+    `images` is what `datasets.Image` encodes (paths, encoded bytes), or a data set with the one
+    column `image`, which is taken as it is. Nothing is decoded.
+    """
+
+    images: datasets.Dataset | Sequence[Any]
+    ids: Sequence[str]
+    cell: Ints
+
+
 def pair_of(options: Mapping[str, Any]) -> Pair:
-    """The pair that the options ask for; HarnessError for an attribute that CelebA lacks."""
+    """The pair that the options `label` and `attribute` ask for; HarnessError if they are one."""
     pair = Pair(str(options["label"]), str(options["attribute"]))
-    for name in (pair.label, pair.attribute):
-        if name not in ATTRIBUTES:
-            raise unknown("CelebA attribute", name, ATTRIBUTES)
     if pair.label == pair.attribute:
-        raise unknown("attribute besides the label", name, {*ATTRIBUTES} - {name})
+        raise HarnessError(f"label and attribute are both {pair.label}; choose two.")
     return pair
+
+
+def check_known(pair: Pair, known: Collection[str], where: str) -> None:
+    """HarnessError with near matches for an attribute of `pair` that is not among `known`."""
+    for name in (pair.label, pair.attribute):
+        if name not in known:
+            raise unknown(f"attribute of {where}", name, known)
 
 
 def cells(label: Bits, attribute: Bits) -> Ints:
@@ -94,38 +128,58 @@ def alignment(counts: Ints | Sequence[int]) -> Ints:
 
 
 def cell_split(
-    name: str,
-    *,
-    role: Role,
-    pair: Pair,
-    images: datasets.Dataset | Sequence[Any],
-    ids: Sequence[str],
-    cell: Ints,
-    train_counts: Ints | Sequence[int],
-    where: str = "",
+    name: str, role: Role, pair: Pair, faces: Faces, train_counts: Ints | Sequence[int]
 ) -> Split:
-    """One split of faces from their cell indices (N,).
-
-    `images` is what `datasets.Image` encodes (paths, encoded bytes), or a data set with the one
-    column `image`, which is taken as it is: nothing is decoded.
-    """
-    label, value = cell // 2, cell % 2
-    stored = isinstance(images, datasets.Dataset)
+    """One split of faces; `train_counts` (4,) decides what is bias-aligned."""
+    value = [pair.values[a] for a in faces.cell % 2]
+    stored = isinstance(faces.images, datasets.Dataset)
     split = make_split(
         name,
         role=role,
-        inputs={} if stored else {"image": images},
+        inputs={} if stored else {"image": faces.images},
         features={"image": datasets.Image()},
-        ids=ids,
-        label_texts=[pair.labels[y] for y in label],
+        ids=faces.ids,
+        label_texts=[pair.labels[y] for y in faces.cell // 2],
         labels=pair.labels,
-        attributes=[pair.values[a] for a in value],
-        group_texts=[pair.groups[c] for c in cell],
+        attributes=value,
+        group_texts=[pair.groups[c] for c in faces.cell],
         groups=pair.groups,
-        aligned=alignment(train_counts)[cell],
-        breakdowns={pair.breakdown: [pair.values[a] for a in value]},
-        where=where,
+        aligned=alignment(train_counts)[faces.cell],
+        breakdowns={pair.breakdown: value},
     )
     if stored:
-        return replace(split, rows=datasets.concatenate_datasets([split.rows, images], axis=1))
+        rows = datasets.concatenate_datasets([split.rows, faces.images], axis=1)
+        return replace(split, rows=rows)
     return split
+
+
+def released_data(source: str, pair: Pair, parts: Mapping[str, Faces], where: str) -> TaskData:
+    """The released splits (keys of `ROLES`) with a note for every count that is not the release's.
+
+    Raises HarnessError when a copy lacks training or test faces.
+    """
+    for name in ("train", "test"):
+        if name not in parts:
+            raise HarnessError(f"{where}: no {name} faces.")
+    train_counts = np.bincount(parts["train"].cell, minlength=4)
+    splits = {
+        name: cell_split(name, role, pair, parts[name], train_counts)
+        for name, role in ROLES.items()
+        if name in parts
+    }
+    return TaskData("celeba_bias", source, splits, tuple(variants(pair, splits)))
+
+
+def variants(pair: Pair, splits: Mapping[str, Split]) -> Iterator[str]:
+    """A note for every row or group count that differs from the release."""
+    released = RELEASED_CELLS.get((pair.label, pair.attribute), {})
+    for name, rows in RELEASED_ROWS.items():
+        found = len(splits[name]) if name in splits else 0
+        if found != rows:
+            yield f"variant: {name} has {found:,} rows, expected {rows:,}"
+        elif name in released:
+            for group, n, expected in zip(
+                pair.groups, splits[name].group_counts, released[name], strict=True
+            ):
+                if n != expected:
+                    yield f"variant: {name} has {n:,} rows of {group}, expected {expected:,}"

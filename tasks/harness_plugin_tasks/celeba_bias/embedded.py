@@ -6,7 +6,7 @@ import numpy as np
 
 from harness_plugin.data import DataRequest, Ints, Role, Split, TaskData
 from harness_plugin.errors import HarnessError
-from harness_plugin_tasks.celeba_bias.cells import TRAIN_CELLS, Pair, cell_split
+from harness_plugin_tasks.celeba_bias.cells import TRAIN_CELLS, Faces, Pair, cell_split
 from harness_plugin_tasks.celeba_bias.faces import Pixels, draw
 
 PAIR = Pair("Blond_Hair", "Male")
@@ -64,7 +64,8 @@ def natural_counts(n: int) -> Ints:
     """(4,) how many of `n` faces fall in every cell at CelebA's proportions, at least one each."""
     share = np.array(TRAIN_CELLS) / sum(TRAIN_CELLS) * n
     counts = np.maximum(np.round(share).astype(np.int64), 1)
-    counts[int(counts.argmax())] += n - counts.sum()
+    while (left := n - int(counts.sum())) != 0:
+        counts[int(counts.argmax())] += np.sign(left)
     return counts
 
 
@@ -75,15 +76,8 @@ def faces_split(
     rng = np.random.default_rng(seed)
     cell = rng.permutation(np.repeat(np.arange(4), counts))
     images = draw(cell // 2 == 1, cell % 2 == 1, rng, size)
-    return cell_split(
-        name,
-        role=role,
-        pair=PAIR,
-        images=encoded(images),
-        ids=[f"{name}-{row:06d}" for row in range(len(cell))],
-        cell=cell,
-        train_counts=train_counts,
-    )
+    ids = [f"{name}-{row:06d}" for row in range(len(cell))]
+    return cell_split(name, role, PAIR, Faces(encoded(images), ids, cell), train_counts)
 
 
 def encoded(images: Pixels) -> list[bytes]:
