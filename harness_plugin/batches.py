@@ -1,4 +1,4 @@
-"""Which rows make up which update: seeded, length-bucketed, the same for any number of processes."""
+"""Which rows make up which update: seeded, length-bucketed, whatever the number of processes."""
 
 from __future__ import annotations
 

@@ -76,22 +76,25 @@ class Split:
     @cached_property
     def label(self) -> Ints:
         """(N,) indices into `labels`."""
-        return self.column("label")
+        return self.integers("label")
 
     @cached_property
     def group(self) -> Ints:
         """(N,) indices into `groups`, -1 = none."""
-        return self.column("group")
+        return self.integers("group")
 
     @cached_property
     def aligned(self) -> Ints:
         """(N,) 1 bias-aligned, 0 bias-conflicting, -1 undefined."""
-        return self.column("aligned")
+        return self.integers("aligned")
+
+    def integers(self, name: str) -> Ints:
+        """(N,) one integer column."""
+        return np.asarray(self.column(name), dtype=np.int64)
 
     def column(self, name: str) -> Any:
-        """(N,) one non-input column as an array, without decoding the inputs."""
-        values = self.rows.select_columns([name]).with_format("numpy")[:][name]
-        return np.asarray(values)
+        """(N,) one column, without decoding the others (reading ids opens no image)."""
+        return self.rows.select_columns([name]).with_format("numpy")[:][name]
 
     @cached_property
     def group_counts(self) -> Ints:
@@ -184,9 +187,12 @@ def make_split(
     n = len(ids)
     breakdowns = dict(breakdowns or {})
     columns: dict[str, Sequence[Any]] = {"label": label_texts, **inputs, **breakdowns}
-    for extra, values in (("attribute", attributes), ("group", group_texts), ("aligned", aligned)):
-        if values is not None:
-            columns[extra] = values
+    optional: dict[str, Sequence[Any] | Ints | None] = {
+        "attribute": attributes,
+        "group": group_texts,
+        "aligned": aligned,
+    }
+    columns |= {name: list(values) for name, values in optional.items() if values is not None}
     for column, values in columns.items():
         if len(values) != n:
             raise HarnessError(f"{where}: column {column!r} has {len(values)} rows, expected {n}.")
@@ -276,7 +282,7 @@ def load_data(
     if source not in task.sources:
         raise unknown(f"data source of task {task.task}", source, task.sources)
     request = DataRequest(task, source, path, resolve_options(task, options or {}), seed)
-    data: TaskData = task.load_attribute(task.sources[source])(request)  # type: ignore[index]
+    data: TaskData = task.load_attribute(task.sources[source])(request)
     check(task, data)
     if limit is None:
         return data

@@ -125,7 +125,7 @@ def encode(
     tokens are truncated (the longer of the two first) and counted in the stage's record.
     """
     is_text = hasattr(processor, "backend_tokenizer")
-    spec = {
+    spec: dict[str, Any] = {
         "split": split.fingerprint,
         "inputs": list(inputs),
         "processor": processor_key(processor),
@@ -165,7 +165,9 @@ def write_text_rows(
     if tokenizer.pad_token_id is None:
         raise HarnessError(f"the tokenizer {type(tokenizer).__name__} has no padding token.")
     has_types = "token_type_ids" in tokenizer.model_input_names
-    tokens, lengths, second = [], [], []
+    tokens: list[NDArray[np.int32]] = []
+    lengths: list[int] = []
+    second: list[int] = []
     truncated = 0
     starts = range(0, len(split), CHUNK)
     for start in tqdm(starts, desc=f"tokenising {split.name}", disable=quiet, leave=False):
@@ -231,7 +233,9 @@ def read_images(rows: Any, column: str, start: int, count: int) -> Any:
 
 def target_size(processor: Any) -> tuple[int, int]:
     """(height, width) of what a model sees."""
-    crop = getattr(processor, "crop_size", None) if getattr(processor, "do_center_crop", 0) else None
+    crop = (
+        getattr(processor, "crop_size", None) if getattr(processor, "do_center_crop", 0) else None
+    )
     size = crop or processor.size
     if "height" in size:
         return int(size["height"]), int(size["width"])
@@ -242,7 +246,9 @@ def to_pixels(
     value: Any, processor: Any, crop: int | None, size: tuple[int, int]
 ) -> NDArray[np.uint8]:
     """(H, W, 3) uint8: cropped to the task's square, then resized as the model's processor does."""
-    image = value if isinstance(value, Image.Image) else Image.fromarray(np.asarray(value, np.uint8))
+    image = (
+        value if isinstance(value, Image.Image) else Image.fromarray(np.asarray(value, np.uint8))
+    )
     image = image.convert("RGB")
     if crop is not None:
         left, top = (image.width - crop) // 2, (image.height - crop) // 2

@@ -8,7 +8,7 @@ import os
 import platform
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -127,8 +127,8 @@ def choose(config: RunConfig, modality: str, root: Path, processes: int) -> Choi
     """
     if not use_cpu(config):
         bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-        measured = {"threads": torch.get_num_threads(), "precision": "bf16" if bf16 else "no"}
-        measured["attention"] = "sdpa"
+        measured: dict[str, Any] = {"threads": torch.get_num_threads(), "attention": "sdpa"}
+        measured["precision"] = "bf16" if bf16 else "no"
         why, device = "GPU default", config.device or "cuda"
     else:
         measured, why = cpu_profile(root, modality, max(1, available_cores() // processes))
@@ -192,22 +192,32 @@ def measure_cpu(modality: str, cores: int) -> dict[str, Any]:
 
 def sample_step(modality: str, precision: str, attention: str) -> Callable[[], None]:
     """A training step of a small model of the kind the modality uses."""
-    from transformers import BertConfig, BertForSequenceClassification
-    from transformers import ResNetConfig, ResNetForImageClassification
+    from transformers import (
+        BertConfig,
+        BertForSequenceClassification,
+        ResNetConfig,
+        ResNetForImageClassification,
+    )
 
     torch.manual_seed(0)
     if modality == "text":
-        size = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
-        config = BertConfig(vocab_size=200, intermediate_size=512, **size)
+        config = BertConfig(
+            vocab_size=200,
+            hidden_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=512,
+        )
         config._attn_implementation = attention
-        model: torch.nn.Module = BertForSequenceClassification(config)
+        model: Any = BertForSequenceClassification(config)
         inputs = {"input_ids": torch.randint(0, 200, (64, 16))}
     else:
         widths = [16, 32, 64]
         net = ResNetConfig(
             embedding_size=16, hidden_sizes=widths, depths=[2, 2, 2], layer_type="basic"
         )
-        model = ResNetForImageClassification(net).to(memory_format=torch.channels_last)
+        model = ResNetForImageClassification(net)
+        model.to(memory_format=torch.channels_last)
         inputs = {"pixel_values": torch.randn(64, 3, 32, 32).to(memory_format=torch.channels_last)}
 
     def step() -> None:
@@ -229,7 +239,7 @@ def fastest(step: Callable[[], None], repeats: int = 7) -> float:
     return min(times)
 
 
-def environment(choices: dict[str, Choice]) -> dict[str, Any]:
+def environment(choices: Mapping[str, Choice]) -> dict[str, Any]:
     """What a reader needs to repeat a run: versions, machine, and the choice per modality."""
     names = ("torch", "transformers", "accelerate", "datasets", "numpy", "harness-plugin")
     return {

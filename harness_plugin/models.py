@@ -17,9 +17,9 @@ from transformers import (
     AutoModelForImageClassification,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
-    PreTrainedConfig,
     ViTImageProcessorPil,
 )
 
@@ -160,9 +160,7 @@ def load_processor(checkpoint: str, modality: str, trust_remote_code: bool = Fal
     auto = AutoTokenizer if modality == "text" else AutoImageProcessor
     options = {"use_fast": True} if modality == "text" else {"backend": "pil"}
     try:
-        processor = auto.from_pretrained(
-            checkpoint, trust_remote_code=trust_remote_code, **options
-        )
+        processor = auto.from_pretrained(checkpoint, trust_remote_code=trust_remote_code, **options)
     except (OSError, ValueError, KeyError) as error:
         raise hub_errors(checkpoint, error) from error
     if modality == "text" and not processor.is_fast:
@@ -198,7 +196,7 @@ def build_model(
         try:
             config = AutoConfig.for_model(source.backbone.model_type, **arguments)
             attention = supported_attention(config, modality, attention)
-            return AUTO[modality].from_config(config, attn_implementation=attention)  # type: ignore[no-any-return]
+            return AUTO[modality].from_config(config, attn_implementation=attention)
         except (TypeError, ValueError) as error:
             raise HarnessError(f"backbone {source.name}: {error}") from error
     if source.checkpoint is None:
@@ -206,7 +204,7 @@ def build_model(
     same_head = checkpoint_labels(source.checkpoint, trust_remote_code) == labels
     config = load_config(source.checkpoint, trust_remote_code)
     try:
-        return AUTO[modality].from_pretrained(  # type: ignore[no-any-return]
+        return AUTO[modality].from_pretrained(
             source.checkpoint,
             **({} if same_head else {**names, "ignore_mismatched_sizes": True}),
             **settings.config,
@@ -238,7 +236,7 @@ def load_trained(
             f"checkpoint {checkpoint}: weights are missing for {', '.join(missing[:3])}"
             f"{' …' if len(missing) > 3 else ''}; it is not a trained classifier."
         )
-    return model  # type: ignore[no-any-return]
+    return model
 
 
 def load_config(checkpoint: str, trust_remote_code: bool = False) -> PreTrainedConfig:
@@ -258,7 +256,8 @@ def supported_attention(config: PreTrainedConfig, modality: str, attention: str)
 def checkpoint_labels(checkpoint: str, trust_remote_code: bool = False) -> tuple[str, ...]:
     """The label names in a checkpoint's configuration, in logit order."""
     config = load_config(checkpoint, trust_remote_code)
-    return tuple(config.id2label[i] for i in sorted(config.id2label))
+    names: dict[int, str] = dict(config.id2label or {})
+    return tuple(names[i] for i in sorted(names))
 
 
 def trained_labels(

@@ -1,4 +1,4 @@
-"""Where results go: the folder is checked before training, files are written whole or not at all."""
+"""Where results go: the folder is checked before training, files are written whole."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ def check_writable(folder: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise HarnessError(f"--output_path {folder}: cannot be written: {error.strerror}.") from None
+        raise HarnessError(
+            f"--output_path {folder}: cannot be written: {error.strerror}."
+        ) from None
 
 
 def write_outputs(report: RunReport, config: RunConfig, plugins: Plugins) -> tuple[Path, ...]:

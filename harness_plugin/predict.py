@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from accelerate import Accelerator
@@ -31,18 +33,18 @@ def predict(
     Whole batches go to one process each and do not depend on the number of processes, so that
     the same weights give the same numbers on one process and on many.
     """
-    model.eval()
-    model.to(accelerator.device)
+    module: torch.nn.Module = model
+    module.eval().to(accelerator.device)
     if encoded.lengths is None:
         model.to(memory_format=torch.channels_last)
     plan = evaluation_batches(len(encoded), batch_size, encoded.lengths)
     mine = plan[accelerator.process_index :: accelerator.num_processes]
-    logits = torch.zeros(len(encoded), model.config.num_labels, device=accelerator.device)
+    logits = torch.zeros(len(encoded), int(model.config.num_labels or 0), device=accelerator.device)
     seen = torch.zeros(len(encoded), device=accelerator.device)
     for rows in tqdm(mine, desc=name, disable=quiet, leave=False):
         inputs = {key: value.to(accelerator.device) for key, value in encoded.batch(rows).items()}
         with accelerator.autocast():
-            out = model(**inputs).logits
+            out = module(**inputs).logits
         index = torch.from_numpy(rows).to(accelerator.device)
         logits[index] = out.float()
         seen[index] += 1
@@ -55,7 +57,8 @@ def predict(
         )
     if not bool(torch.isfinite(logits).all()):
         raise HarnessError(f"{name}: the model gives logits that are not finite.")
-    return logits.cpu().numpy().astype(np.float32)
+    table: NDArray[np.float32] = logits.cpu().numpy()
+    return table
 
 
 def as_predictions(
@@ -67,8 +70,9 @@ def as_predictions(
     model: str,
     seed: int,
     model_labels: tuple[str, ...],
+    texts: Sequence[str] = (),
 ) -> Predictions:
-    """The record of one model's logits on one split."""
+    """The record of one model's logits on one split; `texts` are its text columns."""
     return Predictions(
         task=task,
         split=split.name,
@@ -86,4 +90,5 @@ def as_predictions(
         breakdowns={name: np.asarray(split.rows[name], np.str_) for name in split.breakdowns},
         collapse=split.collapse,
         collapse_rule=split.collapse_rule,
+        texts={column: split.rows[column] for column in texts},
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -45,6 +45,10 @@ class Predictions:
     breakdowns: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
     collapse: Mapping[str, str] | None = None
     collapse_rule: str = "argmax"
+    train_groups: Mapping[str, int] | None = None
+    """Rows of the training set by group name; None until scoring, which fills it in."""
+    texts: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
+    """Input texts by column, memory-mapped; empty for images."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -54,7 +58,8 @@ class Predictions:
         """(N, C_model) softmax of the logits in float64."""
         z = self.logits.astype(np.float64)
         z = np.exp(z - z.max(axis=1, keepdims=True))
-        return z / z.sum(axis=1, keepdims=True)
+        probabilities: Floats = z / z.sum(axis=1, keepdims=True)
+        return probabilities
 
     @cached_property
     def targets(self) -> Ints:
@@ -87,25 +92,27 @@ class Predictions:
         Rule "sum": the most probable label after summing the collapsed probabilities
         (Clark et al. 2019). They differ: (.3, .4, .3) is entailment by the first only.
         """
-        if self.collapse_rule == "sum":
-            return self.probabilities.argmax(axis=1)
-        if self.collapse_rule != "argmax":
-            raise HarnessError(f"collapse rule {self.collapse_rule!r} is not one of argmax, sum.")
-        return self.targets[self.logits.argmax(axis=1)]
+        if self.collapse_rule not in COLLAPSE_RULES:
+            known = ", ".join(COLLAPSE_RULES)
+            raise HarnessError(f"collapse rule {self.collapse_rule!r} is not one of {known}.")
+        summed = self.collapse_rule == "sum"
+        best: Ints = (self.probabilities if summed else self.logits).argmax(axis=1)
+        return best if summed else self.targets[best]
 
     @cached_property
     def correct(self) -> NDArray[np.bool_]:
         """(N,) whether the predicted label is the gold one."""
-        return self.predicted == self.label
+        return np.equal(self.predicted, self.label)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its uncertainty; `value` is nan when it is undefined, and `reason` says why.
+    """A number with its uncertainty; what is undefined is nan, and `reason` says why.
 
-    `low`, `high`: 95% interval from the hierarchical bootstrap (seed x example; examples are
-    resampled within their group, the same resample for every model compared). `seeds`: the value
-    of each seed; `sd` their standard deviation (ddof 1, nan for one seed). `n`: rows counted.
+    `value`: the mean over seeds. `low`, `high`: 95% interval from the hierarchical bootstrap (seed
+    x example; examples are resampled within their group, the same resample for every model
+    compared). `seeds`: the value of each seed; `sd` their standard deviation (ddof 1, nan for one
+    seed). `n`: rows of the evaluation set (or group, or subset).
     """
 
     value: float
@@ -115,6 +122,8 @@ class Estimate:
     seeds: tuple[float, ...] = ()
     n: int = 0
     reason: str = ""
+    errors: tuple[float, ...] = ()
+    """The bootstrap standard error of each seed's value."""
 
 
 @dataclass(frozen=True)

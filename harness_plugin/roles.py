@@ -167,9 +167,7 @@ class Workshop:
             rate = settings.erm_learning_rate or settings.learning_rate
             warm = self._fit(
                 role,
-                settings.model_copy(
-                    update={"epochs": settings.erm_epochs, "learning_rate": rate}
-                ),
+                settings.model_copy(update={"epochs": settings.erm_epochs, "learning_rate": rate}),
                 "erm",
                 seed,
                 distillation,
@@ -252,7 +250,8 @@ class Workshop:
             "method_options": options,
             "start": start.key if start else None,
             "bias": self.bias.key if "bias_model" in method.needs and self.bias else None,
-            "distillation": distillation and {
+            "distillation": distillation
+            and {
                 **distillation.settings.model_dump(exclude={"method"}),
                 "signals": signals.key if signals else None,
             },
@@ -290,8 +289,7 @@ class Workshop:
                 quiet=self.quiet,
             )
             if self.store.processes.is_main:
-                for leftover in folder.glob("checkpoint-*"):
-                    train.shutil.rmtree(leftover)
+                train.drop_checkpoints(folder)
                 self.accelerator.unwrap_model(model).save_pretrained(folder)
                 models.load_processor(str(processor_folder), self.task.modality).save_pretrained(
                     folder
@@ -394,6 +392,7 @@ class Workshop:
             model=model.name,
             seed=model.seed,
             model_labels=labels_of(model),
+            texts=self.task.inputs if self.task.modality == "text" else (),
         )
 
 
@@ -434,8 +433,8 @@ def weights_key(checkpoint: Path) -> str:
     digest = hashlib.sha256()
     for file in sorted([*checkpoint.glob("*.safetensors"), checkpoint / "config.json"]):
         with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest()
-                          if hasattr(hashlib, "file_digest") else stream.read())
+            while block := stream.read(1 << 20):
+                digest.update(block)
     return digest.hexdigest()[:20]
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from harness_plugin.config import RunConfig, TaskSettings, task_settings
 from harness_plugin.data import TaskData, load_data
 from harness_plugin.errors import HarnessError
-from harness_plugin.hardware import choose, environment, make_accelerator, processes_of
-#from harness_plugin.output import check_writable, write_outputs
+from harness_plugin.hardware import Choice, choose, environment, make_accelerator, processes_of
+from harness_plugin.output import check_writable, write_outputs
 from harness_plugin.plugins import Plugins
 from harness_plugin.records import Predictions, RunReport, TaskScores, TrainedModel
 from harness_plugin.roles import Distillation, Workshop, check_comparable, plan_of_roles
-#from harness_plugin.score import score_task
+from harness_plugin.score import score_task
 from harness_plugin.stages import Store, default_root
 from harness_plugin.task import Task, find_task
 
@@ -27,7 +27,8 @@ def run(config: RunConfig, plugins: Plugins) -> RunReport:
     jobs = [prepare(name, config, plugins) for name in config.tasks]
     check_writable(Path(config.output_path))
     plugins.hook.run_started(config=config)
-    scores, choices = [], {}
+    scores: list[TaskScores] = []
+    choices: dict[str, Choice] = {}
     for task, settings, data in jobs:
         shop = open_workshop(task, settings, data, config, plugins, root)
         choices[task.modality] = shop.choice

@@ -17,7 +17,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -36,7 +36,7 @@ def default_root() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "harness_plugin"
 
 
-@lru_cache(maxsize=None)
+@cache
 def code_version(module: ModuleType) -> str:
     """Hash of a module's source text: a change in the code never meets an old result."""
     return hashlib.sha256(inspect.getsource(module).encode()).hexdigest()[:12]

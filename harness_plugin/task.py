@@ -94,7 +94,7 @@ def import_file(path: Path) -> Any:
 def resource_path(target: str) -> Path:
     """The file behind "package:file.yaml", or behind a plain path."""
     package, separator, name = target.partition(":")
-    if not separator or Path(target).suffix in {".yaml", ".yml"} and Path(target).exists():
+    if not separator:
         return Path(target)
     return Path(str(importlib.resources.files(package).joinpath(name)))
 
@@ -162,23 +162,23 @@ def line_of(node: yaml.Node, where: list[int | str]) -> int:
 
 
 def find_task(name: str, registry: Registry, include_path: Iterable[str] = ()) -> Task:
-    """The task called `name`: a YAML file, a task in a folder of `include_path`, or a registered one.
+    """The task called `name`: a YAML file, one in a folder of `include_path`, or a registered one.
 
     Raises HarnessError for an unknown name, and for a name that stands in two places.
     """
     if name.endswith((".yaml", ".yml")):
         return read_task(Path(name))
-    found = {name: path for path in task_files(include_path) if read_task(path).task == name}
-    if found and name in registry:
-        raise HarnessError(
-            f"task {name!r} stands in {found[name]} and is registered by plugin "
-            f"{registry.offer(name).plugin!r}; rename one."
-        )
+    local = [read_task(path) for path in task_files(include_path)]
+    found = [task for task in local if task.task == name]
+    places = [task.file for task in found]
+    if name in registry:
+        places.append(f"plugin {registry.offer(name).plugin!r}")
+    if len(places) > 1:
+        raise HarnessError(f"task {name!r} stands in {' and in '.join(places)}; rename one.")
     if found:
-        return read_task(found[name])
-    if name not in registry:
-        local = [read_task(path).task for path in task_files(include_path)]
-        raise unknown("task", name, [*registry.offers, *local])
+        return found[0]
+    if not places:
+        raise unknown("task", name, [*registry.offers, *(task.task for task in local)])
     return read_task(resource_path(registry.offer(name).target))
 
 

@@ -241,7 +241,9 @@ def checkpoint(
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         if state := objective.debiaser.state_dict():
-            save_file({k: v.contiguous() for k, v in state.items()}, temporary / "method.safetensors")
+            save_file(
+                {k: v.contiguous() for k, v in state.items()}, temporary / "method.safetensors"
+            )
         (temporary / "progress.json").write_text(json.dumps(progress), encoding="utf-8")
         old = list(folder.glob("checkpoint-*"))
         os.replace(temporary, folder / f"checkpoint-{progress['update']}")
@@ -269,3 +271,9 @@ def resume(
     if (path / "method.safetensors").exists():
         objective.debiaser.load_state_dict(load_file(path / "method.safetensors"))
     return progress
+
+
+def drop_checkpoints(folder: Path) -> None:
+    """Remove every checkpoint: the training is complete."""
+    for path in [*folder.glob("checkpoint-*"), folder / "checkpoint.tmp"]:
+        shutil.rmtree(path, ignore_errors=True)

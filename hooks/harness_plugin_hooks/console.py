@@ -1,0 +1,189 @@
+"""What a run says on the terminal: what it does, and the table in which the answer is seen."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from typing import TYPE_CHECKING
+
+from harness_plugin import hookimpl
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from harness_plugin.config import RunConfig
+    from harness_plugin.data import TaskData
+    from harness_plugin.records import (
+        Estimate,
+        ModelScores,
+        RunReport,
+        TaskScores,
+        TrainedModel,
+        Transfer,
+    )
+    from harness_plugin.task import Task
+
+COLOURS = {"kept": "green", "lost": "red", "undecided": "yellow"}
+
+
+def say(*lines: str) -> None:
+    """Print on the main process only."""
+    if os.environ.get("RANK", "0") == "0":
+        print(*lines, sep="\n", flush=True)
+
+
+@hookimpl
+def run_started(config: RunConfig) -> None:
+    """Name the tasks, the data and the seeds."""
+    say(
+        f"harness: {', '.join(config.tasks)} on {config.data} data, "
+        f"seed{'s' if len(config.seeds) > 1 else ''} {', '.join(map(str, config.seeds))}"
+    )
+
+
+@hookimpl
+def data_loaded(task: Task, data: TaskData) -> None:
+    """Show sizes, groups and notes of every split."""
+    say(
+        "",
+        f"{task.task}: {task.summary}",
+        f"  data {data.source}, fingerprint {data.fingerprint[:12]}",
+    )
+    for split in data.splits.values():
+        dropped = f", {split.dropped} rows without a label dropped" if split.dropped else ""
+        groups = ", ".join(
+            f"{name} {count:,}"
+            for name, count in zip(split.groups, split.group_counts, strict=True)
+        )
+        say(f"  {split.name} ({split.role}): {len(split):,} rows{dropped}: {groups or 'no groups'}")
+    for note in data.notes:
+        say(f"  note: {note}")
+
+
+@hookimpl
+def model_trained(model: TrainedModel) -> None:
+    """One line a model."""
+    how = "from the store" if model.reused else f"{model.seconds:.1f} s"
+    say(
+        f"  {time.strftime('%H:%M:%S')} seed {model.seed} {model.role:<14} "
+        f"{model.settings['model']}, {model.settings['method']}: {model.updates:,} updates, {how}"
+    )
+
+
+@hookimpl
+def scores_computed(scores: TaskScores) -> None:
+    """The tables of one task, then one sentence a student and evaluation set."""
+    if os.environ.get("RANK", "0") != "0":
+        return
+    from harness_plugin.score import verdict
+    from rich.console import Console
+
+    console = Console(width=None if os.isatty(1) else 120)
+    console.print()
+    roles = list(dict.fromkeys(model.role for model in scores.models))
+    for split in scores.primary:
+        console.print(role_table(scores, split, roles))
+        if table := bias_type_table(scores, split, roles):
+            console.print(table)
+    for student in [role for role in roles if role.startswith("student")]:
+        for split in scores.primary:
+            state, sentence = verdict(scores, student, split)
+            console.print(f"[bold {COLOURS[state]}]{state.upper()}[/] {sentence}", highlight=False)
+
+
+def role_table(scores: TaskScores, split: str, roles: list[str]) -> Table:
+    """One row a role: accuracy, worst group, the gaps, and what is lost against the teacher."""
+    from rich.table import Table
+
+    gap = scores.primary[split]
+    n = len(scores.seeds)
+    table = Table(
+        title=f"{scores.task} ({scores.source}) · {split} · %, mean ± sd of {n} seed(s)",
+        title_justify="left",
+    )
+    table.add_column("role")
+    columns = ["acc", "worst_group_acc", gap]
+    if "gap_id_ood" in scores.of(roles[0], split).metrics:
+        columns.append("gap_id_ood")
+    for column in columns:
+        table.add_column(column, justify="right")
+    table.add_column("gap_widening [95% interval]", justify="right")
+    table.add_column("retention", justify="right")
+    for role in roles:
+        found = scores.of(role, split)
+        cells = [percent(found.metrics[column]) for column in columns]
+        widening = measure(scores, role, split, gap, "gap_widening")
+        retention = measure(scores, role, split, "worst_group_acc", "retention")
+        table.add_row(
+            role,
+            *cells,
+            "" if widening is None else interval(widening.estimate),
+            "" if retention is None else percent(retention.estimate, with_sd=False),
+        )
+    return table
+
+
+def bias_type_table(scores: TaskScores, split: str, roles: list[str]) -> Table | None:
+    """One row a bias type: the gap (or accuracy) of every role. None without bias types."""
+    from rich.table import Table
+
+    first = scores.of(roles[0], split)
+    if not first.breakdowns:
+        return None
+    breakdown = next(iter(first.breakdowns))
+    values = first.breakdowns[breakdown]
+    gap = scores.primary[split]
+    metric = gap if all(gap in numbers for numbers in values.values()) else "acc"
+    table = Table(title=f"{split} · {metric} by {breakdown}, %", title_justify="left")
+    table.add_column(breakdown)
+    for role in roles:
+        table.add_column(role, justify="right")
+    for value in values:
+        found: list[ModelScores] = [scores.of(role, split) for role in roles]
+        table.add_row(value, *(percent(s.breakdowns[breakdown][value][metric]) for s in found))
+    return table
+
+
+def measure(
+    scores: TaskScores, student: str, split: str, metric: str, name: str
+) -> Transfer | None:
+    """One measure of a student on a whole set; None for other roles."""
+    wanted = (student, split, "", metric, name)
+    return next(
+        (
+            t
+            for t in scores.transfer
+            if (t.student, t.split, t.subset, t.metric, t.measure) == wanted
+        ),
+        None,
+    )
+
+
+def percent(estimate: Estimate, with_sd: bool = True) -> str:
+    """`84.2 ± 1.3`, or a dash where the number is undefined."""
+    if math.isnan(estimate.value):
+        return "n/a"
+    text = f"{100 * estimate.value:.1f}"
+    return text if math.isnan(estimate.sd) or not with_sd else f"{text} ± {100 * estimate.sd:.1f}"
+
+
+def interval(estimate: Estimate) -> str:
+    """`+3.1 [1.0, 5.2]`."""
+    if math.isnan(estimate.value):
+        return "n/a"
+    low, high = 100 * estimate.low, 100 * estimate.high
+    return f"{100 * estimate.value:+.1f} [{low:.1f}, {high:.1f}]"
+
+
+@hookimpl
+def run_finished(report: RunReport) -> None:
+    """Where the files are, and what it took."""
+    say("", f"{len(report.files)} files in {report.config['output_path']}, {report.seconds:.0f} s:")
+    say(*(f"  {file}" for file in report.files if file.name.startswith(("transfer", "config"))))
+    for choice in report.environment["choices"].values():
+        say(
+            f"  ran as {choice['processes']} process(es) on {choice['device']}, "
+            f"{choice['threads']} thread(s), precision {choice['precision']}, "
+            f"{choice['attention']} attention: {choice['why']}"
+        )

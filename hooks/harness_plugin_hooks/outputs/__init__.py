@@ -1,0 +1,20 @@
+"""Result files: one writer a module, each a function (report, folder) -> files."""
+
+from harness_plugin import hookimpl
+from harness_plugin.hookspecs import Register
+
+
+@hookimpl
+def register_outputs(register: Register) -> None:
+    """Offer the built-in writers."""
+    here = "harness_plugin_hooks.outputs"
+    register(
+        "lm_eval",
+        f"{here}.lm_eval:write",
+        summary="results_*.json (and samples_*.jsonl) as lm-evaluation-harness 0.4.13 writes them",
+    )
+    register(
+        "transfer",
+        f"{here}.transfer:write",
+        summary="transfer_*.json: all roles compared, with intervals (docs/transfer.schema.json)",
+    )

@@ -1,0 +1,188 @@
+"""One results file an evaluated model, in the layout of lm-evaluation-harness 0.4.13.
+
+The layout is that of its EvaluationTracker and result_schema: `<model>/results_<time>.json`, keys
+"<metric>,<filter>", samples beside it. Differences are on purpose: undefined numbers are null, not
+NaN or "N/A"; samples are sorted by id before they are hashed, so that the hash does not depend on
+the number of processes; `config` also holds model_name, which other readers look for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness_plugin.output import strict, timestamp
+from harness_plugin.records import Predictions, RunReport, TaskScores, TrainedModel
+from harness_plugin.stages import write_json, write_text
+
+SCHEMA_VERSION = "0.4.13"
+
+
+def write(report: RunReport, folder: Path) -> list[Path]:
+    """results_*.json of every model of every task; samples_*.jsonl when the run asked for them."""
+    files = []
+    for scores in report.tasks:
+        for model in scores.models:
+            mine = [p for p in scores.predictions if (p.role, p.seed) == (model.role, model.seed)]
+            files += write_model(report, scores, model, mine, folder)
+    return files
+
+
+def write_model(
+    report: RunReport,
+    scores: TaskScores,
+    model: TrainedModel,
+    predictions: list[Predictions],
+    folder: Path,
+) -> list[Path]:
+    """The files of one model."""
+    target = folder / model.name.replace("/", "__")
+    target.mkdir(parents=True, exist_ok=True)
+    stamp = timestamp(report.started)
+    files, hashes = [], {}
+    if report.config.get("log_samples"):
+        for p in predictions:
+            samples = sorted(sample_rows(p), key=lambda row: row["doc"]["id"])
+            hashes[set_name(p)] = sha("".join(s["doc_hash"] + s["target_hash"] for s in samples))
+            file = target / f"samples_{set_name(p)}_{stamp}.jsonl"
+            write_text(file, "".join(json.dumps(strict(row)) + "\n" for row in samples))
+            files.append(file)
+    result = results(report, scores, model, predictions, hashes)
+    file = target / f"results_{stamp}.json"
+    write_json(file, strict(result))
+    return [file, *files]
+
+
+def set_name(predictions: Predictions) -> str:
+    """An evaluation set as a task name: `hans_id`; `hans` for the set named like its task."""
+    if predictions.split == predictions.task:
+        return predictions.task
+    return f"{predictions.task}_{predictions.split}"
+
+
+def results(
+    report: RunReport,
+    scores: TaskScores,
+    model: TrainedModel,
+    predictions: list[Predictions],
+    hashes: dict[str, str],
+) -> dict[str, Any]:
+    """The whole results file."""
+    seed_index = scores.seeds.index(model.seed)
+    tables, better, sizes, configs = {}, {}, {}, {}
+    for p in predictions:
+        name = set_name(p)
+        row: dict[str, Any] = {"name": name, "alias": name, "sample_len": len(p)}
+        found = scores.of(model.role, p.split)
+        numbers = dict(found.metrics)
+        numbers |= {f"acc_{group}": estimate for group, estimate in found.groups.items()}
+        for metric, estimate in numbers.items():
+            row[f"{metric},none"] = estimate.seeds[seed_index]
+            row[f"{metric}_stderr,none"] = estimate.errors[seed_index]
+        tables[name] = row
+        better[name] = {metric: not metric.startswith(("gap", "ece")) for metric in numbers}
+        sizes[name] = {"original": len(p), "effective": len(p)}
+        configs[name] = {
+            "task": name,
+            "output_type": "multiple_choice",
+            "test_split": p.split,
+            "num_fewshot": 0,
+            "doc_to_choice": list(p.labels),
+            "metadata": {
+                "version": 1,
+                "source": scores.source,
+                "fingerprint": scores.fingerprint,
+                "collapse_rule": p.collapse_rule if p.collapse else None,
+            },
+        }
+    environment = report.environment
+    return {
+        "results": tables,
+        "group_subtasks": {},
+        "configs": configs,
+        "versions": {name: 1 for name in tables},
+        "n-shot": {name: 0 for name in tables},
+        "higher_is_better": better,
+        "n-samples": sizes,
+        "config": {
+            "model": "harness-plugin",
+            "model_name": model.name,
+            "model_args": {"pretrained": model.path.name, "role": model.role, **model.settings},
+            "model_dtype": "float32",
+            "model_sha": model.settings.get("stage", ""),
+            "batch_size": report.config.get("eval_batch_size"),
+            "batch_sizes": [],
+            "device": environment["choices"][next(iter(environment["choices"]))]["device"],
+            "use_cache": report.config.get("use_cache"),
+            "limit": report.config.get("limit"),
+            "bootstrap_iters": report.config.get("resamples"),
+            "gen_kwargs": None,
+            "random_seed": model.seed,
+            "numpy_seed": model.seed,
+            "torch_seed": model.seed,
+            "fewshot_seed": model.seed,
+        },
+        "git_hash": None,
+        "date": report.started,
+        "pretty_env_info": json.dumps(environment, indent=1),
+        "transformers_version": environment["versions"]["transformers"],
+        "lm_eval_version": SCHEMA_VERSION,
+        "upper_git_hash": None,
+        "task_hashes": hashes,
+        "model_source": "harness-plugin",
+        "model_name": model.name,
+        "model_name_sanitized": model.name.replace("/", "__"),
+        "system_instruction": None,
+        "system_instruction_sha": None,
+        "fewshot_as_multiturn": None,
+        "chat_template": None,
+        "chat_template_sha": None,
+        "total_evaluation_time_seconds": str(report.seconds),
+    }
+
+
+def sample_rows(p: Predictions) -> Iterator[dict[str, Any]]:
+    """One row an example, as for a multiple-choice task whose choices are the labels."""
+    log_probs = np.log(np.clip(p.probabilities, 1e-45, None))
+    for i in range(len(p)):
+        doc = document(p, i)
+        target = p.labels[p.label[i]]
+        choices = [
+            [f"{log_probs[i, c]:.6f}", str(bool(p.predicted[i] == c))] for c in range(len(p.labels))
+        ]
+        context = json.dumps({k: v for k, v in doc.items() if k not in ("id", "group")})
+        yield {
+            "doc_id": i,
+            "doc": doc,
+            "target": target,
+            "arguments": {
+                f"gen_args_{c}": {"arg_0": context, "arg_1": f" {label}"}
+                for c, label in enumerate(p.labels)
+            },
+            "resps": [[choice] for choice in choices],
+            "filtered_resps": choices,
+            "filter": "none",
+            "metrics": ["acc"],
+            "doc_hash": sha(json.dumps(doc, sort_keys=True)),
+            "prompt_hash": sha(context),
+            "target_hash": sha(target),
+            "acc": float(p.correct[i]),
+        }
+
+
+def document(p: Predictions, i: int) -> dict[str, Any]:
+    """What is known of one example: id, group, bias types, and its text where it has one."""
+    doc: dict[str, Any] = {"id": str(p.ids[i])}
+    doc["group"] = p.groups[p.group[i]] if p.group[i] >= 0 else None
+    doc |= {name: str(values[i]) for name, values in p.breakdowns.items()}
+    return doc | {column: p.texts[column][i] for column in p.texts}
+
+
+def sha(text: str) -> str:
+    """SHA-256, in hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,203 @@
+"""transfer_*.json: what this project is about, all roles of a task side by side.
+
+The layout is the pydantic model below; `python -m harness_plugin_hooks.outputs.transfer` prints
+its JSON schema, which docs/transfer.schema.json holds and a test compares.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from harness_plugin.score import verdict
+from pydantic import BaseModel, ConfigDict, Field
+
+from harness_plugin import __version__
+from harness_plugin.output import strict, timestamp
+from harness_plugin.records import Estimate, RunReport, TaskScores
+from harness_plugin.stages import write_json
+
+
+class Strict(BaseModel):
+    """No other keys."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Number(Strict):
+    """A number with its uncertainty; fractions in [0, 1], differences in [-1, 1]."""
+
+    value: float | None = Field(description="mean over seeds; null = undefined, see reason")
+    low: float | None = Field(description="95% interval, hierarchical bootstrap (seed x example)")
+    high: float | None
+    sd: float | None = Field(description="standard deviation over seeds, ddof 1")
+    seeds: list[float | None] = Field(description="the value of each seed")
+    n: int = Field(description="examples counted")
+    reason: str = Field(description="why the value is null; empty otherwise")
+
+
+class Model(Strict):
+    """One trained or given model."""
+
+    role: str
+    seed: int
+    name: str
+    method: str
+    model: str
+    updates: int
+    seconds: float
+    settings: dict[str, Any]
+
+
+class Scores(Strict):
+    """One role on one evaluation set."""
+
+    role: str
+    split: str
+    metrics: dict[str, Number]
+    groups: dict[str, Number] = Field(description="accuracy by group")
+    breakdowns: dict[str, dict[str, dict[str, Number]]] = Field(
+        description="bias type -> value -> metric"
+    )
+
+
+class Measure(Strict):
+    """student - teacher (distillability, gap_widening), student - control (contribution), or
+    the part of the teacher's gain over ERM that the student has over its own (retention)."""
+
+    student: str
+    split: str
+    subset: str = Field(description='"" or "breakdown=value"')
+    metric: str
+    measure: Literal["distillability", "contribution", "gap_widening", "retention"]
+    number: Number
+
+
+class Verdict(Strict):
+    """Is the debiasing kept? Told on the set's primary gap."""
+
+    student: str
+    split: str
+    gap: str
+    state: Literal["kept", "lost", "undecided"]
+    sentence: str
+
+
+class TransferRecord(Strict):
+    """transfer_<task>_<time>.json."""
+
+    schema_version: Literal["1"] = "1"
+    harness_plugin_version: str
+    task: str
+    source: Literal["embedded", "hub", "path"] = Field(description="where the data came from")
+    fingerprint: str = Field(description="hash of all data; compare only equal ones")
+    collapse_rule: str
+    notes: list[str]
+    seeds: list[int]
+    models: list[Model]
+    scores: list[Scores]
+    transfer: list[Measure]
+    verdicts: list[Verdict]
+    environment: dict[str, Any]
+    config: dict[str, Any]
+
+
+def write(report: RunReport, folder: Path) -> list[Path]:
+    """One file a task."""
+    files = []
+    for scores in report.tasks:
+        record = record_of(report, scores)
+        file = folder / f"transfer_{scores.task}_{timestamp(report.started)}.json"
+        write_json(file, record.model_dump(mode="json"))
+        files.append(file)
+    return files
+
+
+def record_of(report: RunReport, scores: TaskScores) -> TransferRecord:
+    """The record of one task."""
+    students = sorted({m.role for m in scores.models if m.role.startswith("student")})
+    verdicts = []
+    for student in students:
+        for split, gap in scores.primary.items():
+            state, sentence = verdict(scores, student, split)
+            verdicts.append(
+                {
+                    "student": student,
+                    "split": split,
+                    "gap": gap,
+                    "state": state,
+                    "sentence": sentence,
+                }
+            )
+    return TransferRecord.model_validate(
+        strict(
+            {
+                "harness_plugin_version": __version__,
+                "task": scores.task,
+                "source": scores.source,
+                "fingerprint": scores.fingerprint,
+                "collapse_rule": scores.collapse_rule,
+                "notes": scores.notes,
+                "seeds": scores.seeds,
+                "models": [
+                    {
+                        "role": model.role,
+                        "seed": model.seed,
+                        "name": model.name,
+                        "method": model.settings["method"],
+                        "model": model.settings["model"],
+                        "updates": model.updates,
+                        "seconds": model.seconds,
+                        "settings": model.settings,
+                    }
+                    for model in scores.models
+                ],
+                "scores": [
+                    {
+                        "role": s.role,
+                        "split": s.split,
+                        "metrics": numbers(s.metrics),
+                        "groups": numbers(s.groups),
+                        "breakdowns": {
+                            breakdown: {value: numbers(m) for value, m in values.items()}
+                            for breakdown, values in s.breakdowns.items()
+                        },
+                    }
+                    for s in scores.scores
+                ],
+                "transfer": [
+                    {
+                        "student": t.student,
+                        "split": t.split,
+                        "subset": t.subset,
+                        "metric": t.metric,
+                        "measure": t.measure,
+                        "number": number(t.estimate),
+                    }
+                    for t in scores.transfer
+                ],
+                "verdicts": verdicts,
+                "environment": report.environment,
+                "config": report.config,
+            }
+        )
+    )
+
+
+def numbers(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, Any]]:
+    """`number` of each."""
+    return {name: number(estimate) for name, estimate in estimates.items()}
+
+
+def number(estimate: Estimate) -> dict[str, Any]:
+    """An estimate as the schema has it; a nan without a reason is a defect and raises."""
+    if math.isnan(estimate.value) and not estimate.reason:
+        raise ValueError("an undefined number has no reason")
+    return {name: getattr(estimate, name) for name in Number.model_fields}
+
+
+if __name__ == "__main__":
+    print(json.dumps(TransferRecord.model_json_schema(), indent=2))
