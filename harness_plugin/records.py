@@ -15,6 +15,7 @@ from harness_plugin.errors import HarnessError
 
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
+Counts: TypeAlias = NDArray[np.floating[Any]]
 
 COLLAPSE_RULES = ("argmax", "sum")
 

@@ -1,0 +1,300 @@
+"""What is measured of one model on one evaluation set: pure functions of its predictions.
+
+Every metric takes the predictions (N rows) and a matrix `counts` (B, N): how often each row is
+counted in each of B resamples. It gives B values. All-ones counts give the plain number; the same
+counts given to several models make a paired comparison. All values are fractions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness_plugin.errors import HarnessError
+from harness_plugin.records import Counts, Floats, Ints, Predictions
+
+Bools: TypeAlias = NDArray[np.bool_]
+
+ENTAILMENT, NON_ENTAILMENT = "entailment", "non-entailment"
+ECE_BINS = 15
+
+
+def always(predictions: Predictions) -> str:
+    """The metric is defined on every set."""
+    return ""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A named number of one model on one evaluation set.
+
+    `function(predictions, counts (B, N)) -> (B,)`. `applies(predictions)` is "" where the metric
+    is defined and the reason where it is not; it may depend on the rows, never on the model.
+    `kind`: a "gap" is a signed difference (0 = treats both sides alike), "performance" and
+    "calibration" stand alone. `within`: also computed within every value of a breakdown.
+    `against_in_domain`: the value on an OOD set is function(in-domain set) - function(OOD set).
+    """
+
+    name: str
+    function: Callable[[Predictions, Counts], Floats]
+    higher_is_better: bool
+    kind: Literal["performance", "gap", "calibration"]
+    summary: str
+    bounds: tuple[float, float] = (0.0, 1.0)
+    applies: Callable[[Predictions], str] = always
+    within: bool = False
+    against_in_domain: bool = False
+
+    def __call__(self, predictions: Predictions, counts: Counts | None = None) -> Floats:
+        """(B,) values; without `counts`, (1,) the plain number.
+
+        Raises HarnessError when the metric does not apply, is infinite or has another shape.
+        """
+        if reason := self.applies(predictions):
+            raise HarnessError(f"metric {self.name!r} on set {predictions.split!r}: {reason}.")
+        counts = np.ones((1, len(predictions))) if counts is None else counts
+        values = np.asarray(self.function(predictions, counts), dtype=np.float64)
+        if values.shape != (len(counts),):
+            raise HarnessError(
+                f"metric {self.name!r} gave shape {values.shape} for {len(counts)} resamples; "
+                f"expected ({len(counts)},)."
+            )
+        if np.isinf(values).any():
+            raise HarnessError(f"metric {self.name!r} on set {predictions.split!r} is infinite.")
+        return values
+
+
+def one_hot(codes: Ints, size: int) -> Bools:
+    """(N, size) whether row i has code j; a code outside [0, size) is in no column."""
+    return np.equal(codes[:, None], np.arange(size))
+
+
+def totals(counts: Counts, columns: NDArray[Any]) -> Floats:
+    """(B, K) sum of each column (N, K) over the rows of every resample.
+
+    Computed in the precision of `counts`: float32 counts sum whole numbers exactly.
+    """
+    return (counts @ columns.astype(counts.dtype)).astype(np.float64)
+
+
+def rates(hit: Bools, cells: Bools, counts: Counts) -> Floats:
+    """(B, K) share of hits (N,) in every cell (N, K); nan where a cell has no row."""
+    hits, rows = np.hsplit(totals(counts, np.hstack([cells & hit[:, None], cells])), 2)
+    return np.divide(hits, rows, out=np.full_like(hits, np.nan), where=rows > 0)
+
+
+def gap(hit: Bools, favoured: Bools, other: Bools, counts: Counts) -> Floats:
+    """(B,) share of hits among `favoured` rows minus that among `other` rows."""
+    both = rates(hit, np.column_stack([favoured, other]), counts)
+    return both[:, 0] - both[:, 1]
+
+
+def accuracy(predictions: Predictions, counts: Counts) -> Floats:
+    """(B,) share of correct rows."""
+    return rates(predictions.correct, np.ones((len(predictions), 1), dtype=bool), counts)[:, 0]
+
+
+def group_accuracies(predictions: Predictions, counts: Counts) -> Floats:
+    """(B, G) accuracy of every group by id, in the order of `groups`; nan for an absent one."""
+    cells = one_hot(predictions.group, len(predictions.groups))
+    return rates(predictions.correct, cells, counts)
+
+
+def worst_group_accuracy(predictions: Predictions, counts: Counts) -> Floats:
+    """(B,) lowest accuracy of any group (Sagawa et al. 2020), not that of the smallest group.
+
+    The minimum is taken in each resample, so its interval lies below that of a fixed group.
+    """
+    lowest: Floats = group_accuracies(predictions, counts).min(axis=1)
+    return lowest
+
+
+def train_weighted_accuracy(predictions: Predictions, counts: Counts) -> Floats:
+    """(B,) group accuracies weighted by the groups' shares of the training set.
+
+    The "average accuracy" of Waterbirds and of Sagawa et al. (2020).
+    """
+    rows = predictions.train_groups or {}
+    shares = np.array([rows[name] for name in predictions.groups], dtype=np.float64)
+    weighted: Floats = group_accuracies(predictions, counts) @ (shares / shares.sum())
+    return weighted
+
+
+def positive_label(labels: tuple[str, ...]) -> int:
+    """Which of two labels F1 is about: the second, or "entailment" where that is the first."""
+    return 0 if labels[0] == ENTAILMENT else 1
+
+
+def f1(predictions: Predictions, counts: Counts) -> Floats:
+    """(B,) F1 of the positive label for two labels, the mean F1 over the labels for more."""
+    size = len(predictions.labels)
+    gold, said = one_hot(predictions.label, size), one_hot(predictions.predicted, size)
+    sums = totals(counts, np.hstack([gold & said, gold, said]))
+    both, gold_rows, said_rows = np.hsplit(sums, 3)
+    scores: Floats = 2 * both / (gold_rows + said_rows)
+    return scores[:, positive_label(predictions.labels)] if size == 2 else scores.mean(axis=1)
+
+
+def aligned_conflicting_gap(predictions: Predictions, counts: Counts) -> Floats:
+    """(B,) accuracy where the bias points to the label minus accuracy where it points away."""
+    aligned = predictions.aligned
+    return gap(predictions.correct, aligned == 1, aligned == 0, counts)
+
+
+def average_worst_gap(predictions: Predictions, counts: Counts) -> Floats:
+    """(B,) accuracy minus worst-group accuracy."""
+    groups = one_hot(predictions.group, len(predictions.groups))
+    everyone = np.ones((len(predictions), 1), dtype=bool)
+    cells = rates(predictions.correct, np.hstack([everyone, groups]), counts)
+    difference: Floats = cells[:, 0] - cells[:, 1:].min(axis=1)
+    return difference
+
+
+def entailment_gap(predictions: Predictions, counts: Counts) -> Floats:
+    """(B,) accuracy on entailment minus non-entailment rows (HANS, McCoy et al. 2019)."""
+    entailed = predictions.label == entailment_index(predictions)
+    return gap(predictions.correct, entailed, ~entailed, counts)
+
+
+def calibration_error(predictions: Predictions, counts: Counts) -> Floats:
+    """(B,) expected calibration error (Guo et al. 2017) over 15 bins (k/15, (k+1)/15].
+
+    The confidence is the probability of the predicted label after the collapse. Sampling noise
+    adds to a sum of absolute values: resampled values lie somewhat above the plain number.
+    """
+    rows = np.arange(len(predictions))
+    confidence = predictions.probabilities[rows, predictions.predicted]
+    bins = np.clip(np.ceil(confidence * ECE_BINS).astype(np.int64) - 1, 0, ECE_BINS - 1)
+    excess = (predictions.correct - confidence)[:, None] * one_hot(bins, ECE_BINS)
+    error: Floats = np.abs(totals(counts, excess)).sum(axis=1) / counts.sum(axis=1)
+    return error
+
+
+def entailment_index(predictions: Predictions) -> int:
+    """Index of the entailment label."""
+    return [label.lower() for label in predictions.labels].index(ENTAILMENT)
+
+
+def needs_every_group(predictions: Predictions) -> str:
+    """Defined where the set has groups and a row of each."""
+    if not predictions.groups:
+        return "the set has no groups"
+    rows = one_hot(predictions.group, len(predictions.groups)).sum(axis=0)
+    empty = [name for name, n in zip(predictions.groups, rows, strict=True) if n == 0]
+    return f"no row of group {', '.join(empty)}" if empty else ""
+
+
+def needs_training_groups(predictions: Predictions) -> str:
+    """Defined where, besides, the training set has the same groups."""
+    if reason := needs_every_group(predictions):
+        return reason
+    train = predictions.train_groups or {}
+    if not sum(train.values()):
+        return "the training set has no groups"
+    return "" if set(train) == set(predictions.groups) else "the training set has other groups"
+
+
+def needs_every_label(predictions: Predictions) -> str:
+    """Defined where every label has a row."""
+    present = set(np.unique(predictions.label).tolist())
+    absent = [name for i, name in enumerate(predictions.labels) if i not in present]
+    return f"no row of label {', '.join(absent)}" if absent else ""
+
+
+def needs_alignment(predictions: Predictions) -> str:
+    """Defined where some rows are bias-aligned and some bias-conflicting."""
+    for value, name in ((1, "bias-aligned"), (0, "bias-conflicting")):
+        if not (predictions.aligned == value).any():
+            return f"no {name} row"
+    return ""
+
+
+def needs_entailment(predictions: Predictions) -> str:
+    """Defined where the labels are entailment and non-entailment, with rows of both."""
+    if {label.lower() for label in predictions.labels} != {ENTAILMENT, NON_ENTAILMENT}:
+        return "the labels are not entailment and non-entailment"
+    return needs_every_label(predictions)
+
+
+def constant_prediction(predictions: Predictions) -> str:
+    """The label that every row gets although the set has several, else ""."""
+    first = predictions.predicted[0]
+    if (predictions.predicted == first).all() and len(np.unique(predictions.label)) > 1:
+        return predictions.labels[int(first)]
+    return ""
+
+
+ACC = Metric("acc", accuracy, True, "performance", "share of correct rows", within=True)
+F1 = Metric(
+    "f1",
+    f1,
+    True,
+    "performance",
+    "F1 of the positive label (two labels) or macro F1 (more)",
+    applies=needs_every_label,
+)
+WORST_GROUP_ACC = Metric(
+    "worst_group_acc",
+    worst_group_accuracy,
+    True,
+    "performance",
+    "lowest accuracy of any group",
+    applies=needs_every_group,
+)
+ACC_TRAIN_WEIGHTED = Metric(
+    "acc_train_weighted",
+    train_weighted_accuracy,
+    True,
+    "performance",
+    "group accuracies weighted by the training set's group shares",
+    applies=needs_training_groups,
+)
+GAP_ID_OOD = Metric(
+    "gap_id_ood",
+    accuracy,
+    False,
+    "gap",
+    "accuracy in domain minus accuracy on this out-of-distribution set",
+    bounds=(-1.0, 1.0),
+    against_in_domain=True,
+)
+GAP_ALIGNED_CONFLICTING = Metric(
+    "gap_aligned_conflicting",
+    aligned_conflicting_gap,
+    False,
+    "gap",
+    "accuracy on bias-aligned minus bias-conflicting rows",
+    bounds=(-1.0, 1.0),
+    applies=needs_alignment,
+    within=True,
+)
+GAP_AVG_WORST = Metric(
+    "gap_avg_worst",
+    average_worst_gap,
+    False,
+    "gap",
+    "accuracy minus worst-group accuracy",
+    bounds=(-1.0, 1.0),
+    applies=needs_every_group,
+)
+GAP_ENTAILMENT = Metric(
+    "gap_entailment",
+    entailment_gap,
+    False,
+    "gap",
+    "accuracy on entailment minus non-entailment rows",
+    bounds=(-1.0, 1.0),
+    applies=needs_entailment,
+    within=True,
+)
+ECE = Metric(
+    "ece",
+    calibration_error,
+    False,
+    "calibration",
+    "expected calibration error, 15 equal-width bins",
+)

@@ -1,0 +1,116 @@
+"""Uncertainty: paired, stratified resamples of rows; seeds; exact and corrected tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binomtest
+
+from harness_plugin.errors import HarnessError
+from harness_plugin.records import Counts, Estimate, Floats
+
+LEVEL = 0.95
+CELLS = 8_000_000
+"""Largest chunk of a (B, N) matrix of counts; 32 MB, whatever B and N."""
+
+
+def strata_of(*columns: ArrayLike) -> NDArray[np.int64]:
+    """(N,) one code for every combination of the columns' values that occurs."""
+    codes = np.column_stack([np.asarray(column) for column in columns])
+    joint: NDArray[np.int64] = np.unique(codes, axis=0, return_inverse=True)[1].reshape(-1)
+    return joint
+
+
+def group_stratified_counts(
+    groups: ArrayLike, resamples: int, rng: np.random.Generator
+) -> Iterator[Counts]:
+    """Chunks (b, N) float32 of row counts; the chunks' b add up to `resamples`.
+
+    Each resample draws, within every stratum of `groups` (N,), as many rows as the stratum has,
+    with replacement: no group is ever emptied. Rows of group -1 are a stratum as well.
+    """
+    groups = np.asarray(groups)
+    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    step = max(1, CELLS // max(1, len(groups)))
+    for start in range(0, resamples, step):
+        size = min(step, resamples - start)
+        counts = np.empty((size, len(groups)), dtype=np.float32)  # exact up to 16 million rows
+        for rows in members:
+            drawn = rng.integers(len(rows), size=(size, len(rows)), dtype=np.int32)
+            for resample, chosen in zip(counts, drawn, strict=True):
+                resample[rows] = np.bincount(chosen, minlength=len(rows))
+        yield counts
+
+
+def seed_shares(seeds: int, resamples: int, rng: np.random.Generator) -> Floats:
+    """(S, 1 + B) weight of each seed: equal in column 0, drawn with replacement in the others."""
+    drawn = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples).T
+    return np.hstack([np.ones((seeds, 1)), drawn]) / seeds
+
+
+def interval(replicates: Floats, level: float = LEVEL) -> tuple[float, float]:
+    """Percentile interval of (B,) finite replicates."""
+    tail = (1 - level) / 2
+    low, high = np.quantile(replicates, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def estimate(replicates: Floats, n: int, seeds: Sequence[float] = (), reason: str = "") -> Estimate:
+    """The estimate of (1 + B,) values: the number itself, then its resamples.
+
+    An undefined number, or an interval with undefined resamples, is nan with the reason.
+    """
+    value, resampled = float(replicates[0]), replicates[1:]
+    sd = float(np.std(seeds, ddof=1)) if len(seeds) > 1 else float("nan")
+    low = high = float("nan")
+    undefined = int(np.count_nonzero(~np.isfinite(resampled)))
+    if not np.isfinite(value):
+        value = float("nan")
+        bad = [str(i + 1) for i, seed in enumerate(seeds) if not np.isfinite(seed)]
+        reason = reason or f"undefined for seed {', '.join(bad)} of {len(seeds)}"
+    elif undefined:
+        reason = f"no interval: undefined in {undefined} of {len(resampled)} resamples"
+    elif not len(resampled):
+        reason = "no interval: no resamples were drawn"
+    else:
+        low, high = interval(resampled)
+    return Estimate(value, low, high, sd, tuple(float(seed) for seed in seeds), n, reason)
+
+
+def hierarchical(values: Floats, shares: Floats, n: int) -> Estimate:
+    """The mean over seeds with its hierarchical bootstrap interval (seed x example).
+
+    `values` (S, 1 + B): column 0 the plain number of each seed, the others its resamples over
+    examples. `shares` (S, 1 + B) from `seed_shares`. With one seed only examples are resampled.
+    """
+    if values.shape != shares.shape:
+        raise HarnessError(f"values {values.shape} and seed shares {shares.shape} differ in shape.")
+    return estimate((values * shares).sum(axis=0), n, values[:, 0].tolist())
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Exact two-sided p of McNemar's test: rows that only one of two models gets right."""
+    rows = only_first + only_second
+    return float(binomtest(only_first, rows).pvalue) if rows else 1.0
+
+
+def holm(p_values: ArrayLike) -> Floats:
+    """Holm's step-down adjustment of (M,) p-values, in their order."""
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted
+
+
+def wilson_lower(
+    successes: int, rows: int, *, level: float = LEVEL, two_sided: bool = True
+) -> float:
+    """Lower Wilson bound of a proportion: of the two-sided interval, or the one-sided bound."""
+    if rows < 1:
+        raise HarnessError("a proportion needs at least one row.")
+    test = binomtest(successes, rows, alternative="two-sided" if two_sided else "greater")
+    return float(test.proportion_ci(level, method="wilson").low)

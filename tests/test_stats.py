@@ -1,0 +1,138 @@
+"""Resampling and tests: published oracles, analytic standard errors, degenerate cases."""
+
+import numpy as np
+import pytest
+
+from harness_plugin import stats
+from harness_plugin.errors import HarnessError
+
+
+def draw(groups, resamples, seed=0):
+    rng = np.random.default_rng(seed)
+    return np.concatenate(list(stats.group_stratified_counts(groups, resamples, rng)))
+
+
+def test_mcnemar_oracles():
+    for (b, c), p in {
+        (1, 9): 0.021484,
+        (2, 10): 0.038574,
+        (0, 5): 0.0625,
+        (5, 5): 1.0,
+        (0, 0): 1.0,
+    }.items():
+        assert stats.mcnemar(b, c) == stats.mcnemar(c, b) == pytest.approx(p, abs=5e-7)
+
+
+def test_holm_oracle():
+    assert stats.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert stats.holm([0.9, 0.8]) == pytest.approx([1.0, 1.0])
+    assert stats.holm([]).tolist() == []
+
+
+def test_wilson_oracles():
+    assert stats.wilson_lower(80, 100, two_sided=False) == pytest.approx(0.726696, abs=5e-7)
+    assert stats.wilson_lower(80, 100) == pytest.approx(0.711171, abs=5e-7)
+    with pytest.raises(HarnessError, match="at least one row"):
+        stats.wilson_lower(0, 0)
+
+
+def test_every_resample_keeps_every_group_size():
+    groups = np.array([0] * 50 + [2] + [5] * 3 + [-1] * 10)
+    counts = draw(np.random.default_rng(1).permutation(groups), 300)
+    shuffled = np.random.default_rng(1).permutation(groups)
+    assert counts.shape == (300, 64)
+    for group, size in {0: 50, 2: 1, 5: 3, -1: 10}.items():
+        assert (counts[:, shuffled == group].sum(axis=1) == size).all()
+
+
+def test_counts_are_multinomial():
+    """Mean 1 and variance 1 - 1/n in a stratum of n, as drawing with replacement gives."""
+    counts = draw(np.zeros(20), 40_000)
+    assert counts.mean() == pytest.approx(1.0)
+    assert counts.var(axis=0).mean() == pytest.approx(1 - 1 / 20, rel=0.01)
+
+
+def test_chunks_add_up(monkeypatch):
+    monkeypatch.setattr(stats, "CELLS", 70)
+    chunks = list(stats.group_stratified_counts(np.zeros(10), 17, np.random.default_rng(0)))
+    assert [len(chunk) for chunk in chunks] == [7, 7, 3]
+    monkeypatch.setattr(stats, "CELLS", 1)
+    assert draw(np.zeros(10), 3).shape == (3, 10)
+
+
+def test_the_same_seed_draws_the_same():
+    groups = np.arange(30) % 4
+    assert np.array_equal(draw(groups, 20, seed=5), draw(groups, 20, seed=5))
+    assert not np.array_equal(draw(groups, 20, seed=5), draw(groups, 20, seed=6))
+
+
+def test_bootstrap_interval_matches_the_analytic_standard_error():
+    """Stratified mean: variance = sum of (n_g / n)^2 p_g (1 - p_g) / n_g."""
+    groups = np.repeat([0, 1], [400, 100])
+    correct = np.concatenate([np.arange(400) < 360, np.arange(100) < 50])
+    replicates = draw(groups, 4000) @ correct / 500
+    low, high = stats.interval(replicates)
+    se = np.sqrt(0.8**2 * 0.9 * 0.1 / 400 + 0.2**2 * 0.5 * 0.5 / 100)
+    assert replicates.std() == pytest.approx(se, rel=0.05)
+    assert (low, high) == pytest.approx((0.82 - 1.96 * se, 0.82 + 1.96 * se), abs=0.004)
+
+
+def test_bootstrap_interval_covers():
+    """About 95 of 100 intervals of a mean contain the true mean."""
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(300):
+        correct = rng.random(200) < 0.7
+        counts = np.concatenate(list(stats.group_stratified_counts(np.zeros(200), 300, rng)))
+        low, high = stats.interval(counts @ correct / 200)
+        hits += low <= 0.7 <= high
+    assert 0.91 <= hits / 300 <= 0.98
+
+
+def test_strata_are_the_combinations_that_occur():
+    codes = stats.strata_of([0, 0, 1, 1, -1], [0, 1, 0, 0, 1])
+    assert len(set(codes.tolist())) == 4
+    assert codes[2] == codes[3]
+
+
+def test_seed_shares():
+    shares = stats.seed_shares(4, 1000, np.random.default_rng(0))
+    assert shares.shape == (4, 1001)
+    assert shares.sum(axis=0) == pytest.approx(np.ones(1001))
+    assert shares[:, 0].tolist() == [0.25] * 4
+    assert (stats.seed_shares(1, 10, np.random.default_rng(0)) == 1).all()
+
+
+def test_hierarchical_adds_the_seed_variance():
+    """No variance over examples: the interval is that of a mean of 5 seeds alone."""
+    seeds = np.array([0.1, 0.2, 0.3, 0.4, 0.5])
+    shares = stats.seed_shares(5, 20_000, np.random.default_rng(0))
+    found = stats.hierarchical(np.repeat(seeds[:, None], 20_001, axis=1), shares, n=10)
+    se = seeds.std() / np.sqrt(5)
+    assert found.value == pytest.approx(0.3)
+    assert found.sd == pytest.approx(np.std(seeds, ddof=1))
+    assert found.seeds == pytest.approx(tuple(seeds))
+    assert (found.high - found.low) == pytest.approx(2 * 1.96 * se, rel=0.05)
+    assert found.n == 10
+
+
+def test_one_seed_is_the_bootstrap_over_examples():
+    values = np.random.default_rng(0).normal(size=(1, 1001))
+    found = stats.hierarchical(values, np.ones((1, 1001)), n=3)
+    assert (found.low, found.high) == stats.interval(values[0, 1:])
+    assert np.isnan(found.sd)
+    assert found.reason == ""
+
+
+def test_what_is_undefined_has_a_reason():
+    shares = stats.seed_shares(2, 3, np.random.default_rng(0))
+    values = np.full((2, 4), 0.5)
+    values[1] = np.nan
+    found = stats.hierarchical(values, shares, n=1)
+    assert np.isnan([found.value, found.low, found.high]).all()
+    assert found.reason == "undefined for seed 2 of 2"
+    one = stats.estimate(np.array([0.5, np.nan, 0.5, 0.5]), n=1)
+    assert (one.value, one.reason) == (0.5, "no interval: undefined in 1 of 3 resamples")
+    assert stats.estimate(np.array([0.5]), n=1).reason == "no interval: no resamples were drawn"
+    with pytest.raises(HarnessError, match="differ in shape"):
+        stats.hierarchical(values, np.ones((2, 5)), n=1)
