@@ -82,7 +82,9 @@ class TaskSettings(Strict):
     """Everything about one task that can be set; a recipe and a run file hold the same keys."""
 
     method: str = Field("group_dro", description="debiaser (harness ls methods)")
-    method_options: dict[str, Any] = Field(default_factory=dict)
+    method_options: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="options of each method: {group_dro: {eta: 0.05}}"
+    )
     teacher: RoleSettings
     student: RoleSettings
     control: bool | str = Field(

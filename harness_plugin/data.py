@@ -119,8 +119,17 @@ class Split:
 
 
 def column_bytes(rows: datasets.Dataset, name: str, chunk: int = 4096) -> Iterator[bytes]:
-    """The stored bytes of one column, a chunk of rows at a time (images stay encoded)."""
+    """The stored bytes of one column, a chunk of rows at a time (images stay encoded).
+
+    An image that is stored as a path counts with the bytes of its file: the same files in another
+    folder are the same data, and a file that was replaced is not.
+    """
     column = rows.select_columns([name]).with_format("arrow")
+    if isinstance(rows.features[name], datasets.Image):
+        for start in range(0, len(rows), chunk):
+            for image in column[start : start + chunk].column(name).to_pylist():
+                yield hashlib.sha256(image["bytes"] or Path(image["path"]).read_bytes()).digest()
+        return
     for start in range(0, len(rows), chunk):
         table = column[start : start + chunk].combine_chunks().replace_schema_metadata(None)
         sink = pa.BufferOutputStream()

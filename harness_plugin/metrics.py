@@ -56,7 +56,12 @@ class Metric:
         """
         if reason := self.applies(predictions):
             raise HarnessError(f"metric {self.name!r} on set {predictions.split!r}: {reason}.")
-        counts = np.ones((1, len(predictions))) if counts is None else counts
+        return self.evaluate(
+            predictions, np.ones((1, len(predictions))) if counts is None else counts
+        )
+
+    def evaluate(self, predictions: Predictions, counts: Counts) -> Floats:
+        """(B,) values where the metric is known to apply; errors as above."""
         values = np.asarray(self.function(predictions, counts), dtype=np.float64)
         if values.shape != (len(counts),):
             raise HarnessError(

@@ -95,8 +95,8 @@ class Workshop:
         method(self.facts(method), **self.method_options(name))
 
     def method_options(self, name: str) -> dict[str, Any]:
-        """The options of a method; ERM, the reference, has none."""
-        return {} if name == "erm" else dict(self.settings.method_options)
+        """The options set for a method."""
+        return dict(self.settings.method_options.get(name, {}))
 
     def _workable(self, facts: TrainingFacts) -> list[str]:
         offers = self.plugins["debiaser"]

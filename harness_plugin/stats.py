@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -57,26 +59,18 @@ def interval(replicates: Floats, level: float = LEVEL) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def estimate(replicates: Floats, n: int, seeds: Sequence[float] = (), reason: str = "") -> Estimate:
-    """The estimate of (1 + B,) values: the number itself, then its resamples.
+def estimate(replicates: Floats, n: int) -> Estimate:
+    """The estimate of (1 + B,) values: the number itself, then its resamples; B >= 1.
 
-    An undefined number, or an interval with undefined resamples, is nan with the reason.
+    With undefined resamples the interval is nan, with the reason.
     """
     value, resampled = float(replicates[0]), replicates[1:]
-    sd = float(np.std(seeds, ddof=1)) if len(seeds) > 1 else float("nan")
-    low = high = float("nan")
-    undefined = int(np.count_nonzero(~np.isfinite(resampled)))
-    if not np.isfinite(value):
-        value = float("nan")
-        bad = [str(i + 1) for i, seed in enumerate(seeds) if not np.isfinite(seed)]
-        reason = reason or f"undefined for seed {', '.join(bad)} of {len(seeds)}"
-    elif undefined:
-        reason = f"no interval: undefined in {undefined} of {len(resampled)} resamples"
-    elif not len(resampled):
-        reason = "no interval: no resamples were drawn"
-    else:
-        low, high = interval(resampled)
-    return Estimate(value, low, high, sd, tuple(float(seed) for seed in seeds), n, reason)
+    if math.isnan(value):
+        return Estimate(value, n=n, reason="undefined on this set")
+    if lacking := np.count_nonzero(np.isnan(resampled)):
+        reason = f"no interval: undefined in {lacking} of {len(resampled)} resamples"
+        return Estimate(value, n=n, reason=reason)
+    return Estimate(value, *interval(resampled), n=n)
 
 
 def hierarchical(values: Floats, shares: Floats, n: int) -> Estimate:
@@ -87,7 +81,20 @@ def hierarchical(values: Floats, shares: Floats, n: int) -> Estimate:
     """
     if values.shape != shares.shape:
         raise HarnessError(f"values {values.shape} and seed shares {shares.shape} differ in shape.")
-    return estimate((values * shares).sum(axis=0), n, values[:, 0].tolist())
+    found = estimate((values * shares).sum(axis=0), n)
+    seeds, errors = values[:, 0], values[:, 1:].std(axis=1, ddof=1)
+    return replace(
+        found,
+        sd=float(seeds.std(ddof=1)) if len(seeds) > 1 else math.nan,
+        seeds=tuple(seeds.tolist()),
+        errors=tuple(errors.tolist()),
+    )
+
+
+def undefined(seeds: int, n: int, reason: str) -> Estimate:
+    """The estimate of a number that does not exist on this set, and why."""
+    nothing = (math.nan,) * seeds
+    return Estimate(math.nan, seeds=nothing, n=n, reason=reason, errors=nothing)
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

@@ -1,12 +1,15 @@
 """Fixtures every test may use: no stray plugins, no user cache, real data only where it exists."""
 
 import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before datasets is imported: it reads the variable once
+
 from pathlib import Path
 
 import pluggy
 import pytest
 
-from harness_plugin.plugins import make_manager
+from harness_plugin.plugins import Plugins, load_plugins, make_manager
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -33,3 +36,26 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data: {folder} does not exist; set HARNESS_REAL_DATA")
     return folder
+
+
+TOY = str(ROOT / "tests" / "toy" / "toy.yaml")
+
+
+@pytest.fixture(scope="session")
+def plugins() -> Plugins:
+    """What is installed."""
+    return load_plugins()
+
+
+@pytest.fixture
+def open_shop(tmp_path, plugins):
+    """Open a workshop on the toy text task (or another) in a store of its own."""
+    from harness_plugin.config import run_config
+    from harness_plugin.run import open_workshop, prepare
+
+    def opened(*sets: str, task: str = TOY, store: str = "store", **flags):
+        flags = {"threads": 1, "precision": "no", "attention": "sdpa", **flags}
+        config = run_config(None, {"tasks": (task,), **flags}, sets)
+        return open_workshop(*prepare(task, config, plugins), config, plugins, tmp_path / store)
+
+    return opened

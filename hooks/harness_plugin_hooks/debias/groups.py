@@ -74,9 +74,9 @@ class GroupDRO(Debiaser):
         known = batch.group >= 0
         each = cross_entropy(logits, batch.label, reduction="none")[known]
         group = batch.group[known]
-        n = len(self.q)
-        counts = torch.zeros(n, device=logits.device).index_add_(0, group, torch.ones_like(each))
-        sums = torch.zeros(n, device=logits.device).index_add(0, group, each)
+        zeros = each.new_zeros(len(self.q))
+        counts = zeros.index_add(0, group, torch.ones_like(each))
+        sums = zeros.index_add(0, group, each)
         present = counts > 0
         means = sums / counts.clamp(min=1.0) + torch.where(present, self.adjustment, 0.0)
         if torch.is_grad_enabled():

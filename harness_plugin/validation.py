@@ -1,0 +1,111 @@
+"""`harness validate`: open the data of a task, check them, and show who is in which cell."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from harness_plugin.config import run_config, task_settings
+from harness_plugin.data import Split, TaskData, load_data
+from harness_plugin.plugins import Plugins
+from harness_plugin.task import find_task
+
+FEW = 30
+"""Test rows below which a group's accuracy says little."""
+
+
+def validate(
+    name: str,
+    data: str,
+    plugins: Plugins,
+    include_path: Sequence[str],
+    limit: int | None,
+    sets: Sequence[str],
+) -> None:
+    """Load one task and print its group table and warnings. Raises HarnessError when it is bad."""
+    task = find_task(name, plugins["task"], include_path)
+    flags: dict[str, Any] = {"tasks": (task.task,), "data": data, "limit": limit}
+    config = run_config(None, flags, sets)
+    settings = task_settings(task, config.source, config.tasks, config.settings)
+    loaded = load_data(
+        task,
+        config.source,
+        path=config.data_path,
+        options=settings.options,
+        limit=limit,
+        seed=config.data_seed,
+    )
+    console = Console()
+    console.print(group_table(loaded))
+    for note in loaded.notes:
+        console.print(f"note: {note}", highlight=False)
+    found = warnings(loaded, task.inputs)
+    for warning in found:
+        console.print(f"[yellow]warning[/]: {warning}", highlight=False)
+    console.print(
+        f"{task.task}: valid, {loaded.source} data, {len(found)} warning(s), "
+        f"fingerprint {loaded.fingerprint[:12]}",
+        highlight=False,
+    )
+
+
+def group_table(data: TaskData) -> Table:
+    """Rows of every group in every split."""
+    splits = list(data.splits.values())
+    table = Table(title="rows by group", title_justify="left")
+    table.add_column("group")
+    for split in splits:
+        table.add_column(f"{split.name} ({split.role})", justify="right")
+    for group in dict.fromkeys(name for split in splits for name in split.groups):
+        cells = []
+        for split in splits:
+            known = group in split.groups
+            count = split.group_counts[split.groups.index(group)] if known else None
+            cells.append("" if count is None else f"{count:,}")
+        table.add_row(group, *cells)
+    table.add_section()
+    table.add_row("all", *(f"{len(split):,}" for split in splits))
+    table.add_row("no label, dropped", *(f"{split.dropped:,}" for split in splits))
+    return table
+
+
+def warnings(data: TaskData, inputs: Sequence[str]) -> list[str]:
+    """What makes the numbers of this data weaker than they look."""
+    out = []
+    train = data.train
+    for split in data.evaluation:
+        for group, count in zip(split.groups, split.group_counts, strict=True):
+            if count < FEW:
+                out.append(f"{split.name}: group {group} has {count} rows, fewer than {FEW}")
+            elif group in train.groups and not train.group_counts[train.groups.index(group)]:
+                out.append(f"{split.name}: group {group} never occurs in {train.name}")
+        shared = leaked(train, split, inputs)
+        if shared:
+            out.append(f"{split.name}: {shared:,} rows also stand in {train.name}")
+    return out
+
+
+def leaked(train: Split, split: Split, inputs: Sequence[str]) -> int:
+    """Rows of `split` whose inputs, byte for byte, are those of a training row."""
+    seen = set(stored_inputs(train, inputs))
+    return sum(row in seen for row in stored_inputs(split, inputs))
+
+
+def stored_inputs(split: Split, inputs: Sequence[str]) -> list[bytes]:
+    """(N,) a hash of the inputs of each row as they are stored; image files by their bytes."""
+    table = split.rows.select_columns(list(inputs)).with_format("arrow")
+    out = []
+    for start in range(0, len(split), 1024):
+        for row in table[start : start + 1024].to_pylist():
+            digest = hashlib.sha256()
+            for value in row.values():
+                if isinstance(value, dict):  # an image: its bytes, or the file it lies in
+                    value = value.get("bytes") or Path(value["path"]).read_bytes()
+                digest.update(value if isinstance(value, bytes) else repr(value).encode())
+            out.append(digest.digest())
+    return out

@@ -1,0 +1,190 @@
+"""The one loop: resumes bit for bit, counts its updates, names what goes wrong."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from harness_plugin_hooks.debias.erm import ERM
+from safetensors.torch import load_file
+
+from harness_plugin import HarnessError, train
+from harness_plugin.methods import Objective
+from harness_plugin.plugins import load_plugins
+
+FACES = ["teacher.epochs=1", "student.epochs=1", "celeba_bias.n_train=96", "celeba_bias.n_test=800"]
+
+
+def weights(model):
+    return load_file(model.path / "model.safetensors")
+
+
+def same(first, second):
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_number_of_updates_and_examples_is_recorded(open_shop):
+    shop = open_shop()
+    model = shop.trained("teacher", shop.settings.teacher, "erm", 0)
+    assert model.updates == 2 * 240 // 16
+    record = json.loads((model.path / "stage.json").read_text())
+    assert record["examples"] == 480
+    assert record["loss"][-1][1] < record["loss"][0][1] or len(record["loss"]) == 1
+
+
+def test_fractions_of_an_epoch_are_rounded_up(open_shop):
+    shop = open_shop("teacher.epochs=0.5")
+    assert shop.trained("teacher", shop.settings.teacher, "erm", 0).updates == 8
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(open_shop):
+    models = []
+    for store, seed in (("a", 0), ("b", 0), ("c", 1)):
+        shop = open_shop(store=store)
+        models.append(weights(shop.trained("teacher", shop.settings.teacher, "erm", seed)))
+    assert same(models[0], models[1])
+    assert not same(models[0], models[2])
+
+
+def interrupt_at(monkeypatch, update):
+    """Raise Ctrl-C inside the loop after `update` updates."""
+    original = train.one_update
+    count = iter(range(10**6))
+
+    def stopping(*args, **kwargs):
+        if next(count) == update:
+            raise KeyboardInterrupt
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(train, "one_update", stopping)
+    return original
+
+
+@pytest.mark.parametrize("method", ["erm", "group_dro"])
+def test_an_interrupted_training_continues_to_the_same_weights(open_shop, monkeypatch, method):
+    whole = open_shop(store="whole")
+    expected = weights(whole.trained("teacher", whole.settings.teacher, method, 0))
+    shop = open_shop(store="cut", checkpoint_steps=7)
+    original = interrupt_at(monkeypatch, 17)
+    with pytest.raises(KeyboardInterrupt):
+        shop.trained("teacher", shop.settings.teacher, method, 0)
+    (partial,) = shop.store.root.glob("model-*.partial")
+    assert [path.name for path in partial.glob("checkpoint-*")] == ["checkpoint-14"]
+    monkeypatch.setattr(train, "one_update", original)
+    again = open_shop(store="cut", checkpoint_steps=7)
+    model = again.trained("teacher", again.settings.teacher, method, 0)
+    assert same(weights(model), expected)
+    assert model.updates == 30
+    assert not list(model.path.glob("checkpoint*"))
+
+
+def test_a_half_written_checkpoint_is_not_used(open_shop, monkeypatch):
+    shop = open_shop(checkpoint_steps=7)
+    original = interrupt_at(monkeypatch, 10)
+    with pytest.raises(KeyboardInterrupt):
+        shop.trained("teacher", shop.settings.teacher, "erm", 0)
+    (partial,) = shop.store.root.glob("model-*.partial")
+    (partial / "checkpoint.tmp").mkdir()
+    monkeypatch.setattr(train, "one_update", original)
+    assert open_shop(checkpoint_steps=7).trained("teacher", shop.settings.teacher, "erm", 0)
+
+
+def test_accumulation_cuts_a_batch_without_changing_it(open_shop):
+    one = open_shop("teacher.config={hidden_dropout_prob: 0, attention_probs_dropout_prob: 0}")
+    plain = weights(one.trained("teacher", one.settings.teacher, "erm", 0))
+    cut = one.settings.teacher.model_copy(update={"gradient_accumulation_steps": 3})
+    pieces = weights(one.trained("teacher", cut, "erm", 0))
+    worst = max(float((plain[name] - pieces[name]).abs().max()) for name in plain)
+    assert 0 < worst < 2e-4
+
+
+def test_a_loss_that_is_not_finite_names_role_and_update(open_shop, monkeypatch):
+    shop = open_shop(checkpoint_steps=5)
+    calls = iter(range(10**6))
+
+    def loss(self, logits, batch):
+        return logits.sum() * (float("nan") if next(calls) == 12 else 1e-3)
+
+    monkeypatch.setattr(ERM, "loss", loss)
+    with pytest.raises(HarnessError, match=r"toy seed 0 teacher \(erm\).*update 13.*checkpoint-10"):
+        shop.trained("teacher", shop.settings.teacher, "erm", 0)
+    (partial,) = shop.store.root.glob("model-*.partial")
+    assert (partial / "checkpoint-10").is_dir()
+
+
+def test_a_batch_that_cannot_be_cut_is_refused(open_shop):
+    shop = open_shop("teacher.batch_size=1000")
+    with pytest.raises(HarnessError, match="a batch of 1000 of 240 rows cannot be cut"):
+        shop.trained("teacher", shop.settings.teacher, "erm", 0)
+
+
+def test_the_optimiser_holds_every_parameter_once(open_shop):
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.LayerNorm(4))
+    plan = train.Plan(1, 1, 1e-3, 0, 0.1, 0.99, 1, 1, 0)
+    groups = train.adamw(model, plan).param_groups
+    held = [parameter for group in groups for parameter in group["params"]]
+    assert {id(p) for p in held} == {id(p) for p in model.parameters()}
+    assert len(held) == 4
+    assert [group["weight_decay"] for group in groups] == [0.1, 0.0]
+
+
+@pytest.mark.parametrize("name", sorted(load_plugins()["debiaser"].offers))
+@pytest.mark.parametrize("modality", ["text", "image"])
+def test_three_steps_of_every_method_move_every_weight(open_shop, name, modality):
+    if modality == "text":
+        shop = open_shop()
+    else:
+        shop = open_shop(*FACES, task="celeba_bias")
+    settings = shop.settings.teacher.model_copy(update={"epochs": 0.2 if modality == "text" else 2})
+    trained = shop.trained("teacher", settings, name, 0)
+    from harness_plugin.models import build_model, locate
+
+    fresh = build_model(
+        locate(settings, modality, shop.plugins),
+        settings,
+        modality=modality,
+        labels=shop.labels,
+        processor=shop.processor(settings)[0],
+        attention="sdpa",
+        seed=0,
+    ).state_dict()
+    after = weights(trained)
+    assert trained.updates >= 3
+    still = [n for n in after if after[n].is_floating_point() and torch.equal(after[n], fresh[n])]
+    unused = {"bert.embeddings.position_embeddings.weight"}  # moves by weight decay alone
+    assert set(still) <= unused
+    assert all(torch.isfinite(value).all() for value in after.values())
+
+
+def test_a_student_learns_from_the_store_as_from_the_live_teacher(open_shop):
+    shop = open_shop("teacher.epochs=1")
+    teacher = shop.trained("teacher", shop.settings.teacher, "erm", 0)
+    from harness_plugin.roles import Distillation
+
+    stage = shop.signals(Distillation(teacher, shop.settings.students["student"]))
+    stored = np.load(stage.path / "logits.npy")
+    from harness_plugin.models import load_trained
+
+    live = load_trained(str(teacher.path), "text", attention="sdpa").eval()
+    rows = np.array([5, 100, 7])
+    with torch.inference_mode():
+        out = live(**shop.encoded(shop.data.train, shop.settings.teacher).batch(rows)).logits
+    assert np.allclose(stored[rows], out.numpy(), atol=1e-5)
+    assert np.array_equal(np.load(stage.path / "ids.npy"), shop.data.train.ids)
+
+
+def test_distillation_term_reads_the_rows_of_the_batch(open_shop):
+    shop = open_shop()
+    logits = torch.randn(240, 2)
+    objective = Objective(ERM(shop.facts(ERM)), None, logits)
+    assert objective.teacher_logits is logits
+    with pytest.raises(HarnessError, match="needs teacher logits"):
+        from harness_plugin_hooks.distill.logits import KD
+
+        from harness_plugin.methods import Batch
+
+        row = torch.tensor([0, 1])
+        facts = shop.facts(ERM)
+        Objective(ERM(facts), KD(2.0), None, kd_weight=1.0)(
+            torch.randn(2, 2), Batch(row, facts.label[row], facts.group[row])
+        )
