@@ -53,9 +53,9 @@ def seed_shares(seeds: int, resamples: int, rng: np.random.Generator) -> Floats:
 
 
 def interval(replicates: Floats, level: float = LEVEL) -> tuple[float, float]:
-    """Percentile interval of (B,) finite replicates."""
+    """Percentile interval of (B,) replicates: two of them, never a value in between."""
     tail = (1 - level) / 2
-    low, high = np.quantile(replicates, [tail, 1 - tail])
+    low, high = np.quantile(replicates, [tail, 1 - tail], method="inverted_cdf")
     return float(low), float(high)
 
 
@@ -83,8 +83,10 @@ def hierarchical(values: Floats, shares: Floats, n: int) -> Estimate:
         raise HarnessError(f"values {values.shape} and seed shares {shares.shape} differ in shape.")
     found = estimate((values * shares).sum(axis=0), n)
     seeds, errors = values[:, 0], values[:, 1:].std(axis=1, ddof=1)
+    lacking = np.count_nonzero(np.isnan(seeds))
     return replace(
         found,
+        reason=f"undefined for {lacking} of {len(seeds)} seeds" if lacking else found.reason,
         sd=float(seeds.std(ddof=1)) if len(seeds) > 1 else math.nan,
         seeds=tuple(seeds.tolist()),
         errors=tuple(errors.tolist()),
