@@ -103,7 +103,11 @@ class EncodedImages:
 def processor_key(processor: Any) -> str:
     """Hash of everything a tokenizer or image processor does to an input."""
     if hasattr(processor, "backend_tokenizer"):
-        text = processor.backend_tokenizer.to_str() + repr(sorted(processor.model_input_names))
+        state = json.loads(processor.backend_tokenizer.to_str())
+        for setting in ("truncation", "padding"):  # left behind by the last call, not its nature
+            state.pop(setting, None)
+        state["model_input_names"] = sorted(processor.model_input_names)
+        text = json.dumps(state, sort_keys=True)
     else:
         text = json.dumps(processor.to_dict(), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:20]

@@ -17,6 +17,7 @@ import psutil
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast_object_list
 
 from harness_plugin.config import RunConfig
 from harness_plugin.errors import HarnessError
@@ -116,7 +117,11 @@ def requested_processes() -> int | None:
 
 def processes_of(accelerator: Accelerator) -> Processes:
     """The store's view of an Accelerator."""
-    return Processes(accelerator.is_main_process, accelerator.wait_for_everyone)
+
+    def from_main(text: str) -> str:
+        return str(broadcast_object_list([text])[0])
+
+    return Processes(accelerator.is_main_process, accelerator.wait_for_everyone, from_main)
 
 
 def choose(config: RunConfig, modality: str, root: Path, processes: int) -> Choice:

@@ -74,7 +74,8 @@ def open_workshop(
 ) -> Workshop:
     """The task's Accelerator and store; refuses what cannot work before any training."""
     accelerator = make_accelerator(config, "no")
-    choice = choose(config, task.modality, root, accelerator.num_processes)
+    with accelerator.main_process_first():  # one measures, the others read
+        choice = choose(config, task.modality, root, accelerator.num_processes)
     if choice.precision != "no":
         accelerator = make_accelerator(config, choice.precision)
     store = Store(root, processes_of(accelerator))

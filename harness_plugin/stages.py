@@ -64,6 +64,7 @@ class Processes:
 
     is_main: bool = True
     barrier: Callable[[], None] = lambda: None
+    from_main: Callable[[str], str] = lambda text: text
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,12 @@ class Store:
         partial = final.with_suffix(".partial")
         lock = self._lock(final) if self.processes.is_main else None
         try:
-            self.processes.barrier()  # the main process holds the lock: all see the same state
+            # the main process holds the lock from here on: all see the same state of the store
+            if (theirs := self.processes.from_main(key)) != key:
+                raise HarnessError(
+                    f"the processes of this run disagree on stage {kind}: {theirs} on the main "
+                    f"process, {key} here. Do they read the same files and settings?"
+                )
             if found := self.find(kind, spec):
                 return found
             if self.processes.is_main:

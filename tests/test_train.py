@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from harness_plugin_hooks.debias.erm import ERM
+from harness_plugin_hooks.distill.logits import KD
 from safetensors.torch import load_file
 
 from harness_plugin import HarnessError, train
-from harness_plugin.methods import Objective
+from harness_plugin.methods import Batch, Objective
 from harness_plugin.plugins import load_plugins
 
 FACES = ["teacher.epochs=1", "student.epochs=1", "celeba_bias.n_train=96", "celeba_bias.n_test=800"]
@@ -131,10 +132,7 @@ def test_the_optimiser_holds_every_parameter_once(open_shop):
 @pytest.mark.parametrize("name", sorted(load_plugins()["debiaser"].offers))
 @pytest.mark.parametrize("modality", ["text", "image"])
 def test_three_steps_of_every_method_move_every_weight(open_shop, name, modality):
-    if modality == "text":
-        shop = open_shop()
-    else:
-        shop = open_shop(*FACES, task="celeba_bias")
+    shop = open_shop() if modality == "text" else open_shop(*FACES, task="celeba_bias")
     settings = shop.settings.teacher.model_copy(update={"epochs": 0.2 if modality == "text" else 2})
     trained = shop.trained("teacher", settings, name, 0)
     from harness_plugin.models import build_model, locate
@@ -173,18 +171,11 @@ def test_a_student_learns_from_the_store_as_from_the_live_teacher(open_shop):
     assert np.array_equal(np.load(stage.path / "ids.npy"), shop.data.train.ids)
 
 
-def test_distillation_term_reads_the_rows_of_the_batch(open_shop):
+def test_distillation_without_teacher_logits_is_an_error(open_shop):
     shop = open_shop()
-    logits = torch.randn(240, 2)
-    objective = Objective(ERM(shop.facts(ERM)), None, logits)
-    assert objective.teacher_logits is logits
+    facts = shop.facts(ERM)
+    row = torch.tensor([0, 1])
+    batch = Batch(row, facts.label[row], facts.group[row])
+    objective = Objective(ERM(facts), KD(2.0), None, kd_weight=1.0)
     with pytest.raises(HarnessError, match="needs teacher logits"):
-        from harness_plugin_hooks.distill.logits import KD
-
-        from harness_plugin.methods import Batch
-
-        row = torch.tensor([0, 1])
-        facts = shop.facts(ERM)
-        Objective(ERM(facts), KD(2.0), None, kd_weight=1.0)(
-            torch.randn(2, 2), Batch(row, facts.label[row], facts.group[row])
-        )
+        objective(torch.randn(2, 2), batch)
