@@ -119,6 +119,7 @@ def run_task(shop: Workshop) -> TaskScores:
         collapse_rule=shop.data.evaluation[-1].collapse_rule,
         resamples=config.resamples,
         seed=config.data_seed,
+        wanted_gap=shop.task.primary_gap,
     )
     hook.scores_computed(scores=scores)
     return scores

@@ -112,12 +112,14 @@ def score_task(
     collapse_rule: str = "argmax",
     resamples: int = 1000,
     seed: int = 0,
+    wanted_gap: str | None = None,
 ) -> TaskScores:
     """Every metric of every role on every set, and every student against teacher and control.
 
     Every role must have predictions of every seed on every set; rows are joined by id. A role
     whose name starts with "student" is a student. `split_roles` says which sets are "in_domain"
     and which "ood"; `train_group_counts` (G,) are the training rows of each of `train_groups`.
+    `wanted_gap` is the gap the benchmark is told with, on the sets where it applies.
 
     Raises HarnessError for missing or doubled predictions and for sets whose rows differ.
     """
@@ -155,7 +157,7 @@ def score_task(
             for transfer in transfers_of(student, split, found[split], bootstrap)
         ),
         predictions=in_order(table),
-        primary={split: gap for split in table if (gap := primary_gap(found[split]))},
+        primary={split: gap for split in table if (gap := primary_gap(found[split], wanted_gap))},
     )
 
 
@@ -340,10 +342,11 @@ def retention(values: Mapping[str, Floats], student: str, shares: Floats, n: int
     return stats.estimate(np.divide(gain, possible, out=share, where=possible > 0), n)
 
 
-def primary_gap(found: Quantities) -> str:
+def primary_gap(found: Quantities, wanted: str | None = None) -> str:
     """The gap that the set's story is told with, "" where none is defined."""
     whole = found[""]
-    return next((name for name in PRIMARY if name in whole and whole[name].values), "")
+    order = (wanted, *PRIMARY) if wanted else PRIMARY
+    return next((name for name in order if name in whole and whole[name].values), "")
 
 
 def verdict(

@@ -55,6 +55,9 @@ class Task(BaseModel):
     bias_features: str | None = Field(
         None, description="'module:function' taking a Split, returning (N, F) floats"
     )
+    primary_gap: str | None = Field(
+        None, description="the gap metric its story is told with, on the sets where it applies"
+    )
     citation: str = ""
     licence: str = ""
     file: str = Field("", description="where the task was read from; set by the loader")
