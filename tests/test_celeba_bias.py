@@ -9,10 +9,6 @@ import time
 import datasets
 import numpy as np
 import pytest
-from harness_plugin_tasks.celeba_bias import cells, hub
-from harness_plugin_tasks.celeba_bias.embedded import encoded, natural_counts
-from harness_plugin_tasks.celeba_bias.faces import draw
-from harness_plugin_tasks.celeba_bias.features import attribute_features
 from huggingface_hub import constants
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
@@ -21,6 +17,10 @@ from harness_plugin import hub as hub_access
 from harness_plugin.data import load_data
 from harness_plugin.errors import HarnessError
 from harness_plugin.task import read_task, resource_path
+from harness_plugin_tasks.celeba_bias import cells, hub
+from harness_plugin_tasks.celeba_bias.embedded import encoded, natural_counts
+from harness_plugin_tasks.celeba_bias.faces import draw
+from harness_plugin_tasks.celeba_bias.features import attribute_features
 
 TASK = read_task(resource_path("harness_plugin_tasks.celeba_bias:celeba_bias.yaml"))
 GROUPS = (

@@ -4,15 +4,15 @@ import math
 
 import pytest
 import torch
-from harness_plugin_hooks.debias.ensemble import ProductOfExperts
-from harness_plugin_hooks.debias.erm import ERM
-from harness_plugin_hooks.debias.groups import GroupDRO, ReWeight, balanced_sampling
-from harness_plugin_hooks.distill.logits import KD
 from torch.nn.functional import cross_entropy, log_softmax
 
 from harness_plugin import HarnessError
 from harness_plugin.methods import Batch, Objective, TrainingFacts, missing_needs
 from harness_plugin.plugins import load_plugins
+from harness_plugin_hooks.debias.ensemble import ProductOfExperts
+from harness_plugin_hooks.debias.erm import ERM
+from harness_plugin_hooks.debias.groups import GroupDRO, ReWeight, balanced_sampling
+from harness_plugin_hooks.distill.logits import KD
 
 Z = torch.tensor([[2, 0, -1], [0.5, 1, 0], [-1, 0, 1], [1, 1, 0]], dtype=torch.float64)
 Y = torch.tensor([0, 1, 2, 0])

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from harness_plugin_hooks import metrics as offered
 from sklearn.metrics import accuracy_score, f1_score
 
 from harness_plugin import metrics as m
 from harness_plugin.errors import HarnessError
 from harness_plugin.plugins import collect
 from harness_plugin.records import Predictions
+from harness_plugin_hooks import metrics as offered
 
 ALL = [
     m.ACC,

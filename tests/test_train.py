@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 import torch
-from harness_plugin_hooks.debias.erm import ERM
-from harness_plugin_hooks.distill.logits import KD
 from safetensors.torch import load_file
 
 from harness_plugin import HarnessError, train
 from harness_plugin.methods import Batch, Objective
 from harness_plugin.plugins import load_plugins
+from harness_plugin_hooks.debias.erm import ERM
+from harness_plugin_hooks.distill.logits import KD
 
 FACES = ["teacher.epochs=1", "student.epochs=1", "celeba_bias.n_train=96", "celeba_bias.n_test=800"]
 

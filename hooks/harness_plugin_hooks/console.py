@@ -76,8 +76,9 @@ def scores_computed(scores: TaskScores) -> None:
     """The tables of one task, then one sentence a student and evaluation set."""
     if os.environ.get("RANK", "0") != "0":
         return
-    from harness_plugin.score import verdict
     from rich.console import Console
+
+    from harness_plugin.score import verdict
 
     console = Console(width=None if os.isatty(1) else 120)
     console.print()
