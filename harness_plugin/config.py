@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.task import Task, read_yaml
+from harness_plugin.task import Loader, Task, read_yaml
 
 Source = Literal["embedded", "hub", "path"]
 
@@ -57,6 +57,14 @@ class RoleSettings(Strict):
     gradient_accumulation_steps: int = Field(
         1, ge=1, description="micro-batches that an update's examples are cut into"
     )
+
+    @model_validator(mode="after")
+    def _method_has_epochs(self) -> RoleSettings:
+        if self.epochs and self.erm_epochs >= self.epochs:
+            raise ValueError(
+                f"erm_epochs {self.erm_epochs} leaves nothing of epochs {self.epochs} for the method"
+            )
+        return self
 
 
 class StudentSettings(Strict):
@@ -154,9 +162,9 @@ class RunConfig(Strict):
         return Path(self.data) if self.source == "path" else None
 
 
-def merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """`over` on top of `base`, mapping by mapping; neither is changed."""
-    out = copy.deepcopy(base)
+    out = copy.deepcopy(dict(base))
     for key, value in over.items():
         if isinstance(value, Mapping) and isinstance(out.get(key), dict):
             out[key] = merge(out[key], value)
@@ -173,23 +181,24 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
         if not separator or not all(key.split(".")):
             raise HarnessError(f"--set {assignment!r}: expected key=value, e.g. teacher.epochs=3.")
         try:
-            value = yaml.safe_load(text)
+            value = yaml.load(text, Loader=Loader)
         except yaml.YAMLError:
             raise HarnessError(f"--set {assignment!r}: {text!r} is not a YAML value.") from None
         for part in reversed(key.split(".")):
-            value = {part: number(value)}
+            value = {part: value}
         out = merge(out, value)
     return out
 
 
-def number(value: Any) -> Any:
-    """YAML 1.1 reads 1e-3 as text; nobody means that."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
+def over_settings(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` on top of `base`: what it sets for all tasks wins over what `base` sets for one."""
+    general = {key: value for key, value in over.items() if key in TaskSettings.model_fields}
+    tasks = {
+        key: merge(value, general)
+        for key, value in base.items()
+        if key not in TaskSettings.model_fields and isinstance(value, Mapping)
+    }
+    return merge(merge(merge(dict(base), tasks), general), over)
 
 
 def task_settings(
@@ -253,7 +262,7 @@ def run_config(file: Path | None, flags: Mapping[str, Any], sets: Iterable[str])
     assigned = parse_assignments(sets)
     top = {key: assigned.pop(key) for key in list(assigned) if key in RunConfig.model_fields}
     merged = merge(merged, top)
-    merged["settings"] = merge(merged.get("settings") or {}, assigned)
+    merged["settings"] = over_settings(merged.get("settings") or {}, assigned)
     if not merged.get("tasks"):
         raise HarnessError("no task given: --tasks NAME[,NAME] (see `harness ls tasks`).")
     try:

@@ -78,9 +78,10 @@ class EncodedText:
 
 @dataclass(frozen=True, eq=False)
 class EncodedImages:
-    """Pixels (N, H, W, 3) uint8; they are normalised in the batch."""
+    """Pixels (N, H, W, 3) uint8; the batch holds (scale * pixels - mean) / std."""
 
     pixels: NDArray[np.uint8]
+    scale: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -95,8 +96,8 @@ class EncodedImages:
     def batch(self, rows: Ints) -> dict[str, torch.Tensor]:
         """pixel_values (B, 3, H, W) float32 in channels-last memory format."""
         pixels = torch.from_numpy(self.pixels[rows]).permute(0, 3, 1, 2).float()
-        mean = torch.tensor(self.mean).view(1, 3, 1, 1) * 255
-        std = torch.tensor(self.std).view(1, 3, 1, 1) * 255
+        mean = torch.tensor(self.mean).view(1, 3, 1, 1) / self.scale
+        std = torch.tensor(self.std).view(1, 3, 1, 1) / self.scale
         return {"pixel_values": (pixels - mean) / std}
 
 
@@ -154,7 +155,15 @@ def encode(
             int(processor.pad_token_id),
         )
     pixels = np.load(stage.path / "pixels.npy", mmap_mode="r")
-    return EncodedImages(pixels, tuple(processor.image_mean), tuple(processor.image_std))
+    return EncodedImages(pixels, *normalisation(processor))
+
+
+def normalisation(processor: Any) -> tuple[float, tuple[float, ...], tuple[float, ...]]:
+    """(scale, mean, std) of what an image processor does to the values of its pixels."""
+    scale = float(processor.rescale_factor) if processor.do_rescale else 1.0
+    if not processor.do_normalize:
+        return scale, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    return scale, tuple(processor.image_mean), tuple(processor.image_std)
 
 
 def write_text_rows(
@@ -190,7 +199,7 @@ def write_text_rows(
         if has_types:
             for number, types in enumerate(out["token_type_ids"]):
                 first = types.count(0)
-                if any(types[:first]):
+                if types != [0] * first + [1] * (len(types) - first):
                     raise HarnessError(
                         f"{split.name}: row {start + number + 1}: the tokenizer's token types do "
                         f"not read 0…0 1…1, which is the only layout this loader stores."
@@ -257,7 +266,8 @@ def to_pixels(
     if crop is not None:
         left, top = (image.width - crop) // 2, (image.height - crop) // 2
         image = image.crop((left, top, left + crop, top + crop))
-    if image.size != (size[1], size[0]):
+    cuts = getattr(processor, "do_center_crop", None) or getattr(processor, "crop_pct", None)
+    if cuts or image.size != (size[1], size[0]):
         out = processor(image, do_rescale=False, do_normalize=False, return_tensors="np")
         return np.asarray(out["pixel_values"][0].transpose(1, 2, 0), np.uint8)
     return np.asarray(image, np.uint8)

@@ -193,6 +193,7 @@ def build_model(
             arguments["pad_token_id"] = processor.pad_token_id
         elif "image_size" in AutoConfig.for_model(source.backbone.model_type).to_dict():
             arguments["image_size"] = processor.size["height"]
+        check_config(source.name, AutoConfig.for_model(source.backbone.model_type), settings)
         try:
             config = AutoConfig.for_model(source.backbone.model_type, **arguments)
             attention = supported_attention(config, modality, attention)
@@ -203,8 +204,9 @@ def build_model(
         raise HarnessError(f"model {source.name!r} has neither a preset nor a checkpoint.")
     same_head = checkpoint_labels(source.checkpoint, trust_remote_code) == labels
     config = load_config(source.checkpoint, trust_remote_code)
+    check_config(source.name, config, settings)
     try:
-        return AUTO[modality].from_pretrained(
+        model: PreTrainedModel = AUTO[modality].from_pretrained(
             source.checkpoint,
             **({} if same_head else {**names, "ignore_mismatched_sizes": True}),
             **settings.config,
@@ -214,6 +216,27 @@ def build_model(
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise hub_errors(source.checkpoint, error) from error
+    return model if same_head else with_new_head(model, modality)
+
+
+def with_new_head(model: PreTrainedModel, modality: str) -> PreTrainedModel:
+    """`model` with fresh weights outside its body.
+
+    A head of as many classes loads without complaint, and its first class would go by another
+    name than the one it was trained for.
+    """
+    fresh = AUTO[modality].from_config(model.config).state_dict()
+    body = f"{model.base_model_prefix}."
+    model.load_state_dict({k: v for k, v in fresh.items() if not k.startswith(body)}, strict=False)
+    return model
+
+
+def check_config(name: str, config: PreTrainedConfig, settings: RoleSettings) -> None:
+    """Refuse an override that the architecture does not know: it would be ignored."""
+    known = config.to_dict()
+    for key in settings.config:
+        if key not in known:
+            raise unknown(f"configuration key of {name}", key, known)
 
 
 def load_trained(

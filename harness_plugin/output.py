@@ -20,12 +20,15 @@ if TYPE_CHECKING:
 
 
 def check_writable(folder: Path) -> None:
-    """Make `folder` and try to write in it. Raises HarnessError when that fails."""
+    """Try to write in `folder`, or in the folder it would be made in; nothing is left there.
+
+    Raises HarnessError when that fails, and for the name of a file.
+    """
     if folder.suffix == ".json" or folder.is_file():
-        raise HarnessError(f"--output_path {folder}: is a folder, not a file.")
-    probe = folder / f".write-test-{os.getpid()}"
+        raise HarnessError(f"--output_path {folder}: expected a folder, this names a file.")
+    parent = next(path for path in [folder, *folder.absolute().parents] if path.exists())
+    probe = parent / f".write-test-{os.getpid()}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
     except OSError as error:
@@ -37,6 +40,7 @@ def check_writable(folder: Path) -> None:
 def write_outputs(report: RunReport, config: RunConfig, plugins: Plugins) -> tuple[Path, ...]:
     """Call every registered output; the files it names are what a run leaves behind."""
     folder = Path(config.output_path)
+    folder.mkdir(parents=True, exist_ok=True)
     resolved = folder / f"config_{timestamp(report.started)}.yaml"
     write_text(resolved, yaml.safe_dump(strict(report.config), sort_keys=False))
     files = [resolved]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -174,8 +174,32 @@ def collect(manager: pluggy.PluginManager, broken: list[BrokenPlugin] | None = N
             ) -> None:
                 registry.add(Offer(registry.kind, offered, target, summary, plugin_name))
 
-            manager.subset_hook_caller(f"register_{kind}s", others)(register=register)
+            try:
+                manager.subset_hook_caller(f"register_{kind}s", others)(register=register)
+            except HarnessError:  # two of one name: leaving one out would be a silent choice
+                raise
+            except Exception as error:  # whatever a stranger's plugin raises
+                if os.environ.get(STRICT):
+                    raise
+                skip(manager, registries, name)
+                broken.append(describe(entry_of(name, plugin), error))
+                break
     return Plugins(manager, broken, registries)
+
+
+def skip(manager: pluggy.PluginManager, registries: Mapping[str, Registry], name: str) -> None:
+    """Forget a plugin and what it has offered so far."""
+    manager.unregister(name=name)
+    for registry in registries.values():
+        mine = [offer.name for offer in registry if offer.plugin == name]
+        for offered in mine:
+            del registry.offers[offered]
+
+
+def entry_of(name: str, plugin: object) -> EntryPoint:
+    """The entry point a plugin came from; one without distribution for a plugin of a test."""
+    found = [entry for entry in entry_points(group=GROUP) if entry.name == name]
+    return found[0] if found else EntryPoint(name, getattr(plugin, "__name__", name), GROUP)
 
 
 def load_plugins() -> Plugins:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 from harness_plugin.config import RunConfig, TaskSettings, task_settings
 from harness_plugin.data import TaskData, load_data
@@ -20,12 +21,17 @@ from harness_plugin.stages import Store, default_root
 from harness_plugin.task import Task, find_task
 
 
+Job: TypeAlias = tuple[Task, TaskSettings, TaskData]
+
+
 def run(config: RunConfig, plugins: Plugins) -> RunReport:
     """Everything a run does. Raises HarnessError for bad input before anything is trained."""
     started = time.time()
     root = Path(config.use_cache) if config.use_cache else default_root()
-    jobs = [prepare(name, config, plugins) for name in config.tasks]
+    jobs = prepare(config, plugins)
     check_writable(Path(config.output_path))
+    for job in jobs:  # what cannot work is refused before the first task is trained
+        open_workshop(*job, config, plugins, root)
     plugins.hook.run_started(config=config)
     scores: list[TaskScores] = []
     choices: dict[str, Choice] = {}
@@ -49,19 +55,25 @@ def run(config: RunConfig, plugins: Plugins) -> RunReport:
     return report
 
 
-def prepare(name: str, config: RunConfig, plugins: Plugins) -> tuple[Task, TaskSettings, TaskData]:
-    """The task, its settings and its data, all checked."""
-    task = find_task(name, plugins["task"], config.include_path)
-    settings = task_settings(task, config.source, config.tasks, config.settings)
-    data = load_data(
-        task,
-        config.source,
-        path=config.data_path,
-        options=settings.options,
-        limit=config.limit,
-        seed=config.data_seed,
-    )
-    return task, settings, data
+def prepare(config: RunConfig, plugins: Plugins) -> list[Job]:
+    """Every task, its settings and its data, all checked."""
+    tasks = [find_task(name, plugins["task"], config.include_path) for name in config.tasks]
+    names = [task.task for task in tasks]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise HarnessError(f"--tasks names task {', '.join(sorted(twice))} twice.")
+    jobs = []
+    for task in tasks:
+        settings = task_settings(task, config.source, names, config.settings)
+        data = load_data(
+            task,
+            config.source,
+            path=config.data_path,
+            options=settings.options,
+            limit=config.limit,
+            seed=config.data_seed,
+        )
+        jobs.append((task, settings, data))
+    return jobs
 
 
 def open_workshop(
@@ -150,9 +162,7 @@ def models_of(shop: Workshop, seed: int) -> Iterator[TrainedModel]:
         yield model
 
 
-def resolved(
-    config: RunConfig, jobs: list[tuple[Task, TaskSettings, TaskData]]
-) -> dict[str, object]:
+def resolved(config: RunConfig, jobs: list[Job]) -> dict[str, object]:
     """The configuration with every default filled in; give it back as `--config`."""
     settings = {task.task: chosen.model_dump(mode="json") for task, chosen, _ in jobs}
     return {**config.model_dump(mode="json"), "settings": settings}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.resources
 import importlib.util
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,6 +20,25 @@ if TYPE_CHECKING:
     from harness_plugin.plugins import Registry
 
 SOURCES = ("embedded", "hub", "path")
+
+
+class Loader(yaml.SafeLoader):
+    """YAML 1.2's numbers and booleans: 1e-3 is no text, and the label (or precision) `no` is."""
+
+    yaml_implicit_resolvers = {
+        letter: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":bool")]
+        for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
 
 
 class Option(BaseModel):
@@ -118,8 +138,8 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], yaml.Node]:
     """The mapping in a YAML file and its node tree (for line numbers)."""
     try:
         text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        value = yaml.safe_load(text)
+        node = yaml.compose(text, Loader=Loader)
+        value = yaml.load(text, Loader=Loader)
     except (OSError, UnicodeDecodeError) as error:
         raise HarnessError(f"{path}: cannot be read: {error}") from error
     except yaml.MarkedYAMLError as error:
