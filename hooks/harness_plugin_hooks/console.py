@@ -83,7 +83,7 @@ def scores_computed(scores: TaskScores) -> None:
     console = Console(width=None if os.isatty(1) else 120)
     console.print()
     roles = list(dict.fromkeys(model.role for model in scores.models))
-    for split in scores.primary:
+    for split in dict.fromkeys(found.split for found in scores.scores):
         console.print(role_table(scores, split, roles))
         if table := bias_type_table(scores, split, roles):
             console.print(table)
@@ -97,19 +97,18 @@ def role_table(scores: TaskScores, split: str, roles: list[str]) -> Table:
     """One row a role: accuracy, worst group, the gaps, and what is lost against the teacher."""
     from rich.table import Table
 
-    gap = scores.primary[split]
+    gap = scores.primary.get(split, "")
     n = len(scores.seeds)
     table = Table(
         title=f"{scores.task} ({scores.source}) · {split} · %, mean ± sd of {n} seed(s)",
         title_justify="left",
     )
     table.add_column("role")
-    columns = ["acc", "worst_group_acc", gap]
-    if "gap_id_ood" in scores.of(roles[0], split).metrics:
-        columns.append("gap_id_ood")
+    wanted = ("acc", "worst_group_acc", gap, "gap_id_ood")
+    columns = [name for name in wanted if name in scores.of(roles[0], split).metrics]
     for column in columns:
-        table.add_column(column, justify="right")
-    table.add_column("gap_widening [95% interval]", justify="right")
+        table.add_column(column, justify="right", overflow="fold")
+    table.add_column("gap_widening [95%]", justify="right")
     table.add_column("retention", justify="right")
     for role in roles:
         found = scores.of(role, split)
@@ -134,8 +133,8 @@ def bias_type_table(scores: TaskScores, split: str, roles: list[str]) -> Table |
         return None
     breakdown = next(iter(first.breakdowns))
     values = first.breakdowns[breakdown]
-    gap = scores.primary[split]
-    metric = gap if all(gap in numbers for numbers in values.values()) else "acc"
+    candidates = (scores.primary.get(split, ""), "worst_group_acc", "acc")
+    metric = next(name for name in candidates if all(name in found for found in values.values()))
     table = Table(title=f"{split} · {metric} by {breakdown}, %", title_justify="left")
     table.add_column(breakdown)
     for role in roles:

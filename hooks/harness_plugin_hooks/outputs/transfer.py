@@ -45,6 +45,7 @@ class Model(Strict):
     role: str
     seed: int
     name: str
+    path: str = Field(description="its checkpoint, as save_pretrained writes it")
     method: str
     model: str
     updates: int
@@ -147,6 +148,7 @@ def record_of(report: RunReport, scores: TaskScores) -> TransferRecord:
                         "role": model.role,
                         "seed": model.seed,
                         "name": model.name,
+                        "path": model.path,
                         "method": model.settings["method"],
                         "model": model.settings["model"],
                         "updates": model.updates,
