@@ -289,7 +289,7 @@ def ls(argv: list[str]) -> int:
     plugins = installed_plugins()
     if given.kind == "plugins":
         rows = [
-            (name, str(getattr(plugin, "__name__", plugin)))
+            (name, "blocked" if plugin is None else str(getattr(plugin, "__name__", plugin)))
             for name, plugin in sorted(plugins.manager.list_name_plugin())
         ]
         rows += [(broken.name, f"BROKEN: {broken.reason}") for broken in plugins.broken]

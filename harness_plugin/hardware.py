@@ -135,9 +135,11 @@ def choose(config: RunConfig, modality: str, root: Path, processes: int) -> Choi
         measured: dict[str, Any] = {"threads": torch.get_num_threads(), "attention": "sdpa"}
         measured["precision"] = "bf16" if bf16 else "no"
         why, device = "GPU default", config.device or "cuda"
-    else:
+    elif "auto" in (config.threads, config.precision, config.attention):
         measured, why = cpu_profile(root, modality, max(1, available_cores() // processes))
         device = "cpu"
+    else:
+        measured, why, device = {}, "as asked for", "cpu"
     environment = os.environ.get("ACCELERATE_MIXED_PRECISION")
     threads = measured["threads"] if config.threads == "auto" else config.threads
     precision = measured["precision"] if config.precision == "auto" else config.precision
