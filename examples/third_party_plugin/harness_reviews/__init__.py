@@ -1,0 +1,43 @@
+"""What the plugin offers. This module is imported by `harness ls` too, so it imports no torch."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from harness_plugin import hookimpl
+
+if TYPE_CHECKING:
+    from harness_plugin.hookspecs import Register
+    from harness_plugin.records import TrainedModel
+
+LOG = "HARNESS_REVIEWS_LOG"
+"""Environment variable that names the file `model_trained` writes to."""
+
+
+@hookimpl
+def register_tasks(register: Register) -> None:
+    """Offer the task."""
+    register(
+        "reviews",
+        "harness_reviews:reviews.yaml",
+        summary="review tone trusted through the kind of product",
+    )
+
+
+@hookimpl
+def register_debiasers(register: Register) -> None:
+    """Offer the method."""
+    register(
+        "focal",
+        "harness_reviews.focal:Focal",
+        summary="focal loss: rows the model is sure of count less (Lin et al. 2017)",
+    )
+
+
+@hookimpl
+def model_trained(model: TrainedModel) -> None:
+    """Append one line a model, on the main process, where the user asked for it."""
+    if (file := os.environ.get(LOG)) and os.environ.get("RANK", "0") == "0":
+        with open(file, "a", encoding="utf-8") as stream:
+            stream.write(f"{model.task}\t{model.role}\t{model.seed}\t{model.settings['method']}\n")
