@@ -6,6 +6,7 @@ import hashlib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -309,6 +310,7 @@ def label_order(teacher: TrainedModel, labels: tuple[str, ...]) -> list[int]:
     return [theirs.index(name) for name in wanted]
 
 
+@cache
 def weights_key(checkpoint: Path) -> str:
     """Hash of a checkpoint's weights and configuration; a hub id is its own key."""
     if not checkpoint.is_dir():

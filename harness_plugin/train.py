@@ -107,7 +107,7 @@ def fit(
                 weights=probabilities,
             )
         chosen = plan_of_epoch[update % per_epoch]
-        torch.manual_seed(hash((plan.seed, update, accelerator.process_index)) % 2**63)
+        torch.manual_seed(seed_of(plan.seed, update, accelerator.process_index))
         loss = one_update(accelerator, forward, prepared, encoded, facts, objective, chosen, pieces)
         accelerator.clip_grad_norm_(prepared.parameters(), plan.max_grad_norm)
         optimizer.step()
@@ -137,6 +137,11 @@ def fit(
         "threads": torch.get_num_threads(),
         "precision": str(accelerator.mixed_precision),
     }
+
+
+def seed_of(*numbers: int) -> int:
+    """A 63-bit seed for a tuple of numbers, the same on every machine and Python."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
 def one_update(
