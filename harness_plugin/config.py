@@ -61,9 +61,7 @@ class RoleSettings(Strict):
     @model_validator(mode="after")
     def _method_has_epochs(self) -> RoleSettings:
         if self.epochs and self.erm_epochs >= self.epochs:
-            raise ValueError(
-                f"erm_epochs {self.erm_epochs} leaves nothing of epochs {self.epochs} for the method"
-            )
+            raise ValueError(f"erm_epochs {self.erm_epochs} leaves nothing of epochs {self.epochs}")
         return self
 
 

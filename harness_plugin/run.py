@@ -20,7 +20,6 @@ from harness_plugin.score import score_task
 from harness_plugin.stages import Store, default_root
 from harness_plugin.task import Task, find_task
 
-
 Job: TypeAlias = tuple[Task, TaskSettings, TaskData]
 
 

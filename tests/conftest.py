@@ -56,6 +56,7 @@ def open_shop(tmp_path, plugins):
     def opened(*sets: str, task: str = TOY, store: str = "store", **flags):
         flags = {"threads": 1, "precision": "no", "attention": "sdpa", **flags}
         config = run_config(None, {"tasks": (task,), **flags}, sets)
-        return open_workshop(*prepare(task, config, plugins), config, plugins, tmp_path / store)
+        (job,) = prepare(config, plugins)
+        return open_workshop(*job, config, plugins, tmp_path / store)
 
     return opened

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,14 @@ SCHEMA_VERSION = "0.4.13"
 def write(report: RunReport, folder: Path) -> list[Path]:
     """results_*.json of every model of every task; samples_*.jsonl when the run asked for them."""
     files = []
+    names = Counter(model.name for scores in report.tasks for model in scores.models)
     for scores in report.tasks:
         for model in scores.models:
             mine = [p for p in scores.predictions if (p.role, p.seed) == (model.role, model.seed)]
-            files += write_model(report, scores, model, mine, folder)
+            name = model.name.replace("/", "__")
+            if names[model.name] > 1:  # two checkpoints in folders of one name, or in two tasks
+                name += f"-{scores.task}-{model.role}-seed{model.seed}"
+            files += write_model(report, scores, model, mine, folder / name)
     return files
 
 
@@ -38,10 +43,9 @@ def write_model(
     scores: TaskScores,
     model: TrainedModel,
     predictions: list[Predictions],
-    folder: Path,
+    target: Path,
 ) -> list[Path]:
-    """The files of one model."""
-    target = folder / model.name.replace("/", "__")
+    """The files of one model, in the folder `target`."""
     target.mkdir(parents=True, exist_ok=True)
     stamp = timestamp(report.started)
     files, hashes = [], {}
