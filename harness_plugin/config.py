@@ -149,6 +149,12 @@ class RunConfig(Strict):
             raise ValueError("a seed is given twice")
         return seeds
 
+    @model_validator(mode="after")
+    def _one_seed_a_checkpoint(self) -> RunConfig:
+        if self.eval_only and len(self.seeds) > 1:
+            raise ValueError("eval_only scores one checkpoint a role: give one seed")
+        return self
+
     @property
     def source(self) -> Source:
         """The kind of data source that `data` names."""
@@ -260,6 +266,8 @@ def run_config(file: Path | None, flags: Mapping[str, Any], sets: Iterable[str])
     assigned = parse_assignments(sets)
     top = {key: assigned.pop(key) for key in list(assigned) if key in RunConfig.model_fields}
     merged = merge(merged, top)
+    if merged.get("eval_only"):  # a checkpoint is one model, of one seed
+        merged.setdefault("seeds", (0,))
     merged["settings"] = over_settings(merged.get("settings") or {}, assigned)
     if not merged.get("tasks"):
         raise HarnessError("no task given: --tasks NAME[,NAME] (see `harness ls tasks`).")

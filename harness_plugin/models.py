@@ -231,6 +231,18 @@ def with_new_head(model: PreTrainedModel, modality: str) -> PreTrainedModel:
     return model
 
 
+def check_settings(
+    settings: RoleSettings, modality: str, plugins: Plugins, trust_remote_code: bool
+) -> None:
+    """Refuse a model that does not exist, or overrides that it does not know. Reads no weights."""
+    source = locate(settings, modality, plugins)
+    if source.backbone is not None:
+        config = AutoConfig.for_model(source.backbone.model_type)
+    else:
+        config = load_config(str(source.checkpoint), trust_remote_code)
+    check_config(source.name, config, settings)
+
+
 def check_config(name: str, config: PreTrainedConfig, settings: RoleSettings) -> None:
     """Refuse an override that the architecture does not know: it would be ignored."""
     known = config.to_dict()

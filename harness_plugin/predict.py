@@ -61,6 +61,16 @@ def predict(
     return table
 
 
+def check_labels(split: Split, role: str, labels: tuple[str, ...]) -> None:
+    """Refuse a model whose labels are not those of `split`, before it is asked anything."""
+    nothing = np.empty((0, len(labels)), np.float32)
+    seed, task = 0, split.name
+    record = as_predictions(
+        split, nothing, task=task, role=role, model=role, seed=seed, model_labels=labels
+    )
+    record.targets  # noqa: B018
+
+
 def as_predictions(
     split: Split,
     logits: NDArray[np.float32],

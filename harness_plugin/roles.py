@@ -66,13 +66,7 @@ class Workshop(Materials):
                 distillation,
                 None,
             )
-            left = settings.epochs - settings.erm_epochs
-            if left <= 0:
-                raise HarnessError(
-                    f"{self.task.task}.{role}: erm_epochs {settings.erm_epochs} leaves nothing of "
-                    f"epochs {settings.epochs} for the method."
-                )
-            rest = settings.model_copy(update={"epochs": left})
+            rest = settings.model_copy(update={"epochs": settings.epochs - settings.erm_epochs})
         stage = self._fit(role, rest, method_name, seed, distillation, warm)
         parts = [part for part in (warm, stage) if part is not None]
         return TrainedModel(
@@ -81,7 +75,12 @@ class Workshop(Materials):
             seed=seed,
             name=f"{self.task.task}-{role}-{method_name}-seed{seed}",
             path=stage.path,
-            settings={**settings.model_dump(), "method": method_name, "stage": stage.key}
+            settings={
+                **settings.model_dump(),
+                "labels": self.labels,
+                "method": method_name,
+                "stage": stage.key,
+            }
             | ({"distillation": distillation.settings.model_dump()} if distillation else {}),
             updates=sum(int(part.record["updates"]) for part in parts),
             seconds=sum(float(part.record["training_seconds"]) for part in parts),
@@ -346,6 +345,8 @@ def check_comparable(shop: Workshop) -> None:
         roles["control"] = settings.student.model_copy(update={"model": settings.control})
     for role, chosen in roles.items():
         labels[role] = labels_of(shop.as_it_is(role, chosen, 0))
+        for split in shop.data.evaluation:
+            predict.check_labels(split, role, labels[role])
     sets = {role: frozenset(name.lower() for name in names) for role, names in labels.items()}
     for role in sets:
         if sets[role] != sets["teacher"]:

@@ -12,6 +12,7 @@ from harness_plugin.config import RunConfig, TaskSettings, task_settings
 from harness_plugin.data import TaskData, load_data
 from harness_plugin.errors import HarnessError
 from harness_plugin.hardware import Choice, choose, environment, make_accelerator, processes_of
+from harness_plugin.models import check_settings
 from harness_plugin.output import check_writable, write_outputs
 from harness_plugin.plugins import Plugins
 from harness_plugin.records import Predictions, RunReport, TaskScores, TrainedModel
@@ -94,6 +95,10 @@ def open_workshop(
     if config.eval_only:
         check_comparable(shop)
     else:
+        if isinstance(settings.control, str):
+            raise HarnessError("--control names a checkpoint, which needs --eval_only.")
+        for role in (settings.teacher, settings.student):
+            check_settings(role, task.modality, plugins, config.trust_remote_code)
         for method in set(plan_of_roles(settings).values()):
             shop.check_method(method)
         for student in settings.students.values():
