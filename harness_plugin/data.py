@@ -131,7 +131,9 @@ def column_bytes(rows: datasets.Dataset, name: str, chunk: int = 4096) -> Iterat
                 yield hashlib.sha256(image["bytes"] or Path(image["path"]).read_bytes()).digest()
         return
     for start in range(0, len(rows), chunk):
-        table = column[start : start + chunk].combine_chunks().replace_schema_metadata(None)
+        part = column[start : start + chunk].replace_schema_metadata(None)
+        # a slice writes other bytes than a copy of the same rows
+        table = part.take(pa.array(range(len(part)))).combine_chunks()
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table)

@@ -109,7 +109,11 @@ def import_file(path: Path) -> Any:
         raise ImportError(f"{path} is not a Python module")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:  # half a module must not be found the next time
+        del sys.modules[name]
+        raise
     return module
 
 
