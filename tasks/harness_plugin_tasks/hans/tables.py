@@ -176,13 +176,13 @@ def tab_rows(file: Path, wanted: Sequence[Column]) -> Iterator[list[str]]:
     if names == [""]:
         raise HarnessError(f"{file}: is empty: no header.")
     require(wanted, names, str(file))
-    places = [names.index(column.among(names) or names[0]) for column in wanted]
-    present = [column.among(names) is not None for column in wanted]
+    found = [column.among(names) for column in wanted]
+    places = [None if name is None else names.index(name) for name in found]
     # a label that a short row lacks is a missing label; a sentence it lacks is damage
     shortest = 1 + max(
         place
         for place, column in zip(places, wanted, strict=True)
-        if column.required and column.name != "label"
+        if place is not None and column.required and column.name != "label"
     )
     for number, line in lines:
         fields = line.split("\t")
@@ -191,10 +191,12 @@ def tab_rows(file: Path, wanted: Sequence[Column]) -> Iterator[list[str]]:
                 f"{file}:{number}: {len(fields)} of {len(names)} fields; at least {shortest} are "
                 f"needed to reach {names[shortest - 1]}."
             )
-        yield [
-            fields[place] if here and place < len(fields) else ""
-            for place, here in zip(places, present, strict=True)
-        ]
+        if any(fields[len(names) :]):
+            raise HarnessError(
+                f"{file}:{number}: {len(fields)} fields, but the header names {len(names)}; is "
+                "there a tab inside a sentence?"
+            )
+        yield [fields[i] if i is not None and i < len(fields) else "" for i in places]
 
 
 def json_rows(file: Path, wanted: Sequence[Column]) -> Iterator[list[str]]:
@@ -236,10 +238,10 @@ def hub_columns(
     found = {column.name: column.among(rows.column_names) for column in wanted}
     loaded = rows.select_columns([key for key in found.values() if key])[:]
     columns = {name: loaded[key] if key else [""] * len(rows) for name, key in found.items()}
-    columns["label"] = label_texts(columns["label"], rows.features[found["label"]], where)
     for name, values in columns.items():
         if (row := next((i for i, value in enumerate(values) if value is None), None)) is not None:
             raise HarnessError(f"{where}: row {row + 1}: {found[name]} is null; expected text.")
+    columns["label"] = label_texts(columns["label"], rows.features[found["label"]], where)
     return columns
 
 
