@@ -127,11 +127,12 @@ def fit(
             checkpoint(accelerator, folder, objective, progress)
         bar.update()
     bar.close()
+    seconds = used + time.perf_counter() - started
     accelerator.free_memory()
     return {
         "updates": total,
         "examples": total * plan.batch_size,
-        "training_seconds": used + time.perf_counter() - started,
+        "training_seconds": seconds,
         "loss": curve,
         "processes": accelerator.num_processes,
         "threads": torch.get_num_threads(),
