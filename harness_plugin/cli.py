@@ -314,7 +314,8 @@ def validate(argv: list[str]) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("task", metavar="TASK|FILE.yaml")
-    parser.add_argument("--data", default="embedded", metavar="embedded|hub|DIR")
+    parser.add_argument("--data", metavar="embedded|hub|DIR", help="default: embedded")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="run file with data, options")
     parser.add_argument("--include_path", action="append", default=[], metavar="DIR")
     parser.add_argument("--limit", type=int, metavar="N")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
@@ -325,7 +326,12 @@ def validate(argv: list[str]) -> int:
     find_task(given.task, plugins["task"], given.include_path)  # a bad file needs no heavy import
     quiet_libraries()
     load_run_module("validation").validate(
-        given.task, given.data, plugins, given.include_path, given.limit, given.set
+        given.task,
+        {"data": given.data, "limit": given.limit},
+        plugins,
+        given.include_path,
+        given.config,
+        given.set,
     )
     return 0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +21,25 @@ FEW = 30
 
 def validate(
     name: str,
-    data: str,
+    flags: Mapping[str, Any],
     plugins: Plugins,
     include_path: Sequence[str],
-    limit: int | None,
+    file: Path | None,
     sets: Sequence[str],
 ) -> None:
-    """Load one task and print its group table and warnings. Raises HarnessError when it is bad."""
+    """Load one task and print its group table and warnings. Raises HarnessError when it is bad.
+
+    `flags`, the run file `file` and `sets` say which data, as those of a run do.
+    """
     task = find_task(name, plugins["task"], include_path)
-    flags: dict[str, Any] = {"tasks": (task.task,), "data": data, "limit": limit}
-    config = run_config(None, flags, sets)
+    config = run_config(file, {"tasks": (task.task,), **flags}, sets)
     settings = task_settings(task, config.source, config.tasks, config.settings)
     loaded = load_data(
         task,
         config.source,
         path=config.data_path,
         options=settings.options,
-        limit=limit,
+        limit=config.limit,
         seed=config.data_seed,
     )
     console = Console()
