@@ -1,0 +1,277 @@
+"""The documentation is true: links, commands, names and examples are checked against the code."""
+
+import ast
+import re
+import shlex
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from harness_plugin import cli, hookspecs
+from harness_plugin.cli import KINDS, launch, run_parser
+from harness_plugin.config import RoleSettings, RunConfig, TaskSettings, parse_assignments
+from harness_plugin.plugins import collect, load_plugins, make_manager
+from harness_plugin.task import find_task, read_task, resource_path, task_files
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted(
+    path
+    for folder in ("", "docs/", "tasks/", "hooks/", "examples/", "examples/*/", "bench/")
+    for path in ROOT.glob(f"{folder}*.md")
+)
+HOOKS = [
+    name for name in vars(hookspecs) if hasattr(getattr(hookspecs, name), "harness_plugin_spec")
+]
+PLUGINS = load_plugins()
+EXAMPLE_NAMES = {"task": {"reviews"}, "debiaser": {"focal"}}
+"""Names of examples/third_party_plugin, which is not installed here."""
+
+
+def text(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The fenced blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text("utf-8"), re.S | re.M)
+
+
+def section(hook: str) -> str:
+    """The part of docs/hooks.md below a hook's heading; the heading is the signature."""
+    arguments = ", ".join(getattr(make_manager().hook, hook).spec.argnames)
+    _, heading, rest = text("docs/hooks.md").partition(f"\n## {hook}({arguments})\n")
+    assert heading, f"docs/hooks.md has no heading '## {hook}({arguments})'"
+    return rest.partition("\n## ")[0]
+
+
+def test_hook_headings_are_in_the_order_of_a_run():
+    headings = re.findall(r"^## (\w+)\(", text("docs/hooks.md"), re.M)
+    assert headings == HOOKS
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_every_hook_is_documented_with_an_example_that_registers(hook):
+    (code,) = re.findall(r"^```python\n(.*?)^```", section(hook), re.S | re.M)
+    names: dict = {}
+    exec(compile(code, f"docs/hooks.md:{hook}", "exec"), names)
+    plugin = type("Example", (), {hook: staticmethod(names[hook])})
+    manager = make_manager()
+    manager.register(plugin, name="example")
+    manager.check_pending()
+    assert [impl.plugin_name for impl in getattr(manager.hook, hook).get_hookimpls()] == ["example"]
+    offers = [offer for registry in collect(manager).registries.values() for offer in registry]
+    assert len(offers) == hook.startswith("register_")
+
+
+def test_the_metric_of_the_docs_is_a_metric():
+    import numpy as np
+
+    names: dict = {}
+    exec(re.findall(r"^```python\n(.*?)^```", section("register_metrics"), re.S | re.M)[0], names)
+
+    class Two:
+        probabilities = np.array([[0.9, 0.1], [0.4, 0.6]])
+
+    values = names["confidence"](Two, np.array([[1.0, 1.0], [0.0, 2.0]]))
+    assert values.tolist() == pytest.approx([0.75, 0.6])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_python_examples_compile(page):
+    for code in blocks(page, "python"):
+        ast.parse(code)
+
+
+@pytest.mark.parametrize("name", ["Truncated", "LogitMatching"])
+def test_the_methods_of_the_docs_work(name):
+    import torch
+
+    from harness_plugin.methods import Batch, TrainingFacts
+
+    (code,) = [code for code in blocks(ROOT / "docs/methods.md", "python") if name in code]
+    names: dict = {}
+    exec(code, names)
+    label = torch.tensor([0, 1])
+    logits, batch = torch.zeros(2, 2), Batch(torch.arange(2), label, label)
+    if name == "Truncated":
+        facts = TrainingFacts(label=label, group=label, n_labels=2, groups=("a", "b"))
+        loss = names[name](facts, share=0.5).loss(logits, batch)
+        assert loss.item() == pytest.approx(0.693147)
+    else:
+        loss = names[name](2.0).loss(logits, torch.tensor([[1.0, 1.0], [0.0, 2.0]]), batch)
+        assert loss.tolist() == [1.0, 2.0]
+
+
+def test_the_loader_of_the_tasks_page_loads():
+    from harness_plugin.data import DataRequest, check
+    from harness_plugin.task import Task
+
+    (code,) = blocks(ROOT / "tasks/README.md", "python")
+    names: dict = {}
+    exec(code, names)
+    task = Task(
+        task="tickets",
+        summary="",
+        bias="",
+        modality="text",
+        inputs=("text",),
+        sources={"embedded": "unused:load"},
+    )
+    check(task, names["load"](DataRequest(task, "embedded", None, {})))
+
+
+def anchor(heading: str) -> str:
+    """A heading's link target, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_relative_links_lead_somewhere(page):
+    for link in re.findall(
+        r"\]\(([^)\s]+)\)", re.sub(r"```.*?```", "", page.read_text(), flags=re.S)
+    ):
+        if link.startswith(("http://", "https://")):
+            continue
+        file, _, part = link.partition("#")
+        target = (page.parent / file) if file else page
+        assert target.exists(), f"{page.name} links to {link}"
+        if part:
+            headings = re.findall(r"^#+ (.*)$", target.read_text("utf-8"), re.M)
+            assert part in map(anchor, headings), f"{page.name} links to {link}"
+
+
+def commands() -> list[tuple[str, str]]:
+    """Every harness command line in a bash block: (page, line without its comment)."""
+    found = []
+    for page in PAGES:
+        for block in blocks(page, "bash"):
+            for line in block.splitlines():
+                if re.search(r"(^|\s)harness\s|harness_plugin\s", line.partition("#")[0]):
+                    found.append((str(page.relative_to(ROOT)), line.strip()))
+    return found
+
+
+def known(kind: str, include_path=()) -> set[str]:
+    local = {read_task(file).task for file in task_files(include_path)} if kind == "task" else set()
+    return {offer.name for offer in PLUGINS[kind]} | EXAMPLE_NAMES.get(kind, set()) | local
+
+
+@pytest.mark.parametrize(("page", "line"), commands())
+def test_commands_parse_and_name_what_exists(page, line, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    words = shlex.split(line, comments=True)
+    words = words[words.index(next(w for w in words if w in ("harness", "harness_plugin"))) + 1 :]
+    command, rest = ("run", words) if words[0].startswith("-") else (words[0], words[1:])
+    if command == "ls":
+        assert rest[0] in [*KINDS, "plugins"]
+    elif command == "validate":
+        check_validate(rest, monkeypatch)
+    elif command == "launch":
+        check_launch(rest, monkeypatch)
+    elif command == "run" and rest not in (["--help"], ["--version"]):
+        check_run(rest)
+    else:
+        assert rest in (["--help"], ["--version"]), line
+
+
+def check_validate(words, monkeypatch):
+    """The real command up to the point where it would load data."""
+    seen = []
+    module = SimpleNamespace(validate=lambda *given: seen.append(given))
+    monkeypatch.setattr(cli, "quiet_libraries", lambda: None)
+    monkeypatch.setattr(cli, "load_run_module", lambda name: module)
+    assert cli.main(["validate", *words]) == 0
+    assert seen
+
+
+def check_launch(words, monkeypatch):
+    import subprocess
+
+    started = []
+
+    def no_start(command, **_):
+        started.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr("subprocess.run", no_start)
+    assert launch(words) == 0
+    arguments = started[0][started[0].index("harness_plugin") + 1 :]
+    check_run(arguments)
+
+
+def check_run(words):
+    given = run_parser().parse_args(words)
+    tasks = {}
+    for name in given.tasks or ():
+        assert name.endswith(".yaml") or name in known("task", given.include_path or ()), name
+        if name not in EXAMPLE_NAMES["task"]:
+            task = find_task(name, PLUGINS["task"], given.include_path or ())
+            tasks[task.task] = task
+    for flag, kind in (("method", "debiaser"),):
+        assert getattr(given, flag) is None or getattr(given, flag) in known(kind)
+    for model in (given.teacher, given.student):
+        assert model is None or "/" in model or model in known("backbone")
+    if given.config and str(given.config).startswith("examples"):
+        assert given.config.is_file()
+    check_settings(parse_assignments(given.set), tasks)
+
+
+def check_settings(settings, tasks):
+    """Every setting exists; method and option names too."""
+    for key, value in settings.items():
+        if key in tasks:
+            own = {k: v for k, v in value.items() if k not in tasks[key].options}
+            check_settings(own, {})
+        elif key in ("teacher", "student"):
+            assert set(value) <= set(RoleSettings.model_fields)
+        elif key == "method_options":
+            assert set(value) <= known("debiaser")
+        else:
+            assert key in TaskSettings.model_fields or key in RunConfig.model_fields, key
+
+
+@pytest.mark.parametrize(
+    ("kind", "page"),
+    [
+        ("metric", "docs/concepts.md"),
+        ("debiaser", "docs/methods.md"),
+        ("distiller", "docs/methods.md"),
+        ("backbone", "docs/hooks.md"),
+        ("output", "hooks/README.md"),
+        ("task", "tasks/README.md"),
+    ],
+)
+def test_every_registered_name_is_documented(kind, page):
+    missing = [offer.name for offer in PLUGINS[kind] if f"`{offer.name}`" not in text(page)]
+    assert not missing, f"{page} does not name {', '.join(missing)}"
+
+
+def test_every_option_of_a_method_is_documented():
+    for offer in PLUGINS["debiaser"]:
+        for option in offer.load().defaults:
+            assert f"`{option}`" in text("docs/methods.md"), f"{offer.name}.{option}"
+
+
+def test_every_option_of_a_task_is_documented():
+    for offer in PLUGINS["task"]:
+        part = text("tasks/README.md").partition(f"\n### {offer.name}\n")[2].partition("\n## ")[0]
+        for option in read_task(resource_path(offer.target)).options:
+            assert f"`{option}`" in part, f"tasks/README.md does not name {offer.name}.{option}"
+
+
+def test_every_setting_of_a_role_and_a_task_is_documented():
+    missing = [
+        name
+        for model in (RoleSettings, TaskSettings)
+        for name in model.model_fields
+        if f"`{name}`" not in text("docs/running.md")
+        and f"`{name}`" not in text("docs/running.md") + text("docs/methods.md")
+        and f"`teacher.{name}`" not in text("docs/running.md")
+    ]
+    assert set(missing) <= {"teacher", "student", "labels"}
+
+
+def test_every_plugin_of_this_distribution_is_documented():
+    for name, _ in PLUGINS.manager.list_name_plugin():
+        assert f"`{name}`" in text("hooks/README.md")
