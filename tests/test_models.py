@@ -1,0 +1,239 @@
+"""Names become the models they stand for; checkpoints load anywhere, or say why not."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForImageClassification,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
+
+from harness_plugin import HarnessError, models
+from harness_plugin.config import RoleSettings
+
+PARAMETERS = {  # with a classifier of two labels; BERT with a vocabulary of 30,522
+    "bert-tiny": 4_386_178,
+    "bert-mini": 11_171_074,
+    "bert-small": 28_764_674,
+    "bert-medium": 41_374_210,
+    "bert-base": 109_483_778,
+    "bert-large": 335_143_938,
+    "resnet-18": 11_177_538,
+    "resnet-34": 21_285_698,
+    "resnet-50": 23_512_130,
+    "resnet-101": 42_504_258,
+    "resnet-152": 58_147_906,
+}
+HUB = {
+    "bert-tiny": "google/bert_uncased_L-2_H-128_A-2",
+    "bert-mini": "google/bert_uncased_L-4_H-256_A-4",
+    "bert-small": "google/bert_uncased_L-4_H-512_A-8",
+    "bert-medium": "google/bert_uncased_L-8_H-512_A-8",
+    "bert-base": "google-bert/bert-base-uncased",
+    "bert-large": "google-bert/bert-large-uncased",
+}
+
+
+def settings(model="bert-pico", init="scratch", **changes):
+    return RoleSettings(model=model, init=init, **changes)
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_preset_has_the_published_number_of_parameters(plugins, name):
+    backbone = plugins["backbone"].get(name)
+    config = AutoConfig.for_model(backbone.model_type, **backbone.config, num_labels=2)
+    with torch.device("meta"):
+        model = models.AUTO[backbone.modality].from_config(config)
+    assert sum(parameter.numel() for parameter in model.parameters()) == PARAMETERS[name]
+    assert backbone.hub_id == HUB.get(name, f"microsoft/{name}")
+
+
+def test_every_preset_is_counted_or_made_for_drawn_data(plugins):
+    names = {offer.name for offer in plugins["backbone"]}
+    assert names - set(PARAMETERS) == {"bert-pico", "resnet-pico", "resnet-nano"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "bert-tny"}, r"unknown backbone 'bert-tny'. Did you mean bert-tiny"),
+        ({"model": "resnet-18"}, r"'resnet-18' reads image, the task is text. Use one of bert-"),
+        ({"init": "pretrained"}, r"'bert-pico' has no pretrained checkpoint; use init=scratch"),
+        ({"model": "./nowhere"}, r"model './nowhere': no such folder"),
+        ({"model": "/no/where"}, r"model '/no/where': no such folder"),
+        (
+            {"config": {"hidden_sice": 8}},
+            r"key of bert-pico 'hidden_sice'. Did you mean hidden_size",
+        ),
+    ],
+)
+def test_a_model_that_cannot_be_is_refused_before_anything_is_trained(plugins, changes, message):
+    with pytest.raises(HarnessError, match=message):
+        models.check_settings(settings(**changes), "text", plugins, False)
+
+
+def test_a_hub_model_offline_says_what_to_do(plugins):
+    with pytest.raises(HarnessError, match=r"cannot be loaded: .* Without a network, name a local"):
+        models.check_settings(settings("org/absent", "pretrained"), "text", plugins, False)
+
+
+def test_a_folder_without_checkpoint_or_weights_is_refused(tmp_path, plugins):
+    def located():
+        return models.locate(settings(str(tmp_path)), "text", plugins)
+
+    with pytest.raises(HarnessError, match=r"no config.json; save it with save_pretrained"):
+        located()
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"a pickle")
+    with pytest.raises(HarnessError, match=r"no weights .*Pickled weights .* convert them"):
+        located()
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    assert located().checkpoint == str(tmp_path)
+
+
+@pytest.fixture
+def trained(open_shop):
+    shop = open_shop("teacher.epochs=0.1")
+    return shop, shop.trained("teacher", shop.settings.teacher, "erm", 0)
+
+
+def test_a_trained_model_loads_without_us(trained):
+    _, model = trained
+    loaded = AutoModelForSequenceClassification.from_pretrained(model.path)
+    assert loaded.config.id2label == {0: "negative", 1: "positive"}
+    assert loaded.config.label2id == {"negative": 0, "positive": 1}
+    tokenizer = AutoTokenizer.from_pretrained(model.path)
+    inputs = tokenizer("the good", "sun", return_tensors="pt")
+    assert loaded(**inputs).logits.shape == (1, 2)
+    card = (model.path / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: transformers")
+    assert '"role": "teacher"' in card
+    assert not list(model.path.glob("*.bin"))
+
+
+def test_a_trained_image_model_loads_without_us(open_shop):
+    sets = ["teacher.epochs=1", "celeba_bias.n_train=96", "celeba_bias.n_test=800"]
+    shop = open_shop(*sets, task="celeba_bias", limit=96)
+    model = shop.trained("teacher", shop.settings.teacher, "erm", 0)
+    loaded = AutoModelForImageClassification.from_pretrained(model.path)
+    processor = models.load_processor(str(model.path), "image")
+    assert list(processor.image_mean) == list(shop.settings.image.mean)
+    assert tuple(loaded.config.id2label.values()) == shop.labels
+
+
+def edit_config(folder, **changes):
+    config = json.loads((folder / "config.json").read_text())
+    config.update(changes)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def test_nameless_classes_are_refused_with_the_remedy(trained):
+    _, model = trained
+    edit_config(model.path, id2label={"0": "LABEL_0", "1": "LABEL_1"})
+    with pytest.raises(
+        HarnessError, match=r"calls its classes LABEL_0, LABEL_1.*--set student.lab"
+    ):
+        models.trained_labels(str(model.path), None, "student")
+    assert models.trained_labels(str(model.path), ("b", "a"), "student") == ("b", "a")
+    with pytest.raises(HarnessError, match=r"student: 3 labels were given, .* has 2 classes"):
+        models.trained_labels(str(model.path), ("a", "b", "c"), "student")
+
+
+def test_a_checkpoint_that_lacks_weights_is_no_trained_classifier(trained, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    _, model = trained
+    file = model.path / "model.safetensors"
+    weights = load_file(file)
+    del weights["classifier.weight"]
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(
+        HarnessError, match=r"weights are missing for classifier.weight; it is not a"
+    ):
+        models.load_trained(str(model.path), "text", attention="sdpa")
+
+
+def test_a_broken_weights_file_is_one_line(trained):
+    _, model = trained
+    (model.path / "model.safetensors").write_bytes(b"broken")
+    with pytest.raises(HarnessError, match=r"^model .* cannot be loaded: "):
+        models.load_trained(str(model.path), "text", attention="sdpa")
+
+
+def build(shop, model, labels):
+    role = settings(str(model.path))
+    return models.build_model(
+        models.locate(role, "text", shop.plugins),
+        role,
+        modality="text",
+        labels=labels,
+        processor=shop.processor(role)[0],
+        attention="sdpa",
+        seed=3,
+    )
+
+
+def test_other_labels_get_a_new_head_on_the_same_body(trained):
+    shop, model = trained
+    same = build(shop, model, ("negative", "positive"))
+    turned = build(shop, model, ("positive", "negative"))
+    three = build(shop, model, ("a", "b", "c"))
+    body = "bert.embeddings.word_embeddings.weight"
+    saved = models.load_trained(str(model.path), "text", attention="sdpa").state_dict()
+    for other in (same, turned, three):
+        assert torch.equal(other.state_dict()[body], saved[body])
+    assert torch.equal(same.classifier.weight, saved["classifier.weight"])
+    assert not torch.equal(turned.classifier.weight, saved["classifier.weight"])
+    assert turned.config.id2label == {0: "positive", 1: "negative"}
+    assert three.classifier.weight.shape == (3, 64)
+    again = build(shop, model, ("positive", "negative"))
+    assert torch.equal(again.classifier.weight, turned.classifier.weight)
+
+
+def test_given_labels_describe_the_checkpoint_and_not_what_is_trained_from_it(trained, open_shop):
+    _, first = trained
+    edit_config(first.path, id2label={"0": "LABEL_0", "1": "LABEL_1"})
+    sets = [f"teacher.model={first.path}", "teacher.init=pretrained"]
+    shop = open_shop(*sets, "teacher.labels=[positive, negative]", "teacher.epochs=0.1")
+    model = shop.trained("teacher", shop.settings.teacher, "erm", 0)
+    assert model.settings["labels"] == ("negative", "positive")
+
+
+def test_checkpoints_of_other_labels_than_the_data_are_refused(trained, open_shop):
+    _, model = trained
+    edit_config(model.path, id2label={"0": "cat", "1": "dog"})
+    with pytest.raises(HarnessError, match="teacher predicts label cat, dog, but set 'id' of task"):
+        open_shop(f"teacher.model={model.path}", f"student.model={model.path}", eval_only=True)
+
+
+TRAIN = """
+import sys
+from pathlib import Path
+from harness_plugin.models import train_tokenizer
+words = [f"w{i % 97}x{i % 31} {'good' if i % 3 else 'Bad'} \\u00e9t\\u00e9" for i in range(3000)]
+train_tokenizer(words, 400, Path(sys.argv[-1]))
+"""
+
+
+def test_a_tokenizer_is_the_same_file_in_every_process(tmp_path, monkeypatch):
+    subprocess.run(
+        [sys.executable, "-c", TRAIN, str(tmp_path / "1")],
+        env={**os.environ, "PYTHONHASHSEED": "1", "RAYON_NUM_THREADS": "1"},
+        check=True,
+        timeout=100,
+    )
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "2")])
+    exec(TRAIN, {})
+    files = [(tmp_path / number / "tokenizer.json").read_bytes() for number in ("1", "2")]
+    assert files[0] == files[1]
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "1")
+    pair = tokenizer("GOOD", "bad")
+    assert tokenizer.decode(pair["input_ids"]).startswith("[CLS]")
+    assert pair["token_type_ids"] == sorted(pair["token_type_ids"])
+    assert tokenizer("good")["input_ids"] == tokenizer("GOOD")["input_ids"]
