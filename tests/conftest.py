@@ -4,7 +4,10 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before datasets is imported: it reads the variable once
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pluggy
 import pytest
@@ -60,3 +63,34 @@ def open_shop(tmp_path, plugins):
         return open_workshop(*job, config, plugins, tmp_path / store)
 
     return opened
+
+
+@dataclass(frozen=True)
+class ToyRun:
+    """One finished run of the toy task from the command line."""
+
+    output: Path
+    store: Path
+
+    def record(self) -> dict[str, Any]:
+        """Its transfer_*.json."""
+        (file,) = self.output.glob("transfer_toy_*.json")
+        record: dict[str, Any] = json.loads(file.read_text())
+        return record
+
+    def checkpoint(self, role: str) -> Path:
+        """The folder of a trained model."""
+        stage = next(m for m in self.record()["models"] if m["role"] == role)["settings"]["stage"]
+        return self.store / f"model-{stage}"
+
+
+@pytest.fixture(scope="session")
+def toy_run(tmp_path_factory) -> ToyRun:
+    """A tiny run: one seed, one epoch, every role, samples written."""
+    from harness_plugin.cli import main
+
+    folder = tmp_path_factory.mktemp("toy_run")
+    command = f"--tasks {TOY} --seeds 0 --threads 1 --precision no --attention sdpa --log_samples"
+    command += f" --resamples 100 --output_path {folder}/out --use_cache {folder}/store"
+    assert main([*command.split(), "--set", "teacher.epochs=1", "--set", "student.epochs=1"]) == 0
+    return ToyRun(folder / "out", folder / "store")
