@@ -98,6 +98,11 @@ def parser(description: str, rounds: int, *, device: bool = True) -> argparse.Ar
         out.add_argument(
             "--threads", type=int, help="CPU threads (default: the cores there are, quick 1)"
         )
+        out.add_argument(
+            "--cpu-seconds",
+            action="store_true",
+            help="count one thread's CPU seconds, not the clock's: steadier on a busy machine",
+        )
     out.set_defaults(default_rounds=rounds)
     return out
 
@@ -109,6 +114,11 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
         args.rounds = 1 if args.quick else args.default_rounds
     if args.rounds < 1:
         parser.error("--rounds: at least 1")
+    if getattr(args, "cpu_seconds", False):
+        if args.device != "cpu" or args.threads not in (None, 1):
+            parser.error("--cpu-seconds: only on the CPU and with one thread")
+        args.threads = 1
+        time.perf_counter = time.process_time  # the clock of every variant, the product's included
     return args
 
 
@@ -146,6 +156,8 @@ def report(
     print(environment_line(facts))
     if args.quick:
         print("Quick mode: sizes and times mean nothing.")
+    if getattr(args, "cpu_seconds", False):
+        print("Times are CPU seconds of one thread.")
     print()
     for table in tables:
         if args.quick:
