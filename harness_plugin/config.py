@@ -268,7 +268,10 @@ def run_config(file: Path | None, flags: Mapping[str, Any], sets: Iterable[str])
     merged = merge(merged, top)
     if merged.get("eval_only"):  # a checkpoint is one model, of one seed
         merged.setdefault("seeds", (0,))
-    merged["settings"] = over_settings(merged.get("settings") or {}, assigned)
+    settings = dict(merged.get("settings") or {})
+    for task in set(base.get("tasks") or ()) - set(merged.get("tasks") or ()):
+        settings.pop(task, None)  # the file has more tasks than this run
+    merged["settings"] = over_settings(settings, assigned)
     if not merged.get("tasks"):
         raise HarnessError("no task given: --tasks NAME[,NAME] (see `harness ls tasks`).")
     try:

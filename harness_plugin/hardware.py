@@ -24,6 +24,7 @@ from harness_plugin.errors import HarnessError
 from harness_plugin.stages import Processes, write_json
 
 REQUESTED = "HARNESS_NUM_PROCESSES"
+AUTOMATIC = ("threads", "precision", "attention")
 
 
 @dataclass(frozen=True)
@@ -49,14 +50,19 @@ def use_cpu(config: RunConfig) -> bool:
     """Whether to stay on the CPU: asked for, or nothing else is there."""
     if config.device not in (None, "cpu", "cuda", "mps", "xpu"):
         raise HarnessError(f"device {config.device!r}: use cpu, cuda, mps or xpu.")
-    present = {
+    present = present_devices()
+    if config.device in present and not present[config.device]:
+        raise HarnessError(f"device {config.device!r} was asked for and is not available here.")
+    return config.device == "cpu" or not any(present.values())
+
+
+def present_devices() -> dict[str, bool]:
+    """Which accelerators this machine has."""
+    return {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
         "xpu": hasattr(torch, "xpu") and torch.xpu.is_available(),
     }
-    if config.device in present and not present[config.device]:
-        raise HarnessError(f"device {config.device!r} was asked for and is not available here.")
-    return config.device == "cpu" or not any(present.values())
 
 
 def make_accelerator(config: RunConfig, precision: str) -> Accelerator:
@@ -134,8 +140,8 @@ def choose(config: RunConfig, modality: str, root: Path, processes: int) -> Choi
         bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
         measured: dict[str, Any] = {"threads": torch.get_num_threads(), "attention": "sdpa"}
         measured["precision"] = "bf16" if bf16 else "no"
-        why, device = "GPU default", config.device or "cuda"
-    elif "auto" in (config.threads, config.precision, config.attention):
+        why, device = "the default of an accelerator", accelerator_kind(config)
+    elif "auto" in [getattr(config, name) for name in AUTOMATIC]:
         measured, why = cpu_profile(root, modality, max(1, available_cores() // processes))
         device = "cpu"
     else:
@@ -146,8 +152,18 @@ def choose(config: RunConfig, modality: str, root: Path, processes: int) -> Choi
     if config.precision == "auto" and environment in ("bf16", "fp16"):
         precision, why = environment, "accelerate launch asked for it"
     attention = measured["attention"] if config.attention == "auto" else config.attention
+    fixed = [name for name in AUTOMATIC if getattr(config, name) != "auto"]
+    if fixed and measured:
+        why = f"{', '.join(fixed)} as asked for; the rest {why}"
     torch.set_num_threads(threads)
     return Choice(device, processes, threads, precision, attention, why)
+
+
+def accelerator_kind(config: RunConfig) -> str:
+    """The kind of device that Accelerate picks when it is not kept on the CPU."""
+    if config.device:
+        return config.device
+    return next(name for name, present in present_devices().items() if present)
 
 
 def available_cores() -> int:

@@ -80,7 +80,7 @@ class Registry:
     def offer(self, name: str) -> Offer:
         """The offer called `name`; HarnessError with near matches when there is none."""
         if name not in self.offers:
-            raise unknown(self.kind, name, self.offers)
+            raise unknown(CALLED.get(self.kind, self.kind), name, self.offers)
         return self.offers[name]
 
     def get(self, name: str) -> Any:
@@ -130,6 +130,9 @@ def describe(entry: EntryPoint, error: Exception) -> BrokenPlugin:
     origin = f"{dist.name} {dist.version}" if dist else "an unknown distribution"
     return BrokenPlugin(entry.name, entry.value, origin, f"{type(error).__name__}: {error}")
 
+
+CALLED = {"debiaser": "method"}
+"""What users call a kind, where that is not its name."""
 
 KINDS = ("task", "backbone", "debiaser", "distiller", "metric", "output")
 

@@ -186,6 +186,8 @@ class TaskScores:
     transfer: tuple[Transfer, ...]
     predictions: tuple[Predictions, ...] = ()
     """All predictions the numbers come from, in the order (role, seed, split)."""
+    higher_is_better: Mapping[str, bool] = field(default_factory=dict)
+    """By metric name, as the metrics declare it."""
     primary: Mapping[str, str] = field(default_factory=dict)
     """Evaluation set -> the gap that its story is told with."""
 

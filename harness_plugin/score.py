@@ -157,6 +157,7 @@ def score_task(
             for transfer in transfers_of(student, split, found[split], bootstrap)
         ),
         predictions=in_order(table),
+        higher_is_better={name: metric.higher_is_better for name, metric in metrics.items()},
         primary={split: gap for split in table if (gap := primary_gap(found[split], wanted_gap))},
     )
 

@@ -89,7 +89,8 @@ def results(
             row[f"{metric},none"] = estimate.seeds[seed_index]
             row[f"{metric}_stderr,none"] = estimate.errors[seed_index]
         tables[name] = row
-        better[name] = {metric: not metric.startswith(("gap", "ece")) for metric in numbers}
+        # what no metric declares is a group's accuracy
+        better[name] = {metric: scores.higher_is_better.get(metric, True) for metric in numbers}
         sizes[name] = {"original": len(p), "effective": len(p)}
         configs[name] = {
             "task": name,
