@@ -99,7 +99,7 @@ def open_workshop(
             raise HarnessError("--control names a checkpoint, which needs --eval_only.")
         for role in (settings.teacher, settings.student):
             check_settings(role, task.modality, plugins, config.trust_remote_code)
-        for method in set(plan_of_roles(settings).values()):
+        for method in sorted(set(plan_of_roles(settings).values())):
             shop.check_method(method)
         for student in settings.students.values():
             plugins["distiller"].offer(student.distiller)
