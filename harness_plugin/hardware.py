@@ -177,9 +177,11 @@ def cpu_profile(root: Path, modality: str, cores: int) -> tuple[dict[str, Any], 
     file = root / "machine" / f"{name}.json"
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, measure_cpu(modality, cores))
+        busy = os.getloadavg()[0] > 0.5 * available_cores() if hasattr(os, "getloadavg") else False
+        write_json(file, {**measure_cpu(modality, cores), "busy": busy})
     profile = json.loads(file.read_text(encoding="utf-8"))
-    return profile, f"measured on this machine, kept in {file.name}"
+    why = f"measured on this machine, kept in {file}"
+    return profile, f"{why}; it was busy, delete the file to measure again" * profile["busy"] or why
 
 
 def cpu_name() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -33,6 +34,9 @@ def run(config: RunConfig, plugins: Plugins) -> RunReport:
     for job in jobs:  # what cannot work is refused before the first task is trained
         open_workshop(*job, config, plugins, root)
     plugins.hook.run_started(config=config)
+    # every training ends with a garbage collection: it need not walk through all that was imported
+    gc.collect()
+    gc.freeze()
     scores: list[TaskScores] = []
     choices: dict[str, Choice] = {}
     for task, settings, data in jobs:

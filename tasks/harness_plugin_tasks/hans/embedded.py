@@ -165,7 +165,8 @@ def load(request: DataRequest) -> TaskData:
 
     Labels are entailment and non-entailment in all three. Groups of train and id are label x
     overlap. The cue agrees with the label in exactly the share `bias_rate` of each label's pairs,
-    up to rounding; the small cells have `rare_rows` rows each. `hans` has full overlap in every
+    up to rounding; the small cells have `rare_rows` rows each. Training pairs that stand in a test
+    set are left out (about 1%). `hans` has full overlap in every
     row, and the same number of rows in each of its six groups.
 
     Raises HarnessError for sizes that leave a cell empty.
@@ -179,10 +180,12 @@ def load(request: DataRequest) -> TaskData:
         raise HarnessError(f"hans.n_hans must be at least {cells}, one pair a group.")
     # a stream of its own for every split, so that the size of one leaves the others as they are
     streams = np.random.default_rng(request.seed).spawn(3)
+    train = biased_pairs(streams[0], sizes["train"], bias_rate)
+    tests = biased_pairs(streams[1], sizes["id"], bias_rate), hans_pairs(streams[2], per_cell)
     splits = [
-        cue_split("train", "train", biased_pairs(streams[0], sizes["train"], bias_rate)),
-        cue_split("id", "in_domain", biased_pairs(streams[1], sizes["id"], bias_rate)),
-        hans_split(hans_pairs(streams[2], per_cell)),
+        cue_split("train", "train", unseen(train, *tests)),
+        cue_split("id", "in_domain", tests[0]),
+        hans_split(tests[1]),
     ]
     note = f"embedded: generated, not the real sets; the cue holds in {bias_rate:.1%} of train"
     return TaskData("hans", request.source, {split.name: split for split in splits}, (note,))
@@ -226,6 +229,12 @@ def hans_split(pairs: Sequence[Pair]) -> Split:
         subcases=[pair.frame.subcase for pair in pairs],
         three_way=False,
     )
+
+
+def unseen(pairs: Sequence[Pair], *tests: Sequence[Pair]) -> list[Pair]:
+    """The pairs that stand in none of `tests`: a small grammar says some things twice."""
+    asked = {(pair.premise, pair.hypothesis) for test in tests for pair in test}
+    return [pair for pair in pairs if (pair.premise, pair.hypothesis) not in asked]
 
 
 def rare_rows(n: int, bias_rate: float) -> int:
