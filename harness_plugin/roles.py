@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers.utils import cached_file
 
 from harness_plugin import batches, encode, materials, methods, models, predict, roles, train
 from harness_plugin.config import RoleSettings, StudentSettings, TaskSettings
@@ -309,13 +310,20 @@ def label_order(teacher: TrainedModel, labels: tuple[str, ...]) -> list[int]:
     return [theirs.index(name) for name in wanted]
 
 
-@cache
 def weights_key(checkpoint: Path) -> str:
-    """Hash of a checkpoint's weights and configuration; a hub id is its own key."""
+    """Hash of a checkpoint's weights and configuration; a hub id's key is its commit."""
     if not checkpoint.is_dir():
-        return str(checkpoint)
+        commit = Path(str(cached_file(str(checkpoint), "config.json"))).parent.name
+        return f"{checkpoint}@{commit}"
+    files = sorted([*checkpoint.glob("*.safetensors"), checkpoint / "config.json"])
+    return hash_of(tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files))
+
+
+@cache
+def hash_of(files: tuple[tuple[Path, int, int], ...]) -> str:
+    """Hash of the content of files; size and time tell a file that was replaced meanwhile."""
     digest = hashlib.sha256()
-    for file in sorted([*checkpoint.glob("*.safetensors"), checkpoint / "config.json"]):
+    for file, _, _ in files:
         with file.open("rb") as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)

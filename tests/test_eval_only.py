@@ -9,7 +9,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from harness_plugin.cli import main
 
-HERE = "--threads 1 --precision no --attention sdpa --resamples 100"
+HERE = "--device cpu --threads 1 --precision no --attention sdpa --resamples 100"
 
 
 def evaluate(toy, folder, *arguments):

@@ -3,13 +3,14 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from harness_plugin import HarnessError, models, predict
+from harness_plugin import HarnessError, models, predict, roles
 from harness_plugin.batches import evaluation_batches
 from harness_plugin.roles import label_order
 
@@ -143,3 +144,25 @@ def test_a_model_of_other_labels_is_refused_before_it_is_asked(asked):
     with pytest.raises(HarnessError, match="student predicts label cat, dog, but set 'id'"):
         predict.check_labels(split, "student", ("cat", "dog"))
     predict.check_labels(split, "student", ("Positive", "negative"))
+
+
+def test_weights_that_are_replaced_are_other_weights(asked, tmp_path):
+    _, model, *_ = asked
+    copy = shutil.copytree(model.path, tmp_path / "copy")
+    first = roles.weights_key(copy)
+    assert first == roles.weights_key(model.path)
+    weights = load_file(copy / "model.safetensors")
+    weights["classifier.bias"] += 1
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    assert roles.weights_key(copy) != first
+
+
+def test_a_hub_checkpoint_is_keyed_by_its_commit(monkeypatch):
+    found = {"commit": "abc"}
+    monkeypatch.setattr(
+        roles, "cached_file", lambda name, file: f"/hub/snapshots/{found['commit']}/{file}"
+    )
+    first = roles.weights_key(Path("org/model"))
+    assert first == "org/model@abc"
+    found["commit"] = "def"
+    assert roles.weights_key(Path("org/model")) != first
