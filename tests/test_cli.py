@@ -98,7 +98,7 @@ QUICK = ["--threads", "1", "--precision", "no", "--attention", "sdpa"]
         (["--tasks", TOY, "--seeds", "a"], "expected numbers, e.g. 0,1,2"),
         (["--tasks", TOY, "--threads", "0"], "expected a positive number or auto"),
         (["--tasks", TOY, "--limit", "0"], "limit: "),
-        (["--tasks", TOY, "--method", "grup_dro"], "debiaser 'grup_dro'. Did you mean group_dro"),
+        (["--tasks", TOY, "--method", "grup_dro"], "method 'grup_dro'. Did you mean group_dro"),
         (
             ["--tasks", TOY, "--teacher", "bert-pcio"],
             "backbone 'bert-pcio'. Did you mean bert-pico",
@@ -162,7 +162,7 @@ def test_a_second_task_that_cannot_work_is_refused_before_the_first_is_trained(r
     (tmp_path / "other.yaml").write_text(other)
     shutil.copy(ROOT / "tests" / "toy" / "toy_data.py", tmp_path)
     sets = ["--set", "other.method=lff"]
-    assert "unknown debiaser 'lff'" in refused(*QUICK, "--tasks", f"{TOY},other.yaml", *sets)
+    assert "unknown method 'lff'" in refused(*QUICK, "--tasks", f"{TOY},other.yaml", *sets)
 
 
 @pytest.mark.parametrize(
