@@ -1,4 +1,4 @@
-"""Predictions of all roles and seeds of one task → scores, transfer measures, verdicts.
+"""Predictions of all roles and seeds of one task → scores and transfer measures.
 
 One resample is one vector of row counts, shared by every role, seed and metric of a set, and one
 draw of seeds, shared by every role: each difference between roles is a paired one.
@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,13 +41,8 @@ from harness_plugin.records import (
     Transfer,
 )
 
-State: TypeAlias = Literal["lost", "kept", "undecided"]
-
 PRIMARY = ("gap_entailment", "gap_aligned_conflicting", "gap_avg_worst", "gap_id_ood")
 """The gap a set's story is told with is the first of these that is defined on it."""
-
-MARGIN = 0.02
-MIN_SEEDS = 3
 
 
 @dataclass(frozen=True)
@@ -112,14 +107,14 @@ def score_task(
     collapse_rule: str = "argmax",
     resamples: int = 1000,
     seed: int = 0,
-    wanted_gap: str | None = None,
+    wanted_gap: str | Mapping[str, str] | None = None,
 ) -> TaskScores:
     """Every metric of every role on every set, and every student against teacher and control.
 
     Every role must have predictions of every seed on every set; rows are joined by id. A role
     whose name starts with "student" is a student. `split_roles` says which sets are "in_domain"
     and which "ood"; `train_group_counts` (G,) are the training rows of each of `train_groups`.
-    `wanted_gap` is the gap the benchmark is told with, on the sets where it applies.
+    `wanted_gap` is the gap the benchmark is told with, on the sets where it applies, or one a set.
 
     Raises HarnessError for missing or doubled predictions and for sets whose rows differ.
     """
@@ -158,7 +153,11 @@ def score_task(
         ),
         predictions=in_order(table),
         higher_is_better={name: metric.higher_is_better for name, metric in metrics.items()},
-        primary={split: gap for split in table if (gap := primary_gap(found[split], wanted_gap))},
+        primary={
+            split: gap
+            for split in table
+            if (gap := primary_gap(found[split], wanted_on(split, wanted_gap)))
+        },
     )
 
 
@@ -343,61 +342,13 @@ def retention(values: Mapping[str, Floats], student: str, shares: Floats, n: int
     return stats.estimate(np.divide(gain, possible, out=share, where=possible > 0), n)
 
 
+def wanted_on(split: str, wanted: str | Mapping[str, str] | None) -> str | None:
+    """The gap that the task asks for on one set."""
+    return wanted if wanted is None or isinstance(wanted, str) else wanted.get(split)
+
+
 def primary_gap(found: Quantities, wanted: str | None = None) -> str:
     """The gap that the set's story is told with, "" where none is defined."""
     whole = found[""]
     order = (wanted, *PRIMARY) if wanted else PRIMARY
     return next((name for name in order if name in whole and whole[name].values), "")
-
-
-def verdict(
-    scores: TaskScores,
-    student: str,
-    split: str,
-    *,
-    margin: float = MARGIN,
-    min_seeds: int = MIN_SEEDS,
-) -> tuple[State, str]:
-    """Is the debiasing kept by `student` on `split`? A state and a sentence with the numbers.
-
-    Told on the widening of the set's primary gap: "lost" when its 95% interval lies above
-    `margin`, "kept" when it lies below, "undecided" when it reaches across, when there are fewer
-    than `min_seeds` seeds, and when the gap has turned over and grown.
-    """
-    subject = f"{student} on {split}:"
-    gap = scores.primary.get(split)
-    wanted = (student, split, "", gap, "gap_widening")
-    widening = next(
-        (
-            t.estimate
-            for t in scores.transfer
-            if (t.student, t.split, t.subset, t.metric, t.measure) == wanted
-        ),
-        None,
-    )
-    if gap is None or widening is None:
-        return "undecided", f"{subject} no gap to compare with the teacher's."
-    if math.isnan(widening.low):
-        return "undecided", f"{subject} {gap} cannot be compared: {widening.reason}."
-    seeds = len(widening.seeds)
-    numbers = (
-        f"{subject} {gap} changes by {points(widening.value)} points from teacher to student (95% "
-        f"interval {points(widening.low)} to {points(widening.high)}, {seeds} seed(s))"
-    )
-    limit = f"the margin of {100 * margin:g} points"
-    if seeds < min_seeds:
-        return "undecided", f"{numbers}: {seeds} seed(s), a verdict needs {min_seeds}."
-    if widening.low > margin:
-        return "lost", f"{numbers}, more than {limit}: debiasing is lost."
-    if not widening.high < margin:
-        return "undecided", f"{numbers}, on both sides of {limit}: not shown either way."
-    now, before = (scores.of(role, split).metrics[gap] for role in (student, "teacher"))
-    if now.high < -margin and -now.value > abs(before.value) + margin:
-        turned = f"the gap has turned over, from {points(before.value)} to {points(now.value)}"
-        return "undecided", f"{numbers}, but {turned}: another bias, not a smaller one."
-    return "kept", f"{numbers}, less than {limit}: debiasing is kept."
-
-
-def points(fraction: float) -> str:
-    """A signed fraction in percentage points."""
-    return f"{100 * fraction:+.1f}"

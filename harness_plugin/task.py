@@ -74,8 +74,8 @@ class Task(BaseModel):
     bias_features: str | None = Field(
         None, description="'module:function' taking a Split, returning (N, F) floats"
     )
-    primary_gap: str | None = Field(
-        None, description="the gap metric its story is told with, on the sets where it applies"
+    primary_gap: str | dict[str, str] | None = Field(
+        None, description="the gap metric its story is told with, or one for each evaluation set"
     )
     citation: str = ""
     licence: str = ""

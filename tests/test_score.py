@@ -9,7 +9,8 @@ from harness_plugin import metrics as m
 from harness_plugin import stats
 from harness_plugin.errors import HarnessError
 from harness_plugin.records import Estimate, Predictions, TaskScores, Transfer
-from harness_plugin.score import score_task, verdict
+from harness_plugin.score import score_task
+from harness_plugin.verdict import verdict
 
 METRICS = {
     metric.name: metric

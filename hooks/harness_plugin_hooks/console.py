@@ -78,7 +78,7 @@ def scores_computed(scores: TaskScores) -> None:
         return
     from rich.console import Console
 
-    from harness_plugin.score import verdict
+    from harness_plugin.verdict import verdict
 
     console = Console(width=None if os.isatty(1) else 120)
     console.print()

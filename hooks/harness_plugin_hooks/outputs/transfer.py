@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from harness_plugin import __version__
 from harness_plugin.output import strict, timestamp
 from harness_plugin.records import Estimate, RunReport, TaskScores
-from harness_plugin.score import verdict
 from harness_plugin.stages import write_json
+from harness_plugin.verdict import verdict
 
 
 class Strict(BaseModel):
