@@ -17,10 +17,11 @@ import psutil
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast_object_list
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import LoggerType, broadcast_object_list
 
 from harness_plugin.config import RunConfig
-from harness_plugin.errors import HarnessError
+from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.stages import Processes, write_json
 
 REQUESTED = "HARNESS_NUM_PROCESSES"
@@ -72,6 +73,7 @@ def make_accelerator(config: RunConfig, precision: str) -> Accelerator:
     modality may want another one, so the state is made anew (the process group stays).
     """
     cpu = use_cpu(config)
+    check_tracker(config.log_with)
     if precision == "fp16" and cpu:
         raise HarnessError("precision fp16 is not computed on a CPU; use bf16 or no.")
     AcceleratorState._reset_state(reset_partial_state=False)
@@ -83,6 +85,17 @@ def make_accelerator(config: RunConfig, precision: str) -> Accelerator:
     )
     check_processes(accelerator.num_processes)
     return accelerator
+
+
+def check_tracker(name: str | None) -> None:
+    """Refuse a tracker that Accelerate does not know, or would leave out because it is missing."""
+    if name is None:
+        return
+    known = [str(tracker) for tracker in LoggerType.list() if str(tracker) != "all"]
+    if name not in known:
+        raise unknown("tracker", name, known)
+    if name not in [str(tracker) for tracker in get_available_trackers()]:
+        raise HarnessError(f"tracker {name!r} is not installed: pip install {name}.")
 
 
 def check_processes(actual: int) -> None:

@@ -1,6 +1,7 @@
 """The one loop: resumes bit for bit, counts its updates, names what goes wrong."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,11 +9,13 @@ import torch
 from safetensors.torch import load_file
 
 from harness_plugin import HarnessError, train
+from harness_plugin.cli import main
 from harness_plugin.methods import Batch, Objective
 from harness_plugin.plugins import load_plugins
 from harness_plugin_hooks.debias.erm import ERM
 from harness_plugin_hooks.distill.logits import KD
 
+TOY = str(Path(__file__).parent / "toy" / "toy.yaml")
 FACES = ["teacher.epochs=1", "student.epochs=1", "celeba_bias.n_train=96", "celeba_bias.n_test=800"]
 
 
@@ -111,6 +114,33 @@ def test_a_loss_that_is_not_finite_names_role_and_update(open_shop, monkeypatch)
         shop.trained("teacher", shop.settings.teacher, "erm", 0)
     (partial,) = shop.store.root.glob("model-*.partial")
     assert (partial / "checkpoint-10").is_dir()
+
+
+def test_a_tracker_gets_the_loss_of_every_role(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    out = tmp_path / "out"
+    words = ["--tasks", TOY, "--seeds", "0", "--log_with", "tensorboard", "--resamples", "100"]
+    assert main([*words, "--threads", "1", "--output_path", str(out)]) == 0
+    events = EventAccumulator(str(out / "harness_plugin_toy"))
+    events.Reload()
+    tags = events.Tags()["scalars"]
+    assert "toy seed 0 teacher (group_dro)/loss" in tags
+    assert "toy seed 0 student (group_dro)/lr" in tags
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("tensorbord", "unknown tracker 'tensorbord'. Did you mean tensorboard"),
+        ("comet_ml", "tracker 'comet_ml' is not installed: pip install comet_ml"),
+    ],
+)
+def test_a_tracker_that_would_be_left_out_is_refused(tmp_path, capsys, name, message):
+    out = tmp_path / "out"
+    assert main(["--tasks", TOY, "--log_with", name, "--output_path", str(out)]) == 2
+    assert message in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_a_batch_that_cannot_be_cut_is_refused(open_shop):
