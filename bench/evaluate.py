@@ -25,7 +25,7 @@ OURS, OURS_FP32 = "harness-plugin, bf16", "harness-plugin, fp32"
 def main() -> None:
     options = parser(__doc__.splitlines()[0], rounds=5)
     options.add_argument("--rows", type=int, help="rows of the set (default 1024, quick 64)")
-    options.add_argument("--batch-size", type=int, default=256, help="ours (default: as in a run)")
+    options.add_argument("--batch-size", type=int, default=64, help="ours (default: as in a run)")
     options.add_argument("--plain-batch-size", type=int, default=32)
     args = parse(options)
     prepare_device(args)

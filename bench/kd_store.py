@@ -63,7 +63,7 @@ def main() -> None:
     options = parser(__doc__.splitlines()[0], rounds=7)
     options.add_argument("--batch-size", type=int, default=32)
     options.add_argument("--rows", type=int, help="rows of the epoch (default 1024, quick 64)")
-    options.add_argument("--eval-batch-size", type=int, default=256, help="of the teacher's pass")
+    options.add_argument("--eval-batch-size", type=int, default=64, help="of the teacher's pass")
     args = parse(options)
     prepare_device(args)
     facts, tables = environment(args.device), []

@@ -205,7 +205,7 @@ def run_parser() -> Parser:
         "--batch_size",
         type=int,
         metavar="N",
-        help="examples in a prediction batch (training: --set teacher.batch_size=N)",
+        help="examples in a prediction batch, default 64 (training: --set teacher.batch_size=N)",
     )
     machine.add_argument(
         "--checkpoint_steps", type=int, metavar="N", help="updates between checkpoints (500)"

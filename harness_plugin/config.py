@@ -124,7 +124,9 @@ class RunConfig(Strict):
     data_seed: int = 0
     limit: int | None = Field(None, ge=1)
     eval_only: bool = False
-    eval_batch_size: int = Field(256, ge=1)
+    eval_batch_size: int = Field(
+        64, ge=1, description="larger ones are slower on a CPU (bench/evaluate.py), not on a GPU"
+    )
     device: str | None = None
     threads: int | Literal["auto"] = "auto"
     precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
