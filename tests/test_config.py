@@ -159,3 +159,13 @@ def test_two_tasks_of_one_name_do_not_run_together(plugins):
 
 def test_every_setting_has_a_default_but_the_models():
     assert RunConfig(tasks=("x",)).output_path == "results"
+
+
+def test_a_file_may_hold_more_tasks_than_a_run(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text(
+        "tasks: [hans, celeba_bias]\nsettings: {hans: {vocab_size: 500}, vocab_size: 900}"
+    )
+    config = run_config(file, {"tasks": ("celeba_bias",)}, [])
+    assert config.settings == {"vocab_size": 900}
+    assert run_config(file, {}, []).settings["hans"] == {"vocab_size": 500}
