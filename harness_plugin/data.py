@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import datasets
 import numpy as np
@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.task import Task
+
+if TYPE_CHECKING:
+    from harness_plugin.config import RunConfig, TaskSettings
 
 Ints: TypeAlias = NDArray[np.int64]
 Role: TypeAlias = Literal["train", "validation", "in_domain", "ood"]
@@ -301,6 +304,18 @@ def load_data(
     limited = replace(data, splits=splits, notes=(*data.notes, f"limited to {limit} rows a split"))
     check(task, limited)
     return limited
+
+
+def load_for(task: Task, settings: TaskSettings, config: RunConfig) -> TaskData:
+    """Load and check what a run asks for."""
+    return load_data(
+        task,
+        config.source,
+        path=config.data_path,
+        options=settings.options,
+        limit=config.limit,
+        seed=config.data_seed,
+    )
 
 
 def check(task: Task, data: TaskData) -> None:

@@ -194,7 +194,9 @@ def cpu_profile(root: Path, modality: str, cores: int) -> tuple[dict[str, Any], 
         write_json(file, {**measure_cpu(modality, cores), "busy": busy})
     profile = json.loads(file.read_text(encoding="utf-8"))
     why = f"measured on this machine, kept in {file}"
-    return profile, f"{why}; it was busy, delete the file to measure again" * profile["busy"] or why
+    if profile["busy"]:
+        why += "; it was busy, delete the file to measure again"
+    return profile, why
 
 
 def cpu_name() -> str:

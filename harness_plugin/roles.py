@@ -130,8 +130,12 @@ class Workshop(Materials):
             **{name: getattr(settings, name) for name in PLAN_FIELDS},
         )
         signals = None
+        own_code = [method.__module__]
         if distillation is not None:
             signals = self.signals(distillation)
+            own_code.append(
+                self.plugins["distiller"].get(distillation.settings.distiller).__module__
+            )
         spec: dict[str, Any] = {
             "train": self.data.train.fingerprint,
             "plan": vars(plan),
@@ -151,7 +155,7 @@ class Workshop(Materials):
             "hardware": [self.choice.device, self.choice.precision, self.choice.attention],
             "torch": torch.__version__,
             "code": [code_version(module) for module in CODE]
-            + [code_version(sys.modules[method.__module__])],
+            + [code_version(sys.modules[name]) for name in own_code],
         }
 
         def build(folder: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from harness_plugin.config import RunConfig, TaskSettings, task_settings
-from harness_plugin.data import TaskData, load_data
+from harness_plugin.data import TaskData, load_for
 from harness_plugin.errors import HarnessError
 from harness_plugin.hardware import Choice, choose, environment, make_accelerator, processes_of
 from harness_plugin.models import check_settings
@@ -68,14 +68,7 @@ def prepare(config: RunConfig, plugins: Plugins) -> list[Job]:
     jobs = []
     for task in tasks:
         settings = task_settings(task, config.source, names, config.settings)
-        data = load_data(
-            task,
-            config.source,
-            path=config.data_path,
-            options=settings.options,
-            limit=config.limit,
-            seed=config.data_seed,
-        )
+        data = load_for(task, settings, config)
         jobs.append((task, settings, data))
     return jobs
 

@@ -1,4 +1,4 @@
-"""Uncertainty: paired, stratified resamples of rows; seeds; exact and corrected tests."""
+"""Uncertainty: paired, stratified resamples of rows, and seeds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binomtest
 
 from harness_plugin.errors import HarnessError
 from harness_plugin.records import Counts, Estimate, Floats
@@ -97,29 +96,3 @@ def undefined(seeds: int, n: int, reason: str) -> Estimate:
     """The estimate of a number that does not exist on this set, and why."""
     nothing = (math.nan,) * seeds
     return Estimate(math.nan, seeds=nothing, n=n, reason=reason, errors=nothing)
-
-
-def mcnemar(only_first: int, only_second: int) -> float:
-    """Exact two-sided p of McNemar's test: rows that only one of two models gets right."""
-    rows = only_first + only_second
-    return float(binomtest(only_first, rows).pvalue) if rows else 1.0
-
-
-def holm(p_values: ArrayLike) -> Floats:
-    """Holm's step-down adjustment of (M,) p-values, in their order."""
-    p = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(p, kind="stable")
-    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(stepped, 1.0)
-    return adjusted
-
-
-def wilson_lower(
-    successes: int, rows: int, *, level: float = LEVEL, two_sided: bool = True
-) -> float:
-    """Lower Wilson bound of a proportion: of the two-sided interval, or the one-sided bound."""
-    if rows < 1:
-        raise HarnessError("a proportion needs at least one row.")
-    test = binomtest(successes, rows, alternative="two-sided" if two_sided else "greater")
-    return float(test.proportion_ci(level, method="wilson").low)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness_plugin.config import run_config, task_settings
-from harness_plugin.data import Split, TaskData, load_data
+from harness_plugin.data import Split, TaskData, load_for
 from harness_plugin.plugins import Plugins
 from harness_plugin.task import find_task
 
@@ -34,14 +34,7 @@ def validate(
     task = find_task(name, plugins["task"], include_path)
     config = run_config(file, {"tasks": (task.task,), **flags}, sets)
     settings = task_settings(task, config.source, config.tasks, config.settings)
-    loaded = load_data(
-        task,
-        config.source,
-        path=config.data_path,
-        options=settings.options,
-        limit=config.limit,
-        seed=config.data_seed,
-    )
+    loaded = load_for(task, settings, config)
     console = Console()
     console.print(group_table(loaded))
     for note in loaded.notes:

@@ -1,6 +1,7 @@
 """The one loop: resumes bit for bit, counts its updates, names what goes wrong."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from harness_plugin import HarnessError, train
 from harness_plugin.cli import main
 from harness_plugin.methods import Batch, Objective
 from harness_plugin.plugins import load_plugins
+from harness_plugin.roles import Distillation
+from harness_plugin.stages import code_version
 from harness_plugin_hooks.debias.erm import ERM
 from harness_plugin_hooks.distill.logits import KD
 
@@ -187,8 +190,6 @@ def test_three_steps_of_every_method_move_every_weight(open_shop, name, modality
 def test_a_student_learns_from_the_store_as_from_the_live_teacher(open_shop):
     shop = open_shop("teacher.epochs=1")
     teacher = shop.trained("teacher", shop.settings.teacher, "erm", 0)
-    from harness_plugin.roles import Distillation
-
     stage = shop.signals(Distillation(teacher, shop.settings.students["student"]))
     stored = np.load(stage.path / "logits.npy")
     from harness_plugin.models import load_trained
@@ -199,6 +200,16 @@ def test_a_student_learns_from_the_store_as_from_the_live_teacher(open_shop):
         out = live(**shop.encoded(shop.data.train, shop.settings.teacher).batch(rows)).logits
     assert np.allclose(stored[rows], out.numpy(), atol=1e-5)
     assert np.array_equal(np.load(stage.path / "ids.npy"), shop.data.train.ids)
+
+
+def test_a_student_depends_on_the_code_of_its_distiller_and_method(open_shop):
+    shop = open_shop("teacher.epochs=0.2", "student.epochs=0.2")
+    teacher = shop.trained("teacher", shop.settings.teacher, "erm", 0)
+    distillation = Distillation(teacher, shop.settings.students["student"])
+    student = shop.trained("student", shop.settings.student, "erm", 0, distillation)
+    code = json.loads((student.path / "stage.json").read_text())["spec"]["code"]
+    for method in (KD, ERM):
+        assert code_version(sys.modules[method.__module__]) in code
 
 
 def test_distillation_without_teacher_logits_is_an_error(open_shop):
