@@ -8,6 +8,16 @@ from harness_plugin.hookspecs import Register
 def register_tasks(register: Register) -> None:
     """Offer the built-in tasks."""
     register(
+        "cad_imdb",
+        "harness_plugin_tasks.cad_imdb:cad_imdb.yaml",
+        summary="sentiment trusted through genre: IMDb reviews, tested on their revisions",
+    )
+    register(
+        "cad_nli",
+        "harness_plugin_tasks.cad_nli:cad_nli.yaml",
+        summary="NLI read off the hypothesis: SNLI pairs, tested on revisions of either sentence",
+    )
+    register(
         "celeba_bias",
         "harness_plugin_tasks.celeba_bias:celeba_bias.yaml",
         summary="hair colour trusted through gender: CelebA, any attribute pair",

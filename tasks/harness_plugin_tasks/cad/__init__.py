@@ -1,0 +1,1 @@
+"""What the tasks on counterfactually augmented data share (Kaushik et al. 2020)."""

@@ -1,0 +1,1 @@
+"""Sentiment of film reviews trusted through their genre: original reviews, revised reviews."""
