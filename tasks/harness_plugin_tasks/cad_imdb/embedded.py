@@ -37,7 +37,7 @@ OPPOSITES = (
 )
 """Pairs of adjectives in the order of LABELS."""
 
-NEGATED = 0.2
+NEGATED = 0.4
 ASPECTS = ("acting", "plot", "music", "ending", "dialogue", "camera work", "pacing", "script")
 KINDS = ("film", "movie", "picture", "feature")
 PLACES = ("paris", "texas", "a harbour", "the alps", "a castle", "tokyo", "a village", "a school")
