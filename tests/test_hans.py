@@ -14,8 +14,11 @@ import harness_plugin_tasks.hans as package
 from harness_plugin.data import load_data
 from harness_plugin.errors import HarnessError
 from harness_plugin.task import read_task
-from harness_plugin_tasks.hans import embedded, nli
-from harness_plugin_tasks.hans.features import overlap_features
+from harness_plugin_tasks.hans import embedded, evaluation
+from harness_plugin_tasks.nli import cues
+from harness_plugin_tasks.nli.features import overlap_features
+from harness_plugin_tasks.nli.splits import joined
+from harness_plugin_tasks.nli.tables import Table
 
 TASK = read_task(Path(package.__file__).parent / "hans.yaml")
 WORDS = {
@@ -157,7 +160,7 @@ def test_every_cell_of_the_test_has_two_subcases(data):
     found = Counter(
         zip(hans.rows[:]["heuristic"], hans.label.tolist(), hans.rows[:]["subcase"], strict=True)
     )
-    for heuristic in nli.HEURISTICS:
+    for heuristic in evaluation.HEURISTICS:
         for label, letter in enumerate("en"):
             subcases = [s for h, y, s in found if (h, y) == (heuristic, label)]
             assert len(subcases) >= 2
@@ -200,7 +203,7 @@ def test_no_test_pair_stands_in_train(data):
 
 def test_overlap_says_nothing_in_the_test(data):
     hans = data.splits["hans"]
-    assert cells(hans) == dict.fromkeys(nli.HANS_GROUPS, 500)
+    assert cells(hans) == dict.fromkeys(evaluation.HANS_GROUPS, 500)
     assert all(set(h.split()) <= set(p.split()) for p, h in sentences(hans))
     np.testing.assert_array_equal(hans.aligned, 1 - hans.label)
     assert (hans.role, hans.breakdowns, hans.collapse) == ("ood", ("heuristic", "subcase"), None)
@@ -343,26 +346,25 @@ def test_options_that_make_no_sense(options, message):
 
 
 def test_words_and_overlap():
-    assert nli.words('He said: "Don\'t go, Mr. Fox!"') == ["he", "said", "don't", "go", "mr", "fox"]
-    assert nli.words(" ... ") == []
-    assert nli.overlap("The doctor, near the lawyer, slept.", "the lawyer slept .") == nli.OVERLAP
-    assert nli.overlap("The doctor slept.", "The doctors slept.") == nli.NO_OVERLAP
-    assert nli.points_to(nli.OVERLAP, "entailment") == 1
-    assert nli.points_to(nli.OVERLAP, "neutral") == 0
-    assert nli.points_to(nli.NO_OVERLAP, "contradiction") == 1
-    assert nli.points_to(nli.NO_OVERLAP, "entailment") == 0
+    said = cues.words('He said: "Don\'t go, Mr. Fox!"')
+    assert said == ["he", "said", "don't", "go", "mr", "fox"]
+    assert cues.words(" ... ") == []
+    assert cues.overlap("The doctor, near the lawyer, slept.", "the lawyer slept .") == cues.OVERLAP
+    assert cues.overlap("The doctor slept.", "The doctors slept.") == cues.NO_OVERLAP
+    assert cues.OVERLAP_CUE.points_to(cues.OVERLAP, "entailment") == 1
+    assert cues.OVERLAP_CUE.points_to(cues.OVERLAP, "neutral") == 0
+    assert cues.OVERLAP_CUE.points_to(cues.NO_OVERLAP, "contradiction") == 1
+    assert cues.OVERLAP_CUE.points_to(cues.NO_OVERLAP, "entailment") == 0
 
 
 def test_features_by_hand():
-    split = nli.nli_split(
-        "x",
-        role="train",
-        premises=["The doctor near the lawyer slept.", "A b c d e", "Cat"],
-        hypotheses=["The lawyer slept.", "d a x y", "Dog ran away"],
-        ids=["0", "1", "2"],
-        label_texts=["neutral", "entailment", "neutral"],
-        labels=nli.NLI_LABELS,
-    )
+    columns = {
+        "premise": ["The doctor near the lawyer slept.", "A b c d e", "Cat"],
+        "hypothesis": ["The lawyer slept.", "d a x y", "Dog ran away"],
+        "label": ["neutral", "entailment", "neutral"],
+        "id": ["0", "1", "2"],
+    }
+    split = joined("x", "train", [Table("x", "x", columns)])
     expected = [[1, 1, 1, np.log(3)], [0, 0, 0.5, 0], [0, 0, 0, 0]]
     features = overlap_features(split)
     assert features.dtype == np.float64
@@ -371,15 +373,13 @@ def test_features_by_hand():
 
 def test_features_follow_whole_words():
     # "he doctor" is inside "the doctor" as text, not as words
-    split = nli.nli_split(
-        "x",
-        role="train",
-        premises=["the doctor ran", "the doctor ran home today"],
-        hypotheses=["he doctor ran", "doctor home"],
-        ids=["0", "1"],
-        label_texts=["neutral", "neutral"],
-        labels=nli.NLI_LABELS,
-    )
+    columns = {
+        "premise": ["the doctor ran", "the doctor ran home today"],
+        "hypothesis": ["he doctor ran", "doctor home"],
+        "label": ["neutral", "neutral"],
+        "id": ["0", "1"],
+    }
+    split = joined("x", "train", [Table("x", "x", columns)])
     features = overlap_features(split)
     np.testing.assert_allclose(features[:, 0], [0, 0])
     np.testing.assert_allclose(features[:, 2], [2 / 3, 1])

@@ -13,11 +13,14 @@ import pytest
 from harness_plugin.data import DataRequest, load_data, resolve_options
 from harness_plugin.errors import HarnessError
 from harness_plugin.task import read_task, resource_path
-from harness_plugin_tasks.hans import hub, nli, release, splits, tables
-from harness_plugin_tasks.hans.features import overlap_features, pair_features
+from harness_plugin_tasks.hans import evaluation, hub, release
+from harness_plugin_tasks.hans.tables import read_hans
+from harness_plugin_tasks.nli import splits, tables
+from harness_plugin_tasks.nli.cues import NLI_LABELS
+from harness_plugin_tasks.nli.features import overlap_features, pair_features
 
 TASK = read_task(resource_path("harness_plugin_tasks.hans:hans.yaml"))
-GROUPS = tuple(f"{label}/{cue}" for label in nli.NLI_LABELS for cue in ("overlap", "no_overlap"))
+GROUPS = tuple(f"{label}/{cue}" for label in NLI_LABELS for cue in ("overlap", "no_overlap"))
 
 PARSES = ["sentence1_binary_parse", "sentence2_binary_parse", "sentence1_parse", "sentence2_parse"]
 SENTENCES = ["sentence1", "sentence2"]
@@ -48,7 +51,7 @@ HANS_ROWS = [
     )
     for noun, (heuristic, label) in zip(
         ("cook", "judge", "nurse", "clerk", "baker", "miner"),
-        [(h, x) for h in nli.HEURISTICS for x in nli.HANS_LABELS],
+        [(h, x) for h in evaluation.HEURISTICS for x in evaluation.HANS_LABELS],
         strict=True,
     )
 ]
@@ -130,7 +133,7 @@ def hub_rows(names, columns):
 def hub_nli(prefix="p", **more):
     premises, hypotheses, labels = zip(*PAIRS, strict=True)
     columns = {"premise": premises, "hypothesis": hypotheses, "label": labels, **more}
-    return hub_rows(nli.NLI_LABELS, {key: list(values) for key, values in columns.items()})
+    return hub_rows(NLI_LABELS, {key: list(values) for key, values in columns.items()})
 
 
 def hub_multinli():
@@ -142,7 +145,7 @@ def hub_multinli():
 def hub_hans():
     names = ("premise", "hypothesis", "label", "heuristic", "subcase")
     columns = dict(zip(names, map(list, zip(*HANS_ROWS, strict=True)), strict=True))
-    rows = hub_rows(nli.HANS_LABELS, columns | {"template": ["t"] * len(HANS_ROWS)})
+    rows = hub_rows(evaluation.HANS_LABELS, columns | {"template": ["t"] * len(HANS_ROWS)})
     return datasets.DatasetDict({"train": rows.select([0]), "validation": rows})
 
 
@@ -209,7 +212,7 @@ def test_every_layout_gives_the_same_splits(tmp_path, write, prefix, mismatched)
     assert data.train.ids[3].removeprefix(prefix).rstrip("e") == "3"
     hans = data.splits["hans"]
     assert list(hans.ids) == [f"ex{i}" for i in range(6)]
-    assert hans.groups == nli.HANS_GROUPS
+    assert hans.groups == evaluation.HANS_GROUPS
     np.testing.assert_array_equal(hans.group, range(6))
     np.testing.assert_array_equal(hans.aligned, [1, 0] * 3)
     assert hans.breakdowns == ("heuristic", "subcase")
@@ -229,7 +232,7 @@ def test_hans_as_json_is_hans_as_text(tmp_path):
 
 
 def load_hans(file):
-    return tables.read_hans(file).columns
+    return read_hans(file).columns
 
 
 def test_two_data_sets_are_not_mixed_unasked(tmp_path):
@@ -314,7 +317,7 @@ def test_files_by_name(tmp_path):
 
 def test_a_holdout_is_seeded_and_keeps_premises_together(tmp_path):
     write_hans(tmp_path)
-    pairs = [(f"Premise {i // 3}.", f"Hypothesis {i}.", nli.NLI_LABELS[i % 3]) for i in range(60)]
+    pairs = [(f"Premise {i // 3}.", f"Hypothesis {i}.", NLI_LABELS[i % 3]) for i in range(60)]
     write_json(tmp_path / "x.jsonl", records("x", pairs))
     write_json(tmp_path / "y.jsonl", records("y"))
     options = {"train_files": ["y.jsonl"], "holdout_file": "x.jsonl", "holdout_fraction": 0.25}
@@ -501,7 +504,8 @@ def local_hub(tmp_path, monkeypatch):
     def use(multinli=None, hans=None):
         folders = write_parquet(tmp_path / "m", multinli or hub_multinli()), tmp_path / "h"
         write_parquet(folders[1], hans or hub_hans(), "plain_text/{}/0000.parquet")
-        monkeypatch.setattr(hub, "NLI_REPOSITORY", str(folders[0]))
+        multinli = hub.MULTINLI._replace(repository=str(folders[0]))
+        monkeypatch.setattr(hub, "MULTINLI", multinli)
         monkeypatch.setattr(hub, "HANS_REPOSITORY", str(folders[1]))
 
     return use
@@ -526,7 +530,7 @@ def test_hub_schema(local_hub):
 def test_hub_labels_go_by_name_not_by_number():
     premises, hypotheses, labels = map(list, zip(*PAIRS, strict=True))
     columns = {"premise": premises, "hypothesis": hypotheses, "label": labels}
-    for names in (nli.NLI_LABELS, ("contradiction", "entailment", "neutral")):
+    for names in (NLI_LABELS, ("contradiction", "entailment", "neutral")):
         rows = hub_rows(names, columns)
         texts = tables.nli_from_hub(rows, "x", "here").columns["label"]
         assert texts == [*labels[:-1], "-1"]
@@ -542,7 +546,7 @@ def test_hub_labels_go_by_name_not_by_number():
         (
             lambda d: datasets.DatasetDict(train=d["train"]),
             None,
-            r"no split validation \(found train\)",
+            r"no split validation_matched \(found train\)",
         ),
         (
             lambda d: d.cast_column("label", datasets.Value("int64")),
@@ -572,7 +576,7 @@ def test_a_null_in_a_hub_column_is_refused(column):
 
 def with_label_names(columns):
     rows = datasets.Dataset.from_dict(columns)
-    return rows.cast_column("label", datasets.ClassLabel(names=list(nli.NLI_LABELS)))
+    return rows.cast_column("label", datasets.ClassLabel(names=list(NLI_LABELS)))
 
 
 def test_offline_error_is_quick_and_names_the_alternatives():

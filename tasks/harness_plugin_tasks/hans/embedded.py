@@ -34,9 +34,18 @@ import numpy as np
 
 from harness_plugin.data import DataRequest, Ints, Role, Split, TaskData
 from harness_plugin.errors import HarnessError
-from harness_plugin_tasks.hans import nli
+from harness_plugin_tasks.hans.evaluation import (
+    HANS_GROUPS,
+    HANS_LABELS,
+    HEURISTICS,
+    hans_split,
+)
+from harness_plugin_tasks.nli.cues import OVERLAP_CUE
+from harness_plugin_tasks.nli.options import share, whole_number
+from harness_plugin_tasks.nli.splits import cue_split
+from harness_plugin_tasks.nli.tables import Table
 
-ENTAILMENT, NON_ENTAILMENT = nli.HANS_LABELS
+ENTAILMENT, NON_ENTAILMENT = HANS_LABELS
 
 PEOPLE = (
     ("doctor", "physician"),
@@ -171,11 +180,10 @@ def load(request: DataRequest) -> TaskData:
 
     Raises HarnessError for sizes that leave a cell empty.
     """
-    options = request.options
-    sizes = {name: whole_number(options[f"n_{name}"], f"n_{name}") for name in ("train", "id")}
-    bias_rate = share(options["bias_rate"], "bias_rate")
-    cells = len(nli.HANS_GROUPS)
-    per_cell = whole_number(options["n_hans"], "n_hans") // cells
+    sizes = {name: whole_number(request, f"n_{name}") for name in ("train", "id")}
+    bias_rate = share(request, "bias_rate")
+    cells = len(HANS_GROUPS)
+    per_cell = whole_number(request, "n_hans") // cells
     if not per_cell:
         raise HarnessError(f"hans.n_hans must be at least {cells}, one pair a group.")
     # a stream of its own for every split, so that the size of one leaves the others as they are
@@ -183,44 +191,29 @@ def load(request: DataRequest) -> TaskData:
     train = biased_pairs(streams[0], sizes["train"], bias_rate)
     tests = biased_pairs(streams[1], sizes["id"], bias_rate), hans_pairs(streams[2], per_cell)
     splits = [
-        cue_split("train", "train", unseen(train, *tests)),
-        cue_split("id", "in_domain", tests[0]),
-        hans_split(tests[1]),
+        biased_split("train", "train", unseen(train, *tests)),
+        biased_split("id", "in_domain", tests[0]),
+        test_split(tests[1]),
     ]
     note = f"embedded: generated, not the real sets; the cue holds in {bias_rate:.1%} of train"
     return TaskData("hans", request.source, {split.name: split for split in splits}, (note,))
 
 
-def whole_number(value: object, name: str) -> int:
-    """The option `name`, a positive whole number."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise HarnessError(f"hans.{name} must be a positive whole number, found {value!r}.")
-    return value
-
-
-def share(value: object, name: str) -> float:
-    """The option `name`, a number strictly between 0 and 1."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
-        raise HarnessError(f"hans.{name} must be between 0 and 1, found {value!r}.")
-    return float(value)
-
-
-def cue_split(name: str, role: Role, pairs: Sequence[Pair]) -> Split:
+def biased_split(name: str, role: Role, pairs: Sequence[Pair]) -> Split:
     """The split of pairs in which word overlap is the cue."""
-    return nli.nli_split(
-        name,
-        role=role,
-        premises=[pair.premise for pair in pairs],
-        hypotheses=[pair.hypothesis for pair in pairs],
-        ids=[f"{name}-{row:06d}" for row in range(len(pairs))],
-        label_texts=[pair.label for pair in pairs],
-        labels=nli.HANS_LABELS,
-    )
+    columns = {
+        "premise": [pair.premise for pair in pairs],
+        "hypothesis": [pair.hypothesis for pair in pairs],
+        "label": [pair.label for pair in pairs],
+        "id": [f"{name}-{row:06d}" for row in range(len(pairs))],
+    }
+    table = Table(name, name, columns)
+    return cue_split(name, role=role, table=table, cue=OVERLAP_CUE, labels=HANS_LABELS)
 
 
-def hans_split(pairs: Sequence[Pair]) -> Split:
+def test_split(pairs: Sequence[Pair]) -> Split:
     """The split of pairs in which the cue says nothing; a model predicts the same two labels."""
-    return nli.hans_split(
+    return hans_split(
         premises=[pair.premise for pair in pairs],
         hypotheses=[pair.hypothesis for pair in pairs],
         ids=[f"hans-{row:06d}" for row in range(len(pairs))],
@@ -264,8 +257,8 @@ def biased_pairs(rng: np.random.Generator, n: int, bias_rate: float) -> list[Pai
 def hans_pairs(rng: np.random.Generator, per_cell: int) -> list[Pair]:
     """Shuffled pairs with full overlap: `per_cell` of every heuristic and label."""
     pairs: list[Pair] = []
-    for heuristic in nli.HEURISTICS:
-        for label in nli.HANS_LABELS:
+    for heuristic in HEURISTICS:
+        for label in HANS_LABELS:
             pairs += related(rng, choose(rng, of(label, heuristic), per_cell), synonyms=False)
     return [pairs[i] for i in rng.permutation(len(pairs))]
 

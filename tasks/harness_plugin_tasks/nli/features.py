@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness_plugin.data import Split
-from harness_plugin_tasks.hans.nli import words
+from harness_plugin_tasks.nli.cues import words
 
 
 def overlap_features(split: Split) -> NDArray[np.float64]:
@@ -20,7 +20,7 @@ def overlap_features(split: Split) -> NDArray[np.float64]:
     4. log(max(words of the premise - words of the hypothesis, 1)), natural, >= 0
 
     Their three features from distances of word vectors are left out: they need pretrained
-    vectors. Words are those of `nli.words`; an empty hypothesis has 1, 1, 1 in the first three.
+    vectors. Words are those of `cues.words`; an empty hypothesis has 1, 1, 1 in the first three.
     """
     columns = split.rows.select_columns(["premise", "hypothesis"])[:]
     pairs = zip(columns["premise"], columns["hypothesis"], strict=True)

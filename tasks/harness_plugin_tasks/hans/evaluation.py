@@ -1,0 +1,56 @@
+"""The HANS evaluation set as a split: its labels, heuristics and groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from harness_plugin.data import Split, make_split
+from harness_plugin_tasks.nli.cues import OVERLAP, OVERLAP_CUE, overlap
+
+HANS_LABELS = ("entailment", "non-entailment")
+HEURISTICS = ("lexical_overlap", "subsequence", "constituent")
+HANS_GROUPS = tuple(f"{heuristic}/{label}" for heuristic in HEURISTICS for label in HANS_LABELS)
+COLLAPSE = {
+    "entailment": "entailment",
+    "neutral": "non-entailment",
+    "contradiction": "non-entailment",
+}
+
+
+def hans_split(
+    *,
+    premises: Sequence[str],
+    hypotheses: Sequence[str],
+    ids: Sequence[str],
+    label_texts: Sequence[str],
+    heuristics: Sequence[str],
+    subcases: Sequence[str],
+    three_way: bool,
+    collapse_rule: str = "argmax",
+    where: str = "",
+) -> Split:
+    """The HANS test: 6 groups "heuristic/label", aligned = entailment.
+
+    `three_way`: the models predict NLI_LABELS, which are collapsed by `collapse_rule`.
+    Raises HarnessError as `make_split` does, also for an unknown heuristic.
+    """
+    return make_split(
+        "hans",
+        role="ood",
+        inputs={"premise": premises, "hypothesis": hypotheses},
+        ids=ids,
+        label_texts=label_texts,
+        labels=HANS_LABELS,
+        attributes=[overlap(p, h) for p, h in zip(premises, hypotheses, strict=True)],
+        group_texts=[
+            f"{heuristic}/{label}" for heuristic, label in zip(heuristics, label_texts, strict=True)
+        ],
+        groups=HANS_GROUPS,
+        aligned=np.array([OVERLAP_CUE.points_to(OVERLAP, label) for label in label_texts]),
+        breakdowns={"heuristic": heuristics, "subcase": subcases},
+        collapse=COLLAPSE if three_way else None,
+        collapse_rule=collapse_rule,
+        where=where,
+    )

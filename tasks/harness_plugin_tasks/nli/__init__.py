@@ -1,0 +1,1 @@
+"""What the tasks of natural language inference share: readers, cues, features, a grammar."""
