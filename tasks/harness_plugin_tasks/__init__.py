@@ -23,6 +23,11 @@ def register_tasks(register: Register) -> None:
         summary="hair colour trusted through gender: CelebA, any attribute pair",
     )
     register(
+        "fever_symmetric",
+        "harness_plugin_tasks.fever_symmetric:fever_symmetric.yaml",
+        summary="fact verification read off the claim: FEVER, tested on FEVER-Symmetric",
+    )
+    register(
         "hans",
         "harness_plugin_tasks.hans:hans.yaml",
         summary="NLI that trusts word overlap: trained on NLI, tested on HANS",

@@ -90,13 +90,15 @@ def table_name(file: Path) -> str:
     return f"MNLI/{file.stem}" if file.parent.name == "MNLI" else file.stem
 
 
-def nli_table(name: str, where: str, columns: dict[str, list[str]]) -> Table:
-    """A checked table of NLI, with ids."""
+def nli_table(
+    name: str, where: str, columns: dict[str, list[str]], labels: Sequence[str] = NLI_LABELS
+) -> Table:
+    """A checked table of pairs with `labels`, with ids."""
     pair_ids = columns["id"]
     if not all(pair_ids) or len(set(pair_ids)) < len(pair_ids):
         pair_ids = [f"{row:06d}" for row in range(len(columns["label"]))]
     columns["id"] = [f"{name}:{pair_id}" for pair_id in pair_ids]
-    return checked(Table(name, where, columns), NLI_LABELS)
+    return checked(Table(name, where, columns), labels)
 
 
 def checked(table: Table, labels: Sequence[str]) -> Table:

@@ -1,0 +1,1 @@
+"""Fact verification read off the claim: FEVER, tested on FEVER-Symmetric."""
