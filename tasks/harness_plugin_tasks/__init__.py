@@ -32,3 +32,8 @@ def register_tasks(register: Register) -> None:
         "harness_plugin_tasks.hans:hans.yaml",
         summary="NLI that trusts word overlap: trained on NLI, tested on HANS",
     )
+    register(
+        "qqp_paws",
+        "harness_plugin_tasks.qqp_paws:qqp_paws.yaml",
+        summary="paraphrases told by word overlap: QQP, tested on PAWS",
+    )

@@ -1,0 +1,1 @@
+"""Paraphrases told by word overlap: QQP, tested on PAWS."""

@@ -1,0 +1,87 @@
+"""What all sources share: labels, word overlap, and splits grouped by it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness_plugin.data import ALIGNED, CONFLICTING, Role, Split, make_split
+from harness_plugin_tasks.nli.cues import words
+from harness_plugin_tasks.nli.splits import cells
+from harness_plugin_tasks.nli.tables import Table
+
+LABELS = ("not_duplicate", "duplicate")
+VALUES = ("low_overlap", "high_overlap")
+"""In the order of LABELS: the overlap that points to each."""
+
+
+def jaccard(first: str, second: str) -> float:
+    """Words of both sentences over words of either, in [0, 1]; two sentences without words: 1."""
+    a, b = set(words(first)), set(words(second))
+    return len(a & b) / len(a | b) if a | b else 1.0
+
+
+def overlaps(table: Table) -> NDArray[np.float64]:
+    """(N,) word overlap of every pair."""
+    pairs = zip(table.columns["question1"], table.columns["question2"], strict=True)
+    return np.array([jaccard(first, second) for first, second in pairs])
+
+
+def overlap_splits(tables: Mapping[tuple[str, Role], Table]) -> tuple[dict[str, Split], float]:
+    """Splits by name with groups label/overlap, and the overlap above which it is high.
+
+    The threshold is the median over the labelled rows of the table with the role train. Groups
+    without a row are left out. Raises HarnessError as `make_split` does.
+    """
+    (train,) = (table for (_, role), table in tables.items() if role == "train")
+    known = [label in LABELS for label in train.columns["label"]]
+    threshold = float(np.median(overlaps(train)[known])) if any(known) else math.nan
+    return {
+        name: overlap_split(name, role, table, threshold) for (name, role), table in tables.items()
+    }, threshold
+
+
+def overlap_split(name: str, role: Role, table: Table, threshold: float) -> Split:
+    """One split; a row is aligned where high overlap meets duplicate, or low its opposite."""
+    values = [VALUES[high] for high in (overlaps(table) > threshold).tolist()]
+    labels = table.columns["label"]
+    pointed = dict(zip(VALUES, LABELS, strict=True))
+    group_texts = [
+        f"{label}/{value}" if label in LABELS else ""
+        for label, value in zip(labels, values, strict=True)
+    ]
+    present = set(group_texts)
+    return make_split(
+        name,
+        role=role,
+        inputs={key: table.columns[key] for key in ("question1", "question2")},
+        ids=table.columns["id"],
+        label_texts=labels,
+        labels=LABELS,
+        attributes=values,
+        group_texts=group_texts,
+        groups=tuple(group for group in cells(LABELS, VALUES) if group in present),
+        aligned=[
+            ALIGNED if pointed[value] == label else CONFLICTING
+            for value, label in zip(values, labels, strict=True)
+        ],
+        where=table.where,
+    )
+
+
+def overlap_features(split: Split) -> NDArray[np.float64]:
+    """(N, 3) what a pair of questions shares, and nothing of what they ask.
+
+    1. word overlap (Jaccard), in [0, 1]
+    2. the two hold the same words, 0 or 1
+    3. log of the longer's number of words over the shorter's, >= 0
+    """
+    out = []
+    for first, second in zip(split.rows["question1"], split.rows["question2"], strict=True):
+        share = jaccard(first, second)
+        short, long = sorted((len(words(first)), len(words(second))))
+        out.append((share, float(share == 1), math.log(max(long, 1) / max(short, 1))))
+    return np.array(out)
