@@ -65,12 +65,12 @@ def from_folder(request: DataRequest) -> TaskData:
     train_files = file_names(options, "train_files")
     tests = symmetric_tables(Path(options["symmetric"] or root), options["tests"], train_files)
     notes: list[str] = []
+    splits: dict[tuple[str, Role], Table] = {}
     if train_files:
         named = [read_fever(root / name) for name in train_files]
-        train, notes = unseen(concatenated(named), tests)
-        splits = {("train", "train"): train}
+        splits["train", "train"], notes = unseen(concatenated(named), tests)
     elif file := find(root, [TRAIN_FILE]):
-        splits = {("train", "train"): read_fever(file)}
+        splits["train", "train"] = read_fever(file)
         if dev := find(root, [DEV_FILE]):
             splits["id", "in_domain"] = read_fever(dev)
     elif copy := the_one(root, hub_copies(root, {"claim", "evidence", "label"}.issubset)):

@@ -6,7 +6,7 @@ QQP's files carry no CSV quoting, PAWS was written with it (the default of Pytho
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import datasets
@@ -161,7 +161,7 @@ def hub_table(
     """One hub split."""
     if split not in loaded:
         raise HarnessError(f"{where}: no split {split} (found {', '.join(loaded)}).")
-    columns: Mapping[str, list[object]] = hub_columns(loaded[split], wanted, f"{where}, {split}")
+    columns = hub_columns(loaded[split], wanted, f"{where}, {split}")
     texts = {key: [str(value) for value in values] for key, values in columns.items()}
     return labelled(name, f"{where}, split {split!r}", {"id": [""] * len(loaded[split]), **texts})
 
