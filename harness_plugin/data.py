@@ -55,7 +55,8 @@ class Split:
       aligned    int64: 1 the bias points to the label, 0 it points away, -1 undefined
     and one string column for each name in `breakdowns` (bias types, "" = not applicable).
     `collapse` maps every label a model may predict to a label of this split when the two sets
-    differ (3-way NLI on 2-way HANS); `collapse_rule` says how ("argmax" | "sum").
+    differ (3-way NLI on 2-way HANS); `collapse_rule` says how ("argmax" | "sum"), or
+    that a model chooses among the labels of this split ("restrict").
     """
 
     name: str

@@ -17,7 +17,7 @@ Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 Counts: TypeAlias = NDArray[np.floating[Any]]
 
-COLLAPSE_RULES = ("argmax", "sum")
+COLLAPSE_RULES = ("argmax", "sum", "restrict")
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,18 +56,24 @@ class Predictions:
 
     @cached_property
     def model_probabilities(self) -> Floats:
-        """(N, C_model) softmax of the logits in float64."""
+        """(N, C_model) softmax of the logits in float64, 0 for a label that is left out."""
         z = self.logits.astype(np.float64)
+        z[:, self.targets < 0] = -np.inf
         z = np.exp(z - z.max(axis=1, keepdims=True))
         probabilities: Floats = z / z.sum(axis=1, keepdims=True)
         return probabilities
 
     @cached_property
     def targets(self) -> Ints:
-        """(C_model,) index into `labels` of every model label, after the collapse."""
+        """(C_model,) index into `labels` of every model label, after the collapse.
+
+        -1 where rule "restrict" leaves a model's label out, because the set lacks it.
+        """
         index = {name.lower(): i for i, name in enumerate(self.labels)}
         mapping = {k.lower(): v.lower() for k, v in (self.collapse or {}).items()}
         names = [name.lower() for name in self.model_labels]
+        if self.collapse_rule == "restrict" and set(index) <= set(names):
+            return np.array([index.get(name, -1) for name in names], dtype=np.int64)
         # a model trained on the collapsed labels needs no collapse
         names = names if set(names) <= set(index) else [mapping.get(n, n) for n in names]
         if unknown := sorted(set(names) - set(index)):
@@ -92,13 +98,14 @@ class Predictions:
         Rule "argmax": the model's most probable label, then collapsed (McCoy et al. 2019).
         Rule "sum": the most probable label after summing the collapsed probabilities
         (Clark et al. 2019). They differ: (.3, .4, .3) is entailment by the first only.
+        Rule "restrict": the most probable of the model's labels that the set has.
         """
         if self.collapse_rule not in COLLAPSE_RULES:
             known = ", ".join(COLLAPSE_RULES)
             raise HarnessError(f"collapse rule {self.collapse_rule!r} is not one of {known}.")
-        summed = self.collapse_rule == "sum"
-        best: Ints = (self.probabilities if summed else self.logits).argmax(axis=1)
-        return best if summed else self.targets[best]
+        first = self.collapse_rule == "argmax"
+        best: Ints = (self.logits if first else self.probabilities).argmax(axis=1)
+        return self.targets[best] if first else best
 
     @cached_property
     def correct(self) -> NDArray[np.bool_]:

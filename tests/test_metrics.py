@@ -138,8 +138,36 @@ def test_gap_entailment_and_collapse_rules():
     assert m.GAP_ENTAILMENT(p) == pytest.approx([1 - 0.5])
     assert m.GAP_ENTAILMENT(summed) == pytest.approx([0.5 - 1])
     assert m.ACC(p) == m.ACC(summed) == pytest.approx([0.75])
-    with pytest.raises(HarnessError, match=r"'mean' is not one of argmax, sum"):
+    with pytest.raises(HarnessError, match=r"'mean' is not one of argmax, sum, restrict"):
         _ = replace(p, collapse_rule="mean").predicted
+
+
+def test_restricted_to_the_labels_of_the_set():
+    """The likeliest of three labels is left out where the set has only the other two."""
+    probabilities = np.array([[0.3, 0.2, 0.5], [0.1, 0.15, 0.75], [0.8, 0.1, 0.1]])
+    p = make(
+        label=[0, 1, 1],
+        predicted=[0] * 3,
+        group=[0, 0, 1],
+        labels=("yes", "no"),
+        logits=np.log(probabilities).astype(np.float32),
+        model_labels=("yes", "No", "unknown"),
+        collapse_rule="restrict",
+    )
+    assert p.targets.tolist() == [0, 1, -1]
+    assert p.predicted.tolist() == [0, 1, 0]
+    np.testing.assert_allclose(p.probabilities, [[0.6, 0.4], [0.4, 0.6], [8 / 9, 1 / 9]], 1e-6)
+    # a model sure of the label that is left out still chooses, and its probabilities sum to one
+    sure = replace(p, logits=np.array([[0, 1, 2000]] * 3, np.float32))
+    np.testing.assert_allclose(sure.probabilities.sum(axis=1), 1)
+    assert sure.predicted.tolist() == [1, 1, 1]
+    # without the rule, and for a model that lacks one of the labels, it is an error as before
+    for other in (
+        replace(p, collapse_rule="argmax"),
+        replace(p, model_labels=("yes", "maybe", "unknown")),
+    ):
+        with pytest.raises(HarnessError, match=r"predicts label .*unknown, but set"):
+            _ = other.targets
 
 
 def test_ece_by_hand():
