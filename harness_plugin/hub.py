@@ -19,6 +19,7 @@ from harness_plugin.errors import HarnessError
 
 PROBE_SECONDS = 5.0
 COMMIT = re.compile(r"[0-9a-f]{40}")
+SHARD = re.compile(r"(\w+)-\d{5}-of-\d{5}\.parquet")
 ALTERNATIVES = "Use --data PATH with a copy of the release, or --data embedded."
 
 
@@ -61,12 +62,30 @@ def load_local(folder: Path, name: str | None = None) -> datasets.DatasetDict:
             return several(datasets.load_from_disk(str(folder)), str(folder))
         path = str(folder.resolve())
         known = datasets.get_dataset_config_names(path) if name else []
-        loaded = datasets.load_dataset(path, name if name in known else None)
+        loaded = datasets.load_dataset(
+            path, name if name in known else None, data_files=shards(folder)
+        )
     except (DatasetsError, RuntimeError, ValueError, OSError) as error:
         raise HarnessError(
             f"{folder}: cannot be read as a data set: {first_line(error)}"
         ) from error
     return several(loaded, str(folder))
+
+
+def shards(folder: Path) -> dict[str, list[str]] | None:
+    """The parquet files of each split by the names the hub gives them; None if there is a card.
+
+    Without a card `datasets` guesses splits from words in the names, and reads
+    validation_matched-… and validation_mismatched-… as one split.
+    """
+    files = sorted(folder.rglob("*.parquet"))
+    names = [SHARD.fullmatch(file.name) for file in files]
+    if (folder / "README.md").is_file() or not files or not all(names):
+        return None
+    found: dict[str, list[str]] = {}
+    for file, name in zip(files, names, strict=True):
+        found.setdefault(name[1] if name else "", []).append(str(file.relative_to(folder)))
+    return found
 
 
 def offline(where: str, reason: str) -> HarnessError:
