@@ -8,6 +8,11 @@ from harness_plugin.hookspecs import Register
 def register_tasks(register: Register) -> None:
     """Offer the built-in tasks."""
     register(
+        "anli",
+        "harness_plugin_tasks.anli:anli.yaml",
+        summary="NLI written to fool models: ANLI, three rounds",
+    )
+    register(
         "cad_imdb",
         "harness_plugin_tasks.cad_imdb:cad_imdb.yaml",
         summary="sentiment trusted through genre: IMDb reviews, tested on their revisions",
@@ -33,7 +38,27 @@ def register_tasks(register: Register) -> None:
         summary="NLI that trusts word overlap: trained on NLI, tested on HANS",
     )
     register(
+        "mnli_hard",
+        "harness_plugin_tasks.mnli_hard:mnli_hard.yaml",
+        summary="NLI that reads the hypothesis only: MultiNLI and its hard pairs",
+    )
+    register(
+        "mnli_negation",
+        "harness_plugin_tasks.mnli_negation:mnli_negation.yaml",
+        summary="NLI that trusts negation words: MultiNLI, label x negation",
+    )
+    register(
+        "nli_stress",
+        "harness_plugin_tasks.nli_stress:nli_stress.yaml",
+        summary="NLI under distortions that change no label: the stress tests",
+    )
+    register(
         "qqp_paws",
         "harness_plugin_tasks.qqp_paws:qqp_paws.yaml",
         summary="paraphrases told by word overlap: QQP, tested on PAWS",
+    )
+    register(
+        "snli_hard",
+        "harness_plugin_tasks.snli_hard:snli_hard.yaml",
+        summary="NLI that reads the hypothesis only: SNLI and its hard pairs",
     )

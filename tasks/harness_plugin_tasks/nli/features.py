@@ -1,4 +1,4 @@
-"""The bias-only view of a pair: how far the hypothesis repeats the premise, and nothing else."""
+"""Bias-only views of a pair: word overlap, negation and length, by hand."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness_plugin.data import Split
-from harness_plugin_tasks.nli.cues import words
+from harness_plugin_tasks.nli.cues import NEGATION, negation, words
 
 
 def overlap_features(split: Split) -> NDArray[np.float64]:
@@ -25,6 +25,25 @@ def overlap_features(split: Split) -> NDArray[np.float64]:
     columns = split.rows.select_columns(["premise", "hypothesis"])[:]
     pairs = zip(columns["premise"], columns["hypothesis"], strict=True)
     return np.array([pair_features(words(p), words(h)) for p, h in pairs], dtype=np.float64)
+
+
+def surface_features(split: Split) -> NDArray[np.float64]:
+    """(N, 7) what stands on the surface of a pair.
+
+    1-4. `overlap_features`
+    5. the hypothesis has a negation word, by `cues.negation` (0 or 1)
+    6., 7. log(1 + words) of the premise and of the hypothesis, natural, >= 0
+    """
+    columns = split.rows.select_columns(["premise", "hypothesis"])[:]
+    more = [
+        (
+            float(negation(premise, hypothesis) == NEGATION),
+            math.log1p(len(words(premise))),
+            math.log1p(len(words(hypothesis))),
+        )
+        for premise, hypothesis in zip(columns["premise"], columns["hypothesis"], strict=True)
+    ]
+    return np.hstack([overlap_features(split), np.array(more, dtype=np.float64)])
 
 
 def pair_features(premise: list[str], hypothesis: list[str]) -> tuple[float, float, float, float]:

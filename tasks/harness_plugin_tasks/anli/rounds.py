@@ -1,0 +1,78 @@
+"""The rounds of ANLI, read from the release and from the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+import datasets
+
+from harness_plugin.errors import HarnessError
+from harness_plugin_tasks.nli.cues import NLI_LABELS
+from harness_plugin_tasks.nli.release import find, missing
+from harness_plugin_tasks.nli.tables import Column, Table, checked, hub_columns, read_columns
+
+Reader: TypeAlias = Callable[[str, int], Table]
+"""(part, round) -> its rows; a part is one of ROWS."""
+
+ROUNDS = (1, 2, 3)
+ROWS = {
+    "train": {1: 16_946, 2: 45_460, 3: 100_459},
+    "dev": {1: 1_000, 2: 1_000, 3: 1_200},
+    "test": {1: 1_000, 2: 1_000, 3: 1_200},
+}
+COLUMNS = (
+    Column("premise", ("context", "premise")),
+    Column("hypothesis", ("hypothesis",)),
+    Column("label", ("label",)),
+    Column("id", ("uid",)),
+)
+WORDS = {label[0]: label for label in NLI_LABELS}
+
+
+def released(root: Path) -> Reader | None:
+    """A reader of R1/ to R3/ in `root` or in a direct subfolder; None without any test set."""
+
+    def read(part: str, number: int) -> Table:
+        name = f"R{number}/{part}.jsonl"
+        if (file := find(root, [name])) is None:
+            raise HarnessError(f"{missing(root, [name])}; anli.rounds chooses other rounds.")
+        columns = read_columns(file, COLUMNS)
+        columns["label"] = [WORDS.get(label, label) for label in columns["label"]]
+        return round_table(part, number, str(file), columns)
+
+    there = any(find(root, [f"R{number}/test.jsonl"]) for number in ROUNDS)
+    return read if there else None
+
+
+def from_splits(loaded: datasets.DatasetDict, where: str) -> Reader:
+    """A reader of the hub's layout: splits train_r1 … test_r3."""
+
+    def read(part: str, number: int) -> Table:
+        split = f"{part}_r{number}"
+        if split not in loaded:
+            raise HarnessError(f"{where}: no split {split} (found {', '.join(loaded)}).")
+        place = f"{where}, split {split!r}"
+        return round_table(part, number, place, hub_columns(loaded[split], COLUMNS, place))
+
+    return read
+
+
+def round_table(part: str, number: int, where: str, columns: dict[str, list[str]]) -> Table:
+    """A checked table; HarnessError naming the row of an unknown label or of a uid used twice."""
+    first: dict[str, int] = {}
+    for row, uid in enumerate(columns["id"], 1):
+        if (before := first.setdefault(uid, row)) != row:
+            raise HarnessError(f"{where}: row {row}: uid {uid!r} was already used in row {before}.")
+    columns["id"] = [f"R{number}/{part}:{uid}" for uid in columns["id"]]
+    return checked(Table(f"R{number}/{part}", where, columns), NLI_LABELS)
+
+
+def variants(tables: Iterable[Table]) -> Iterator[str]:
+    """A note for every table that has not as many rows as released."""
+    for table in tables:
+        number, _, part = table.name.partition("/")
+        expected = ROWS[part][int(number[1:])]
+        if table.labelled != expected:
+            yield f"variant: {table.where} has {table.labelled:,} rows, expected {expected:,}"

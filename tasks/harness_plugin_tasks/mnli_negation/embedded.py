@@ -1,0 +1,19 @@
+"""The embedded source: generated pairs in which negation words go with contradiction."""
+
+from __future__ import annotations
+
+from harness_plugin.data import DataRequest, Role, Split, TaskData
+from harness_plugin_tasks.nli.cues import NEGATION_CUE
+from harness_plugin_tasks.nli.embedded import planted_data
+from harness_plugin_tasks.nli.grammar import NEGATION_OPENERS, Rows
+from harness_plugin_tasks.nli.splits import cue_split
+
+
+def load(request: DataRequest) -> TaskData:
+    """The splits of `nli.embedded.planted_data`, groups label x negation."""
+    return planted_data(request, NEGATION_OPENERS, negation_split)
+
+
+def negation_split(name: str, role: Role, rows: Rows) -> Split:
+    """A split whose groups are read off its sentences, as those of the real data are."""
+    return cue_split(name, role=role, table=rows.table, cue=NEGATION_CUE)

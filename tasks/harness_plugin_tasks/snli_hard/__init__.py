@@ -1,0 +1,1 @@
+"""NLI that reads the hypothesis only: SNLI and the pairs in which that fails."""
