@@ -30,16 +30,12 @@ def load(request: DataRequest) -> TaskData:
     if size < LEAST:
         raise HarnessError(f"anli.n_round must be at least {LEAST}, so that no group is empty.")
 
-    def rounds(rng: np.random.Generator) -> list[Split]:
-        streams = zip(RATES.items(), rng.spawn(len(RATES)), strict=True)
-        return [
-            in_round(
-                f"test_{name}",
-                "ood",
-                grammar.biased(stream, f"test_{name}", size, rate, grammar.GIVEAWAYS),
-            )
-            for (name, rate), stream in streams
-        ]
+    def rounds(rng: np.random.Generator) -> list[tuple[grammar.Rows, Split]]:
+        found = []
+        for (name, rate), stream in zip(RATES.items(), rng.spawn(len(RATES)), strict=True):
+            rows = grammar.biased(stream, f"test_{name}", size, rate, grammar.GIVEAWAYS)
+            found.append((rows, in_round(f"test_{name}", "ood", rows)))
+        return found
 
     return planted_data(request, grammar.GIVEAWAYS, in_round, rounds)
 

@@ -29,14 +29,15 @@ def planted_data(
     request: DataRequest,
     planted: Planted,
     as_split: MakeSplit,
-    more: Callable[[np.random.Generator], list[Split]] | None = None,
+    more: Callable[[np.random.Generator], list[tuple[Rows, Split]]] | None = None,
 ) -> TaskData:
     """`train`, `validation` and `id`, drawn alike, and `balanced`, in which the cue says nothing.
 
     A function of the options and the seed. In the first three the cue agrees with the label in the
     share `bias_rate` of each label; in `balanced` in half of the rows, so that its six groups are
-    equally large. Training pairs that stand in another split are left out. `more` draws further
-    test sets. Raises HarnessError for sizes that leave a group empty.
+    equally large. `more` draws further test sets, and the pairs that each is made of. Training
+    pairs that stand in another split are left out. Raises HarnessError for sizes that leave a
+    group empty.
     """
     sizes = {name: whole_number(request, f"n_{name}") for name in ROLES}
     rate = share(request, "bias_rate")
@@ -55,9 +56,11 @@ def planted_data(
         else grammar.biased(stream, name, sizes[name], rate, planted)
         for name, stream in zip(ROLES, streams, strict=True)
     }
-    rows["train"] = grammar.unseen(rows["train"], *(rows[name] for name in list(ROLES)[1:]))
+    further = more(last) if more else []
+    tests = [rows[name] for name in list(ROLES)[1:]] + [pairs for pairs, _ in further]
+    rows["train"] = grammar.unseen(rows["train"], *tests)
     splits = [as_split(name, ROLES[name], part) for name, part in rows.items()]
-    splits += more(last) if more else []
+    splits += [split for _, split in further]
     note = f"embedded: generated, not the real sets; the cue holds in {rate:.1%} of train"
     return TaskData(
         request.task.task, request.source, {split.name: split for split in splits}, (note,)

@@ -66,15 +66,15 @@ def load(request: DataRequest) -> TaskData:
             "a group."
         )
 
-    def stress(rng: np.random.Generator) -> list[Split]:
+    def stress(rng: np.random.Generator) -> list[tuple[grammar.Rows, Split]]:
         drawing, *streams = rng.spawn(1 + len(DISTORTIONS))
         counts = {(label, int(label != "contradiction")): per_label for label in NLI_LABELS}
-        table = grammar.drawn(drawing, "stress", counts, OPENERS).table
+        rows = grammar.drawn(drawing, "stress", counts, OPENERS)
         tests = [
-            Test(name, "", distorted(table, name, stream))
+            Test(name, "", distorted(rows.table, name, stream))
             for name, stream in zip(DISTORTIONS, streams, strict=True)
         ]
-        return [stress_split(tests)]
+        return [(rows, stress_split(tests))]
 
     return planted_data(request, OPENERS, negation_split, stress)
 
