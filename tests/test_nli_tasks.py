@@ -17,6 +17,7 @@ from harness_plugin_tasks.mnli_negation import real as mnli_negation
 from harness_plugin_tasks.nli import cues, hard, tables
 from harness_plugin_tasks.nli.cues import NEGATION_CUE, NLI_LABELS
 from harness_plugin_tasks.nli.features import surface_features
+from harness_plugin_tasks.nli.hypothesis_only import features
 from harness_plugin_tasks.nli.splits import cue_split
 from harness_plugin_tasks.nli_stress import categories
 from harness_plugin_tasks.snli_hard import real as snli_hard
@@ -341,6 +342,17 @@ def test_auto_calls_hard_what_the_hypothesis_does_not_give_away(tmp_path):
     assert not data.train.groups
     (note,) = [note for note in data.notes if note.startswith("id: auto")]
     assert "cross-fitted on 10 folds, is right on 0.972 of the pairs; the other 1 of 36" in note
+
+
+def test_hypothesis_only_features_are_those_of_held_out_rows(tmp_path):
+    train = load("mnli_hard", write_multinli(tmp_path, MANY), hard="auto").train
+    found = features(train)
+    assert found.shape == (36, 3)
+    np.testing.assert_allclose(np.exp(found).sum(axis=1), 1)
+    # columns are the labels in the order of the split; row 0 says what contradictions say
+    wanted = train.label.copy()
+    wanted[0] = 2
+    np.testing.assert_array_equal(found.argmax(axis=1), wanted)
 
 
 def test_snli_is_judged_by_a_model_of_its_development_set(tmp_path):

@@ -30,7 +30,7 @@ def classifier() -> Any:
     return make_pipeline(words, LogisticRegression(C=C, max_iter=1000))
 
 
-def cross_fitted(hypotheses: Sequence[str], labels: Sequence[str], where: str) -> NDArray[Any]:
+def cross_fitted(hypotheses: Sequence[str], labels: Sequence[Any], where: str) -> NDArray[Any]:
     """(N, C) probabilities of the sorted labels, each row's by a model fitted on other folds.
 
     Ten folds in the order of the rows, stratified by label. Raises HarnessError naming `where`
@@ -51,12 +51,11 @@ def cross_fitted(hypotheses: Sequence[str], labels: Sequence[str], where: str) -
 
 
 def features(split: Split) -> NDArray[np.float64]:
-    """(N, C) cross-fitted log-probabilities of the labels, from the hypothesis alone.
+    """(N, C) cross-fitted log-probabilities of the split's labels, from the hypothesis alone.
 
     Raises HarnessError as `cross_fitted` does.
     """
     hypotheses = list(split.rows["hypothesis"])
-    labels = [split.labels[label] for label in split.label]
-    fitted = cross_fitted(hypotheses, labels, split.name)
+    fitted = cross_fitted(hypotheses, split.label.tolist(), split.name)
     logs: NDArray[np.float64] = np.log(np.clip(fitted, 1e-6, None))
     return logs
