@@ -30,8 +30,18 @@ CORPORA = {"mnli": hub.MULTINLI, "snli": hub.SNLI}
 WANTED: dict[str, Wanted] = {"mnli": FROM_MULTINLI, "snli": FROM_SNLI}
 
 
+class Own(NamedTuple):
+    """What one of ANLI's own parts is used for when it is trained on."""
+
+    name: str
+    role: Role
+
+
+OWN = {"train": Own("train", "train"), "validation": Own("dev", "validation")}
+
+
 class Part(NamedTuple):
-    """The rows of one split, and the round of each ("" where they are of none)."""
+    """The tables of one split and their rounds, none where they are not of ANLI."""
 
     role: Role
     tables: list[Table]
@@ -83,9 +93,8 @@ def rounds_data(request: DataRequest, read: Reader, other: hub.Training | None) 
     }
     parts: dict[str, Part] = {}
     if other is None:
-        for name, part, role in (("train", "train", "train"), ("validation", "dev", "validation")):
-            tables = [read(part, number) for number in chosen]
-            parts[name] = Part(role, tables, chosen)  # type: ignore[arg-type]
+        for name, part in OWN.items():
+            parts[name] = Part(part.role, [read(part.name, n) for n in chosen], chosen)
         notes = list(variants(table for part in parts.values() for table in part.tables))
     else:
         parts["train"] = Part("train", other.train, [])
