@@ -23,3 +23,10 @@ def share(request: DataRequest, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
         raise HarnessError(f"{request.task.task}.{name} must be between 0 and 1, found {value!r}.")
     return float(value)
+
+
+def rows_wanted(request: DataRequest, name: str, at_least: int = 1) -> int | None:
+    """The option `name`, a number of rows, or None where it is left at null."""
+    if request.options[name] is None:
+        return None
+    return whole_number(request, name, at_least)

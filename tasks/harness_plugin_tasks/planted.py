@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from harness_plugin.data import Ints
@@ -35,3 +37,27 @@ def planted_cues(
         shift = 1 + np.arange(n_other) % (n_labels - 1)
         cue[rows[:n_other]] = (value + shift) % n_labels
     return cue
+
+
+def own_cues(rng: np.random.Generator, label: Ints, conflict: float, n_values: int) -> Ints:
+    """(N,) cue values in [0, n_values): the label's own but for the share `conflict` of its rows.
+
+    The share holds for every label up to rounding, and is at least one row; those rows are spread
+    evenly over the other values, as far as there are enough of them. Unlike `planted_cues`, cells
+    of label x cue may stay empty: ten labels with ten cues have ninety rare cells.
+    """
+    cue = label.copy()
+    for own in np.unique(label):
+        rows = rng.permutation(np.flatnonzero(label == own))
+        n_other = max(round(len(rows) * conflict), 1)
+        others = rng.permutation(np.delete(np.arange(n_values), own))
+        cue[rows[:n_other]] = np.resize(others, n_other)
+    return cue
+
+
+def proportional(n: int, weights: Sequence[int]) -> Ints:
+    """(G,) how many of `n` rows fall in every cell at the proportions `weights`, at least one."""
+    counts = np.maximum(np.round(np.array(weights) / sum(weights) * n).astype(np.int64), 1)
+    while (left := n - int(counts.sum())) != 0:
+        counts[int(counts.argmax())] += np.sign(left)
+    return counts
