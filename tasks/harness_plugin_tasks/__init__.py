@@ -28,6 +28,11 @@ def register_tasks(register: Register) -> None:
         summary="hair colour trusted through gender: CelebA, any attribute pair",
     )
     register(
+        "cmnist",
+        "harness_plugin_tasks.cmnist:cmnist.yaml",
+        summary="digits trusted through colour: MNIST, ten classes or the binary IRM design",
+    )
+    register(
         "fever_symmetric",
         "harness_plugin_tasks.fever_symmetric:fever_symmetric.yaml",
         summary="fact verification read off the claim: FEVER, tested on FEVER-Symmetric",

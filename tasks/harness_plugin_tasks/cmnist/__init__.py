@@ -1,0 +1,1 @@
+"""Coloured MNIST: a digit that a model reads off its colour."""

@@ -1,0 +1,150 @@
+"""Digits → coloured digits, by either design of the literature."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from harness_plugin.data import DataRequest, Ints, Role, Split, TaskData
+from harness_plugin.errors import HarnessError
+from harness_plugin_tasks.images.mnist import DIGITS, Digits
+from harness_plugin_tasks.images.splits import Cells, Pixels, cell_split
+from harness_plugin_tasks.options import share
+from harness_plugin_tasks.planted import own_cues
+
+PALETTE = {
+    "red": (230, 40, 40),
+    "green": (40, 200, 60),
+    "blue": (60, 80, 255),
+    "yellow": (240, 220, 40),
+    "magenta": (220, 60, 220),
+    "cyan": (50, 210, 220),
+    "orange": (250, 140, 30),
+    "white": (240, 240, 240),
+    "brown": (140, 80, 30),
+    "grey": (120, 120, 120),
+}
+"""Colour i belongs to digit i."""
+TENCLASS = Cells(DIGITS, tuple(PALETTE), "colour", by="alignment")
+IRM = Cells(("low", "high"), ("red", "green"), "colour")
+ENVIRONMENTS = {"e1": 0.1, "e2": 0.2}
+"""How often the colour disagrees with the label, by training environment of the irm design."""
+REVERSED = 0.9
+"""How often it disagrees in its test environment."""
+
+
+class Parts(NamedTuple):
+    """The digits of every split, before they are coloured."""
+
+    train: Digits
+    validation: Digits
+    test: Digits
+
+
+def parted(
+    train: Digits, test: Digits, sizes: tuple[int | None, int, int | None], seed: int
+) -> Parts:
+    """Training, validation and test digits; `sizes` of each, None = all there are.
+
+    Validation digits are drawn from the training digits, which keep their order.
+    Raises HarnessError when there are fewer digits than asked for.
+    """
+    n_train, n_validation, n_test = sizes
+    order = np.random.default_rng([seed, 100]).permutation(len(train.label))
+    tested = np.random.default_rng([seed, 101]).permutation(len(test.label))
+    if len(order) < n_validation + (n_train or 1):
+        raise HarnessError(
+            f"cmnist: {len(order):,} training digits, fewer than n_train and n_validation "
+            f"({n_validation + (n_train or 1):,}) together."
+        )
+    if n_test is not None and n_test > len(tested):
+        raise HarnessError(f"cmnist: {len(tested):,} test digits, fewer than n_test {n_test:,}.")
+
+    def chosen(digits: Digits, rows: Ints) -> Digits:
+        rows = np.sort(rows)
+        return Digits(digits.pixels[rows], digits.label[rows])
+
+    return Parts(
+        chosen(train, order[n_validation:][:n_train]),
+        chosen(train, order[:n_validation]),
+        chosen(test, tested[:n_test]),
+    )
+
+
+def coloured(request: DataRequest, parts: Parts, notes: list[str]) -> TaskData:
+    """The splits of the design that the option `design` asks for.
+
+    The test digits are coloured twice: as the training digits are (`id`), and without or against
+    the bias (`unbiased`; irm: `reversed`). Each set draws its colours from a random stream of its
+    own, so that the size of one leaves the colours of the others as they are.
+    """
+    build = tenclass if request.options["design"] == "tenclass" else irm
+    splits = build(request, parts)
+    return TaskData("cmnist", request.source, {s.name: s for s in splits}, tuple(notes))
+
+
+def sets(
+    request: DataRequest, parts: Parts, ood: str
+) -> Iterator[tuple[str, Role, Digits, np.random.Generator]]:
+    """Name, role, digits and random stream of each set."""
+    plan: tuple[tuple[str, Role, Digits], ...] = (
+        ("train", "train", parts.train),
+        ("validation", "validation", parts.validation),
+        ("id", "in_domain", parts.test),
+        (ood, "ood", parts.test),
+    )
+    for stream, (name, role, digits) in enumerate(plan):
+        yield name, role, digits, np.random.default_rng([request.seed, stream])
+
+
+def tenclass(request: DataRequest, parts: Parts) -> list[Split]:
+    """Nam et al. 2020 (LfF): colour c for digit c but for the share `conflict`.
+
+    The share is exact for every digit, up to rounding, where the authors draw each row; its rows
+    are spread evenly over the nine other colours. On `unbiased` all ten are equally frequent.
+    """
+    conflict = share(request, "conflict")
+    palette = np.array(list(PALETTE.values()), np.uint8)
+    splits = []
+    for name, role, digits, rng in sets(request, parts, "unbiased"):
+        other = 1 - 1 / len(PALETTE) if role == "ood" else conflict
+        colour = own_cues(rng, digits.label, other, len(PALETTE))
+        pixels = painted(digits.pixels, palette[colour])
+        splits.append(cell_split(name, role, TENCLASS, pixels, label=digits.label, value=colour))
+    return splits
+
+
+def painted(grey: Pixels, colour: Pixels) -> Pixels:
+    """(N, H, W, 3): grey values (N, H, W) times a colour (N, 3) each; white takes its colour."""
+    out = np.empty((*grey.shape, 3), np.uint8)
+    for row, (image, shade) in enumerate(zip(grey, colour, strict=True)):
+        out[row] = image[..., None].astype(np.uint16) * shade // 255
+    return out
+
+
+def irm(request: DataRequest, parts: Parts) -> list[Split]:
+    """Arjovsky et al. 2019: is the digit 5 or more; red and green, which mostly agree with it.
+
+    label = (digit >= 5) flipped with `label_noise`. colour = label flipped with .1 (environment
+    e1, the even rows) or .2 (e2), and with .9 on `reversed`. Both flips are drawn row by row.
+    Images hold the digit in the channel of its colour.
+    """
+    noise = share(request, "label_noise")
+    rates = np.array(list(ENVIRONMENTS.values()))
+    splits = []
+    for name, role, digits, rng in sets(request, parts, "reversed"):
+        n = len(digits.label)
+        environment = np.arange(n) % len(rates)
+        rate = np.full(n, REVERSED) if role == "ood" else rates[environment]
+        label = ((digits.label >= 5) ^ (rng.random(n) < noise)).astype(np.int64)
+        colour = label ^ (rng.random(n) < rate)
+        pixels = np.zeros((*digits.pixels.shape, 3), np.uint8)
+        pixels[np.arange(n), :, :, colour] = digits.pixels
+        names = [*ENVIRONMENTS] if role != "ood" else ["test"] * len(rates)
+        environments = {"environment": [names[e] for e in environment]}
+        splits.append(
+            cell_split(name, role, IRM, pixels, label=label, value=colour, breakdowns=environments)
+        )
+    return splits
