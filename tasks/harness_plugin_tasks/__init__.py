@@ -67,3 +67,8 @@ def register_tasks(register: Register) -> None:
         "harness_plugin_tasks.snli_hard:snli_hard.yaml",
         summary="NLI that reads the hypothesis only: SNLI and its hard pairs",
     )
+    register(
+        "waterbirds",
+        "harness_plugin_tasks.waterbirds:waterbirds.yaml",
+        summary="birds trusted through their background: land birds and water birds",
+    )

@@ -1,0 +1,85 @@
+"""Drawn birds over drawn backgrounds, in the proportions of Waterbirds."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from harness_plugin.data import DataRequest, Ints, Role, Split, TaskData
+from harness_plugin_tasks.images.drawings import Jitter, Part, box, drawn, ellipse, noisy
+from harness_plugin_tasks.images.splits import Pixels, cell_split
+from harness_plugin_tasks.options import whole_number
+from harness_plugin_tasks.planted import proportional
+from harness_plugin_tasks.waterbirds.cells import CELLS, RELEASED
+
+BIRDS: tuple[tuple[Part, ...], ...] = (
+    # land bird: round body, upright tail, short beak, legs
+    (
+        ellipse(0.48, 0.55, 0.17, 0.13),
+        ellipse(0.64, 0.42, 0.09, 0.09),
+        Part([(0.72, 0.40), (0.80, 0.43), (0.72, 0.46)], dark=True),
+        Part([(0.36, 0.55), (0.16, 0.34), (0.24, 0.62)]),
+        box(0.45, 0.66, 0.48, 0.80, dark=True),
+        box(0.53, 0.66, 0.56, 0.80, dark=True),
+    ),
+    # water bird: flat body, long neck, long beak, no legs
+    (
+        ellipse(0.44, 0.62, 0.25, 0.10),
+        Part([(0.58, 0.62), (0.60, 0.32), (0.67, 0.32), (0.68, 0.62)]),
+        ellipse(0.65, 0.31, 0.07, 0.06),
+        Part([(0.70, 0.28), (0.88, 0.33), (0.70, 0.35)], dark=True),
+    ),
+)
+"""In the order of the labels."""
+SCENES = (((70, 120, 50), (95, 75, 45)), ((60, 110, 180), (110, 160, 205)))
+"""Two colours a background, in the order of the places: green and brown, two blues."""
+JITTER = Jitter(scale=0.3, turn=0.25, shift=0.12, shear=0.15, flip=True)
+GRAIN = 0.06
+"""Standard deviation of the noise on every pixel, of full scale."""
+SPLITS: dict[str, Role] = {
+    "train": "train",
+    "validation": "validation",
+    "id": "in_domain",
+    "balanced": "ood",
+}
+
+
+def load(request: DataRequest) -> TaskData:
+    """Splits `train`, `validation`, `id` (the released training set's proportions) and `balanced`.
+
+    `balanced` has equal cells. Every split is drawn from a random stream of its own.
+
+    Raises HarnessError for sizes below a row a cell.
+    """
+    size = whole_number(request, "image_size", 16)
+    splits = {}
+    for stream, (name, role) in enumerate(SPLITS.items()):
+        n = whole_number(request, f"n_{name}", 4)
+        weights = (1, 1, 1, 1) if name == "balanced" else RELEASED["train"]
+        rng = np.random.default_rng([request.seed, stream])
+        splits[name] = birds_split(name, role, proportional(n, weights), rng, size)
+    note = "embedded: birds drawn by this package, not photographs"
+    return TaskData("waterbirds", request.source, splits, (note,))
+
+
+def birds_split(name: str, role: Role, counts: Ints, rng: np.random.Generator, size: int) -> Split:
+    """One split with `counts` (4,) images by cell, in random order."""
+    cell = rng.permutation(np.repeat(np.arange(4), counts))
+    label, place = cell // 2, cell % 2
+    pixels = np.empty((len(cell), size, size, 3), np.uint8)
+    for row, (bird, scene) in enumerate(zip(label, place, strict=True)):
+        red, green, blue = (rng.integers(60, 220) + rng.integers(-30, 30, 3)).tolist()
+        background = scenery(int(scene), rng, size)
+        colour = (red, green, blue)
+        pixels[row] = drawn(BIRDS[bird], background, rng, colour=colour, jitter=JITTER)
+        pixels[row] = noisy(pixels[row], rng, GRAIN)
+    return cell_split(name, role, CELLS, pixels, label=label, value=place)
+
+
+def scenery(place: int, rng: np.random.Generator, size: int) -> Pixels:
+    """(size, size, 3): upright stripes on land, level waves on water."""
+    base, other = np.array(SCENES[place])
+    phase, width = rng.uniform(0, 2 * np.pi), rng.uniform(2, 5)
+    wave = 0.5 + 0.5 * np.sin(phase + 2 * np.pi * np.arange(size) / width)
+    across = np.broadcast_to(wave if place == 0 else wave[:, None], (size, size))
+    mixed = base + across[..., None] * (other - base)
+    return (mixed * rng.uniform(0.7, 1.2)).clip(0, 255).astype(np.uint8)

@@ -1,0 +1,108 @@
+"""Waterbirds on the hub and on disk: metadata.csv and images as released, or a hub copy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+import datasets
+import numpy as np
+
+from harness_plugin.data import DataRequest, TaskData
+from harness_plugin.errors import HarnessError
+from harness_plugin.hub import load_hub, load_local
+from harness_plugin_tasks.images.mnist import is_hub_copy
+from harness_plugin_tasks.images.splits import class_indices, stored_images
+from harness_plugin_tasks.quoted import read_quoted
+from harness_plugin_tasks.waterbirds.cells import CELLS, ROLES, Birds, released_data
+
+REPOSITORY = "grodino/waterbirds"
+REVISION = "main"
+FOLDER = "waterbird_complete95_forest2water2"
+METADATA = "metadata.csv"
+COLUMNS = ("img_id", "img_filename", "y", "split", "place")
+
+
+def load(request: DataRequest) -> TaskData:
+    """Splits `train`, `validation` and `test`; images on disk are paths, read when needed.
+
+    The folder, or FOLDER in it, holds metadata.csv and the images below; or the folder is a copy
+    of the hub repository.
+
+    Raises HarnessError naming file and row for anything missing or malformed.
+    """
+    if request.source == "hub":
+        loaded = load_hub(REPOSITORY, revision=REVISION)
+        return from_columns(loaded, request.source, REPOSITORY)
+    root = request.path
+    if root is None or not root.is_dir():
+        raise HarnessError(f"waterbirds: {root} is not a directory; give --data PATH.")
+    folders = (root, root / FOLDER, root / "waterbirds")
+    for folder in folders:
+        if (folder / METADATA).is_file():
+            return from_metadata(folder, request.source)
+    for folder in folders:
+        if is_hub_copy(folder):
+            return from_columns(load_local(folder), request.source, str(folder))
+    raise HarnessError(
+        f"{root}: found neither {METADATA} (also looked in {FOLDER}/ and waterbirds/) nor a copy "
+        "of a hub repository (*.parquet, dataset_dict.json)."
+    )
+
+
+def from_metadata(folder: Path, source: str) -> TaskData:
+    """The splits that metadata.csv describes, in its order; ids are its img_id."""
+    file = folder / METADATA
+    columns = read_quoted(file, COLUMNS, ",")
+    chosen: dict[str, list[tuple[str, str, int, int]]] = {name: [] for name in ROLES}
+    first: dict[str, int] = {}
+    for row, (key, image, y, split, place) in enumerate(zip(*columns.values(), strict=True), 1):
+        where = f"{file}: row {row}"
+        if (earlier := first.setdefault(key, row)) != row:
+            raise HarnessError(f"{where}: img_id {key} was already used in row {earlier}.")
+        part = [*ROLES][number(split, "split", 3, where)]
+        path = str(inside(folder, image, where))
+        cell = number(y, "y", 2, where), number(place, "place", 2, where)
+        chosen[part].append((key, path, *cell))
+    parts = {}
+    for name, rows in chosen.items():
+        if rows:
+            ids, paths, labels, places = zip(*rows, strict=True)
+            parts[name] = Birds(list(paths), ids, np.array(labels), np.array(places))
+    return released_data(source, parts, str(file))
+
+
+def number(text: str, name: str, below: int, where: str) -> int:
+    """A whole number in [0, below). Raises HarnessError naming `where` and the column."""
+    known = [str(value) for value in range(below)]
+    if text not in known:
+        raise HarnessError(f"{where}: {name} is {text!r}, expected one of {', '.join(known)}.")
+    return int(text)
+
+
+def inside(folder: Path, name: str, where: str) -> Path:
+    """The image `name` below `folder`. Refuses a name that leads out of it, and a missing file."""
+    relative = PurePosixPath(name)
+    if not name or relative.is_absolute() or ".." in relative.parts:
+        raise HarnessError(
+            f"{where}: img_filename is {name!r}, expected the name of a file below {folder}."
+        )
+    if not (path := folder / relative).is_file():
+        raise HarnessError(f"{where}: image {path} is missing.")
+    return path
+
+
+def from_columns(loaded: Mapping[str, datasets.Dataset], source: str, where: str) -> TaskData:
+    """Splits with the columns image, label (0 landbird, 1 waterbird), place (0 land, 1 water)."""
+    parts = {}
+    for name, rows in loaded.items():
+        if name not in ROLES:
+            raise HarnessError(f"{where}: split {name!r}, expected {', '.join(ROLES)}.")
+        here = f"{where}, split {name!r}"
+        parts[str(name)] = Birds(
+            images=stored_images(rows, "image", here),
+            ids=[f"{name}-{row:06d}" for row in range(len(rows))],
+            label=class_indices(rows, CELLS.labels, here),
+            place=class_indices(rows, CELLS.values, here, "place"),
+        )
+    return released_data(source, parts, where)
