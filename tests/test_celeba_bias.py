@@ -170,7 +170,14 @@ def test_embedded_cells_have_celebas_proportions(embedded):
     assert embedded.splits["id"].group_counts.min() >= 30
     np.testing.assert_array_equal(embedded.splits["balanced"].group_counts, [500] * 4)
     roles = {name: split.role for name, split in embedded.splits.items()}
-    assert roles == {"train": "train", "id": "in_domain", "balanced": "ood"}
+    assert roles == {
+        "train": "train",
+        "validation": "validation",
+        "id": "in_domain",
+        "balanced": "ood",
+    }
+    # 800 x (71,629, 66,874, 22,880, 1,387) / 162,770
+    np.testing.assert_array_equal(embedded.splits["validation"].group_counts, [352, 329, 112, 7])
     assert embedded.notes == ()
 
 
@@ -220,8 +227,19 @@ def test_same_seed_same_faces_other_seed_other_faces(embedded):
         name: {bytes(np.asarray(image).tobytes()) for image in split.rows["image"]}
         for name, split in first.splits.items()
     }
+    assert not images["train"] & images["validation"]
     assert not images["train"] & images["id"]
     assert not images["train"] & images["balanced"]
+
+
+def test_validation_faces_leave_the_others_as_they_are():
+    small = {"n_train": 40, "n_test": 24, "image_size": 16}
+    first, second = (
+        load_data(TASK, "embedded", options={**small, "n_validation": n}).splits for n in (8, 30)
+    )
+    assert len(second["validation"]) == 30
+    for name in ("train", "id", "balanced"):
+        assert first[name].fingerprint == second[name].fingerprint
 
 
 def test_the_planted_bias_fools_a_plain_fit_and_not_a_balanced_one():

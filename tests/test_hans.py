@@ -197,8 +197,17 @@ def test_cue_agrees_with_the_label_at_the_stated_rate(data):
 
 def test_no_test_pair_stands_in_train(data):
     seen = set(sentences(data.train))
-    for name in ("id", "hans"):
+    for name in ("validation", "id", "hans"):
         assert not seen & set(sentences(data.splits[name]))
+
+
+def test_validation_is_drawn_as_train_is(data):
+    split = data.splits["validation"]
+    assert (split.role, split.groups) == ("validation", data.train.groups)
+    assert 500 < len(split) <= 600
+    assert split.aligned.mean() == pytest.approx(0.97, abs=0.01)
+    tested = {pair for name in ("id", "hans") for pair in sentences(data.splits[name])}
+    assert not tested & set(sentences(split))
 
 
 def test_overlap_says_nothing_in_the_test(data):
@@ -280,6 +289,9 @@ def test_data_seed_and_sizes():
     assert longer.splits["id"].fingerprint == first.splits["id"].fingerprint
     assert [len(s) for s in first.evaluation] == [500, 60]
     assert 450 < len(first.train) <= 500
+    more = load_data(TASK, "embedded", options={**small, "n_validation": 900})
+    for name in ("train", "id", "hans"):
+        assert more.splits[name].fingerprint == first.splits[name].fingerprint
     assert (
         load_data(TASK, "embedded", options={**small, "n_hans": 65})
         .splits["hans"]

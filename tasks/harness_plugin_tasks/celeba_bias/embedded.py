@@ -8,18 +8,22 @@ from harness_plugin.data import DataRequest, Ints, Role, Split, TaskData
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks.celeba_bias.cells import TRAIN_CELLS, Faces, Pair, cell_split
 from harness_plugin_tasks.celeba_bias.faces import Pixels, draw
+from harness_plugin_tasks.planted import proportional
 
 PAIR = Pair("Blond_Hair", "Male")
 FEW = 30
 """Below this many rows the accuracy of a group is noise."""
 
+STREAMS = {"train": 0, "id": 1, "balanced": 2, "validation": 3}
+"""The random stream of each split: the size of one leaves the faces of the others as they are."""
+
 
 def load(request: DataRequest) -> TaskData:
-    """Splits `train`, `id` (CelebA's proportions) and `balanced` (equal cells, out of domain).
+    """Splits `train`, `validation`, `id` (CelebA's proportions) and `balanced` (equal cells).
 
-    Options: `n_train` and `n_test` rows of train and id (balanced has half of n_test), and
-    `image_size`. The 4,000 rows of `id` hold 34 blond men, the fewest that give a worst group
-    there any meaning; `balanced` measures it well.
+    Options: `n_train`, `n_validation` and `n_test` rows of train, validation and id (balanced has
+    half of n_test), and `image_size`. The 4,000 rows of `id` hold 34 blond men, the fewest that
+    give a worst group there any meaning; `balanced` measures it well.
 
     Raises HarnessError for another attribute pair than Blond_Hair and Male.
     """
@@ -30,22 +34,25 @@ def load(request: DataRequest) -> TaskData:
             f"label={options['label']}, attribute={options['attribute']} needs the real faces: "
             "use --data hub or --data PATH."
         )
-    n_train, n_test, size = (positive(request, key) for key in ("n_train", "n_test", "image_size"))
+    n_train, n_validation, n_test, size = (
+        positive(request, key) for key in ("n_train", "n_validation", "n_test", "image_size")
+    )
     natural = natural_counts(n_train)
     counts: dict[str, tuple[Role, Ints]] = {
         "train": ("train", natural),
+        "validation": ("validation", natural_counts(n_validation)),
         "id": ("in_domain", natural_counts(n_test)),
         "balanced": ("ood", np.full(4, max(n_test // 8, 1))),
     }
     splits = {
-        name: faces_split(name, role, count, natural, [request.seed, stream], size)
-        for stream, (name, (role, count)) in enumerate(counts.items())
+        name: faces_split(name, role, count, natural, [request.seed, STREAMS[name]], size)
+        for name, (role, count) in counts.items()
     }
     notes = [
         f"{name}: {count.min()} rows of group {PAIR.groups[int(count.argmin())]}; an accuracy over "
         f"fewer than {FEW} is noise (raise celeba_bias.n_test)"
         for name, (role, count) in counts.items()
-        if role != "train" and count.min() < FEW
+        if role in ("in_domain", "ood") and count.min() < FEW
     ]
     return TaskData("celeba_bias", "embedded", splits, tuple(notes))
 
@@ -62,11 +69,7 @@ def positive(request: DataRequest, key: str) -> int:
 
 def natural_counts(n: int) -> Ints:
     """(4,) how many of `n` faces fall in every cell at CelebA's proportions, at least one each."""
-    share = np.array(TRAIN_CELLS) / sum(TRAIN_CELLS) * n
-    counts = np.maximum(np.round(share).astype(np.int64), 1)
-    while (left := n - int(counts.sum())) != 0:
-        counts[int(counts.argmax())] += np.sign(left)
-    return counts
+    return proportional(n, TRAIN_CELLS)
 
 
 def faces_split(

@@ -175,23 +175,25 @@ def load(request: DataRequest) -> TaskData:
     Labels are entailment and non-entailment in all three. Groups of train and id are label x
     overlap. The cue agrees with the label in exactly the share `bias_rate` of each label's pairs,
     up to rounding; the small cells have `rare_rows` rows each. Training pairs that stand in a test
-    set are left out (about 1%). `hans` has full overlap in every
-    row, and the same number of rows in each of its six groups.
+    set are left out (about 1%), and validation pairs that stand in either. `hans` has full overlap
+    in every row, and the same number of rows in each of its six groups.
 
     Raises HarnessError for sizes that leave a cell empty.
     """
-    sizes = {name: whole_number(request, f"n_{name}") for name in ("train", "id")}
+    sizes = {name: whole_number(request, f"n_{name}") for name in ("train", "validation", "id")}
     bias_rate = share(request, "bias_rate")
     cells = len(HANS_GROUPS)
     per_cell = whole_number(request, "n_hans") // cells
     if not per_cell:
         raise HarnessError(f"hans.n_hans must be at least {cells}, one pair a group.")
     # a stream of its own for every split, so that the size of one leaves the others as they are
-    streams = np.random.default_rng(request.seed).spawn(3)
+    streams = np.random.default_rng(request.seed).spawn(4)
     train = biased_pairs(streams[0], sizes["train"], bias_rate)
+    validation = biased_pairs(streams[3], sizes["validation"], bias_rate)
     tests = biased_pairs(streams[1], sizes["id"], bias_rate), hans_pairs(streams[2], per_cell)
     splits = [
         biased_split("train", "train", unseen(train, *tests)),
+        biased_split("validation", "validation", unseen(validation, train, *tests)),
         biased_split("id", "in_domain", tests[0]),
         test_split(tests[1]),
     ]
