@@ -55,7 +55,7 @@ def read_mnist(request: DataRequest) -> tuple[dict[str, Digits], list[str]]:
         splits = from_hub(load_hub(REPOSITORY, revision=REVISION), REPOSITORY)
     else:
         splits = read_folder(request.path, request.task.task)
-    notes = []
+    notes: list[str] = []
     for name, digits in splits.items():
         counts = np.bincount(digits.label, minlength=len(DIGITS))
         names = [f"digit {digit}" for digit in DIGITS]

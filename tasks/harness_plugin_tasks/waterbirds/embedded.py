@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness_plugin.data import DataRequest, Ints, Role, Split, TaskData
 from harness_plugin_tasks.images.drawings import Jitter, Part, box, drawn, ellipse, noisy
@@ -82,4 +83,5 @@ def scenery(place: int, rng: np.random.Generator, size: int) -> Pixels:
     wave = 0.5 + 0.5 * np.sin(phase + 2 * np.pi * np.arange(size) / width)
     across = np.broadcast_to(wave if place == 0 else wave[:, None], (size, size))
     mixed = base + across[..., None] * (other - base)
-    return (mixed * rng.uniform(0.7, 1.2)).clip(0, 255).astype(np.uint8)
+    lit: NDArray[np.float64] = mixed * rng.uniform(0.7, 1.2)
+    return lit.clip(0, 255).astype(np.uint8)
