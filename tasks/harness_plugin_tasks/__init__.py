@@ -58,6 +58,11 @@ def register_tasks(register: Register) -> None:
         summary="NLI under distortions that change no label: the stress tests",
     )
     register(
+        "pacs_bias",
+        "harness_plugin_tasks.pacs_bias:pacs_bias.yaml",
+        summary="content trusted through style: PACS, two labels in a domain each",
+    )
+    register(
         "qqp_paws",
         "harness_plugin_tasks.qqp_paws:qqp_paws.yaml",
         summary="paraphrases told by word overlap: QQP, tested on PAWS",

@@ -1,0 +1,1 @@
+"""PACS: what a picture shows, read off its style."""
