@@ -33,6 +33,11 @@ def register_tasks(register: Register) -> None:
         summary="digits trusted through colour: MNIST, ten classes or the binary IRM design",
     )
     register(
+        "corrupted_cifar10",
+        "harness_plugin_tasks.corrupted_cifar10:corrupted_cifar10.yaml",
+        summary="objects trusted through corruptions: CIFAR-10, a corruption a class",
+    )
+    register(
         "fever_symmetric",
         "harness_plugin_tasks.fever_symmetric:fever_symmetric.yaml",
         summary="fact verification read off the claim: FEVER, tested on FEVER-Symmetric",

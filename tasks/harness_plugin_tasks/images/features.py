@@ -1,4 +1,4 @@
-"""Bias-only views of an image: its colours, or those of its border. No annotation is used."""
+"""Bias-only views of an image: its colours, its border's, or its texture. No annotation is used."""
 
 from __future__ import annotations
 
@@ -29,6 +29,24 @@ def border_features(split: Split) -> NDArray[np.float64]:
     border = np.ones((SIDE, SIDE), bool)
     border[BORDER:-BORDER, BORDER:-BORDER] = False
     return np.concatenate([colours(x[:, border]) for x in small_images(split)])
+
+
+def texture_features(split: Split) -> NDArray[np.float64]:
+    """(N, 12) mean, spread, and mean step to the right and downwards, of every channel."""
+    return np.concatenate(
+        [
+            np.concatenate(
+                [
+                    x.mean(axis=(1, 2)),
+                    x.std(axis=(1, 2)),
+                    np.abs(np.diff(x, axis=2)).mean(axis=(1, 2)),
+                    np.abs(np.diff(x, axis=1)).mean(axis=(1, 2)),
+                ],
+                axis=1,
+            )
+            for x in small_images(split)
+        ]
+    )
 
 
 def small_images(split: Split, chunk: int = 256) -> Iterator[NDArray[np.float64]]:
