@@ -38,6 +38,11 @@ def register_tasks(register: Register) -> None:
         summary="objects trusted through corruptions: CIFAR-10, a corruption a class",
     )
     register(
+        "dominoes",
+        "harness_plugin_tasks.dominoes:dominoes.yaml",
+        summary="vehicles trusted through a digit: MNIST above CIFAR-10",
+    )
+    register(
         "fever_symmetric",
         "harness_plugin_tasks.fever_symmetric:fever_symmetric.yaml",
         summary="fact verification read off the claim: FEVER, tested on FEVER-Symmetric",

@@ -1,4 +1,4 @@
-"""Bias-only views of an image: its colours, its border's, or its texture. No annotation is used."""
+"""Bias-only views of an image: colours, border, texture or upper half. No annotation is used."""
 
 from __future__ import annotations
 
@@ -47,6 +47,14 @@ def texture_features(split: Split) -> NDArray[np.float64]:
             for x in small_images(split)
         ]
     )
+
+
+def top_features(split: Split) -> NDArray[np.float64]:
+    """(N, 64) mean brightness in the cells of an 8 x 8 grid over the upper half."""
+    cells = (8, SIDE // 16, 8, SIDE // 8)
+    halves = (x[:, : SIDE // 2].mean(axis=3) for x in small_images(split))
+    grids = [x.reshape(len(x), *cells).mean(axis=(2, 4)) for x in halves]
+    return np.concatenate([x.reshape(len(x), -1) for x in grids])
 
 
 def small_images(split: Split, chunk: int = 256) -> Iterator[NDArray[np.float64]]:

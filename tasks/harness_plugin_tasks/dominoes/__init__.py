@@ -1,0 +1,1 @@
+"""Dominoes: a vehicle below, read off the digit above it."""

@@ -1,0 +1,92 @@
+"""Digits 0 and 1 above automobiles and trucks (Shah et al. 2020; Kirichenko et al. 2023)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from harness_plugin.data import DataRequest, Ints, Role, TaskData
+from harness_plugin.errors import HarnessError
+from harness_plugin_tasks.images.cifar import SIDE, Objects
+from harness_plugin_tasks.images.mnist import Digits
+from harness_plugin_tasks.images.splits import Cells, Pixels, cell_split
+from harness_plugin_tasks.options import share
+from harness_plugin_tasks.planted import own_cues
+
+CELLS = Cells(("automobile", "truck"), ("0", "1"), "digit")
+FEWEST = 8
+"""Two rows a cell where the digit says nothing."""
+
+
+def build(
+    request: DataRequest,
+    digits: dict[str, Digits],
+    vehicles: dict[str, Objects],
+    sizes: tuple[int | None, int, int | None],
+    notes: Sequence[str] = (),
+) -> TaskData:
+    """Splits `train`, `validation`, `id`, `randomised` and `reversed`, labels equally often.
+
+    `digits` shows 0 and 1 only, `vehicles` has labels 0 (automobile) and 1 (truck). `sizes` are
+    rows of train, validation and each test set; None = all that the rarest half allows. The digit
+    agrees with the label in the share `fraction` of train, validation and `id`, in half of
+    `randomised`, and in 1 - `fraction` of `reversed`. All test sets show the same vehicles.
+
+    Raises HarnessError when there are fewer digits or vehicles than asked for.
+    """
+    task, fraction = request.task.task, share(request, "fraction")
+    n_train, n_validation, n_test = sizes
+    rng = np.random.default_rng([request.seed, 100])
+    rows = {name: shuffled(rng, part.label) for name, part in vehicles.items()}
+    tops = {name: shuffled(rng, part.label) for name, part in digits.items()}
+    held = n_validation // 2
+    most = {name: min(len(part) for part in [*rows[name], *tops[name]]) for name in rows}
+    half = most["train"] - held if n_train is None else n_train // 2
+    tested = most["test"] if n_test is None else n_test // 2
+    for name, wanted in (("train", held + max(half, 1)), ("test", tested)):
+        if wanted > most[name]:
+            raise HarnessError(
+                f"{task}: {2 * wanted:,} {name} rows asked for (validation among them), and "
+                f"{2 * most[name]:,} can be made of {' and '.join(counts(rows[name], tops[name]))}."
+            )
+    plan: dict[str, tuple[Role, str, slice, float]] = {
+        "train": ("train", "train", slice(held, held + half), fraction),
+        "validation": ("validation", "train", slice(held), fraction),
+        "id": ("in_domain", "test", slice(tested), fraction),
+        "randomised": ("ood", "test", slice(tested), 0.5),
+        "reversed": ("ood", "test", slice(tested), 1 - fraction),
+    }
+    splits = {}
+    for stream, (name, (role, source, part, agreement)) in enumerate(plan.items()):
+        rng = np.random.default_rng([request.seed, stream])
+        chosen = rng.permutation(np.concatenate([own[part] for own in rows[source]]))
+        label = vehicles[source].label[chosen]
+        value = own_cues(rng, label, 1 - agreement, 2)
+        above = np.empty_like(label)
+        for digit in (0, 1):
+            above[value == digit] = tops[source][digit][part]
+        pixels = stacked(digits[source].pixels[above], vehicles[source].pixels[chosen])
+        ids = [f"{source}-{row:06d}" for row in chosen]
+        splits[name] = cell_split(name, role, CELLS, pixels, label=label, value=value, ids=ids)
+    return TaskData(task, request.source, splits, tuple(notes))
+
+
+def shuffled(rng: np.random.Generator, label: Ints) -> tuple[Ints, Ints]:
+    """Rows of label 0 and of label 1, each in random order."""
+    return rng.permutation(np.flatnonzero(label == 0)), rng.permutation(np.flatnonzero(label == 1))
+
+
+def counts(rows: tuple[Ints, Ints], tops: tuple[Ints, Ints]) -> list[str]:
+    """What there is, in words."""
+    found = zip((*rows, *tops), ("automobiles", "trucks", "zeros", "ones"), strict=True)
+    return [f"{len(part):,} {what}" for part, what in found]
+
+
+def stacked(digits: Pixels, vehicles: Pixels) -> Pixels:
+    """(N, 64, 32, 3): digits (N, 28, 28), zero-padded and grey, above vehicles (N, 32, 32, 3)."""
+    edge = (SIDE - digits.shape[1]) // 2
+    out = np.zeros((len(digits), 2 * SIDE, SIDE, 3), np.uint8)
+    out[:, edge : SIDE - edge, edge : SIDE - edge] = digits[..., None]
+    out[:, SIDE:] = vehicles
+    return out
