@@ -41,8 +41,8 @@ VEHICLES: tuple[tuple[Part, ...], ...] = (
     ),
 )
 """In the order of the labels."""
-JITTER = Jitter(scale=0.3, turn=0.25, shift=0.12, shear=0.25, flip=True)
-GRAIN = 0.08
+JITTER = Jitter(scale=0.15, turn=0.1, shift=0.06, shear=0.1, flip=True)
+GRAIN = 0.04
 """Standard deviation of the noise on every pixel of a vehicle, of full scale."""
 
 
