@@ -67,6 +67,8 @@ def evaluation_batches(rows: int, batch_size: int, lengths: Ints | None) -> list
     return np.array_split(order, updates_per_epoch(rows, batch_size))
 
 
-def share(batch: Ints, rank: int, processes: int) -> Ints:
-    """The rows of `batch` that process `rank` computes."""
-    return np.array_split(batch, processes)[rank]
+def bounds(rows: int, rank: int, processes: int) -> tuple[int, int]:
+    """First and past-the-last of the rows of a batch that process `rank` computes."""
+    size, rest = divmod(rows, processes)
+    start = rank * size + min(rank, rest)
+    return start, start + size + (rank < rest)

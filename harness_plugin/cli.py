@@ -17,6 +17,8 @@ COMMANDS = ("run", "ls", "validate", "launch")
 KINDS = {
     "tasks": "task",
     "methods": "debiaser",
+    "bias_models": "bias_model",
+    "group_inferences": "group_inference",
     "distillers": "distiller",
     "backbones": "backbone",
     "metrics": "metric",
@@ -109,7 +111,7 @@ def top_parser() -> argparse.ArgumentParser:
     parser.usage = "harness [run] --tasks NAME[,NAME] [options]\n" + "".join(
         f"       harness {line}\n"
         for line in (
-            "ls tasks|methods|distillers|backbones|metrics|outputs|plugins",
+            f"ls {'|'.join(KINDS)}|plugins",
             "validate TASK|FILE.yaml [--data SOURCE]",
             "launch [--num_processes N] [run options]",
         )
@@ -174,6 +176,19 @@ def run_parser() -> Parser:
         "--init", choices=("scratch", "pretrained"), help="random weights or the hub's, for presets"
     )
     models.add_argument("--method", metavar="NAME", help="debiasing method (harness ls methods)")
+    models.add_argument(
+        "--bias_model", metavar="NAME", help="of methods that need one (harness ls bias_models)"
+    )
+    models.add_argument(
+        "--group_inference",
+        metavar="NAME",
+        help="find training groups instead of reading them (harness ls group_inferences)",
+    )
+    models.add_argument(
+        "--select",
+        choices=("none", "average", "worst_group"),
+        help="which epoch's weights count: the last (default), or the best on the validation split",
+    )
     models.add_argument(
         "--eval_only", action="store_true", default=None, help="score checkpoints, train nothing"
     )
@@ -244,8 +259,10 @@ def model_flags(given: dict[str, Any]) -> list[str]:
     import json
 
     init = given.pop("init")
-    names = {"teacher": "teacher.model", "student": "student.model", "method": "method"}
-    names["control"] = "control"
+    names = {"teacher": "teacher.model", "student": "student.model"}
+    names |= {
+        name: name for name in ("method", "bias_model", "group_inference", "select", "control")
+    }
     values = {names[flag]: given.pop(flag) for flag in names}
     values |= {"teacher.init": init, "student.init": init}
     return [f"{key}={json.dumps(value)}" for key, value in values.items() if value is not None]

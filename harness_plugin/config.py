@@ -91,6 +91,26 @@ class TaskSettings(Strict):
     method_options: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="options of each method: {group_dro: {eta: 0.05}}"
     )
+    bias_model: str = Field(
+        "features", description="of the methods that need one (harness ls bias_models)"
+    )
+    bias_model_options: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="options of each bias model: {subset: {rows: 1000}}"
+    )
+    group_inference: str = Field(
+        "none",
+        description="find the training groups instead of reading them "
+        "(harness ls group_inferences); 'none' = the data's own",
+    )
+    group_inference_options: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="options of each: {error_set: {epochs: 1}}"
+    )
+    select: Literal["none", "average", "worst_group"] = Field(
+        "none", description="which epoch's weights count: the last, or the best on validation"
+    )
+    validation_fraction: float = Field(
+        0, ge=0, lt=1, description="share of the training rows held out where data have no such set"
+    )
     teacher: RoleSettings
     student: RoleSettings
     control: bool | str = Field(

@@ -159,6 +159,11 @@ class TaskData:
         return next(split for split in self.splits.values() if split.role == "train")
 
     @property
+    def validation(self) -> Split | None:
+        """The validation split, if there is one."""
+        return next((s for s in self.splits.values() if s.role == "validation"), None)
+
+    @property
     def evaluation(self) -> tuple[Split, ...]:
         """In-domain sets first, then out-of-distribution sets."""
         order = {"in_domain": 0, "ood": 1}
@@ -309,7 +314,7 @@ def load_data(
 
 def load_for(task: Task, settings: TaskSettings, config: RunConfig) -> TaskData:
     """Load and check what a run asks for."""
-    return load_data(
+    data = load_data(
         task,
         config.source,
         path=config.data_path,
@@ -317,6 +322,23 @@ def load_for(task: Task, settings: TaskSettings, config: RunConfig) -> TaskData:
         limit=config.limit,
         seed=config.data_seed,
     )
+    if settings.validation_fraction and data.validation is None:
+        data = held_out(data, settings.validation_fraction, config.data_seed)
+    return data
+
+
+def held_out(data: TaskData, fraction: float, seed: int) -> TaskData:
+    """`data` with a share of the training rows as validation split, stratified by group."""
+    size = max(1, round(fraction * len(data.train)))
+    chosen = stratified_rows(data.train, size, seed)
+    rest = np.setdiff1d(np.arange(len(data.train)), chosen)
+    validation = replace(data.train.select(chosen), name="validation", role="validation")
+    splits = dict(data.splits) | {
+        data.train.name: data.train.select(rest),
+        "validation": validation,
+    }
+    note = f"{len(chosen):,} of {len(data.train):,} training rows are the validation split"
+    return replace(data, splits=splits, notes=(*data.notes, note))
 
 
 def check(task: Task, data: TaskData) -> None:
@@ -355,8 +377,11 @@ def stratified(split: Split, limit: int, seed: int) -> Split:
     Every stratum keeps at least one row, because a group without a test example has no
     accuracy. Raises HarnessError when `limit` is smaller than the number of strata.
     """
-    if limit >= len(split):
-        return split
+    return split if limit >= len(split) else split.select(stratified_rows(split, limit, seed))
+
+
+def stratified_rows(split: Split, limit: int, seed: int) -> Ints:
+    """(limit,) sorted row numbers, every group (or label) in proportion and at least once."""
     strata = split.group if split.groups else split.label
     present, counts = np.unique(strata, return_counts=True)
     if limit < len(present):
@@ -377,4 +402,4 @@ def stratified(split: Split, limit: int, seed: int) -> Split:
         rng.choice(np.flatnonzero(strata == value), size=size, replace=False)
         for value, size in zip(present, take, strict=True)
     ]
-    return split.select(np.sort(np.concatenate(chosen)))
+    return np.sort(np.concatenate(chosen))

@@ -101,6 +101,27 @@ class EncodedImages:
         return {"pixel_values": (pixels - mean) / std}
 
 
+@dataclass(frozen=True, eq=False)
+class EncodedRows:
+    """Some rows of encoded rows; row i is row `rows[i]` of the whole."""
+
+    whole: Encoded
+    rows: Ints
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def lengths(self) -> Ints | None:
+        """(R,) cost of each row."""
+        lengths = self.whole.lengths
+        return None if lengths is None else lengths[self.rows]
+
+    def batch(self, rows: Ints) -> dict[str, torch.Tensor]:
+        """The model's keyword arguments for `rows` of this choice."""
+        return self.whole.batch(self.rows[rows])
+
+
 def processor_key(processor: Any) -> str:
     """Hash of everything a tokenizer or image processor does to an input."""
     if hasattr(processor, "backend_tokenizer"):

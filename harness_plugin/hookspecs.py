@@ -44,6 +44,16 @@ def register_debiasers(register: Register) -> None:
 
 
 @hookspec
+def register_bias_models(register: Register) -> None:
+    """Offer models of the spurious cue alone: `target` is a `methods.BiasModel` class."""
+
+
+@hookspec
+def register_group_inferences(register: Register) -> None:
+    """Offer ways to find groups without labels: `target` is a `methods.GroupInference` class."""
+
+
+@hookspec
 def register_distillers(register: Register) -> None:
     """Offer distillation losses: `target` is a `methods.Distiller` class."""
 

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from accelerate import Accelerator
 
 from harness_plugin import encode, methods, models
-from harness_plugin.bias import bias_stage
 from harness_plugin.config import RoleSettings, RunConfig, TaskSettings
 from harness_plugin.data import Split, TaskData
 from harness_plugin.errors import HarnessError
 from harness_plugin.hardware import Choice
-from harness_plugin.methods import Debiaser, TrainingFacts
+from harness_plugin.methods import BiasModel, Configured, Debiaser
 from harness_plugin.plugins import Plugins
 from harness_plugin.stages import Stage, Store, code_version
 from harness_plugin.task import Task
@@ -48,44 +45,113 @@ class Materials:
         """The labels models are trained on."""
         return self.data.train.labels
 
-    @cached_property
-    def bias(self) -> Stage | None:
-        """The bias-only model of the training rows."""
-        return bias_stage(self.task, self.data.train, self.store, self.config.data_seed)
+    def available(self) -> set[str]:
+        """What this data can give a method: keys of `methods.NEEDS`."""
+        train, validation, found = self.data.train, self.data.validation, set()
+        if train.groups and bool((train.group >= 0).any()):
+            found.add("groups")
+        if any(train.column("attribute")):
+            found.add("environments")
+        if validation is not None:
+            found.add("validation")
+            if validation.groups and bool((validation.group >= 0).any()):
+                found.add("validation_groups")
+        if self.settings.group_inference != "none":
+            inference = self.plugins["group_inference"].get(self.settings.group_inference)
+            if not methods.missing_needs(inference, found):
+                found |= {"groups", "environments"}
+        if self.task.bias_features is not None:
+            found.add("bias_features")
+        if self.task.modality == "text" and len(self.task.inputs) > 1:
+            found.add("text_pair")
+        bias: type[BiasModel] = self.plugins["bias_model"].get(self.settings.bias_model)
+        if not methods.missing_needs(bias, found):
+            found.add("bias_model")
+        return found
 
-    def facts(self, method: type[Debiaser]) -> TrainingFacts:
-        """What `method` may know of the training rows; HarnessError when it needs more."""
-        device, split = self.accelerator.device, self.data.train
-        bias = None
-        if "bias_model" in method.needs and self.task.bias_features and self.bias:
-            bias = torch.from_numpy(np.load(self.bias.path / "log_probs.npy")).to(device)
-        facts = TrainingFacts(
-            label=torch.from_numpy(split.label).to(device),
-            group=torch.from_numpy(split.group).to(device),
-            n_labels=len(split.labels),
-            groups=split.groups,
-            bias_log_probs=bias,
-        )
-        if missing := methods.missing_needs(method, facts):
-            raise HarnessError(
-                f"task {self.task.task}: method {method.__name__} needs {' and '.join(missing)}, "
-                f"which {self.data.source} data of this task do not have. "
-                f"Methods that work: {', '.join(self._workable(facts))}."
-            )
-        return facts
+    def infers(self, method: type[Debiaser]) -> bool:
+        """Whether the groups or environments that `method` sees are inferred ones."""
+        wants = method.needs & {"groups", "environments"}
+        return bool(wants) and self.settings.group_inference != "none"
 
-    def check_method(self, name: str) -> None:
-        """Refuse a method whose needs or options this task's data and settings do not meet."""
+    def check_method(self, name: str, role: RoleSettings) -> None:
+        """Refuse a method whose needs, options or model this task does not meet."""
         method: type[Debiaser] = self.plugins["debiaser"].get(name)
-        method(self.facts(method), **self.method_options(name))
+        method.resolved(self.method_options(name))
+        available = self.available()
+        reasons = self._missing(method, available)
+        source = models.locate(role, self.task.modality, self.plugins)
+        kind = models.model_type(source, self.config.trust_remote_code)
+        where = f"task {self.task.task}: method {name}"
+        if reasons:
+            raise HarnessError(
+                f"{where} needs {' and '.join(reasons)}, which {self.data.source} data of this "
+                f"task do not have. Methods that work: {', '.join(self._workable(available))}."
+            )
+        if refusal := method.refusal(self.task.modality, kind):
+            raise HarnessError(f"{where} cannot train {role.model}: {refusal}.")
+
+    def check_settings(self) -> None:
+        """Refuse a model selection, bias model or group inference that this task cannot have."""
+        settings, available = self.settings, self.available()
+        for kind, name, given in (
+            ("bias_model", settings.bias_model, settings.bias_model_options),
+            ("group_inference", settings.group_inference, settings.group_inference_options),
+        ):
+            if name == "none":
+                continue
+            offered: type[Configured] = self.plugins[kind].get(name)
+            offered.resolved(given.get(name, {}))
+            chosen = kind == "group_inference" or "bias_model" in {
+                need
+                for method in plan_of_roles(self.settings).values()
+                for need in self.plugins["debiaser"].get(method).needs
+            }
+            if chosen and (missing := methods.missing_needs(offered, available)):
+                raise HarnessError(
+                    f"task {self.task.task}: {kind} {name} needs {' and '.join(missing)}, which "
+                    f"{self.data.source} data of this task do not have."
+                )
+        wanted = {"average": "validation", "worst_group": "validation_groups"}.get(settings.select)
+        if wanted and wanted not in available:
+            raise HarnessError(
+                f"task {self.task.task}: --select {settings.select} needs "
+                f"{methods.NEEDS[wanted]}, which {self.data.source} data of this task do not have."
+            )
+
+    def supervision(self, name: str) -> dict[str, Any]:
+        """Which labels besides the task's own the model of a method was trained and chosen with."""
+        method: type[Debiaser] = self.plugins["debiaser"].get(name)
+        inferred = self.infers(method)
+        wants = bool(method.needs & {"groups", "environments"})
+        inference = self.settings.group_inference if inferred else None
+        held = {"validation_groups"} & method.needs
+        if inference:
+            held |= {"validation_groups"} & self.plugins["group_inference"].get(inference).needs
+        return {
+            "train_groups": wants and not inferred,
+            "validation_groups": bool(held) or self.settings.select == "worst_group",
+            "group_inference": inference,
+            "bias_model": self.settings.bias_model if "bias_model" in method.needs else None,
+            "select": self.settings.select,
+        }
 
     def method_options(self, name: str) -> dict[str, Any]:
         """The options set for a method."""
         return dict(self.settings.method_options.get(name, {}))
 
-    def _workable(self, facts: TrainingFacts) -> list[str]:
-        offers = self.plugins["debiaser"]
-        return [o.name for o in offers if not methods.missing_needs(o.load(), facts)]
+    def _missing(self, method: type[Debiaser], available: set[str]) -> list[str]:
+        """What a method, and the one that trains its base, needs and cannot have, in words."""
+        base = [self.plugins["debiaser"].get(method.base)] if method.base else []
+        return [word for each in (method, *base) for word in methods.missing_needs(each, available)]
+
+    def _workable(self, available: set[str]) -> list[str]:
+        """The methods this data can serve."""
+        return [
+            offer.name
+            for offer in self.plugins["debiaser"]
+            if not self._missing(offer.load(), available)
+        ]
 
     def processor(self, role: RoleSettings) -> tuple[Any, Path]:
         """The tokenizer or image processor of a role, and the folder it was loaded from."""
@@ -118,14 +184,30 @@ class Materials:
 
         return self.store.run("processor", spec, build)
 
-    def encoded(self, split: Split, role: RoleSettings) -> encode.Encoded:
-        """The model inputs of `split` as `role` reads them."""
+    def encoded(
+        self, split: Split, role: RoleSettings, inputs: tuple[str, ...] | None = None
+    ) -> encode.Encoded:
+        """The model inputs of `split` as `role` reads them; `inputs` are the columns it sees."""
         return encode.encode(
             split,
-            self.task.inputs,
+            inputs or self.task.inputs,
             self.processor(role)[0],
             self.store,
             max_length=role.max_length,
             center_crop=self.settings.image.center_crop,
             quiet=self.quiet,
         )
+
+
+def plan_of_roles(settings: TaskSettings) -> Mapping[str, str]:
+    """Every role a run will train, and its method, in training order."""
+    plan = {"teacher": settings.method}
+    if settings.references:
+        plan["erm_teacher"] = "erm"
+    for name, student in settings.students.items():
+        plan[name] = settings.method if student.method == "same" else student.method
+    if settings.control:
+        plan["control"] = settings.method
+    if settings.references:
+        plan["erm_student"] = "erm"
+    return plan

@@ -1,34 +1,50 @@
 """What a debiaser and a distiller are. Losses always see the whole (global) batch.
 
-The loop gathers logits, labels and row numbers over all processes before it calls a loss, with
-the gradient flowing into the local part. A method is therefore written once, for one process,
-and group losses, batch means and in-batch comparisons are those of the global batch however many
+The loop gathers what a debiaser's `forward` gives over all processes before it calls `loss`, with
+the gradient flowing into the local part. A method is therefore written once, for one process, and
+group losses, batch means and in-batch comparisons are those of the global batch however many
 processes share it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from harness_plugin.errors import HarnessError, unknown
+from harness_plugin.network import Network
+
+if TYPE_CHECKING:
+    from harness_plugin.lab import Lab
+    from harness_plugin.stages import Stage
+
+Inputs: TypeAlias = dict[str, Tensor]
 
 NEEDS = {
-    "groups": "group labels on the training rows",
-    "bias_model": "a bias-only model (the task must offer `bias_features`)",
+    "groups": "group labels on the training rows (or `group_inference`)",
+    "environments": "an attribute on the training rows (or `group_inference`)",
+    "bias_model": "a bias-only model (`bias_features` of the task, or another `bias_model`)",
+    "bias_features": "`bias_features` of the task",
+    "text_pair": "two input texts",
+    "validation": "a validation split (or `validation_fraction`)",
+    "validation_groups": "group labels on a validation split (or `validation_fraction`)",
 }
+"""What a method may declare in `needs`, in words."""
 
 
 @dataclass(frozen=True)
 class TrainingFacts:
     """What a method may know of the training rows before the first step.
 
-    `group` (N,) int64, -1 = none; `label` (N,) int64; `bias_log_probs` (N, C) float32 of the
-    bias-only model, or None.
+    `label` (N,) int64; `group` and `environment` (N,) int64, -1 = none: indices into `groups` and
+    `environments` (values of the attribute, unless they were inferred). `bias_log_probs` (N, C)
+    float32 of the bias-only model, or None. `found` holds what the method's `prepare` gave.
     """
 
     label: Tensor
@@ -36,33 +52,171 @@ class TrainingFacts:
     n_labels: int
     groups: tuple[str, ...]
     bias_log_probs: Tensor | None = None
+    environment: Tensor | None = None
+    environments: tuple[str, ...] = ()
+    found: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def to(self, device: torch.device) -> TrainingFacts:
+        """The same facts on `device`."""
+        return self._each(lambda value: value.to(device))
+
+    def select(self, rows: Tensor) -> TrainingFacts:
+        """The facts of some rows (R,)."""
+        return self._each(lambda value: value[rows])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> TrainingFacts:
+        """The facts with every tensor changed in the same way."""
+        changed: dict[str, Any] = {
+            name: change(value) for name, value in vars(self).items() if torch.is_tensor(value)
+        }
+        found = {name: change(value) for name, value in self.found.items()}
+        return replace(self, **changed, found=found)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The global batch: `row` (B,) int64 into the training rows, `label`, `group` (B,) int64."""
+    """A batch: `row` (B,) int64 into the training rows, `label`, `group`, `environment` (B,).
+
+    `update` counts from 0, `progress` is the share of the training that is done, in [0, 1);
+    `seed` is the same on every process and another for every update. `outputs` are what the
+    method's `forward` gave besides the logits, (B, ...) each.
+    """
 
     row: Tensor
     label: Tensor
     group: Tensor
+    environment: Tensor | None = None
+    update: int = 0
+    progress: float = 0.0
+    seed: int = 0
+    outputs: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+
+    def generator(self) -> torch.Generator:
+        """A random stream (CPU) of this update, the same on every process."""
+        return torch.Generator().manual_seed(self.seed)
+
+    def part(self, start: int, stop: int) -> Batch:
+        """Rows `start` to `stop` of the batch."""
+        environment = None if self.environment is None else self.environment[start:stop]
+        return replace(
+            self,
+            row=self.row[start:stop],
+            label=self.label[start:stop],
+            group=self.group[start:stop],
+            environment=environment,
+        )
 
 
-class Debiaser:
-    """A training objective for the label term. Options are the class's `defaults`."""
+@dataclass(frozen=True)
+class Prepared:
+    """What a method's first stage found: tensors (N, ...) by name, and weights to start from."""
+
+    found: Mapping[str, Tensor] = field(default_factory=dict)
+    start: Stage | None = None
+    stages: tuple[Stage, ...] = ()
+    """The stages it used: their keys become part of the training's key, their cost of its cost."""
+
+
+class Configured:
+    """Something with options: a class with `defaults` and `needs` (keys of NEEDS)."""
 
     needs: ClassVar[frozenset[str]] = frozenset()
     defaults: ClassVar[Mapping[str, Any]] = {}
 
+    @classmethod
+    def resolved(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """`options` over the defaults; HarnessError for an unknown name or another type."""
+        for name, value in options.items():
+            if name not in cls.defaults:
+                raise unknown(f"option of {cls.__name__}", name, cls.defaults)
+            check_option(f"{cls.__name__}: option {name}", value, cls.defaults[name])
+        return {**cls.defaults, **options}
+
+
+class BiasModel(Configured):
+    """A model of the spurious cue alone, whose log-probabilities ensemble methods lean on."""
+
+    @classmethod
+    def log_probs(cls, lab: Lab, options: Mapping[str, Any]) -> Stage:
+        """A stage with `log_probs.npy` (N, C) float32 of the training rows, clamped from below.
+
+        No row may be scored by a model that was fitted on it. `options` are resolved.
+        """
+        raise NotImplementedError
+
+
+class GroupInference(Configured):
+    """Finds environments where no group labels are given: label x environment are the groups."""
+
+    @classmethod
+    def environments(cls, lab: Lab, options: Mapping[str, Any]) -> Stage:
+        """A stage with `environment.npy` (N,) int64 and their `names` in its record."""
+        raise NotImplementedError
+
+
+class Debiaser(Configured):
+    """A training objective for the label term.
+
+    A method overrides what it is about: most only `loss`. `needs` and `refusal` are checked
+    before anything is trained.
+    """
+
+    base: ClassVar[str] = ""
+    """For methods that work on a trained model (`finish`): the method that trains it."""
+    warm: ClassVar[bool] = True
+    """Whether a recipe's ERM epochs come before; False for methods that define their own start."""
+
     def __init__(self, facts: TrainingFacts, **options: Any) -> None:
-        for name in options:
-            if name not in self.defaults:
-                raise unknown(f"option of method {type(self).__name__}", name, self.defaults)
         self.facts = facts
-        self.options = {**self.defaults, **options}
+        self.options = self.resolved(options)
+        self.distilled = False
+        """Whether the loss has a distillation term, which needs logits of the plain inputs."""
+
+    @classmethod
+    def refusal(cls, modality: str, model_type: str) -> str:
+        """Why the method is not defined for a model, "" when it is."""
+        return ""
+
+    @classmethod
+    def rows(cls, lab: Lab, options: Mapping[str, Any]) -> NDArray[np.int64] | None:
+        """(R,) the training rows that the loop may see; None = all."""
+        return None
+
+    @classmethod
+    def prepare(cls, lab: Lab, options: Mapping[str, Any]) -> Prepared:
+        """A first stage, trained through the same loop; called with resolved options."""
+        return Prepared()
+
+    @classmethod
+    def finish(cls, lab: Lab, trained: Stage, options: Mapping[str, Any]) -> Stage:
+        """A last stage on the trained model, for methods with a `base`."""
+        return trained
+
+    def parts(self, network: Network) -> nn.Module | None:
+        """Trainable modules of the method's own; they are dropped after training."""
+        return None
 
     def sampling_weights(self) -> Tensor | None:
         """(N,) how often each row is drawn, up to a factor; None = every row once an epoch."""
         return None
+
+    def partners(self, batch: Batch) -> Tensor | None:
+        """(B,) a second training row for each row of the batch, whose inputs `forward` gets."""
+        return None
+
+    def forward(
+        self,
+        network: Network,
+        parts: nn.Module | None,
+        inputs: Inputs,
+        batch: Batch,
+        partners: Inputs | None,
+    ) -> dict[str, Tensor]:
+        """`logits` (b, C) of the local rows, and whatever else `loss` wants, (b, ...) each.
+
+        `batch` holds the local rows. What is returned reaches `loss` gathered over all processes.
+        """
+        return {"logits": network(inputs).logits}
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """() the label term; logits (B, C) float32."""
@@ -77,6 +231,7 @@ class Debiaser:
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
                 setattr(self, name, value.to(device))
+        self.facts = self.facts.to(device)
         return self
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -112,6 +267,9 @@ class Objective:
     ce_weight: float = 1.0
     kd_weight: float = 0.0
 
+    def __post_init__(self) -> None:
+        self.debiaser.distilled = self.distiller is not None and self.kd_weight > 0
+
     def __call__(self, logits: Tensor, batch: Batch) -> Tensor:
         """() the loss of one global batch."""
         total = logits.new_zeros(())
@@ -128,11 +286,38 @@ class Objective:
         return total
 
 
-def missing_needs(method: type[Debiaser], facts: TrainingFacts) -> list[str]:
-    """What `method` needs and `facts` cannot give, in words."""
-    missing = []
-    if "groups" in method.needs and (not facts.groups or bool((facts.group < 0).all())):
-        missing.append(NEEDS["groups"])
-    if "bias_model" in method.needs and facts.bias_log_probs is None:
-        missing.append(NEEDS["bias_model"])
-    return missing
+class Trainee(nn.Module):
+    """A classifier with what its method adds to it: what is trained, and what Accelerate wraps."""
+
+    def __init__(self, network: Network, debiaser: Debiaser) -> None:
+        super().__init__()
+        self.network = network
+        self.parts = debiaser.parts(network)
+        self.debiaser = debiaser
+
+    def forward(
+        self, inputs: Inputs, batch: Batch, partners: Inputs | None = None
+    ) -> dict[str, Tensor]:
+        """What the method's forward gives."""
+        return self.debiaser.forward(self.network, self.parts, inputs, batch, partners)
+
+
+def check_option(where: str, value: Any, default: Any) -> None:
+    """Refuse a value that is of another kind than the default."""
+    number = isinstance(default, int | float) and not isinstance(default, bool)
+    if number:
+        fits = isinstance(value, int | float) and not isinstance(value, bool)
+        fits = fits and (isinstance(default, float) or float(value).is_integer())
+    else:
+        fits = default is None or isinstance(value, type(default))
+    if not fits:
+        kind = "whole number" if isinstance(default, int) else type(default).__name__
+        kind = "bool" if isinstance(default, bool) else kind
+        raise HarnessError(f"{where} must be a {kind}, found {value!r}.")
+
+
+def missing_needs(method: type[Configured], available: Collection[str]) -> list[str]:
+    """What `method` needs and is not `available`, in words."""
+    if strange := sorted(method.needs - NEEDS.keys()):
+        raise unknown(f"need of {method.__name__}", strange[0], NEEDS)
+    return [NEEDS[need] for need in sorted(method.needs - set(available))]

@@ -244,6 +244,13 @@ def check_settings(
     check_config(source.name, config, settings)
 
 
+def model_type(source: Source, trust_remote_code: bool = False) -> str:
+    """The transformers name of an architecture: "bert", "resnet"."""
+    if source.backbone is not None:
+        return source.backbone.model_type
+    return str(load_config(str(source.checkpoint), trust_remote_code).model_type)
+
+
 def check_config(name: str, config: PreTrainedConfig, settings: RoleSettings) -> None:
     """Refuse an override that the architecture does not know: it would be ignored."""
     known = config.to_dict()

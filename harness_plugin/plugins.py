@@ -131,10 +131,23 @@ def describe(entry: EntryPoint, error: Exception) -> BrokenPlugin:
     return BrokenPlugin(entry.name, entry.value, origin, f"{type(error).__name__}: {error}")
 
 
-CALLED = {"debiaser": "method"}
+CALLED = {
+    "debiaser": "method",
+    "bias_model": "bias model",
+    "group_inference": "group inference",
+}
 """What users call a kind, where that is not its name."""
 
-KINDS = ("task", "backbone", "debiaser", "distiller", "metric", "output")
+KINDS = (
+    "task",
+    "backbone",
+    "debiaser",
+    "bias_model",
+    "group_inference",
+    "distiller",
+    "metric",
+    "output",
+)
 
 
 @dataclass

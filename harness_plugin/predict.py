@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -15,10 +15,10 @@ from harness_plugin.batches import evaluation_batches
 from harness_plugin.data import Split
 from harness_plugin.encode import Encoded
 from harness_plugin.errors import HarnessError
+from harness_plugin.network import Network
 from harness_plugin.records import Predictions
 
 
-@torch.inference_mode()
 def predict(
     accelerator: Accelerator,
     model: PreTrainedModel,
@@ -33,32 +33,69 @@ def predict(
     Whole batches go to one process each and do not depend on the number of processes, so that
     the same weights give the same numbers on one process and on many.
     """
+
+    def logits(inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        return (model(**inputs).logits,)
+
+    return tables(accelerator, model, logits, encoded, batch_size, name, quiet)[0]
+
+
+def predict_with_features(
+    accelerator: Accelerator,
+    model: PreTrainedModel,
+    encoded: Encoded,
+    *,
+    batch_size: int,
+    name: str = "predicting",
+    quiet: bool = True,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(N, C) logits and (N, H) inputs of the last layer, as `predict` does."""
+    logits, features = tables(accelerator, model, Network(model), encoded, batch_size, name, quiet)
+    return logits, features
+
+
+@torch.inference_mode()
+def tables(
+    accelerator: Accelerator,
+    model: PreTrainedModel,
+    outputs: Callable[[dict[str, torch.Tensor]], Sequence[torch.Tensor]],
+    encoded: Encoded,
+    batch_size: int,
+    name: str,
+    quiet: bool,
+) -> tuple[NDArray[np.float32], ...]:
+    """(N, ...) one table for each of the tensors that `outputs` gives for a batch."""
     module: torch.nn.Module = model
     module.eval().to(accelerator.device)
     if encoded.lengths is None:
         model.to(memory_format=torch.channels_last)
     plan = evaluation_batches(len(encoded), batch_size, encoded.lengths)
+    # a process without a batch of its own still needs the shapes: it computes the first one too
     mine = plan[accelerator.process_index :: accelerator.num_processes]
-    logits = torch.zeros(len(encoded), int(model.config.num_labels or 0), device=accelerator.device)
+    found: list[torch.Tensor] = []
     seen = torch.zeros(len(encoded), device=accelerator.device)
-    for rows in tqdm(mine, desc=name, disable=quiet, leave=False):
+    for rows in tqdm(mine or plan[:1], desc=name, disable=quiet, leave=False):
         inputs = {key: value.to(accelerator.device) for key, value in encoded.batch(rows).items()}
         with accelerator.autocast():
-            out = module(**inputs).logits
+            out = outputs(inputs)
+        found = found or [
+            torch.zeros(len(encoded), *value.shape[1:], device=accelerator.device) for value in out
+        ]
         index = torch.from_numpy(rows).to(accelerator.device)
-        logits[index] = out.float()
-        seen[index] += 1
-    # rows of other processes are zero here: the sum over processes puts the table together
-    logits, seen = accelerator.reduce(logits), accelerator.reduce(seen)
+        if mine:
+            for table, value in zip(found, out, strict=True):
+                table[index] = value.float()
+            seen[index] += 1
+    # rows of other processes are zero here: the sum over processes puts the tables together
+    found, seen = [accelerator.reduce(table) for table in found], accelerator.reduce(seen)
     if not bool((seen == 1).all()):
         raise HarnessError(
             f"{name}: {int((seen != 1).sum())} of {len(encoded)} rows were not predicted exactly "
             f"once over {accelerator.num_processes} processes."
         )
-    if not bool(torch.isfinite(logits).all()):
+    if not all(bool(torch.isfinite(table).all()) for table in found):
         raise HarnessError(f"{name}: the model gives logits that are not finite.")
-    table: NDArray[np.float32] = logits.cpu().numpy()
-    return table
+    return tuple(table.cpu().numpy() for table in found)
 
 
 def check_labels(split: Split, role: str, labels: tuple[str, ...]) -> None:

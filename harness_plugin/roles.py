@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,16 +13,49 @@ import torch
 from numpy.typing import NDArray
 from transformers.utils import cached_file
 
-from harness_plugin import batches, encode, materials, methods, models, predict, roles, train
-from harness_plugin.config import RoleSettings, StudentSettings, TaskSettings
+from harness_plugin import (
+    batches,
+    encode,
+    lab,
+    materials,
+    methods,
+    models,
+    network,
+    predict,
+    roles,
+    selection,
+    train,
+)
+from harness_plugin.config import RoleSettings, StudentSettings
 from harness_plugin.data import Split
 from harness_plugin.errors import HarnessError
+from harness_plugin.lab import Lab, Training, crossed, plain_facts
 from harness_plugin.materials import Materials
-from harness_plugin.methods import Debiaser, Distiller, Objective
+from harness_plugin.methods import (
+    BiasModel,
+    Debiaser,
+    Distiller,
+    GroupInference,
+    Objective,
+    Prepared,
+    TrainingFacts,
+)
 from harness_plugin.records import Predictions, TrainedModel
 from harness_plugin.stages import Stage, code_version
 
-CODE = (batches, encode, materials, methods, models, predict, roles, train)
+CODE = (
+    batches,
+    encode,
+    lab,
+    materials,
+    methods,
+    models,
+    network,
+    predict,
+    roles,
+    selection,
+    train,
+)
 """A change in any of these makes a new model; the methods' own modules are added by name."""
 
 
@@ -54,22 +85,14 @@ class Workshop(Materials):
         """
         if settings.epochs == 0:
             return self.as_it_is(role, settings, seed)
-        warm: Stage | None = None
-        rest = settings
-        plain_distillation = distillation is not None and method_name == "erm"
-        if settings.erm_epochs and not plain_distillation:
-            rate = settings.erm_learning_rate or settings.learning_rate
-            warm = self._fit(
-                role,
-                settings.model_copy(update={"epochs": settings.erm_epochs, "learning_rate": rate}),
-                "erm",
-                seed,
-                distillation,
-                None,
-            )
-            rest = settings.model_copy(update={"epochs": settings.epochs - settings.erm_epochs})
-        stage = self._fit(role, rest, method_name, seed, distillation, warm)
-        parts = [part for part in (warm, stage) if part is not None]
+        place = Lab(self, role, settings, seed, distillation)
+        method: type[Debiaser] = self.plugins["debiaser"].get(method_name)
+        options = method.resolved(self.method_options(method_name))
+        rows = method.rows(place, options)
+        parts = self._loop(place, method.base or method_name, rows)
+        stage = parts[-1]
+        if method.base:
+            stage = method.finish(place, stage, options)
         return TrainedModel(
             task=self.task.task,
             role=role,
@@ -81,12 +104,83 @@ class Workshop(Materials):
                 "labels": self.labels,
                 "method": method_name,
                 "stage": stage.key,
+                "supervision": self.supervision(method_name),
+                "selection": parts[-1].record.get("selection"),
             }
             | ({"distillation": distillation.settings.model_dump()} if distillation else {}),
-            updates=sum(int(part.record["updates"]) for part in parts),
-            seconds=sum(float(part.record["training_seconds"]) for part in parts),
+            updates=sum(int(part.record.get("updates", 0)) for part in parts),
+            seconds=sum(float(part.record.get("training_seconds", 0)) for part in parts),
             reused=stage.reused,
         )
+
+    def _loop(self, place: Lab, method_name: str, rows: NDArray[np.int64] | None) -> list[Stage]:
+        """The stages of a training through the loop, the last one last."""
+        settings, distillation = place.settings, place.distillation
+        method: type[Debiaser] = self.plugins["debiaser"].get(method_name)
+        options = method.resolved(self.method_options(method_name))
+        prepared = method.prepare(place, options)
+        plain_distillation = distillation is not None and method_name == "erm"
+        start, before = prepared.start, list(prepared.stages)
+        epochs = settings.epochs
+        if settings.erm_epochs and method.warm and not plain_distillation:
+            start = place.fit(
+                Training(
+                    "erm",
+                    rows=rows,
+                    epochs=settings.erm_epochs,
+                    learning_rate=settings.erm_learning_rate or settings.learning_rate,
+                    distilled=True,
+                )
+            )
+            before.append(start)
+            epochs -= settings.erm_epochs
+        facts, used = self.facts(method, place, prepared)
+        final = place.fit(
+            Training(
+                method_name,
+                options,
+                rows=rows,
+                facts=facts,
+                keys=tuple(stage.key for stage in (*prepared.stages, *used)),
+                start=start,
+                epochs=epochs,
+                distilled=True,
+                selected=True,
+            )
+        )
+        return [*before, *used, final]
+
+    def facts(
+        self, method: type[Debiaser], place: Lab, prepared: Prepared
+    ) -> tuple[TrainingFacts, list[Stage]]:
+        """What `method` may know of the training rows, and the stages that found it out."""
+        facts = replace(plain_facts(self.data.train), found=prepared.found)
+        used: list[Stage] = []
+        if self.infers(method):
+            name = self.settings.group_inference
+            inference: type[GroupInference] = self.plugins["group_inference"].get(name)
+            options = inference.resolved(self.settings.group_inference_options.get(name, {}))
+            stage = inference.environments(place, options)
+            environment = torch.from_numpy(np.load(stage.path / "environment.npy"))
+            names = tuple(stage.record["names"])
+            facts = crossed(
+                replace(facts, environment=environment, environments=names), self.labels
+            )
+            used.append(stage)
+        if "bias_model" in method.needs:
+            stage = self.bias_model()
+            log_probs = torch.from_numpy(np.load(stage.path / "log_probs.npy"))
+            facts = replace(facts, bias_log_probs=log_probs)
+            used.append(stage)
+        return facts, used
+
+    def bias_model(self) -> Stage:
+        """The bias-only model's log-probabilities of the training rows: one for all seeds."""
+        name = self.settings.bias_model
+        kind: type[BiasModel] = self.plugins["bias_model"].get(name)
+        options = kind.resolved(self.settings.bias_model_options.get(name, {}))
+        place = Lab(self, "bias_model", self.settings.student, self.config.data_seed)
+        return kind.log_probs(place, options)
 
     def as_it_is(self, role: str, settings: RoleSettings, seed: int) -> TrainedModel:
         """A checkpoint that is evaluated (or teaches) without further training."""
@@ -109,94 +203,7 @@ class Workshop(Materials):
             reused=True,
         )
 
-    def _fit(
-        self,
-        role: str,
-        settings: RoleSettings,
-        method_name: str,
-        seed: int,
-        distillation: Distillation | None,
-        start: Stage | None,
-    ) -> Stage:
-        """One training as a stage."""
-        method: type[Debiaser] = self.plugins["debiaser"].get(method_name)
-        options = self.method_options(method_name)
-        source = models.locate(settings, self.task.modality, self.plugins)
-        processor, processor_folder = self.processor(settings)
-        family = "teacher" if "teacher" in role else "student"
-        init_seed = 1000 * seed + (0 if family == "teacher" else 500)
-        plan = train.Plan(
-            seed=init_seed + (1 if start else 0),
-            **{name: getattr(settings, name) for name in PLAN_FIELDS},
-        )
-        signals = None
-        own_code = [method.__module__]
-        if distillation is not None:
-            signals = self.signals(distillation)
-            own_code.append(
-                self.plugins["distiller"].get(distillation.settings.distiller).__module__
-            )
-        spec: dict[str, Any] = {
-            "train": self.data.train.fingerprint,
-            "plan": vars(plan),
-            "model": self._identity(source),
-            "config": settings.config,
-            "max_length": settings.max_length,
-            "processor": encode.processor_key(processor),
-            "method": method_name,
-            "method_options": options,
-            "start": start.key if start else None,
-            "bias": self.bias.key if "bias_model" in method.needs and self.bias else None,
-            "distillation": distillation
-            and {
-                **distillation.settings.model_dump(exclude={"method"}),
-                "signals": signals.key if signals else None,
-            },
-            "hardware": [self.choice.device, self.choice.precision, self.choice.attention],
-            "torch": torch.__version__,
-            "code": [code_version(module) for module in CODE]
-            + [code_version(sys.modules[name]) for name in own_code],
-        }
-
-        def build(folder: Path) -> dict[str, Any]:
-            first = models.Source(source.name, checkpoint=str(start.path)) if start else source
-            model = models.build_model(
-                first,
-                settings,
-                modality=self.task.modality,
-                labels=self.labels,
-                processor=processor,
-                attention=self.choice.attention,
-                seed=init_seed,
-                trust_remote_code=self.config.trust_remote_code,
-            )
-            facts = self.facts(method)
-            record = train.fit(
-                self.accelerator,
-                model,
-                self.encoded(self.data.train, settings),
-                facts,
-                self._objective(method(facts, **options), distillation, signals),
-                plan,
-                name=f"{self.task.task} seed {seed} {role} ({method_name})",
-                folder=folder,
-                checkpoint_steps=self.config.checkpoint_steps,
-                compile_model=self.config.compile,
-                quiet=self.quiet,
-            )
-            if self.store.processes.is_main:
-                train.drop_checkpoints(folder)
-                self.accelerator.unwrap_model(model).save_pretrained(folder)
-                models.load_processor(str(processor_folder), self.task.modality).save_pretrained(
-                    folder
-                )
-                facts_of_card = {"task": self.task.task, "role": role, "seed": seed} | record
-                models.model_card(folder, {**facts_of_card, "spec": spec})
-            return record
-
-        return self.store.run("model", spec, build)
-
-    def _objective(
+    def objective(
         self, debiaser: Debiaser, distillation: Distillation | None, signals: Stage | None
     ) -> Objective:
         """The loss of a training."""
@@ -214,7 +221,17 @@ class Workshop(Materials):
             kd_weight=settings.kd_weight,
         )
 
-    def _identity(self, source: models.Source) -> Any:
+    def code(self) -> list[str]:
+        """The versions of the modules that every model depends on."""
+        return [code_version(module) for module in CODE]
+
+    def selection_key(self) -> Any:
+        """What makes two selections the same."""
+        if self.settings.select == "none" or self.data.validation is None:
+            return None
+        return [self.settings.select, self.data.validation.fingerprint]
+
+    def identity(self, source: models.Source) -> Any:
         """What makes two starting points the same: the preset's configuration, or the weights."""
         if source.backbone is not None:
             return [source.backbone.model_type, dict(source.backbone.config)]
@@ -225,46 +242,69 @@ class Workshop(Materials):
         return self.logits(distillation.teacher, self.data.train)
 
     def logits(self, model: TrainedModel, split: Split) -> Stage:
-        """One model's logits on one split as a stage: `logits.npy` (N, C), `ids.npy` (N,).
+        """One model's logits on one split as a stage: `logits.npy` (N, C), `ids.npy` (N,)."""
+        role = RoleSettings.model_validate(
+            {key: model.settings[key] for key in RoleSettings.model_fields}
+        )
+        return self._asked(model.path, role, split, self.task.inputs, features=False)
+
+    def answers(
+        self, path: Path, role: RoleSettings, split: Split, inputs: tuple[str, ...] | None
+    ) -> Stage:
+        """As `logits`, with the last layer's inputs: `features.npy` (N, H)."""
+        return self._asked(path, role, split, inputs or self.task.inputs, features=True)
+
+    def _asked(
+        self,
+        path: Path,
+        role: RoleSettings,
+        split: Split,
+        inputs: tuple[str, ...],
+        *,
+        features: bool,
+    ) -> Stage:
+        """What a checkpoint answers on a split.
 
         Keyed by weights, data and preprocessing, so that no model is ever served another's.
         """
-        role = RoleSettings.model_validate(
-            {key: model.settings[key] for key in RoleSettings.model_fields}
-            | {"model": str(model.path), "config": {}}
-        )
+        role = role.model_copy(update={"model": str(path), "config": {}})
         spec = {
-            "model": weights_key(model.path),
+            "model": weights_key(path),
             "split": split.fingerprint,
+            "inputs": list(inputs),
             "processor": encode.processor_key(self.processor(role)[0]),
             "max_length": role.max_length,
             "crop": self.settings.image.center_crop,
             "hardware": [self.choice.device, self.choice.precision, self.choice.attention],
             "batch_size": self.config.eval_batch_size,
-            "code": [code_version(module) for module in (predict, batches, encode)],
+            "code": [code_version(module) for module in (predict, network, batches, encode)],
         }
 
         def build(folder: Path) -> dict[str, Any]:
             loaded = models.load_trained(
-                str(model.path),
+                str(path),
                 self.task.modality,
                 attention=self.choice.attention,
                 trust_remote_code=self.config.trust_remote_code,
             )
-            out = predict.predict(
+            ask = predict.predict_with_features if features else predict.predict
+            out = ask(
                 self.accelerator,
                 loaded,
-                self.encoded(split, role),
+                self.encoded(split, role, inputs),
                 batch_size=self.config.eval_batch_size,
-                name=f"{model.name} on {split.name}",
+                name=f"{path.name} on {split.name}",
                 quiet=self.quiet,
             )
             if self.store.processes.is_main:
-                np.save(folder / "logits.npy", out)
+                logits = out[0] if isinstance(out, tuple) else out
+                np.save(folder / "logits.npy", logits)
                 np.save(folder / "ids.npy", split.ids)
+                if isinstance(out, tuple):
+                    np.save(folder / "features.npy", out[1])
             return {"rows": len(split)}
 
-        stage = self.store.run("logits", spec, build)
+        stage = self.store.run("answers" if features else "logits", spec, build)
         if not np.array_equal(np.load(stage.path / "ids.npy"), split.ids):
             raise HarnessError(f"stage {stage.path} holds other rows than split {split.name!r}.")
         return stage
@@ -282,18 +322,6 @@ class Workshop(Materials):
             model_labels=labels_of(model),
             texts=self.task.inputs if self.task.modality == "text" else (),
         )
-
-
-PLAN_FIELDS = (
-    "epochs",
-    "batch_size",
-    "learning_rate",
-    "lr_warmup",
-    "weight_decay",
-    "adam_beta2",
-    "max_grad_norm",
-    "gradient_accumulation_steps",
-)
 
 
 def labels_of(model: TrainedModel) -> tuple[str, ...]:
@@ -332,20 +360,6 @@ def hash_of(files: tuple[tuple[Path, int, int], ...]) -> str:
             while block := stream.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()[:20]
-
-
-def plan_of_roles(settings: TaskSettings) -> Mapping[str, str]:
-    """Every role a run will train, and its method, in training order."""
-    plan = {"teacher": settings.method}
-    if settings.references:
-        plan["erm_teacher"] = "erm"
-    for name, student in settings.students.items():
-        plan[name] = settings.method if student.method == "same" else student.method
-    if settings.control:
-        plan["control"] = settings.method
-    if settings.references:
-        plan["erm_student"] = "erm"
-    return plan
 
 
 def check_comparable(shop: Workshop) -> None:

@@ -13,11 +13,12 @@ from harness_plugin.config import RunConfig, TaskSettings, task_settings
 from harness_plugin.data import TaskData, load_for
 from harness_plugin.errors import HarnessError
 from harness_plugin.hardware import Choice, choose, environment, make_accelerator, processes_of
+from harness_plugin.materials import plan_of_roles
 from harness_plugin.models import check_settings
 from harness_plugin.output import check_writable, write_outputs
 from harness_plugin.plugins import Plugins
 from harness_plugin.records import Predictions, RunReport, TaskScores, TrainedModel
-from harness_plugin.roles import Distillation, Workshop, check_comparable, plan_of_roles
+from harness_plugin.roles import Distillation, Workshop, check_comparable
 from harness_plugin.score import score_task
 from harness_plugin.stages import Store, default_root
 from harness_plugin.task import Task, find_task
@@ -96,8 +97,9 @@ def open_workshop(
             raise HarnessError("--control names a checkpoint, which needs --eval_only.")
         for role in (settings.teacher, settings.student):
             check_settings(role, task.modality, plugins, config.trust_remote_code)
-        for method in sorted(set(plan_of_roles(settings).values())):
-            shop.check_method(method)
+        shop.check_settings()
+        for name, method in plan_of_roles(settings).items():
+            shop.check_method(method, settings.teacher if "teacher" in name else settings.student)
         for student in settings.students.values():
             plugins["distiller"].offer(student.distiller)
     return shop

@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,9 @@ from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 from harness_plugin import batches
 from harness_plugin.encode import Encoded
 from harness_plugin.errors import HarnessError
-from harness_plugin.methods import Batch, Objective, TrainingFacts
+from harness_plugin.methods import Batch, Objective, Trainee, TrainingFacts
+from harness_plugin.network import Network
+from harness_plugin.selection import Selection, Selector
 
 CHECK_EVERY = 50
 """Updates between looks at the loss: each look waits for the device."""
@@ -59,6 +61,7 @@ def fit(
     *,
     name: str,
     folder: Path,
+    selection: Selection | None = None,
     checkpoint_steps: int = 0,
     compile_model: bool = False,
     quiet: bool = True,
@@ -67,7 +70,8 @@ def fit(
 
     Checkpoints go to `folder`; the newest one found there is continued. Every random choice of
     update u is a function of (seed, u, rank), so that a continued training repeats the
-    uninterrupted one bit for bit, and batches do not depend on the number of processes.
+    uninterrupted one bit for bit, and batches do not depend on the number of processes. With a
+    `selection` the model ends with the weights of the epoch that scored best on it.
 
     Raises HarnessError naming `name` and the update when the loss is not finite; the last
     checkpoint before it is kept.
@@ -81,17 +85,20 @@ def fit(
         )
     if encoded.lengths is None:
         model.to(memory_format=torch.channels_last)
-    optimizer = adamw(model, plan)
-    prepared, optimizer = accelerator.prepare(model, optimizer)
+    facts = facts.to(accelerator.device)
+    objective.debiaser.to(accelerator.device)
+    trainee = Trainee(Network(model), objective.debiaser)
+    optimizer = adamw(trainee, plan)
+    prepared, optimizer = accelerator.prepare(trainee, optimizer)
     schedule = get_linear_schedule_with_warmup(optimizer, round(plan.lr_warmup * total), total)
     forward = torch.compile(prepared, dynamic=True) if compile_model else prepared
-    objective.debiaser.to(accelerator.device)
     weights = objective.debiaser.sampling_weights()
     probabilities = None if weights is None else weights.double().cpu().numpy()
     state = resume(accelerator, folder, schedule, objective)
     first, curve = int(state["update"]), list(state["curve"])
     started, used = time.perf_counter(), float(state["seconds"])
     watch = LossWatch(accelerator.device)
+    selector = Selector(accelerator, model, selection, folder, state["selection"])
     prepared.train()
     bar = tqdm(total=total, initial=first, desc=name, disable=quiet, leave=False, unit="update")
     plan_of_epoch: list[batches.Ints] = []
@@ -108,7 +115,8 @@ def fit(
             )
         chosen = plan_of_epoch[update % per_epoch]
         torch.manual_seed(seed_of(plan.seed, update, accelerator.process_index))
-        loss = one_update(accelerator, forward, prepared, encoded, facts, objective, chosen, pieces)
+        step = Step(update, update / total, plan.seed, pieces)
+        loss = one_update(accelerator, forward, prepared, encoded, facts, objective, chosen, step)
         accelerator.clip_grad_norm_(prepared.parameters(), plan.max_grad_norm)
         optimizer.step()
         schedule.step()
@@ -121,12 +129,17 @@ def fit(
             curve.append([done, mean])
             bar.set_postfix(loss=f"{mean:.3f}")
             accelerator.log({f"{name}/loss": mean, f"{name}/lr": schedule.get_last_lr()[0]}, done)
+        if done % per_epoch == 0 or done == total:
+            selector.look(done)
+            prepared.train()
         if save:
             seconds = used + time.perf_counter() - started
             progress = {"update": done, "curve": curve, "seconds": seconds}
+            progress["selection"] = selector.history
             checkpoint(accelerator, folder, objective, progress)
         bar.update()
     bar.close()
+    chosen_weights = selector.restore()
     seconds = used + time.perf_counter() - started
     accelerator.free_memory()
     return {
@@ -137,12 +150,23 @@ def fit(
         "processes": accelerator.num_processes,
         "threads": torch.get_num_threads(),
         "precision": str(accelerator.mixed_precision),
+        "selection": chosen_weights,
     }
 
 
 def seed_of(*numbers: int) -> int:
     """A 63-bit seed for a tuple of numbers, the same on every machine and Python."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where an update stands in its training, and into how many micro-batches it is cut."""
+
+    update: int
+    progress: float
+    seed: int
+    pieces: int
 
 
 def one_update(
@@ -153,23 +177,41 @@ def one_update(
     facts: TrainingFacts,
     objective: Objective,
     chosen: batches.Ints,
-    pieces: int,
+    step: Step,
 ) -> Tensor:
     """Forward and backward of one update's rows; () the detached loss of the whole update."""
     total = torch.zeros((), device=accelerator.device)
-    for number, piece in enumerate(np.array_split(chosen, pieces)):
-        mine = batches.share(piece, accelerator.process_index, accelerator.num_processes)
-        inputs = {
-            key: value.to(accelerator.device, non_blocking=True)
-            for key, value in encoded.batch(mine).items()
-        }
-        last = number == pieces - 1
+
+    def inputs_of(rows: batches.Ints) -> dict[str, Tensor]:
+        made = encoded.batch(rows)
+        return {key: value.to(accelerator.device, non_blocking=True) for key, value in made.items()}
+
+    for number, piece in enumerate(np.array_split(chosen, step.pieces)):
+        row = torch.from_numpy(piece).to(accelerator.device)
+        batch = Batch(
+            row,
+            facts.label[row],
+            facts.group[row],
+            None if facts.environment is None else facts.environment[row],
+            step.update,
+            step.progress,
+            seed_of(step.seed, step.update, number, 1),  # dropout's seeds are triples
+        )
+        start, stop = batches.bounds(
+            len(piece), accelerator.process_index, accelerator.num_processes
+        )
+        partners = objective.debiaser.partners(batch)
+        others = None if partners is None else inputs_of(partners[start:stop].cpu().numpy())
+        last = number == step.pieces - 1
         with nullcontext() if last else accelerator.no_sync(model):
-            logits = forward(**inputs).logits.float()
-            logits = global_rows(accelerator, logits, len(piece))
-            row = torch.from_numpy(piece).to(accelerator.device)
-            batch = Batch(row, facts.label[row], facts.group[row])
-            part = objective(logits, batch) * (len(piece) / len(chosen))
+            local = forward(inputs_of(piece[start:stop]), batch.part(start, stop), others)
+            outputs = {
+                name: global_rows(accelerator, value.float(), len(piece))
+                for name, value in local.items()
+            }
+            logits = outputs.pop("logits")
+            loss = objective(logits, replace(batch, outputs=outputs))
+            part = loss * (len(piece) / len(chosen))
             # every process holds the loss of the whole batch but only its own rows' gradient;
             # data parallelism averages gradients, so the factor turns the mean into the sum
             accelerator.backward(part * accelerator.num_processes)
@@ -267,7 +309,7 @@ def resume(
     accelerator.wait_for_everyone()
     path = newest_checkpoint(folder)
     if path is None:
-        return {"update": 0, "curve": [], "seconds": 0.0}
+        return {"update": 0, "curve": [], "seconds": 0.0, "selection": []}
     progress: dict[str, Any] = json.loads((path / "progress.json").read_text(encoding="utf-8"))
     schedule.load_state_dict(
         schedule.state_dict()

@@ -1,0 +1,283 @@
+"""Where one role's model of one seed is trained, in as many stages as its method has."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from harness_plugin import encode, models, train
+from harness_plugin.config import RoleSettings
+from harness_plugin.data import Split
+from harness_plugin.encode import EncodedRows
+from harness_plugin.errors import HarnessError
+from harness_plugin.methods import Debiaser, TrainingFacts
+from harness_plugin.selection import Selection
+from harness_plugin.stages import Stage, Store, code_version
+
+if TYPE_CHECKING:
+    from harness_plugin.roles import Distillation, Workshop
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a trained model gives on a split: logits (N, C), last-layer inputs (N, H), float32."""
+
+    key: str
+    logits: NDArray[np.float32]
+    features: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training: with which objective, on which rows, from which weights.
+
+    `rows` (R,) are row numbers of `split` (None = all). `facts` are those of all rows of the split;
+    `keys` name the stages they came from. `inputs` are the input columns the model sees.
+    """
+
+    method: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    split: Split | None = None
+    rows: Ints | None = None
+    inputs: tuple[str, ...] | None = None
+    facts: TrainingFacts | None = None
+    keys: tuple[str, ...] = ()
+    start: Stage | None = None
+    epochs: float | None = None
+    learning_rate: float | None = None
+    distilled: bool = False
+    """Whether the role's distillation term is part of the loss."""
+    selected: bool = False
+    """Whether the run's model selection chooses the epoch."""
+
+
+@dataclass(frozen=True)
+class Lab:
+    """The trainings of one role and seed. Methods with several stages are handed one."""
+
+    shop: Workshop
+    role: str
+    settings: RoleSettings
+    seed: int
+    distillation: Distillation | None = None
+
+    @property
+    def train(self) -> Split:
+        """The training rows."""
+        return self.shop.data.train
+
+    @property
+    def store(self) -> Store:
+        """Where stages are kept."""
+        return self.shop.store
+
+    @property
+    def validation(self) -> Split:
+        """The validation rows; HarnessError when there are none."""
+        if self.shop.data.validation is None:
+            raise HarnessError(
+                f"task {self.shop.task.task}: {self.role} needs a validation split; this data has "
+                f"none. Hold rows out: --set validation_fraction=0.1."
+            )
+        return self.shop.data.validation
+
+    def erm(
+        self,
+        *,
+        epochs: float | None = None,
+        rows: Ints | None = None,
+        split: Split | None = None,
+        inputs: tuple[str, ...] | None = None,
+        method: str = "erm",
+        options: Mapping[str, Any] | None = None,
+    ) -> Stage:
+        """A plain training of the role's model, as a first stage is. Without distillation."""
+        rate = self.settings.erm_learning_rate or self.settings.learning_rate
+        return self.fit(
+            Training(
+                method,
+                options or {},
+                split=split,
+                rows=rows,
+                inputs=inputs,
+                epochs=self.settings.epochs if epochs is None else epochs,
+                learning_rate=rate,
+            )
+        )
+
+    def answers(
+        self, trained: Stage, split: Split | None = None, inputs: tuple[str, ...] | None = None
+    ) -> Answers:
+        """What a trained stage gives on a split (default: the training rows)."""
+        stage = self.shop.answers(trained.path, self.settings, split or self.train, inputs)
+        return Answers(
+            stage.key,
+            np.load(stage.path / "logits.npy"),
+            np.load(stage.path / "features.npy", mmap_mode="r"),
+        )
+
+    def fit(self, training: Training) -> Stage:
+        """One training as a stage: a folder that `from_pretrained` loads."""
+        shop, settings = self.shop, self.settings
+        split = training.split or self.train
+        inputs = training.inputs or shop.task.inputs
+        method: type[Debiaser] = shop.plugins["debiaser"].get(training.method)
+        options = method.resolved(training.options)
+        source = models.locate(settings, shop.task.modality, shop.plugins)
+        processor, processor_folder = shop.processor(settings)
+        init_seed = 1000 * self.seed + (0 if "teacher" in self.role else 500)
+        changed = {"epochs": training.epochs, "learning_rate": training.learning_rate}
+        plan = train.Plan(
+            seed=init_seed + (1 if training.start else 0),
+            **{name: getattr(settings, name) for name in PLAN_FIELDS}
+            | {name: value for name, value in changed.items() if value is not None},
+        )
+        distillation = self.distillation if training.distilled else None
+        signals = shop.signals(distillation) if distillation else None
+        own_code = [base.__module__ for base in method.__mro__ if base is not object]
+        if distillation is not None:
+            distiller = shop.plugins["distiller"].get(distillation.settings.distiller)
+            own_code.append(distiller.__module__)
+        spec: dict[str, Any] = {
+            "train": split.fingerprint,
+            "rows": None if training.rows is None else hash_of_rows(training.rows),
+            "inputs": list(inputs),
+            "plan": vars(plan),
+            "model": shop.identity(source),
+            "config": settings.config,
+            "max_length": settings.max_length,
+            "processor": encode.processor_key(processor),
+            "method": training.method,
+            "method_options": options,
+            "start": training.start.key if training.start else None,
+            "facts": list(training.keys),
+            "selection": shop.selection_key() if training.selected else None,
+            "distillation": distillation
+            and {
+                **distillation.settings.model_dump(exclude={"method"}),
+                "signals": signals.key if signals else None,
+            },
+            "hardware": [shop.choice.device, shop.choice.precision, shop.choice.attention],
+            "torch": torch.__version__,
+            "code": shop.code() + [code_version(sys.modules[name]) for name in own_code],
+        }
+
+        def build(folder: Path) -> dict[str, Any]:
+            first = source
+            if training.start is not None:
+                first = models.Source(source.name, checkpoint=str(training.start.path))
+            model = models.build_model(
+                first,
+                settings,
+                modality=shop.task.modality,
+                labels=split.labels,
+                processor=processor,
+                attention=shop.choice.attention,
+                seed=init_seed,
+                trust_remote_code=shop.config.trust_remote_code,
+            )
+            facts = training.facts or plain_facts(split)
+            encoded = shop.encoded(split, settings, inputs)
+            if training.rows is not None:
+                encoded = EncodedRows(encoded, training.rows)
+                facts = facts.select(torch.from_numpy(training.rows))
+            facts = facts.to(shop.accelerator.device)
+            record = train.fit(
+                shop.accelerator,
+                model,
+                encoded,
+                facts,
+                shop.objective(method(facts, **options), distillation, signals),
+                plan,
+                name=f"{shop.task.task} seed {self.seed} {self.role} ({training.method})",
+                folder=folder,
+                selection=self._selection() if training.selected else None,
+                checkpoint_steps=shop.config.checkpoint_steps,
+                compile_model=shop.config.compile,
+                quiet=shop.quiet,
+            )
+            if shop.store.processes.is_main:
+                train.drop_checkpoints(folder)
+                self.save(shop.accelerator.unwrap_model(model), folder, processor_folder)
+                about = {"task": shop.task.task, "role": self.role, "seed": self.seed}
+                models.model_card(folder, {**about, **record, "spec": spec})
+            return record
+
+        return shop.store.run("model", spec, build)
+
+    def save(self, model: Any, folder: Path, processor_folder: Path) -> None:
+        """Weights, configuration and processor, so that `from_pretrained` loads the folder."""
+        model.save_pretrained(folder)
+        processor = models.load_processor(str(processor_folder), self.shop.task.modality)
+        processor.save_pretrained(folder)
+
+    def _selection(self) -> Selection | None:
+        """What the run's `select` scores a training on; None when it selects nothing."""
+        if self.shop.settings.select == "none":
+            return None
+        split = self.validation
+        return Selection(
+            self.shop.settings.select,
+            split.name,
+            self.shop.encoded(split, self.settings),
+            split.label,
+            split.group,
+            self.shop.config.eval_batch_size,
+        )
+
+
+PLAN_FIELDS = (
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "lr_warmup",
+    "weight_decay",
+    "adam_beta2",
+    "max_grad_norm",
+    "gradient_accumulation_steps",
+)
+
+
+def plain_facts(split: Split) -> TrainingFacts:
+    """Labels, groups and attributes of a split as it is."""
+    values, environment = np.unique(
+        np.asarray(split.column("attribute"), np.str_), return_inverse=True
+    )
+    names = tuple(value for value in values.tolist() if value)
+    environment = environment.astype(np.int64) - (1 if "" in values else 0)  # "" sorts first
+    return TrainingFacts(
+        label=torch.from_numpy(split.label),
+        group=torch.from_numpy(split.group),
+        n_labels=len(split.labels),
+        groups=split.groups,
+        environment=torch.from_numpy(environment),
+        environments=names,
+    )
+
+
+def crossed(facts: TrainingFacts, labels: tuple[str, ...]) -> TrainingFacts:
+    """The facts with the groups label x environment: "entailment/overlap" and so on."""
+    if facts.environment is None:
+        raise HarnessError("groups were asked for from environments that do not exist.")
+    names = facts.environments
+    group = facts.label * len(names) + facts.environment
+    return replace(
+        facts,
+        group=torch.where(facts.environment < 0, -1, group),
+        groups=tuple(f"{label}/{name}" for label in labels for name in names),
+    )
+
+
+def hash_of_rows(rows: Ints) -> str:
+    """Hash of a choice of rows."""
+    return hashlib.sha256(np.ascontiguousarray(rows, np.int64).tobytes()).hexdigest()[:20]
