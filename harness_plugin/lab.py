@@ -132,7 +132,7 @@ class Lab:
         split = training.split or self.train
         inputs = training.inputs or shop.task.inputs
         method: type[Debiaser] = shop.plugins["debiaser"].get(training.method)
-        options = method.resolved(training.options)
+        options = method.resolved(training.options, shop.task.modality)
         source = models.locate(settings, shop.task.modality, shop.plugins)
         processor, processor_folder = shop.processor(settings)
         init_seed = 1000 * self.seed + (0 if "teacher" in self.role else 500)

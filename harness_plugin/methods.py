@@ -118,19 +118,23 @@ class Prepared:
 
 
 class Configured:
-    """Something with options: a class with `defaults` and `needs` (keys of NEEDS)."""
+    """Something with options: a class with `defaults` and `needs` (keys of NEEDS).
+
+    `family` holds the defaults that differ by modality: {"text": {...}, "image": {...}}.
+    """
 
     needs: ClassVar[frozenset[str]] = frozenset()
     defaults: ClassVar[Mapping[str, Any]] = {}
+    family: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     @classmethod
-    def resolved(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+    def resolved(cls, options: Mapping[str, Any], modality: str = "") -> dict[str, Any]:
         """`options` over the defaults; HarnessError for an unknown name or another type."""
         for name, value in options.items():
             if name not in cls.defaults:
                 raise unknown(f"option of {cls.__name__}", name, cls.defaults)
             check_option(f"{cls.__name__}: option {name}", value, cls.defaults[name])
-        return {**cls.defaults, **options}
+        return {**cls.defaults, **cls.family.get(modality, {}), **options}
 
 
 class BiasModel(Configured):

@@ -87,7 +87,7 @@ class Workshop(Materials):
             return self.as_it_is(role, settings, seed)
         place = Lab(self, role, settings, seed, distillation)
         method: type[Debiaser] = self.plugins["debiaser"].get(method_name)
-        options = method.resolved(self.method_options(method_name))
+        options = method.resolved(self.method_options(method_name), self.task.modality)
         rows = method.rows(place, options)
         parts = self._loop(place, method.base or method_name, rows)
         stage = parts[-1]
@@ -117,7 +117,7 @@ class Workshop(Materials):
         """The stages of a training through the loop, the last one last."""
         settings, distillation = place.settings, place.distillation
         method: type[Debiaser] = self.plugins["debiaser"].get(method_name)
-        options = method.resolved(self.method_options(method_name))
+        options = method.resolved(self.method_options(method_name), self.task.modality)
         prepared = method.prepare(place, options)
         plain_distillation = distillation is not None and method_name == "erm"
         start, before = prepared.start, list(prepared.stages)
@@ -159,7 +159,8 @@ class Workshop(Materials):
         if self.infers(method):
             name = self.settings.group_inference
             inference: type[GroupInference] = self.plugins["group_inference"].get(name)
-            options = inference.resolved(self.settings.group_inference_options.get(name, {}))
+            given = self.settings.group_inference_options.get(name, {})
+            options = inference.resolved(given, self.task.modality)
             stage = inference.environments(place, options)
             environment = torch.from_numpy(np.load(stage.path / "environment.npy"))
             names = tuple(stage.record["names"])
@@ -178,7 +179,8 @@ class Workshop(Materials):
         """The bias-only model's log-probabilities of the training rows: one for all seeds."""
         name = self.settings.bias_model
         kind: type[BiasModel] = self.plugins["bias_model"].get(name)
-        options = kind.resolved(self.settings.bias_model_options.get(name, {}))
+        given = self.settings.bias_model_options.get(name, {})
+        options = kind.resolved(given, self.task.modality)
         place = Lab(self, "bias_model", self.settings.student, self.config.data_seed)
         return kind.log_probs(place, options)
 
