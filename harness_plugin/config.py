@@ -240,15 +240,15 @@ def task_settings(
     for key in given:
         if key not in known | names:
             raise unknown("setting", key, known | names)
-    merged = merge(dict(task.recipe.get("all", {})), task.recipe.get(source, {}))
-    merged = merge(merged, {key: value for key, value in given.items() if key in known})
     own = dict(given.get(task.task, {}))
     for option in [key for key in own if key in task.options]:
         own["options"] = {**own.get("options", {}), option: own.pop(option)}
     for key in own:
         if key not in known:
             raise unknown(f"setting of task {task.task}", key, known | set(task.options))
-    merged = merge(merged, own)
+    wanted = merge({key: value for key, value in given.items() if key in known}, own)
+    recipe = merge(dict(task.recipe.get("all", {})), task.recipe.get(source, {}))
+    merged = merge(fitting(recipe, wanted), wanted)
     for role in ("teacher", "student"):
         if isinstance(merged.get(role), dict):
             check_names(f"{task.task}.{role}", merged[role], RoleSettings)
@@ -256,6 +256,21 @@ def task_settings(
         return TaskSettings.model_validate(merged)
     except ValidationError as error:
         raise HarnessError(problems(f"task {task.task}", error)) from None
+
+
+def fitting(recipe: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe without the `config` of a model that is replaced by one of another family.
+
+    `config` holds arguments of one architecture: a BERT's dropout is no setting of a T5's.
+    """
+    out = copy.deepcopy(dict(recipe))
+    for role in ("teacher", "student"):
+        named = wanted.get(role, {}).get("model") if isinstance(wanted.get(role), dict) else None
+        if isinstance(named, str) and isinstance(out.get(role), dict):
+            old = str(out[role].get("model", ""))
+            if named.partition("-")[0] != old.partition("-")[0]:
+                out[role].pop("config", None)
+    return out
 
 
 def check_names(where: str, given: Mapping[str, Any], model: type[BaseModel]) -> None:

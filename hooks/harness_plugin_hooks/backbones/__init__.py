@@ -22,6 +22,11 @@ RESNET = {
     "152": "152 layers (58.1 M)",
 }
 
+VIT = {
+    "pico": "2 layers, width 48, patches of 4: small images",
+    "nano": "3 layers, width 64, patches of 4: small images",
+}
+
 
 @hookimpl
 def register_backbones(register: Register) -> None:
@@ -32,3 +37,11 @@ def register_backbones(register: Register) -> None:
     for size, summary in RESNET.items():
         target = f"harness_plugin_hooks.backbones.resnet:RESNET_{size.upper()}"
         register(f"resnet-{size}", target, summary=summary)
+    for size, summary in VIT.items():
+        target = f"harness_plugin_hooks.backbones.vit:{size.upper()}"
+        register(f"vit-{size}", target, summary=summary)
+    register(
+        "t5-pico",
+        "harness_plugin_hooks.backbones.t5:PICO",
+        summary="encoder of 2 layers, width 64, mean pooling: from-scratch runs on a CPU",
+    )
