@@ -39,6 +39,26 @@ class Number(Strict):
     reason: str = Field(description="why the value is null; empty otherwise")
 
 
+class Supervision(Strict):
+    """Which labels besides the task's own a model was trained and chosen with."""
+
+    train_groups: bool = Field(description="group or attribute labels of the training rows")
+    validation_groups: bool = Field(description="group labels of the validation rows")
+    group_inference: str | None = Field(description="how training groups were found, if they were")
+    bias_model: str | None = Field(description="the bias-only model that the method leaned on")
+    select: str = Field(description="none (the last epoch), average or worst_group on validation")
+
+
+class Selected(Strict):
+    """Which epoch's weights were kept, and what every epoch scored."""
+
+    criterion: str
+    split: str
+    update: int
+    score: float
+    history: list[tuple[int, float]]
+
+
 class Model(Strict):
     """One trained or given model."""
 
@@ -50,6 +70,8 @@ class Model(Strict):
     model: str
     updates: int
     seconds: float
+    supervision: Supervision | None = Field(description="null for a model that was given")
+    selection: Selected | None = Field(description="null without a model selection")
     settings: dict[str, Any]
 
 
@@ -153,7 +175,13 @@ def record_of(report: RunReport, scores: TaskScores) -> TransferRecord:
                         "model": model.settings["model"],
                         "updates": model.updates,
                         "seconds": model.seconds,
-                        "settings": model.settings,
+                        "supervision": model.settings.get("supervision"),
+                        "selection": model.settings.get("selection"),
+                        "settings": {
+                            name: value
+                            for name, value in model.settings.items()
+                            if name not in ("supervision", "selection")
+                        },
                     }
                     for model in scores.models
                 ],
