@@ -89,6 +89,7 @@ def fit(
     objective.debiaser.to(accelerator.device)
     trainee = Trainee(Network(model), objective.debiaser)
     optimizer = adamw(trainee, plan)
+    accelerator.free_memory()  # what a training that was interrupted left behind
     prepared, optimizer = accelerator.prepare(trainee, optimizer)
     schedule = get_linear_schedule_with_warmup(optimizer, round(plan.lr_warmup * total), total)
     forward = torch.compile(prepared, dynamic=True) if compile_model else prepared
