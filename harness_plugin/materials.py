@@ -56,7 +56,7 @@ class Materials:
             found.add("validation")
             if validation.groups and bool((validation.group >= 0).any()):
                 found.add("validation_groups")
-        if self.settings.group_inference != "none":
+        if self.inferred:
             inference = self.plugins["group_inference"].get(self.settings.group_inference)
             if not methods.missing_needs(inference, found):
                 found |= {"groups", "environments"}
@@ -64,15 +64,19 @@ class Materials:
             found.add("bias_features")
         if self.task.modality == "text" and len(self.task.inputs) > 1:
             found.add("text_pair")
-        bias: type[BiasModel] = self.plugins["bias_model"].get(self.settings.bias_model)
-        if not methods.missing_needs(bias, found):
-            found.add("bias_model")
+        if self.settings.bias_model in self.plugins["bias_model"]:
+            bias: type[BiasModel] = self.plugins["bias_model"].get(self.settings.bias_model)
+            found |= set() if methods.missing_needs(bias, found) else {"bias_model"}
         return found
+
+    @property
+    def inferred(self) -> bool:
+        """Whether training groups are found instead of being read."""
+        return self.settings.group_inference != "none"
 
     def infers(self, method: type[Debiaser]) -> bool:
         """Whether the groups or environments that `method` sees are inferred ones."""
-        wants = method.needs & {"groups", "environments"}
-        return bool(wants) and self.settings.group_inference != "none"
+        return self.inferred and bool(method.needs & {"groups", "environments"})
 
     def check_method(self, name: str, role: RoleSettings) -> None:
         """Refuse a method whose needs, options or model this task does not meet."""
@@ -94,20 +98,14 @@ class Materials:
     def check_settings(self) -> None:
         """Refuse a model selection, bias model or group inference that this task cannot have."""
         settings, available = self.settings, self.available()
-        for kind, name, given in (
-            ("bias_model", settings.bias_model, settings.bias_model_options),
-            ("group_inference", settings.group_inference, settings.group_inference_options),
-        ):
-            if name == "none":
-                continue
+        chosen = {"group_inference": settings.group_inference} if self.inferred else {}
+        used = {self.plugins["debiaser"].get(m) for m in plan_of_roles(settings).values()}
+        if any("bias_model" in method.needs for method in used):
+            chosen["bias_model"] = settings.bias_model
+        for kind, name in chosen.items():
             offered: type[Configured] = self.plugins[kind].get(name)
-            offered.resolved(given.get(name, {}))
-            chosen = kind == "group_inference" or "bias_model" in {
-                need
-                for method in plan_of_roles(self.settings).values()
-                for need in self.plugins["debiaser"].get(method).needs
-            }
-            if chosen and (missing := methods.missing_needs(offered, available)):
+            offered.resolved(getattr(settings, f"{kind}_options").get(name, {}))
+            if missing := methods.missing_needs(offered, available):
                 raise HarnessError(
                     f"task {self.task.task}: {kind} {name} needs {' and '.join(missing)}, which "
                     f"{self.data.source} data of this task do not have."

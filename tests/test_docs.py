@@ -34,6 +34,11 @@ HOOKS = [
     name for name in vars(hookspecs) if hasattr(getattr(hookspecs, name), "harness_plugin_spec")
 ]
 PLUGINS = load_plugins()
+KIND_OF = {
+    "method_options": "debiaser",
+    "bias_model_options": "bias_model",
+    "group_inference_options": "group_inference",
+}
 EXAMPLE_NAMES = {"task": {"reviews"}, "debiaser": {"focal"}}
 """Names of examples/third_party_plugin, which is not installed here."""
 
@@ -218,7 +223,11 @@ def check_run(words):
         if name not in EXAMPLE_NAMES["task"]:
             task = find_task(name, PLUGINS["task"], given.include_path or ())
             tasks[task.task] = task
-    for flag, kind in (("method", "debiaser"),):
+    for flag, kind in (
+        ("method", "debiaser"),
+        ("bias_model", "bias_model"),
+        ("group_inference", "group_inference"),
+    ):
         assert getattr(given, flag) is None or getattr(given, flag) in known(kind)
     for model in (given.teacher, given.student):
         assert model is None or "/" in model or model in known("backbone")
@@ -235,8 +244,8 @@ def check_settings(settings, tasks):
             check_settings(own, {})
         elif key in ("teacher", "student"):
             assert set(value) <= set(RoleSettings.model_fields)
-        elif key == "method_options":
-            assert set(value) <= known("debiaser")
+        elif key.endswith("_options"):
+            assert set(value) <= known(KIND_OF[key])
         else:
             assert key in TaskSettings.model_fields or key in RunConfig.model_fields, key
 
@@ -247,6 +256,8 @@ def check_settings(settings, tasks):
         ("metric", "docs/concepts.md"),
         ("debiaser", "docs/methods.md"),
         ("distiller", "docs/methods.md"),
+        ("bias_model", "docs/methods.md"),
+        ("group_inference", "docs/methods.md"),
         ("backbone", "docs/hooks.md"),
         ("output", "hooks/README.md"),
         ("task", "tasks/README.md"),
@@ -262,7 +273,8 @@ def test_every_registered_name_is_documented(kind, page):
 
 
 def test_every_option_of_a_method_is_documented():
-    for offer in PLUGINS["debiaser"]:
+    kinds = ("debiaser", "bias_model", "group_inference")
+    for offer in (offer for kind in kinds for offer in PLUGINS[kind]):
         for option in offer.load().defaults:
             assert f"`{option}`" in text("docs/methods.md"), f"{offer.name}.{option}"
 

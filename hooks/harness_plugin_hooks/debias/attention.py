@@ -23,7 +23,7 @@ KNOWN = frozenset({"bert", "distilbert", "roberta", "vit", "t5_encoder_classifie
 class READ(Debiaser):
     """Attention product of experts with a bias branch; it exists while training only.
 
-    Wang, Huang, Yan, Zhou, Chen 2023 (arXiv:2305.12620), and the authors' model_joint.py in the
+    Wang, Huang, Yan, Zhou, Chen 2023 (arXiv:2305.17627), and the authors' model_joint.py in the
     mode "add". The branch is a copy of the lowest `layers` layers with a classifier of its own. In
     these layers of the main model the attention is ratio * A_branch + (1 - ratio) * A_main, without
     gradient to A_branch and with the main model's values. loss = CE(softmax(log p + log p_branch),
