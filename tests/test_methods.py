@@ -8,7 +8,6 @@ from torch.nn.functional import cross_entropy, log_softmax
 
 from harness_plugin import HarnessError
 from harness_plugin.methods import Batch, Objective, TrainingFacts, missing_needs
-from harness_plugin.plugins import load_plugins
 from harness_plugin_hooks.debias.ensemble import ProductOfExperts
 from harness_plugin_hooks.debias.erm import ERM
 from harness_plugin_hooks.debias.groups import GroupDRO, ReWeight, balanced_sampling
@@ -198,24 +197,18 @@ def test_kd_weight_zero_is_the_label_term():
 
 
 def test_needs_are_named():
-    nothing = facts(group=torch.full((4,), -1), bias_log_probs=None)
-    assert missing_needs(GroupDRO, nothing) == ["group labels on the training rows"]
-    assert "bias_features" in missing_needs(ProductOfExperts, nothing)[0]
-    assert missing_needs(ERM, nothing) == []
+    assert missing_needs(GroupDRO, set()) == [
+        "group labels on the training rows (or `group_inference`)"
+    ]
+    assert "bias_features" in missing_needs(ProductOfExperts, {"groups"})[0]
+    assert missing_needs(GroupDRO, {"groups", "validation"}) == []
+    assert missing_needs(ERM, set()) == []
 
 
-def test_unknown_option_names_the_near_one():
-    with pytest.raises(HarnessError, match=r"unknown option of method GroupDRO .ets..*eta"):
+def test_an_option_of_another_type_or_name_is_refused():
+    with pytest.raises(HarnessError, match=r"unknown option of GroupDRO .ets..*eta"):
         GroupDRO(facts(), ets=0.1)
-
-
-@pytest.mark.parametrize("name", sorted(load_plugins()["debiaser"].offers))
-def test_every_method_on_rows_of_no_group_and_a_single_label(name):
-    method = load_plugins()["debiaser"].get(name)
-    z = Z.clone().requires_grad_()
-    rows = torch.tensor([0, 3])
-    loss = method(facts()).loss(z[rows], Batch(rows, Y[rows], G[rows]))
-    loss.backward()
-    assert torch.isfinite(loss)
-    assert torch.isfinite(z.grad).all()
-    assert float(z.grad.abs().sum()) > 0
+    with pytest.raises(HarnessError, match=r"GroupDRO: option balanced must be a bool, found 1"):
+        GroupDRO(facts(), balanced=1)
+    with pytest.raises(HarnessError, match=r"GroupDRO: option eta must be a float, found 'x'"):
+        GroupDRO(facts(), eta="x")

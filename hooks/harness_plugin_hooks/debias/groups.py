@@ -22,19 +22,50 @@ def balanced_sampling(facts: TrainingFacts) -> Tensor:
     return torch.where(facts.group >= 0, inverse[facts.group.clamp(min=0)], 0.0)
 
 
-class ReWeight(Debiaser):
-    """Cross-entropy with weights w_g = G (1/n_g) / sum_k (1/n_k), empty groups 0.
+class ReSample(Debiaser):
+    """Cross-entropy on batches that draw every group equally often, with replacement.
 
-    Inverse-frequency weighting; specs name it ReWeight (SubpopBench, Yang et al. 2023). With
-    equal group sizes it is ERM. A row of no group keeps weight 1.
+    "RWG" of Idrissi et al. 2022 (arXiv:2110.14503), ReSample of SubpopBench (Yang et al. 2023,
+    arXiv:2302.12254). A row of no group is never drawn.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"groups"})
 
+    def sampling_weights(self) -> Tensor:
+        """(N,) the inverse size of each row's group."""
+        return balanced_sampling(self.facts)
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """() mean over the batch."""
+        return cross_entropy(logits, batch.label)
+
+
+class ReSampleClass(ReSample):
+    """Cross-entropy on batches that draw every label equally often ("RWY", Idrissi et al. 2022)."""
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def sampling_weights(self) -> Tensor:
+        """(N,) the inverse frequency of each row's label."""
+        counts = torch.bincount(self.facts.label, minlength=self.facts.n_labels).float()
+        return 1.0 / counts[self.facts.label]
+
+
+class ReWeight(Debiaser):
+    """Cross-entropy with weights w_g = G n_g^-power / sum_k n_k^-power, empty groups 0.
+
+    Inverse-frequency weighting: ReWeight of SubpopBench (Yang et al. 2023, arXiv:2302.12254);
+    power 0.5 is its square-root variant. With equal group sizes it is ERM. A row of no group keeps
+    weight 1.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"groups"})
+    defaults: ClassVar[Mapping[str, Any]] = {"power": 1.0}
+
     def __init__(self, facts: TrainingFacts, **options: Any) -> None:
         super().__init__(facts, **options)
         counts = group_counts(facts)
-        inverse = torch.where(counts > 0, 1.0 / counts.clamp(min=1.0), 0.0)
+        inverse = torch.where(counts > 0, counts.clamp(min=1.0) ** -self.options["power"], 0.0)
         self.group_weights = (counts > 0).sum() * inverse / inverse.sum()
 
     def weights(self, batch: Batch) -> Tensor:
