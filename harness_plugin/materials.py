@@ -110,6 +110,15 @@ class Materials:
                     f"task {self.task.task}: {kind} {name} needs {' and '.join(missing)}, which "
                     f"{self.data.source} data of this task do not have."
                 )
+        for name, student in settings.students.items():
+            method = settings.method if student.method == "same" else student.method
+            trains = self.plugins["debiaser"].get(method).parts is not Debiaser.parts
+            if trains and student.ce_weight == 0:
+                raise HarnessError(
+                    f"task {self.task.task}: {name} has ce_weight 0, and method {method} trains "
+                    f"modules of its own with the label term: give it a weight, or "
+                    f"students.{name}.method=erm."
+                )
         wanted = {"average": "validation", "worst_group": "validation_groups"}.get(settings.select)
         if wanted and wanted not in available:
             raise HarnessError(

@@ -77,15 +77,17 @@ class TrainingFacts:
 class Batch:
     """A batch: `row` (B,) int64 into the training rows, `label`, `group`, `environment` (B,).
 
-    `update` counts from 0, `progress` is the share of the training that is done, in [0, 1);
-    `seed` is the same on every process and another for every update. `outputs` are what the
-    method's `forward` gave besides the logits, (B, ...) each.
+    `partner` (B,) are the rows that the method's `partners` chose. `update` counts from 0,
+    `progress` is the share of the training that is done, in [0, 1); `seed` is the same on every
+    process and another for every update. `outputs` are what the method's `forward` gave besides
+    the logits, (B, ...) each.
     """
 
     row: Tensor
     label: Tensor
     group: Tensor
     environment: Tensor | None = None
+    partner: Tensor | None = None
     update: int = 0
     progress: float = 0.0
     seed: int = 0
@@ -97,14 +99,11 @@ class Batch:
 
     def part(self, start: int, stop: int) -> Batch:
         """Rows `start` to `stop` of the batch."""
-        environment = None if self.environment is None else self.environment[start:stop]
-        return replace(
-            self,
-            row=self.row[start:stop],
-            label=self.label[start:stop],
-            group=self.group[start:stop],
-            environment=environment,
-        )
+        own = ("row", "label", "group", "environment", "partner")
+        cut: dict[str, Any] = {
+            name: value[start:stop] for name in own if (value := getattr(self, name)) is not None
+        }
+        return replace(self, **cut)
 
 
 @dataclass(frozen=True)
@@ -275,9 +274,14 @@ class Objective:
         self.debiaser.distilled = self.distiller is not None and self.kd_weight > 0
 
     def __call__(self, logits: Tensor, batch: Batch) -> Tensor:
-        """() the loss of one global batch."""
+        """() the loss of one global batch.
+
+        A label term of weight 0 is computed all the same where the method weighs examples: group
+        weights and losses that are remembered must follow the training.
+        """
         total = logits.new_zeros(())
-        if self.ce_weight:
+        weighs = type(self.debiaser).weights is not Debiaser.weights
+        if self.ce_weight or (weighs and self.kd_weight):
             total = total + self.ce_weight * self.debiaser.loss(logits, batch)
         if self.distiller is not None and self.kd_weight:
             if self.teacher_logits is None:

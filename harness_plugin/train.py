@@ -194,15 +194,17 @@ def one_update(
             facts.label[row],
             facts.group[row],
             None if facts.environment is None else facts.environment[row],
-            step.update,
-            step.progress,
-            seed_of(step.seed, step.update, number, 1),  # dropout's seeds are triples
+            update=step.update,
+            progress=step.progress,
+            seed=seed_of(step.seed, step.update, number, 1),  # dropout's seeds are triples
         )
         start, stop = batches.bounds(
             len(piece), accelerator.process_index, accelerator.num_processes
         )
-        partners = objective.debiaser.partners(batch)
-        others = None if partners is None else inputs_of(partners[start:stop].cpu().numpy())
+        others = None
+        if (partner := objective.debiaser.partners(batch)) is not None:
+            others = inputs_of(partner[start:stop].cpu().numpy())
+            batch = replace(batch, partner=partner.to(accelerator.device))
         last = number == step.pieces - 1
         with nullcontext() if last else accelerator.no_sync(model):
             local = forward(inputs_of(piece[start:stop]), batch.part(start, stop), others)

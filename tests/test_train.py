@@ -17,6 +17,7 @@ from harness_plugin.plugins import load_plugins
 from harness_plugin.roles import Distillation
 from harness_plugin.stages import code_version
 from harness_plugin_hooks.debias.erm import ERM
+from harness_plugin_hooks.debias.groups import GroupDRO
 from harness_plugin_hooks.distill.logits import KD
 
 TOY = str(Path(__file__).parent / "toy" / "toy.yaml")
@@ -68,7 +69,7 @@ def interrupt_at(monkeypatch, update):
     return original
 
 
-@pytest.mark.parametrize("method", ["erm", "group_dro"])
+@pytest.mark.parametrize("method", ["erm", "group_dro", "lff", "kernel_whitening", "learned_mixin"])
 def test_an_interrupted_training_continues_to_the_same_weights(open_shop, monkeypatch, method):
     whole = open_shop(store="whole")
     expected = weights(whole.trained("teacher", whole.settings.teacher, method, 0))
@@ -214,6 +215,42 @@ def test_three_steps_of_every_method_move_every_weight(open_shop, name, model):
     refitted = {"classifier.bias"} if method.base else set()  # a refitted bias may be 0 as well
     assert still <= UNMOVED | refitted
     assert all(torch.isfinite(value).all() for value in after.values())
+
+
+@pytest.mark.parametrize("name", ["lff", "learned_mixin", "read"])
+def test_a_methods_own_modules_are_trained(open_shop, monkeypatch, name):
+    shop = open_shop("teacher.epochs=0.3")
+    method = shop.plugins["debiaser"].get(name)
+    kept = []
+
+    def parts(self, network, original=method.parts):
+        module = original(self, network)
+        kept.append((module, {n: p.detach().clone() for n, p in module.named_parameters()}))
+        return module
+
+    monkeypatch.setattr(method, "parts", parts)
+    shop.trained("teacher", shop.settings.teacher, name, 0)
+    ((module, before),) = kept
+    moved = {n for n, p in module.named_parameters() if not torch.equal(p.cpu(), before[n])}
+    assert moved >= {n for n in before if "position_embeddings" not in n}
+
+
+def test_a_student_without_a_label_term_cannot_have_a_method_that_trains_modules(open_shop):
+    with pytest.raises(HarnessError, match="student has ce_weight 0, and method lff trains"):
+        open_shop("method=lff", "students.student.ce_weight=0")
+
+
+def test_group_weights_follow_a_training_without_a_label_term(open_shop):
+    facts = plain_facts(open_shop().data.train)
+    method = GroupDRO(facts, eta=1.0)
+    teacher = torch.zeros(len(facts.label), 2)
+    objective = Objective(method, KD(1.0), teacher, ce_weight=0.0, kd_weight=1.0)
+    before = method.q.clone()
+    rows = torch.arange(16)
+    logits = torch.randn(16, 2, requires_grad=True)
+    objective(logits, Batch(rows, facts.label[rows], facts.group[rows])).backward()
+    assert not torch.equal(method.q, before)
+    assert logits.grad.abs().sum() > 0
 
 
 def test_a_student_learns_from_the_store_as_from_the_live_teacher(open_shop):

@@ -100,8 +100,10 @@ class KernelWhitening(FeatureMethod):
     cosine kernel on the last layer's inputs; weights w of the batch's rows (mean 1) minimise the
     squared off-diagonals of the weighted covariance of Phi over the batch and a memory of earlier
     features, by `steps` steps of gradient descent; then mean(w CE). Deviations: the landmarks are
-    `landmarks` rows of the batch, eigenvalues below a millionth of the largest are cut off, and the
-    memory is an average with momentum `memory`, kept while the batch size stays the same.
+    `landmarks` rows of the batch (the authors take all), eigenvalues below a millionth of the
+    largest are cut off, the inner steps have no momentum and no penalty on w, and the memory is an
+    average of features with momentum `memory`, kept while the batch size stays the same. In small
+    models the weights stay near 1.
     """
 
     defaults: ClassVar[Mapping[str, Any]] = {

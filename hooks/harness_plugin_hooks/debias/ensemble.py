@@ -38,7 +38,10 @@ class BiasEnsemble(Debiaser):
 
     def bias(self, batch: Batch) -> Tensor:
         """(B, C) log p_B, with the annealed exponent."""
-        b = self.bias_log_probs[batch.row]
+        return self.annealed(self.bias_log_probs[batch.row], batch)
+
+    def annealed(self, b: Tensor, batch: Batch) -> Tensor:
+        """Log-probabilities with the exponent of the batch's place in the training."""
         exponent = 1.0 + (self.options["theta"] - 1.0) * batch.progress
         return b if exponent == 1.0 else log_softmax(exponent * b, dim=1)
 
@@ -46,9 +49,10 @@ class BiasEnsemble(Debiaser):
         """(B,) p_B of the gold label."""
         return self.bias(batch).gather(1, batch.label[:, None]).squeeze(1).exp()
 
-    def gold_in_training(self) -> Tensor:
-        """(N,) p_B of the gold label of every training row."""
-        return self.bias_log_probs.gather(1, self.facts.label[:, None]).squeeze(1).exp()
+    def gold_in_training(self, batch: Batch) -> Tensor:
+        """(N,) p_B of the gold label of every training row, annealed as the batch is."""
+        b = self.annealed(self.bias_log_probs, batch)
+        return b.gather(1, self.facts.label[:, None]).squeeze(1).exp()
 
 
 class ProductOfExperts(BiasEnsemble):
@@ -81,7 +85,7 @@ class DebiasedFocalLoss(BiasEnsemble):
     def weights(self, batch: Batch) -> Tensor:
         """(B,) (1 - p_B,y)^gamma over its mean on the training rows."""
         gamma: float = self.options["gamma"]
-        mean = (1 - self.gold_in_training()).pow(gamma).mean().clamp(min=1e-12)
+        mean = (1 - self.gold_in_training(batch)).pow(gamma).mean().clamp(min=1e-12)
         return (1 - self.gold(batch)).pow(gamma) / mean
 
 
@@ -136,7 +140,7 @@ class BiasReweight(BiasEnsemble):
 
     def weights(self, batch: Batch) -> Tensor:
         """(B,) w over its mean on the training rows."""
-        return (1 - self.gold(batch)) / (1 - self.gold_in_training()).mean().clamp(min=1e-12)
+        return (1 - self.gold(batch)) / (1 - self.gold_in_training(batch)).mean().clamp(min=1e-12)
 
 
 class RUBi(BiasEnsemble):

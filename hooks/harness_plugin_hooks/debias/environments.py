@@ -31,13 +31,13 @@ def rows_of(batch: Batch, least: int) -> Iterator[Tensor]:
 class Invariance(Debiaser):
     """mean_e CE_e + w * penalty over the environments in the batch.
 
-    w is `before` for the first `anneal` updates and `weight` afterwards. Rows of no environment
-    count in no term; a batch without any environment has plain cross-entropy. The penalty skips
-    environments with fewer rows than it needs: they would make it nan.
+    w is 1 for the first `anneal` updates, where the method has that option, and `weight` after
+    them. Rows of no environment count in no term; a batch without any environment has plain
+    cross-entropy. The penalty skips environments with fewer rows than it needs: they would make it
+    nan.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"environments"})
-    before: ClassVar[float] = 1.0
     least: ClassVar[int] = 1
 
     def penalty(self, logits: Tensor, batch: Batch, rows: list[Tensor]) -> Tensor:
@@ -54,8 +54,8 @@ class Invariance(Debiaser):
         rows = [rows for rows in present if len(rows) >= self.least]
         if not rows:
             return risk
-        on = batch.update >= self.options["anneal"]
-        weight = self.options["weight"] if on else self.before
+        on = batch.update >= self.options.get("anneal", 0)
+        weight = self.options["weight"] if on else 1.0
         total: Tensor = risk + weight * self.penalty(logits, batch, rows)
         return total
 
@@ -104,7 +104,7 @@ class CORAL(Invariance):
     Environments of one row are skipped.
     """
 
-    defaults: ClassVar[Mapping[str, Any]] = {"weight": 1.0, "anneal": 0}
+    defaults: ClassVar[Mapping[str, Any]] = {"weight": 1.0}
     least = 2
 
     def forward(

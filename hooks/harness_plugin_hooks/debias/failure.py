@@ -138,7 +138,7 @@ class PGD(Debiaser):
         norms = gradient_norms(
             answers.logits, answers.features, lab.train.label, options["bias_term"]
         )
-        return Prepared({"norm": torch.from_numpy(norms)}, start=biased, stages=(biased,))
+        return Prepared({"norm": torch.from_numpy(norms).float()}, start=biased, stages=(biased,))
 
     def sampling_weights(self) -> Tensor:
         """(N,) the gradient norms."""
@@ -160,6 +160,7 @@ def gradient_norms(
     p = np.exp(z - z.max(axis=1, keepdims=True))
     p /= p.sum(axis=1, keepdims=True)
     p[np.arange(len(p)), label] -= 1
-    width = np.square(features, dtype=np.float64).sum(axis=1) + (1 if bias_term else 0)
+    squares = np.einsum("nh,nh->n", features, features, dtype=np.float64)
+    width = squares + (1 if bias_term else 0)
     norms: NDArray[np.float64] = np.linalg.norm(p, axis=1) * np.sqrt(width)
     return norms

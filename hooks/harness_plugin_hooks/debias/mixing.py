@@ -50,17 +50,15 @@ class Mixup(Debiaser):
         batch: Batch,
         partners: Inputs | None,
     ) -> dict[str, Tensor]:
-        """`mixed` logits (b, C), the share `kept` (b,) of the row itself, its partner's `label`.
+        """`mixed` logits (b, C) and the share `kept` (b,) of the row itself.
 
         `logits` are those of the row itself where a distillation term wants them.
         """
-        if partners is None:
+        if partners is None or batch.partner is None:
             raise HarnessError("mixing needs a partner for every row.")
         alpha = self.options["alpha"]
         draws = [float(self.stream(batch, row, 1).beta(alpha, alpha)) for row in batch.row.tolist()]
         kept = torch.tensor(draws, device=batch.row.device)
-        chosen = self.partners(batch).to(batch.row.device)
-        out = {"kept": kept, "label": self.facts.label[chosen].float()}
         if "pixel_values" in inputs:
             share = kept.view(-1, 1, 1, 1)
             pixels = share * inputs["pixel_values"] + (1 - share) * partners["pixel_values"]
@@ -71,13 +69,15 @@ class Mixup(Debiaser):
             other = network(partners).features
             share = kept.view(-1, 1)
             mixed = network.head(share * features + (1 - share) * other).float()
-        return {**out, "mixed": mixed, "logits": plain if self.distilled else mixed}
+        return {"kept": kept, "mixed": mixed, "logits": plain if self.distilled else mixed}
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """() mean over the batch."""
+        if batch.partner is None:
+            raise HarnessError("mixing needs a partner for every row.")
         mixed, kept = batch.outputs["mixed"], batch.outputs["kept"]
         ours = cross_entropy(mixed, batch.label, reduction="none")
-        theirs = cross_entropy(mixed, batch.outputs["label"].long(), reduction="none")
+        theirs = cross_entropy(mixed, self.facts.label[batch.partner], reduction="none")
         return (kept * ours + (1 - kept) * theirs).mean()
 
 
@@ -86,8 +86,9 @@ class LISA(Mixup):
 
     Selective augmentation, Yao et al. 2022 (arXiv:2201.00299), section 3: with probability
     `same_label` the partner has the same label and another attribute, else the same attribute and
-    another label; lambda from Beta(alpha, alpha). A row for which there is no such partner is its
-    own. Deviation: the kind of partner is drawn for each row instead of each batch.
+    another label; lambda from Beta(alpha, alpha). A row for which there is no such partner, or of
+    unknown attribute, is its own. Deviation: the kind of partner and lambda are drawn for each row
+    instead of each batch.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"environments"})
@@ -113,5 +114,6 @@ class LISA(Mixup):
         if key not in self.pools:
             equal, other = self.label == label, self.attribute == attribute
             wanted = equal & ~other if same_label else other & ~equal
-            self.pools[key] = np.flatnonzero(wanted & (self.attribute >= 0))
+            known = (self.attribute >= 0) & (attribute >= 0)
+            self.pools[key] = np.flatnonzero(wanted & known)
         return self.pools[key]
