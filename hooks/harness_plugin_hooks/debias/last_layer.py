@@ -72,8 +72,8 @@ class LastLayer(Debiaser):
             with torch.no_grad():
                 layer.weight.copy_(torch.from_numpy(new.weight))
                 layer.bias.copy_(torch.from_numpy(new.bias))
+            _, processor_folder = lab.shop.processor(lab.settings)  # on every process: a stage
             if lab.store.processes.is_main:
-                _, processor_folder = lab.shop.processor(lab.settings)
                 lab.save(model, folder, processor_folder)
                 about = {"task": lab.shop.task.task, "role": lab.role, "seed": lab.seed}
                 models.model_card(folder, {**about, "spec": spec})
