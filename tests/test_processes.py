@@ -209,12 +209,13 @@ def test_two_processes_train_the_weights_of_one_for_every_method(tmp_path):
         (one, updates), (two, same) = found["one"][method], found["two"][method]
         assert updates == same >= 4
         first, second = (load_file(Path(path) / "model.safetensors") for path in (one, two))
-        # liblinear and saga stop when they are near enough, and start from features that differ by
-        # rounding
-        tolerance = 1e-3 if method.startswith("dfr") else 1e-5
+        # what a solver of the last layer makes of features that differ by rounding
+        solved = method.startswith("dfr")
         for name, value in first.items():
             if "key.bias" in name:  # its gradient is zero but for rounding, which Adam scales up
                 continue
+            largest = float(value.abs().max()) if solved else 0.0
+            tolerance = max(1e-5, 1e-2 * largest)
             assert float((value - second[name]).abs().max()) < tolerance, (method, name)
     stages = [
         json.loads(file.read_text()) for file in (tmp_path / "two").glob("model-*/stage.json")
