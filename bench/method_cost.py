@@ -112,6 +112,8 @@ def fitting(task: str, args: argparse.Namespace) -> list[str]:
 def tables_of(modality: str, args: argparse.Namespace) -> list[Table]:
     """Seconds of an update and of all stages, with a note on memory."""
     task = TASKS[modality]
+    if args.quick and not args.methods:
+        args.methods = ["jtt", "dfr_train"]
     names = [n for n in fitting(task, args) if not args.methods or n in {"erm", *args.methods}]
     steps: dict[str, list[float]] = {name: [] for name in names}
 
