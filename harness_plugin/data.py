@@ -54,6 +54,8 @@ class Split:
       attribute  string, the value of the spurious attribute ("" = not annotated)
       aligned    int64: 1 the bias points to the label, 0 it points away, -1 undefined
     and one string column for each name in `breakdowns` (bias types, "" = not applicable).
+    Where groups overlap there is a column `members`, the indices of all groups of a row, and
+    `group` is -1.
     `collapse` maps every label a model may predict to a label of this split when the two sets
     differ (3-way NLI on 2-way HANS); `collapse_rule` says how ("argmax" | "sum"), or
     that a model chooses among the labels of this split ("restrict").
@@ -103,7 +105,23 @@ class Split:
     @cached_property
     def group_counts(self) -> Ints:
         """(G,) number of rows of each group."""
-        return np.bincount(self.group[self.group >= 0], minlength=len(self.groups))
+        counts: Ints = self.membership.sum(axis=0, dtype=np.int64)
+        return counts
+
+    @cached_property
+    def overlapping(self) -> bool:
+        """Whether a row may belong to several groups."""
+        return "members" in self.rows.column_names
+
+    @cached_property
+    def membership(self) -> NDArray[np.bool_]:
+        """(N, G) whether a row belongs to a group."""
+        if not self.overlapping:
+            return np.equal(self.group[:, None], np.arange(len(self.groups)))
+        out = np.zeros((len(self), len(self.groups)), dtype=np.bool_)
+        for row, members in enumerate(self.rows["members"]):
+            out[row, members] = True
+        return out
 
     @cached_property
     def fingerprint(self) -> str:
@@ -187,6 +205,7 @@ def make_split(
     labels: tuple[str, ...],
     attributes: Sequence[str] | None = None,
     group_texts: Sequence[str] | None = None,
+    member_texts: Sequence[Sequence[str]] | None = None,
     groups: tuple[str, ...] = (),
     aligned: Sequence[int] | Ints | None = None,
     breakdowns: Mapping[str, Sequence[str]] | None = None,
@@ -198,11 +217,15 @@ def make_split(
     """Build a split from columns of plain values, naming the first bad row.
 
     Rows whose label is missing in the release ("-", -1, empty) are dropped and counted.
+    `member_texts` are the names of all groups of each row, for groups that overlap; it stands in
+    the place of `group_texts`.
     `features` overrides the Arrow type of an input column (images: `datasets.Image()`).
 
     Raises HarnessError for an unknown label or group, a repeated id, or columns of unequal
     length; the message names `where` (a file), the 1-based row and the value.
     """
+    if group_texts is not None and member_texts is not None:
+        raise HarnessError(f"{where or name}: give group_texts or member_texts, not both.")
     where = where or name
     n = len(ids)
     breakdowns = dict(breakdowns or {})
@@ -210,6 +233,7 @@ def make_split(
     optional: dict[str, Sequence[Any] | Ints | None] = {
         "attribute": attributes,
         "group": group_texts,
+        "members": member_texts,
         "aligned": aligned,
     }
     columns |= {name: list(values) for name, values in optional.items() if values is not None}
@@ -233,6 +257,13 @@ def make_split(
                 f"{where}: row {i + 1}: unknown group {group_texts[i]!r}; expected one of "
                 f"{', '.join(groups)}."
             )
+        if member_texts is not None and (
+            odd := [g for g in member_texts[i] if g not in group_index]
+        ):
+            raise HarnessError(
+                f"{where}: row {i + 1}: unknown group {odd[0]!r}; expected some of "
+                f"{', '.join(groups)}."
+            )
         if (first := seen.setdefault(str(ids[i]), i)) != i:
             raise HarnessError(
                 f"{where}: row {i + 1}: id {ids[i]!r} was already used in row {first + 1}."
@@ -252,6 +283,9 @@ def make_split(
     data["group"] = [group_index.get(group_texts[i], -1) if group_texts else -1 for i in keep]
     data["attribute"] = [str(attributes[i]) if attributes is not None else "" for i in keep]
     data["aligned"] = [int(aligned[i]) if aligned is not None else UNDEFINED for i in keep]
+    if member_texts is not None:
+        data["members"] = [[group_index[name] for name in member_texts[i]] for i in keep]
+        schema["members"] = datasets.List(datasets.Value("int64"))
     for column in ("label", "group", "aligned"):
         schema[column] = datasets.Value("int64")
     schema["attribute"] = datasets.Value("string")
@@ -383,6 +417,8 @@ def stratified(split: Split, limit: int, seed: int) -> Split:
 def stratified_rows(split: Split, limit: int, seed: int) -> Ints:
     """(limit,) sorted row numbers, every group (or label) in proportion and at least once."""
     strata = split.group if split.groups else split.label
+    if split.overlapping:
+        strata = np.unique(split.membership, axis=0, return_inverse=True)[1].reshape(-1)
     present, counts = np.unique(strata, return_counts=True)
     if limit < len(present):
         raise HarnessError(

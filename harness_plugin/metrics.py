@@ -105,8 +105,7 @@ def accuracy(predictions: Predictions, counts: Counts) -> Floats:
 
 def group_accuracies(predictions: Predictions, counts: Counts) -> Floats:
     """(B, G) accuracy of every group by id, in the order of `groups`; nan for an absent one."""
-    cells = one_hot(predictions.group, len(predictions.groups))
-    return rates(predictions.correct, cells, counts)
+    return rates(predictions.correct, predictions.membership, counts)
 
 
 def worst_group_accuracy(predictions: Predictions, counts: Counts) -> Floats:
@@ -152,7 +151,7 @@ def aligned_conflicting_gap(predictions: Predictions, counts: Counts) -> Floats:
 
 def average_worst_gap(predictions: Predictions, counts: Counts) -> Floats:
     """(B,) accuracy minus worst-group accuracy."""
-    groups = one_hot(predictions.group, len(predictions.groups))
+    groups = predictions.membership
     everyone = np.ones((len(predictions), 1), dtype=bool)
     cells = rates(predictions.correct, np.hstack([everyone, groups]), counts)
     difference: Floats = cells[:, 0] - cells[:, 1:].min(axis=1)
@@ -188,7 +187,7 @@ def needs_every_group(predictions: Predictions) -> str:
     """Defined where the set has groups and a row of each."""
     if not predictions.groups:
         return "the set has no groups"
-    rows = one_hot(predictions.group, len(predictions.groups)).sum(axis=0)
+    rows = predictions.membership.sum(axis=0)
     empty = [name for name, n in zip(predictions.groups, rows, strict=True) if n == 0]
     return f"no row of group {', '.join(empty)}" if empty else ""
 
@@ -197,6 +196,8 @@ def needs_training_groups(predictions: Predictions) -> str:
     """Defined where, besides, the training set has the same groups."""
     if reason := needs_every_group(predictions):
         return reason
+    if predictions.members is not None:
+        return "the groups overlap: they have no shares"
     train = predictions.train_groups or {}
     if not sum(train.values()):
         return "the training set has no groups"

@@ -108,6 +108,7 @@ def take(p: Predictions, rows: np.ndarray[Any, Any]) -> Predictions:
         logits=p.logits[rows],
         label=p.label[rows],
         group=p.group[rows],
+        members=None if p.members is None else p.members[rows],
         aligned=p.aligned[rows],
         breakdowns={name: values[rows] for name, values in p.breakdowns.items()},
         texts={},
@@ -137,7 +138,8 @@ def check_same_rows(p: Predictions, first: Predictions) -> None:
 
 def columns_of(p: Predictions) -> dict[str, np.ndarray[Any, Any]]:
     """What is known of the rows themselves."""
-    return {"label": p.label, "group": p.group, "aligned": p.aligned, **p.breakdowns}
+    known = {"label": p.label, "group": p.group, "aligned": p.aligned, **p.breakdowns}
+    return known if p.members is None else {**known, "members": p.members}
 
 
 def name_of(p: Predictions) -> str:

@@ -133,6 +133,7 @@ def as_predictions(
         labels=split.labels,
         group=split.group,
         groups=split.groups,
+        members=split.membership if split.overlapping else None,
         aligned=split.aligned,
         breakdowns={name: np.asarray(split.rows[name], np.str_) for name in split.breakdowns},
         collapse=split.collapse,

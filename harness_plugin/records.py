@@ -48,11 +48,28 @@ class Predictions:
     collapse_rule: str = "argmax"
     train_groups: Mapping[str, int] | None = None
     """Rows of the training set by group name; None until scoring, which fills it in."""
+    members: NDArray[np.bool_] | None = None
+    """(N, G) where groups overlap (`group` is then -1 in all rows); None where they do not."""
     texts: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
     """Input texts by column, memory-mapped; empty for images."""
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def membership(self) -> NDArray[np.bool_]:
+        """(N, G) whether a row belongs to a group."""
+        if self.members is not None:
+            return self.members
+        return np.equal(self.group[:, None], np.arange(len(self.groups)))
+
+    @property
+    def pattern(self) -> Ints:
+        """(N,) a code for the groups a row belongs to."""
+        if self.members is None:
+            return self.group
+        codes: Ints = np.unique(self.members, axis=0, return_inverse=True)[1].reshape(-1)
+        return codes
 
     @cached_property
     def model_probabilities(self) -> Floats:

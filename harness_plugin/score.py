@@ -84,10 +84,10 @@ class Bootstrap:
     def rows(self, panel: Panel, *of: str) -> Iterator[Counts]:
         """(b, N) row counts: all ones first, then the resamples.
 
-        Rows are drawn within (group, label, aligned), so that no cell of a metric is ever empty.
+        Rows are drawn within (groups, label, aligned), so that no cell of a metric is ever empty.
         """
         p = first_of(panel)
-        strata = stats.strata_of(p.group, p.label, p.aligned)
+        strata = stats.strata_of(p.pattern, p.label, p.aligned)
         yield np.ones((1, len(p)))
         yield from stats.group_stratified_counts(strata, self.resamples, self.generator(*of))
 
@@ -218,7 +218,7 @@ def measure_groups(panel: Panel, bootstrap: Bootstrap) -> dict[str, dict[str, Qu
     values = resample(panel, {"acc": group_accuracies}, bootstrap.rows(panel, p.split))["acc"]
     found = {}
     for index, name in enumerate(p.groups):
-        n = int((p.group == index).sum())
+        n = int(p.membership[:, index].sum())
         of_group = {role: array[..., index] for role, array in values.items()} if n else {}
         reason = "" if n else f"no row of group {name}"
         found[f"group={name}"] = {"acc": Quantity(ACC, n, of_group, reason)}

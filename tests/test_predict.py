@@ -93,6 +93,7 @@ def test_another_order_of_labels_gives_the_same_answers(asked, tmp_path):
 
 
 def test_a_student_hears_its_teacher_by_the_names_of_labels(asked, tmp_path):
+    from harness_plugin.lab import plain_facts
     from harness_plugin.roles import Distillation
     from harness_plugin_hooks.debias.erm import ERM
 
@@ -104,8 +105,8 @@ def test_a_student_hears_its_teacher_by_the_names_of_labels(asked, tmp_path):
     for teacher in (model, shop.as_it_is("teacher", settings, 0)):
         distillation = Distillation(teacher, shop.settings.students["student"])
         signals = shop.signals(distillation)
-        debiaser = ERM(shop.facts(ERM))
-        heard.append(shop._objective(debiaser, distillation, signals).teacher_logits)
+        debiaser = ERM(plain_facts(shop.data.train))
+        heard.append(shop.objective(debiaser, distillation, signals).teacher_logits)
     assert torch.allclose(heard[0], heard[1])
 
 

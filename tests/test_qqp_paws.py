@@ -6,10 +6,10 @@ import datasets
 import numpy as np
 import pytest
 
-from harness_plugin.bias import cross_fitted
 from harness_plugin.data import load_data
 from harness_plugin.errors import HarnessError
 from harness_plugin.task import read_task, resource_path
+from harness_plugin_hooks.debias.bias_models import floored, regression
 from harness_plugin_tasks.qqp_paws import embedded as generated
 from harness_plugin_tasks.qqp_paws import questions, release
 
@@ -136,7 +136,7 @@ def test_overlap_agrees_as_often_as_asked(embedded):
     assert paws.groups == GROUPS[1::2]
     assert paws.group_counts.tolist() == [50, 50]
     features = questions.overlap_features(embedded.train)
-    log_probs = cross_fitted(features, embedded.train.label, 2, seed=0)
+    log_probs = floored(regression(features, embedded.train.label, 2, seed=0, folds=5))
     assert (log_probs.argmax(axis=1) == embedded.train.label).mean() > 0.88
     seen = {*texts(embedded.train), *texts(embedded.splits["validation"])}
     assert not seen & {*texts(paws), *texts(held)}

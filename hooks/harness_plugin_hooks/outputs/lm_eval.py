@@ -183,7 +183,10 @@ def sample_rows(p: Predictions) -> Iterator[dict[str, Any]]:
 def document(p: Predictions, i: int) -> dict[str, Any]:
     """What is known of one example: id, group, bias types, and its text where it has one."""
     doc: dict[str, Any] = {"id": str(p.ids[i])}
-    doc["group"] = p.groups[p.group[i]] if p.group[i] >= 0 else None
+    if p.members is None:
+        doc["group"] = p.groups[p.group[i]] if p.group[i] >= 0 else None
+    else:
+        doc["groups"] = [p.groups[g] for g in p.members[i].nonzero()[0]]
     doc |= {name: str(values[i]) for name, values in p.breakdowns.items()}
     return doc | {column: p.texts[column][i] for column in p.texts}
 
