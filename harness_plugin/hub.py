@@ -13,7 +13,8 @@ from pathlib import Path
 
 import datasets
 from datasets.exceptions import DatasetsError
-from huggingface_hub import constants, get_session
+from huggingface_hub import constants, get_session, hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from harness_plugin.errors import HarnessError
 
@@ -47,6 +48,26 @@ def load_hub(repo: str, name: str | None = None, *, revision: str) -> datasets.D
             f"{where} cannot be loaded: {first_line(error)} {ALTERNATIVES}"
         ) from error
     return several(checked_commit(loaded, revision, where), where)
+
+
+def hub_file(repo: str, file: str, *, revision: str) -> Path:
+    """One file of the hub repository `repo` at `revision`, in the hub's cache.
+
+    With HF_HUB_OFFLINE=1 an earlier download of that very revision is used.
+
+    Raises HarnessError when the hub cannot be reached, and when there is no such file.
+    """
+    where = f"file {file!r} of data set {repo!r} (revision {revision})"
+    if not constants.HF_HUB_OFFLINE and (reason := unreachable()):
+        raise offline(where, reason)
+    try:
+        return Path(hf_hub_download(repo, file, repo_type="dataset", revision=revision))
+    except (LocalEntryNotFoundError, ConnectionError) as error:
+        raise offline(where, first_line(error)) from error
+    except (HfHubHTTPError, OSError) as error:
+        raise HarnessError(
+            f"{where} cannot be loaded: {first_line(error)} {ALTERNATIVES}"
+        ) from error
 
 
 def load_local(folder: Path, name: str | None = None) -> datasets.DatasetDict:

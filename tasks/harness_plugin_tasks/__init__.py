@@ -28,6 +28,11 @@ def register_tasks(register: Register) -> None:
         summary="hair colour trusted through gender: CelebA, any attribute pair",
     )
     register(
+        "civilcomments",
+        "harness_plugin_tasks.civilcomments:civilcomments.yaml",
+        summary="toxicity read off mentions of people: CivilComments, 16 overlapping cells",
+    )
+    register(
         "cmnist",
         "harness_plugin_tasks.cmnist:cmnist.yaml",
         summary="digits trusted through colour: MNIST, ten classes or the binary IRM design",

@@ -1,0 +1,1 @@
+"""Toxicity read off mentions of people: CivilComments as WILDS splits it."""
