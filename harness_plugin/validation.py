@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,18 +77,24 @@ def warnings(data: TaskData, inputs: Sequence[str]) -> list[str]:
         for group, count in zip(split.groups, split.group_counts, strict=True):
             if count < FEW:
                 out.append(f"{split.name}: group {group} has {count} rows, fewer than {FEW}")
-            elif group in train.groups and not train.group_counts[train.groups.index(group)]:
+            if group in train.groups and not train.group_counts[train.groups.index(group)]:
                 out.append(f"{split.name}: group {group} never occurs in {train.name}")
-        shared = leaked(train, split, inputs)
-        if shared:
-            out.append(f"{split.name}: {shared:,} rows also stand in {train.name}")
+    out += list(leaks(data, inputs))
     return out
 
 
-def leaked(train: Split, split: Split, inputs: Sequence[str]) -> int:
-    """Rows of `split` whose inputs, byte for byte, are those of a training row."""
-    seen = set(stored_inputs(train, inputs))
-    return sum(row in seen for row in stored_inputs(split, inputs))
+def leaks(data: TaskData, inputs: Sequence[str]) -> Iterator[str]:
+    """A warning for every two splits that share rows, inputs compared byte for byte.
+
+    Two evaluation sets may be made of the same rows on purpose; they are not compared.
+    """
+    sources = [data.train, *([data.validation] if data.validation else [])]
+    hashes = {s.name: stored_inputs(s, inputs) for s in (*sources, *data.evaluation)}
+    for number, first in enumerate(sources):
+        seen = set(hashes[first.name])
+        for second in (*sources[number + 1 :], *data.evaluation):
+            if shared := sum(row in seen for row in hashes[second.name]):
+                yield f"{second.name}: {shared:,} rows also stand in {first.name}"
 
 
 def stored_inputs(split: Split, inputs: Sequence[str]) -> list[bytes]:
