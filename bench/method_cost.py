@@ -96,8 +96,9 @@ def memory_of(task: str, method: str, args: argparse.Namespace) -> float:
 
 
 def fitting(task: str, args: argparse.Namespace) -> list[str]:
-    """ERM, then every other method that the task and its small model can have."""
-    names = ["erm", *(o.name for o in load_plugins()["debiaser"] if o.name != "erm")]
+    """ERM, then every other method asked for that the task and its small model can have."""
+    others = args.methods or [offer.name for offer in load_plugins()["debiaser"]]
+    names = ["erm", *(name for name in others if name != "erm")]
     found = []
     for name in names:
         with tempfile.TemporaryDirectory() as folder:
@@ -114,7 +115,7 @@ def tables_of(modality: str, args: argparse.Namespace) -> list[Table]:
     task = TASKS[modality]
     if args.quick and not args.methods:
         args.methods = ["jtt", "dfr_train"]
-    names = [n for n in fitting(task, args) if not args.methods or n in {"erm", *args.methods}]
+    names = fitting(task, args)
     steps: dict[str, list[float]] = {name: [] for name in names}
 
     def run(name: str) -> float:

@@ -161,8 +161,10 @@ def test_a_second_task_that_cannot_work_is_refused_before_the_first_is_trained(r
     other = Path(TOY).read_text().replace("task: toy", "task: other")
     (tmp_path / "other.yaml").write_text(other)
     shutil.copy(ROOT / "tests" / "toy" / "toy_data.py", tmp_path)
-    sets = ["--set", "other.method=lff"]
-    assert "unknown method 'lff'" in refused(*QUICK, "--tasks", f"{TOY},other.yaml", *sets)
+    sets = ["--set", "other.method=no_such_method"]
+    assert "unknown method 'no_such_method'" in refused(
+        *QUICK, "--tasks", f"{TOY},other.yaml", *sets
+    )
 
 
 @pytest.mark.parametrize(
