@@ -15,8 +15,7 @@ from harness_plugin.errors import HarnessError
 from harness_plugin.methods import Batch, Debiaser, Inputs, TrainingFacts
 from harness_plugin.network import Network
 
-TEXT_VIEWS = ("drop", "shuffle", "zero")
-IMAGE_VIEWS = ("drop", "shuffle", "zero")
+VIEWS = ("drop", "shuffle", "zero")
 
 
 def kl_from_uniform(logits: Tensor) -> Tensor:
@@ -45,9 +44,9 @@ class FairFlow(Debiaser):
         super().__init__(facts, **options)
         self.views = tuple(name.strip() for name in self.options["views"].split(","))
         for name in self.views:
-            if name not in TEXT_VIEWS:
+            if name not in VIEWS:
                 raise HarnessError(
-                    f"FairFlow: unknown view {name!r}; known are {', '.join(TEXT_VIEWS)}."
+                    f"FairFlow: unknown view {name!r}; known are {', '.join(VIEWS)}."
                 )
 
     def forward(
