@@ -23,6 +23,7 @@ KINDS = {
     "backbones": "backbone",
     "metrics": "metric",
     "outputs": "output",
+    "commands": "command",
 }
 EXAMPLES = """\
 examples:
@@ -34,8 +35,8 @@ examples:
   harness ls methods
   harness validate my_task.yaml --data ../data
 
-`harness --tasks …` means `harness run --tasks …`. Exit status: 0 done, 1 failed, 2 bad input,
-130 interrupted (the same command continues).
+`harness --tasks …` means `harness run --tasks …`, and `harness COMMAND --help` shows a command's
+options. Exit status: 0 done, 1 failed, 2 bad input, 130 interrupted (the same command continues).
 """
 
 
@@ -99,9 +100,12 @@ def dispatch(argv: list[str]) -> int:
         print(top_parser().format_help())
         return 2
     command, rest = ("run", argv) if argv[0].startswith("-") else (argv[0], argv[1:])
-    if command not in COMMANDS:
-        raise unknown("command", command, COMMANDS)
-    return {"run": run, "ls": ls, "validate": validate, "launch": launch}[command](rest)
+    if command in COMMANDS:
+        return {"run": run, "ls": ls, "validate": validate, "launch": launch}[command](rest)
+    offered = installed_plugins()["command"]
+    if command not in offered:
+        raise unknown("command", command, [*COMMANDS, *offered.offers])
+    return int(offered.get(command)(rest))
 
 
 def top_parser() -> argparse.ArgumentParser:
@@ -114,6 +118,7 @@ def top_parser() -> argparse.ArgumentParser:
             f"ls {'|'.join(KINDS)}|plugins",
             "validate TASK|FILE.yaml [--data SOURCE]",
             "launch [--num_processes N] [run options]",
+            *(f"{offer.name:<10} {offer.summary}" for offer in installed_plugins()["command"]),
         )
     )
     parser.description = (
@@ -285,10 +290,19 @@ def quiet_libraries() -> None:
 
 
 def installed_plugins() -> Plugins:
-    """The installed plugins; broken ones are reported once, by the main process."""
-    from harness_plugin.plugins import load_plugins
+    """The installed plugins; broken ones are reported once, by the main process.
+
+    Raises HarnessError for a plugin that offers a command by the name of a built-in one.
+    """
+    from harness_plugin.plugins import BLOCK, load_plugins
 
     plugins = load_plugins()
+    for offer in plugins["command"]:
+        if offer.name in COMMANDS:
+            raise HarnessError(
+                f"plugin {offer.plugin!r} offers command {offer.name!r}, which is built in; "
+                f"block it with {BLOCK}={offer.plugin}."
+            )
     if is_main_process():
         for broken in plugins.broken:
             print(f"harness: {broken}", file=sys.stderr)

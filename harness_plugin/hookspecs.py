@@ -69,6 +69,11 @@ def register_outputs(register: Register) -> None:
 
 
 @hookspec
+def register_commands(register: Register) -> None:
+    """Offer sub-commands of `harness`: `target` is a function `(words) -> exit status`."""
+
+
+@hookspec
 def run_started(config: RunConfig) -> None:
     """The configuration is resolved and checked; nothing has been loaded yet."""
 

@@ -147,6 +147,7 @@ KINDS = (
     "distiller",
     "metric",
     "output",
+    "command",
 )
 
 

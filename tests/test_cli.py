@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness_plugin import cli
+from harness_plugin import cli, hookimpl
+from harness_plugin.plugins import collect, make_manager
 
 ROOT = Path(__file__).parents[1]
 TOY = str(ROOT / "tests" / "toy" / "toy.yaml")
@@ -54,6 +55,44 @@ def test_every_kind_is_listed(kind, capsys, plugins):
     assert cli.main(["ls", kind]) == 0
     listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert listed == [offer.name for offer in plugins[cli.KINDS[kind]]]
+
+
+class Commands:
+    """A plugin with one command, which gives back how many words it got."""
+
+    def __init__(self, name):
+        self.name = name
+
+    @hookimpl
+    def register_commands(self, register):
+        register(self.name, "builtins:len", summary="count the words")
+
+
+@pytest.fixture
+def offering(monkeypatch):
+    """Only this plugin is installed."""
+
+    def install(name):
+        manager = make_manager()
+        manager.register(Commands(name), name="counter")
+        monkeypatch.setattr("harness_plugin.plugins.load_plugins", lambda: collect(manager))
+
+    return install
+
+
+def test_a_plugin_s_command_gets_its_words_and_gives_the_exit_status(offering, capsys):
+    offering("count")
+    assert cli.main(["count", "a", "--b", "c"]) == 3
+    assert cli.main(["coutn"]) == 2
+    assert "unknown command 'coutn'. Did you mean count" in capsys.readouterr().err
+    assert cli.main(["--help"]) == 0
+    assert "harness count      count the words" in capsys.readouterr().out
+
+
+def test_a_built_in_command_cannot_be_replaced(offering, capsys):
+    offering("run")
+    assert cli.main(["ls", "commands"]) == 2
+    assert "plugin 'counter' offers command 'run', which is built in" in capsys.readouterr().err
 
 
 def test_tasks_of_a_folder_are_listed(capsys):

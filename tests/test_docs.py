@@ -1,6 +1,7 @@
 """The documentation is true: links, commands, names and examples are checked against the code."""
 
 import ast
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -184,6 +185,9 @@ def test_commands_parse_and_name_what_exists(page, line, monkeypatch):
         check_validate(rest, monkeypatch)
     elif command == "launch":
         check_launch(rest, monkeypatch)
+    elif command in PLUGINS["command"]:
+        module, _, _ = PLUGINS["command"].offer(command).target.partition(":")
+        importlib.import_module(module).parser().parse_args(rest)
     elif command == "run" and rest not in (["--help"], ["--version"]):
         check_run(rest)
     else:
@@ -260,6 +264,7 @@ def check_settings(settings, tasks):
         ("group_inference", "docs/methods.md"),
         ("backbone", "docs/hooks.md"),
         ("output", "hooks/README.md"),
+        ("command", "hooks/README.md"),
         ("task", "tasks/README.md"),
     ],
 )
