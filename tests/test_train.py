@@ -174,23 +174,28 @@ UNMOVED = {
 
 
 def cases():
-    """Every method on BERT and ResNet; those that touch the network on T5 and ViT as well."""
+    """Every method on BERT and ResNet, in mixed precision as well; on T5 and ViT what touches them.
+
+    Mixed precision goes with gradient accumulation: the loop offers both, every method bears both.
+    """
     touching = {"forward", "parts", "finish", "prepare", "partners"}
     for offer in load_plugins()["debiaser"]:
         classes = offer.load().__mro__
         own = {name for c in classes[: classes.index(Debiaser)] for name in vars(c)}
         touches = bool(own & touching)
         for model in MODELS if touches or offer.name == "erm" else ("bert-pico", "resnet-pico"):
-            yield offer.name, model
+            yield offer.name, model, "no"
+        yield from ((offer.name, model, "bf16") for model in ("bert-pico", "resnet-pico"))
 
 
-@pytest.mark.parametrize(("name", "model"), list(cases()))
-def test_three_steps_of_every_method_move_every_weight(open_shop, name, model):
+@pytest.mark.parametrize(("name", "model", "precision"), list(cases()))
+def test_three_steps_of_every_method_move_every_weight(open_shop, name, model, precision):
     from harness_plugin.models import build_model, load_trained, locate, model_type
 
     text = MODELS[model] == TOY
     sets = (*SHORT, f"teacher.model={model}", *(() if text else FACES))
-    shop = open_shop(*sets, task=MODELS[model])
+    sets += ("teacher.gradient_accumulation_steps=2",) if precision == "bf16" else ()
+    shop = open_shop(*sets, task=MODELS[model], precision=precision)
     method = shop.plugins["debiaser"].get(name)
     settings = shop.settings.teacher.model_copy(update={"epochs": 0.3 if text else 2})
     kind = model_type(locate(settings, shop.task.modality, shop.plugins))
