@@ -226,6 +226,11 @@ def needs_entailment(predictions: Predictions) -> str:
     return needs_every_label(predictions)
 
 
+def needs_probabilities(predictions: Predictions) -> str:
+    """Defined where a model says how sure it is."""
+    return "a model gave labels without probabilities" if predictions.labels_only else ""
+
+
 def constant_prediction(predictions: Predictions) -> str:
     """The label that every row gets although the set has several, else ""."""
     first = predictions.predicted[0]
@@ -303,4 +308,5 @@ ECE = Metric(
     False,
     "calibration",
     "expected calibration error, 15 equal-width bins",
+    applies=needs_probabilities,
 )

@@ -50,6 +50,8 @@ class Predictions:
     """Rows of the training set by group name; None until scoring, which fills it in."""
     members: NDArray[np.bool_] | None = None
     """(N, G) where groups overlap (`group` is then -1 in all rows); None where they do not."""
+    labels_only: bool = False
+    """Whether only labels are known: the logits then say which one, and no confidence."""
     texts: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
     """Input texts by column, memory-mapped; empty for images."""
 

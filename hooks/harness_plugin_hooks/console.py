@@ -1,4 +1,4 @@
-"""What a run says on the terminal: what it does, and the table in which the answer is seen."""
+"""The terminal: our sub-commands, what a run does, and the table in which the answer is seen."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from harness_plugin.config import RunConfig
     from harness_plugin.data import TaskData
+    from harness_plugin.hookspecs import Register
     from harness_plugin.records import (
         Estimate,
         ModelScores,
@@ -31,6 +32,15 @@ def say(*lines: str) -> None:
     """Print on the main process only."""
     if os.environ.get("RANK", "0") == "0":
         print(*lines, sep="\n", flush=True)
+
+
+@hookimpl
+def register_commands(register: Register) -> None:
+    """Offer the sub-commands."""
+    here = "harness_plugin_hooks.commands"
+    register(
+        "score", f"{here}.score:main", summary="--task NAME --predictions FILE: score predictions"
+    )
 
 
 @hookimpl
@@ -102,7 +112,8 @@ def scores_computed(scores: TaskScores) -> None:
         console.print(role_table(scores, split, roles))
         if table := bias_type_table(scores, split, roles):
             console.print(table)
-    for student in [role for role in roles if role.startswith("student")]:
+    compared = "teacher" in roles
+    for student in [role for role in roles if compared and role.startswith("student")]:
         for split in scores.primary:
             state, sentence = verdict(scores, student, split)
             console.print(f"[bold {COLOURS[state]}]{state.upper()}[/] {sentence}", highlight=False)

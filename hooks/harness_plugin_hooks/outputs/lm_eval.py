@@ -122,7 +122,7 @@ def results(
             "model_sha": model.settings.get("stage", ""),
             "batch_size": report.config.get("eval_batch_size"),
             "batch_sizes": [],
-            "device": environment["choices"][next(iter(environment["choices"]))]["device"],
+            "device": next((c["device"] for c in environment["choices"].values()), None),
             "use_cache": report.config.get("use_cache"),
             "limit": report.config.get("limit"),
             "bootstrap_iters": report.config.get("resamples"),
