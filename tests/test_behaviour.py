@@ -1,8 +1,7 @@
-"""On planted bias ERM shows the gap and every method narrows it, in every seed."""
+"""On planted bias distillation from plain labels loses what the teacher had, in every seed."""
 
 from functools import cache
 
-import numpy as np
 import pytest
 
 from harness_plugin.config import run_config
@@ -28,25 +27,6 @@ def shops(tmp_path_factory):
         return open_workshop(*job, config, plugins, folder)
 
     return opened
-
-
-def by_group(shop, role, method, seed, split):
-    """Accuracy of every group of `split`."""
-    settings = shop.settings.teacher if role == "teacher" else shop.settings.student
-    p = shop.predictions(shop.trained(role, settings, method, seed), shop.data.splits[split])
-    return np.array([p.correct[p.group == g].mean() for g in range(len(p.groups))])
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("method", ["reweight", "group_dro", "poe"])
-def test_faces_every_method_lifts_the_worst_group(shops, method, seed):
-    shop = shops("celeba_bias")
-    erm = by_group(shop, "control", "erm", seed, "balanced")
-    debiased = by_group(shop, "control", method, seed, "balanced")
-    assert erm.min() < 0.55
-    assert erm.argmin() == shop.data.splits["balanced"].groups.index("blond_hair/Male")
-    assert debiased.min() > erm.min() + 0.10
-    assert debiased.mean() - debiased.min() < erm.mean() - erm.min()
 
 
 @pytest.mark.parametrize("seed", SEEDS)
