@@ -163,7 +163,7 @@ def run_parser() -> Parser:
     what.add_argument(
         "--data",
         metavar="embedded|hub|DIR",
-        help="embedded: small generated data (default); hub: the real sets; DIR: your copy",
+        help="embedded: generated (default where there is one); hub: the real sets; DIR: your copy",
     )
     what.add_argument("--seeds", "--seed", type=seed_list, metavar="N[,N]", help="default 0,1,2")
     what.add_argument("--limit", type=int, metavar="N", help="rows a split, stratified by group")
@@ -329,7 +329,7 @@ def ls(argv: list[str]) -> int:
     if given.include_path and given.kind == "tasks":
         from harness_plugin.task import read_task, task_files
 
-        found = [read_task(path) for path in task_files(given.include_path)]
+        found = [read_task(p, plugins["task"]) for p in task_files(given.include_path)]
         rows = sorted(rows + [(task.task, task.summary) for task in found])
     width = max((len(name) for name, _ in rows), default=0)
     for name, summary in rows:
@@ -345,7 +345,11 @@ def validate(argv: list[str]) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("task", metavar="TASK|FILE.yaml")
-    parser.add_argument("--data", metavar="embedded|hub|DIR", help="default: embedded")
+    parser.add_argument(
+        "--data",
+        metavar="embedded|hub|DIR",
+        help="default: embedded, or the table of a task of your own",
+    )
     parser.add_argument("--config", type=Path, metavar="FILE", help="run file with data, options")
     parser.add_argument("--include_path", action="append", default=[], metavar="DIR")
     parser.add_argument("--limit", type=int, metavar="N")

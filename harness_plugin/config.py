@@ -16,9 +16,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.task import Loader, Task, read_yaml
+from harness_plugin.task import Loader, Source, Task, merge, read_yaml
 
-Source = Literal["embedded", "hub", "path"]
+NAMED: tuple[Source, ...] = ("embedded", "hub", "own")
+"""Sources that `data` names; anything else is a folder."""
 
 
 class Strict(BaseModel):
@@ -139,7 +140,9 @@ class RunConfig(Strict):
     """One run: which tasks, on which data, how often, on what, and where the results go."""
 
     tasks: tuple[str, ...] = Field(min_length=1)
-    data: str = Field("embedded", description="embedded, hub, or a folder")
+    data: str | None = Field(
+        None, description="embedded, hub, or a folder; what a task has of its own by default"
+    )
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
     data_seed: int = 0
     limit: int | None = Field(None, ge=1)
@@ -177,26 +180,18 @@ class RunConfig(Strict):
             raise ValueError("eval_only scores one checkpoint a role: give one seed")
         return self
 
-    @property
-    def source(self) -> Source:
-        """The kind of data source that `data` names."""
-        return self.data if self.data in ("embedded", "hub") else "path"  # type: ignore[return-value]
+    def source_of(self, task: Task) -> Source:
+        """The kind of data source that `data` names, or the one that the task has of its own."""
+        if self.data is None:
+            return task.default_source
+        return next((name for name in NAMED if name == self.data), "path")
 
     @property
     def data_path(self) -> Path | None:
         """The folder of the source `path`."""
-        return Path(self.data) if self.source == "path" else None
-
-
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` on top of `base`, mapping by mapping; neither is changed."""
-    out = copy.deepcopy(dict(base))
-    for key, value in over.items():
-        if isinstance(value, Mapping) and isinstance(out.get(key), dict):
-            out[key] = merge(out[key], value)
-        else:
-            out[key] = copy.deepcopy(value)
-    return out
+        if self.data is None or self.data in NAMED:
+            return None
+        return Path(self.data)
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:

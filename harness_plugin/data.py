@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -212,11 +212,12 @@ def make_split(
     collapse: Mapping[str, str] | None = None,
     collapse_rule: str = "argmax",
     features: Mapping[str, Any] | None = None,
+    missing_labels: Collection[str] = MISSING_LABELS,
     where: str = "",
 ) -> Split:
     """Build a split from columns of plain values, naming the first bad row.
 
-    Rows whose label is missing in the release ("-", -1, empty) are dropped and counted.
+    Rows whose label is one of `missing_labels` ("-", -1, empty) are dropped and counted.
     `member_texts` are the names of all groups of each row, for groups that overlap; it stands in
     the place of `group_texts`.
     `features` overrides the Arrow type of an input column (images: `datasets.Image()`).
@@ -242,7 +243,7 @@ def make_split(
             raise HarnessError(f"{where}: column {column!r} has {len(values)} rows, expected {n}.")
 
     label_texts = [str(value) for value in label_texts]
-    keep = [i for i in range(n) if label_texts[i] not in MISSING_LABELS]
+    keep = [i for i in range(n) if label_texts[i] not in missing_labels]
     label_index = {text: i for i, text in enumerate(labels)}
     group_index = {text: i for i, text in enumerate(groups)}
     seen: dict[str, int] = {}
@@ -350,7 +351,7 @@ def load_for(task: Task, settings: TaskSettings, config: RunConfig) -> TaskData:
     """Load and check what a run asks for."""
     data = load_data(
         task,
-        config.source,
+        config.source_of(task),
         path=config.data_path,
         options=settings.options,
         limit=config.limit,

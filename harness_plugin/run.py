@@ -68,7 +68,7 @@ def prepare(config: RunConfig, plugins: Plugins) -> list[Job]:
         raise HarnessError(f"--tasks names task {', '.join(sorted(twice))} twice.")
     jobs = []
     for task in tasks:
-        settings = task_settings(task, config.source, names, config.settings)
+        settings = task_settings(task, config.source_of(task), names, config.settings)
         data = load_for(task, settings, config)
         jobs.append((task, settings, data))
     return jobs

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import importlib.resources
 import importlib.util
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from harness_plugin.errors import HarnessError, unknown
 
 if TYPE_CHECKING:
     from harness_plugin.plugins import Registry
 
-SOURCES = ("embedded", "hub", "path")
+Source: TypeAlias = Literal["embedded", "hub", "own", "path"]
 
 
 class Loader(yaml.SafeLoader):
@@ -64,11 +65,11 @@ class Task(BaseModel):
     bias: str = Field(description="what the spurious cue is, in words")
     modality: Literal["text", "image"]
     inputs: tuple[str, ...] = Field(min_length=1, description="input columns of every split")
-    sources: dict[Literal["embedded", "hub", "path"], str] = Field(
+    sources: dict[Source, str] = Field(
         min_length=1, description="'module:function' taking a DataRequest, by data source"
     )
     options: dict[str, Option] = Field(default_factory=dict)
-    recipe: dict[Literal["embedded", "hub", "path", "all"], dict[str, Any]] = Field(
+    recipe: dict[Source | Literal["all"], dict[str, Any]] = Field(
         default_factory=dict, description="default run settings by source; 'all' applies first"
     )
     bias_features: str | None = Field(
@@ -79,7 +80,27 @@ class Task(BaseModel):
     )
     citation: str = ""
     licence: str = ""
+    base: str = Field("", description="task whose keys and options are the defaults of this one")
     file: str = Field("", description="where the task was read from; set by the loader")
+
+    @field_validator("inputs", mode="before")
+    @classmethod
+    def _one_input(cls, inputs: object) -> object:
+        return (inputs,) if isinstance(inputs, str) else inputs
+
+    @property
+    def default_source(self) -> Source:
+        """What a run takes that does not say where its data are: nothing that is fetched.
+
+        Raises HarnessError for a task that has neither generated data nor a table of its own.
+        """
+        for source in ("embedded", "own"):
+            if source in self.sources:
+                return source
+        raise HarnessError(
+            f"task {self.task} has no data of its own: give --data "
+            f"{' or --data '.join('DIR' if s == 'path' else s for s in self.sources)}."
+        )
 
     def load_attribute(self, target: str) -> Any:
         """The object behind a "module:attribute" string of this task.
@@ -125,16 +146,69 @@ def resource_path(target: str) -> Path:
     return Path(str(importlib.resources.files(package).joinpath(name)))
 
 
-def read_task(path: Path) -> Task:
-    """The task in a YAML file.
+def read_task(path: Path, registry: Registry | None = None, above: tuple[Path, ...] = ()) -> Task:
+    """The task in a YAML file; with `base`, over the keys and options of another.
+
+    A base is a name in `registry`, or a YAML file beside this one. `above` are the files that
+    are being read on top of this one.
 
     Raises HarnessError naming file, line and key for anything that is not a valid task.
     """
-    text, node = read_yaml(path)
+    value, node = read_yaml(path)
+    options: Iterable[str] = ()
+    if "base" in value:
+        base = base_of(value["base"], path, line_of(node, ["base"]), registry, above)
+        value, options = over_base(value, base, path, node), base.options
     try:
-        return Task.model_validate({**text, "file": str(path)})
+        return Task.model_validate({**value, "file": str(path)})
     except ValidationError as error:
-        raise HarnessError(explain(error, path, node)) from None
+        raise HarnessError(explain(error, path, node, options)) from None
+
+
+def base_of(
+    name: object, path: Path, line: int, registry: Registry | None, above: tuple[Path, ...]
+) -> Task:
+    """The task that the file `path` builds on."""
+    here = f"{path}:{line}: base"
+    if not isinstance(name, str):
+        raise HarnessError(f"{here}: must be the name of a task or a YAML file, found {name!r}.")
+    if name.endswith((".yaml", ".yml")):
+        file = path.parent / name
+        if file.resolve() in [p.resolve() for p in (*above, path)]:
+            raise HarnessError(f"{here}: {name} would build on itself.")
+        if file.parent.resolve() != path.parent.resolve():
+            raise HarnessError(f"{here}: {name} must lie beside {path.name}, with its loader.")
+        return read_task(file, registry, (*above, path))
+    if registry is None or name not in registry:
+        known = registry.offers if registry is not None else ()
+        raise HarnessError(f"{here}: {unknown('task', name, known)}")
+    return read_task(resource_path(registry.offer(name).target), registry, (*above, path))
+
+
+def over_base(value: Mapping[str, Any], base: Task, path: Path, node: yaml.Node) -> dict[str, Any]:
+    """The keys of `value` over those of `base`; an option's name sets the option's default."""
+    out = base.model_dump(mode="json", exclude={"task", "version", "base", "file"})
+    given = dict(value)
+    for name in [key for key in given if key in base.options]:
+        choices = base.options[name].choices
+        if choices is not None and given[name] not in choices:
+            raise HarnessError(
+                f"{path}:{line_of(node, [name])}: {name}: must be one of "
+                f"{', '.join(map(str, choices))}, found {given[name]!r}."
+            )
+        out["options"][name]["default"] = given.pop(name)
+    return merge(out, given)
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` on top of `base`, mapping by mapping; neither is changed."""
+    out = copy.deepcopy(dict(base))
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(out.get(key), dict):
+            out[key] = merge(out[key], value)
+        else:
+            out[key] = copy.deepcopy(value)
+    return out
 
 
 def read_yaml(path: Path) -> tuple[dict[str, Any], yaml.Node]:
@@ -153,14 +227,20 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], yaml.Node]:
     return value, node
 
 
-def explain(error: ValidationError, path: Path, node: yaml.Node) -> str:
-    """One line a problem: file, line, key, what is wrong with it."""
+def explain(
+    error: ValidationError, path: Path, node: yaml.Node, options: Iterable[str] = ()
+) -> str:
+    """One line a problem: file, line, key, what is wrong with it; `options` are known keys too."""
     lines = []
     for problem in error.errors():
         where = [part for part in problem["loc"] if part != "[key]"]
         key = ".".join(str(part) for part in where) or "the file"
         line = line_of(node, where)
-        known = ", ".join(Task.model_fields) if problem["type"] == "extra_forbidden" else ""
+        known = (
+            ", ".join([*Task.model_fields, *options])
+            if problem["type"] == "extra_forbidden"
+            else ""
+        )
         hint = f" Known keys: {known}." if known and len(where) == 1 else ""
         lines.append(f"{path}:{line}: {key}: {problem['msg']}.{hint}")
     return "\n".join(lines)
@@ -193,8 +273,8 @@ def find_task(name: str, registry: Registry, include_path: Iterable[str] = ()) -
     Raises HarnessError for an unknown name, and for a name that stands in two places.
     """
     if name.endswith((".yaml", ".yml")):
-        return read_task(Path(name))
-    local = [read_task(path) for path in task_files(include_path)]
+        return read_task(Path(name), registry)
+    local = [read_task(path, registry) for path in task_files(include_path)]
     found = [task for task in local if task.task == name]
     places = [task.file for task in found]
     if name in registry:
@@ -205,7 +285,7 @@ def find_task(name: str, registry: Registry, include_path: Iterable[str] = ()) -
         return found[0]
     if not places:
         raise unknown("task", name, [*registry.offers, *(task.task for task in local)])
-    return read_task(resource_path(registry.offer(name).target))
+    return read_task(resource_path(registry.offer(name).target), registry)
 
 
 def task_files(include_path: Iterable[str]) -> Iterator[Path]:

@@ -33,7 +33,7 @@ def validate(
     """
     task = find_task(name, plugins["task"], include_path)
     config = run_config(file, {"tasks": (task.task,), **flags}, sets)
-    settings = task_settings(task, config.source, config.tasks, config.settings)
+    settings = task_settings(task, config.source_of(task), config.tasks, config.settings)
     loaded = load_for(task, settings, config)
     console = Console()
     console.print(group_table(loaded))

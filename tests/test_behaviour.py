@@ -21,7 +21,7 @@ def shops(tmp_path_factory):
 
     @cache
     def opened(task):
-        config = run_config(None, {"tasks": (task,), "precision": "no", "threads": 2}, [])
+        config = run_config(None, {"tasks": (task,), "precision": "no", "threads": 1}, [])
         plugins = load_plugins()
         (job,) = prepare(config, plugins)
         return open_workshop(*job, config, plugins, folder)

@@ -16,7 +16,7 @@ TOY = Path(__file__).parent / "toy" / "toy.yaml"
 
 def settings(file=None, flags=None, sets=()):
     config = run_config(file, {"tasks": (str(TOY),), **(flags or {})}, sets)
-    return task_settings(read_task(TOY), config.source, ["toy"], config.settings)
+    return task_settings(read_task(TOY), config.source_of(read_task(TOY)), ["toy"], config.settings)
 
 
 def write(path, **content):

@@ -13,7 +13,7 @@ from harness_plugin import cli, hookspecs
 from harness_plugin.cli import KINDS, launch, run_parser
 from harness_plugin.config import RoleSettings, RunConfig, TaskSettings, parse_assignments
 from harness_plugin.plugins import collect, load_plugins, make_manager
-from harness_plugin.task import find_task, read_task, resource_path, task_files
+from harness_plugin.task import find_task, read_task, task_files
 
 ROOT = Path(__file__).resolve().parents[1]
 TASK_PAGES = "tasks/harness_plugin_tasks/*/"
@@ -169,7 +169,7 @@ def commands() -> list[tuple[str, str]]:
 
 
 def known(kind: str, include_path=()) -> set[str]:
-    local = {read_task(file).task for file in task_files(include_path)} if kind == "task" else set()
+    local = {read_task(file, PLUGINS["task"]).task for file in task_files(include_path)} if kind == "task" else set()
     return {offer.name for offer in PLUGINS[kind]} | EXAMPLE_NAMES.get(kind, set()) | local
 
 
@@ -294,7 +294,7 @@ def test_every_option_of_a_task_is_documented():
     for offer in PLUGINS["task"]:
         part = text("tasks/README.md").partition(f"\n### {offer.name}\n")[2].partition("\n## ")[0]
         part = own_page(offer.name) or part
-        for option in read_task(resource_path(offer.target)).options:
+        for option in find_task(offer.name, PLUGINS["task"]).options:
             assert f"`{option}`" in part, f"no page names {offer.name}.{option}"
 
 

@@ -47,7 +47,7 @@ def register_commands(register: Register) -> None:
 def run_started(config: RunConfig) -> None:
     """Name the tasks, the data and the seeds."""
     say(
-        f"harness: {', '.join(config.tasks)} on {config.data} data, "
+        f"harness: {', '.join(config.tasks)}{f' on {config.data} data' if config.data else ''}, "
         f"seed{'s' if len(config.seeds) > 1 else ''} {', '.join(map(str, config.seeds))}"
     )
 

@@ -43,6 +43,11 @@ def register_tasks(register: Register) -> None:
         summary="objects trusted through corruptions: CIFAR-10, a corruption a class",
     )
     register(
+        "csv_groups",
+        "harness_plugin_tasks.csv_groups:csv_groups.yaml",
+        summary="template: texts of your own table (CSV, TSV, JSON lines, Parquet)",
+    )
+    register(
         "dominoes",
         "harness_plugin_tasks.dominoes:dominoes.yaml",
         summary="vehicles trusted through a digit: MNIST above CIFAR-10",
@@ -56,6 +61,11 @@ def register_tasks(register: Register) -> None:
         "hans",
         "harness_plugin_tasks.hans:hans.yaml",
         summary="NLI that trusts word overlap: trained on NLI, tested on HANS",
+    )
+    register(
+        "imagefolder_groups",
+        "harness_plugin_tasks.imagefolder_groups:imagefolder_groups.yaml",
+        summary="template: images named in your own table (CSV, TSV, JSON lines, Parquet)",
     )
     register(
         "mnli_hard",

@@ -9,12 +9,17 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from harness_plugin.errors import HarnessError
 
 
-def read_quoted(file: Path, names: Sequence[str], delimiter: str = "\t") -> dict[str, list[str]]:
+def read_quoted(
+    file: Path, names: Sequence[str], delimiter: str = "\t", *, quoted: bool = True
+) -> dict[str, list[str]]:
     """The columns `names` of `file`, whose first line is a header.
+
+    Without `quoted` a quote is a character like any other.
 
     Raises HarnessError naming file and line (the last one, where a row spans several) for a
     missing file or column, a row that is longer or shorter than the header, a quote that is never
@@ -23,9 +28,10 @@ def read_quoted(file: Path, names: Sequence[str], delimiter: str = "\t") -> dict
     if not file.is_file():
         raise HarnessError(f"{file}: no such file.")
     columns: dict[str, list[str]] = {name: [] for name in names}
-    with file.open(encoding="utf-8", newline="") as text:
+    with file.open(encoding="utf-8-sig", newline="") as text:  # spreadsheets write a mark first
         # strict: without it a file cut off inside quotes would read as a whole one
-        reader = csv.reader(text, delimiter=delimiter, strict=True)
+        quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+        reader = csv.reader(text, delimiter=delimiter, quoting=quoting, strict=True)
         try:
             header = next(reader, [])
             if missing := [name for name in names if name not in header]:

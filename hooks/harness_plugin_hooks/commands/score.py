@@ -87,7 +87,7 @@ def main(words: list[str]) -> int:
         "log_samples": True,
     }
     config = run_config(given["config"], flags, given["set"])
-    settings = task_settings(task, config.source, config.tasks, config.settings)
+    settings = task_settings(task, config.source_of(task), config.tasks, config.settings)
     check_writable(Path(config.output_path))
     data = load_for(task, settings, config)
     plugins.hook.data_loaded(task=task, data=data)

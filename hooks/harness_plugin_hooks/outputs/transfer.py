@@ -18,6 +18,7 @@ from harness_plugin import __version__
 from harness_plugin.output import strict, timestamp
 from harness_plugin.records import Estimate, RunReport, TaskScores
 from harness_plugin.stages import write_json
+from harness_plugin.task import Source
 from harness_plugin.verdict import verdict
 
 
@@ -115,7 +116,7 @@ class TransferRecord(Strict):
     schema_version: Literal["1"] = "1"
     harness_plugin_version: str
     task: str
-    source: Literal["embedded", "hub", "path"] = Field(description="where the data came from")
+    source: Source = Field(description="where the data came from")
     fingerprint: str = Field(description="hash of all data; compare only equal ones")
     collapse_rule: str
     notes: list[str]

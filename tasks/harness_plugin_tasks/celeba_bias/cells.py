@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from harness_plugin.data import Ints, Role, Split, TaskData, make_split
 from harness_plugin.errors import HarnessError, unknown
+from harness_plugin_tasks.crossed import alignment
 
 Bits: TypeAlias = NDArray[np.bool_]
 
@@ -115,18 +116,6 @@ def cells(label: Bits, attribute: Bits) -> Ints:
     return 2 * label.astype(np.int64) + attribute.astype(np.int64)
 
 
-def alignment(counts: Ints | Sequence[int]) -> Ints:
-    """(4,) for every cell (y, a) whether the bias points to y, given the TRAINING cell counts.
-
-    1 where P(y | a) > P(y), 0 where P(y | a) < P(y), -1 where the two are equal: then the
-    attribute says nothing about the label.
-    """
-    table = np.asarray(counts, dtype=np.int64).reshape(2, 2)
-    # P(y | a) - P(y) times n_a * n, which keeps the comparison exact
-    excess = table * table.sum() - table.sum(1, keepdims=True) * table.sum(0, keepdims=True)
-    return np.where(excess > 0, 1, np.where(excess < 0, 0, -1)).reshape(-1)
-
-
 def cell_split(
     name: str, role: Role, pair: Pair, faces: Faces, train_counts: Ints | Sequence[int]
 ) -> Split:
@@ -144,7 +133,7 @@ def cell_split(
         attributes=value,
         group_texts=[pair.groups[c] for c in faces.cell],
         groups=pair.groups,
-        aligned=alignment(train_counts)[faces.cell],
+        aligned=alignment(np.reshape(train_counts, (2, 2))).reshape(-1)[faces.cell],
         breakdowns={pair.breakdown: value},
     )
     if stored:

@@ -1,0 +1,1 @@
+"""Images named in a user's own table."""
