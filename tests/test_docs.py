@@ -169,7 +169,8 @@ def commands() -> list[tuple[str, str]]:
 
 
 def known(kind: str, include_path=()) -> set[str]:
-    local = {read_task(file, PLUGINS["task"]).task for file in task_files(include_path)} if kind == "task" else set()
+    files = task_files(include_path) if kind == "task" else ()
+    local = {read_task(file, PLUGINS["task"]).task for file in files}
     return {offer.name for offer in PLUGINS[kind]} | EXAMPLE_NAMES.get(kind, set()) | local
 
 
