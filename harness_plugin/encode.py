@@ -12,16 +12,17 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from tqdm import tqdm
 
 from harness_plugin import encode as this_module
+from harness_plugin import pixels as reading
 from harness_plugin.data import Split
 from harness_plugin.errors import HarnessError
+from harness_plugin.pixels import read_images, target_size, to_pixels
 from harness_plugin.stages import Store, code_version
 
 Ints: TypeAlias = NDArray[np.int64]
-CHUNK = 2048
+CHUNK, IMAGES = 2048, 256
 
 
 class Encoded(Protocol):
@@ -155,7 +156,7 @@ def encode(
         "split": split.fingerprint,
         "inputs": list(inputs),
         "processor": processor_key(processor),
-        "code": code_version(this_module),
+        "code": [code_version(module) for module in (this_module, reading)],
     }
     spec |= {"max_length": max_length} if is_text else {"center_crop": center_crop}
 
@@ -241,54 +242,13 @@ def write_images(
     shape = (len(split), height, width, 3)
     pixels = np.lib.format.open_memmap(folder / "pixels.npy", "w+", np.uint8, shape)
     rows = split.rows.select_columns([column])
-    starts = range(0, len(split), 256)
+
+    def seen(image: Any) -> NDArray[np.uint8]:
+        return to_pixels(image, processor, crop, (height, width))
+
+    starts = range(0, len(split), IMAGES)
     for start in tqdm(starts, desc=f"decoding {split.name}", disable=quiet, leave=False):
-        for number, value in enumerate(read_images(rows, column, start, 256)):
-            pixels[start + number] = to_pixels(value, processor, crop, (height, width))
+        for number, value in enumerate(read_images(rows, column, start, IMAGES, seen)):
+            pixels[start + number] = value
     pixels.flush()
     return {"rows": len(split), "size": [height, width]}
-
-
-def read_images(rows: Any, column: str, start: int, count: int) -> Any:
-    """Images `start` … `start + count` of a column; an unreadable one is named by its row."""
-    stop = min(start + count, len(rows))
-    if type(rows.features[column]).__name__ != "Image":
-        return rows.with_format("numpy")[start:stop][column]
-    try:
-        return rows[start:stop][column]
-    except Exception:  # find the one that is broken, to name it
-        for i in range(start, stop):
-            try:
-                rows[i]
-            except Exception as error:
-                raise HarnessError(f"image of row {i + 1} cannot be read: {error}") from error
-        raise
-
-
-def target_size(processor: Any) -> tuple[int, int]:
-    """(height, width) of what a model sees."""
-    crop = (
-        getattr(processor, "crop_size", None) if getattr(processor, "do_center_crop", 0) else None
-    )
-    size = crop or processor.size
-    if "height" in size:
-        return int(size["height"]), int(size["width"])
-    return int(size["shortest_edge"]), int(size["shortest_edge"])
-
-
-def to_pixels(
-    value: Any, processor: Any, crop: int | None, size: tuple[int, int]
-) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8: cropped to the task's square, then resized as the model's processor does."""
-    image = (
-        value if isinstance(value, Image.Image) else Image.fromarray(np.asarray(value, np.uint8))
-    )
-    image = image.convert("RGB")
-    if crop is not None:
-        left, top = (image.width - crop) // 2, (image.height - crop) // 2
-        image = image.crop((left, top, left + crop, top + crop))
-    cuts = getattr(processor, "do_center_crop", None) or getattr(processor, "crop_pct", None)
-    if cuts or image.size != (size[1], size[0]):
-        out = processor(image, do_rescale=False, do_normalize=False, return_tensors="np")
-        return np.asarray(out["pixel_values"][0].transpose(1, 2, 0), np.uint8)
-    return np.asarray(image, np.uint8)

@@ -22,6 +22,7 @@ from accelerate.utils import LoggerType, broadcast_object_list
 
 from harness_plugin.config import RunConfig
 from harness_plugin.errors import HarnessError, unknown
+from harness_plugin.pixels import available_cores as available_cores
 from harness_plugin.stages import Processes, write_json
 
 REQUESTED = "HARNESS_NUM_PROCESSES"
@@ -177,11 +178,6 @@ def accelerator_kind(config: RunConfig) -> str:
     if config.device:
         return config.device
     return next(name for name, present in present_devices().items() if present)
-
-
-def available_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_profile(root: Path, modality: str, cores: int) -> tuple[dict[str, Any], str]:

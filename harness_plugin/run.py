@@ -166,6 +166,11 @@ def models_of(shop: Workshop, seed: int) -> Iterator[TrainedModel]:
 
 
 def resolved(config: RunConfig, jobs: list[Job]) -> dict[str, object]:
-    """The configuration with every default filled in; give it back as `--config`."""
+    """The configuration with every default filled in; give it back as `--config`.
+
+    `data` stays open where each task took what it has of its own and these differ in kind.
+    """
     settings = {task.task: chosen.model_dump(mode="json") for task, chosen, _ in jobs}
-    return {**config.model_dump(mode="json"), "settings": settings}
+    sources = {data.source for _, _, data in jobs}
+    taken = config.data if config.data or len(sources) > 1 else sources.pop()
+    return {**config.model_dump(mode="json"), "data": taken, "settings": settings}

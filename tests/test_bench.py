@@ -15,6 +15,7 @@ ROWS = {
     "kd_store": ["student, no teacher", "from the store", "in the loop", "the one pass"],
     "evaluate": ["harness-plugin, bf16", "harness-plugin, fp32", "plain loop, batches of 32"],
     "method_cost": ["erm", "jtt", "dfr_train"],
+    "prepare": ["first", "again, token ids from the store"],
     "threads": ["our choice", "1 thread, as launched", "the choice made before"],
 }
 
@@ -37,9 +38,10 @@ def test_every_benchmark_is_listed_here_and_explained():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(ROWS))
-def test_quick_mode_prints_the_tables_and_writes_every_time(name, tmp_path):
+def test_quick_mode_prints_the_tables_and_writes_every_time(name, tmp_path, request):
     file = tmp_path / "times.json"
-    out = run(f"bench/{name}.py", "--quick", "--output", str(file))
+    more = ["--data", str(request.getfixturevalue("real_data"))] if name == "prepare" else []
+    out = run(f"bench/{name}.py", "--quick", "--output", str(file), *more)
     assert "Quick mode" in out
     for row in ROWS[name]:
         assert f"\n| {row}" in out

@@ -42,7 +42,7 @@ def test_flags_win_over_the_file_and_assignments_over_flags(tmp_path):
     config = run_config(
         file, {"tasks": ("toy",), "data": "embedded"}, ["data=data", "seeds=[1, 2]"]
     )
-    assert (config.data, config.source, config.seeds) == ("data", "path", (1, 2))
+    assert (config.data, config.source_of(read_task(TOY)), config.seeds) == ("data", "path", (1, 2))
 
 
 def test_one_task_wins_over_all_tasks_within_a_layer():

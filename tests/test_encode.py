@@ -11,6 +11,7 @@ from transformers import ConvNextImageProcessorPil, ViTImageProcessorPil
 from harness_plugin import HarnessError, encode, models
 from harness_plugin.config import ImageSettings
 from harness_plugin.data import make_split
+from harness_plugin.pixels import to_pixels
 from harness_plugin.stages import Store
 
 FIRST = ["the cat sat", "a", "dogs bark at the cat in the yard", "", "the cat"]
@@ -209,6 +210,20 @@ def test_an_unreadable_image_is_named_by_its_row(tmp_path, store):
     (tmp_path / "1.png").unlink()
     with pytest.raises(FileNotFoundError):
         faces(paths).fingerprint  # noqa: B018
+
+
+def test_threads_give_the_pixels_of_one_in_the_order_of_the_rows(tmp_path, store):
+    rng = np.random.default_rng(1)
+    files = []
+    for number in range(600):  # more than a chunk; sizes differ, so that threads overtake
+        side = 8 + 40 * (number % 7 == 0)
+        image = Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8))
+        image.save(file := tmp_path / f"{number}.png")
+        files.append(str(file))
+    processor = ViTImageProcessorPil(size={"height": 16, "width": 16})
+    encoded = encode.encode(faces(files), ["image"], processor, store, max_length=0)
+    alone = [to_pixels(Image.open(file), processor, None, (16, 16)) for file in files]
+    assert np.array_equal(encoded.pixels, np.stack(alone))
 
 
 def test_a_changed_image_processor_is_another_key():

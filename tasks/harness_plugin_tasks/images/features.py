@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from harness_plugin.data import Split
-from harness_plugin.encode import read_images
+from harness_plugin.pixels import read_images
 
 SIDE = 32
 """Images are shrunk to this side first; the statistics hardly change, and the cost does."""
@@ -59,11 +59,12 @@ def top_features(split: Split) -> NDArray[np.float64]:
 
 def small_images(split: Split, chunk: int = 256) -> Iterator[NDArray[np.float64]]:
     """(n, SIDE, SIDE, 3) in [0, 1], chunk after chunk."""
-    rows = split.rows.select_columns(["image"])
-    for start in range(0, len(rows), chunk):
-        images = (image.convert("RGB") for image in read_images(rows, "image", start, chunk))
-        shrunk = [image.resize((SIDE, SIDE), Image.Resampling.BOX) for image in images]
-        yield np.stack([np.asarray(image) for image in shrunk]) / 255.0
+
+    def shrunk(image: Image.Image) -> NDArray[np.uint8]:
+        return np.asarray(image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX))
+
+    for start in range(0, len(split), chunk):
+        yield np.stack(read_images(split.rows, "image", start, chunk, shrunk)) / 255.0
 
 
 def colours(pixels: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from harness_plugin.data import Ints, Role, Split, make_split
 from harness_plugin.errors import HarnessError
+from harness_plugin.pixels import read_images
 
 Pixels: TypeAlias = NDArray[np.uint8]
 Images: TypeAlias = Pixels | datasets.Dataset | Sequence[Any]
@@ -128,22 +129,19 @@ def decoded(images: datasets.Dataset, where: str, mode: str = "RGB") -> Pixels:
     Raises HarnessError naming `where` and the 1-based row of an image that cannot be read or has
     another size than the first.
     """
-    from harness_plugin.encode import read_images  # imports torch, which other loaders do without
-
     out: Pixels | None = None
     for start in range(0, len(images), 256):
         try:
-            part = read_images(images, "image", start, 256)
+            part = read_images(images, "image", start, 256, lambda i: np.asarray(i.convert(mode)))
         except HarnessError as error:
             raise HarnessError(f"{where}: {error}") from None
-        for row, image in enumerate(part, start):
-            array = np.asarray(image.convert(mode), np.uint8)
+        for row, array in enumerate(part, start):
             if out is None:
                 out = np.empty((len(images), *array.shape), np.uint8)
             if array.shape != out.shape[1:]:
                 raise HarnessError(
-                    f"{where}: row {row + 1}: the image is {image.height}x{image.width}, expected "
-                    f"{out.shape[1]}x{out.shape[2]} as in row 1."
+                    f"{where}: row {row + 1}: the image is {array.shape[0]}x{array.shape[1]}, "
+                    f"expected {out.shape[1]}x{out.shape[2]} as in row 1."
                 )
             out[row] = array
     if out is None:
