@@ -270,7 +270,8 @@ def stratified_rows(split: Split, limit: int, seed: int) -> Ints:
     present, counts = np.unique(strata, return_counts=True)
     if limit < len(present):
         raise HarnessError(
-            f"--limit {limit} is smaller than the {len(present)} groups of split {split.name!r}."
+            f"{limit} rows cannot hold each of the {len(present)} groups of split {split.name!r}; "
+            "raise --limit, or validation_fraction where rows are held out."
         )
     share = counts * limit / len(split)
     take = np.maximum(np.floor(share).astype(np.int64), 1)

@@ -156,7 +156,7 @@ QUICK = ["--threads", "1", "--precision", "no", "--attention", "sdpa"]
             ["--tasks", TOY, "--set", "toy.annotated=false"],
             "needs group labels on the training rows",
         ),
-        (["--tasks", TOY, "--limit", "3"], "--limit 3 is smaller than the 4 groups of split"),
+        (["--tasks", TOY, "--limit", "3"], "3 rows cannot hold each of the 4 groups of split"),
         (["--tasks", TOY, "--data", "hub"], "unknown data source of task toy 'hub'"),
         (["--tasks", "celeba_bias", "--data", "hub"], "the Hugging Face hub cannot be reached"),
         (["--tasks", "celeba_bias", "--data", "nowhere"], "nowhere"),

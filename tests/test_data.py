@@ -122,7 +122,7 @@ def test_a_limit_of_all_rows_changes_nothing_and_one_below_the_groups_is_refused
     whole = skewed()
     assert stratified(whole, 600, 0) is whole
     with pytest.raises(
-        HarnessError, match="--limit 2 is smaller than the 3 groups of split 'test'"
+        HarnessError, match="2 rows cannot hold each of the 3 groups of split 'test'; raise --limit"
     ):
         stratified(whole, 2, 0)
 

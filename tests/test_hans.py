@@ -343,8 +343,8 @@ def test_generation_is_quick():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n_train": 0}, "hans.n_train must be a positive whole number, found 0"),
-        ({"n_id": "many"}, "hans.n_id must be a positive whole number, found 'many'"),
+        ({"n_train": 0}, "hans.n_train must be a whole number of at least 1, found 0"),
+        ({"n_id": "many"}, "hans.n_id must be a whole number of at least 1, found 'many'"),
         ({"n_hans": 5}, "hans.n_hans must be at least 6, one pair a group"),
         ({"bias_rate": 1}, "hans.bias_rate must be between 0 and 1, found 1"),
         ({"bias_rate": "high"}, "hans.bias_rate must be between 0 and 1, found 'high'"),

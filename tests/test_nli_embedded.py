@@ -135,7 +135,11 @@ def test_words_of_the_grammar_are_used_once():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("mnli_hard", {"n_train": 0}, "mnli_hard.n_train must be a positive whole number, found 0"),
+        (
+            "mnli_hard",
+            {"n_train": 0},
+            "mnli_hard.n_train must be a whole number of at least 1, found 0",
+        ),
         ("mnli_hard", {"n_id": 20}, "mnli_hard.n_id=20 leaves a group without a pair"),
         ("mnli_hard", {"n_balanced": 5}, "mnli_hard.n_balanced=5 leaves a group without"),
         ("anli", {"bias_rate": 1}, "anli.bias_rate must be between 0 and 1, found 1"),

@@ -103,13 +103,14 @@ def tenclass(request: DataRequest, parts: Parts) -> list[Split]:
     """Nam et al. 2020 (LfF): colour c for digit c but for the share `conflict`.
 
     The share is exact for every digit, up to rounding, where the authors draw each row; its rows
-    are spread evenly over the nine other colours. On `unbiased` all ten are equally frequent.
+    are spread evenly over the nine other colours. On `validation` and `unbiased` all ten are
+    equally frequent.
     """
     conflict = share(request, "conflict")
     palette = np.array(list(PALETTE.values()), np.uint8)
     splits = []
     for name, role, digits, rng in sets(request, parts, "unbiased"):
-        other = 1 - 1 / len(PALETTE) if role == "ood" else conflict
+        other = 1 - 1 / len(PALETTE) if role in ("validation", "ood") else conflict
         colour = own_cues(rng, digits.label, other, len(PALETTE))
         pixels = painted(digits.pixels, palette[colour])
         splits.append(cell_split(name, role, TENCLASS, pixels, label=digits.label, value=colour))

@@ -41,9 +41,9 @@ from harness_plugin_tasks.hans.evaluation import (
     hans_split,
 )
 from harness_plugin_tasks.nli.cues import OVERLAP_CUE
-from harness_plugin_tasks.nli.options import share, whole_number
 from harness_plugin_tasks.nli.splits import cue_split
 from harness_plugin_tasks.nli.tables import Table
+from harness_plugin_tasks.options import share, whole_number
 
 ENTAILMENT, NON_ENTAILMENT = HANS_LABELS
 

@@ -11,7 +11,7 @@ from harness_plugin.data import DataRequest, Role, Split, TaskData
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks.nli import grammar
 from harness_plugin_tasks.nli.grammar import Planted, Rows
-from harness_plugin_tasks.nli.options import share, whole_number
+from harness_plugin_tasks.options import share, whole_number
 
 MakeSplit: TypeAlias = Callable[[str, Role, Rows], Split]
 
