@@ -37,6 +37,8 @@ class Metric:
     `kind`: a "gap" is a signed difference (0 = treats both sides alike), "performance" and
     "calibration" stand alone. `within`: also computed within every value of a breakdown.
     `against_in_domain`: the value on an OOD set is function(in-domain set) - function(OOD set).
+    `of_labels`: depends on predicted labels, gold labels, groups and alignment only, so that rows
+    which agree in all of them may be handed over as one, with their number as its count.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Metric:
     applies: Callable[[Predictions], str] = always
     within: bool = False
     against_in_domain: bool = False
+    of_labels: bool = False
 
     def __call__(self, predictions: Predictions, counts: Counts | None = None) -> Floats:
         """(B,) values; without `counts`, (1,) the plain number.
@@ -239,7 +242,15 @@ def constant_prediction(predictions: Predictions) -> str:
     return ""
 
 
-ACC = Metric("acc", accuracy, True, "performance", "share of correct rows", within=True)
+ACC = Metric(
+    "acc",
+    accuracy,
+    True,
+    "performance",
+    "share of correct rows",
+    within=True,
+    of_labels=True,
+)
 F1 = Metric(
     "f1",
     f1,
@@ -247,6 +258,7 @@ F1 = Metric(
     "performance",
     "F1 of the positive label (two labels) or macro F1 (more)",
     applies=needs_every_label,
+    of_labels=True,
 )
 WORST_GROUP_ACC = Metric(
     "worst_group_acc",
@@ -255,6 +267,7 @@ WORST_GROUP_ACC = Metric(
     "performance",
     "lowest accuracy of any group",
     applies=needs_every_group,
+    of_labels=True,
 )
 ACC_TRAIN_WEIGHTED = Metric(
     "acc_train_weighted",
@@ -263,6 +276,7 @@ ACC_TRAIN_WEIGHTED = Metric(
     "performance",
     "group accuracies weighted by the training set's group shares",
     applies=needs_training_groups,
+    of_labels=True,
 )
 GAP_ID_OOD = Metric(
     "gap_id_ood",
@@ -272,6 +286,7 @@ GAP_ID_OOD = Metric(
     "accuracy in domain minus accuracy on this out-of-distribution set",
     bounds=(-1.0, 1.0),
     against_in_domain=True,
+    of_labels=True,
 )
 GAP_ALIGNED_CONFLICTING = Metric(
     "gap_aligned_conflicting",
@@ -282,6 +297,7 @@ GAP_ALIGNED_CONFLICTING = Metric(
     bounds=(-1.0, 1.0),
     applies=needs_alignment,
     within=True,
+    of_labels=True,
 )
 GAP_AVG_WORST = Metric(
     "gap_avg_worst",
@@ -291,6 +307,7 @@ GAP_AVG_WORST = Metric(
     "accuracy minus worst-group accuracy",
     bounds=(-1.0, 1.0),
     applies=needs_every_group,
+    of_labels=True,
 )
 GAP_ENTAILMENT = Metric(
     "gap_entailment",
@@ -301,6 +318,7 @@ GAP_ENTAILMENT = Metric(
     bounds=(-1.0, 1.0),
     applies=needs_entailment,
     within=True,
+    of_labels=True,
 )
 ECE = Metric(
     "ece",

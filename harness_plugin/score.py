@@ -1,14 +1,14 @@
 """Predictions of all roles and seeds of one task → scores and transfer measures.
 
-One resample is one vector of row counts, shared by every role, seed and metric of a set, and one
-draw of seeds, shared by every role: each difference between roles is a paired one.
+One resample is one vector of row counts, shared by every role and seed of a set, and one draw of
+seeds, shared by every role: each difference between roles is a paired one.
 """
 
 from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeAlias
@@ -43,6 +43,9 @@ from harness_plugin.records import (
 
 PRIMARY = ("gap_entailment", "gap_aligned_conflicting", "gap_avg_worst", "gap_id_ood")
 """The gap a set's story is told with is the first of these that is defined on it."""
+
+KINDS_PAY = 4
+"""Rows are drawn one by one unless there are this many times fewer kinds of them."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +90,33 @@ class Bootstrap:
         Rows are drawn within (groups, label, aligned), so that no cell of a metric is ever empty.
         """
         p = first_of(panel)
-        strata = stats.strata_of(p.pattern, p.label, p.aligned)
         yield np.ones((1, len(p)))
-        yield from stats.group_stratified_counts(strata, self.resamples, self.generator(*of))
+        yield from stats.group_stratified_counts(strata_of(p), self.resamples, self.generator(*of))
+
+    def cells(self, panel: Panel, *of: str) -> tuple[Panel, Iterator[Counts]]:
+        """A row for each of the K kinds of rows that all models label alike, and (b, K) counts.
+
+        Their sizes first, then the resamples, as `rows` draws them. For metrics `of_labels`.
+        """
+        p = first_of(panel)
+        strata = strata_of(p)
+        answers = [x.predicted for predictions in panel.values() for x in predictions]
+        kinds = stats.strata_of(strata, *answers)
+        _, first, sizes = np.unique(kinds, return_index=True, return_counts=True)
+        if KINDS_PAY * len(sizes) > len(p):
+            return panel, self.rows(panel, *of)
+        few = {role: tuple(take(x, first) for x in panel[role]) for role in panel}
+
+        def counts() -> Iterator[Counts]:
+            yield sizes[None].astype(np.float64)
+            yield from stats.cell_counts(strata, kinds, self.resamples, self.generator(*of))
+
+        return few, counts()
+
+
+def strata_of(p: Predictions) -> Ints:
+    """(N,) the stratum of each row: rows of one stratum differ in the models' answers only."""
+    return stats.strata_of(p.pattern, p.label, p.aligned)
 
 
 def score_task(
@@ -199,13 +226,18 @@ def values_of(p: Predictions, breakdown: str) -> list[str]:
 
 
 def measure_set(
-    panel: Panel, metrics: Iterable[Metric], bootstrap: Bootstrap, *of: str
+    panel: Panel, metrics: Collection[Metric], bootstrap: Bootstrap, *of: str
 ) -> dict[str, Quantity]:
     """Metric name -> quantity on the rows of the panel."""
     p = first_of(panel)
     reasons = {metric.name: metric.applies(p) for metric in metrics}
-    defined = {metric.name: metric.evaluate for metric in metrics if not reasons[metric.name]}
-    values = resample(panel, defined, bootstrap.rows(panel, *of))
+    defined = [metric for metric in metrics if not reasons[metric.name]]
+    of_labels = {metric.name: metric.evaluate for metric in defined if metric.of_labels}
+    of_rows = {metric.name: metric.evaluate for metric in defined if not metric.of_labels}
+    values = {
+        **resample(of_labels, *bootstrap.cells(panel, *of)),
+        **resample(of_rows, panel, bootstrap.rows(panel, *of)),
+    }
     return {
         metric.name: Quantity(metric, len(p), values.get(metric.name, {}), reasons[metric.name])
         for metric in metrics
@@ -215,7 +247,7 @@ def measure_set(
 def measure_groups(panel: Panel, bootstrap: Bootstrap) -> dict[str, dict[str, Quantity]]:
     """Subset "group=NAME" -> its accuracy, on the same resamples as the whole set."""
     p = first_of(panel)
-    values = resample(panel, {"acc": group_accuracies}, bootstrap.rows(panel, p.split))["acc"]
+    values = resample({"acc": group_accuracies}, *bootstrap.cells(panel, p.split))["acc"]
     found = {}
     for index, name in enumerate(p.groups):
         n = int(p.membership[:, index].sum())
@@ -226,8 +258,8 @@ def measure_groups(panel: Panel, bootstrap: Bootstrap) -> dict[str, dict[str, Qu
 
 
 def resample(
-    panel: Panel,
     functions: Mapping[str, Callable[[Predictions, Counts], Floats]],
+    panel: Panel,
     rows: Iterator[Counts],
 ) -> dict[str, dict[str, Floats]]:
     """Function name -> role -> (S, 1 + B, ...) values: all see the same row counts."""

@@ -45,6 +45,28 @@ def group_stratified_counts(
         yield counts
 
 
+def cell_counts(
+    groups: ArrayLike, cells: ArrayLike, resamples: int, rng: np.random.Generator
+) -> Iterator[Counts]:
+    """As `group_stratified_counts`, summed over the rows of every cell: chunks (b, K).
+
+    `cells` (N,) are codes 0 … K-1, each within one stratum of `groups` (N,). Rows of a cell count
+    alike, so that their sum is what is drawn: a multinomial, exactly, however many rows there are.
+    """
+    cells = np.asarray(cells)
+    _, first, sizes = np.unique(cells, return_index=True, return_counts=True)
+    stratum = np.asarray(groups)[first]
+    members = [np.flatnonzero(stratum == group) for group in np.unique(stratum)]
+    step = max(1, CELLS // max(1, len(sizes)))
+    for start in range(0, resamples, step):
+        size = min(step, resamples - start)
+        counts = np.empty((size, len(sizes)), dtype=np.float32)
+        for inside in members:
+            rows = int(sizes[inside].sum())
+            counts[:, inside] = rng.multinomial(rows, sizes[inside] / rows, size=size)
+        yield counts
+
+
 def seed_shares(seeds: int, resamples: int, rng: np.random.Generator) -> Floats:
     """(S, 1 + B) weight of each seed: equal in column 0, drawn with replacement in the others."""
     drawn = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples).T

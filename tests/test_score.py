@@ -8,8 +8,9 @@ import pytest
 from harness_plugin import metrics as m
 from harness_plugin import stats
 from harness_plugin.errors import HarnessError
+from harness_plugin.panels import first_of, take
 from harness_plugin.records import Estimate, Predictions, TaskScores, Transfer
-from harness_plugin.score import score_task
+from harness_plugin.score import Bootstrap, resample, score_task
 from harness_plugin.verdict import verdict
 
 METRICS = {
@@ -435,3 +436,61 @@ def test_interval_of_the_mean_over_seeds_covers_seed_noise(predictions):
     fixed = np.mean([m.group_accuracies(x, rows)[:, 3] for x in p], axis=0)
     low, high = stats.interval(fixed)
     assert wide.high - wide.low > high - low
+
+
+LABEL_METRICS = [metric for metric in METRICS.values() if metric.of_labels]
+
+
+def test_which_metrics_need_labels_only():
+    assert set(METRICS) - {metric.name for metric in LABEL_METRICS} == {"ece"}
+
+
+@pytest.fixture
+def big_panel():
+    """Two models of two seeds on 2,000 rows whose groups overlap."""
+    rng = np.random.default_rng(0)
+    label, members = rng.integers(2, size=2000), rng.random((2000, 2)) < 0.5
+    rows = {
+        "ids": np.array([f"ex{i:04d}" for i in range(2000)]),
+        "label": label,
+        "group": np.full(2000, -1),
+        "groups": ("a", "b"),
+        "members": members,
+        "aligned": rng.integers(2, size=2000),
+        "breakdowns": {},
+    }
+
+    def of(role, seed):
+        said = np.where(rng.random(2000) < 0.8, label, 1 - label)
+        return predict(
+            role, seed, (0,) * 4, **rows, logits=rng.random((2000, 2)) + 3 * np.eye(2)[said]
+        )
+
+    return {role: (of(role, 0), of(role, 1)) for role in ("teacher", "student")}
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [metric for metric in LABEL_METRICS if metric is not m.ACC_TRAIN_WEIGHTED],
+    ids=lambda metric: metric.name,
+)
+def test_rows_that_are_alike_may_be_counted_together(big_panel, metric):
+    """The plain numbers are those of all rows to the last digit, the spread that of rows."""
+    bootstrap = Bootstrap("t", 2, 1000, 0)
+    few, counts = bootstrap.cells(big_panel, "hans")
+    assert len(first_of(few)) < 300
+    ours = resample({"it": metric.evaluate}, few, counts)["it"]
+    theirs = resample({"it": metric.evaluate}, big_panel, bootstrap.rows(big_panel, "hans"))["it"]
+    for role, predictions in big_panel.items():
+        assert ours[role][:, 0] == pytest.approx([metric(p)[0] for p in predictions], abs=1e-12)
+        assert ours[role].std(axis=1) == pytest.approx(theirs[role].std(axis=1), rel=0.1)
+    change, by_row = (values["student"] - values["teacher"] for values in (ours, theirs))
+    assert change.std(axis=1) == pytest.approx(by_row.std(axis=1), rel=0.1)
+
+
+def test_rows_that_are_all_different_are_drawn_one_by_one(big_panel):
+    panel = {
+        role: tuple(take(p, np.arange(20)) for p in found) for role, found in big_panel.items()
+    }
+    few, _ = Bootstrap("t", 2, 10, 0).cells(panel, "hans")
+    assert few is panel

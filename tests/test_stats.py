@@ -111,3 +111,25 @@ def test_what_is_undefined_has_a_reason():
     assert (one.value, one.reason) == (0.5, "no interval: undefined in 1 of 3 resamples")
     with pytest.raises(HarnessError, match="differ in shape"):
         stats.hierarchical(values, np.ones((2, 5)), n=1)
+
+
+def test_counts_of_cells_are_those_of_their_rows():
+    """Same means, variances and covariances as the sums over rows, which are drawn one by one."""
+    groups = np.repeat([3, -1, 7], [30, 8, 1])
+    cells = np.concatenate([np.repeat([0, 1, 2], [18, 9, 3]), np.repeat([3, 4], [6, 2]), [5]])
+    rng = np.random.default_rng(0)
+    order = rng.permutation(len(groups))
+    by_cell = np.concatenate(list(stats.cell_counts(groups[order], cells[order], 40_000, rng)))
+    by_row = draw(groups, 40_000) @ np.equal(cells[:, None], np.arange(6))
+    assert by_cell.shape == (40_000, 6)
+    assert (by_cell[:, :3].sum(axis=1) == 30).all()
+    assert (by_cell[:, 5] == 1).all()
+    assert by_cell.mean(axis=0) == pytest.approx([18, 9, 3, 6, 2, 1], rel=0.02)
+    assert np.cov(by_cell.T) == pytest.approx(np.cov(by_row.T), abs=0.2)
+    assert np.var(by_cell[:, 0]) == pytest.approx(30 * 0.6 * 0.4, rel=0.03)
+
+
+def test_chunks_of_cells_add_up(monkeypatch):
+    monkeypatch.setattr(stats, "CELLS", 7)
+    drawn = stats.cell_counts([0, 0, 1], [0, 1, 2], 5, np.random.default_rng(0))
+    assert [chunk.shape for chunk in drawn] == [(2, 3), (2, 3), (1, 3)]
