@@ -27,7 +27,8 @@ from workload import (
 )
 
 from harness_plugin.encode import EncodedText
-from harness_plugin.methods import Batch, Objective
+from harness_plugin.methods import Batch
+from harness_plugin.objective import Objective, Signals
 from harness_plugin.predict import predict
 from harness_plugin_hooks.debias.erm import ERM
 from harness_plugin_hooks.distill.logits import KD
@@ -44,19 +45,21 @@ class LiveTeacher:
         self, accelerator: Accelerator, teacher: Any, encoded: EncodedText, stored: Objective
     ) -> None:
         self.accelerator, self.encoded, self.stored = accelerator, encoded, stored
-        self.debiaser = stored.debiaser
-        self.teacher = teacher.eval().to(accelerator.device)
+        self.live = teacher.eval().to(accelerator.device)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stored, name)
 
     def __call__(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         """() the same loss as from the store."""
         rows = self.encoded.batch(batch.row.cpu().numpy())
         inputs = {name: value.to(logits.device) for name, value in rows.items()}
         with torch.inference_mode(), self.accelerator.autocast():
-            teacher = self.teacher(**inputs).logits.float()
+            teacher = self.live(**inputs).logits.float()
         distiller = self.stored.distiller
         term = distiller.loss(logits, teacher.clone(), batch).mean()
         label_term = self.stored.ce_weight * self.debiaser.loss(logits, batch)
-        return label_term + self.stored.kd_weight * distiller.temperature**2 * term
+        return label_term + self.stored.kd_weight * distiller.factor * term
 
 
 def main() -> None:
@@ -126,7 +129,7 @@ def variants(
         def stored(accelerator: Accelerator, logits: torch.Tensor = logits) -> Objective:
             debiaser = ERM(facts_of(label, accelerator.device))
             signals = logits.to(accelerator.device)
-            return Objective(debiaser, KD(2.0), signals, ce_weight=0.5, kd_weight=0.5)
+            return Objective(debiaser, KD(2.0), Signals(signals), ce_weight=0.5, kd_weight=0.5)
 
         def live(accelerator: Accelerator, teacher: Any = teacher, stored: Any = stored) -> Any:
             return LiveTeacher(accelerator, teacher, encoded, stored(accelerator))

@@ -18,7 +18,8 @@ from harness_plugin import train
 from harness_plugin.config import RunConfig
 from harness_plugin.encode import EncodedText
 from harness_plugin.hardware import available_cores, make_accelerator
-from harness_plugin.methods import Objective, TrainingFacts
+from harness_plugin.methods import TrainingFacts
+from harness_plugin.objective import Objective
 from harness_plugin_hooks.debias.erm import ERM
 
 VOCABULARY, LABELS, FIRST_WORD = 8000, 3, 5

@@ -70,7 +70,10 @@ class StudentSettings(Strict):
     """How one student learns: loss = ce_weight * method + kd_weight * T^2 * distiller."""
 
     method: str = Field("same", description="debiaser of the label term; 'same' as the teacher")
-    distiller: str = "kd"
+    distiller: str = Field("kd", description="what it learns from (harness ls distillers)")
+    distiller_options: dict[str, Any] = Field(
+        default_factory=dict, description="options of the distiller: {beta: 4}"
+    )
     ce_weight: float = Field(0.5, ge=0)
     kd_weight: float = Field(0.5, ge=0)
     temperature: float = Field(2.0, gt=0)

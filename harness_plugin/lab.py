@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from harness_plugin import encode, models, train
+from harness_plugin import distilling, encode, models, train
 from harness_plugin.config import RoleSettings
 from harness_plugin.data import Split
 from harness_plugin.encode import EncodedRows
@@ -23,7 +23,8 @@ from harness_plugin.selection import Selection
 from harness_plugin.stages import Stage, Store, code_version
 
 if TYPE_CHECKING:
-    from harness_plugin.roles import Distillation, Workshop
+    from harness_plugin.distilling import Distillation
+    from harness_plugin.roles import Workshop
 
 Ints = NDArray[np.int64]
 
@@ -143,11 +144,11 @@ class Lab:
             | {name: value for name, value in changed.items() if value is not None},
         )
         distillation = self.distillation if training.distilled else None
-        signals = shop.signals(distillation) if distillation else None
+        signals = distilling.signals(shop, distillation) if distillation else None
         own_code = [base.__module__ for base in method.__mro__ if base is not object]
         if distillation is not None:
-            distiller = shop.plugins["distiller"].get(distillation.settings.distiller)
-            own_code.append(distiller.__module__)
+            kind = distilling.distiller_of(shop, distillation.settings)
+            own_code += [base.__module__ for base in kind.__mro__ if base is not object]
         spec: dict[str, Any] = {
             "train": split.fingerprint,
             "rows": None if training.rows is None else hash_of_rows(training.rows),
@@ -165,6 +166,7 @@ class Lab:
             "distillation": distillation
             and {
                 **distillation.settings.model_dump(exclude={"method"}),
+                "distiller_options": distilling.options_of(shop, distillation.settings),
                 "signals": signals.key if signals else None,
             },
             "hardware": [shop.choice.device, shop.choice.precision, shop.choice.attention],
@@ -197,7 +199,7 @@ class Lab:
                 model,
                 encoded,
                 facts,
-                shop.objective(method(facts, **options), distillation, signals),
+                distilling.objective(shop, method(facts, **options), facts, distillation, signals),
                 plan,
                 name=f"{shop.task.task} seed {self.seed} {self.role} ({training.method})",
                 folder=folder,

@@ -74,9 +74,9 @@ class Materials:
         """Whether training groups are found instead of being read."""
         return self.settings.group_inference != "none"
 
-    def infers(self, method: type[Debiaser]) -> bool:
-        """Whether the groups or environments that `method` sees are inferred ones."""
-        return self.inferred and bool(method.needs & {"groups", "environments"})
+    def infers(self, needs: frozenset[str]) -> bool:
+        """Whether the groups or environments among `needs` are inferred ones."""
+        return self.inferred and bool(needs & {"groups", "environments"})
 
     def check_method(self, name: str, role: RoleSettings) -> None:
         """Refuse a method whose needs, options or model this task does not meet."""
@@ -100,6 +100,7 @@ class Materials:
         settings, available = self.settings, self.available()
         chosen = {"group_inference": settings.group_inference} if self.inferred else {}
         used = {self.plugins["debiaser"].get(m) for m in plan_of_roles(settings).values()}
+        used |= {self.plugins["distiller"].get(s.distiller) for s in settings.students.values()}
         if any("bias_model" in method.needs for method in used):
             chosen["bias_model"] = settings.bias_model
         for kind, name in chosen.items():
@@ -126,20 +127,23 @@ class Materials:
                 f"{methods.NEEDS[wanted]}, which {self.data.source} data of this task do not have."
             )
 
-    def supervision(self, name: str) -> dict[str, Any]:
-        """Which labels besides the task's own the model of a method was trained and chosen with."""
-        method: type[Debiaser] = self.plugins["debiaser"].get(name)
-        inferred = self.infers(method)
-        wants = bool(method.needs & {"groups", "environments"})
+    def supervision(self, name: str, taught: frozenset[str] = frozenset()) -> dict[str, Any]:
+        """Which labels besides the task's own a model was trained and chosen with.
+
+        `name` is its method, `taught` are the needs of its distiller.
+        """
+        needs = self.plugins["debiaser"].get(name).needs | taught
+        inferred = self.infers(needs)
+        wants = bool(needs & {"groups", "environments"})
         inference = self.settings.group_inference if inferred else None
-        held = {"validation_groups"} & method.needs
+        held = {"validation_groups"} & needs
         if inference:
             held |= {"validation_groups"} & self.plugins["group_inference"].get(inference).needs
         return {
             "train_groups": wants and not inferred,
             "validation_groups": bool(held) or self.settings.select == "worst_group",
             "group_inference": inference,
-            "bias_model": self.settings.bias_model if "bias_model" in method.needs else None,
+            "bias_model": self.settings.bias_model if "bias_model" in needs else None,
             "select": self.settings.select,
         }
 

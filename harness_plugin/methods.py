@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.network import Network
+from harness_plugin.network import Answer, Network
 
 if TYPE_CHECKING:
+    from harness_plugin.config import StudentSettings
     from harness_plugin.lab import Lab
+    from harness_plugin.objective import Signals
     from harness_plugin.stages import Stage
 
 Inputs: TypeAlias = dict[str, Tensor]
@@ -245,69 +247,75 @@ class Debiaser(Configured):
         """Restore what `state_dict` gave."""
 
 
-class Distiller:
-    """A per-example distillation loss on logits; the loop multiplies it by T^2 and kd_weight."""
+class Distiller(Configured):
+    """What a student learns from its teacher: a loss on the rows of a batch.
 
-    def __init__(self, temperature: float) -> None:
-        self.temperature = temperature
-
-    def loss(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
-        """(B,) loss of every example; student and teacher logits (B, C) float32."""
-        raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class Objective:
-    """ce_weight * debiaser loss + kd_weight * T^2 * mean(weights * distiller loss).
-
-    The factor T^2 keeps the gradient's scale as T grows (Hinton et al. 2015, section 2.1) and is
-    always applied. `teacher_logits` (N, C) are rows of the signal store, by training row.
+    A distiller overrides what it is about: most only `loss`. `needs` and `refusal` are checked
+    before anything is trained.
     """
 
-    debiaser: Debiaser
-    distiller: Distiller | None = None
-    teacher_logits: Tensor | None = field(default=None, repr=False)
-    ce_weight: float = 1.0
-    kd_weight: float = 0.0
+    hears: ClassVar[frozenset[str]] = frozenset({"logits"})
+    """What of the teacher it learns from: "logits"; "features", the inputs of its last layer."""
+    weighs: ClassVar[bool] = False
+    """Whether it weighs groups itself, so that a method's weights would count twice."""
 
-    def __post_init__(self) -> None:
-        self.debiaser.distilled = self.distiller is not None and self.kd_weight > 0
+    def __init__(
+        self, temperature: float, facts: TrainingFacts | None = None, **options: Any
+    ) -> None:
+        self.temperature = temperature
+        self.options = self.resolved(options)
+        self._facts = facts
 
-    def __call__(self, logits: Tensor, batch: Batch) -> Tensor:
-        """() the loss of one global batch.
+    @property
+    def facts(self) -> TrainingFacts:
+        """What is known of the training rows; HarnessError where they were not given."""
+        if self._facts is None:
+            raise HarnessError(f"{type(self).__name__} needs the facts of the training rows.")
+        return self._facts
 
-        A label term of weight 0 is computed all the same where the method weighs examples: group
-        weights and losses that are remembered must follow the training.
+    @property
+    def factor(self) -> float:
+        """T^2: it keeps the gradient's scale as T grows (Hinton et al. 2015, section 2.1)."""
+        return self.temperature**2
+
+    @classmethod
+    def refusal(cls, options: Mapping[str, Any], student: StudentSettings, n_labels: int) -> str:
+        """Why the loss is not defined or says nothing for these settings, "" when it does."""
+        return ""
+
+    def parts(self, network: Network, signals: Signals) -> nn.Module | None:
+        """Trainable modules of the distiller's own (projectors); dropped after training."""
+        return None
+
+    def forward(self, parts: nn.Module | None, answer: Answer) -> dict[str, Tensor]:
+        """What `loss` wants of the student besides logits, (b, ...) each, for the local rows."""
+        return {}
+
+    def loss(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
+        """(B,) loss of every example; student and teacher logits (B, C) float32.
+
+        What `forward` gave is in `batch.outputs`, and for those that hear features also
+        `teacher_features` (B, H).
         """
-        total = logits.new_zeros(())
-        weighs = type(self.debiaser).weights is not Debiaser.weights
-        if self.ce_weight or (weighs and self.kd_weight):
-            total = total + self.ce_weight * self.debiaser.loss(logits, batch)
-        if self.distiller is not None and self.kd_weight:
-            if self.teacher_logits is None:
-                raise HarnessError("a distiller needs teacher logits and none were given.")
-            teacher = self.teacher_logits[batch.row].to(logits.device, logits.dtype)
-            each = self.distiller.loss(logits, teacher, batch)
-            weights = self.debiaser.weights(batch)
-            term = each.mean() if weights is None else (weights * each).mean()
-            total = total + self.kd_weight * self.distiller.temperature**2 * term
-        return total
+        raise NotImplementedError
 
+    def fold(self, network: Network, parts: nn.Module | None) -> None:
+        """Put into the network what it answers with: before it is scored, and after training."""
 
-class Trainee(nn.Module):
-    """A classifier with what its method adds to it: what is trained, and what Accelerate wraps."""
+    def to(self, device: torch.device) -> Distiller:
+        """Move the distiller's tensors."""
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(self, name, value.to(device))
+        self._facts = None if self._facts is None else self._facts.to(device)
+        return self
 
-    def __init__(self, network: Network, debiaser: Debiaser) -> None:
-        super().__init__()
-        self.network = network
-        self.parts = debiaser.parts(network)
-        self.debiaser = debiaser
+    def state_dict(self) -> dict[str, Tensor]:
+        """Tensors that change while training; they go into checkpoints."""
+        return {}
 
-    def forward(
-        self, inputs: Inputs, batch: Batch, partners: Inputs | None = None
-    ) -> dict[str, Tensor]:
-        """What the method's forward gives."""
-        return self.debiaser.forward(self.network, self.parts, inputs, batch, partners)
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what `state_dict` gave."""
 
 
 def check_option(where: str, value: Any, default: Any) -> None:

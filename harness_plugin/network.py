@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -46,6 +48,7 @@ class Network(nn.Module):
         self.model = model
         self._head = [last_layer(model)]  # in a list: registered once, as a part of the model
         self._seen: list[Tensor] = []
+        self._answers: list[Answer] | None = None
         self.head.register_forward_pre_hook(self._look)
 
     @property
@@ -61,4 +64,16 @@ class Network(nn.Module):
         logits = self.model(**inputs).logits
         (features,) = self._seen
         self._seen.clear()
-        return Answer(logits.float(), features.flatten(1).float())
+        answer = Answer(logits.float(), features.flatten(1).float())
+        if self._answers is not None:
+            self._answers.append(answer)
+        return answer
+
+    @contextmanager
+    def recorded(self) -> Iterator[list[Answer]]:
+        """The answers that are given while the block runs."""
+        self._answers = []
+        try:
+            yield self._answers
+        finally:
+            self._answers = None

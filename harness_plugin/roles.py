@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,28 +15,29 @@ from transformers.utils import cached_file
 
 from harness_plugin import (
     batches,
+    distilling,
     encode,
     lab,
     materials,
     methods,
     models,
     network,
+    objective,
     predict,
     roles,
     selection,
     train,
 )
-from harness_plugin.config import RoleSettings, StudentSettings
+from harness_plugin.config import RoleSettings
 from harness_plugin.data import Split
+from harness_plugin.distilling import Distillation, labels_of
 from harness_plugin.errors import HarnessError
 from harness_plugin.lab import Lab, Training, crossed, plain_facts
 from harness_plugin.materials import Materials
 from harness_plugin.methods import (
     BiasModel,
     Debiaser,
-    Distiller,
     GroupInference,
-    Objective,
     Prepared,
     TrainingFacts,
 )
@@ -45,26 +46,20 @@ from harness_plugin.stages import Stage, code_version
 
 CODE = (
     batches,
+    distilling,
     encode,
     lab,
     materials,
     methods,
     models,
     network,
+    objective,
     predict,
     roles,
     selection,
     train,
 )
 """A change in any of these makes a new model; the methods' own modules are added by name."""
-
-
-@dataclass(frozen=True)
-class Distillation:
-    """How a student hears its teacher."""
-
-    teacher: TrainedModel
-    settings: StudentSettings
 
 
 class Workshop(Materials):
@@ -104,7 +99,7 @@ class Workshop(Materials):
                 "labels": self.labels,
                 "method": method_name,
                 "stage": stage.key,
-                "supervision": self.supervision(method_name),
+                "supervision": self.supervision(method_name, distilling.needs(self, distillation)),
                 "selection": parts[-1].record.get("selection"),
             }
             | ({"distillation": distillation.settings.model_dump()} if distillation else {}),
@@ -119,6 +114,8 @@ class Workshop(Materials):
         method: type[Debiaser] = self.plugins["debiaser"].get(method_name)
         options = method.resolved(self.method_options(method_name), self.task.modality)
         prepared = method.prepare(place, options)
+        taught = distilling.needs(self, distillation)
+        facts, used = self.facts(method.needs | taught, place, prepared)
         plain_distillation = distillation is not None and method_name == "erm"
         start, before = prepared.start, list(prepared.stages)
         epochs = settings.epochs
@@ -129,12 +126,13 @@ class Workshop(Materials):
                     rows=rows,
                     epochs=settings.erm_epochs,
                     learning_rate=settings.erm_learning_rate or settings.learning_rate,
+                    facts=replace(facts, found={}) if taught else None,
+                    keys=tuple(stage.key for stage in used) if taught else (),
                     distilled=True,
                 )
             )
             before.append(start)
             epochs -= settings.erm_epochs
-        facts, used = self.facts(method, place, prepared)
         final = place.fit(
             Training(
                 method_name,
@@ -151,12 +149,15 @@ class Workshop(Materials):
         return [*before, *used, final]
 
     def facts(
-        self, method: type[Debiaser], place: Lab, prepared: Prepared
+        self, needs: frozenset[str], place: Lab, prepared: Prepared
     ) -> tuple[TrainingFacts, list[Stage]]:
-        """What `method` may know of the training rows, and the stages that found it out."""
+        """What a method and a distiller with these `needs` may know of the training rows.
+
+        And the stages that found it out.
+        """
         facts = replace(plain_facts(self.data.train), found=prepared.found)
         used: list[Stage] = []
-        if self.infers(method):
+        if self.infers(needs):
             name = self.settings.group_inference
             inference: type[GroupInference] = self.plugins["group_inference"].get(name)
             given = self.settings.group_inference_options.get(name, {})
@@ -168,7 +169,7 @@ class Workshop(Materials):
                 replace(facts, environment=environment, environments=names), self.labels
             )
             used.append(stage)
-        if "bias_model" in method.needs:
+        if "bias_model" in needs:
             stage = self.bias_model()
             log_probs = torch.from_numpy(np.load(stage.path / "log_probs.npy"))
             facts = replace(facts, bias_log_probs=log_probs)
@@ -205,24 +206,6 @@ class Workshop(Materials):
             reused=True,
         )
 
-    def objective(
-        self, debiaser: Debiaser, distillation: Distillation | None, signals: Stage | None
-    ) -> Objective:
-        """The loss of a training."""
-        if distillation is None or signals is None:
-            return Objective(debiaser)
-        settings = distillation.settings
-        distiller: type[Distiller] = self.plugins["distiller"].get(settings.distiller)
-        logits = np.load(signals.path / "logits.npy")
-        order = label_order(distillation.teacher, self.labels)
-        return Objective(
-            debiaser,
-            distiller(settings.temperature),
-            torch.from_numpy(logits[:, order]).to(self.accelerator.device),
-            ce_weight=settings.ce_weight,
-            kd_weight=settings.kd_weight,
-        )
-
     def code(self) -> list[str]:
         """The versions of the modules that every model depends on."""
         return [code_version(module) for module in CODE]
@@ -238,10 +221,6 @@ class Workshop(Materials):
         if source.backbone is not None:
             return [source.backbone.model_type, dict(source.backbone.config)]
         return weights_key(Path(str(source.checkpoint)))
-
-    def signals(self, distillation: Distillation) -> Stage:
-        """The teacher's logits on the training rows, computed once for all its students."""
-        return self.logits(distillation.teacher, self.data.train)
 
     def logits(self, model: TrainedModel, split: Split) -> Stage:
         """One model's logits on one split as a stage: `logits.npy` (N, C), `ids.npy` (N,)."""
@@ -324,24 +303,6 @@ class Workshop(Materials):
             model_labels=labels_of(model),
             texts=self.task.inputs if self.task.modality == "text" else (),
         )
-
-
-def labels_of(model: TrainedModel) -> tuple[str, ...]:
-    """The labels of a model's logits, in order."""
-    given: tuple[str, ...] | None = model.settings.get("labels")
-    return tuple(given) if given else models.checkpoint_labels(str(model.path))
-
-
-def label_order(teacher: TrainedModel, labels: tuple[str, ...]) -> list[int]:
-    """Columns of the teacher's logits in the order of `labels`; matched by name, never position."""
-    theirs = [name.lower() for name in labels_of(teacher)]
-    wanted = [name.lower() for name in labels]
-    if sorted(theirs) != sorted(wanted):
-        raise HarnessError(
-            f"teacher {teacher.name} predicts {', '.join(labels_of(teacher))}, its student "
-            f"{', '.join(labels)}: distillation needs the same labels."
-        )
-    return [theirs.index(name) for name in wanted]
 
 
 def weights_key(checkpoint: Path) -> str:

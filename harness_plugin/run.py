@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from harness_plugin.config import RunConfig, TaskSettings, task_settings
 from harness_plugin.data import TaskData, load_for
+from harness_plugin.distilling import Distillation, check_student
 from harness_plugin.errors import HarnessError
 from harness_plugin.hardware import Choice, choose, environment, make_accelerator, processes_of
 from harness_plugin.materials import plan_of_roles
@@ -18,7 +19,7 @@ from harness_plugin.models import check_settings
 from harness_plugin.output import check_writable, write_outputs
 from harness_plugin.plugins import Plugins
 from harness_plugin.records import Predictions, RunReport, TaskScores, TrainedModel
-from harness_plugin.roles import Distillation, Workshop, check_comparable
+from harness_plugin.roles import Workshop, check_comparable
 from harness_plugin.score import score_task
 from harness_plugin.stages import Store, default_root
 from harness_plugin.task import Task, find_task
@@ -100,8 +101,8 @@ def open_workshop(
         shop.check_settings()
         for name, method in plan_of_roles(settings).items():
             shop.check_method(method, settings.teacher if "teacher" in name else settings.student)
-        for student in settings.students.values():
-            plugins["distiller"].offer(student.distiller)
+        for name, student in settings.students.items():
+            check_student(shop, name, student)
     return shop
 
 

@@ -24,8 +24,9 @@ from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 from harness_plugin import batches
 from harness_plugin.encode import Encoded
 from harness_plugin.errors import HarnessError
-from harness_plugin.methods import Batch, Objective, Trainee, TrainingFacts
+from harness_plugin.methods import Batch, TrainingFacts
 from harness_plugin.network import Network
+from harness_plugin.objective import Objective, Trainee
 from harness_plugin.selection import Selection, Selector
 
 CHECK_EVERY = 50
@@ -86,8 +87,8 @@ def fit(
     if encoded.lengths is None:
         model.to(memory_format=torch.channels_last)
     facts = facts.to(accelerator.device)
-    objective.debiaser.to(accelerator.device)
-    trainee = Trainee(Network(model), objective.debiaser)
+    objective.to(accelerator.device)
+    trainee = Trainee(Network(model), objective)
     optimizer = adamw(trainee, plan)
     accelerator.free_memory()  # what a training that was interrupted left behind
     prepared, optimizer = accelerator.prepare(trainee, optimizer)
@@ -131,6 +132,7 @@ def fit(
             bar.set_postfix(loss=f"{mean:.3f}")
             accelerator.log({f"{name}/loss": mean, f"{name}/lr": schedule.get_last_lr()[0]}, done)
         if done % per_epoch == 0 or done == total:
+            trainee.fold()
             selector.look(done)
             prepared.train()
         if save:
@@ -291,7 +293,7 @@ def checkpoint(
     accelerator.save_state(str(temporary))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        if state := objective.debiaser.state_dict():
+        if state := objective.state_dict():
             save_file(
                 {k: v.contiguous() for k, v in state.items()}, temporary / "method.safetensors"
             )
@@ -320,7 +322,7 @@ def resume(
     )
     accelerator.load_state(str(path))
     if (path / "method.safetensors").exists():
-        objective.debiaser.load_state_dict(load_file(path / "method.safetensors"))
+        objective.load_state_dict(load_file(path / "method.safetensors"))
     return progress
 
 

@@ -5,8 +5,8 @@ from functools import cache
 import pytest
 
 from harness_plugin.config import run_config
+from harness_plugin.distilling import Distillation
 from harness_plugin.plugins import load_plugins
-from harness_plugin.roles import Distillation
 from harness_plugin.run import open_workshop, prepare
 
 pytestmark = pytest.mark.slow

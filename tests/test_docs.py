@@ -279,7 +279,7 @@ def test_every_registered_name_is_documented(kind, page):
 
 
 def test_every_option_of_a_method_is_documented():
-    kinds = ("debiaser", "bias_model", "group_inference")
+    kinds = ("debiaser", "bias_model", "group_inference", "distiller")
     for offer in (offer for kind in kinds for offer in PLUGINS[kind]):
         for option in offer.load().defaults:
             assert f"`{option}`" in text("docs/methods.md"), f"{offer.name}.{option}"

@@ -7,7 +7,8 @@ import torch
 from torch.nn.functional import cross_entropy, log_softmax
 
 from harness_plugin import HarnessError
-from harness_plugin.methods import Batch, Objective, TrainingFacts, missing_needs
+from harness_plugin.methods import Batch, TrainingFacts, missing_needs
+from harness_plugin.objective import Objective, Signals
 from harness_plugin_hooks.debias.ensemble import ProductOfExperts
 from harness_plugin_hooks.debias.erm import ERM
 from harness_plugin_hooks.debias.groups import GroupDRO, ReWeight, balanced_sampling
@@ -18,6 +19,7 @@ Y = torch.tensor([0, 1, 2, 0])
 G = torch.tensor([0, 1, 0, 2])
 BIAS = torch.tensor([[1, 0, 0], [0, 0, 0], [0, 0, 2], [-1, 1, 0]], dtype=torch.float64)
 TEACHER = torch.tensor([[3, 0, 0], [0, 2, 1], [0, 0, 3], [2, 0, 0]], dtype=torch.float64)
+TAUGHT = Signals(TEACHER)
 ALL = Batch(torch.arange(4), Y, G)
 
 
@@ -66,7 +68,7 @@ def test_reweight_gives_an_empty_group_no_weight():
 def test_group_dro_one_step(eta, q, loss):
     method = GroupDRO(facts(), eta=eta)
     close(method.loss(Z.clone().requires_grad_(), ALL).detach(), loss)
-    assert method.q.tolist() == pytest.approx(q, abs=1e-6)
+    assert method.group_weights.q.tolist() == pytest.approx(q, abs=1e-6)
 
 
 def test_group_dro_size_adjustment():
@@ -85,7 +87,7 @@ def test_group_dro_keeps_the_weight_of_an_absent_group():
     seen = torch.tensor([0, 2])
     method.loss(Z[seen].clone().requires_grad_(), Batch(seen, Y[seen], G[seen]))
     grown = math.exp(float(cross_entropy(Z[seen], Y[seen])))
-    assert method.q.tolist() == pytest.approx(
+    assert method.group_weights.q.tolist() == pytest.approx(
         [grown / (grown + 2), 1 / (grown + 2), 1 / (grown + 2)], abs=1e-6
     )
 
@@ -94,7 +96,7 @@ def test_group_dro_does_not_learn_weights_without_gradients():
     method = GroupDRO(facts(), eta=1.0)
     with torch.no_grad():
         method.loss(Z, ALL)
-    assert method.q.tolist() == pytest.approx([1 / 3] * 3)
+    assert method.group_weights.q.tolist() == pytest.approx([1 / 3] * 3)
 
 
 def test_group_dro_state_survives_a_checkpoint():
@@ -102,7 +104,7 @@ def test_group_dro_state_survives_a_checkpoint():
     first.loss(Z.clone().requires_grad_(), ALL)
     second = GroupDRO(facts(), eta=1.0)
     second.load_state_dict(first.state_dict())
-    assert torch.equal(first.q, second.q)
+    assert torch.equal(first.group_weights.q, second.group_weights.q)
 
 
 def test_group_dro_weights_turn_the_mean_into_its_objective():
@@ -143,12 +145,12 @@ def test_product_of_experts_looks_bias_up_by_row():
 
 @pytest.mark.parametrize(("temperature", "loss"), [(1.0, 0.161760), (4.0, 0.256979)])
 def test_kd_is_batchmean_times_temperature_squared(temperature, loss):
-    objective = Objective(ERM(facts()), KD(temperature), TEACHER, ce_weight=0.0, kd_weight=1.0)
+    objective = Objective(ERM(facts()), KD(temperature), TAUGHT, ce_weight=0.0, kd_weight=1.0)
     close(objective(Z, ALL), loss)
 
 
 def test_objective_mixes_with_named_weights():
-    objective = Objective(ERM(facts()), KD(4.0), TEACHER, ce_weight=0.1, kd_weight=0.9)
+    objective = Objective(ERM(facts()), KD(4.0), TAUGHT, ce_weight=0.1, kd_weight=0.9)
     close(objective(Z, ALL), 0.284274)
 
 
@@ -185,14 +187,14 @@ def test_kd_at_infinite_temperature_is_centred_logit_matching():
 
 
 def test_kd_weights_of_the_debiaser_reach_the_distillation_term():
-    objective = Objective(ReWeight(facts()), KD(2.0), TEACHER, ce_weight=0.0, kd_weight=1.0)
+    objective = Objective(ReWeight(facts()), KD(2.0), TAUGHT, ce_weight=0.0, kd_weight=1.0)
     each = KD(2.0).loss(Z, TEACHER, ALL)
     weights = torch.tensor([0.6, 1.2, 0.6, 1.2])
     close(objective(Z, ALL), float(4 * (weights * each).mean()))
 
 
 def test_kd_weight_zero_is_the_label_term():
-    objective = Objective(ERM(facts()), KD(2.0), TEACHER, ce_weight=1.0, kd_weight=0.0)
+    objective = Objective(ERM(facts()), KD(2.0), TAUGHT, ce_weight=1.0, kd_weight=0.0)
     close(objective(Z, ALL), 0.529929)
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from harness_plugin import HarnessError, models, predict, roles
 from harness_plugin.batches import evaluation_batches
-from harness_plugin.roles import label_order
+from harness_plugin.distilling import label_order
 
 
 @pytest.fixture
@@ -93,8 +93,8 @@ def test_another_order_of_labels_gives_the_same_answers(asked, tmp_path):
 
 
 def test_a_student_hears_its_teacher_by_the_names_of_labels(asked, tmp_path):
+    from harness_plugin.distilling import Distillation, objective, signals
     from harness_plugin.lab import plain_facts
-    from harness_plugin.roles import Distillation
     from harness_plugin_hooks.debias.erm import ERM
 
     shop, model, *_ = asked
@@ -104,9 +104,9 @@ def test_a_student_hears_its_teacher_by_the_names_of_labels(asked, tmp_path):
     heard = []
     for teacher in (model, shop.as_it_is("teacher", settings, 0)):
         distillation = Distillation(teacher, shop.settings.students["student"])
-        signals = shop.signals(distillation)
-        debiaser = ERM(plain_facts(shop.data.train))
-        heard.append(shop.objective(debiaser, distillation, signals).teacher_logits)
+        stage = signals(shop, distillation)
+        facts = plain_facts(shop.data.train)
+        heard.append(objective(shop, ERM(facts), facts, distillation, stage).teacher.logits)
     assert torch.allclose(heard[0], heard[1])
 
 

@@ -171,9 +171,12 @@ def test_accelerate_launch_works_in_all_its_forms(tmp_path, launcher, here):
 TRAIN = """
 import json, sys
 from pathlib import Path
-from harness_plugin.config import run_config
+from harness_plugin.config import StudentSettings, run_config
+from harness_plugin.distilling import Distillation
 from harness_plugin.plugins import load_plugins
 from harness_plugin.run import open_workshop, prepare
+
+DISTILLERS = ("kd", "group_dro_kd", "hints", "rkd", "simkd")
 
 def train(toy, store, methods):
     flags = {"tasks": (toy,), "threads": 1, "precision": "no", "attention": "sdpa"}
@@ -185,6 +188,12 @@ def train(toy, store, methods):
     (job,) = prepare(config, plugins)
     shop = open_workshop(*job, config, plugins, Path(store))
     models = {m: shop.trained("teacher", shop.settings.teacher, m, 0) for m in methods}
+    teacher = models["erm"]
+    for name in DISTILLERS:
+        heard = StudentSettings(method="erm", distiller=name, ce_weight=0, kd_weight=0.5)
+        models[name] = shop.trained(
+            "student", shop.settings.teacher, "erm", 0, Distillation(teacher, heard)
+        )
     if shop.accelerator.is_main_process:
         paths = {name: [str(m.path), m.updates] for name, m in models.items()}
         (Path(store) / "models.json").write_text(json.dumps(paths))
@@ -205,7 +214,8 @@ def test_two_processes_train_the_weights_of_one_for_every_method(tmp_path):
         status, output = finish(start(command, ACCELERATE_USE_CPU="true"))
         assert status == 0, output
         found[name] = json.loads((tmp_path / name / "models.json").read_text())
-    for method in METHODS:
+    assert found["one"].keys() > {*METHODS, "kd", "hints", "simkd"}
+    for method in found["one"]:
         (one, updates), (two, same) = found["one"][method], found["two"][method]
         assert updates == same >= 4
         first, second = (load_file(Path(path) / "model.safetensors") for path in (one, two))
@@ -215,7 +225,8 @@ def test_two_processes_train_the_weights_of_one_for_every_method(tmp_path):
             if "key.bias" in name:  # its gradient is zero but for rounding, which Adam scales up
                 continue
             largest = float(value.abs().max()) if solved else 0.0
-            tolerance = max(1e-5, 1e-2 * largest)
+            # rkd divides by distances among features that are nearly equal at the start
+            tolerance = max(1e-4 if method == "rkd" else 1e-5, 1e-2 * largest)
             assert float((value - second[name]).abs().max()) < tolerance, (method, name)
     stages = [
         json.loads(file.read_text()) for file in (tmp_path / "two").glob("model-*/stage.json")

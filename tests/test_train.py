@@ -11,10 +11,11 @@ from safetensors.torch import load_file
 
 from harness_plugin import HarnessError, train
 from harness_plugin.cli import main
+from harness_plugin.distilling import Distillation, signals
 from harness_plugin.lab import plain_facts
-from harness_plugin.methods import Batch, Debiaser, Objective
+from harness_plugin.methods import Batch, Debiaser
+from harness_plugin.objective import Objective, Signals
 from harness_plugin.plugins import load_plugins
-from harness_plugin.roles import Distillation
 from harness_plugin.stages import code_version
 from harness_plugin_hooks.debias.erm import ERM
 from harness_plugin_hooks.debias.groups import GroupDRO
@@ -249,19 +250,19 @@ def test_group_weights_follow_a_training_without_a_label_term(open_shop):
     facts = plain_facts(open_shop().data.train)
     method = GroupDRO(facts, eta=1.0)
     teacher = torch.zeros(len(facts.label), 2)
-    objective = Objective(method, KD(1.0), teacher, ce_weight=0.0, kd_weight=1.0)
-    before = method.q.clone()
+    objective = Objective(method, KD(1.0), Signals(teacher), ce_weight=0.0, kd_weight=1.0)
+    before = method.group_weights.q.clone()
     rows = torch.arange(16)
     logits = torch.randn(16, 2, requires_grad=True)
     objective(logits, Batch(rows, facts.label[rows], facts.group[rows])).backward()
-    assert not torch.equal(method.q, before)
+    assert not torch.equal(method.group_weights.q, before)
     assert logits.grad.abs().sum() > 0
 
 
 def test_a_student_learns_from_the_store_as_from_the_live_teacher(open_shop):
     shop = open_shop("teacher.epochs=1")
     teacher = shop.trained("teacher", shop.settings.teacher, "erm", 0)
-    stage = shop.signals(Distillation(teacher, shop.settings.students["student"]))
+    stage = signals(shop, Distillation(teacher, shop.settings.students["student"]))
     stored = np.load(stage.path / "logits.npy")
     from harness_plugin.models import load_trained
 

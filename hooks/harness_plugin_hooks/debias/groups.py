@@ -78,6 +78,44 @@ class ReWeight(Debiaser):
         return (self.weights(batch) * cross_entropy(logits, batch.label, reduction="none")).mean()
 
 
+class GroupWeights:
+    """q (G,), the weights of group DRO: q_g <- q_g exp(eta L_g), normalised; empty groups have 0.
+
+    Sagawa et al. 2020 (arXiv:1911.08731), algorithm 1. A group absent from a batch keeps its q:
+    counting its loss as 0 would shrink it for being rare.
+    """
+
+    def __init__(self, counts: Tensor, eta: float) -> None:
+        self.q = (counts > 0).float() / (counts > 0).sum()
+        self.eta = eta
+
+    def update(
+        self, each: Tensor, group: Tensor, adjustment: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Mean loss (G,) of each group, plus `adjustment` (G,), and which are present (G,).
+
+        q follows them where gradients are on; `each` and `group` (B,) are rows with a group.
+        """
+        zeros = each.new_zeros(len(self.q))
+        counts = zeros.index_add(0, group, torch.ones_like(each))
+        sums = zeros.index_add(0, group, each)
+        present = counts > 0
+        means = sums / counts.clamp(min=1.0)
+        if adjustment is not None:
+            means = means + torch.where(present, adjustment, 0.0)
+        if torch.is_grad_enabled():
+            q = self.q * torch.exp(self.eta * means.detach() * present)
+            self.q = q / q.sum()
+        return means, present
+
+    def of_rows(self, group: Tensor) -> Tensor:
+        """(B,) q_g / (share of g in the batch), so that group means count as q says; others 1."""
+        counts = torch.bincount(group.clamp(min=0), minlength=len(self.q))
+        share = counts.float().clamp(min=1.0) / len(group)
+        weights = (self.q / share)[group.clamp(min=0)]
+        return torch.where(group >= 0, weights, 1.0)
+
+
 class GroupDRO(Debiaser):
     """Distributionally robust optimisation over groups (Sagawa et al. 2020, algorithm 1).
 
@@ -94,7 +132,7 @@ class GroupDRO(Debiaser):
         super().__init__(facts, **options)
         counts = group_counts(facts)
         self.adjustment = self.options["adjustment"] / counts.clamp(min=1.0).sqrt()
-        self.q = (counts > 0).float() / (counts > 0).sum()
+        self.group_weights = GroupWeights(counts, self.options["eta"])
 
     def sampling_weights(self) -> Tensor | None:
         """(N,) group-balanced unless `balanced` is off."""
@@ -104,28 +142,22 @@ class GroupDRO(Debiaser):
         """() q-weighted group losses, after q has been updated with this batch."""
         known = batch.group >= 0
         each = cross_entropy(logits, batch.label, reduction="none")[known]
-        group = batch.group[known]
-        zeros = each.new_zeros(len(self.q))
-        counts = zeros.index_add(0, group, torch.ones_like(each))
-        sums = zeros.index_add(0, group, each)
-        present = counts > 0
-        means = sums / counts.clamp(min=1.0) + torch.where(present, self.adjustment, 0.0)
-        if torch.is_grad_enabled():
-            q = self.q * torch.exp(self.options["eta"] * means.detach() * present)
-            self.q = q / q.sum()
-        return (self.q * means)[present].sum()
+        means, present = self.group_weights.update(each, batch.group[known], self.adjustment)
+        return (self.group_weights.q * means)[present].sum()
 
     def weights(self, batch: Batch) -> Tensor:
         """(B,) q_g / (share of g in the batch), so that group means count as q says."""
-        counts = torch.bincount(batch.group.clamp(min=0), minlength=len(self.q))
-        share = counts.float().clamp(min=1.0) / len(batch.group)
-        weights = (self.q / share)[batch.group.clamp(min=0)]
-        return torch.where(batch.group >= 0, weights, 1.0)
+        return self.group_weights.of_rows(batch.group)
+
+    def to(self, device: torch.device) -> Debiaser:
+        """Move the group weights."""
+        self.group_weights.q = self.group_weights.q.to(device)
+        return super().to(device)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The group weights."""
-        return {"q": self.q}
+        return {"q": self.group_weights.q}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore the group weights."""
-        self.q = state["q"].to(self.q.device)
+        self.group_weights.q = state["q"].to(self.group_weights.q.device)

@@ -1,7 +1,9 @@
-"""Distillation losses: one small class each, per example, without the factor T^2."""
+"""Distillation losses: one small class each."""
 
 from harness_plugin import hookimpl
 from harness_plugin.hookspecs import Register
+
+LOGITS, FEATURES = "harness_plugin_hooks.distill.logits", "harness_plugin_hooks.distill.features"
 
 
 @hookimpl
@@ -9,6 +11,56 @@ def register_distillers(register: Register) -> None:
     """Offer the built-in distillers."""
     register(
         "kd",
-        "harness_plugin_hooks.distill.logits:KD",
+        f"{LOGITS}:KD",
         summary="KL divergence of softened class probabilities (Hinton et al. 2015)",
+    )
+    register(
+        "dkd",
+        f"{LOGITS}:DecoupledKD",
+        summary="gold label and the others apart, three labels or more (Zhao et al. 2022)",
+    )
+    register(
+        "dist",
+        f"{LOGITS}:DIST",
+        summary="correlation over classes and over examples (Huang et al. 2022)",
+    )
+    register(
+        "logit_standardisation",
+        f"{LOGITS}:LogitStandardisation",
+        summary="KD on standardised logits, three labels or more (Sun et al. 2024)",
+    )
+    register(
+        "bias_aware_kd",
+        f"{LOGITS}:BiasAwareKD",
+        summary="targets smoothed where a bias-only model is sure (Utama et al. 2020)",
+    )
+    register(
+        "group_dro_kd",
+        f"{LOGITS}:GroupDROKD",
+        summary="group DRO over the groups' divergences from the teacher",
+    )
+    register(
+        "hints",
+        f"{FEATURES}:Hints",
+        summary="features through a trained projector (FitNets, Romero et al. 2015)",
+    )
+    register(
+        "rkd",
+        f"{FEATURES}:RelationalKD",
+        summary="distances and angles among examples (Park et al. 2019)",
+    )
+    register(
+        "similarity_preserving",
+        f"{FEATURES}:SimilarityPreserving",
+        summary="similarities among examples (Tung and Mori 2019)",
+    )
+    register(
+        "crd",
+        f"{FEATURES}:ContrastiveKD",
+        summary="contrast of features within the batch (after Tian et al. 2020)",
+    )
+    register(
+        "simkd",
+        f"{FEATURES}:SimKD",
+        summary="the teacher's last layer on projected features (Chen et al. 2022)",
     )

@@ -1,0 +1,159 @@
+"""What a training minimises, and the module that gives it what it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from harness_plugin.errors import HarnessError
+from harness_plugin.methods import Batch, Debiaser, Distiller, Inputs
+from harness_plugin.network import Network
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What a teacher said of the training rows, by training row.
+
+    `logits` (N, C) in the order of the student's labels. `features` (N, H) float32, the inputs of
+    its last layer, memory-mapped, and that layer's `weight` (C, H) and `bias` (C,), for distillers
+    that hear them.
+    """
+
+    logits: Tensor
+    features: NDArray[np.float32] | None = field(default=None, repr=False)
+    weight: Tensor | None = field(default=None, repr=False)
+    bias: Tensor | None = field(default=None, repr=False)
+
+    @property
+    def width(self) -> int:
+        """H; HarnessError where there are no features."""
+        return int(self.known_features.shape[1])
+
+    @property
+    def known_features(self) -> NDArray[np.float32]:
+        """The features; HarnessError where there are none."""
+        if self.features is None:
+            raise HarnessError("a distiller needs the teacher's features and none were given.")
+        return self.features
+
+    def features_of(self, row: Tensor, device: torch.device) -> Tensor:
+        """(B, H) of the rows of a batch."""
+        chosen = np.array(self.known_features[row.cpu().numpy()])
+        return torch.from_numpy(chosen).to(device)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """ce_weight * debiaser loss + kd_weight * factor * mean(weights * distiller loss).
+
+    The factor is T^2 for losses on softened probabilities and always applied. `teacher` are rows of
+    the signal store, by training row.
+    """
+
+    debiaser: Debiaser
+    distiller: Distiller | None = None
+    teacher: Signals | None = field(default=None, repr=False)
+    ce_weight: float = 1.0
+    kd_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.debiaser.distilled = self.distils
+
+    @property
+    def distils(self) -> bool:
+        """Whether the loss has a distillation term."""
+        return self.distiller is not None and self.kd_weight > 0
+
+    def __call__(self, logits: Tensor, batch: Batch) -> Tensor:
+        """() the loss of one global batch.
+
+        A label term of weight 0 is computed all the same where the method weighs examples: group
+        weights and losses that are remembered must follow the training.
+        """
+        # every parameter gets a gradient, if a zero: processes that share a model wait for all
+        total = 0.0 * logits.sum()
+        weighs = type(self.debiaser).weights is not Debiaser.weights
+        if self.ce_weight or (weighs and self.kd_weight):
+            total = total + self.ce_weight * self.debiaser.loss(logits, batch)
+        if self.distiller is not None and self.kd_weight:
+            if self.teacher is None:
+                raise HarnessError("a distiller needs teacher logits and none were given.")
+            teacher = self.teacher.logits[batch.row].to(logits.device, logits.dtype)
+            if "features" in self.distiller.hears:
+                features = self.teacher.features_of(batch.row, logits.device)
+                outputs = {**batch.outputs, "teacher_features": features}
+                batch = replace(batch, outputs=outputs)
+            each = self.distiller.loss(logits, teacher, batch)
+            weights = self.debiaser.weights(batch)
+            term = each.mean() if weights is None else (weights * each).mean()
+            total = total + self.kd_weight * self.distiller.factor * term
+        return total
+
+    def to(self, device: torch.device) -> None:
+        """Move what the method and the distiller remember."""
+        self.debiaser.to(device)
+        if self.distiller is not None:
+            self.distiller.to(device)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Tensors of the method and the distiller that change while training."""
+        taught = self.distiller.state_dict() if self.distiller is not None else {}
+        named = {f"{DISTILLER}{name}": value for name, value in taught.items()}
+        return {**self.debiaser.state_dict(), **named}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what `state_dict` gave."""
+        own = {name: value for name, value in state.items() if not name.startswith(DISTILLER)}
+        if own:
+            self.debiaser.load_state_dict(own)
+        if self.distiller is not None and len(own) < len(state):
+            taught = {name: state[name] for name in state.keys() - own.keys()}
+            self.distiller.load_state_dict(
+                {name.removeprefix(DISTILLER): value for name, value in taught.items()}
+            )
+
+
+DISTILLER = "distiller."
+
+
+class Trainee(nn.Module):
+    """A classifier with what its method and its distiller add to it: what Accelerate wraps."""
+
+    def __init__(self, network: Network, objective: Objective) -> None:
+        super().__init__()
+        self.network = network
+        self.debiaser = objective.debiaser
+        self.parts = self.debiaser.parts(network)
+        self.distiller = objective.distiller if objective.distils else None
+        self.distiller_parts: nn.Module | None = None
+        if self.distiller is not None and objective.teacher is not None:
+            self.distiller_parts = self.distiller.parts(network, objective.teacher)
+
+    def forward(
+        self, inputs: Inputs, batch: Batch, partners: Inputs | None = None
+    ) -> dict[str, Tensor]:
+        """What the forwards of the method and the distiller give."""
+        given: tuple[Any, ...] = (self.network, self.parts, inputs, batch, partners)
+        if self.distiller is None or "features" not in self.distiller.hears:
+            return self.debiaser.forward(*given)
+        with self.network.recorded() as answers:
+            outputs = self.debiaser.forward(*given)
+        answer = next((a for a in answers if a.logits is outputs["logits"]), None)
+        if answer is None:
+            raise HarnessError(
+                f"{type(self.debiaser).__name__} changes the network's logits, so that "
+                f"{type(self.distiller).__name__} cannot tell which features they belong to; "
+                "distil with method=erm."
+            )
+        return outputs | self.distiller.forward(self.distiller_parts, answer)
+
+    def fold(self) -> None:
+        """Put into the network what it is to answer with."""
+        if self.distiller is not None:
+            self.distiller.fold(self.network, self.distiller_parts)
