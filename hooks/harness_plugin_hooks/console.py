@@ -131,7 +131,8 @@ def role_table(scores: TaskScores, split: str, roles: list[str]) -> Table:
     )
     table.add_column("role")
     wanted = ("acc", "worst_group_acc", gap, "gap_id_ood")
-    columns = [name for name in wanted if name in scores.of(roles[0], split).metrics]
+    known = scores.of(roles[0], split).metrics
+    columns = [name for name in dict.fromkeys(wanted) if name in known]
     for column in columns:
         table.add_column(column, justify="right", overflow="fold")
     table.add_column("gap_widening [95%]", justify="right")
@@ -151,7 +152,7 @@ def role_table(scores: TaskScores, split: str, roles: list[str]) -> Table:
 
 
 def bias_type_table(scores: TaskScores, split: str, roles: list[str]) -> Table | None:
-    """One row a bias type: the gap (or accuracy) of every role. None without bias types."""
+    """One row a bias type: the gap of every role, or what else is defined there; None without."""
     from rich.table import Table
 
     first = scores.of(roles[0], split)
@@ -160,7 +161,11 @@ def bias_type_table(scores: TaskScores, split: str, roles: list[str]) -> Table |
     breakdown = next(iter(first.breakdowns))
     values = first.breakdowns[breakdown]
     candidates = (scores.primary.get(split, ""), "worst_group_acc", "acc")
-    metric = next(name for name in candidates if all(name in found for found in values.values()))
+    metric = next(
+        name
+        for name in candidates
+        if all(name in found and not math.isnan(found[name].value) for found in values.values())
+    )
     table = Table(title=f"{split} · {metric} by {breakdown}, %", title_justify="left")
     table.add_column(breakdown)
     for role in roles:
