@@ -27,6 +27,7 @@ from transformers import (
 from harness_plugin.config import ImageSettings, RoleSettings
 from harness_plugin.data import Split
 from harness_plugin.errors import HarnessError, unknown
+from harness_plugin.network import last_layer
 from harness_plugin.plugins import Plugins
 
 AUTO = {"text": AutoModelForSequenceClassification, "image": AutoModelForImageClassification}
@@ -58,6 +59,8 @@ class Source:
     name: str
     backbone: Backbone | None = None
     checkpoint: str | None = None
+    model_type: str = ""
+    """What a preset's checkpoint is read as, where its own configuration says something else."""
 
 
 def locate(settings: RoleSettings, modality: str, plugins: Plugins) -> Source:
@@ -82,7 +85,7 @@ def locate(settings: RoleSettings, modality: str, plugins: Plugins) -> Source:
             raise HarnessError(
                 f"backbone {name!r} has no pretrained checkpoint; use init=scratch, or name one."
             )
-        return Source(name, checkpoint=backbone.hub_id)
+        return Source(name, checkpoint=backbone.hub_id, model_type=backbone.model_type)
     if Path(name).is_dir():
         check_checkpoint(Path(name))
         return Source(Path(name).resolve().name, checkpoint=name)
@@ -192,6 +195,10 @@ def build_model(
         if modality == "text":
             arguments["vocab_size"] = len(processor)
             arguments["pad_token_id"] = processor.pad_token_id
+            if arguments.get("type_vocab_size") == 1:  # RoBERTa's own tokenizer knows one segment
+                arguments["type_vocab_size"] = 2
+            if source.backbone.model_type == "t5":  # its decoder is read where a text ends
+                arguments["eos_token_id"] = processor.sep_token_id
         elif "image_size" in AutoConfig.for_model(source.backbone.model_type).to_dict():
             arguments["image_size"] = processor.size["height"]
         check_config(source.name, AutoConfig.for_model(source.backbone.model_type), settings)
@@ -204,13 +211,14 @@ def build_model(
     if source.checkpoint is None:
         raise HarnessError(f"model {source.name!r} has neither a preset nor a checkpoint.")
     same_head = checkpoint_labels(source.checkpoint, trust_remote_code) == labels
-    config = load_config(source.checkpoint, trust_remote_code)
+    config = read_as(source, load_config(source.checkpoint, trust_remote_code))
     check_config(source.name, config, settings)
+    config.update(settings.config if same_head else {**settings.config, **names})
     try:
         model: PreTrainedModel = AUTO[modality].from_pretrained(
             source.checkpoint,
-            **({} if same_head else {**names, "ignore_mismatched_sizes": True}),
-            **settings.config,
+            config=config,
+            ignore_mismatched_sizes=not same_head,
             attn_implementation=supported_attention(config, modality, attention),
             use_safetensors=True,
             trust_remote_code=trust_remote_code,
@@ -220,15 +228,29 @@ def build_model(
     return model if same_head else with_new_head(model, modality)
 
 
+def read_as(source: Source, config: PreTrainedConfig) -> PreTrainedConfig:
+    """The configuration as that of the preset's model type: T5's encoder from a whole T5."""
+    if source.model_type in ("", config.model_type):
+        return config
+    known = AutoConfig.for_model(source.model_type).to_dict()
+    told = {k: v for k, v in config.to_dict().items() if k in known and k != "model_type"}
+    return AutoConfig.for_model(source.model_type, **told)
+
+
 def with_new_head(model: PreTrainedModel, modality: str) -> PreTrainedModel:
-    """`model` with fresh weights outside its body.
+    """`model` with fresh weights outside its body; where the body has no name, in its last layer.
 
     A head of as many classes loads without complaint, and its first class would go by another
     name than the one it was trained for.
     """
     fresh = AUTO[modality].from_config(model.config).state_dict()
     body = f"{model.base_model_prefix}."
-    model.load_state_dict({k: v for k, v in fresh.items() if not k.startswith(body)}, strict=False)
+    outside = [name for name in fresh if not name.startswith(body)]
+    if len(outside) == len(fresh):
+        head = last_layer(model)
+        (place,) = [name for name, module in model.named_modules() if module is head]
+        outside = [name for name in fresh if name.startswith(f"{place}.")]
+    model.load_state_dict({name: fresh[name] for name in outside}, strict=False)
     return model
 
 
@@ -240,7 +262,7 @@ def check_settings(
     if source.backbone is not None:
         config = AutoConfig.for_model(source.backbone.model_type)
     else:
-        config = load_config(str(source.checkpoint), trust_remote_code)
+        config = read_as(source, load_config(str(source.checkpoint), trust_remote_code))
     check_config(source.name, config, settings)
 
 
@@ -248,6 +270,8 @@ def model_type(source: Source, trust_remote_code: bool = False) -> str:
     """The transformers name of an architecture: "bert", "resnet"."""
     if source.backbone is not None:
         return source.backbone.model_type
+    if source.model_type:
+        return source.model_type
     return str(load_config(str(source.checkpoint), trust_remote_code).model_type)
 
 

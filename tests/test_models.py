@@ -12,52 +12,106 @@ from transformers import (
     AutoModelForImageClassification,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 
 from harness_plugin import HarnessError, models
 from harness_plugin.config import RoleSettings
+from harness_plugin_hooks.backbones import PRESETS
 
-PARAMETERS = {  # with a classifier of two labels; BERT with a vocabulary of 30,522
-    "bert-tiny": 4_386_178,
-    "bert-mini": 11_171_074,
-    "bert-small": 28_764_674,
-    "bert-medium": 41_374_210,
-    "bert-base": 109_483_778,
-    "bert-large": 335_143_938,
+PARAMETERS = {name: p.parameters for name, p in PRESETS.items() if p.parameters is not None}
+PUBLISHED = {  # distillation's table of sizes: three labels for text models
+    "bert-tiny": 4_386_307,
+    "bert-mini": 11_171_331,
+    "bert-small": 28_765_187,
+    "bert-medium": 41_374_723,
+    "bert-base": 109_484_547,
+    "bert-large": 335_144_963,
+    "distilbert-base": 66_955_779,
+    "t5-efficient-tiny-encdec": 15_637_251,
+    "t5-efficient-mini-encdec": 31_369_475,
+    "t5-small-encdec": 60_770_819,
+    "t5-base-encdec": 223_496_451,
+    "t5-large-encdec": 738_720_771,
+    "t5-3b-encdec": 2_852_651_011,
     "resnet-18": 11_177_538,
     "resnet-34": 21_285_698,
     "resnet-50": 23_512_130,
     "resnet-101": 42_504_258,
     "resnet-152": 58_147_906,
+    "vit-tiny": 5_524_802,
+    "vit-small": 21_666_434,
+    "vit-base": 85_800_194,
+    "vit-large": 303_303_682,
 }
-HUB = {
-    "bert-tiny": "google/bert_uncased_L-2_H-128_A-2",
-    "bert-mini": "google/bert_uncased_L-4_H-256_A-4",
-    "bert-small": "google/bert_uncased_L-4_H-512_A-8",
-    "bert-medium": "google/bert_uncased_L-8_H-512_A-8",
-    "bert-base": "google-bert/bert-base-uncased",
-    "bert-large": "google-bert/bert-large-uncased",
+ENCODERS = {  # without the linear head: d_model x 3 + 3
+    "t5-efficient-tiny": 11_372_928,
+    "t5-efficient-mini": 20_205_184,
+    "t5-small": 35_330_816,
+    "t5-base": 109_628_544,
+    "t5-large": 334_939_648,
+    "t5-3b": 1_240_909_824,
 }
+VOCABULARY = {"roberta": 50_265, "deberta-v2": 128_100}
+"""Where the checkpoints' vocabulary is not the configuration's default."""
 
 
 def settings(model="bert-pico", init="scratch", **changes):
     return RoleSettings(model=model, init=init, **changes)
 
 
-@pytest.mark.parametrize("name", PARAMETERS)
-def test_a_preset_has_the_published_number_of_parameters(plugins, name):
-    backbone = plugins["backbone"].get(name)
-    config = AutoConfig.for_model(backbone.model_type, **backbone.config, num_labels=2)
+def on_meta(backbone, labels):
+    """The model of a preset, without memory."""
+    told = dict(backbone.config)
+    if backbone.model_type in VOCABULARY:
+        told["vocab_size"] = VOCABULARY[backbone.model_type]
+    config = AutoConfig.for_model(backbone.model_type, **told, num_labels=labels)
     with torch.device("meta"):
-        model = models.AUTO[backbone.modality].from_config(config)
-    assert sum(parameter.numel() for parameter in model.parameters()) == PARAMETERS[name]
-    assert backbone.hub_id == HUB.get(name, f"microsoft/{name}")
+        return models.AUTO[backbone.modality].from_config(config)
 
 
-def test_every_preset_is_counted_or_made_for_drawn_data(plugins):
-    names = {offer.name for offer in plugins["backbone"]}
-    small = {"bert-pico", "resnet-pico", "resnet-nano", "t5-pico", "vit-pico", "vit-nano"}
-    assert names - set(PARAMETERS) == small
+def size(model):
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_preset_has_the_listed_and_the_published_number_of_parameters(plugins, name):
+    backbone = plugins["backbone"].get(name)
+    model = on_meta(backbone, 2)
+    assert size(model) == PARAMETERS[name]
+    assert backbone.hub_id
+    if name in PUBLISHED:
+        assert size(on_meta(backbone, 3 if backbone.modality == "text" else 2)) == PUBLISHED[name]
+    if name in ENCODERS:
+        head = sum(parameter.numel() for parameter in model.classifier.parameters())
+        assert size(model) - head == ENCODERS[name]
+
+
+def test_every_preset_is_counted_or_made_for_small_data(plugins):
+    offered = {offer.name: offer.summary for offer in plugins["backbone"]}
+    small = {name for name in offered if name not in PARAMETERS}
+    assert all("-pico" in name or "-nano" in name for name in small)
+    assert offered["bert-base"] == (
+        "12 layers, width 768: 109.5 M parameters, 418 MiB, training 1,671 MiB"
+    )
+
+
+def test_the_encoder_of_a_whole_t5_becomes_a_classifier(plugins, tmp_path):
+    torch.manual_seed(0)
+    told = {"num_layers": 2, "d_model": 16, "d_kv": 4, "d_ff": 32, "num_heads": 4}
+    whole = T5ForConditionalGeneration(T5Config(vocab_size=40, **told))
+    whole.save_pretrained(tmp_path / "t5")
+    kind = plugins["backbone"].get("t5-small").model_type
+    source = models.Source("t5-x", checkpoint=str(tmp_path / "t5"), model_type=kind)
+    labels = ("a", "b", "c")
+    told = {"modality": "text", "labels": labels, "processor": None, "attention": "eager"}
+    model = models.build_model(source, settings(), seed=0, **told)
+    assert type(model).__name__ == "T5EncoderClassifier"
+    assert model.config.id2label == dict(enumerate(labels))
+    assert torch.equal(model.shared.weight, whole.shared.weight)
+    theirs, mine = whole.encoder.state_dict(), model.encoder.state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in mine.items())
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from harness_plugin import HarnessError, train
 from harness_plugin.cli import main
+from harness_plugin.config import StudentSettings
 from harness_plugin.distilling import Distillation, signals
 from harness_plugin.lab import plain_facts
 from harness_plugin.methods import Batch, Debiaser
@@ -292,3 +293,29 @@ def test_distillation_without_teacher_logits_is_an_error(open_shop):
     objective = Objective(ERM(facts), KD(2.0), None, kd_weight=1.0)
     with pytest.raises(HarnessError, match="needs teacher logits"):
         objective(torch.randn(2, 2), batch)
+
+
+FAMILIES = {
+    "distilbert-base": {"n_layers": 1, "dim": 32, "n_heads": 2, "hidden_dim": 64},
+    "roberta-base": {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2},
+    "deberta-v3-small": {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2},
+    "t5-pico-encdec": {},
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_trains_is_distilled_and_loads_again(open_shop, name):
+    config = json.dumps(FAMILIES[name])
+    sets = [f"{role}.model={name}" for role in ("teacher", "student")]
+    sets += [f"{role}.config={config}" for role in ("teacher", "student")]
+    sets += [f"{role}.epochs=0.3" for role in ("teacher", "student")]
+    shop = open_shop(*sets)
+    teacher = shop.trained("teacher", shop.settings.teacher, "group_dro", 0)
+    settings = StudentSettings(method="erm", distiller="hints")
+    distillation = Distillation(teacher, settings)
+    student = shop.trained("student", shop.settings.student, "erm", 0, distillation)
+    split = shop.data.evaluation[0]
+    p = shop.predictions(student, split)
+    assert len(p.correct) == len(split)
+    record = json.loads((student.path / "stage.json").read_text())
+    assert np.isfinite(record["loss"][-1][1])

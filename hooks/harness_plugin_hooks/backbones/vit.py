@@ -1,9 +1,13 @@
-"""Vision transformers by size (Dosovitskiy et al. 2021)."""
+"""Vision transformers by size (Dosovitskiy et al. 2021; tiny and small: Touvron et al. 2021).
+
+arXiv:2010.11929, arXiv:2012.12877. Google has published no checkpoint of the two small sizes under
+its name; the ids are a conversion that is in wide use.
+"""
 
 from harness_plugin.models import Backbone
 
 
-def vit(layers: int, width: int, heads: int, patch: int) -> Backbone:
+def vit(layers: int, width: int, heads: int, patch: int, hub_id: str | None = None) -> Backbone:
     """A ViT of the usual proportions: feed-forward width 4 x width."""
     config = {
         "num_hidden_layers": layers,
@@ -12,8 +16,12 @@ def vit(layers: int, width: int, heads: int, patch: int) -> Backbone:
         "intermediate_size": 4 * width,
         "patch_size": patch,
     }
-    return Backbone("image", "vit", config)
+    return Backbone("image", "vit", config, hub_id)
 
 
 PICO = vit(2, 48, 4, 4)
 NANO = vit(3, 64, 4, 4)
+TINY = vit(12, 192, 3, 16, "WinKawaks/vit-tiny-patch16-224")
+SMALL = vit(12, 384, 6, 16, "WinKawaks/vit-small-patch16-224")
+BASE = vit(12, 768, 12, 16, "google/vit-base-patch16-224")
+LARGE = vit(24, 1024, 16, 16, "google/vit-large-patch16-224")
