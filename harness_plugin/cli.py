@@ -71,6 +71,9 @@ def main(argv: list[str] | None = None) -> int:
         if is_main_process():
             print(f"harness: error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever reads us, `head` perhaps, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         if is_main_process():
             print(

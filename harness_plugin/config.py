@@ -74,6 +74,9 @@ class StudentSettings(Strict):
     distiller_options: dict[str, Any] = Field(
         default_factory=dict, description="options of the distiller: {beta: 4}"
     )
+    from_teacher: Literal["none", "even", "first", "last", "tinybert"] = Field(
+        "none", description="start from the teacher's weights: which of its layers"
+    )
     ce_weight: float = Field(0.5, ge=0)
     kd_weight: float = Field(0.5, ge=0)
     temperature: float = Field(2.0, gt=0)

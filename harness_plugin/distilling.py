@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
-from harness_plugin import methods, models
+from harness_plugin import encode, methods, models
 from harness_plugin.config import RoleSettings, StudentSettings
 from harness_plugin.errors import HarnessError
+from harness_plugin.initialise import Start, check_families, from_teacher
 from harness_plugin.methods import Debiaser, Distiller, TrainingFacts
 from harness_plugin.network import last_layer
 from harness_plugin.objective import Objective, Signals
@@ -62,6 +64,12 @@ def check_student(shop: Materials, name: str, student: StudentSettings) -> None:
         )
     if refusal := kind.refusal(options, student, len(shop.labels)):
         raise HarnessError(f"{where} {refusal}.")
+    if student.from_teacher != "none":
+        theirs, ours = (
+            models.model_type(models.locate(role, shop.task.modality, shop.plugins))
+            for role in (shop.settings.teacher, shop.settings.student)
+        )
+        check_families(ours, theirs, student.from_teacher)
     method = shop.settings.method if student.method == "same" else student.method
     debiaser: type[Debiaser] = shop.plugins["debiaser"].get(method)
     if kind.weighs and debiaser.weights is not Debiaser.weights:
@@ -110,14 +118,34 @@ def heard(shop: Workshop, kind: type[Distiller], teacher: TrainedModel, stage: S
     logits = logits.to(shop.accelerator.device)
     if "features" not in kind.hears:
         return Signals(logits)
-    trust = shop.config.trust_remote_code
-    model = models.load_trained(
-        str(teacher.path), shop.task.modality, attention="eager", trust_remote_code=trust
-    )
-    head = last_layer(model)
+    head = last_layer(load_teacher(shop, teacher))
     bias = torch.zeros(len(order)) if head.bias is None else head.bias.detach()[order]
     features = np.load(stage.path / "features.npy", mmap_mode="r")
     return Signals(logits, features, head.weight.detach()[order].float(), bias.float())
+
+
+def begin(
+    shop: Workshop, student: PreTrainedModel, processor: Any, distillation: Distillation
+) -> Start | None:
+    """Put the teacher's weights into a student that starts from them; how much came over."""
+    layers = distillation.settings.from_teacher
+    if layers == "none":
+        return None
+    teacher = distillation.teacher
+    model = load_teacher(shop, teacher)
+    check_families(student.config.model_type, model.config.model_type, layers)
+    theirs = models.load_processor(str(teacher.path), shop.task.modality)
+    same = encode.processor_key(processor) == encode.processor_key(theirs)
+    order = label_order(teacher, shop.labels)
+    return from_teacher(student, model, layers, same_vocabulary=same, label_order=order)
+
+
+def load_teacher(shop: Workshop, teacher: TrainedModel) -> PreTrainedModel:
+    """The teacher's weights, on the CPU."""
+    trust = shop.config.trust_remote_code
+    return models.load_trained(
+        str(teacher.path), shop.task.modality, attention="eager", trust_remote_code=trust
+    )
 
 
 def labels_of(model: TrainedModel) -> tuple[str, ...]:

@@ -188,6 +188,9 @@ class Lab:
                 seed=init_seed,
                 trust_remote_code=shop.config.trust_remote_code,
             )
+            begun = None
+            if distillation is not None and training.start is None:
+                begun = distilling.begin(shop, model, processor, distillation)
             facts = training.facts or plain_facts(split)
             encoded = shop.encoded(split, settings, inputs)
             if training.rows is not None:
@@ -208,6 +211,7 @@ class Lab:
                 compile_model=shop.config.compile,
                 quiet=shop.quiet,
             )
+            record |= {"from_teacher": begun.record()} if begun else {}
             if shop.store.processes.is_main:
                 train.drop_checkpoints(folder)
                 self.save(shop.accelerator.unwrap_model(model), folder, processor_folder)

@@ -17,6 +17,7 @@ from harness_plugin import (
     batches,
     distilling,
     encode,
+    initialise,
     lab,
     materials,
     methods,
@@ -48,6 +49,7 @@ CODE = (
     batches,
     distilling,
     encode,
+    initialise,
     lab,
     materials,
     methods,
@@ -101,6 +103,9 @@ class Workshop(Materials):
                 "stage": stage.key,
                 "supervision": self.supervision(method_name, distilling.needs(self, distillation)),
                 "selection": parts[-1].record.get("selection"),
+                "from_teacher": next(
+                    (r for part in parts if (r := part.record.get("from_teacher"))), None
+                ),
             }
             | ({"distillation": distillation.settings.model_dump()} if distillation else {}),
             updates=sum(int(part.record.get("updates", 0)) for part in parts),
