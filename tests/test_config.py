@@ -137,6 +137,7 @@ def test_merging_changes_neither_side():
 def test_the_resolved_configuration_gives_the_same_run(tmp_path, plugins):
     sets = ["toy.rows=80", "method=poe", "students.student_kd={kd_weight: 1, ce_weight: 0}"]
     flags = {"tasks": (str(TOY),), "seeds": (3, 4), "precision": "no", "limit": 40}
+    flags["data"] = "embedded"  # what is written down where it was left open
     first = run_config(None, flags, sets)
     jobs = prepare(first, plugins)
     file = tmp_path / "config.yaml"

@@ -74,7 +74,7 @@ def test_an_empty_error_set_is_an_error(open_shop):
 
 def test_inferred_groups_feed_any_group_method_and_are_said_in_the_record(open_shop):
     shop = open_shop("group_inference=eiil", "group_inference_options.eiil.steps=200")
-    facts, used = shop.facts(GroupDRO, place(shop), Prepared())
+    facts, used = shop.facts(GroupDRO.needs, place(shop), Prepared())
     assert facts.groups == (
         "negative/first",
         "negative/second",
@@ -124,7 +124,7 @@ def test_jtt_draws_errors_more_often_and_is_erm_with_weight_1(open_shop):
     shop = open_shop("method_options.jtt.epochs=1")
     lab = place(shop)
     prepared = JTT.prepare(lab, {"epochs": 1.0, "upweight": 20.0})
-    facts, _ = shop.facts(JTT, lab, prepared)
+    facts, _ = shop.facts(JTT.needs, lab, prepared)
     wrong = facts.found["wrong"]
     weights = JTT(facts, upweight=7.0).sampling_weights()
     assert weights[wrong].unique().tolist() == [7.0]
