@@ -216,6 +216,8 @@ class TaskScores:
     """By metric name, as the metrics declare it."""
     primary: Mapping[str, str] = field(default_factory=dict)
     """Evaluation set -> the gap that its story is told with."""
+    split_roles: Mapping[str, str] = field(default_factory=dict)
+    """Evaluation set -> "in_domain" or "ood", in-domain sets first."""
 
     def of(self, role: str, split: str) -> ModelScores:
         """The scores of `role` on `split`."""

@@ -185,6 +185,7 @@ def score_task(
             for split in table
             if (gap := primary_gap(found[split], wanted_on(split, wanted_gap)))
         },
+        split_roles={split: split_roles[split] for split in table},
     )
 
 

@@ -14,6 +14,11 @@ def register_outputs(register: Register) -> None:
         summary="results_*.json (and samples_*.jsonl) as lm-evaluation-harness 0.4.13 writes them",
     )
     register(
+        "predictions",
+        f"{here}.predictions:write",
+        summary="predictions_*.csv: every model's answers on one set (--log_samples)",
+    )
+    register(
         "transfer",
         f"{here}.transfer:write",
         summary="transfer_*.json: all roles compared, with intervals (docs/transfer.schema.json)",

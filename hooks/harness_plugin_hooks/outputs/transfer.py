@@ -20,6 +20,7 @@ from harness_plugin.records import Estimate, RunReport, TaskScores
 from harness_plugin.stages import write_json
 from harness_plugin.task import Source
 from harness_plugin.verdict import verdict
+from harness_plugin_hooks.outputs.predictions import EvaluationSet, set_of
 
 
 class Strict(BaseModel):
@@ -121,6 +122,7 @@ class TransferRecord(Strict):
     collapse_rule: str
     notes: list[str]
     seeds: list[int]
+    sets: list[EvaluationSet] = Field(description="in-domain sets first")
     models: list[Model]
     scores: list[Scores]
     transfer: list[Measure]
@@ -166,6 +168,7 @@ def record_of(report: RunReport, scores: TaskScores) -> TransferRecord:
                 "collapse_rule": scores.collapse_rule,
                 "notes": scores.notes,
                 "seeds": scores.seeds,
+                "sets": [set_of(scores, split).model_dump() for split in scores.split_roles],
                 "models": [
                     {
                         "role": model.role,
