@@ -80,6 +80,41 @@ class StudentSettings(Strict):
     ce_weight: float = Field(0.5, ge=0)
     kd_weight: float = Field(0.5, ge=0)
     temperature: float = Field(2.0, gt=0)
+    teachers: tuple[str, ...] = Field(
+        ("teacher",), min_length=1, description="the roles it learns from; another student may be"
+    )
+    combine: Literal["mean_prob", "mean_logit", "confidence", "agre"] = Field(
+        "mean_prob", description="how several teachers become one"
+    )
+    biased_teacher: str = Field(
+        "erm_teacher", description="combine=agre: the role whose gradient teachers are to avoid"
+    )
+    rounds: int = Field(1, ge=1, description="trainings in a row; each learns from the one before")
+    between_rounds: Literal["teaches", "initialises", "both"] = Field(
+        "teaches", description="what a round's student is to the next one's"
+    )
+    equal_budget: bool = Field(
+        True, description="divide the epochs among the rounds, so that they cost what one does"
+    )
+
+    @field_validator("teachers")
+    @classmethod
+    def _once(cls, teachers: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(teachers)) != len(teachers):
+            raise ValueError("a teacher is named twice")
+        return teachers
+
+
+class TeacherSettings(Strict):
+    """A further teacher: as the task's teacher, with something changed."""
+
+    method: str = Field("same", description="debiaser; 'same' as the task's teacher")
+    changes: dict[str, Any] = Field(
+        default_factory=dict, description="settings of `teacher` that differ: {model: bert-small}"
+    )
+    distillation: StudentSettings | None = Field(
+        None, description="what it learns from teachers of its own: it is then an assistant"
+    )
 
 
 class ImageSettings(Strict):
@@ -120,6 +155,10 @@ class TaskSettings(Strict):
     )
     teacher: RoleSettings
     student: RoleSettings
+    teachers: dict[str, TeacherSettings] = Field(
+        default_factory=dict,
+        description="further teachers, for students that name them; names begin with 'teacher_'",
+    )
     control: bool | str = Field(
         True,
         description="train the student's twin without a teacher; or its checkpoint (eval_only)",
@@ -132,6 +171,29 @@ class TaskSettings(Strict):
     vocab_size: int = Field(8000, ge=100, description="of a tokenizer trained on the task's text")
     image: ImageSettings = ImageSettings()
     options: dict[str, Any] = Field(default_factory=dict, description="the task's own options")
+
+    @field_validator("teachers")
+    @classmethod
+    def _teacher_names(cls, teachers: dict[str, TeacherSettings]) -> dict[str, TeacherSettings]:
+        for name in teachers:
+            if not name.startswith("teacher_"):
+                raise ValueError(f"a teacher's name begins with 'teacher_', {name!r} does not")
+        return teachers
+
+    @model_validator(mode="after")
+    def _teachers_differ_by_known_settings(self) -> TaskSettings:
+        for name, teacher in self.teachers.items():
+            try:
+                self.changed_teacher(teacher)
+            except ValidationError as error:
+                raise ValueError(problems(f"teachers.{name}.changes", error)) from None
+        return self
+
+    def changed_teacher(self, teacher: TeacherSettings) -> RoleSettings:
+        """The settings of a further teacher. A model of another family drops `config`."""
+        base = {"teacher": self.teacher.model_dump()}
+        changes = {"teacher": teacher.changes}
+        return RoleSettings.model_validate(merge(fitting(base, changes), changes)["teacher"])
 
     @field_validator("students")
     @classmethod

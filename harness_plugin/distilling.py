@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from harness_plugin import encode, methods, models
 from harness_plugin.config import RoleSettings, StudentSettings
+from harness_plugin.encode import EncodedRows
+from harness_plugin.ensemble import Ensemble
 from harness_plugin.errors import HarnessError
 from harness_plugin.initialise import Start, check_families, from_teacher
+from harness_plugin.layers import LiveTeacher, Shape
 from harness_plugin.methods import Debiaser, Distiller, TrainingFacts
 from harness_plugin.network import last_layer
 from harness_plugin.objective import Objective, Signals
+from harness_plugin.plan import Role
 from harness_plugin.records import TrainedModel
 from harness_plugin.stages import Stage
 
@@ -24,12 +31,28 @@ if TYPE_CHECKING:
     from harness_plugin.roles import Workshop
 
 
+FLOW = {"method", "teachers", "biased_teacher", "rounds", "between_rounds", "equal_budget"}
+"""Settings that say which trainings there are, not what one of them does."""
+
+
 @dataclass(frozen=True)
 class Distillation:
-    """A student's teacher and how it is heard."""
+    """A student's teachers and how they are heard.
 
-    teacher: TrainedModel
+    `biased` is the model whose gradient `agre` avoids. `round` counts from 0 where a student is
+    trained in several, and `start` are the weights that a round goes on from.
+    """
+
+    teachers: tuple[TrainedModel, ...]
     settings: StudentSettings
+    biased: TrainedModel | None = None
+    round: int = 0
+    start: Stage | None = None
+
+    @property
+    def teacher(self) -> TrainedModel:
+        """The first teacher: whose features and layers are heard, and whose weights are taken."""
+        return self.teachers[0]
 
 
 def distiller_of(shop: Materials, settings: StudentSettings) -> type[Distiller]:
@@ -50,8 +73,14 @@ def needs(shop: Materials, distillation: Distillation | None) -> frozenset[str]:
     return distiller_of(shop, distillation.settings).needs
 
 
-def check_student(shop: Materials, name: str, student: StudentSettings) -> None:
-    """Refuse a distiller whose needs, options or labels this task and student do not meet."""
+def check_student(shop: Materials, role: Role, roles: Mapping[str, Role]) -> None:
+    """Refuse a distiller whose needs, options or labels this task and student do not meet.
+
+    And one that cannot compare the student's layers with its teacher's.
+    """
+    if role.distillation is None:
+        return
+    name, student = role.name, role.distillation
     kind = distiller_of(shop, student)
     options = options_of(shop, student)
     where = f"task {shop.task.task}: {name}: distiller {student.distiller}"
@@ -64,30 +93,89 @@ def check_student(shop: Materials, name: str, student: StudentSettings) -> None:
         )
     if refusal := kind.refusal(options, student, len(shop.labels)):
         raise HarnessError(f"{where} {refusal}.")
+    teacher = roles[student.teachers[0]]
+    ours, theirs = shape_of(shop, role.settings), shape_of(shop, teacher.settings)
     if student.from_teacher != "none":
-        theirs, ours = (
-            models.model_type(models.locate(role, shop.task.modality, shop.plugins))
-            for role in (shop.settings.teacher, shop.settings.student)
+        check_families(ours.model_type, theirs.model_type, student.from_teacher)
+    if kind.hears != {"logits"} and len(student.teachers) > 1:
+        raise HarnessError(
+            f"{where} learns from what is inside one teacher, and {len(student.teachers)} are "
+            f"named: name one, or take a distiller on logits."
         )
-        check_families(ours, theirs, student.from_teacher)
-    method = shop.settings.method if student.method == "same" else student.method
-    debiaser: type[Debiaser] = shop.plugins["debiaser"].get(method)
+    if student.combine == "agre" and student.biased_teacher in student.teachers:
+        raise HarnessError(
+            f"{where}: biased_teacher {student.biased_teacher} is one of the teachers; "
+            "combine=agre weighs teachers by how little they pull like it."
+        )
+    if "layers" in kind.hears:
+        reason = kind.mismatch(options, ours, theirs) or other_inputs(shop, role, teacher)
+        if reason:
+            raise HarnessError(f"{where} cannot compare {name} with {teacher.name}: {reason}.")
+    debiaser: type[Debiaser] = shop.plugins["debiaser"].get(role.method)
     if kind.weighs and debiaser.weights is not Debiaser.weights:
         raise HarnessError(
-            f"{where} weighs groups itself, and so does method {method}: they would count twice. "
-            f"Set students.{name}.method=erm."
+            f"{where} weighs groups itself, and so does method {role.method}: they would count "
+            f"twice. Set students.{name}.method=erm."
+        )
+    if student.rounds > 1 and student.equal_budget and role.settings.epochs < student.rounds:
+        raise HarnessError(
+            f"{where}: {student.rounds} rounds share {role.settings.epochs:g} epochs, which is "
+            "less than one each: give the student more epochs, or set equal_budget=false."
         )
 
 
-def signals(shop: Workshop, distillation: Distillation) -> Stage:
-    """The teacher's answers on the training rows, computed once for all its students."""
-    teacher = distillation.teacher
-    if "features" not in distiller_of(shop, distillation.settings).hears:
-        return shop.logits(teacher, shop.data.train)
-    role = RoleSettings.model_validate(
-        {key: teacher.settings[key] for key in RoleSettings.model_fields}
+def shape_of(shop: Materials, role: RoleSettings) -> Shape:
+    """The measures of a role's model."""
+    source = models.locate(role, shop.task.modality, shop.plugins)
+    config = models.config_of(source, role, shop.config.trust_remote_code)
+    if source.model_type:
+        config = models.read_as(source, config)
+    return Shape.of(config)
+
+
+def other_inputs(shop: Materials, student: Role, teacher: Role) -> str:
+    """Why the positions of two models do not correspond, "" when they do."""
+    ours, theirs = (shop.processor(role.settings)[0] for role in (student, teacher))
+    if encode.processor_key(ours) != encode.processor_key(theirs):
+        what = "tokenizer" if shop.task.modality == "text" else "image processor"
+        return f"they do not have the same {what}, so that their positions do not correspond"
+    if student.settings.max_length != teacher.settings.max_length:
+        return (
+            f"their texts are cut to {student.settings.max_length} and "
+            f"{teacher.settings.max_length} tokens; give both the same max_length"
+        )
+    return ""
+
+
+def signals(shop: Workshop, distillation: Distillation) -> tuple[Stage, ...]:
+    """The teachers' answers on the training rows, computed once for all their students.
+
+    Those of the biased model come last.
+    """
+    if "features" in distiller_of(shop, distillation.settings).hears:
+        teacher = distillation.teacher
+        return (shop.answers(teacher.path, role_of(teacher), shop.data.train, None),)
+    asked = distillation.teachers + ((distillation.biased,) if distillation.biased else ())
+    return tuple(shop.logits(model, shop.data.train) for model in asked)
+
+
+def identity(shop: Workshop, distillation: Distillation, heard: Sequence[Stage]) -> dict[str, Any]:
+    """What makes two distillations the same training."""
+    settings = distillation.settings
+    left_out = FLOW if len(distillation.teachers) > 1 else FLOW | {"combine"}
+    return {
+        **settings.model_dump(exclude=set(left_out)),
+        "distiller_options": options_of(shop, settings),
+        "signals": [stage.key for stage in heard],
+        "round": distillation.round,
+    }
+
+
+def role_of(model: TrainedModel) -> RoleSettings:
+    """The settings a model was trained with."""
+    return RoleSettings.model_validate(
+        {key: model.settings[key] for key in RoleSettings.model_fields}
     )
-    return shop.answers(teacher.path, role, shop.data.train, None)
 
 
 def objective(
@@ -95,33 +183,61 @@ def objective(
     debiaser: Debiaser,
     facts: TrainingFacts,
     distillation: Distillation | None,
-    stage: Stage | None,
+    stages: Sequence[Stage],
+    rows: NDArray[np.int64] | None = None,
 ) -> Objective:
-    """The loss of a training; `stage` are the signals."""
-    if distillation is None or stage is None:
+    """The loss of a training on all training rows or `rows` (R,) of them; `stages`: `signals`."""
+    if distillation is None:
         return Objective(debiaser)
     settings = distillation.settings
     kind, options = distiller_of(shop, settings), options_of(shop, settings)
+    found = heard(shop, kind, distillation, stages, rows)
     return Objective(
         debiaser,
         kind(settings.temperature, facts, **options),
-        heard(shop, kind, distillation.teacher, stage),
+        found if rows is None else found.select(torch.from_numpy(rows)),
         ce_weight=settings.ce_weight,
         kd_weight=settings.kd_weight,
     )
 
 
-def heard(shop: Workshop, kind: type[Distiller], teacher: TrainedModel, stage: Stage) -> Signals:
-    """The stored answers that `kind` learns from."""
-    order = label_order(teacher, shop.labels)
-    logits = torch.from_numpy(np.load(stage.path / "logits.npy")[:, order])
-    logits = logits.to(shop.accelerator.device)
+def heard(
+    shop: Workshop,
+    kind: type[Distiller],
+    distillation: Distillation,
+    stages: Sequence[Stage],
+    rows: NDArray[np.int64] | None,
+) -> Signals:
+    """What `kind` learns from: the stored answers, and the teacher itself for its layers."""
+    teacher, settings = distillation.teacher, distillation.settings
+
+    def logits_of(model: TrainedModel, stage: Stage) -> Tensor:
+        order = label_order(model, shop.labels)
+        logits = torch.from_numpy(np.load(stage.path / "logits.npy")[:, order])
+        return logits.to(shop.accelerator.device)
+
+    if len(distillation.teachers) > 1:
+        every = zip(distillation.teachers, stages, strict=False)  # the biased one is the last
+        stacked = torch.stack([logits_of(model, stage) for model, stage in every], dim=1)
+        biased = distillation.biased
+        avoided = None if biased is None else logits_of(biased, stages[-1])
+        ensemble = Ensemble(settings.combine, settings.temperature, avoided)
+        return Signals(stacked, ensemble=ensemble)
+    logits = logits_of(teacher, stages[0])
+    if "layers" in kind.hears:
+        model = load_teacher(shop, teacher, shop.choice.attention)
+        encoded = shop.encoded(shop.data.train, role_of(teacher))
+        return Signals(
+            logits, live=LiveTeacher(model, encoded if rows is None else EncodedRows(encoded, rows))
+        )
     if "features" not in kind.hears:
         return Signals(logits)
     head = last_layer(load_teacher(shop, teacher))
-    bias = torch.zeros(len(order)) if head.bias is None else head.bias.detach()[order]
-    features = np.load(stage.path / "features.npy", mmap_mode="r")
-    return Signals(logits, features, head.weight.detach()[order].float(), bias.float())
+    weight = head.weight.detach()[label_order(teacher, shop.labels)].float()
+    bias = torch.zeros(len(weight)) if head.bias is None else head.bias.detach().float()
+    bias = bias if head.bias is None else bias[label_order(teacher, shop.labels)]
+    features = np.load(stages[0].path / "features.npy", mmap_mode="r")
+    return Signals(logits, features, weight, bias)
 
 
 def begin(
@@ -140,11 +256,13 @@ def begin(
     return from_teacher(student, model, layers, same_vocabulary=same, label_order=order)
 
 
-def load_teacher(shop: Workshop, teacher: TrainedModel) -> PreTrainedModel:
+def load_teacher(
+    shop: Workshop, teacher: TrainedModel, attention: str = "eager"
+) -> PreTrainedModel:
     """The teacher's weights, on the CPU."""
     trust = shop.config.trust_remote_code
     return models.load_trained(
-        str(teacher.path), shop.task.modality, attention="eager", trust_remote_code=trust
+        str(teacher.path), shop.task.modality, attention=attention, trust_remote_code=trust
     )
 
 

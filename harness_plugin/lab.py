@@ -136,7 +136,7 @@ class Lab:
         options = method.resolved(training.options, shop.task.modality)
         source = models.locate(settings, shop.task.modality, shop.plugins)
         processor, processor_folder = shop.processor(settings)
-        init_seed = 1000 * self.seed + (0 if "teacher" in self.role else 500)
+        init_seed = self.init_seed()
         changed = {"epochs": training.epochs, "learning_rate": training.learning_rate}
         plan = train.Plan(
             seed=init_seed + (1 if training.start else 0),
@@ -144,7 +144,7 @@ class Lab:
             | {name: value for name, value in changed.items() if value is not None},
         )
         distillation = self.distillation if training.distilled else None
-        signals = distilling.signals(shop, distillation) if distillation else None
+        signals = distilling.signals(shop, distillation) if distillation else ()
         own_code = [base.__module__ for base in method.__mro__ if base is not object]
         if distillation is not None:
             kind = distilling.distiller_of(shop, distillation.settings)
@@ -163,12 +163,7 @@ class Lab:
             "start": training.start.key if training.start else None,
             "facts": list(training.keys),
             "selection": shop.selection_key() if training.selected else None,
-            "distillation": distillation
-            and {
-                **distillation.settings.model_dump(exclude={"method"}),
-                "distiller_options": distilling.options_of(shop, distillation.settings),
-                "signals": signals.key if signals else None,
-            },
+            "distillation": distillation and distilling.identity(shop, distillation, signals),
             "hardware": [shop.choice.device, shop.choice.precision, shop.choice.attention],
             "torch": torch.__version__,
             "code": shop.code() + [code_version(sys.modules[name]) for name in own_code],
@@ -197,12 +192,15 @@ class Lab:
                 encoded = EncodedRows(encoded, training.rows)
                 facts = facts.select(torch.from_numpy(training.rows))
             facts = facts.to(shop.accelerator.device)
+            goal = distilling.objective(
+                shop, method(facts, **options), facts, distillation, signals, training.rows
+            )
             record = train.fit(
                 shop.accelerator,
                 model,
                 encoded,
                 facts,
-                distilling.objective(shop, method(facts, **options), facts, distillation, signals),
+                goal,
                 plan,
                 name=f"{shop.task.task} seed {self.seed} {self.role} ({training.method})",
                 folder=folder,
@@ -220,6 +218,18 @@ class Lab:
             return record
 
         return shop.store.run("model", spec, build)
+
+    def init_seed(self) -> int:
+        """The seed of a model's first weights and its batches.
+
+        The same for every student and its control, so that they are compared; another for the
+        teachers, each further teacher and each round.
+        """
+        further = list(self.shop.settings.teachers)
+        number = further.index(self.role) + 1 if self.role in further else 0
+        base = 0 if "teacher" in self.role else 500
+        rounds = self.distillation.round if self.distillation else 0
+        return 1000 * self.seed + base + 20 * number + 2 * rounds
 
     def save(self, model: Any, folder: Path, processor_folder: Path) -> None:
         """Weights, configuration and processor, so that `from_pretrained` loads the folder."""

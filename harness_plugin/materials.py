@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from harness_plugin.data import Split, TaskData
 from harness_plugin.errors import HarnessError
 from harness_plugin.hardware import Choice
 from harness_plugin.methods import BiasModel, Configured, Debiaser
+from harness_plugin.plan import plan_of_roles
 from harness_plugin.plugins import Plugins
 from harness_plugin.stages import Stage, Store, code_version
 from harness_plugin.task import Task
@@ -99,8 +99,10 @@ class Materials:
         """Refuse a model selection, bias model or group inference that this task cannot have."""
         settings, available = self.settings, self.available()
         chosen = {"group_inference": settings.group_inference} if self.inferred else {}
-        used = {self.plugins["debiaser"].get(m) for m in plan_of_roles(settings).values()}
-        used |= {self.plugins["distiller"].get(s.distiller) for s in settings.students.values()}
+        roles = plan_of_roles(settings)
+        taught = {name: r.distillation for name, r in roles.items() if r.distillation}
+        used = {self.plugins["debiaser"].get(role.method) for role in roles.values()}
+        used |= {self.plugins["distiller"].get(s.distiller) for s in taught.values()}
         if any("bias_model" in method.needs for method in used):
             chosen["bias_model"] = settings.bias_model
         for kind, name in chosen.items():
@@ -111,8 +113,8 @@ class Materials:
                     f"task {self.task.task}: {kind} {name} needs {' and '.join(missing)}, which "
                     f"{self.data.source} data of this task do not have."
                 )
-        for name, student in settings.students.items():
-            method = settings.method if student.method == "same" else student.method
+        for name, student in taught.items():
+            method = roles[name].method
             trains = self.plugins["debiaser"].get(method).parts is not Debiaser.parts
             if trains and student.ce_weight == 0:
                 raise HarnessError(
@@ -208,17 +210,3 @@ class Materials:
             center_crop=self.settings.image.center_crop,
             quiet=self.quiet,
         )
-
-
-def plan_of_roles(settings: TaskSettings) -> Mapping[str, str]:
-    """Every role a run will train, and its method, in training order."""
-    plan = {"teacher": settings.method}
-    if settings.references:
-        plan["erm_teacher"] = "erm"
-    for name, student in settings.students.items():
-        plan[name] = settings.method if student.method == "same" else student.method
-    if settings.control:
-        plan["control"] = settings.method
-    if settings.references:
-        plan["erm_student"] = "erm"
-    return plan

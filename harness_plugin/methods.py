@@ -23,6 +23,7 @@ from harness_plugin.network import Answer, Network
 if TYPE_CHECKING:
     from harness_plugin.config import StudentSettings
     from harness_plugin.lab import Lab
+    from harness_plugin.layers import Layers, Shape
     from harness_plugin.objective import Signals
     from harness_plugin.stages import Stage
 
@@ -255,7 +256,8 @@ class Distiller(Configured):
     """
 
     hears: ClassVar[frozenset[str]] = frozenset({"logits"})
-    """What of the teacher it learns from: "logits"; "features", the inputs of its last layer."""
+    """What of the teacher it learns from: "logits"; "features", the inputs of its last layer;
+    "layers", what is inside, for which the teacher runs along in the training."""
     weighs: ClassVar[bool] = False
     """Whether it weighs groups itself, so that a method's weights would count twice."""
 
@@ -283,12 +285,25 @@ class Distiller(Configured):
         """Why the loss is not defined or says nothing for these settings, "" when it does."""
         return ""
 
+    @classmethod
+    def mismatch(cls, options: Mapping[str, Any], student: Shape, teacher: Shape) -> str:
+        """Why the loss cannot compare two models' layers, "" when it can."""
+        return ""
+
     def parts(self, network: Network, signals: Signals) -> nn.Module | None:
         """Trainable modules of the distiller's own (projectors); dropped after training."""
         return None
 
-    def forward(self, parts: nn.Module | None, answer: Answer) -> dict[str, Tensor]:
-        """What `loss` wants of the student besides logits, (b, ...) each, for the local rows."""
+    def forward(
+        self,
+        parts: nn.Module | None,
+        answer: Answer,
+        layers: tuple[Layers, Layers] | None = None,
+    ) -> dict[str, Tensor]:
+        """What `loss` wants of the student besides logits, (b, ...) each, for the local rows.
+
+        `answer` is the student's, `layers` are its own and the teacher's for those that hear them.
+        """
         return {}
 
     def loss(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:

@@ -266,6 +266,14 @@ def check_settings(
     check_config(source.name, config, settings)
 
 
+def config_of(source: Source, settings: RoleSettings, trust_remote_code: bool) -> PreTrainedConfig:
+    """The configuration a role's model will have, without its labels and vocabulary."""
+    if source.backbone is None:
+        return load_config(str(source.checkpoint), trust_remote_code)
+    arguments = {**source.backbone.config, **settings.config}
+    return AutoConfig.for_model(source.backbone.model_type, **arguments)
+
+
 def model_type(source: Source, trust_remote_code: bool = False) -> str:
     """The transformers name of an architecture: "bert", "resnet"."""
     if source.backbone is not None:

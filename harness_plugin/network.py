@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from harness_plugin.errors import HarnessError
+from harness_plugin.layers import Layers, Watch
 
 
 class Answer(NamedTuple):
@@ -48,7 +49,8 @@ class Network(nn.Module):
         self.model = model
         self._head = [last_layer(model)]  # in a list: registered once, as a part of the model
         self._seen: list[Tensor] = []
-        self._answers: list[Answer] | None = None
+        self._answers: list[tuple[Answer, Layers | None]] | None = None
+        self._watch: Watch | None = None
         self.head.register_forward_pre_hook(self._look)
 
     @property
@@ -61,17 +63,28 @@ class Network(nn.Module):
 
     def forward(self, inputs: dict[str, Tensor]) -> Answer:
         """Logits and features of a batch of model inputs."""
-        logits = self.model(**inputs).logits
+        layers = None
+        if self._watch is None:
+            logits = self.model(**inputs).logits
+        else:
+            with self._watch.on():
+                out = self.model(**inputs, output_hidden_states=True)
+                layers = self._watch.layers(out, inputs)
+            logits = out.logits
         (features,) = self._seen
         self._seen.clear()
         answer = Answer(logits.float(), features.flatten(1).float())
         if self._answers is not None:
-            self._answers.append(answer)
+            self._answers.append((answer, layers))
         return answer
 
+    def show_layers(self) -> None:
+        """From now on, what is recorded has the layers."""
+        self._watch = Watch(self.model)
+
     @contextmanager
-    def recorded(self) -> Iterator[list[Answer]]:
-        """The answers that are given while the block runs."""
+    def recorded(self) -> Iterator[list[tuple[Answer, Layers | None]]]:
+        """The answers that are given while the block runs, with layers where these are shown."""
         self._answers = []
         try:
             yield self._answers

@@ -11,7 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from harness_plugin.ensemble import Ensemble
 from harness_plugin.errors import HarnessError
+from harness_plugin.layers import LiveTeacher
 from harness_plugin.methods import Batch, Debiaser, Distiller, Inputs
 from harness_plugin.network import Network
 
@@ -20,15 +22,37 @@ from harness_plugin.network import Network
 class Signals:
     """What a teacher said of the training rows, by training row.
 
-    `logits` (N, C) in the order of the student's labels. `features` (N, H) float32, the inputs of
-    its last layer, memory-mapped, and that layer's `weight` (C, H) and `bias` (C,), for distillers
-    that hear them.
+    `logits` (N, C) in the order of the student's labels; (N, M, C) of M teachers, with the
+    `ensemble` that makes them one. `features` (N, H) float32, the inputs of its last layer,
+    memory-mapped, and that layer's `weight` (C, H) and `bias` (C,), for distillers that hear them;
+    `live` is the teacher itself, for those that hear its layers.
     """
 
     logits: Tensor
     features: NDArray[np.float32] | None = field(default=None, repr=False)
     weight: Tensor | None = field(default=None, repr=False)
     bias: Tensor | None = field(default=None, repr=False)
+    ensemble: Ensemble | None = None
+    live: LiveTeacher | None = field(default=None, repr=False)
+
+    def targets(self, student: Tensor, batch: Batch) -> Tensor:
+        """(B, C) what the student is to answer; its own logits (B, C) decide where some count."""
+        rows = self.logits[batch.row].to(student.device, student.dtype)
+        if self.ensemble is None:
+            return rows
+        return self.ensemble(rows, student.detach(), batch.label, batch.row)
+
+    def select(self, rows: Tensor) -> Signals:
+        """The signals of some training rows (R,), which are rows 0 .. R-1 of what is trained on."""
+        ensemble = self.ensemble
+        if ensemble is not None and ensemble.biased is not None:
+            ensemble = replace(ensemble, biased=ensemble.biased[rows.to(ensemble.biased.device)])
+        return replace(
+            self,
+            logits=self.logits[rows.to(self.logits.device)],
+            features=None if self.features is None else self.features[rows.cpu().numpy()],
+            ensemble=ensemble,
+        )
 
     @property
     def width(self) -> int:
@@ -84,7 +108,7 @@ class Objective:
         if self.distiller is not None and self.kd_weight:
             if self.teacher is None:
                 raise HarnessError("a distiller needs teacher logits and none were given.")
-            teacher = self.teacher.logits[batch.row].to(logits.device, logits.dtype)
+            teacher = self.teacher.targets(logits, batch)
             if "features" in self.distiller.hears:
                 features = self.teacher.features_of(batch.row, logits.device)
                 outputs = {**batch.outputs, "teacher_features": features}
@@ -100,6 +124,8 @@ class Objective:
         self.debiaser.to(device)
         if self.distiller is not None:
             self.distiller.to(device)
+        if self.teacher is not None and self.teacher.live is not None:
+            self.teacher.live.to(device)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Tensors of the method and the distiller that change while training."""
@@ -132,26 +158,34 @@ class Trainee(nn.Module):
         self.parts = self.debiaser.parts(network)
         self.distiller = objective.distiller if objective.distils else None
         self.distiller_parts: nn.Module | None = None
+        self.live: LiveTeacher | None = None
         if self.distiller is not None and objective.teacher is not None:
             self.distiller_parts = self.distiller.parts(network, objective.teacher)
+            self.live = objective.teacher.live
+        if self.live is not None:
+            network.show_layers()
 
     def forward(
         self, inputs: Inputs, batch: Batch, partners: Inputs | None = None
     ) -> dict[str, Tensor]:
         """What the forwards of the method and the distiller give."""
         given: tuple[Any, ...] = (self.network, self.parts, inputs, batch, partners)
-        if self.distiller is None or "features" not in self.distiller.hears:
+        if self.distiller is None or self.distiller.hears == {"logits"}:
             return self.debiaser.forward(*given)
         with self.network.recorded() as answers:
             outputs = self.debiaser.forward(*given)
-        answer = next((a for a in answers if a.logits is outputs["logits"]), None)
-        if answer is None:
+        own = next((pair for pair in answers if pair[0].logits is outputs["logits"]), None)
+        if own is None:
             raise HarnessError(
                 f"{type(self.debiaser).__name__} changes the network's logits, so that "
                 f"{type(self.distiller).__name__} cannot tell which features they belong to; "
                 "distil with method=erm."
             )
-        return outputs | self.distiller.forward(self.distiller_parts, answer)
+        answer, layers = own
+        both = None
+        if self.live is not None and layers is not None:
+            both = (layers, self.live.layers(batch.row))
+        return outputs | self.distiller.forward(self.distiller_parts, answer, both)
 
     def fold(self) -> None:
         """Put into the network what it is to answer with."""

@@ -17,8 +17,10 @@ from harness_plugin import (
     batches,
     distilling,
     encode,
+    ensemble,
     initialise,
     lab,
+    layers,
     materials,
     methods,
     models,
@@ -31,7 +33,7 @@ from harness_plugin import (
 )
 from harness_plugin.config import RoleSettings
 from harness_plugin.data import Split
-from harness_plugin.distilling import Distillation, labels_of
+from harness_plugin.distilling import Distillation, labels_of, role_of
 from harness_plugin.errors import HarnessError
 from harness_plugin.lab import Lab, Training, crossed, plain_facts
 from harness_plugin.materials import Materials
@@ -49,8 +51,10 @@ CODE = (
     batches,
     distilling,
     encode,
+    ensemble,
     initialise,
     lab,
+    layers,
     materials,
     methods,
     models,
@@ -78,10 +82,44 @@ class Workshop(Materials):
         """The trained model of a role: ERM epochs first where the recipe has them, then the method.
 
         The ERM epochs are a stage of their own, so that every method of the same model and seed
-        continues from the same weights.
+        continues from the same weights. A student of several rounds is trained as often.
         """
         if settings.epochs == 0:
             return self.as_it_is(role, settings, seed)
+        if distillation is None or distillation.settings.rounds == 1:
+            return self._trained_once(role, settings, method_name, seed, distillation)
+        plan = distillation.settings
+        if plan.equal_budget:
+            shares = {"epochs": settings.epochs / plan.rounds}
+            shares["erm_epochs"] = settings.erm_epochs / plan.rounds
+            settings = settings.model_copy(update=shares)
+        rounds: list[TrainedModel] = []
+        while len(rounds) < plan.rounds:
+            this = replace(distillation, round=len(rounds))
+            if rounds and plan.between_rounds != "initialises":
+                this = replace(this, teachers=(rounds[-1],))
+            if rounds and plan.between_rounds != "teaches":
+                before = rounds[-1]
+                stage = Stage(before.settings["stage"], before.path, {}, before.reused)
+                this = replace(this, start=stage)
+            rounds.append(self._trained_once(role, settings, method_name, seed, this))
+        return replace(
+            rounds[-1],
+            settings={**rounds[-1].settings, "rounds": [r.settings["stage"] for r in rounds]},
+            updates=sum(r.updates for r in rounds),
+            seconds=sum(r.seconds for r in rounds),
+            reused=all(r.reused for r in rounds),
+        )
+
+    def _trained_once(
+        self,
+        role: str,
+        settings: RoleSettings,
+        method_name: str,
+        seed: int,
+        distillation: Distillation | None,
+    ) -> TrainedModel:
+        """The trained model of a role, or of one of its rounds."""
         place = Lab(self, role, settings, seed, distillation)
         method: type[Debiaser] = self.plugins["debiaser"].get(method_name)
         options = method.resolved(self.method_options(method_name), self.task.modality)
@@ -123,12 +161,20 @@ class Workshop(Materials):
         facts, used = self.facts(method.needs | taught, place, prepared)
         plain_distillation = distillation is not None and method_name == "erm"
         start, before = prepared.start, list(prepared.stages)
+        if distillation is not None and distillation.start is not None:
+            if start is not None:
+                raise HarnessError(
+                    f"{place.role}: method {method_name} starts from weights of its own, so that a "
+                    "round cannot initialise the next: set between_rounds=teaches."
+                )
+            start = distillation.start
         epochs = settings.epochs
         if settings.erm_epochs and method.warm and not plain_distillation:
             start = place.fit(
                 Training(
                     "erm",
                     rows=rows,
+                    start=start,
                     epochs=settings.erm_epochs,
                     learning_rate=settings.erm_learning_rate or settings.learning_rate,
                     facts=replace(facts, found={}) if taught else None,
@@ -229,10 +275,7 @@ class Workshop(Materials):
 
     def logits(self, model: TrainedModel, split: Split) -> Stage:
         """One model's logits on one split as a stage: `logits.npy` (N, C), `ids.npy` (N,)."""
-        role = RoleSettings.model_validate(
-            {key: model.settings[key] for key in RoleSettings.model_fields}
-        )
-        return self._asked(model.path, role, split, self.task.inputs, features=False)
+        return self._asked(model.path, role_of(model), split, self.task.inputs, features=False)
 
     def answers(
         self, path: Path, role: RoleSettings, split: Split, inputs: tuple[str, ...] | None

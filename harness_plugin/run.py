@@ -14,9 +14,9 @@ from harness_plugin.data import TaskData, load_for
 from harness_plugin.distilling import Distillation, check_student
 from harness_plugin.errors import HarnessError
 from harness_plugin.hardware import Choice, choose, environment, make_accelerator, processes_of
-from harness_plugin.materials import plan_of_roles
 from harness_plugin.models import check_settings
 from harness_plugin.output import check_writable, write_outputs
+from harness_plugin.plan import plan_of_roles
 from harness_plugin.plugins import Plugins
 from harness_plugin.records import Predictions, RunReport, TaskScores, TrainedModel
 from harness_plugin.roles import Workshop, check_comparable
@@ -96,13 +96,13 @@ def open_workshop(
     else:
         if isinstance(settings.control, str):
             raise HarnessError("--control names a checkpoint, which needs --eval_only.")
-        for role in (settings.teacher, settings.student):
-            check_settings(role, task.modality, plugins, config.trust_remote_code)
+        roles = plan_of_roles(settings)
+        for role in roles.values():
+            check_settings(role.settings, task.modality, plugins, config.trust_remote_code)
         shop.check_settings()
-        for name, method in plan_of_roles(settings).items():
-            shop.check_method(method, settings.teacher if "teacher" in name else settings.student)
-        for name, student in settings.students.items():
-            check_student(shop, name, student)
+        for role in roles.values():
+            shop.check_method(role.method, role.settings)
+            check_student(shop, role, roles)
     return shop
 
 
@@ -151,19 +151,15 @@ def models_of(shop: Workshop, seed: int) -> Iterator[TrainedModel]:
             checkpoint = settings.student.model_copy(update={"model": settings.control})
             yield shop.as_it_is("control", checkpoint, seed)
         return
-    teacher: TrainedModel | None = None
-    for role, method in plan_of_roles(settings).items():
-        if "teacher" in role:
-            model = shop.trained(role, settings.teacher, method, seed)
-            teacher = model if role == "teacher" else teacher
-        elif role in settings.students:
-            if teacher is None:
-                raise HarnessError("the teacher must come before its students.")
-            distillation = Distillation(teacher, settings.students[role])
-            model = shop.trained(role, settings.student, method, seed, distillation)
-        else:
-            model = shop.trained(role, settings.student, method, seed)
-        yield model
+    done: dict[str, TrainedModel] = {}
+    for name, role in plan_of_roles(settings).items():
+        distillation = None
+        if role.distillation is not None:
+            teachers = tuple(done[teacher] for teacher in role.distillation.teachers)
+            biased = done[role.heard[-1]] if role.distillation.combine == "agre" else None
+            distillation = Distillation(teachers, role.distillation, biased)
+        done[name] = shop.trained(name, role.settings, role.method, seed, distillation)
+        yield done[name]
 
 
 def resolved(config: RunConfig, jobs: list[Job]) -> dict[str, object]:

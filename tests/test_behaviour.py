@@ -36,7 +36,7 @@ def test_faces_plain_labels_undo_what_pure_distillation_keeps(shops, seed):
     worst = {}
     for role, settings in shop.settings.students.items():
         learned = shop.trained(
-            role, shop.settings.student, settings.method, seed, Distillation(teacher, settings)
+            role, shop.settings.student, settings.method, seed, Distillation((teacher,), settings)
         )
         p = shop.predictions(learned, shop.data.splits["balanced"])
         worst[role] = min(p.correct[p.group == g].mean() for g in range(4))

@@ -17,6 +17,7 @@ from harness_plugin.methods import Batch, TrainingFacts
 from harness_plugin.models import load_trained
 from harness_plugin.network import Network, last_layer
 from harness_plugin.objective import Objective, Signals
+from harness_plugin.plan import plan_of_roles
 from harness_plugin.plugins import load_plugins
 from harness_plugin_hooks.debias.erm import ERM
 from harness_plugin_hooks.distill.features import (
@@ -48,6 +49,13 @@ Z = torch.tensor([[2, 0, -1], [0.5, 1, 0], [-1, 0, 1], [1, 1, 0]], dtype=torch.f
 TEACHER = torch.tensor([[3, 0, 0], [0, 2, 1], [0, 0, 3], [2, 0, 0]], dtype=torch.float64)
 Y = torch.tensor([0, 1, 2, 0])
 ALL = Batch(torch.arange(4), Y, torch.tensor([0, 1, 0, 2]))
+
+
+def student_role(shop, student):
+    """The role of the toy task's student with other settings, and all roles."""
+    settings = shop.settings.model_copy(update={"students": {"student": student}})
+    roles = plan_of_roles(settings)
+    return roles["student"], roles
 
 
 def close(found, expected, tolerance=1e-6):
@@ -276,7 +284,7 @@ def test_features_reach_the_loss_by_training_row():
 def refused(open_shop, sets=(), **student):
     shop = open_shop(*sets)
     with pytest.raises(HarnessError) as error:
-        check_student(shop, "student", StudentSettings(**student))
+        check_student(shop, *student_role(shop, StudentSettings(**student)))
     return str(error.value)
 
 
@@ -306,7 +314,8 @@ def test_missing_groups_are_named_with_what_works(open_shop):
 
 def test_an_intra_term_alone_serves_two_labels(open_shop):
     student = StudentSettings(distiller="dist", distiller_options={"inter": 0})
-    check_student(open_shop(), "student", student)
+    shop = open_shop()
+    check_student(shop, *student_role(shop, student))
 
 
 # ---- trainings
@@ -322,7 +331,7 @@ def distilled(shop, name, method="erm", seed=0, **more):
     student["ce_weight"] = 0.0 if name in PURE else 0.5
     settings = StudentSettings(method=method, **student)
     model = shop.trained(
-        "student", shop.settings.student, method, seed, Distillation(teacher, settings)
+        "student", shop.settings.student, method, seed, Distillation((teacher,), settings)
     )
     return teacher, model
 
@@ -332,7 +341,10 @@ def distilled(shop, name, method="erm", seed=0, **more):
 def test_every_distiller_trains(open_shop, name, modality):
     if name in ("dkd", "logit_standardisation"):
         pytest.skip("two labels: refused, tested on three labels by hand")
-    sets = ["teacher.epochs=0.2", "student.epochs=0.2"] if modality == "text" else FACES
+    sets = ["teacher.epochs=0.2", "student.epochs=0.2"] if modality == "text" else list(FACES)
+    if modality == "image" and name in ("pkd", "tinybert", "minilm"):  # of transformers
+        sets += [f"{role}.model=vit-pico" for role in ("teacher", "student")]
+        sets += ["student.config={num_hidden_layers: 2}"]
     sets += ["teacher.epochs=1", "student.epochs=1"] if modality == "image" else []
     shop = open_shop(*sets, **({} if modality == "text" else {"task": "celeba_bias"}))
     _, model = distilled(shop, name)
@@ -363,7 +375,7 @@ def test_simkd_follows_its_teacher_without_labels(open_shop):
     assert (theirs == mine).mean() > 0.9
 
 
-@pytest.mark.parametrize("name", ["hints", "group_dro_kd", "simkd"])
+@pytest.mark.parametrize("name", ["hints", "group_dro_kd", "simkd", "tinybert"])
 def test_an_interrupted_distillation_continues_to_the_same_bytes(open_shop, monkeypatch, name):
     from harness_plugin import train
 
@@ -411,6 +423,6 @@ def test_features_are_those_of_the_logits_whatever_the_method(open_shop, method)
     shop = open_shop("student.epochs=0.1", "teacher.epochs=0.1", "validation_fraction=0.2")
     teacher = shop.trained("teacher", shop.settings.teacher, "erm", 0)
     settings = StudentSettings(method=method, distiller="hints")
-    distillation = Distillation(teacher, settings)
+    distillation = Distillation((teacher,), settings)
     model = shop.trained("student", shop.settings.student, method, 0, distillation)
     assert model.path.is_dir()

@@ -176,7 +176,7 @@ from harness_plugin.distilling import Distillation
 from harness_plugin.plugins import load_plugins
 from harness_plugin.run import open_workshop, prepare
 
-DISTILLERS = ("kd", "group_dro_kd", "hints", "crd", "simkd")
+DISTILLERS = ("minilm", "kd", "group_dro_kd", "hints", "crd", "simkd")
 
 def train(toy, store, methods):
     flags = {"tasks": (toy,), "threads": 1, "precision": "no", "attention": "sdpa"}
@@ -192,7 +192,7 @@ def train(toy, store, methods):
     for name in DISTILLERS:
         heard = StudentSettings(method="erm", distiller=name, ce_weight=0, kd_weight=0.5)
         models[name] = shop.trained(
-            "student", shop.settings.teacher, "erm", 0, Distillation(teacher, heard)
+            "student", shop.settings.teacher, "erm", 0, Distillation((teacher,), heard)
         )
     if shop.accelerator.is_main_process:
         paths = {name: [str(m.path), m.updates] for name, m in models.items()}

@@ -263,7 +263,7 @@ def test_group_weights_follow_a_training_without_a_label_term(open_shop):
 def test_a_student_learns_from_the_store_as_from_the_live_teacher(open_shop):
     shop = open_shop("teacher.epochs=1")
     teacher = shop.trained("teacher", shop.settings.teacher, "erm", 0)
-    stage = signals(shop, Distillation(teacher, shop.settings.students["student"]))
+    (stage,) = signals(shop, Distillation((teacher,), shop.settings.students["student"]))
     stored = np.load(stage.path / "logits.npy")
     from harness_plugin.models import load_trained
 
@@ -278,7 +278,7 @@ def test_a_student_learns_from_the_store_as_from_the_live_teacher(open_shop):
 def test_a_student_depends_on_the_code_of_its_distiller_and_method(open_shop):
     shop = open_shop("teacher.epochs=0.2", "student.epochs=0.2")
     teacher = shop.trained("teacher", shop.settings.teacher, "erm", 0)
-    distillation = Distillation(teacher, shop.settings.students["student"])
+    distillation = Distillation((teacher,), shop.settings.students["student"])
     student = shop.trained("student", shop.settings.student, "erm", 0, distillation)
     code = json.loads((student.path / "stage.json").read_text())["spec"]["code"]
     for method in (KD, ERM):
@@ -312,7 +312,7 @@ def test_every_family_trains_is_distilled_and_loads_again(open_shop, name):
     shop = open_shop(*sets)
     teacher = shop.trained("teacher", shop.settings.teacher, "group_dro", 0)
     settings = StudentSettings(method="erm", distiller="hints")
-    distillation = Distillation(teacher, settings)
+    distillation = Distillation((teacher,), settings)
     student = shop.trained("student", shop.settings.student, "erm", 0, distillation)
     split = shop.data.evaluation[0]
     p = shop.predictions(student, split)

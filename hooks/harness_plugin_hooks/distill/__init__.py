@@ -4,6 +4,7 @@ from harness_plugin import hookimpl
 from harness_plugin.hookspecs import Register
 
 LOGITS, FEATURES = "harness_plugin_hooks.distill.logits", "harness_plugin_hooks.distill.features"
+LAYERS = "harness_plugin_hooks.distill.layers"
 
 
 @hookimpl
@@ -63,4 +64,24 @@ def register_distillers(register: Register) -> None:
         "simkd",
         f"{FEATURES}:SimKD",
         summary="the teacher's last layer on projected features (Chen et al. 2022)",
+    )
+    register(
+        "attention_transfer",
+        f"{LAYERS}:AttentionTransfer",
+        summary="maps of activation over positions (Zagoruyko and Komodakis 2017)",
+    )
+    register(
+        "pkd",
+        f"{LAYERS}:PatientKD",
+        summary="first tokens of middle layers (Patient KD, Sun et al. 2019)",
+    )
+    register(
+        "tinybert",
+        f"{LAYERS}:TinyBERT",
+        summary="attention scores and hidden states, layer by layer (Jiao et al. 2020)",
+    )
+    register(
+        "minilm",
+        f"{LAYERS}:MiniLM",
+        summary="relations among tokens in the last layer (Wang et al. 2020, 2021)",
     )

@@ -20,6 +20,7 @@ from harness_plugin_hooks.distill.logits import divergence
 
 if TYPE_CHECKING:
     from harness_plugin.config import StudentSettings
+    from harness_plugin.layers import Layers
     from harness_plugin.objective import Signals
 
 LOGITS = {"logits": 1.0}
@@ -37,7 +38,12 @@ class FeatureDistiller(Distiller):
         """1: a loss on features has no temperature."""
         return 1.0
 
-    def forward(self, parts: nn.Module | None, answer: Answer) -> dict[str, Tensor]:
+    def forward(
+        self,
+        parts: nn.Module | None,
+        answer: Answer,
+        layers: tuple[Layers, Layers] | None = None,
+    ) -> dict[str, Tensor]:
         """`features` (b, H) of the student, projected where the distiller has a projector."""
         return {"features": answer.features if parts is None else parts(answer.features)}
 

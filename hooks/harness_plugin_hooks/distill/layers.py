@@ -1,0 +1,348 @@
+"""Distillers that hear the teacher's layers: the teacher runs along on the same rows.
+
+Its positions must be the student's: one tokenizer (image processor) and one length. A student's
+layer l of L_s hears the teacher's layer at the same relative depth, round(l L_t / L_s). Every loss
+is a mean over what it compares within a row, so that rows of other lengths count the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import kl_div, log_softmax, normalize
+
+from harness_plugin.errors import HarnessError
+from harness_plugin.layers import Layers, Shape, teacher_layer
+from harness_plugin.methods import Batch, Distiller
+from harness_plugin.network import Answer, Network
+from harness_plugin.objective import Signals
+from harness_plugin_hooks.distill.features import LOGITS
+from harness_plugin_hooks.distill.logits import divergence
+
+SCALED = ("bert", "roberta", "distilbert", "vit")
+"""Model types whose attention is softmax(Q K^T / sqrt d), with the heads side by side."""
+CLASSIFYING = (*SCALED, "deberta-v2")
+"""Model types whose first token is read by the classifier."""
+
+
+class LayerDistiller(Distiller):
+    """weight x a loss on layers + logits x T^2 KL; the factor T^2 is on the KL alone."""
+
+    hears: ClassVar[frozenset[str]] = frozenset({"logits", "layers"})
+    defaults: ClassVar[Mapping[str, Any]] = {**LOGITS, "weight": 1.0}
+
+    @property
+    def factor(self) -> float:
+        """1: a loss on layers has no temperature."""
+        return 1.0
+
+    def forward(
+        self,
+        parts: nn.Module | None,
+        answer: Answer,
+        layers: tuple[Layers, Layers] | None = None,
+    ) -> dict[str, Tensor]:
+        """`compared` (b,) the loss on layers of every local row."""
+        if layers is None:
+            raise HarnessError(f"{type(self).__name__} needs the layers of student and teacher.")
+        return {"compared": self.compare(parts, *layers)}
+
+    def loss(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
+        """(B,) both terms."""
+        each: Tensor = self.options["weight"] * batch.outputs["compared"]
+        if self.options["logits"]:
+            t = self.temperature
+            each = each + self.options["logits"] * t**2 * divergence(student / t, teacher / t)
+        return each
+
+    def compare(self, parts: nn.Module | None, student: Layers, teacher: Layers) -> Tensor:
+        """(B,) the loss on layers."""
+        raise NotImplementedError
+
+
+class Projected(nn.Module):
+    """A linear map of the student's width onto the teacher's; none where both are the same."""
+
+    def __init__(self, student: int, teacher: int) -> None:
+        super().__init__()
+        self.linear = nn.Identity() if student == teacher else nn.Linear(student, teacher)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(..., H_t) of (..., H_s)."""
+        mapped: Tensor = self.linear(hidden)
+        return mapped
+
+
+def widths(network: Network, signals: Signals) -> tuple[int, int]:
+    """The widths of student and teacher."""
+    if signals.live is None:
+        raise HarnessError("a distiller on layers needs its teacher, and none was given.")
+    return Shape.of(network.model.config).width, Shape.of(signals.live.model.config).width
+
+
+class AttentionTransfer(LayerDistiller):
+    """Squared difference of spatial attention (Zagoruyko and Komodakis 2017, arXiv:1612.03928).
+
+    A ResNet's map is the mean of squares over channels at each position, with unit norm (equation
+    2, F_sum^2); its stages correspond one to one and must have the same size. A transformer's map
+    is its attention, averaged over heads: layer normalisation gives every position the same
+    activation, so that the paper's map says nothing there. Mean over layers and positions. Default
+    weight: that of RepDistiller.
+    """
+
+    defaults: ClassVar[Mapping[str, Any]] = {**LOGITS, "weight": 1000.0}
+
+    @classmethod
+    def mismatch(cls, options: Mapping[str, Any], student: Shape, teacher: Shape) -> str:
+        """Feature maps and tokens do not correspond; attention that is not scaled products."""
+        if (student.model_type == "resnet") != (teacher.model_type == "resnet"):
+            return "a ResNet's feature maps and a transformer's tokens are not the same positions"
+        for shape in (student, teacher):
+            if shape.model_type not in (*SCALED, "resnet"):
+                return f"the attention of a {shape.model_type} is no softmax of Q K^T / sqrt d"
+        return ""
+
+    def compare(self, parts: nn.Module | None, student: Layers, teacher: Layers) -> Tensor:
+        """(B,) mean over the student's layers."""
+        own, theirs = attention_maps(student), attention_maps(teacher)
+        pairs = None
+        if student.real is not None:
+            pairs = (student.real[:, :, None] & student.real[:, None, :]).flatten(1)
+        each = []
+        for layer, mine in enumerate(own, start=1):
+            other = theirs[teacher_layer(layer, len(own), len(theirs)) - 1]
+            if mine.shape != other.shape:
+                raise HarnessError(
+                    f"attention_transfer: layer {layer} has {mine.shape[1]} positions, its "
+                    f"teacher's {other.shape[1]}: give both models inputs of one size and strides."
+                )
+            each.append(mean_over((mine - other).square(), pairs))
+        return torch.stack(each).mean(dim=0)
+
+
+def attention_maps(layers: Layers) -> list[Tensor]:
+    """(B, P) where a model looks, of unit norm, one for every layer; 0 at padding."""
+    if not layers.queries:
+        return [activation_map(hidden) for hidden in layers.hidden[1:]]
+    maps = []
+    for queries, keys in zip(layers.queries, layers.keys, strict=True):
+        found = scores(queries, keys, layers.heads)
+        if layers.real is not None:
+            found = found.masked_fill(~layers.real[:, None, None, :], torch.finfo(found.dtype).min)
+        attention = found.softmax(dim=3).mean(dim=1)
+        if layers.real is not None:
+            attention = attention * layers.real[:, :, None]
+        maps.append(normalize(attention.flatten(1), dim=1))
+    return maps
+
+
+def activation_map(hidden: Tensor) -> Tensor:
+    """(B, h w) mean of squares over channels, of unit norm; hidden (B, C, h, w)."""
+    return normalize(hidden.square().mean(dim=1).flatten(1), dim=1)
+
+
+def mean_over(values: Tensor, real: Tensor | None) -> Tensor:
+    """(B,) mean of (B, P) over the positions that are real."""
+    if real is None:
+        return values.mean(dim=1)
+    return (values * real).sum(dim=1) / real.sum(dim=1)
+
+
+class PatientKD(LayerDistiller):
+    """Squared difference of first tokens, normalised (Sun et al. 2019, arXiv:1908.09355).
+
+    Equation 7: the student's layers below its last hear, with `layers: skip`, the teacher's at the
+    same relative depth, with `last` the teacher's last ones below its last; sum over layers of
+    ||h_s/|h_s| - h_t/|h_t|||^2. Default weight: the paper searched 10 to 1000. Deviation: a trained
+    linear layer maps a student of another width, where the paper has one width.
+    """
+
+    defaults: ClassVar[Mapping[str, Any]] = {**LOGITS, "weight": 100.0, "layers": "skip"}
+
+    @classmethod
+    def refusal(cls, options: Mapping[str, Any], student: Any, n_labels: int) -> str:
+        """Two layer maps are known."""
+        if options["layers"] in ("skip", "last"):
+            return ""
+        return f"knows layers skip and last, not {options['layers']!r}"
+
+    @classmethod
+    def mismatch(cls, options: Mapping[str, Any], student: Shape, teacher: Shape) -> str:
+        """A model without a first token to compare, or without layers below its last."""
+        for shape in (student, teacher):
+            if shape.model_type not in CLASSIFYING:
+                return f"a {shape.model_type} has no token that stands for the whole input"
+        if student.layers < 2:
+            return "the student has no layer below its last"
+        if student.layers > teacher.layers:
+            return f"the student has {student.layers} layers, its teacher {teacher.layers}"
+        return ""
+
+    def parts(self, network: Network, signals: Signals) -> nn.Module:
+        """The projector, where the widths differ."""
+        return Projected(*widths(network, signals))
+
+    def compare(self, parts: nn.Module | None, student: Layers, teacher: Layers) -> Tensor:
+        """(B,) sum over the student's layers below its last."""
+        depth, theirs = len(student.hidden) - 1, len(teacher.hidden) - 1
+        total = torch.zeros(len(student.hidden[0]), device=student.hidden[0].device)
+        for layer in range(1, depth):
+            last = self.options["layers"] == "last"
+            other = theirs - depth + layer if last else teacher_layer(layer, depth, theirs)
+            own = student.hidden[layer][:, 0]
+            own = own if parts is None else parts(own)
+            target = normalize(teacher.hidden[other][:, 0], dim=1)
+            total = total + (normalize(own, dim=1) - target).square().sum(dim=1)
+        return total
+
+
+class TinyBERT(LayerDistiller):
+    """Attention scores and hidden states, layer by layer (Jiao et al. 2020, arXiv:1909.10351).
+
+    attention x MSE of Q K^T / sqrt(d) (equation 7), of every head and pair of real tokens, + hidden
+    x MSE of hidden states and embeddings through one trained linear layer (equations 8 and 9), each
+    a mean over layers. Deviation: the mean counts real tokens only, where the authors' code counts
+    padded pairs as zero; and the soft labels' term is T^2 KL, which in their code is divided by the
+    number of classes.
+    """
+
+    defaults: ClassVar[Mapping[str, Any]] = {
+        **LOGITS,
+        "weight": 1.0,
+        "attention": 1.0,
+        "hidden": 1.0,
+    }
+
+    @classmethod
+    def mismatch(cls, options: Mapping[str, Any], student: Shape, teacher: Shape) -> str:
+        """Another attention, or another number of heads, while scores are compared."""
+        for shape in (student, teacher):
+            if shape.model_type not in SCALED:
+                return f"the attention of a {shape.model_type} is no softmax of Q K^T / sqrt d"
+        if options["attention"] and student.heads != teacher.heads:
+            return (
+                f"the student has {student.heads} heads, its teacher {teacher.heads}: set "
+                "distiller_options={attention: 0}, or take minilm, which does not compare heads"
+            )
+        return ""
+
+    def parts(self, network: Network, signals: Signals) -> nn.Module:
+        """The projector of all layers; trained also where the widths are the same, as theirs is."""
+        return nn.Linear(*widths(network, signals))
+
+    def compare(self, parts: nn.Module | None, student: Layers, teacher: Layers) -> Tensor:
+        """(B,) weighted sum of both terms."""
+        depth, theirs = len(student.hidden) - 1, len(teacher.hidden) - 1
+        total = torch.zeros(len(student.hidden[0]), device=student.hidden[0].device)
+        if self.options["attention"]:
+            each = []
+            for layer in range(1, depth + 1):
+                other = teacher_layer(layer, depth, theirs)
+                own = scores(student.queries[layer - 1], student.keys[layer - 1], student.heads)
+                target = scores(teacher.queries[other - 1], teacher.keys[other - 1], teacher.heads)
+                each.append(mean_over_pairs((own - target).square().mean(dim=1), student.real))
+            total = total + self.options["attention"] * torch.stack(each).mean(dim=0)
+        if self.options["hidden"]:
+            each = []
+            for layer in range(depth + 1):
+                other = teacher_layer(layer, depth, theirs) if layer else 0
+                own = student.hidden[layer] if parts is None else parts(student.hidden[layer])
+                difference = (own - teacher.hidden[other]).square().mean(dim=2)
+                each.append(mean_over(difference, student.real))
+            total = total + self.options["hidden"] * torch.stack(each).mean(dim=0)
+        return total
+
+
+class MiniLM(LayerDistiller):
+    """Relations among tokens in the last layer (Wang et al. 2020 and 2021).
+
+    MiniLM (arXiv:2002.10957, equations 4 and 5): KL of the teacher's attention and of softmax(V V^T
+    / sqrt d) from the student's, `attention` and `values`. MiniLMv2 (arXiv:2012.15828) compares
+    `queries`, `keys` and `values` with themselves, and cuts all heads anew into `relation_heads`,
+    so that the numbers of heads need not agree; 0 takes the student's. Mean over relation heads
+    and real tokens; `layer` counts the teacher's layers, -1 is its last.
+    """
+
+    defaults: ClassVar[Mapping[str, Any]] = {
+        **LOGITS,
+        "weight": 1.0,
+        "attention": 1.0,
+        "queries": 0.0,
+        "keys": 0.0,
+        "values": 1.0,
+        "relation_heads": 0,
+        "layer": -1,
+    }
+
+    @classmethod
+    def mismatch(cls, options: Mapping[str, Any], student: Shape, teacher: Shape) -> str:
+        """Models without attention, widths that the heads do not divide, layers there are not."""
+        known = (*SCALED, "t5_encoder_classifier", "t5", "deberta-v2")
+        for shape in (student, teacher):
+            if shape.model_type not in known:
+                return f"a {shape.model_type} has no self-attention over its inputs"
+            if options["attention"] and shape.model_type not in SCALED:
+                return (
+                    f"the attention of a {shape.model_type} is no softmax of Q K^T / sqrt d: set "
+                    "distiller_options={attention: 0, queries: 1, keys: 1}"
+                )
+            heads = options["relation_heads"] or student.heads
+            if shape.width % heads:
+                return f"{heads} relation heads do not divide a width of {shape.width}"
+        if not -teacher.layers <= options["layer"] < teacher.layers:
+            return f"the teacher has {teacher.layers} layers and no layer {options['layer']}"
+        return ""
+
+    def compare(self, parts: nn.Module | None, student: Layers, teacher: Layers) -> Tensor:
+        """(B,) weighted sum of the relations' divergences."""
+        heads, layer = self.options["relation_heads"] or student.heads, self.options["layer"]
+        pairs = {
+            "attention": ("queries", "keys"),
+            "queries": ("queries", "queries"),
+            "keys": ("keys", "keys"),
+            "values": ("values", "values"),
+        }
+        total = torch.zeros(len(student.hidden[0]), device=student.hidden[0].device)
+        for name, (left, right) in pairs.items():
+            if self.options[name]:
+                own = scores(getattr(student, left)[-1], getattr(student, right)[-1], heads)
+                target = scores(
+                    getattr(teacher, left)[layer], getattr(teacher, right)[layer], heads
+                )
+                total = total + self.options[name] * relation_divergence(own, target, student.real)
+        return total
+
+
+def scores(left: Tensor, right: Tensor, heads: int) -> Tensor:
+    """(B, A, T, T) left right^T / sqrt(d) of every head; inputs (B, T, A d)."""
+    rows, tokens, width = left.shape
+    size = width // heads
+    left, right = (x.view(rows, tokens, heads, size).transpose(1, 2) for x in (left, right))
+    products: Tensor = left @ right.transpose(2, 3) / math.sqrt(size)
+    return products
+
+
+def mean_over_pairs(values: Tensor, real: Tensor | None) -> Tensor:
+    """(B,) mean of (B, T, T) over pairs of real tokens."""
+    if real is None:
+        return values.mean(dim=(1, 2))
+    pairs = real[:, :, None] & real[:, None, :]
+    return (values * pairs).sum(dim=(1, 2)) / pairs.sum(dim=(1, 2))
+
+
+def relation_divergence(student: Tensor, teacher: Tensor, real: Tensor | None) -> Tensor:
+    """(B,) KL(teacher || student) of softmax over the last dimension of (B, A, T, T) scores.
+
+    Mean over heads and real tokens; padding is attended by none.
+    """
+    if real is not None:
+        hidden = ~real[:, None, None, :]
+        lowest = torch.finfo(student.dtype).min
+        student, teacher = (x.masked_fill(hidden, lowest) for x in (student, teacher))
+    log_s, log_t = log_softmax(student, dim=3), log_softmax(teacher, dim=3)
+    each = kl_div(log_s, log_t, log_target=True, reduction="none").sum(dim=3).mean(dim=1)
+    return mean_over(each, real)
