@@ -20,6 +20,7 @@ KINDS = {
     "bias_models": "bias_model",
     "group_inferences": "group_inference",
     "distillers": "distiller",
+    "augmentations": "augmentation",
     "backbones": "backbone",
     "metrics": "metric",
     "outputs": "output",

@@ -77,6 +77,10 @@ class StudentSettings(Strict):
     from_teacher: Literal["none", "even", "first", "last", "tinybert"] = Field(
         "none", description="start from the teacher's weights: which of its layers"
     )
+    augmentations: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="rows it learns from besides (harness ls augmentations): {upsample: {}}",
+    )
     ce_weight: float = Field(0.5, ge=0)
     kd_weight: float = Field(0.5, ge=0)
     temperature: float = Field(2.0, gt=0)
@@ -94,7 +98,8 @@ class StudentSettings(Strict):
         "teaches", description="what a round's student is to the next one's"
     )
     equal_budget: bool = Field(
-        True, description="divide the epochs among the rounds, so that they cost what one does"
+        True,
+        description="rounds and further rows share the student's updates, so that they cost none",
     )
 
     @field_validator("teachers")

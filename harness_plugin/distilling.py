@@ -19,7 +19,7 @@ from harness_plugin.ensemble import Ensemble
 from harness_plugin.errors import HarnessError
 from harness_plugin.initialise import Start, check_families, from_teacher
 from harness_plugin.layers import LiveTeacher, Shape
-from harness_plugin.methods import Debiaser, Distiller, TrainingFacts
+from harness_plugin.methods import Augmentation, Debiaser, Distiller, TrainingFacts
 from harness_plugin.network import last_layer
 from harness_plugin.objective import Objective, Signals
 from harness_plugin.plan import Role
@@ -31,7 +31,15 @@ if TYPE_CHECKING:
     from harness_plugin.roles import Workshop
 
 
-FLOW = {"method", "teachers", "biased_teacher", "rounds", "between_rounds", "equal_budget"}
+FLOW = {
+    "method",
+    "teachers",
+    "biased_teacher",
+    "augmentations",
+    "rounds",
+    "between_rounds",
+    "equal_budget",
+}
 """Settings that say which trainings there are, not what one of them does."""
 
 
@@ -93,6 +101,14 @@ def check_student(shop: Materials, role: Role, roles: Mapping[str, Role]) -> Non
         )
     if refusal := kind.refusal(options, student, len(shop.labels)):
         raise HarnessError(f"{where} {refusal}.")
+    for chosen, given in student.augmentations.items():
+        offered: type[Augmentation] = shop.plugins["augmentation"].get(chosen)
+        offered.resolved(given, shop.task.modality)
+        if missing := methods.missing_needs(offered, available):
+            raise HarnessError(
+                f"task {shop.task.task}: {name}: augmentation {chosen} needs "
+                f"{' and '.join(missing)}, which {shop.data.source} data of this task do not have."
+            )
     teacher = roles[student.teachers[0]]
     ours, theirs = shape_of(shop, role.settings), shape_of(shop, teacher.settings)
     if student.from_teacher != "none":

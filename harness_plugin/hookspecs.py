@@ -59,6 +59,11 @@ def register_distillers(register: Register) -> None:
 
 
 @hookspec
+def register_augmentations(register: Register) -> None:
+    """Offer further training rows for students: `target` is a `methods.Augmentation` class."""
+
+
+@hookspec
 def register_metrics(register: Register) -> None:
     """Offer metrics of one model on one evaluation set: `target` is a `metrics.Metric`."""
 

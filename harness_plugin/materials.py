@@ -33,6 +33,8 @@ class Materials:
     accelerator: Accelerator
     store: Store
     plugins: Plugins
+    vocabulary: Split | None = None
+    """Whose words a tokenizer made here knows, where the training rows are not the task's own."""
     _processors: dict[str, tuple[Any, Path]] = field(default_factory=dict, compare=False)
 
     @property
@@ -62,6 +64,8 @@ class Materials:
                 found |= {"groups", "environments"}
         if self.task.bias_features is not None:
             found.add("bias_features")
+        if self.task.counterfactual is not None:
+            found.add("counterfactual")
         if self.task.modality == "text" and len(self.task.inputs) > 1:
             found.add("text_pair")
         if self.settings.bias_model in self.plugins["bias_model"]:
@@ -181,7 +185,8 @@ class Materials:
         text = self.task.modality == "text"
         spec: dict[str, Any] = {"modality": self.task.modality, "code": code_version(models)}
         if text:
-            spec |= {"train": self.data.train.fingerprint, "inputs": list(self.task.inputs)}
+            known = self.vocabulary or self.data.train
+            spec |= {"train": known.fingerprint, "inputs": list(self.task.inputs)}
             spec["vocab_size"] = self.settings.vocab_size
         else:
             spec["image"] = self.settings.image.model_dump()
@@ -190,7 +195,7 @@ class Materials:
             if not self.store.processes.is_main:
                 return
             if text:
-                texts = models.texts_of(self.data.train, self.task.inputs)
+                texts = models.texts_of(known, self.task.inputs)
                 models.train_tokenizer(texts, self.settings.vocab_size, folder)
             else:
                 models.save_image_processor(self.settings.image, folder)

@@ -22,10 +22,12 @@ from harness_plugin.network import Answer, Network
 
 if TYPE_CHECKING:
     from harness_plugin.config import StudentSettings
+    from harness_plugin.data import Split
     from harness_plugin.lab import Lab
     from harness_plugin.layers import Layers, Shape
     from harness_plugin.objective import Signals
     from harness_plugin.stages import Stage
+    from harness_plugin.task import Task
 
 Inputs: TypeAlias = dict[str, Tensor]
 
@@ -34,6 +36,7 @@ NEEDS = {
     "environments": "an attribute on the training rows (or `group_inference`)",
     "bias_model": "a bias-only model (`bias_features` of the task, or another `bias_model`)",
     "bias_features": "`bias_features` of the task",
+    "counterfactual": "a `counterfactual` of the task",
     "text_pair": "two input texts",
     "validation": "a validation split (or `validation_fraction`)",
     "validation_groups": "group labels on a validation split (or `validation_fraction`)",
@@ -331,6 +334,32 @@ class Distiller(Configured):
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore what `state_dict` gave."""
+
+
+@dataclass(frozen=True)
+class Additional:
+    """Rows that an augmentation adds; `labelled` says whether their labels are theirs.
+
+    Labels of rows that are not are the teacher's answers, and what is in `split` does not count.
+    """
+
+    split: Split
+    labelled: bool = True
+
+
+class Augmentation(Configured):
+    """Further training rows for a student. Ids must be new; columns are those of the train split.
+
+    Rows without labels of their own are labelled by the student's first teacher, and kept where it
+    is at least as sure as the option `confidence`, if there is one.
+    """
+
+    @classmethod
+    def rows(
+        cls, task: Task, train: Split, options: Mapping[str, Any], seed: int
+    ) -> list[Additional]:
+        """The rows to add; `seed` is the data seed."""
+        raise NotImplementedError
 
 
 def check_option(where: str, value: Any, default: Any) -> None:

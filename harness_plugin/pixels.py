@@ -59,6 +59,14 @@ def read_images(
         return list(pool.map(one, range(start, stop)))
 
 
+def as_rgb(value: Any) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 of a stored image."""
+    image = (
+        value if isinstance(value, Image.Image) else Image.fromarray(np.asarray(value, np.uint8))
+    )
+    return np.asarray(image.convert("RGB"), np.uint8)
+
+
 def target_size(processor: Any) -> tuple[int, int]:
     """(height, width) of what a model sees."""
     crop = (

@@ -145,6 +145,7 @@ KINDS = (
     "bias_model",
     "group_inference",
     "distiller",
+    "augmentation",
     "metric",
     "output",
     "command",

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from transformers.utils import cached_file
 
 from harness_plugin import (
+    augmenting,
     batches,
     distilling,
     encode,
@@ -48,6 +49,7 @@ from harness_plugin.records import Predictions, TrainedModel
 from harness_plugin.stages import Stage, code_version
 
 CODE = (
+    augmenting,
     batches,
     distilling,
     encode,
@@ -86,6 +88,19 @@ class Workshop(Materials):
         """
         if settings.epochs == 0:
             return self.as_it_is(role, settings, seed)
+        if distillation is not None and distillation.settings.augmentations:
+            return augmenting.trained(self, role, settings, method_name, seed, distillation)
+        return self.trained_on_rows(role, settings, method_name, seed, distillation)
+
+    def trained_on_rows(
+        self,
+        role: str,
+        settings: RoleSettings,
+        method_name: str,
+        seed: int,
+        distillation: Distillation | None,
+    ) -> TrainedModel:
+        """The trained model of a role on the training rows of this workshop, round by round."""
         if distillation is None or distillation.settings.rounds == 1:
             return self._trained_once(role, settings, method_name, seed, distillation)
         plan = distillation.settings

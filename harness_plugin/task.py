@@ -75,6 +75,11 @@ class Task(BaseModel):
     bias_features: str | None = Field(
         None, description="'module:function' taking a Split, returning (N, F) floats"
     )
+    counterfactual: str | None = Field(
+        None,
+        description="'module:function' taking a Split and a random generator, returning the values "
+        "of its inputs with another attribute, and these attributes",
+    )
     primary_gap: str | dict[str, str] | None = Field(
         None, description="the gap metric its story is told with, or one for each evaluation set"
     )

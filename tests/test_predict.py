@@ -106,7 +106,7 @@ def test_a_student_hears_its_teacher_by_the_names_of_labels(asked, tmp_path):
         distillation = Distillation((teacher,), shop.settings.students["student"])
         (stage,) = signals(shop, distillation)
         facts = plain_facts(shop.data.train)
-        heard.append(objective(shop, ERM(facts), facts, distillation, stage).teacher.logits)
+        heard.append(objective(shop, ERM(facts), facts, distillation, [stage]).teacher.logits)
     assert torch.allclose(heard[0], heard[1])
 
 

@@ -1,10 +1,11 @@
-"""Distillation losses: one small class each."""
+"""Distillation losses, and further training rows for students: one small class each."""
 
 from harness_plugin import hookimpl
 from harness_plugin.hookspecs import Register
 
 LOGITS, FEATURES = "harness_plugin_hooks.distill.logits", "harness_plugin_hooks.distill.features"
 LAYERS = "harness_plugin_hooks.distill.layers"
+ROWS, TEXTS = "harness_plugin_hooks.augment.rows", "harness_plugin_hooks.augment.texts"
 
 
 @hookimpl
@@ -84,4 +85,39 @@ def register_distillers(register: Register) -> None:
         "minilm",
         f"{LAYERS}:MiniLM",
         summary="relations among tokens in the last layer (Wang et al. 2020, 2021)",
+    )
+
+
+@hookimpl
+def register_augmentations(register: Register) -> None:
+    """Offer the built-in augmentations."""
+    register(
+        "upsample",
+        f"{ROWS}:Upsample",
+        summary="rows of small groups again, images shifted; needs group labels",
+    )
+    register(
+        "pool",
+        f"{ROWS}:Pool",
+        summary="a file of one's own; without labels the teacher labels it",
+    )
+    register(
+        "counterfactual",
+        f"{ROWS}:Counterfactual",
+        summary="rows with another attribute, where the task can make them",
+    )
+    register(
+        "swap_arguments",
+        f"{TEXTS}:SwapArguments",
+        summary="two words that both texts share change places in the second; teacher-labelled",
+    )
+    register(
+        "negation",
+        f"{TEXTS}:Negation",
+        summary="the second text negated, or its negation taken away; teacher-labelled",
+    )
+    register(
+        "other_premise",
+        f"{TEXTS}:OtherPremise",
+        summary="the second text with the first text of another row; teacher-labelled",
     )

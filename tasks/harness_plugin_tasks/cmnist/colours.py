@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from harness_plugin.data import DataRequest, Ints, Role, Split, TaskData
 from harness_plugin.errors import HarnessError
+from harness_plugin.pixels import as_rgb, read_images
 from harness_plugin_tasks.images.mnist import DIGITS, Digits
 from harness_plugin_tasks.images.splits import Cells, Pixels, cell_split
 from harness_plugin_tasks.options import share
@@ -149,3 +150,28 @@ def irm(request: DataRequest, parts: Parts) -> list[Split]:
             cell_split(name, role, IRM, pixels, label=label, value=colour, breakdowns=environments)
         )
     return splits
+
+
+def recoloured(split: Split, rng: np.random.Generator) -> tuple[dict[str, Any], list[str]]:
+    """Every image of `split` in another colour, drawn evenly, and these colours' names.
+
+    The digit's grey values are read back from the brightest channel of its colour, up to rounding.
+    Raises HarnessError for colours that were not given here.
+    """
+    irm = split.labels == IRM.labels
+    palette = [(255, 0, 0), (0, 255, 0)] if irm else list(PALETTE.values())
+    names = list(IRM.values if irm else PALETTE)
+    own = split.column("attribute").tolist()
+    if strange := sorted(set(own) - set(names)):
+        raise HarnessError(
+            f"cmnist: split {split.name!r} has colour {strange[0]!r}; other colours of the same "
+            "digits are known for images that are coloured here, not for released ones."
+        )
+    shades, old = np.array(palette, np.uint8), np.array([names.index(name) for name in own])
+    new = (old + rng.integers(1, len(names), len(old))) % len(names)
+    images = np.stack(read_images(split.rows, "image", 0, len(split), as_rgb))
+    brightest = shades.argmax(axis=1)[old]
+    seen = images[np.arange(len(old)), :, :, brightest].astype(np.float64)
+    grey = np.round(seen * 255 / shades.max(axis=1)[old][:, None, None]).clip(0, 255)
+    pixels = painted(grey.astype(np.uint8), shades[new])
+    return {"image": list(pixels)}, [names[colour] for colour in new]

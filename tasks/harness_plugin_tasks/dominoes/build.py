@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from harness_plugin.data import DataRequest, Ints, Role, TaskData
+from harness_plugin.data import DataRequest, Ints, Role, Split, TaskData
 from harness_plugin.errors import HarnessError
+from harness_plugin.pixels import as_rgb, read_images
 from harness_plugin_tasks.images.cifar import SIDE, Objects
 from harness_plugin_tasks.images.mnist import Digits
 from harness_plugin_tasks.images.splits import Cells, Pixels, cell_split
@@ -90,3 +92,18 @@ def stacked(digits: Pixels, vehicles: Pixels) -> Pixels:
     out[:, edge : SIDE - edge, edge : SIDE - edge] = digits[..., None]
     out[:, SIDE:] = vehicles
     return out
+
+
+def other_digits(split: Split, rng: np.random.Generator) -> tuple[dict[str, Any], list[str]]:
+    """Every vehicle of `split` below a digit of the other kind, from a row drawn at random."""
+    own = split.column("attribute")
+    images = np.stack(read_images(split.rows, "image", 0, len(split), as_rgb))
+    donor = np.empty(len(own), np.int64)
+    for value in np.unique(own):
+        rows, others = np.flatnonzero(own == value), np.flatnonzero(own != value)
+        if not len(others):
+            raise HarnessError(f"dominoes: split {split.name!r} shows digit {value} only.")
+        donor[rows] = rng.choice(others, len(rows))
+    changed = images.copy()
+    changed[:, :SIDE] = images[donor][:, :SIDE]
+    return {"image": list(changed)}, own[donor].tolist()
