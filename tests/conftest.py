@@ -95,3 +95,91 @@ def toy_run(tmp_path_factory) -> ToyRun:
     command += f" --resamples 100 --output_path {folder}/out --use_cache {folder}/store"
     assert main([*command.split(), "--set", "teacher.epochs=1", "--set", "student.epochs=1"]) == 0
     return ToyRun(folder / "out", folder / "store")
+
+
+@pytest.fixture(scope="session")
+def finished_run(plugins):
+    """Write the files of a run whose answers are made up: nothing is trained.
+
+    `finished_run(folder, right={role: share})`: that share of the 40 rows of each of four groups is
+    right; seed k loses k rows of the last group. Two sets, `id` (in domain) and `swapped`.
+    """
+    import numpy as np
+
+    from harness_plugin.records import Predictions, RunReport, TrainedModel
+    from harness_plugin.score import score_task
+    from harness_plugin_hooks.outputs import lm_eval, predictions, transfer
+
+    groups = ("a/x", "a/y", "b/x", "b/y")
+    group = np.arange(160) % 4
+    label, rank = group // 2, np.arange(160) // 4
+
+    def answers(role: str, seed: int, split: str, share: float, name: str) -> Predictions:
+        cut = 40 * share - seed * (group == 3) - 4 * (split == "swapped") * (group % 2 != label)
+        said = np.where(rank < cut, label, 1 - label)
+        noise = np.random.default_rng([seed, rank.size]).normal(size=(160, 2))
+        return Predictions(
+            task="made",
+            split=split,
+            role=role,
+            model=f"{name}-{role}-seed{seed}",
+            seed=seed,
+            ids=np.array([f"{split}{i}" for i in range(160)]),
+            logits=(9 * np.eye(2)[said] + noise).astype(np.float32),
+            model_labels=("a", "b"),
+            label=label,
+            labels=("a", "b"),
+            group=group,
+            groups=groups,
+            aligned=np.equal(label, group % 2).astype(np.int64),
+            breakdowns={"cue": np.array(["x", "y"])[group % 2]},
+        )
+
+    def make(
+        folder: Path,
+        right: dict[str, float],
+        *,
+        name: str = "made",
+        source: str = "path",
+        fingerprint: str = "f" * 64,
+        seeds: int = 3,
+        started: float = 0.0,
+    ) -> Path:
+        weights = folder / "checkpoint"
+        weights.mkdir(parents=True, exist_ok=True)
+        (weights / "model.safetensors").write_bytes(name.encode())
+        (weights / "config.json").write_text("{}")
+        (weights / "stage.json").write_text("{}")
+        settings = {"model": name, "method": "group_dro", "stage": "s"}
+        models = [(role, seed) for role in right for seed in range(seeds)]
+        scores = score_task(
+            [
+                answers(role, seed, split, right[role], name)
+                for role, seed in models
+                for split in ("id", "swapped")
+            ],
+            task="made",
+            source=source,
+            fingerprint=fingerprint,
+            train_groups=groups,
+            train_group_counts=(90, 10, 10, 90),
+            split_roles={"id": "in_domain", "swapped": "ood"},
+            metrics={offer.name: offer.load() for offer in plugins["metric"]},
+            models=tuple(
+                TrainedModel("made", role, seed, f"{name}-{role}-seed{seed}", weights, settings)
+                for role, seed in models
+            ),
+            notes=("made up",),
+            resamples=100,
+            wanted_gap="gap_avg_worst",
+        )
+        choices = {"text": {"device": "cpu"}}
+        environment = {"choices": choices, "versions": {"transformers": "5"}}
+        config = {"log_samples": True, "resamples": 100, "data_seed": 0}
+        config |= {"output_path": str(folder), "data": source}
+        report = RunReport(config, environment, (scores,), started, 1.0)
+        for output in (lm_eval, predictions, transfer):
+            output.write(report, folder)
+        return folder
+
+    return make

@@ -41,6 +41,8 @@ def register_commands(register: Register) -> None:
     register(
         "score", f"{here}.score:main", summary="--task NAME --predictions FILE: score predictions"
     )
+    register("submit", f"{here}.submit:main", summary="RUN --out BUNDLE: pack a run, to be checked")
+    register("verify", f"{here}.verify:main", summary="BUNDLE …: compute its numbers again")
 
 
 @hookimpl

@@ -58,7 +58,7 @@ class EvaluationSet(BaseModel):
     breakdowns: list[str] = Field(description="its bias types")
     train_groups: dict[str, int] = Field(description="rows of the training set by group")
     collapse: dict[str, str] | None = Field(description="label of a model -> label of this set")
-    collapse_rule: str
+    collapse_rule: Literal["argmax", "sum", "restrict"]
     answers: list[Answers]
 
     def header(self) -> list[str]:

@@ -1,0 +1,49 @@
+"""`harness verify`: does everything in a bundle follow from its parts?"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from harness_plugin.cli import Parser, installed_plugins
+
+SHOWN = 20
+
+
+def parser() -> Parser:
+    """Every option of `harness verify`."""
+    out = Parser(
+        prog="harness verify",
+        description="Compute every number of bundles again from their predictions. Exit status: 0 "
+        "all hold, 1 one does not, 2 bad input.",
+        allow_abbrev=False,
+    )
+    out.add_argument(
+        "bundles", nargs="+", type=Path, metavar="BUNDLE", help="a folder or .zip file"
+    )
+    out.add_argument(
+        "--allow_embedded", action="store_true", help="a demonstration, on generated data"
+    )
+    return out
+
+
+def main(words: list[str]) -> int:
+    """Check every bundle; name each part that does not hold, what was expected and found."""
+    given = parser().parse_args(words)
+
+    from harness_plugin_hooks.leaderboard.bundle import Refused
+    from harness_plugin_hooks.leaderboard.verify import summary, verify
+
+    plugins, status = installed_plugins(), 0
+    for bundle in given.bundles:
+        try:
+            verified = verify(bundle, plugins, allow_embedded=given.allow_embedded)
+            print(f"{bundle}: {summary(verified)}")
+        except Refused as refused:
+            status = 1
+            print(f"{bundle}: REFUSED", file=sys.stderr)
+            for problem in refused.problems[:SHOWN]:
+                print(f"  {problem}", file=sys.stderr)
+            if (more := len(refused.problems) - SHOWN) > 0:
+                print(f"  and {more:,} more", file=sys.stderr)
+    return status

@@ -1,0 +1,1 @@
+"""Bundles of results that can be checked, and the static page that ranks them."""

@@ -1,0 +1,149 @@
+"""A run's files → the parts of a bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness_plugin.errors import HarnessError, unknown
+from harness_plugin_hooks.outputs.predictions import file_name
+from harness_plugin_hooks.outputs.transfer import TransferRecord
+
+RECORD = re.compile(r"transfer_(?P<task>[a-z0-9_]+)_(?P<time>\d{4}-[0-9T.-]+)\.json")
+
+
+def parts_of(run: Path, started: str | None) -> dict[str, bytes]:
+    """Every part of a bundle of the run that started at `started`; None where there is one only.
+
+    Raises HarnessError for a folder without a run, with several, and for files that are gone.
+    """
+    parts: dict[str, bytes] = {}
+    shared: dict[str, Any] = {}
+    models: list[dict[str, Any]] = []
+    time = start_of(run, started)
+    for file in sorted(run.glob(f"transfer_*_{time}.json")):
+        record = read_record(file)
+        models += [hashes_of(record, index) for index in range(len(record.models))]
+        content = without_folders(record)
+        folder = f"tasks/{record.task}"
+        shared = {"config": content["config"], "environment": content["environment"]}
+        parts[f"{folder}/results.json"] = as_json(content)
+        for known in record.sets:
+            answers = run / file_name(record.task, known.name, time)
+            if not answers.is_file():
+                raise HarnessError(
+                    f"{run}: no {answers.name}, from which the numbers follow; run with "
+                    f"--log_samples."
+                )
+            parts[f"{folder}/predictions_{known.name}.csv"] = answers.read_bytes()
+    shared["models"] = models
+    return parts | {f"{name}.json": as_json(value) for name, value in shared.items()}
+
+
+def start_of(run: Path, started: str | None) -> str:
+    """When the run started whose files are taken."""
+    if not run.is_dir():
+        raise HarnessError(f"{run}: expected the --output_path of a run, there is no such folder.")
+    found = (RECORD.fullmatch(file.name) for file in run.iterdir())
+    times = sorted({match["time"] for match in found if match})
+    if not times:
+        raise HarnessError(f"{run}: no transfer_*.json; expected the --output_path of a run.")
+    if started is None and len(times) > 1:
+        raise HarnessError(f"{run} holds several runs; take one with --started {times[-1]}.")
+    if started is not None and started not in times:
+        raise unknown(f"run in {run}", started, times)
+    return started or times[0]
+
+
+def read_record(file: Path) -> TransferRecord:
+    """A transfer_*.json of this version."""
+    try:
+        return TransferRecord.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise HarnessError(
+            f"{file}: {where}: {first['msg'].lower()}; was it written by another version?"
+        ) from None
+
+
+def hashes_of(record: TransferRecord, index: int) -> dict[str, Any]:
+    """An entry of models.json: what the model is made of, file by file."""
+    model = record.models[index]
+    files = {file.name: hash_of(file) for file in files_of(model.name, Path(model.path))}
+    return {
+        "task": record.task,
+        "role": model.role,
+        "seed": model.seed,
+        "name": model.name,
+        "files": files,
+    }
+
+
+def files_of(name: str, path: Path) -> list[Path]:
+    """Weights, configuration and processor of a checkpoint; the file of predictions made elsewhere.
+
+    Raises HarnessError where they are gone.
+    """
+    if path.is_file():
+        return [path]
+    folder = path if path.is_dir() else snapshot(path)
+    files = [*folder.glob("*.safetensors"), *folder.glob("*.json")] if folder else []
+    # stage.json says how long the training took, not what the model is
+    if not any(file.suffix == ".safetensors" for file in files):
+        raise HarnessError(f"the weights of {name} are gone from {path}: they cannot be hashed.")
+    return sorted(file for file in files if file.name != "stage.json")
+
+
+def snapshot(hub_id: Path) -> Path | None:
+    """The folder in which a hub checkpoint was kept when it was loaded."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(hub_id.as_posix(), "config.json")
+    except HFValidationError:
+        return None
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def hash_of(file: Path) -> str:
+    """SHA-256 of a file that may be larger than memory."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def without_folders(record: TransferRecord) -> dict[str, Any]:
+    """The record without folders of the machine: of an absolute path only the last part stays."""
+    content: dict[str, Any] = record.model_dump(mode="json")
+    content["config"] = names_only(content["config"])
+    content["environment"] = names_only(content["environment"])
+    content["models"] = names_only(content["models"])
+    return content
+
+
+def names_only(value: Any) -> Any:
+    """A JSON value with every absolute path cut to its last part."""
+    if isinstance(value, Mapping):
+        return {key: names_only(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [names_only(item) for item in value]
+    if isinstance(value, str):
+        for path in (PurePosixPath(value), PureWindowsPath(value)):
+            if path.is_absolute() or value.startswith("~"):
+                return path.name
+    return value
+
+
+def as_json(value: Any) -> bytes:
+    """The bytes of a JSON part."""
+    return f"{json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)}\n".encode()

@@ -1,0 +1,341 @@
+"""Does everything in a bundle follow from its parts?
+
+The numbers of every task are computed again from its predictions, by the functions a run uses and
+with the bootstrap seed that was recorded; the record that comes out must be the one in the bundle.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, RootModel
+
+from harness_plugin import __version__
+from harness_plugin.errors import HarnessError
+from harness_plugin.plugins import Plugins
+from harness_plugin.records import Predictions, RunReport, TrainedModel
+from harness_plugin.score import score_task
+from harness_plugin_hooks.leaderboard.bundle import (
+    MANIFEST,
+    Manifest,
+    Problem,
+    Refused,
+    parsed,
+    read_bundle,
+    sha256,
+    shown,
+    strict_json,
+)
+from harness_plugin_hooks.outputs.predictions import from_csv
+from harness_plugin_hooks.outputs.transfer import TransferRecord, record_of
+
+TOLERANCE = 1e-6
+"""Numbers computed on another machine differ in their last digits."""
+
+MAX_RESAMPLES = 100_000
+MAX_CELLS = 200_000_000
+MAX_VALUES = 1000
+"""Rows times columns of one set; values of its bias types. More is an attempt to fill memory."""
+
+
+class ModelFiles(BaseModel):
+    """The hashes of one model's files."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    task: str
+    role: str
+    seed: int
+    name: str
+    files: dict[str, str] = Field(min_length=1, description="file -> SHA-256")
+
+
+class ModelHashes(RootModel[list[ModelFiles]]):
+    """models.json"""
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A bundle whose every number follows from its predictions."""
+
+    name: str
+    digest: str
+    """SHA-256 of the hashes of all parts: equal for equal bundles, whatever they are called."""
+    records: Mapping[str, TransferRecord]
+    """By task."""
+    numbers: int
+    """How many were computed again."""
+
+    @property
+    def embedded(self) -> tuple[str, ...]:
+        """The tasks on generated data."""
+        return tuple(task for task, r in self.records.items() if r.source == "embedded")
+
+
+def verify(path: Path, plugins: Plugins, *, allow_embedded: bool = False) -> Verified:
+    """The bundle at `path`, checked.
+
+    Raises Refused with every problem found, HarnessError where there is no bundle.
+    """
+    manifest, parts = read_bundle(path)
+    return verify_parts(manifest, parts, plugins, allow_embedded=allow_embedded)
+
+
+def verify_parts(
+    manifest: Manifest,
+    parts: Mapping[str, bytes],
+    plugins: Plugins,
+    *,
+    allow_embedded: bool = False,
+) -> Verified:
+    """The parts of a bundle, checked; Refused with every problem found."""
+    names = {"config.json", "environment.json", "models.json"}
+    if missing := sorted(names - parts.keys()):
+        raise Refused(*(Problem(name, "a part of every bundle", "none") for name in missing))
+    tasks = sorted({key.split("/")[1] for key in parts if key.startswith("tasks/")})
+    if not tasks:
+        raise Refused(Problem("tasks", "the results of a task", "none"))
+    problems: list[Problem] = []
+    records: dict[str, TransferRecord] = {}
+    numbers = 0
+    for task in tasks:
+        try:
+            records[task], count = verify_task(task, parts, plugins, allow_embedded)
+            numbers += count
+        except Refused as refused:
+            problems += refused.problems
+    if not problems:
+        problems += check_models(parsed(ModelHashes, parts["models.json"], "models.json"), records)
+    if problems:
+        raise Refused(*problems)
+    digest = sha256(json.dumps({key: part.sha256 for key, part in manifest.parts.items()}).encode())
+    return Verified(manifest.name, digest, records, numbers)
+
+
+def verify_task(
+    task: str, parts: Mapping[str, bytes], plugins: Plugins, allow_embedded: bool
+) -> tuple[TransferRecord, int]:
+    """The record of one task and how many of its numbers were computed again."""
+    part = f"tasks/{task}/results.json"
+    if part not in parts:
+        raise Refused(Problem(part, "the results of the task", "none"))
+    record: TransferRecord = parsed(TransferRecord, parts[part], part)
+    if record.task != task:
+        raise Refused(Problem(f"{part}, task", task, shown(record.task)))
+    if record.source == "embedded" and not allow_embedded:
+        raise Refused(
+            Problem(
+                f"{part}, source", "real data (--allow_embedded shows how it works)", "embedded"
+            )
+        )
+    for name, value in (("config", record.config), ("environment", record.environment)):
+        if strict_json(parts[f"{name}.json"], f"{name}.json") != value:
+            raise Refused(Problem(f"{name}.json", f"the {name} in {part}", "another"))
+    check_size(record, part)
+    predictions = read_predictions(record, task, parts)
+    try:
+        again = computed_again(record, predictions, plugins)
+    except Exception as error:  # whatever a stranger's parts make our functions raise
+        said = str(error) if isinstance(error, HarnessError) else repr(error)
+        raise Refused(Problem(part, "results that can be computed again", shown(said))) from None
+    found, expected = record.model_dump(mode="json"), again.model_dump(mode="json")
+    expected["harness_plugin_version"] = record.harness_plugin_version
+    if problems := [*differences(expected, found, part)]:
+        if record.harness_plugin_version != __version__:
+            about = Problem(
+                MANIFEST,
+                f"results of harness-plugin {__version__}, which checks them",
+                shown(record.harness_plugin_version),
+            )
+            problems.append(about)
+        raise Refused(*problems)
+    return record, count_numbers([expected[key] for key in ("scores", "transfer")])
+
+
+def check_size(record: TransferRecord, part: str) -> None:
+    """Refuse what would take unreasonable time or memory to compute."""
+    resamples = record.config.get("resamples")
+    if not isinstance(resamples, int) or not 2 <= resamples <= MAX_RESAMPLES:
+        raise Refused(
+            Problem(f"{part}, config.resamples", f"2 to {MAX_RESAMPLES:,}", shown(repr(resamples)))
+        )
+    seed = record.config.get("data_seed")
+    if not isinstance(seed, int) or seed < 0:
+        raise Refused(
+            Problem(f"{part}, config.data_seed", "the bootstrap's seed", shown(repr(seed)))
+        )
+    if not record.sets:
+        raise Refused(Problem(f"{part}, sets", "an evaluation set", "none"))
+    for known in record.sets:
+        columns = len(known.header()) + len(known.groups) + len(known.labels)
+        if (cells := known.rows * columns) > MAX_CELLS:
+            raise Refused(Problem(f"{part}, sets", f"at most {MAX_CELLS:,} cells", f"{cells:,}"))
+
+
+def read_predictions(
+    record: TransferRecord, task: str, parts: Mapping[str, bytes]
+) -> list[Predictions]:
+    """The predictions of all sets; there must be a file of each and no other."""
+    folder = f"tasks/{task}"
+    files = {f"{folder}/predictions_{known.name}.csv": known for known in record.sets}
+    present = {key for key in parts if key.startswith(f"{folder}/predictions_")}
+    if odd := sorted(files.keys() ^ present):
+        there = "predictions of a set that the results name" if odd[0] in present else "a part"
+        found = "of another" if odd[0] in present else "none"
+        raise Refused(Problem(shown(odd[0]), there, found))
+    names = {(model.role, model.seed): model.name for model in record.models}
+    if len(names) < len(record.models):
+        raise Refused(
+            Problem(f"{folder}/results.json, models", "one a role and seed", "doubled ones")
+        )
+    predictions = []
+    for file, known in files.items():
+        if (given := {(a.role, a.seed) for a in known.answers}) != names.keys() or len(
+            known.answers
+        ) != len(names):
+            raise Refused(
+                Problem(
+                    f"{folder}/results.json, sets", f"answers of {listed(names)}", listed(given)
+                )
+            )
+        try:
+            text = parts[file].decode("utf-8")
+            predictions += from_csv(text, known, task, names, file)
+        except UnicodeDecodeError as error:
+            raise Refused(Problem(file, "UTF-8 text", str(error))) from None
+        except HarnessError as error:
+            raise Refused(Problem(file, "one row an example", shown(str(error)))) from None
+    return predictions
+
+
+def listed(models: Any) -> str:
+    """Roles and seeds, as messages name them."""
+    return shown(", ".join(f"{role} seed {seed}" for role, seed in sorted(models)))
+
+
+def computed_again(
+    record: TransferRecord, predictions: list[Predictions], plugins: Plugins
+) -> TransferRecord:
+    """The record that the predictions give, with what is not computed taken over."""
+    for p in predictions:
+        for name, values in p.breakdowns.items():
+            if (many := len(set(values.tolist()))) > MAX_VALUES:
+                raise HarnessError(f"bias type {name!r} has {many:,} values, more than any has")
+    train = record.sets[0].train_groups
+    if any(known.train_groups != train for known in record.sets):
+        raise HarnessError("the sets name different training sets")
+    metrics = {name for scores in record.scores for name in scores.metrics}
+    scores = score_task(
+        predictions,
+        task=record.task,
+        source=record.source,
+        fingerprint=record.fingerprint,
+        train_groups=tuple(train),
+        train_group_counts=list(train.values()),
+        split_roles={known.name: known.role for known in record.sets},
+        metrics={name: plugins["metric"].get(name) for name in sorted(metrics)},
+        models=tuple(model_of(record.task, model) for model in record.models),
+        collapse_rule=record.collapse_rule,
+        resamples=record.config["resamples"],
+        seed=record.config["data_seed"],
+        wanted_gap={verdict.split: verdict.gap for verdict in record.verdicts},
+    )
+    # what a run notes of its data comes first, what it notes of the answers last
+    noted = record.notes[: len(record.notes) - len(scores.notes)]
+    scores = replace(scores, notes=(*noted, *scores.notes))
+    return record_of(RunReport(record.config, record.environment, (scores,), 0.0, 0.0), scores)
+
+
+def model_of(task: str, model: Any) -> TrainedModel:
+    """A model of a record, as a run has it."""
+    settings = {
+        **model.settings,
+        "model": model.model,
+        "method": model.method,
+        "supervision": model.supervision and model.supervision.model_dump(),
+        "selection": model.selection and model.selection.model_dump(),
+    }
+    path = Path(model.path)
+    return TrainedModel(
+        task, model.role, model.seed, model.name, path, settings, model.updates, model.seconds
+    )
+
+
+def differences(expected: Any, found: Any, where: str) -> Iterator[Problem]:
+    """Every place where two JSON values differ; floats may by TOLERANCE."""
+    if isinstance(expected, dict) and isinstance(found, dict):
+        for key in [*expected, *(key for key in found if key not in expected)]:
+            place = f"{where}, {key}" if where.endswith(".json") else f"{where}.{key}"
+            if key not in found or key not in expected:
+                have = ("none", "one") if key in found else ("one", "none")
+                yield Problem(shown(place), *have)
+            else:
+                yield from differences(expected[key], found[key], place)
+    elif isinstance(expected, list) and isinstance(found, list):
+        if len(expected) != len(found):
+            yield Problem(where, f"{len(expected)} entries", f"{len(found)}")
+        for number, (mine, theirs) in enumerate(zip(expected, found, strict=False)):
+            yield from differences(mine, theirs, f"{where}[{title(mine) or number}]")
+    elif not same(expected, found):
+        yield Problem(shown(where), shown(json.dumps(expected)), shown(json.dumps(found)))
+
+
+def title(entry: Any) -> str:
+    """What distinguishes an entry of a list."""
+    keys = ("role", "student", "seed", "split", "subset", "metric", "measure", "name")
+    named = entry if isinstance(entry, dict) else {}
+    return "/".join(str(named[key]) for key in keys if named.get(key) not in (None, ""))
+
+
+def same(expected: Any, found: Any) -> bool:
+    """Equal, or floats that differ in their last digits."""
+    if type(expected) is float and type(found) is float:
+        return abs(expected - found) <= TOLERANCE
+    return type(expected) is type(found) and bool(expected == found)
+
+
+def count_numbers(value: Any) -> int:
+    """How many floats a JSON value holds."""
+    if isinstance(value, dict):
+        return sum(map(count_numbers, value.values()))
+    if isinstance(value, list):
+        return sum(map(count_numbers, value))
+    return isinstance(value, float)
+
+
+def check_models(hashes: ModelHashes, records: Mapping[str, TransferRecord]) -> Iterator[Problem]:
+    """Every model has hashes, and files of predictions the ones that were scored."""
+    expected = {(task, m.role, m.seed): m for task, r in records.items() for m in r.models}
+    found = {(m.task, m.role, m.seed): m for m in hashes.root}
+    if expected.keys() != found.keys() or len(found) != len(hashes.root):
+        names = (
+            ", ".join("/".join(map(str, k)) for k in sorted(keys)) for keys in (expected, found)
+        )
+        yield Problem("models.json", *(shown(name) for name in names))
+        return
+    for key, model in expected.items():
+        scored = model.settings.get("sha256")
+        given = found[key]
+        if given.name != model.name:
+            yield Problem("models.json", shown(model.name), shown(given.name))
+        if scored is not None and scored not in given.files.values():
+            yield Problem(
+                "models.json", f"{shown(model.name)}'s file {shown(str(scored))}", "another"
+            )
+
+
+def summary(verified: Verified) -> str:
+    """One line about a bundle that holds."""
+    sets = [known for record in verified.records.values() for known in record.sets]
+    rows = sum(known.rows * len(known.answers) for known in sets)
+    line = (
+        f"holds; {verified.numbers:,} numbers of {', '.join(verified.records)} computed again from "
+        f"{rows:,} predictions"
+    )
+    if verified.embedded:
+        line += f". A DEMONSTRATION: {', '.join(verified.embedded)} on embedded (generated) data"
+    return line
