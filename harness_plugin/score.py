@@ -151,13 +151,8 @@ def score_task(
     table = arrange([replace(p, train_groups=train) for p in predictions], split_roles)
     seeds = tuple(sorted({p.seed for p in predictions}))
     bootstrap = Bootstrap(task, len(seeds), resamples, seed)
-    raw = {split: measure(join(panel), metrics, bootstrap) for split, panel in table.items()}
-    in_domain = [split for split in table if split_roles[split] == "in_domain"]
-    reference = raw[in_domain[0]] if in_domain else None
-    found = {
-        split: not_compared(raw[split]) if split in in_domain else compared(raw[split], reference)
-        for split in table
-    }
+    joined = {split: join(panel) for split, panel in table.items()}
+    found = measure_all(joined, split_roles, metrics, bootstrap)
     return TaskScores(
         task=task,
         source=source,
@@ -196,6 +191,22 @@ def check_arguments(metrics: Mapping[str, Metric], resamples: int) -> None:
             raise HarnessError(f"metric {name!r} is registered as something else: {metric!r}.")
     if resamples < 2:
         raise HarnessError(f"{resamples} resamples: an interval needs at least 2.")
+
+
+def measure_all(
+    table: Mapping[str, Panel],
+    split_roles: Mapping[str, str],
+    metrics: Mapping[str, Metric],
+    bootstrap: Bootstrap,
+) -> dict[str, Quantities]:
+    """Set -> its quantities; the panels are joined, in-domain sets first."""
+    raw = {split: measure(panel, metrics, bootstrap) for split, panel in table.items()}
+    in_domain = [split for split in table if split_roles[split] == "in_domain"]
+    reference = raw[in_domain[0]] if in_domain else None
+    return {
+        split: not_compared(raw[split]) if split in in_domain else compared(raw[split], reference)
+        for split in table
+    }
 
 
 def measure(panel: Panel, metrics: Mapping[str, Metric], bootstrap: Bootstrap) -> Quantities:

@@ -23,6 +23,7 @@ LIGHT = (
     "ls methods",
     "ls plugins",
     "ls tasks",
+    "compare --help",
     "ls x",
     "--t x",
     "",

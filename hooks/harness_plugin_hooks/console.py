@@ -39,6 +39,11 @@ def register_commands(register: Register) -> None:
     """Offer the sub-commands."""
     here = "harness_plugin_hooks.commands"
     register(
+        "compare",
+        f"{here}.compare:main",
+        summary="BASELINE CANDIDATE: has the candidate become worse?",
+    )
+    register(
         "score", f"{here}.score:main", summary="--task NAME --predictions FILE: score predictions"
     )
     register("submit", f"{here}.submit:main", summary="RUN --out BUNDLE: pack a run, to be checked")
