@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from planted import EVEN, METRICS, answered
 
 from harness_plugin import HarnessError
 from harness_plugin.comparison import Change, Evaluated, changes, group_tests, pair
@@ -20,7 +21,6 @@ from harness_plugin.gate import (
 from harness_plugin.metrics import ACC, GAP_ALIGNED_CONFLICTING
 from harness_plugin.records import Estimate
 from harness_plugin.significance import over_seeds
-from planted import EVEN, METRICS, answered
 
 ROLES = {"balanced": "ood", "in_domain": "in_domain"}
 
@@ -57,9 +57,7 @@ DROPPED = ((90, 50, 80, 90), (91, 49, 80, 90), (90, 51, 79, 91))
 
 
 def test_the_same_answers_have_changed_by_nothing():
-    found = decide(
-        side(*THREE), side(*THREE), {"metric": "worst_group_acc", "max_drop": 0}
-    )
+    found = decide(side(*THREE), side(*THREE), {"metric": "worst_group_acc", "max_drop": 0})
     for done in found.checks:
         assert (done.change.value, done.change.low, done.change.high) == (0, 0, 0)
     assert {test.p for test in found.groups} == {1.0}
@@ -303,5 +301,5 @@ def test_default_limits():
     assert [(g.metric, g.limit) for g in found.gates] == [("ece", 0.02), (PRIMARY_GAP, 0.02)]
     with pytest.raises(HarnessError, match="unknown metric 'wga'"):
         default_thresholds(["wga"], known=METRICS)
-    with pytest.raises(HarnessError, match="max_drop: .*greater than or equal to 0"):
+    with pytest.raises(HarnessError, match=r"max_drop: .*greater than or equal to 0"):
         default_thresholds(known=METRICS, max_drop=-1)
