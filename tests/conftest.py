@@ -183,3 +183,57 @@ def finished_run(plugins):
         return folder
 
     return make
+
+
+class Browser:
+    """A headless Chromium without network, and what it did since the last `open`."""
+
+    def __init__(self, driver: Any) -> None:
+        self.driver = driver
+
+    def open(self, page: Path) -> None:
+        """Load a file; what was logged before is forgotten."""
+        self.driver.get("about:blank")
+        self.errors(), self.requests()
+        self.driver.get(page.resolve().as_uri())
+
+    def errors(self) -> list[str]:
+        """What the console holds, warnings included."""
+        return [entry["message"] for entry in self.driver.get_log("browser")]
+
+    def requests(self) -> list[str]:
+        """Every address that was asked for, whether it was allowed or not."""
+        messages = (
+            json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")
+        )
+        sent = (m for m in messages if m["method"] == "Network.requestWillBeSent")
+        return [message["params"]["request"]["url"] for message in sent]
+
+    def texts(self, selector: str) -> list[str]:
+        """What is read where a CSS selector matches."""
+        return [found.text for found in self.driver.find_elements("css selector", selector)]
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A `Browser`, or a skip that says what is missing."""
+    import shutil
+
+    programs = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
+    if missing := [name for name, path in programs.items() if path is None]:
+        pytest.skip(
+            f"no {' and no '.join(missing)} on this machine; on Debian: apt-get install chromium "
+            f"chromium-driver"
+        )
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = programs["chromium"]
+    # as root, and in containers with little shared memory
+    for flag in ("headless", "no-sandbox", "disable-dev-shm-usage", "disable-gpu"):
+        options.add_argument(f"--{flag}")
+    options.add_argument("--window-size=1400,1000")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    service = webdriver.ChromeService(executable_path=programs["chromedriver"])
+    driver = webdriver.Chrome(options=options, service=service)
+    yield Browser(driver)
+    driver.quit()

@@ -18,7 +18,7 @@ def sources():
     """The files that belong into a wheel, by their place in it."""
     for name, folder in PACKAGES.items():
         for path in folder.rglob("*"):
-            if path.suffix in (".py", ".yaml", ".md") or path.name == "py.typed":
+            if path.suffix in (".py", ".yaml", ".md", ".css", ".js") or path.name == "py.typed":
                 yield f"{name}/{path.relative_to(folder).as_posix()}"
 
 

@@ -48,6 +48,11 @@ def register_commands(register: Register) -> None:
     )
     register("submit", f"{here}.submit:main", summary="RUN --out BUNDLE: pack a run, to be checked")
     register("verify", f"{here}.verify:main", summary="BUNDLE …: compute its numbers again")
+    register(
+        "leaderboard",
+        f"{here}.leaderboard:main",
+        summary="DIR --out SITE: check bundles, rank them on a static page",
+    )
 
 
 @hookimpl

@@ -1,0 +1,180 @@
+"""Verified bundles → one board an evaluation set, with ranks that respect the intervals."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from harness_plugin.verdict import MIN_SEEDS
+from harness_plugin_hooks.leaderboard.verify import Verified
+from harness_plugin_hooks.outputs.predictions import EvaluationSet
+from harness_plugin_hooks.outputs.transfer import Model, Number, TransferRecord
+
+Rank = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One student of one submission on one evaluation set."""
+
+    submission: str
+    file: str
+    digest: str
+    student: str
+    model: Model
+    """Its first seed."""
+    distiller: str
+    seeds: int
+    numbers: Mapping[str, Number]
+    """By column: metrics and measures; absent where the bundle has none or it is undefined."""
+    verdict: str
+    sentence: str
+    rank: Rank | None = None
+    unranked: str = ""
+    """Why there is no rank."""
+
+
+@dataclass(frozen=True)
+class Board:
+    """All students that answered the same rows."""
+
+    record: TransferRecord
+    """Of the first submission: task, source and fingerprint are the same in all."""
+    known: EvaluationSet
+    metric: str
+    gap: str
+    rows: tuple[Row, ...]
+
+    @property
+    def name(self) -> str:
+        """Task and evaluation set."""
+        return f"{self.record.task}, {self.known.name}"
+
+
+def boards_of(
+    bundles: Mapping[str, Verified],
+    *,
+    metric: str = "worst_group_acc",
+    higher_is_better: bool = True,
+    min_seeds: int = MIN_SEEDS,
+) -> tuple[Board, ...]:
+    """Every board of the bundles, which are keyed by file; best ranks first.
+
+    Students meet on one board only where fingerprint, rows, labels and collapse rule are the same.
+    """
+    meeting: dict[tuple[str, ...], list[tuple[str, Verified, TransferRecord, EvaluationSet]]]
+    meeting = defaultdict(list)
+    for file, bundle in sorted(bundles.items()):
+        for record in bundle.records.values():
+            for known in record.sets:
+                key: tuple[str, ...] = (
+                    record.task,
+                    # out-of-distribution sets first: they are what is asked about
+                    "01"[known.role == "in_domain"],
+                    known.name,
+                    record.source,
+                    record.fingerprint,
+                    known.rows_sha256,
+                    record.collapse_rule,
+                )
+                meeting[key].append((file, bundle, record, known))
+    boards = []
+    for key in sorted(meeting):
+        found = meeting[key]
+        _, _, record, known = found[0]
+        gaps = Counter(v.gap for _, _, r, _ in found for v in r.verdicts if v.split == known.name)
+        gap = min(gaps, key=lambda name: (-gaps[name], name), default="")
+        rows = [
+            row
+            for file, bundle, record_of_file, _ in found
+            for row in rows_of(file, bundle, record_of_file, known.name, metric, gap)
+        ]
+        boards.append(
+            Board(record, known, metric, gap, ranked(rows, metric, higher_is_better, min_seeds))
+        )
+    return tuple(boards)
+
+
+def rows_of(
+    file: str, bundle: Verified, record: TransferRecord, split: str, metric: str, gap: str
+) -> list[Row]:
+    """One row for each student of a bundle."""
+    rows = []
+    scores = {s.role: s for s in record.scores if s.split == split}
+    for student in sorted(role for role in scores if role.startswith("student")):
+        own = scores[student].metrics
+        teacher = scores["teacher"].metrics if "teacher" in scores else {}
+        measures = {
+            (m.metric, m.measure): m.number
+            for m in record.transfer
+            if (m.student, m.split, m.subset) == (student, split, "")
+        }
+        numbers = {
+            metric: own.get(metric),
+            "acc": own.get("acc"),
+            gap: own.get(gap),
+            f"teacher_{metric}": teacher.get(metric),
+            "distillability": measures.get((metric, "distillability")),
+            "contribution": measures.get((metric, "contribution")),
+            "retention": measures.get((metric, "retention")),
+            "gap_widening": measures.get((gap, "gap_widening")),
+        }
+        model = next(m for m in record.models if m.role == student)
+        verdict = next(v for v in record.verdicts if (v.student, v.split) == (student, split))
+        rows.append(
+            Row(
+                submission=bundle.name,
+                file=file,
+                digest=bundle.digest,
+                student=student,
+                model=model,
+                distiller=str((model.settings.get("distillation") or {}).get("distiller", "")),
+                seeds=len(record.seeds),
+                numbers={k: n for k, n in numbers.items() if n and n.value is not None},
+                verdict=verdict.state if teacher else "",
+                sentence=verdict.sentence if teacher else "submitted without its teacher",
+            )
+        )
+    return rows
+
+
+def ranked(
+    rows: Sequence[Row], metric: str, higher_is_better: bool, min_seeds: int
+) -> tuple[Row, ...]:
+    """The rows with their ranks, best first; those without a rank last."""
+    sign = 1 if higher_is_better else -1
+    placed, rest = [], []
+    for row in rows:
+        number = row.numbers.get(metric)
+        if number is None or number.low is None or number.high is None:
+            rest.append(replace(row, unranked=f"no interval of {metric}"))
+        elif row.seeds < min_seeds:
+            reason = f"{row.seeds} seed{'s' * (row.seeds > 1)}, a rank needs {min_seeds}"
+            rest.append(replace(row, unranked=reason))
+        else:
+            ends = sorted((sign * number.low, sign * number.high))
+            placed.append((row, (ends[0], ends[1])))
+    ranks = rank_ranges([ends for _, ends in placed])
+    found = [replace(row, rank=rank) for (row, _), rank in zip(placed, ranks, strict=True)]
+
+    def order(row: Row) -> tuple[Rank, float, str, str]:
+        number = row.numbers.get(metric)
+        value = float("inf") if number is None or number.value is None else -sign * number.value
+        return row.rank or (0, 0), value, row.file, row.student
+
+    return (*sorted(found, key=order), *sorted(rest, key=order))
+
+
+def rank_ranges(intervals: Sequence[tuple[float, float]]) -> list[Rank]:
+    """The ranks that each (low, high) may have, higher is better.
+
+    One is above another only if its whole interval is: those that overlap share their ranks.
+    """
+    return [
+        (
+            1 + sum(other_low > high for other_low, _ in intervals),
+            len(intervals) - sum(other_high < low for _, other_high in intervals),
+        )
+        for low, high in intervals
+    ]
