@@ -63,7 +63,7 @@ def joined(shop: Workshop, distillation: Distillation) -> tuple[Split, dict[str,
         if not count:
             raise HarnessError(f"task {shop.task.task}: augmentation {name} adds no row.")
         added[name] = count
-    rows = datasets.concatenate_datasets([part.cast(train.rows.features) for part in parts])
+    rows = datasets.concatenate_datasets(parts)
     whole = replace(train, rows=rows)
     if len(np.unique(whole.ids)) < len(whole):
         values, counts = np.unique(whole.ids, return_counts=True)

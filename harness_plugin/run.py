@@ -108,6 +108,14 @@ def open_workshop(
 
 def run_task(shop: Workshop) -> TaskScores:
     """Train (or take) every role of every seed, ask it once, score the answers."""
+    trained, predictions = answers_of(shop)
+    scores = scored(shop, trained, predictions)
+    shop.plugins.hook.scores_computed(scores=scores)
+    return scores
+
+
+def answers_of(shop: Workshop) -> tuple[list[TrainedModel], list[Predictions]]:
+    """Every role's model of every seed, and what it answers on every evaluation set."""
     hook, config = shop.plugins.hook, shop.config
     if config.log_with:
         shop.accelerator.init_trackers(f"harness_plugin_{shop.task.task}")
@@ -120,8 +128,15 @@ def run_task(shop: Workshop) -> TaskScores:
             for split in shop.data.evaluation:
                 predictions.append(shop.predictions(model, split))
                 hook.predictions_made(predictions=predictions[-1])
-    train = shop.data.train
-    scores = score_task(
+    return trained, predictions
+
+
+def scored(
+    shop: Workshop, trained: list[TrainedModel], predictions: list[Predictions]
+) -> TaskScores:
+    """Every metric of every role, and what is kept of the teacher's debiasing."""
+    config, train = shop.config, shop.data.train
+    return score_task(
         predictions,
         task=shop.task.task,
         source=shop.data.source,
@@ -137,8 +152,6 @@ def run_task(shop: Workshop) -> TaskScores:
         seed=config.data_seed,
         wanted_gap=shop.task.primary_gap,
     )
-    hook.scores_computed(scores=scores)
-    return scores
 
 
 def models_of(shop: Workshop, seed: int) -> Iterator[TrainedModel]:

@@ -261,6 +261,7 @@ def check_settings(settings, tasks):
         ("metric", "docs/concepts.md"),
         ("debiaser", "docs/methods.md"),
         ("distiller", "docs/methods.md"),
+        ("augmentation", "docs/methods.md"),
         ("bias_model", "docs/methods.md"),
         ("group_inference", "docs/methods.md"),
         ("backbone", "docs/hooks.md"),

@@ -53,6 +53,7 @@ def register_commands(register: Register) -> None:
         f"{here}.leaderboard:main",
         summary="DIR --out SITE: check bundles, rank them on a static page",
     )
+    register("remedy", f"{here}.remedy:main", summary="--tasks NAME --budget N: repair a student")
 
 
 @hookimpl

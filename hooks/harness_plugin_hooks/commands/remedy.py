@@ -1,0 +1,248 @@
+"""`harness remedy`: which change of the student brings its teacher's debiasing back."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness_plugin.cli import (
+    Parser,
+    comma_list,
+    installed_plugins,
+    load_run_module,
+    model_flags,
+    quiet_libraries,
+    run_parser,
+)
+from harness_plugin.errors import HarnessError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from harness_plugin.remedy import Trial, Tried
+
+EXAMPLES = """\
+examples:
+  harness remedy --tasks celeba_bias --baseline student_ce --budget 6
+  harness remedy --tasks hans --baseline student_ce --remedies pure_kd,upsample,pure_kd+upsample
+
+Students are ranked on half of the validation rows; the other half is for methods that need such
+rows. No test row is looked at: run the winner's settings with `harness run` for its numbers.
+Finished trainings are kept: a larger budget goes on where a smaller one ended.
+"""
+
+
+FEW = 30
+"""Below this many rows the accuracy of a group is noise."""
+
+
+def parser() -> Parser:
+    """The options of `harness run`, and those of its own."""
+    out = run_parser()
+    out.prog, out.epilog = "harness remedy", EXAMPLES
+    out.description = (
+        "Train a student as it is and with each of several remedies, and rank them on validation "
+        "rows: what brings the debiasing back, and at what price."
+    )
+    own = out.add_argument_group("remedies")
+    own.add_argument(
+        "--budget", type=int, default=8, metavar="N", help="remedies to try, default 8"
+    )
+    own.add_argument(
+        "--baseline", default="student", metavar="NAME", help="the task's student that needs help"
+    )
+    own.add_argument(
+        "--remedies",
+        type=comma_list,
+        default=(),
+        metavar="A,B,A+B",
+        help="these instead of all in order of promise; + joins several (--list shows them)",
+    )
+    own.add_argument(
+        "--rank_by", default="worst_group_acc", metavar="METRIC", help="default: worst_group_acc"
+    )
+    own.add_argument("--list", action="store_true", help="list the remedies and stop")
+    return out
+
+
+def main(words: list[str]) -> int:
+    """Try remedies, print the ranked table, write it."""
+    given = vars(parser().parse_args(words))
+    own = {name: given.pop(name) for name in ("budget", "baseline", "remedies", "rank_by", "list")}
+    from harness_plugin.remedies import REMEDIES, chosen
+
+    if own["list"]:
+        width = max(len(remedy.name) for remedy in REMEDIES)
+        print(*(f"{remedy.name:{width}}  {remedy.words}" for remedy in REMEDIES), sep="\n")
+        return 0
+    if own["budget"] < 1:
+        raise HarnessError(f"--budget {own['budget']}: expected at least 1 remedy.")
+    remedies = chosen(own["remedies"])
+    sets, file = given.pop("set"), given.pop("config")
+    given["eval_batch_size"] = given.pop("batch_size")
+    shortcuts = model_flags(given)
+    config = load_run_module("config").run_config(file, given, [*shortcuts, *sets])
+    plugins = installed_plugins()
+    quiet_libraries()
+    from harness_plugin.output import check_writable
+    from harness_plugin.remedy import try_remedies
+    from harness_plugin.run import prepare
+    from harness_plugin.stages import default_root
+
+    check_writable(Path(config.output_path))
+    jobs = prepare(config, plugins)
+    root = Path(config.use_cache) if config.use_cache else default_root()
+    plugins.hook.run_started(config=config)
+    for job in jobs:
+        trial = try_remedies(
+            config,
+            plugins,
+            job,
+            root,
+            remedies,
+            budget=max(own["budget"], len(own["remedies"])),
+            baseline=own["baseline"],
+            metric=own["rank_by"],
+        )
+        if os.environ.get("RANK", "0") == "0":
+            show(trial)
+            print(f"  {write(trial, Path(config.output_path))}")
+    return 0
+
+
+def show(trial: Trial) -> None:
+    """The table, what was skipped, and the answer in a sentence."""
+    from rich.console import Console
+
+    console = Console(width=None if os.isatty(1) else 120)
+    console.print()
+    console.print(table_of(trial))
+    for name, reason in trial.skipped:
+        print(f"  skipped {name}: {reason}")
+    if trial.left:
+        print(f"  beyond the budget of {len(trial.tried) - 1}: {', '.join(trial.left)}")
+    group, rows = trial.smallest
+    if rows < FEW:
+        print(
+            f"  NOTE {rows} rows of group {group} rank these students: its accuracy is noise below "
+            f"{FEW}. Take more validation rows."
+        )
+    print(f"  {sentence(trial)}")
+
+
+def table_of(trial: Trial) -> Table:
+    """One row a student, the best first."""
+    from rich.table import Table
+
+    seeds = len(trial.scores.seeds)
+    table = Table(
+        title=(
+            f"{trial.task} · {trial.baseline} with remedies, half of the validation rows · %, "
+            f"mean of {seeds} seed(s) [95%]"
+        ),
+        title_justify="left",
+    )
+    columns = ("remedy", trial.metric, "gained [95%]", "brought back", trial.gap or "gap", "acc")
+    for column in (*columns, "cost"):
+        table.add_column(column, justify="left" if column == "remedy" else "right")
+    plain = trial.plain.seconds
+    for one in trial.tried:
+        table.add_row(
+            one.remedy,
+            number(one.score.value),
+            "" if one.remedy == "none" else between(one),
+            "" if one.remedy == "none" or math.isnan(one.kept) else f"{100 * one.kept:.0f}",
+            "n/a" if one.gap is None else number(one.gap.value),
+            number(one.accuracy.value),
+            f"{one.seconds / plain:.2f}x" if plain else "n/a",
+        )
+    table.caption = (
+        f"teacher: {trial.metric} {number(trial.teacher.value)}; cost: training time against the "
+        "student's, further teachers included"
+    )
+    return table
+
+
+def number(value: float) -> str:
+    """`84.2`, or n/a."""
+    return "n/a" if math.isnan(value) else f"{100 * value:.1f}"
+
+
+def between(one: Tried) -> str:
+    """`+3.1 [1.0, 5.2]`."""
+    e = one.gained
+    if math.isnan(e.value):
+        return "n/a"
+    return f"{100 * e.value:+.1f} [{100 * e.low:.1f}, {100 * e.high:.1f}]"
+
+
+def sentence(trial: Trial) -> str:
+    """What the table says of the best remedy."""
+    best, higher = trial.tried[0], trial.scores.higher_is_better.get(trial.metric, True)
+    if best.remedy == "none":
+        return f"No remedy is better than {trial.baseline} as it is."
+    clear = best.gained.low > 0 if higher else best.gained.high < 0
+    what = f"{best.remedy} ({best.words}) changes {trial.metric} by {between(best)} points"
+    if not clear:
+        return f"UNDECIDED: {what}; the interval holds 0. More seeds or rows are needed."
+    cheaper = [one.remedy for one in trial.tried[1:] if overlaps(one, best) and better(one, higher)]
+    tie = f" Not told apart from it: {', '.join(cheaper)}." if cheaper else ""
+    return f"BEST: {what}.{tie}"
+
+
+def better(one: Tried, higher: bool) -> bool:
+    """Whether a remedy clearly helps."""
+    return one.remedy != "none" and (one.gained.low > 0 if higher else one.gained.high < 0)
+
+
+def overlaps(one: Tried, best: Tried) -> bool:
+    """Whether two gains have intervals in common."""
+    return one.gained.high >= best.gained.low and best.gained.high >= one.gained.low
+
+
+def write(trial: Trial, folder: Path) -> Path:
+    """remedies_<task>_<time>.json: the table, every setting, what was skipped."""
+    import time
+
+    from harness_plugin.output import strict, timestamp
+    from harness_plugin.stages import write_text
+
+    def estimate(e: Any) -> dict[str, Any] | None:
+        return None if e is None else {"value": e.value, "low": e.low, "high": e.high, "n": e.n}
+
+    record = {
+        "task": trial.task,
+        "source": trial.scores.source,
+        "fingerprint": trial.scores.fingerprint,
+        "seeds": trial.scores.seeds,
+        "ranked_by": trial.metric,
+        "rows": "half of the validation split, stratified by group",
+        "baseline": trial.baseline,
+        "gap": trial.gap,
+        "teacher": estimate(trial.teacher),
+        "remedies": [
+            {
+                "remedy": one.remedy,
+                "words": one.words,
+                "score": estimate(one.score),
+                "gained": estimate(one.gained),
+                "brought_back": one.kept,
+                "gap": estimate(one.gap),
+                "accuracy": estimate(one.accuracy),
+                "training_seconds": one.seconds,
+                "updates": one.updates,
+                "settings": one.settings.model_dump(mode="json"),
+            }
+            for one in trial.tried
+        ],
+        "skipped": [{"remedy": name, "reason": reason} for name, reason in trial.skipped],
+        "beyond_the_budget": trial.left,
+        "smallest_group": {"group": trial.smallest[0], "rows": trial.smallest[1]},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"remedies_{trial.task}_{timestamp(time.time())}.json"
+    write_text(path, json.dumps(strict(record), indent=2, allow_nan=False) + "\n")
+    return path
