@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from planted import EVEN, METRICS, answered
 
-from harness_plugin import HarnessError
-from harness_plugin.comparison import Change, Evaluated, changes, group_tests, pair
+from harness_plugin import HarnessError, stats
+from harness_plugin.comparison import Change, Evaluated, change_of, changes, group_tests, pair
 from harness_plugin.gate import (
     PRIMARY_GAP,
     Gate,
@@ -20,6 +20,7 @@ from harness_plugin.gate import (
 )
 from harness_plugin.metrics import ACC, GAP_ALIGNED_CONFLICTING
 from harness_plugin.records import Estimate
+from harness_plugin.score import Quantity
 from harness_plugin.significance import over_seeds
 
 ROLES = {"balanced": "ood", "in_domain": "in_domain"}
@@ -303,3 +304,30 @@ def test_default_limits():
         default_thresholds(["wga"], known=METRICS)
     with pytest.raises(HarnessError, match=r"max_drop: .*greater than or equal to 0"):
         default_thresholds(known=METRICS, max_drop=-1)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "sd", "bootstrap_alone"), [(3, 0.06, 0.79), (3, 0.01, 0.94), (5, 0.06, 0.88)]
+)
+def test_few_seeds_that_differ_need_the_wider_interval(seeds, sd, bootstrap_alone, monkeypatch):
+    """How often an interval contains the true change, 0: errors over seeds and over examples."""
+    rng = np.random.default_rng(0)
+    shares = stats.seed_shares(seeds, 200, rng)
+    known = [stats.hierarchical, []]
+
+    def seen(values, *more):
+        known[1].append(known[0](values, *more))
+        return known[1][-1]
+
+    monkeypatch.setattr(stats, "hierarchical", seen)
+    ours = []
+    for _ in range(500):
+        number = rng.normal(0, sd, (seeds, 1)) + rng.normal(0, 0.01)  # all seeds see the same rows
+        values = np.hstack([number, number + rng.normal(0, 0.01, 200)])
+        found = change_of(
+            Quantity(ACC, 100, {"baseline": np.zeros_like(values), "candidate": values}), shares
+        )
+        ours.append(found.low <= 0 <= found.high)
+    alone = [e.low <= 0 <= e.high for e in known[1][::3]]
+    assert np.mean(ours) == pytest.approx(0.95, abs=0.025)
+    assert np.mean(alone) == pytest.approx(bootstrap_alone, abs=0.03)
