@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,8 @@ def results(
 
 def sample_rows(p: Predictions) -> Iterator[dict[str, Any]]:
     """One row an example, as for a multiple-choice task whose choices are the labels."""
+    # a memory-mapped column is read row by row much more slowly than at once
+    p = replace(p, texts={column: values[:] for column, values in p.texts.items()})
     log_probs = np.log(np.clip(p.probabilities, 1e-45, None))
     for i in range(len(p)):
         doc = document(p, i)
