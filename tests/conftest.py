@@ -102,7 +102,8 @@ def finished_run(plugins):
     """Write the files of a run whose answers are made up: nothing is trained.
 
     `finished_run(folder, right={role: share})`: that share of the 40 rows of each of four groups is
-    right; seed k loses k rows of the last group. Two sets, `id` (in domain) and `swapped`.
+    right; seed k loses k rows of the last group. Two sets, `id` (in domain) and `swapped`. The
+    gold labels of the first `turned` rows of each group are other ones.
     """
     import numpy as np
 
@@ -114,7 +115,9 @@ def finished_run(plugins):
     group = np.arange(160) % 4
     label, rank = group // 2, np.arange(160) // 4
 
-    def answers(role: str, seed: int, split: str, share: float, name: str) -> Predictions:
+    def answers(
+        role: str, seed: int, split: str, share: float, name: str, turned: int
+    ) -> Predictions:
         cut = 40 * share - seed * (group == 3) - 4 * (split == "swapped") * (group % 2 != label)
         said = np.where(rank < cut, label, 1 - label)
         noise = np.random.default_rng([seed, rank.size]).normal(size=(160, 2))
@@ -127,7 +130,7 @@ def finished_run(plugins):
             ids=np.array([f"{split}{i}" for i in range(160)]),
             logits=(9 * np.eye(2)[said] + noise).astype(np.float32),
             model_labels=("a", "b"),
-            label=label,
+            label=np.where(rank < turned, 1 - label, label),
             labels=("a", "b"),
             group=group,
             groups=groups,
@@ -144,6 +147,7 @@ def finished_run(plugins):
         fingerprint: str = "f" * 64,
         seeds: int = 3,
         started: float = 0.0,
+        turned: int = 0,
     ) -> Path:
         weights = folder / "checkpoint"
         weights.mkdir(parents=True, exist_ok=True)
@@ -154,7 +158,7 @@ def finished_run(plugins):
         models = [(role, seed) for role in right for seed in range(seeds)]
         scores = score_task(
             [
-                answers(role, seed, split, right[role], name)
+                answers(role, seed, split, right[role], name, turned)
                 for role, seed in models
                 for split in ("id", "swapped")
             ],

@@ -241,6 +241,24 @@ def test_a_refused_bundle_stops_the_page_or_is_listed_on_it(bundles, tmp_path, c
     assert {row["file"] for row in record["boards"][0]["rows"]} == {"good.zip", "close.zip"}
 
 
+def test_only_the_reference_data_are_shown(bundles, finished_run, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    shutil.copy(bundles / "good.zip", tmp_path / "in")
+    theirs = finished_run(tmp_path / "run", {"student": 1.0}, turned=2)
+    assert main(["submit", str(theirs), "--out", str(tmp_path / "in" / "easy.zip")]) == 0
+    words = ["leaderboard", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    words += ["--reference", str(bundles / "close.zip")]
+    assert main(words) == 1
+    assert "easy.zip: REFUSED: tasks/made/results.json, sets.id.rows_sha256" in (
+        capsys.readouterr().err
+    )
+    assert main([*words, "--skip_refused"]) == 0
+    record = json.loads((tmp_path / "out" / "leaderboard.json").read_text())
+    assert [[row["file"] for row in board["rows"]] for board in record["boards"]] == (
+        [["good.zip"], ["good.zip"]]
+    )
+
+
 def test_embedded_data_are_shown_as_a_demonstration(finished_run, tmp_path):
     run = finished_run(tmp_path / "run", {"student": 0.5}, source="embedded")
     folder, site = tmp_path / "in", tmp_path / "out"

@@ -14,6 +14,7 @@ from harness_plugin.cli import main
 from harness_plugin.errors import HarnessError
 from harness_plugin_hooks.leaderboard import bundle as b
 from harness_plugin_hooks.leaderboard.bundle import Refused, read_bundle
+from harness_plugin_hooks.leaderboard.reference import other_data
 from harness_plugin_hooks.leaderboard.submission import names_only
 from harness_plugin_hooks.leaderboard.verify import verify
 
@@ -63,6 +64,11 @@ def pack(tmp_path, parts):
         return folder
 
     return packed
+
+
+@pytest.fixture(scope="module")
+def verified_record(whole, plugins):
+    return verify(whole, plugins).records["made"]
 
 
 def edited(content: bytes, *path, value) -> bytes:
@@ -342,6 +348,44 @@ def test_the_hashes_of_models_must_be_there(pack, plugins, parts):
     ):
         problems = refused(plugins, pack({"models.json": edited(models, *path, value=value)}))
         assert message in problems[0]
+
+
+def test_a_reference_knows_the_data(run, whole, tmp_path, finished_run, capsys):
+    trusted = tmp_path / "trusted.zip"
+    mine = finished_run(tmp_path / "mine", {"teacher": 0.5, "student": 0.5}, seeds=1)
+    assert main(["submit", str(mine), "--out", str(trusted)]) == 0
+    check = ["verify", str(whole), "--reference", str(trusted)]
+    assert main(check) == 0
+
+    for name, other, place in (
+        ("fingerprint", {"fingerprint": "0" * 64}, "fingerprint"),
+        ("source", {"source": "hub"}, "source"),
+        ("labels", {"turned": 1}, "sets.swapped.rows_sha256"),
+    ):
+        theirs = finished_run(tmp_path / name, {"student": 0.5}, **other)
+        assert main(["submit", str(theirs), "--out", str(tmp_path / f"{name}.zip")]) == 0
+        assert main(["verify", str(tmp_path / f"{name}.zip")]) == 0
+        capsys.readouterr()
+        check = ["verify", str(tmp_path / f"{name}.zip"), "--reference", str(trusted)]
+        assert main(check) == 1
+        assert f"{RESULTS}, {place}: expected " in capsys.readouterr().err
+    check = ["verify", str(whole), "--reference", str(trusted), "--reference", str(trusted)]
+    assert main(check) == 2
+    assert "another one is about made already" in capsys.readouterr().err
+
+
+def test_a_reference_must_know_the_task_and_the_sets(verified_record):
+    trusted = verified_record
+    (task,) = other_data(trusted, {"other": trusted})
+    assert str(task) == f"{RESULTS}: expected a task of the reference (other), found made"
+    fewer = trusted.model_copy(update={"sets": trusted.sets[:1]})
+    assert list(other_data(fewer, {"made": trusted})) == []
+    (sets,) = other_data(trusted, {"made": fewer})
+    assert str(sets) == f"{RESULTS}, sets: expected sets of the reference (id), found swapped"
+    (verdict, *rest) = trusted.verdicts
+    gaps = {"verdicts": [verdict.model_copy(update={"gap": "gap_id_ood"}), *rest]}
+    (gap,) = other_data(trusted.model_copy(update=gaps), {"made": trusted})
+    assert str(gap) == f'{RESULTS}, gaps.id: expected "gap_avg_worst", found "gap_id_ood"'
 
 
 def test_a_metric_that_nobody_has_is_refused(pack, plugins, parts):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from harness_plugin.plugins import Plugins
     from harness_plugin_hooks.leaderboard.bundle import Problem
     from harness_plugin_hooks.leaderboard.verify import Verified
+    from harness_plugin_hooks.outputs.transfer import TransferRecord
 
 
 def parser() -> Parser:
@@ -29,6 +30,14 @@ def parser() -> Parser:
     out.add_argument("--out", type=Path, required=True, metavar="SITE", help="the page's folder")
     out.add_argument("--metric", default="worst_group_acc", help="what the rank is about")
     out.add_argument("--min_seeds", type=int, metavar="N", help="seeds that a rank needs (3)")
+    out.add_argument(
+        "--reference",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="BUNDLE",
+        help="a bundle of your own, whose ids, labels and groups are the right ones",
+    )
     out.add_argument("--title", default="Debiasing transfer", help="the page's heading")
     out.add_argument(
         "--allow_embedded", action="store_true", help="a demonstration, on generated data"
@@ -48,6 +57,7 @@ def main(words: list[str]) -> int:
     from harness_plugin.verdict import MIN_SEEDS
     from harness_plugin_hooks.leaderboard.board import boards_of
     from harness_plugin_hooks.leaderboard.page import page
+    from harness_plugin_hooks.leaderboard.reference import references
     from harness_plugin_hooks.leaderboard.tables import as_csv, as_json
 
     plugins = installed_plugins()
@@ -63,7 +73,8 @@ def main(words: list[str]) -> int:
     out: Path = given.out
     check_writable(out)
     found = bundles_in(given.bundles, out)
-    verified, refused = checked(found, plugins, given.allow_embedded)
+    trusted = references(given.reference, plugins, allow_embedded=given.allow_embedded)
+    verified, refused = checked(found, plugins, trusted, given.allow_embedded)
     for file, problems in refused.items():
         print(f"{file}: REFUSED: {problems[0]}", file=sys.stderr)
     if refused and not given.skip_refused:
@@ -102,18 +113,21 @@ def bundles_in(folder: Path, out: Path) -> list[Path]:
 
 
 def checked(
-    paths: Sequence[Path], plugins: Plugins, allow_embedded: bool
+    paths: Sequence[Path],
+    plugins: Plugins,
+    trusted: Mapping[str, TransferRecord],
+    allow_embedded: bool,
 ) -> tuple[Mapping[str, Verified], Mapping[str, Sequence[Problem]]]:
     """The bundles that hold and the problems of those that do not, by file name."""
     from harness_plugin_hooks.leaderboard.bundle import Problem, Refused
-    from harness_plugin_hooks.leaderboard.verify import verify
+    from harness_plugin_hooks.leaderboard.reference import verify_against
 
     verified: dict[str, Any] = {}
     refused: dict[str, Sequence[Problem]] = {}
     first: dict[str, str] = {}
     for path in paths:
         try:
-            bundle = verify(path, plugins, allow_embedded=allow_embedded)
+            bundle = verify_against(path, plugins, trusted, allow_embedded=allow_embedded)
         except Refused as error:
             refused[path.name] = error.problems
             continue

@@ -22,6 +22,14 @@ def parser() -> Parser:
         "bundles", nargs="+", type=Path, metavar="BUNDLE", help="a folder or .zip file"
     )
     out.add_argument(
+        "--reference",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="BUNDLE",
+        help="a bundle of your own, whose ids, labels and groups are the right ones",
+    )
+    out.add_argument(
         "--allow_embedded", action="store_true", help="a demonstration, on generated data"
     )
     return out
@@ -32,12 +40,15 @@ def main(words: list[str]) -> int:
     given = parser().parse_args(words)
 
     from harness_plugin_hooks.leaderboard.bundle import Refused
-    from harness_plugin_hooks.leaderboard.verify import summary, verify
+    from harness_plugin_hooks.leaderboard.reference import references, verify_against
+    from harness_plugin_hooks.leaderboard.verify import summary
 
     plugins, status = installed_plugins(), 0
+    embedded = given.allow_embedded
+    trusted = references(given.reference, plugins, allow_embedded=embedded)
     for bundle in given.bundles:
         try:
-            verified = verify(bundle, plugins, allow_embedded=given.allow_embedded)
+            verified = verify_against(bundle, plugins, trusted, allow_embedded=embedded)
             print(f"{bundle}: {summary(verified)}")
         except Refused as refused:
             status = 1
