@@ -43,6 +43,7 @@ class Gate(BaseModel):
     task: str | None = Field(None, description="default: every task")
     split: str | None = Field(None, description="default: every evaluation set that has the metric")
     subset: str = Field("", description='"group=NAME" or "BREAKDOWN=VALUE"; default: the whole set')
+    optional: bool = Field(False, description="whether it may check nothing of a task")
 
     @model_validator(mode="after")
     def _one_limit(self) -> Gate:
@@ -100,7 +101,8 @@ def default_thresholds(
 ) -> Thresholds:
     """A gate on each `metric` (accuracy and worst group if none) and on the primary gaps.
 
-    `rest` are `min_seeds` and `resamples`. Raises HarnessError for a value out of range.
+    What was not asked for by name is left out where it is undefined. `rest` are `min_seeds` and
+    `resamples`. Raises HarnessError for a value out of range.
     """
     gates = []
     for name in metric or ("acc", "worst_group_acc"):
@@ -108,8 +110,8 @@ def default_thresholds(
             raise unknown("metric", name, known)
         key = "max_drop" if known[name].higher_is_better else "max_increase"
         limit = max_drop if known[name].higher_is_better else max_gap_increase
-        gates.append({"metric": name, key: limit})
-    gates.append({"metric": PRIMARY_GAP, "max_increase": max_gap_increase})
+        gates.append({"metric": name, key: limit, "optional": not metric})
+    gates.append({"metric": PRIMARY_GAP, "max_increase": max_gap_increase, "optional": True})
     try:
         return Thresholds.model_validate({"gates": gates, **rest})
     except ValidationError as error:
@@ -203,7 +205,7 @@ def compare(
                 checks.append(check(gate, known[name], split, change, thresholds.min_seeds))
             else:
                 reasons.append(f"{name or gate.metric} is not checked on {split}: {change}")
-        if len(reasons) == len(target) and gate.metric != PRIMARY_GAP:
+        if len(reasons) == len(target) and not gate.optional:
             raise HarnessError(f"task {candidate.task!r}: a gate checks nothing: {reasons[0]}.")
         notes += reasons
     if not checks:

@@ -1,5 +1,6 @@
 """`harness compare`, its files, the pytest plugin and the workflow, on results folders."""
 
+import csv
 import io
 import json
 import os
@@ -26,6 +27,8 @@ from harness_plugin_hooks.regression.sides import Selected, compare_outputs, eva
 pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parents[1]
+TOY = str(ROOT / "tests" / "toy" / "toy.yaml")
+ID_LABEL = {"id": "id", "label": "label"}
 SAME = (EVEN, (91, 79, 80, 90), (90, 81, 79, 91))
 WORSE = ((90, 50, 80, 90), (91, 49, 80, 90), (90, 51, 79, 91))
 UNSURE = ((90, 70, 80, 90), (91, 79, 80, 90), (90, 84, 79, 91))
@@ -90,6 +93,24 @@ def test_a_run_of_the_host_is_compared(toy_run, capsys):
     assert cli.main(words) == 0
     assert "+0.0 [+0.0, +0.0]" in capsys.readouterr().out
     assert cli.main([*words, "--baseline_role", "erm_teacher", "--role", "teacher"]) in (0, 1, 3)
+
+
+def test_predictions_made_elsewhere_are_compared_with_a_run(toy_run, tmp_path, capsys):
+    """A file with the gold labels is better than the run's student, in every group."""
+    answers = tmp_path / "perfect.csv"
+    rows = [
+        row
+        for file in sorted(toy_run.output.glob("predictions_toy_*.csv"))
+        for row in csv.DictReader(file.read_text("utf-8").splitlines())
+    ]
+    answers.write_text("".join(f"{row['id']},{row['label']}\n" for row in [ID_LABEL, *rows]))
+    words = ["score", "--task", TOY, "--predictions", str(answers), "--resamples", "100"]
+    assert cli.main([*words, "--output_path", str(tmp_path / "scored")]) == 0
+    sides = [str(toy_run.output), str(tmp_path / "scored")]
+    assert cli.main(["compare", *sides, "--min_seeds", "1", "--metric", "acc"]) == 0
+    capsys.readouterr()
+    assert cli.main(["compare", *reversed(sides), "--min_seeds", "1", "--metric", "acc"]) == 1
+    assert "100.0" in capsys.readouterr().out
 
 
 def test_the_numbers_are_those_of_the_run(folders):
@@ -162,6 +183,9 @@ def test_the_step_summary_is_appended(compare, tmp_path, monkeypatch):
     assert text.startswith("before\n## Debiasing gate: regressed\n")
     assert r"| balanced | worst\_group\_acc | 79.3 ± 0.6 | 50.0 ± 1.0 | +29.3 \[" in text
     assert r"- **regressed**: worst\_group\_acc on balanced is worse by" in text
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path))
+    status, _, err = compare("base same --step_summary")
+    assert (status, err) == (2, f"harness: error: --step_summary: {tmp_path}: Is a directory.\n")
     monkeypatch.delenv("GITHUB_STEP_SUMMARY")
     status, out, err = compare("base worse --step_summary")
     assert (status, out) == (2, "")

@@ -230,6 +230,23 @@ def test_confidences_are_not_compared_with_labels():
         decide(side(*THREE), silent, {"metric": "ece", "max_increase": 0.1})
 
 
+def test_overlapping_groups_and_none():
+    members = np.stack([np.arange(400) % 2 == 0, np.arange(400) < 100, np.zeros(400, bool)], axis=1)
+    more = {"group": np.full(400, -1), "groups": ("even", "first", "empty"), "members": members}
+    tests = group_tests(pair(side(EVEN, **more), side((70, 80, 80, 90), **more)))
+    found = {t.group: (t.n, t.only_baseline) for t in tests if t.split == "balanced"}
+    assert found == {"": (400, 20), "even": (200, 10), "first": (100, 20)}
+
+    more = {"group": np.full(400, -1), "groups": ()}
+    without = side(EVEN, **more, primary={})
+    assert [t.group for t in group_tests(pair(without, without))] == ["", ""]
+    found = compare(without, without, default_thresholds(known=METRICS, min_seeds=1), METRICS)
+    assert {done.metric.name for done in found.checks} == {"acc"}
+    assert "worst_group_acc is not checked on balanced: the set has no groups" in found.notes
+    with pytest.raises(HarnessError, match=r"checks nothing: worst_group_acc .* has no groups"):
+        decide(without, without, {"metric": "worst_group_acc", "max_drop": 0})
+
+
 @pytest.mark.parametrize(
     ("gate", "message"),
     [

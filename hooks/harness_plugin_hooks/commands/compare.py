@@ -93,8 +93,7 @@ def main(words: list[str]) -> int:
         files = reports.write_reports(found, given.output_path)
         print(f"{len(files)} files in {given.output_path}: {', '.join(f.name for f in files)}")
     if summary:
-        with summary.open("a", encoding="utf-8") as stream:
-            stream.write(reports.markdown(found))
+        append(summary, reports.markdown(found))
     return EXIT[state]
 
 
@@ -103,6 +102,15 @@ def step_summary() -> Path:
     if not (file := os.environ.get(SUMMARY)):
         raise HarnessError(f"--step_summary: ${SUMMARY} is not set; is this a GitHub workflow?")
     return Path(file)
+
+
+def append(file: Path, text: str) -> None:
+    """Add `text` to what other steps have written; HarnessError when that fails."""
+    try:
+        with file.open("a", encoding="utf-8") as stream:
+            stream.write(text)
+    except OSError as error:
+        raise HarnessError(f"--step_summary: {file}: {error.strerror}.") from None
 
 
 def thresholds_of(given: argparse.Namespace, plugins: Any) -> Any:
