@@ -244,8 +244,14 @@ SPOILT = {
     "no folder": (shutil.rmtree, "copy: No such file or directory"),
     "empty": (lambda f: [p.unlink() for p in f.iterdir()], "has no transfer_*.json"),
     "no answers": (without_predictions, "run with --log_samples"),
-    "no JSON": (lambda f: edit(f, "transfer_*", "{", ""), "is no transfer_*.json of this version"),
-    "other keys": (lambda f: edit(f, "transfer_*", '"task"', '"tusk"'), "task: Field required"),
+    "no JSON": (
+        lambda f: edit(f, "transfer_*", "{", ""),
+        "the file: invalid json",
+    ),
+    "other keys": (
+        lambda f: edit(f, "transfer_*", '"task"', '"tusk"'),
+        "task: field required; was it",
+    ),
     "other rows": (
         lambda f: edit(f, "predictions_faces_balanced*", "0000,a,a-fits", "0000,a,b-fits"),
         "its rows are not those",
@@ -323,6 +329,16 @@ def test_comparing_imports_nothing_heavy(folders):
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
     )
     assert out.stdout.splitlines()[-1] == "0 []", out.stderr
+
+
+def test_starting_pytest_imports_nothing_heavy():
+    program = (
+        "import sys, harness_plugin_hooks.regression.pytest_plugin\n"
+        "print(sorted({'numpy', 'scipy', 'pydantic', 'rich', 'torch'} & set(sys.modules)))"
+    )
+    words = [sys.executable, "-c", program]
+    out = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert out.stdout == "[]\n", out.stderr
 
 
 @pytest.fixture

@@ -9,11 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from pydantic import ValidationError
-
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin_hooks.outputs.predictions import file_name
-from harness_plugin_hooks.outputs.transfer import TransferRecord
+from harness_plugin_hooks.outputs.transfer import TransferRecord, read_record
 
 RECORD = re.compile(r"transfer_(?P<task>[a-z0-9_]+)_(?P<time>\d{4}-[0-9T.-]+)\.json")
 
@@ -59,18 +57,6 @@ def start_of(run: Path, started: str | None) -> str:
     if started is not None and started not in times:
         raise unknown(f"run in {run}", started, times)
     return started or times[0]
-
-
-def read_record(file: Path) -> TransferRecord:
-    """A transfer_*.json of this version."""
-    try:
-        return TransferRecord.model_validate_json(file.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise HarnessError(
-            f"{file}: {where}: {first['msg'].lower()}; was it written by another version?"
-        ) from None
 
 
 def hashes_of(record: TransferRecord, index: int) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness_plugin import __version__
+from harness_plugin.errors import HarnessError
 from harness_plugin.output import strict, timestamp
 from harness_plugin.records import Estimate, RunReport, TaskScores
 from harness_plugin.stages import write_json
@@ -140,6 +141,20 @@ def write(report: RunReport, folder: Path) -> list[Path]:
         write_json(file, record.model_dump(mode="json"))
         files.append(file)
     return files
+
+
+def read_record(file: Path) -> TransferRecord:
+    """A transfer_*.json read back; HarnessError that names the file and what is wrong with it."""
+    try:
+        return TransferRecord.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise HarnessError(f"{file}: {error.strerror}.") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise HarnessError(
+            f"{file}: {where}: {first['msg'].lower()}; was it written by another version?"
+        ) from None
 
 
 def record_of(report: RunReport, scores: TaskScores) -> TransferRecord:

@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from harness_plugin.comparison import Evaluated, numbers
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.gate import Comparison, Thresholds, compare
@@ -19,7 +17,7 @@ from harness_plugin_hooks.outputs.predictions import (
     from_csv,
     rows_sha256,
 )
-from harness_plugin_hooks.outputs.transfer import TransferRecord
+from harness_plugin_hooks.outputs.transfer import TransferRecord, read_record
 
 
 @dataclass(frozen=True)
@@ -94,20 +92,6 @@ def records_in(path: Path) -> dict[str, tuple[Path, TransferRecord]]:
             )
         found[record.task] = file, record
     return found
-
-
-def read_record(file: Path) -> TransferRecord:
-    """One transfer_*.json; HarnessError that names the file and the key for anything else."""
-    try:
-        return TransferRecord.model_validate_json(file.read_bytes())
-    except OSError as error:
-        raise HarnessError(f"{file}: {error.strerror}.") from None
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise HarnessError(
-            f"{file}: is no transfer_*.json of this version: {where}: {first['msg']}."
-        ) from None
 
 
 def evaluated(
