@@ -24,7 +24,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -63,12 +63,15 @@ class Refused(HarnessError):
         self.problems = problems
 
 
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
 class Part(BaseModel):
     """What the manifest says of one part."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    sha256: Sha256
     bytes: int = Field(ge=0)
 
 

@@ -155,9 +155,9 @@ def introduction(header: Element, boards: Sequence[Board], title: str) -> None:
         items = SubElement(navigation, "ul")
         for number, board in enumerate(boards, start=1):
             item = SubElement(items, "li")
-            link(
-                item, f"#board-{number}", board.name
-            ).tail = f" ({len(board.rows)} student{'s' * (len(board.rows) != 1)})"
+            students = f"{len(board.rows)} student{'s' * (len(board.rows) != 1)}"
+            target = link(item, f"#board-{number}", board.name)
+            target.tail = f" ({board.record.source} data, {students})"
 
 
 def section(main: Element, board: Board, anchor: str) -> None:

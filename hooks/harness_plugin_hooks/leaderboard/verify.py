@@ -24,6 +24,7 @@ from harness_plugin_hooks.leaderboard.bundle import (
     Manifest,
     Problem,
     Refused,
+    Sha256,
     parsed,
     read_bundle,
     sha256,
@@ -51,7 +52,7 @@ class ModelFiles(BaseModel):
     role: str
     seed: int
     name: str
-    files: dict[str, str] = Field(min_length=1, description="file -> SHA-256")
+    files: dict[str, Sha256] = Field(min_length=1, description="file -> SHA-256")
 
 
 class ModelHashes(RootModel[list[ModelFiles]]):
@@ -132,6 +133,8 @@ def verify_task(
                 f"{part}, source", "real data (--allow_embedded shows how it works)", "embedded"
             )
         )
+    if record.config.get("data") == "embedded" and record.source != "embedded":
+        raise Refused(Problem(f"{part}, source", "embedded, as the config says", record.source))
     for name, value in (("config", record.config), ("environment", record.environment)):
         if strict_json(parts[f"{name}.json"], f"{name}.json") != value:
             raise Refused(Problem(f"{name}.json", f"the {name} in {part}", "another"))
