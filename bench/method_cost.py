@@ -137,6 +137,10 @@ def main() -> None:
     """Print the tables of both modalities; `--only TASK METHOD` prints one process's memory."""
     options = parser(__doc__.splitlines()[0], rounds=3, device=False)
     options.add_argument("--threads", type=int, default=1)
+    options.add_argument(
+        "--cpu-seconds", action="store_true", help="count CPU seconds, not the clock's"
+    )
+    options.set_defaults(device="cpu")
     options.add_argument("--methods", nargs="+", default=[], metavar="METHOD", help="beside erm")
     options.add_argument("--only", nargs=2, metavar=("TASK", "METHOD"), help=argparse.SUPPRESS)
     args = parse(options)

@@ -81,6 +81,17 @@ def needs(shop: Materials, distillation: Distillation | None) -> frozenset[str]:
     return distiller_of(shop, distillation.settings).needs
 
 
+def supervised_by(shop: Materials, distillation: Distillation | None) -> frozenset[str]:
+    """What distiller and augmentations are told of the training rows."""
+    if distillation is None:
+        return frozenset()
+    told = needs(shop, distillation)
+    for name in distillation.settings.augmentations:
+        offered: type[Augmentation] = shop.plugins["augmentation"].get(name)
+        told |= offered.needs
+    return told
+
+
 def check_student(shop: Materials, role: Role, roles: Mapping[str, Role]) -> None:
     """Refuse a distiller whose needs, options or labels this task and student do not meet.
 

@@ -136,7 +136,7 @@ class Materials:
     def supervision(self, name: str, taught: frozenset[str] = frozenset()) -> dict[str, Any]:
         """Which labels besides the task's own a model was trained and chosen with.
 
-        `name` is its method, `taught` are the needs of its distiller.
+        `name` is its method, `taught` are the needs of its distiller and augmentations.
         """
         needs = self.plugins["debiaser"].get(name).needs | taught
         inferred = self.infers(needs)

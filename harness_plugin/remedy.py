@@ -174,7 +174,8 @@ def unfit(shop: Workshop, name: str, base: StudentSettings) -> str:
         shop.check_method(role.method, role.settings)
         check_student(shop, role, roles)
     except HarnessError as error:
-        return str(error).removeprefix(f"task {shop.task.task}: ").replace(name, "it")
+        said = str(error).removeprefix(f"task {shop.task.task}: ").removeprefix(f"{name}: ")
+        return said.replace(name, "it")
     return ""
 
 

@@ -1,5 +1,7 @@
 """Groups that overlap: membership is a matrix (CivilComments has 16 cells, WILDS)."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -146,3 +148,13 @@ def test_an_empty_cell_of_an_evaluation_set_is_refused():
     train = split(role="train")
     with pytest.raises(HarnessError, match="has no example of group civil/female"):
         check(task, TaskData("comments", "embedded", {"train": train, "test": empty}))
+
+
+def test_a_training_set_with_overlapping_groups_alone_gives_no_groups_to_methods(open_shop):
+    """A row of several groups has no one weight: methods that need groups are refused."""
+    shop = open_shop()
+    assert "groups" in shop.available()
+    train = split(role="train", inputs={"premise": list("abcdef"), "hypothesis": list("abcdef")})
+    splits = {**shop.data.splits, shop.data.train.name: train}
+    other = replace(shop, data=replace(shop.data, splits=splits))
+    assert "groups" not in other.available()

@@ -87,7 +87,7 @@ def test_students_are_ranked_and_gains_are_differences(tmp_path):
     assert trial.skipped == (
         (
             "counterfactual",
-            "it: augmentation counterfactual needs a `counterfactual` of the task, which embedded "
+            "augmentation counterfactual needs a `counterfactual` of the task, which embedded "
             "data of this task do not have.",
         ),
     )

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from harness_plugin import HarnessError
+from harness_plugin.augmenting import joined
 from harness_plugin.config import StudentSettings, TeacherSettings
 from harness_plugin.distilling import Distillation, signals
 from harness_plugin.ensemble import Ensemble, agreement, confidence
@@ -331,3 +333,31 @@ def test_the_last_layer_is_refitted_after_distillation(open_shop, method):
     student = models["student"]
     assert student.settings["method"] == method
     assert student.settings["distillation"]["kd_weight"] == 0.5
+
+
+def test_stored_answers_are_asked_anew_after_every_change_that_matters(open_shop):
+    """Weights, data, preprocessing, the adapted rows; and not after one that does not matter."""
+    shop = open_shop(*QUICK)
+    settings = shop.settings.students["student"]
+    teacher = shop.trained("teacher", shop.settings.teacher, "erm", 0)
+
+    def key(shop, model):
+        (stage,) = signals(shop, Distillation((model,), settings))
+        return stage.key, stage.reused
+
+    first, reused = key(shop, teacher)
+    assert not reused
+    assert key(shop, teacher) == (first, True)
+    assert key(open_shop(*QUICK, "student.learning_rate=0.01"), teacher) == (first, True)
+    other_weights = shop.trained("teacher", shop.settings.teacher, "erm", 1)
+    shorter = replace(teacher, settings={**teacher.settings, "max_length": 8})
+    found = [
+        key(shop, other_weights)[0],
+        key(open_shop(*QUICK, "toy.rows=200"), teacher)[0],
+        key(shop, shorter)[0],
+    ]
+    more = StudentSettings(augmentations={"negation": {}})
+    larger, _ = joined(shop, Distillation((teacher,), more))
+    splits = {**shop.data.splits, shop.data.train.name: larger}
+    found.append(key(replace(shop, data=replace(shop.data, splits=splits)), teacher)[0])
+    assert len({first, *found}) == 5

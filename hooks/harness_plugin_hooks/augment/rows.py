@@ -165,7 +165,7 @@ class Counterfactual(Augmentation):
     digit above the same vehicle.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"counterfactual"})
+    needs: ClassVar[frozenset[str]] = frozenset({"counterfactual", "environments"})
     defaults: ClassVar[Mapping[str, Any]] = {"share": 0.5}
 
     @classmethod

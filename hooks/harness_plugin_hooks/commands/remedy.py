@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 examples:
-  harness remedy --tasks celeba_bias --baseline student_ce --budget 6
+  harness remedy --tasks celeba_bias --baseline student_ce --set celeba_bias.n_validation=8000
   harness remedy --tasks hans --baseline student_ce --remedies pure_kd,upsample,pure_kd+upsample
 
 Students are ranked on half of the validation rows; the other half is for methods that need such
