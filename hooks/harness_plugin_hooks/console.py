@@ -53,6 +53,9 @@ def register_commands(register: Register) -> None:
         f"{here}.leaderboard:main",
         summary="DIR --out SITE: check bundles, rank them on a static page",
     )
+    register(
+        "analyze", f"{here}.analyze:main", summary="RUN: what happens inside the models of a run"
+    )
     register("remedy", f"{here}.remedy:main", summary="--tasks NAME --budget N: repair a student")
 
 

@@ -1,0 +1,1 @@
+"""Why debiasing is lost: what happens inside the models of a finished run."""

@@ -1,0 +1,214 @@
+"""`harness analyze`: what happens inside the models of a finished run."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness_plugin.cli import Parser, comma_list, installed_plugins, quiet_libraries, seed_list
+from harness_plugin.errors import HarnessError
+
+if TYPE_CHECKING:
+    from harness_plugin.analysis.analyses import Finding
+    from harness_plugin.analysis.subjects import FinishedTask
+    from harness_plugin.data import Split
+
+ANALYSES = {"cka": "similarity of all layers (CKA), with a null and a ceiling"}
+EXAMPLES = """\
+examples:
+  harness analyze results
+  harness analyze results --cka --groups aligned,conflicting --split hans
+  harness analyze results --cka --pool cls --rbf 0.5 --examples 1000
+
+Checkpoints that were made elsewhere: `harness --eval_only … --output_path DIR` first, then
+`harness analyze DIR`.
+"""
+
+
+def parser() -> Parser:
+    """Every option of `harness analyze`."""
+    out = Parser(
+        prog="harness analyze",
+        description="Compare the insides of the teacher, student and control of a finished run.",
+        epilog=EXAMPLES,
+        allow_abbrev=False,
+    )
+    from argparse import RawDescriptionHelpFormatter
+
+    out.formatter_class = RawDescriptionHelpFormatter
+    out.add_argument("run", type=Path, metavar="RUN", help="the --output_path of a run")
+    which = out.add_argument_group("analyses (default: all)")
+    for name, what in ANALYSES.items():
+        which.add_argument(f"--{name}", action="store_true", help=what)
+    rows = out.add_argument_group("models and rows")
+    rows.add_argument("--tasks", type=comma_list, default=(), metavar="A,B", help="of the run")
+    rows.add_argument("--started", metavar="TIME", help="which run, where RUN holds several")
+    rows.add_argument(
+        "--roles", type=comma_list, default=(), metavar="A,B", help="default: the three of a run"
+    )
+    rows.add_argument("--seeds", type=seed_list, default=(), metavar="0,1", help="default: all")
+    rows.add_argument("--split", metavar="SET", help="default: the first with both kinds of rows")
+    rows.add_argument(
+        "--groups",
+        type=comma_list,
+        default=("aligned", "conflicting"),
+        metavar="A,B",
+        help="aligned, conflicting, all, or the set's own groups; equally many rows of each",
+    )
+    rows.add_argument(
+        "--examples", type=int, default=2000, metavar="N", help="at most, of each group (2000)"
+    )
+    cka = out.add_argument_group("CKA")
+    cka.add_argument(
+        "--pool",
+        choices=("mean", "cls", "tokens"),
+        default="mean",
+        help="a row's vector: mean over real tokens (default), the first token; or every token",
+    )
+    cka.add_argument(
+        "--rbf", type=float, metavar="W", help="Gaussian kernel, W x the median distance wide"
+    )
+    cka.add_argument(
+        "--views",
+        type=comma_list,
+        default=("plain", "standardised", "without_top"),
+        metavar="A,B",
+        help="features as they are, standardised, without their dominant direction",
+    )
+    cka.add_argument("--permutations", type=int, default=100, metavar="N", help="of the null (100)")
+    cka.add_argument("--float64", action="store_true", help="Gram matrices in double precision")
+    out.add_argument("--resamples", type=int, default=1000, metavar="N", help="of intervals (1000)")
+    out.add_argument("--seed", type=int, default=0, metavar="N", help="of rows and resamples (0)")
+    out.add_argument("--output_path", type=Path, metavar="DIR", help="default: RUN")
+    out.add_argument("--device", metavar="NAME", help="default: that of the run")
+    out.add_argument("--threads", type=int, metavar="N", help="default: those of the run")
+    return out
+
+
+def main(words: list[str]) -> int:
+    """Analyse every task of the run, show tables, write the files."""
+    given = vars(parser().parse_args(words))
+    check(given)
+    from harness_plugin.analysis.subjects import open_run
+    from harness_plugin.output import check_writable
+
+    folder: Path = given["output_path"] or given["run"]
+    plugins = installed_plugins()
+    quiet_libraries()
+    tasks = open_run(
+        given["run"],
+        plugins,
+        started=given["started"],
+        tasks=given["tasks"],
+        machine={"device": given["device"], "threads": given["threads"]},
+    )
+    check_writable(folder)
+    names = [name for name in ANALYSES if given[name]] or list(ANALYSES)
+    for task in tasks:
+        findings, split, rows = analysed(task, names, given)
+        if os.environ.get("RANK", "0") == "0":
+            show(findings)
+            for file in write(task, findings, split, rows, given, folder):
+                print(f"  {file}")
+    return 0
+
+
+def check(given: dict[str, Any]) -> None:
+    """Refuse numbers that mean nothing, before anything is loaded."""
+    least = {"examples": 4, "permutations": 0, "resamples": 100, "threads": 1}
+    for name, fewest in least.items():
+        if given[name] is not None and given[name] < fewest:
+            raise HarnessError(f"--{name} {given[name]}: expected at least {fewest}.")
+    if given["rbf"] is not None and not given["rbf"] > 0:
+        raise HarnessError(f"--rbf {given['rbf']:g}: expected a width above 0.")
+    if not given["groups"]:
+        raise HarnessError("--groups: name at least one group.")
+
+
+def analysed(
+    task: FinishedTask, names: list[str], given: dict[str, Any]
+) -> tuple[dict[str, Finding], Split, dict[str, int]]:
+    """Load the models once, make every analysis."""
+    from harness_plugin.analysis import analyses, subjects
+    from harness_plugin.analysis.cka import FEWEST, Kernel
+    from harness_plugin.analysis.similarity import CKAOptions
+
+    split = subjects.chosen_split(task, given["split"])
+    rows = subjects.rows_of_groups(split, given["groups"], given["examples"], FEWEST, given["seed"])
+    attention = task.shop.choice.attention
+    models = [
+        subjects.load(task, role, seed, attention)
+        for seed in subjects.chosen_seeds(task, given["seeds"])
+        for role in subjects.chosen_roles(task, given["roles"])
+    ]
+    scene = analyses.Scene(
+        task=task,
+        split=split,
+        subjects=models,
+        encoded=[subjects.encoded_for(task, model, split) for model in models],
+        rows=rows,
+        cka=CKAOptions(
+            pool=given["pool"],
+            kernel=Kernel(given["rbf"]),
+            views=given["views"],
+            permutations=given["permutations"],
+            resamples=given["resamples"],
+            seed=given["seed"],
+            double=given["float64"],
+        ),
+    )
+    found = {name: analyses.ANALYSES[name](scene) for name in names}
+    return found, split, {group: len(chosen) for group, chosen in rows.items()}
+
+
+def show(findings: dict[str, Finding]) -> None:
+    """The tables of every analysis."""
+    from rich.console import Console
+
+    console = Console(width=None if os.isatty(1) else 140)
+    for finding in findings.values():
+        for part in finding.shown:
+            console.print()
+            console.print(part, highlight=False)
+
+
+def write(
+    task: FinishedTask,
+    findings: dict[str, Finding],
+    split: Split,
+    rows: dict[str, int],
+    given: dict[str, Any],
+    folder: Path,
+) -> list[Path]:
+    """analysis_<task>_<time>.json, and one Parquet table an analysis."""
+    from harness_plugin import __version__
+    from harness_plugin.analysis.writing import write_record, write_table
+    from harness_plugin.output import timestamp
+
+    data = task.shop.data
+    stem = f"analysis_{data.task}_{timestamp(time.time())}"
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for name, finding in findings.items():
+        files.append(folder / f"{stem}_{name}.parquet")
+        write_table(files[-1], finding.rows)
+    record = {
+        "version": __version__,
+        "task": data.task,
+        "source": data.source,
+        "fingerprint": data.fingerprint,
+        "split": split.name,
+        "split_role": split.role,
+        "groups": rows,
+        "models": [
+            {key: model[key] for key in ("role", "seed", "name", "model", "method", "path")}
+            for model in task.models
+        ],
+        "options": {k: str(v) if isinstance(v, Path) else v for k, v in given.items()},
+        **{name: finding.record for name, finding in findings.items()},
+    }
+    files.append(folder / f"{stem}.json")
+    write_record(files[-1], record)
+    return files
