@@ -154,7 +154,7 @@ def test_from_the_command_line(tmp_path, capsys):
 def test_wrong_words_and_the_list(capsys):
     assert main(["remedy", "--list"]) == 0
     assert capsys.readouterr().out.count("\n") == len(REMEDIES)
-    assert main(["remedy", "--tasks", TOY, "--budget", "0"]) == 2
+    assert main(["remedy", "--task", TOY, "--budget", "0"]) == 2
     assert "expected at least 1 remedy" in capsys.readouterr().err
     assert main(["remedy", "--tasks", TOY, "--remedies", "pure"]) == 2
     assert "pure_kd" in capsys.readouterr().err

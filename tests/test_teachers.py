@@ -361,3 +361,24 @@ def test_stored_answers_are_asked_anew_after_every_change_that_matters(open_shop
     splits = {**shop.data.splits, shop.data.train.name: larger}
     found.append(key(replace(shop, data=replace(shop.data, splits=splits)), teacher)[0])
     assert len({first, *found}) == 5
+
+
+@pytest.mark.parametrize("distiller", ["kd", "hints"])
+@pytest.mark.parametrize(
+    ("task", "sets"),
+    [
+        (None, ["teacher.model=t5-pico", "teacher.config={}"]),
+        ("celeba_bias", ["teacher.model=vit-pico", "celeba_bias.n_train=96"]),
+    ],
+)
+def test_a_student_of_another_architecture_hears_its_teacher(open_shop, task, sets, distiller):
+    """T5 teaches BERT, ViT teaches ResNet: what is heard is kept by row, not by token."""
+    more = {} if task is None else {"task": task}
+    shop = open_shop(*QUICK, *sets, **more)
+    teacher = shop.trained("teacher", shop.settings.teacher, "erm", 0)
+    settings = StudentSettings(method="erm", distiller=distiller)
+    student, control = (
+        shop.trained(role, shop.settings.student, "erm", 0, heard)
+        for role, heard in (("student", Distillation((teacher,), settings)), ("control", None))
+    )
+    assert not same(weights(student), weights(control))

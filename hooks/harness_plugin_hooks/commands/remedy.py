@@ -49,6 +49,9 @@ def parser() -> Parser:
     )
     own = out.add_argument_group("remedies")
     own.add_argument(
+        "--task", dest="tasks", type=comma_list, metavar="NAME", help="the same as --tasks"
+    )
+    own.add_argument(
         "--budget", type=int, default=8, metavar="N", help="remedies to try, default 8"
     )
     own.add_argument(
