@@ -56,6 +56,11 @@ def register_commands(register: Register) -> None:
     register(
         "analyze", f"{here}.analyze:main", summary="RUN: what happens inside the models of a run"
     )
+    register(
+        "metrics-path",
+        f"{here}.metrics_path:main",
+        summary="where the modules for evaluate.load lie",
+    )
     register("remedy", f"{here}.remedy:main", summary="--tasks NAME --budget N: repair a student")
 
 
