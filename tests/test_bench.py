@@ -11,6 +11,7 @@ import pytest
 BENCH = Path(__file__).resolve().parents[1] / "bench"
 ROWS = {
     "bootstrap": ["harness-plugin", "harness-plugin, row by row", "plain loop"],
+    "cka": ["harness-plugin, float32 Grams", "harness-plugin, float64 Grams"],
     "step": ["harness-plugin", "bare torch loop", "Trainer fp32", "Trainer bf16"],
     "startup": ["python -c pass", "harness --help", "harness ls tasks"],
     "distill": ["student, no teacher", "from the store", "in the loop", "the one pass"],

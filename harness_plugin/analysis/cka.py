@@ -41,13 +41,16 @@ def gram(features: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
     A layer that is the same for all rows, but for rounding, gives zeros.
     """
     n = len(features[0])
-    out = torch.empty(len(features), n, n, dtype=dtype, device=features[0].device)
-    for index, layer in enumerate(features):
-        rows = layer.reshape(n, -1).to(dtype)
-        centred = rows - rows.mean(dim=0)
-        if centred.norm() <= 16 * torch.finfo(dtype).eps * rows.norm():
-            centred = torch.zeros_like(centred)
-        torch.mm(centred, centred.T, out=out[index])
+    rows = [layer.reshape(n, -1) for layer in features]
+    out = torch.empty(len(rows), n, n, dtype=dtype, device=rows[0].device)
+    for width in {layer.shape[1] for layer in rows}:  # layers of one width are one product
+        these = [index for index, layer in enumerate(rows) if layer.shape[1] == width]
+        stack = torch.stack([rows[index] for index in these]).to(dtype)
+        size = torch.linalg.vector_norm(stack, dim=(1, 2))
+        stack -= stack.mean(dim=1, keepdim=True)
+        spread = torch.linalg.vector_norm(stack, dim=(1, 2))
+        stack[spread <= 16 * torch.finfo(dtype).eps * size] = 0
+        out[these] = torch.bmm(stack, stack.transpose(1, 2))
     return out
 
 

@@ -1,0 +1,157 @@
+"""CKA of all layers of two models: ours, torch_cka, ckatorch, and a float64 reference.
+
+Both peers and ours are handed the same features, 24 and 12 layers of width 768 on 2,000 examples in
+batches of 64, so that no model's forward pass is timed: ckatorch's `cka_batch` for every pair (its
+own accumulation left out), torch_cka's `compare` on modules that give stored features. They are
+left out without `--peers DIR`, a folder where `pip install --no-deps --target DIR torch_cka
+ckatorch matplotlib contourpy cycler fonttools kiwisolver pyparsing seaborn` has put them. The error
+is the largest difference from HSIC_1 in float64, pair by pair.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import Goal, Table, environment, interleave, parse, parser, report, timed
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+from workload import prepare_device
+
+from harness_plugin.analysis.cka import StreamingCKA
+
+OURS, OURS64 = "harness-plugin, float32 Grams", "harness-plugin, float64 Grams"
+
+
+def features(layers: int, rows: int, width: int, seed: int) -> list[Tensor]:
+    """Layers that have something in common: a shared part and noise."""
+    generator = torch.Generator().manual_seed(seed)
+    common = torch.randn(rows, width, generator=torch.Generator().manual_seed(99))
+    return [
+        common * (1 - layer / layers) + torch.randn(rows, width, generator=generator)
+        for layer in range(layers)
+    ]
+
+
+def ours(first: list[Tensor], second: list[Tensor], batch: int, dtype: torch.dtype) -> np.ndarray:
+    """(A, B) values."""
+    stream = StreamingCKA(len(first) + len(second), dtype=dtype)
+    for start in range(0, len(first[0]) // batch * batch, batch):
+        stream.update([layer[start : start + batch] for layer in [*first, *second]])
+    return stream.between(slice(len(first)), slice(len(first), None)).value
+
+
+def reference(first: list[Tensor], second: list[Tensor], batch: int) -> np.ndarray:
+    """(A, B) by the formula of HSIC_1 (Song et al. 2012, eq. 5), pair by pair, in float64."""
+    ends = range(0, len(first[0]) // batch * batch, batch)
+
+    def hsic(a: Tensor, b: Tensor) -> float:
+        total = 0.0
+        for start in ends:
+            x, y = (z[start : start + batch].double() for z in (a, b))
+            k, m = ((v @ v.T).fill_diagonal_(0) for v in (x - x.mean(0), y - y.mean(0)))
+            n = len(x)
+            middle = k.sum() * m.sum() / ((n - 1) * (n - 2))
+            whole = (k * m.T).sum() + middle - 2 * (k.sum(0) @ m.sum(1)) / (n - 2)
+            total += float(whole) / (n * (n - 3))
+        return total
+
+    own = [[hsic(layer, layer) for layer in side] for side in (first, second)]
+    return np.array(
+        [
+            [hsic(a, b) / np.sqrt(own[0][i] * own[1][j]) for j, b in enumerate(second)]
+            for i, a in enumerate(first)
+        ]
+    )
+
+
+class Given(nn.Module):
+    """A module that gives one layer's stored features for the rows it is asked for."""
+
+    def __init__(self, layer: Tensor) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(n, d) of rows (n,)."""
+        return self.layer[rows]
+
+
+class Layers(nn.Module):
+    """All layers of a model."""
+
+    def __init__(self, layers: list[Tensor]) -> None:
+        super().__init__()
+        self.each = nn.ModuleList(Given(layer) for layer in layers)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """The last layer's features; hooks see all."""
+        return [layer(rows) for layer in self.each][-1]
+
+
+def torch_cka(first: list[Tensor], second: list[Tensor], batch: int) -> None:
+    """Its own loop."""
+    names = [[f"each.{i}" for i in range(len(side))] for side in (first, second)]
+    rows = TensorDataset(torch.arange(len(first[0]) // batch * batch))
+    loader = DataLoader(rows, batch_size=batch)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        peer = importlib.import_module("torch_cka").CKA(
+            Layers(first), Layers(second), "a", "b", *names, device="cpu"
+        )
+        peer.compare(loader)
+
+
+def ckatorch(first: list[Tensor], second: list[Tensor], batch: int) -> None:
+    """Its value for every pair of layers."""
+    value = importlib.import_module("ckatorch.core").cka_batch
+    size = len(first[0]) // batch * batch
+    stacked = [[z[:size].view(-1, batch, z.shape[1]) for z in side] for side in (first, second)]
+    for a in stacked[0]:
+        for b in stacked[1]:
+            value(a, b)
+
+
+def main() -> None:
+    """Print the table and the errors."""
+    options = parser(__doc__.splitlines()[0], rounds=3)
+    options.add_argument("--peers", type=Path, metavar="DIR", help="folder with the peers")
+    args = parse(options)
+    prepare_device(args)
+    facts = environment()
+    a, b, rows, width = (4, 2, 128, 16) if args.quick else (24, 12, 2000, 768)
+    batch = 64
+    first, second = features(a, rows, width, 1), features(b, rows, width, 2)
+    variants: dict[str, Callable[[], Any]] = {
+        OURS: lambda: ours(first, second, batch, torch.float32),
+        OURS64: lambda: ours(first, second, batch, torch.float64),
+    }
+    goals: dict[str, list[Goal]] = {}
+    if args.peers:
+        sys.path.append(str(args.peers))
+        variants |= {
+            "torch_cka": lambda: torch_cka(first, second, batch),
+            "ckatorch": lambda: ckatorch(first, second, batch),
+        }
+        goals = {OURS: [Goal("torch_cka", 1 / 12), Goal("ckatorch", 1 / 40)]}
+    timers = {name: (lambda run=run: timed(run)) for name, run in variants.items()}
+    seconds: dict[str, list[float]] = {}
+    taken = timed(lambda: seconds.update(interleave(timers, args.rounds)))
+    title = f"{a} x {b} layers of width {width}, {rows} examples in batches of {batch}"
+    report(args, facts, [Table(title, "matrix", OURS, seconds, goals)], taken)
+    expected = reference(first, second, batch)
+    for name, dtype in ((OURS, torch.float32), (OURS64, torch.float64)):
+        error = np.abs(ours(first, second, batch, dtype) - expected).max()
+        print(f"{name}: largest error {error:.1e}.")
+    if not args.peers:
+        print("torch_cka and ckatorch are left out: no --peers.")
+
+
+if __name__ == "__main__":
+    main()
