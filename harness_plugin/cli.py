@@ -23,6 +23,7 @@ KINDS = {
     "augmentations": "augmentation",
     "backbones": "backbone",
     "metrics": "metric",
+    "analyses": "analysis",
     "outputs": "output",
     "commands": "command",
 }

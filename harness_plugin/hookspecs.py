@@ -69,6 +69,11 @@ def register_metrics(register: Register) -> None:
 
 
 @hookspec
+def register_analyses(register: Register) -> None:
+    """Offer analyses of trained models: `target` is a function `(scene) -> Finding`."""
+
+
+@hookspec
 def register_outputs(register: Register) -> None:
     """Offer result writers: `target` is a function `(report, folder) -> list of files`."""
 

@@ -147,9 +147,15 @@ KINDS = (
     "distiller",
     "augmentation",
     "metric",
+    "analysis",
     "output",
     "command",
 )
+
+
+def hook_of(kind: str) -> str:
+    """The hook that offers things of one kind."""
+    return "register_analyses" if kind == "analysis" else f"register_{kind}s"
 
 
 @dataclass
@@ -193,7 +199,7 @@ def collect(manager: pluggy.PluginManager, broken: list[BrokenPlugin] | None = N
                 registry.add(Offer(registry.kind, offered, target, summary, plugin_name))
 
             try:
-                manager.subset_hook_caller(f"register_{kind}s", others)(register=register)
+                manager.subset_hook_caller(hook_of(kind), others)(register=register)
             except HarnessError:  # two of one name: leaving one out would be a silent choice
                 raise
             except Exception as error:  # whatever a stranger's plugin raises

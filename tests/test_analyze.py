@@ -11,12 +11,12 @@ from transformers import AutoConfig, AutoModelForImageClassification
 from transformers import AutoModelForSequenceClassification as Texts
 
 from harness_plugin import HarnessError
-from harness_plugin.analysis.cka import StreamingCKA
-from harness_plugin.analysis.reading import Reader, pooled
-from harness_plugin.analysis.similarity import same_depth
 from harness_plugin.analysis.subjects import rows_of_groups
 from harness_plugin.cli import main
 from harness_plugin.t5 import T5EncoderClassifierConfig
+from harness_plugin_hooks.analysis.cka import StreamingCKA
+from harness_plugin_hooks.analysis.reading import Reader, pooled
+from harness_plugin_hooks.analysis.similarity import same_depth
 
 QUICK = ["--permutations", "20", "--resamples", "100", "--examples", "64"]
 

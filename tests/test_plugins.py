@@ -157,7 +157,7 @@ def test_everything_installed_loads(monkeypatch):
 
 
 def test_the_kinds_are_the_offers():
-    assert [f"register_{kind}s" for kind in plugins.KINDS] == OFFERS
+    assert [plugins.hook_of(kind) for kind in plugins.KINDS] == OFFERS
 
 
 class Recorder:

@@ -11,11 +11,11 @@ from harness_plugin.cli import Parser, comma_list, installed_plugins, quiet_libr
 from harness_plugin.errors import HarnessError
 
 if TYPE_CHECKING:
-    from harness_plugin.analysis.analyses import Finding
+    from harness_plugin.analysis.scene import Finding
     from harness_plugin.analysis.subjects import FinishedTask
     from harness_plugin.data import Split
+    from harness_plugin.plugins import Plugins
 
-ANALYSES = {"cka": "similarity of all layers (CKA), with a null and a ceiling"}
 EXAMPLES = """\
 examples:
   harness analyze results
@@ -27,8 +27,8 @@ Checkpoints that were made elsewhere: `harness --eval_only … --output_path DIR
 """
 
 
-def parser() -> Parser:
-    """Every option of `harness analyze`."""
+def parser(plugins: Plugins | None = None) -> Parser:
+    """Every option of `harness analyze`, one for each analysis that `plugins` offer."""
     out = Parser(
         prog="harness analyze",
         description="Compare the insides of the teacher, student and control of a finished run.",
@@ -40,8 +40,8 @@ def parser() -> Parser:
     out.formatter_class = RawDescriptionHelpFormatter
     out.add_argument("run", type=Path, metavar="RUN", help="the --output_path of a run")
     which = out.add_argument_group("analyses (default: all)")
-    for name, what in ANALYSES.items():
-        which.add_argument(f"--{name}", action="store_true", help=what)
+    for offer in (plugins or installed_plugins())["analysis"]:
+        which.add_argument(f"--{offer.name}", action="store_true", help=offer.summary)
     rows = out.add_argument_group("models and rows")
     rows.add_argument("--tasks", type=comma_list, default=(), metavar="A,B", help="of the run")
     rows.add_argument("--started", metavar="TIME", help="which run, where RUN holds several")
@@ -89,13 +89,13 @@ def parser() -> Parser:
 
 def main(words: list[str]) -> int:
     """Analyse every task of the run, show tables, write the files."""
-    given = vars(parser().parse_args(words))
+    plugins = installed_plugins()
+    given = vars(parser(plugins).parse_args(words))
     check(given)
     from harness_plugin.analysis.subjects import open_run
     from harness_plugin.output import check_writable
 
     folder: Path = given["output_path"] or given["run"]
-    plugins = installed_plugins()
     quiet_libraries()
     tasks = open_run(
         given["run"],
@@ -105,7 +105,8 @@ def main(words: list[str]) -> int:
         machine={"device": given["device"], "threads": given["threads"]},
     )
     check_writable(folder)
-    names = [name for name in ANALYSES if given[name]] or list(ANALYSES)
+    known = [offer.name for offer in plugins["analysis"]]
+    names = [name for name in known if given[name]] or known
     for task in tasks:
         findings, split, rows = analysed(task, names, given)
         if os.environ.get("RANK", "0") == "0":
@@ -131,9 +132,10 @@ def analysed(
     task: FinishedTask, names: list[str], given: dict[str, Any]
 ) -> tuple[dict[str, Finding], Split, dict[str, int]]:
     """Load the models once, make every analysis."""
-    from harness_plugin.analysis import analyses, subjects
-    from harness_plugin.analysis.cka import FEWEST, Kernel
-    from harness_plugin.analysis.similarity import CKAOptions
+    from harness_plugin.analysis import subjects
+    from harness_plugin.analysis.scene import Scene
+    from harness_plugin_hooks.analysis.cka import FEWEST, Kernel
+    from harness_plugin_hooks.analysis.similarity import CKAOptions
 
     split = subjects.chosen_split(task, given["split"])
     rows = subjects.rows_of_groups(split, given["groups"], given["examples"], FEWEST, given["seed"])
@@ -143,23 +145,26 @@ def analysed(
         for seed in subjects.chosen_seeds(task, given["seeds"])
         for role in subjects.chosen_roles(task, given["roles"])
     ]
-    scene = analyses.Scene(
+    scene = Scene(
         task=task,
         split=split,
         subjects=models,
         encoded=[subjects.encoded_for(task, model, split) for model in models],
         rows=rows,
-        cka=CKAOptions(
-            pool=given["pool"],
-            kernel=Kernel(given["rbf"]),
-            views=given["views"],
-            permutations=given["permutations"],
-            resamples=given["resamples"],
-            seed=given["seed"],
-            double=given["float64"],
-        ),
+        options={
+            "cka": CKAOptions(
+                pool=given["pool"],
+                kernel=Kernel(given["rbf"]),
+                views=given["views"],
+                permutations=given["permutations"],
+                resamples=given["resamples"],
+                seed=given["seed"],
+                double=given["float64"],
+            )
+        },
     )
-    found = {name: analyses.ANALYSES[name](scene) for name in names}
+    plugins = task.shop.plugins["analysis"]
+    found = {name: plugins.get(name)(scene) for name in names}
     return found, split, {group: len(chosen) for group, chosen in rows.items()}
 
 

@@ -13,7 +13,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from harness_plugin import stats
-from harness_plugin.analysis.cka import (
+from harness_plugin.analysis.subjects import Subject, inputs_of
+from harness_plugin.encode import Encoded
+from harness_plugin.errors import HarnessError
+from harness_plugin.records import Floats, Ints
+from harness_plugin_hooks.analysis.cka import (
     BLOCKS,
     FEWEST,
     Kernel,
@@ -21,12 +25,8 @@ from harness_plugin.analysis.cka import (
     StreamingCKA,
     resampled_blocks,
 )
-from harness_plugin.analysis.reading import Pool, Reader
-from harness_plugin.analysis.subjects import Subject, inputs_of
-from harness_plugin.analysis.views import Fixed, fitted
-from harness_plugin.encode import Encoded
-from harness_plugin.errors import HarnessError
-from harness_plugin.records import Floats, Ints
+from harness_plugin_hooks.analysis.reading import Pool, Reader
+from harness_plugin_hooks.analysis.views import Fixed, fitted
 
 CALIBRATION = 256
 """Rows on which the views are fitted."""

@@ -1,20 +1,20 @@
-"""Which analyses there are, and what each is handed and gives back."""
+"""What an analysis is handed, and what it gives back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from rich.console import RenderableType
 
-from harness_plugin.analysis import similarity, similarity_record
-from harness_plugin.analysis.similarity import CKAOptions
 from harness_plugin.analysis.subjects import FinishedTask, Subject
 from harness_plugin.data import Split
 from harness_plugin.encode import Encoded
 from harness_plugin.records import Ints
+
+Options = TypeVar("Options")
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Scene:
     """The models of one task, the rows they are asked, and how.
 
     `encoded` are all rows of `split` as each of `subjects` reads them; `rows` are equally many of
-    each group, in random order.
+    each group, in random order. `options` holds what the user said, by the name of an analysis.
     """
 
     task: FinishedTask
@@ -30,13 +30,18 @@ class Scene:
     subjects: Sequence[Subject]
     encoded: Sequence[Encoded]
     rows: Mapping[str, Ints]
-    cka: CKAOptions
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
         """Where the models are."""
         device: torch.device = self.task.shop.accelerator.device
         return device
+
+    def options_of(self, name: str, default: Options) -> Options:
+        """The options of one analysis, `default` where the user said nothing of it."""
+        chosen: Options = self.options.get(name, default)
+        return chosen
 
 
 @dataclass(frozen=True)
@@ -46,24 +51,3 @@ class Finding:
     record: Mapping[str, Any]
     rows: Sequence[Mapping[str, Any]]
     shown: Sequence[RenderableType] = field(default_factory=tuple)
-
-
-def cka(scene: Scene) -> Finding:
-    """Similarity of all layers of all models."""
-    found = similarity.compare_models(
-        scene.subjects,
-        scene.encoded,
-        scene.rows,
-        scene.cka,
-        device=scene.device,
-        quiet=scene.task.shop.quiet,
-    )
-    return Finding(
-        similarity_record.as_record(found, scene.cka),
-        list(similarity_record.as_rows(found)),
-        list(similarity_record.as_tables(found)),
-    )
-
-
-ANALYSES: dict[str, Callable[[Scene], Finding]] = {"cka": cka}
-"""In the order in which they are made and shown."""

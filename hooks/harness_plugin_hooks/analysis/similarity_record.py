@@ -9,18 +9,34 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from harness_plugin.analysis.similarity import (
+from harness_plugin.analysis.scene import Finding, Scene
+from harness_plugin.records import Ints
+from harness_plugin_hooks.analysis.similarity import (
     CKAOptions,
     Compared,
     Difference,
     SimilarityReport,
+    compare_models,
     interval,
     p_value,
 )
-from harness_plugin.records import Ints
 
 CONSTANT = "a layer is the same for every row"
 NO_INTERVAL = "no interval: too few batches"
+
+
+def analyse(scene: Scene) -> Finding:
+    """Similarity of all layers of all models."""
+    options = scene.options_of("cka", CKAOptions())
+    found = compare_models(
+        scene.subjects,
+        scene.encoded,
+        scene.rows,
+        options,
+        device=scene.device,
+        quiet=scene.task.shop.quiet,
+    )
+    return Finding(as_record(found, options), list(as_rows(found)), list(as_tables(found)))
 
 
 def as_record(found: SimilarityReport, options: CKAOptions) -> dict[str, Any]:

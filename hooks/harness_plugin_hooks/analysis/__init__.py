@@ -1,0 +1,15 @@
+"""Why debiasing is lost: what happens inside the models. One module an analysis."""
+
+from harness_plugin import hookimpl
+from harness_plugin.hookspecs import Register
+
+
+@hookimpl
+def register_analyses(register: Register) -> None:
+    """Offer the built-in analyses."""
+    here = "harness_plugin_hooks.analysis"
+    register(
+        "cka",
+        f"{here}.similarity_record:analyse",
+        summary="similarity of all layers (CKA), with a null and a ceiling",
+    )
