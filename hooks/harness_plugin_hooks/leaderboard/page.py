@@ -273,24 +273,33 @@ def number_cell(
     interval = SubElement(cell, "span", {"class": "soft"})
     interval.text = f"{percent(number.low, signed)} to {percent(number.high, signed)}"
     if scale:
-        drawing = SubElement(
-            cell, "svg", {"width": str(WIDTH), "height": str(HEIGHT), "aria-hidden": "true"}
-        )
-        middle = str(HEIGHT / 2)
-        whole = {"x1": "0", "x2": str(WIDTH), "y1": middle, "y2": middle, "class": "track"}
-        SubElement(drawing, "line", whole)
-        ends = {"x1": f"{scale(number.low):.1f}", "x2": f"{scale(number.high):.1f}"}
-        SubElement(drawing, "line", {**ends, "y1": middle, "y2": middle})
-        SubElement(
-            drawing, "circle", {"cx": f"{scale(number.value):.1f}", "cy": middle, "r": "3.5"}
-        )
+        drawing(cell, number.low, number.value, number.high, scale)
+
+
+def drawing(
+    cell: Element, low: float, value: float, high: float, scale: Callable[[float], float]
+) -> None:
+    """An interval as a line with a dot, where `scale` puts them."""
+    svg = SubElement(
+        cell, "svg", {"width": str(WIDTH), "height": str(HEIGHT), "aria-hidden": "true"}
+    )
+    middle = str(HEIGHT / 2)
+    whole = {"x1": "0", "x2": str(WIDTH), "y1": middle, "y2": middle, "class": "track"}
+    SubElement(svg, "line", whole)
+    ends = {"x1": f"{scale(low):.1f}", "x2": f"{scale(high):.1f}"}
+    SubElement(svg, "line", {**ends, "y1": middle, "y2": middle})
+    SubElement(svg, "circle", {"cx": f"{scale(value):.1f}", "cy": middle, "r": "3.5"})
 
 
 def scale_of(board: Board) -> Callable[[float], float]:
     """Where on the drawing a value of the ranked metric lies; one scale for the whole board."""
     numbers = [row.numbers[board.metric] for row in board.rows if board.metric in row.numbers]
     ends = [end for n in numbers for end in (n.low, n.value, n.high) if end is not None]
-    low, high = min(ends, default=0.0), max(ends, default=1.0)
+    return scaled(min(ends, default=0.0), max(ends, default=1.0))
+
+
+def scaled(low: float, high: float) -> Callable[[float], float]:
+    """From low … high to where it lies on the drawing."""
     return lambda value: 4 + (WIDTH - 8) * (value - low) / (high - low or 1.0)
 
 

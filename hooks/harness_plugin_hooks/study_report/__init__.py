@@ -1,0 +1,20 @@
+"""The report of a study: effects of its factors, ranks, scale maps, bias types."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def write(folder: Path, plan: Any, numbers: pd.DataFrame, estimates: pd.DataFrame) -> list[Path]:
+    """The report of one study: Markdown, a page, figures, and every number as Parquet.
+
+    `numbers` has one row per number of each configuration and seed, `estimates` one per number
+    over seeds (docs/studies.md). Returns the files, the page first.
+    """
+    from harness_plugin_hooks.study_report.report import write as write_report
+
+    return write_report(folder, plan, numbers, estimates)

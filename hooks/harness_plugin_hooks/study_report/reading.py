@@ -1,0 +1,213 @@
+"""The numbers of a study as its report needs them: sets, gaps, factors, one row per response."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from harness_plugin.errors import HarnessError
+from harness_plugin.score import PRIMARY, wanted_on
+
+NEEDED = (
+    "configuration",
+    "seed",
+    "task",
+    "split",
+    "split_role",
+    "subset",
+    "role",
+    "metric",
+    "measure",
+    "value",
+    "reason",
+    "n",
+)
+FACTOR = "factor_"
+ROLE = "role"
+"""A study whose cells have several students has one factor more: which of them."""
+
+
+@dataclass(frozen=True)
+class Response:
+    """What an effect is an effect on; `metric` "" stands for the set's primary gap."""
+
+    name: str
+    measure: str
+    metric: str
+    higher_is_better: bool
+    about: str
+
+    @property
+    def difference(self) -> bool:
+        """Whether the response itself is a difference of two models, in points."""
+        return self.measure in ("gap_widening", "contribution")
+
+
+RESPONSES = (
+    Response(
+        "gap_widening", "gap_widening", "", False, "gap of the student minus its teacher's, points"
+    ),
+    Response(
+        "retention",
+        "retention",
+        "worst_group_acc",
+        True,
+        "share of the teacher's gain over ERM that the student keeps, worst group",
+    ),
+    Response(
+        "contribution",
+        "contribution",
+        "worst_group_acc",
+        True,
+        "worst group of the student minus its twin's that had no teacher, points",
+    ),
+    Response("worst_group_acc", "score", "worst_group_acc", True, "accuracy of the worst group"),
+    Response("acc", "score", "acc", True, "accuracy"),
+)
+BY_NAME = {response.name: response for response in RESPONSES}
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """One evaluation set that the study is about, with the gap that its story is told with."""
+
+    task: str
+    split: str
+    gap: str
+
+    @property
+    def name(self) -> str:
+        """Task and set."""
+        return f"{self.task}, {self.split}"
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study's numbers, in the order of its plan.
+
+    `levels`: factor -> its levels, the reference first. `numbers` and `estimates` hold one row per
+    number, as docs/studies.md describes them, of the students, their teachers and twins.
+    """
+
+    name: str
+    summary: str
+    seeds: tuple[int, ...]
+    levels: Mapping[str, tuple[str, ...]]
+    sets: tuple[EvaluationSet, ...]
+    students: tuple[str, ...]
+    numbers: pd.DataFrame
+    estimates: pd.DataFrame
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """The factors with at least two levels, the student's role among them."""
+        several = [name for name, levels in self.levels.items() if len(levels) > 1]
+        return (*several, *((ROLE,) if len(self.students) > 1 else ()))
+
+    def levels_of(self, factor: str) -> tuple[str, ...]:
+        """The levels of a factor, the reference first."""
+        return self.students if factor == ROLE else self.levels[factor]
+
+    def column(self, factor: str) -> str:
+        """Where a factor's level stands."""
+        return factor if factor == ROLE else FACTOR + factor
+
+    def others(self, *factors: str) -> list[str]:
+        """The columns that say what else a configuration is."""
+        columns = [self.column(name) for name in (*self.levels, ROLE) if name not in factors]
+        return [*columns, "split"]
+
+    def answers(self, response: Response, where: EvaluationSet) -> pd.DataFrame:
+        """The students' rows of one response on the whole of one set."""
+        rows = self.numbers
+        return rows[
+            (rows.task == where.task)
+            & (rows.split == where.split)
+            & (rows.subset == "")
+            & (rows.measure == response.measure)
+            & (rows.metric == (response.metric or where.gap))
+            & rows.role.isin(self.students)
+        ]
+
+
+def read(
+    name: str,
+    summary: str,
+    levels: Mapping[str, Sequence[str]],
+    numbers: pd.DataFrame,
+    estimates: pd.DataFrame,
+    gaps: Mapping[str, str | Mapping[str, str] | None],
+) -> Study:
+    """The study behind its tables; `gaps` are the tasks' own `primary_gap` by task.
+
+    `levels` gives the plan's order; a factor or level that it does not name comes after. Raises
+    HarnessError for tables that lack a column, have no row of a student or a number twice.
+    """
+    for table, columns in ((numbers, NEEDED), (estimates, {*NEEDED, "low", "high"} - {"seed"})):
+        if lacking := sorted(set(columns) - set(table.columns)):
+            raise HarnessError(f"study {name}: the table of numbers lacks {', '.join(lacking)}.")
+    numbers, estimates = (prepared(table) for table in (numbers, estimates))
+    key = ["configuration", "seed", "task", "split", "subset", "role", "metric", "measure"]
+    if (twice := numbers.duplicated(key)).any():
+        row = numbers[twice].iloc[0]
+        raise HarnessError(
+            f"study {name}: {row.metric} ({row.measure}) of configuration {row.configuration}, "
+            f"seed {row.seed}, {row.role} on {row.split} is there twice."
+        )
+    students = tuple(sorted(r for r in numbers.role.unique() if r.startswith("student")))
+    if not students:
+        raise HarnessError(f"study {name}: no student was scored, there is nothing to report.")
+    columns = [c for c in numbers.columns if c.startswith(FACTOR)]
+    found = {c.removeprefix(FACTOR): numbers[c].unique().tolist() for c in columns}
+    return Study(
+        name=name,
+        summary=summary,
+        seeds=tuple(sorted(int(seed) for seed in numbers.seed.unique())),
+        levels={
+            factor: in_order(found[factor], levels.get(factor, ()))
+            for factor in in_order(list(found), ("task", *levels))
+        },
+        sets=tuple(sets_of(numbers, gaps)),
+        students=students,
+        numbers=numbers,
+        estimates=estimates,
+    )
+
+
+def prepared(table: pd.DataFrame) -> pd.DataFrame:
+    """Texts for what is absent, numbers as floats."""
+    texts = [*(c for c in table.columns if c.startswith(FACTOR)), "subset", "reason"]
+    values: dict[str, Any] = {name: table[name].fillna("").astype(str) for name in texts}
+    for name in ("value", "low", "high"):
+        if name in table:
+            values[name] = pd.to_numeric(table[name])
+    return table.assign(**values)
+
+
+def in_order(found: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
+    """`found` in the order of `wanted`, what it does not name last."""
+    place = {str(name): number for number, name in reversed(list(enumerate(wanted)))}
+    return tuple(sorted(found, key=lambda name: place.get(name, len(place))))
+
+
+def sets_of(
+    numbers: pd.DataFrame, gaps: Mapping[str, str | Mapping[str, str] | None]
+) -> list[EvaluationSet]:
+    """Every out-of-distribution set, of a task without one every set, with its primary gap.
+
+    The task's own choice, else the first of the gaps in their order that has a value.
+    """
+    whole = numbers[(numbers.subset == "") & (numbers.measure == "score")]
+    out = []
+    for task, of_task in whole.groupby("task", sort=False):
+        ood = of_task[of_task.split_role == "ood"]
+        for split, rows in (ood if len(ood) else of_task).groupby("split", sort=False):
+            defined = set(rows[rows.value.notna()].metric)
+            wanted = wanted_on(str(split), gaps.get(str(task)))
+            order = (wanted, *PRIMARY) if wanted else PRIMARY
+            gap = next((name for name in order if name in defined), "")
+            out.append(EvaluationSet(str(task), str(split), gap))
+    return out

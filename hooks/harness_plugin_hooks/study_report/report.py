@@ -1,0 +1,88 @@
+"""One study's tables → its report: study_*.md, study_*.html, figures, effects_*.parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness_plugin.analysis.writing import write_table
+from harness_plugin.plugins import load_plugins
+from harness_plugin.stages import write_text
+from harness_plugin.task import find_task
+from harness_plugin_hooks.study_report import figures, markdown, page
+from harness_plugin_hooks.study_report.analysis import analyse
+from harness_plugin_hooks.study_report.document import how_to_read, sections
+from harness_plugin_hooks.study_report.reading import Study, read
+
+
+def write(folder: Path, plan: Any, numbers: pd.DataFrame, estimates: pd.DataFrame) -> list[Path]:
+    """Every file of the report, the page first. Raises HarnessError for tables it cannot read."""
+    study = of_plan(plan, numbers, estimates)
+    parameters = counts(study)
+    found = analyse(study)
+    folder.mkdir(parents=True, exist_ok=True)
+    drawings = figures.draw(study, found, folder, parameters)
+    told = sections(
+        study, found, {key: path.name for key, path in drawings.items()}, parameters
+    )
+    title = f"Study {study.name}"
+    words = title, study.summary, about(study), told, how_to_read(study)
+    files = {path.name: path for path in drawings.values()}
+    embedded = "embedded" in set(numbers.source)
+    html, text = (folder / f"study_{study.name}.{end}" for end in ("html", "md"))
+    write_text(html, page.page(*words, files, embedded))
+    write_text(text, markdown.page(*words))
+    parquet = folder / f"effects_{study.name}.parquet"
+    write_table(parquet, [one.row(study.name) for one in found])
+    return [html, text, *files.values(), parquet]
+
+
+def of_plan(plan: Any, numbers: pd.DataFrame, estimates: pd.DataFrame) -> Study:
+    """The study of a plan, with the gaps that its tasks ask for."""
+    levels = {name: tuple(map(str, given)) for name, given in plan.factors.items()}
+    return read(
+        plan.study,
+        plan.summary,
+        {"task": tuple(plan.tasks), **levels},
+        numbers,
+        estimates,
+        gaps_of(plan.tasks, ()),
+    )
+
+
+def gaps_of(
+    tasks: Iterable[str], include_path: Iterable[str]
+) -> dict[str, str | Mapping[str, str] | None]:
+    """The gap, or the gap of each set, that every task's story is told with."""
+    known = load_plugins()["task"]
+    return {name: find_task(name, known, include_path).primary_gap for name in tasks}
+
+
+def about(study: Study) -> str:
+    """The size of the study in a sentence."""
+    configurations = study.numbers.configuration.nunique()
+    trained = len(study.numbers[["configuration", "seed"]].drop_duplicates())
+    sources = ", ".join(sorted(set(study.numbers.source)))
+    seeds = ", ".join(map(str, study.seeds))
+    factors = "; ".join(
+        f"{name}: {', '.join(study.levels_of(name))}" for name in study.factors
+    )
+    return (
+        f"{configurations} configurations, {trained} runs, seeds {seeds}; data {sources}. "
+        f"Factors: {factors or 'none'}."
+    )
+
+
+def counts(study: Study) -> dict[str, int]:
+    """Parameters by "TASK: teacher=LEVEL" and "TASK: student=LEVEL", where the table has them."""
+    rows = study.numbers[study.numbers.metric == "parameters"]
+    out: dict[str, int] = {}
+    for role, factor in (("teacher", "factor_teacher"), ("control", "factor_student")):
+        if factor in rows:
+            for _, row in rows[rows.role == role].iterrows():
+                name = "teacher" if role == "teacher" else "student"
+                out[f"{row.task}: {name}={row[factor]}"] = int(row.value)
+    return out
