@@ -171,7 +171,7 @@ class TaskSettings(Strict):
     references: bool = Field(True, description="train ERM twins; retention needs them")
     students: dict[str, StudentSettings] = Field(
         default_factory=lambda: {"student": StudentSettings()},
-        description="the ways the student is distilled; names begin with 'student'",
+        description="the ways the student is distilled; names begin with 'student', null = none",
     )
     vocab_size: int = Field(8000, ge=100, description="of a tokenizer trained on the task's text")
     image: ImageSettings = ImageSettings()
@@ -199,6 +199,14 @@ class TaskSettings(Strict):
         base = {"teacher": self.teacher.model_dump()}
         changes = {"teacher": teacher.changes}
         return RoleSettings.model_validate(merge(fitting(base, changes), changes)["teacher"])
+
+    @field_validator("students", mode="before")
+    @classmethod
+    def _without_those_left_out(cls, students: object) -> object:
+        """`student_ce: null` in a file or a flag leaves a student of the recipe out."""
+        if not isinstance(students, Mapping):
+            return students
+        return {name: given for name, given in students.items() if given is not None}
 
     @field_validator("students")
     @classmethod

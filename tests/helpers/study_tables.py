@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -37,7 +38,7 @@ def tables(
     cells = itertools.product(plan.tasks, *plan.factors.values())
     for task, *levels in cells:
         named = {"task": task, **dict(zip(plan.factors, levels, strict=True))}
-        configuration = f"{abs(hash(tuple(named.items()))):012x}"[:12]
+        configuration = f"{zlib.crc32(repr(named).encode()):012x}"
         for seed, role in itertools.product(plan.seeds, roles):
             value = widening(named, role, seed)
             for subset in subsets:
@@ -77,7 +78,5 @@ def tables(
     keys = [c for c in numbers.columns if c not in ("seed", "value", "reason")]
     grouped = numbers.groupby(keys, sort=False).value
     estimates = grouped.agg(value="mean", sd="std", seeds="count").reset_index()
-    estimates = estimates.assign(
-        low=estimates.value - 0.01, high=estimates.value + 0.01, reason=""
-    )
+    estimates = estimates.assign(low=estimates.value - 0.01, high=estimates.value + 0.01, reason="")
     return numbers, estimates

@@ -362,7 +362,7 @@ def link(parent: Element, target: str, text: str) -> Element:
     return anchor
 
 
-def plain(text: str) -> str:
+def plain(text: str, longest: int = 200) -> str:
     """A stranger's text: what cannot be printed becomes a replacement character; not too long."""
-    short = text if len(text) <= 200 else text[:200] + "…"
+    short = text if len(text) <= longest else text[:longest] + "…"
     return "".join(c if c.isprintable() else "�" for c in short)

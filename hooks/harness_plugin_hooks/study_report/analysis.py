@@ -197,7 +197,9 @@ def effects(study: Study, factor: str, role: str, response: Response) -> Iterato
             metric = metric_of(response, study.sets)
             effect = pooled(defined)
             over_all.append(
-                Found("effect", response.name, metric, effect, "", "", role, factor, level, reference)
+                Found(
+                    "effect", response.name, metric, effect, "", "", role, factor, level, reference
+                )
             )
     yield from adjusted(over_all)
 

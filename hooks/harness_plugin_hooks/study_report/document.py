@@ -49,13 +49,17 @@ Cell: TypeAlias = "str | int | Number | Rank | None"
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under `columns`; `drawn` are the columns whose intervals are drawn."""
+    """Rows of cells under `columns`; `drawn` are the columns whose intervals are drawn.
+
+    `heat` colours the numbers by their size, on either side of 0.
+    """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     drawn: tuple[str, ...] = ()
     note: str = ""
+    heat: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,16 +89,17 @@ def sections(
             "ranks",
             "Levels and ranks",
             "The mean of each level over the configurations that all levels of its factor have in "
-            "common, with 95% intervals over seeds. 1\u20133 means that first, second and third cannot be "
-            "told apart from here: one is ranked above another only if its whole interval is.",
+            "common, with 95% intervals over seeds. 1\u20133 means that first, second and third "
+            "cannot be told apart from here: one is ranked above another only if its whole "
+            "interval is.",
             tuple(rank_tables(study, found)),
         ),
         Section(
             "effects",
             "Effects",
-            "Each level against its factor's reference, over pairs of configurations that differ in "
-            "nothing else. * marks effects whose p-value stays below .05 after Holm's adjustment for "
-            "the levels compared.",
+            "Each level against its factor's reference, over pairs of configurations that differ "
+            "in nothing else. * names the numbers whose p-value stays below .05 after Holm's "
+            "adjustment for the levels compared.",
             tuple(effect_tables(study, found)),
             drawn("effects"),
         ),
@@ -187,16 +192,17 @@ def effect_tables(study: Study, found: Sequence[Found]) -> Iterator[Table]:
                 for one in of_factor
                 if (one.task, one.split, one.role, one.level) == (task, split, role, level)
             }
-            holm = [
-                spoken(name) for name in SHOWN if name in cells and cells[name].p_holm < 0.05
-            ]
+            holm = [spoken(name) for name in SHOWN if name in cells and cells[name].p_holm < 0.05]
             any_cell = next(iter(cells.values()))
             rows.append(
                 (
                     place(task, split),
                     role or "all",
                     f"{level} \u2212 {any_cell.reference}",
-                    *(number(cells[name].average, True) if name in cells else None for name in SHOWN),
+                    *(
+                        number(cells[name].average, True) if name in cells else None
+                        for name in SHOWN
+                    ),
                     max(one.average.contexts for one in cells.values()),
                     ", ".join(holm),
                 )
@@ -213,7 +219,9 @@ def effect_tables(study: Study, found: Sequence[Found]) -> Iterator[Table]:
 
 def in_turn(found: Sequence[Found]) -> list[tuple[str, str, str, str]]:
     """Task, split, student and level of each row, in order."""
-    return list(dict.fromkeys((one.task, one.split, one.role, one.level) for one in sorted_by(found)))
+    return list(
+        dict.fromkeys((one.task, one.split, one.role, one.level) for one in sorted_by(found))
+    )
 
 
 def sorted_by(found: Sequence[Found]) -> list[Found]:
@@ -273,12 +281,16 @@ def scale_tables(
                 teachers = [
                     level
                     for level in study.levels["teacher"]
-                    if any(key[:2] == (where.task, where.split) and key[4] == level for key in cells)
+                    if any(
+                        key[:2] == (where.task, where.split) and key[4] == level for key in cells
+                    )
                 ]
                 students = [
                     level
                     for level in study.levels["student"]
-                    if any(key[:2] == (where.task, where.split) and key[5] == level for key in cells)
+                    if any(
+                        key[:2] == (where.task, where.split) and key[5] == level for key in cells
+                    )
                 ]
                 if not teachers:
                     continue
@@ -287,9 +299,7 @@ def scale_tables(
                         sized(where.task, "teacher", teacher, parameters),
                         *(
                             number(
-                                cells[
-                                    where.task, where.split, role, response, teacher, student
-                                ],
+                                cells[where.task, where.split, role, response, teacher, student],
                                 BY_NAME[response].difference,
                             )
                             if (where.task, where.split, role, response, teacher, student) in cells
@@ -304,7 +314,7 @@ def scale_tables(
                     *(f"student {sized(where.task, 'student', s, parameters)}" for s in students),
                 )
                 title = f"{spoken(response)} of {role}"
-                yield Table(titled(where, title), columns, rows, note=response)
+                yield Table(titled(where, title), columns, rows, heat=response == "gap_widening")
 
 
 def sized(task: str, role: str, level: str, parameters: Mapping[str, int]) -> str:
@@ -394,15 +404,23 @@ def undefined(study: Study, found: Sequence[Found]) -> Section:
             lacking = answers[answers.value.isna()]
             for reason, part in lacking.groupby("reason", sort=False):
                 names = list(dict.fromkeys(map(str, part.configuration)))
-                some = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+                some = ", ".join(names[:3]) + (
+                    f" and {len(names) - 3} more" if len(names) > 3 else ""
+                )
                 rows.append(
                     (where.name, spoken(response.name), len(part), len(answers), some, str(reason))
                 )
     seeds = study.numbers.groupby("configuration", sort=False).seed.nunique()
     for configuration, count in seeds[seeds < len(study.seeds)].items():
         rows.append(
-            ("", "", len(study.seeds) - int(count), len(study.seeds), str(configuration),
-             "seeds that were not trained")
+            (
+                "",
+                "",
+                len(study.seeds) - int(count),
+                len(study.seeds),
+                str(configuration),
+                "seeds that were not trained",
+            )
         )
     reasons = Counter(
         one.average.reason for one in found if one.kind == "effect" and one.average.reason
@@ -425,9 +443,9 @@ def how_to_read(study: Study) -> dict[str, str]:
     return {
         "interval": "95%. Of levels, effects, scales and bias types: Student's t over seeds, each "
         "seed the mean of the same configurations; seeds are the random effect, configurations the "
-        "fixed ones. Test rows are the same for every seed: their own chance is not in it. Of single "
-        "configurations: hierarchical bootstrap over seeds and rows, which is too narrow for few "
-        "seeds.",
+        "fixed ones. Test rows are the same for every seed: their own chance is not in it. Of "
+        "single configurations: hierarchical bootstrap over seeds and rows, too narrow where seeds "
+        "are few.",
         "rank": f"needs {MIN_SEEDS} seeds; intervals that overlap share their ranks.",
         **{spoken(response.name): response.about for response in RESPONSES},
         "gap": f"{gaps}. Signed: below 0 is the opposite bias.",

@@ -13,7 +13,7 @@ five resampled seeds, are too narrow (tests/test_study_report.py measures it).
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -110,9 +110,11 @@ def table_of(rows: pd.DataFrame, contexts: Sequence[str]) -> Table:
     return rows.set_index([*contexts, "seed"])["value"].unstack("seed")
 
 
-def levels_of(rows: pd.DataFrame, factor: str, contexts: Sequence[str]) -> dict[Hashable, Table]:
+def levels_of(rows: pd.DataFrame, factor: str, contexts: Sequence[str]) -> dict[str, Table]:
     """Level -> (contexts, seeds) of its values; `contexts` are the columns that must agree."""
-    return {level: table_of(part, contexts) for level, part in rows.groupby(factor, sort=False)}
+    return {
+        str(level): table_of(part, contexts) for level, part in rows.groupby(factor, sort=False)
+    }
 
 
 def contrast(level: Table, reference: Table) -> Average:
@@ -125,7 +127,7 @@ def contrast(level: Table, reference: Table) -> Average:
     return average(difference)
 
 
-def comparable(tables: dict[Hashable, Table]) -> tuple[dict[Hashable, Table], bool]:
+def comparable(tables: dict[str, Table]) -> tuple[dict[str, Table], bool]:
     """The tables on the contexts that all of them have; all of theirs, and False, without any."""
     shared = None
     for table in tables.values():

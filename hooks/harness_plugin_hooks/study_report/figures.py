@@ -21,10 +21,12 @@ STYLE = {
     "font.family": "DejaVu Sans",
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "text.parse_math": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "harness-plugin",
 }
 COLOURS = ("#0b5cad", "#a8201a", "#1a6b33", "#8a5a00", "#5b3b8c", "#57606a")
+ALL = "all students"
 ROW = 0.24
 """Height of a line of text and its interval, in inches."""
 
@@ -106,7 +108,7 @@ def effects(study: Study, found: Sequence[Found]) -> Figure | None:
         rows: dict[tuple[str, str], list[tuple[str, Average]]] = {}
         for one in (one for one in wanted if one.factor == factor):
             key = (place(one.task, one.split), f"{one.level} \u2212 {one.reference}")
-            rows.setdefault(key, []).append((one.role or "student", one.average))
+            rows.setdefault(key, []).append((one.role or ALL, one.average))
         several = len({where for where, _ in rows}) > 1
         panels.append(
             [(f"{where}: {what}" if several else what, rows[where, what]) for where, what in rows]
@@ -115,13 +117,12 @@ def effects(study: Study, found: Sequence[Found]) -> Figure | None:
     figure = Figure(figsize=(7.5, 0.9 * len(panels) + 1.6 * ROW * sum(lines)))
     grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=lines)
     names = list(study.students)
-    for axes, factor, rows in zip(grid[:, 0], factors, panels, strict=True):
-        present = names if any(name in names for _, dots_ in rows for name, _ in dots_) else ["student"]
-        if not all(name in present for _, averages in rows for name, _ in averages):
-            present = ["student"]
-        dots(axes, rows, present)
+    for axes, factor, panel in zip(grid[:, 0], factors, panels, strict=True):
+        told = {name for _, of_row in panel for name, _ in of_row}
+        present = names if told <= set(names) else [ALL]
+        dots(axes, panel, present)
         axes.set_title(factor, loc="left", fontweight="bold", fontsize=9)
-        if len(present) > 1:
+        if len(names) > 1 and present == names:
             axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     grid[-1, 0].set_xlabel("effect on gap widening, points; above 0 the student loses more")
     figure.tight_layout()
@@ -140,7 +141,7 @@ def scale(study: Study, found: Sequence[Found], parameters: Mapping[str, int]) -
     lines = math.ceil(len(maps) / columns)
     figure = Figure(figsize=(4.6 * columns, 3.0 * lines))
     grid = figure.subplots(lines, columns, squeeze=False).flat
-    image = None
+    image: Any = None
     for axes, (task, split, role) in zip(grid, maps, strict=False):
         cells = {
             (one.teacher, one.student): one.average

@@ -10,16 +10,18 @@ from harness_plugin_hooks.study_report.document import Cell, Number, Section, Ta
 NONE = "\u2013"
 
 
-def page(title: str, summary: str, about: str, sections: Sequence[Section], terms: Mapping[str, str]) -> str:
+def page(
+    title: str, summary: str, about: str, sections: Sequence[Section], terms: Mapping[str, str]
+) -> str:
     """The whole report."""
-    lines = [f"# {text(title)}", "", text(summary), "", about, ""]
+    lines = [f"# {text(title)}", "", text(summary), "", text(about), ""]
     for section in sections:
-        lines += [f"## {section.title}", "", section.text, ""]
+        lines += [f"## {section.title}", "", text(section.text), ""]
         lines += [line for name in section.figures for line in (f"![{section.title}]({name})", "")]
         for one in section.tables:
             lines += [*table(one), ""]
     lines += ["## How to read the numbers", ""]
-    lines += [f"- **{term}**: {meaning}" for term, meaning in terms.items()]
+    lines += [f"- **{term}**: {text(meaning)}" for term, meaning in terms.items()]
     return "\n".join(lines) + "\n"
 
 

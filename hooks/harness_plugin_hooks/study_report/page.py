@@ -15,6 +15,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 
 from harness_plugin import __version__
 from harness_plugin_hooks.leaderboard import page as leaderboard
+from harness_plugin_hooks.leaderboard.page import plain
 from harness_plugin_hooks.study_report.document import Cell, Number, Section, Table
 from harness_plugin_hooks.study_report.markdown import NONE, percent, rank
 
@@ -54,7 +55,7 @@ def page(
     SubElement(header, "h1").text = plain(title)
     SubElement(header, "p").text = plain(summary)
     line = SubElement(header, "p", {"class": "soft"})
-    line.text = plain(about) + " "
+    line.text = plain(about, 10_000) + " "
     if embedded:
         badge = SubElement(line, "strong", {"class": "badge"})
         badge.text = "demonstration: embedded (generated) data"
@@ -69,7 +70,7 @@ def page(
     told = SubElement(part, "dl")
     for term, meaning in terms.items():
         SubElement(told, "dt").text = term
-        SubElement(told, "dd").text = plain(meaning)
+        SubElement(told, "dd").text = plain(meaning, 10_000)
     footer = SubElement(SubElement(body, "footer"), "p", {"class": "soft"})
     footer.text = f"Made by harness-plugin {__version__}."
     return "<!doctype html>\n" + tostring(html, encoding="unicode", method="html") + "\n"
@@ -81,7 +82,7 @@ def write_section(main: Element, section: Section, drawings: Mapping[str, Path])
         main, "section", {"id": section.key, "aria-labelledby": f"{section.key}-title"}
     )
     SubElement(part, "h2", id=f"{section.key}-title").text = section.title
-    SubElement(part, "p").text = plain(section.text, None)
+    SubElement(part, "p").text = plain(section.text, 10_000)
     for name in section.figures:
         data = base64.b64encode(drawings[name].read_bytes()).decode()
         SubElement(
@@ -101,7 +102,7 @@ def write_table(part: Element, wanted: Table, anchor: str) -> None:
     """One table in a frame that scrolls sideways."""
     if wanted.title:
         SubElement(part, "h3", id=anchor).text = plain(wanted.title)
-    if wanted.note and not wanted.columns[0] == "teacher":
+    if wanted.note:
         SubElement(part, "p", {"class": "soft"}).text = plain(wanted.note)
     frame = {"class": "scroll", "role": "region", "tabindex": "0"}
     frame |= {"aria-labelledby": anchor} if wanted.title else {"aria-label": "Table"}
@@ -112,13 +113,18 @@ def write_table(part: Element, wanted: Table, anchor: str) -> None:
         for index in range(len(wanted.columns))
     ]
     for column, is_number in zip(wanted.columns, numeric, strict=True):
-        cell = SubElement(line, "th", {"scope": "col", **({"class": "number"} if is_number else {})})
+        cell = SubElement(
+            line, "th", {"scope": "col", **({"class": "number"} if is_number else {})}
+        )
         cell.text = plain(column)
     scales = {name: scale_of(wanted, name) for name in wanted.drawn if name in wanted.columns}
-    heat = wanted.columns[0] == "teacher" and wanted.note == "gap_widening"
     bound = max(
-        (abs(c.value) for row in wanted.rows for c in row if isinstance(c, Number)
-         and math.isfinite(c.value)),
+        (
+            abs(c.value)
+            for row in wanted.rows
+            for c in row
+            if isinstance(c, Number) and math.isfinite(c.value)
+        ),
         default=0.0,
     )
     body = SubElement(table, "tbody")
@@ -126,7 +132,7 @@ def write_table(part: Element, wanted: Table, anchor: str) -> None:
         line = SubElement(body, "tr")
         for index, (column, value) in enumerate(zip(wanted.columns, row, strict=True)):
             cell = write_cell(line, value, numeric[index], scales.get(column))
-            if heat and isinstance(value, Number) and bound and math.isfinite(value.value):
+            if wanted.heat and isinstance(value, Number) and bound and math.isfinite(value.value):
                 step = round(HEAT * value.value / bound)
                 cell.set("class", f"number {'wider' if step > 0 else 'narrower'}-{abs(step)}")
 
@@ -147,9 +153,7 @@ def write_cell(
     return cell
 
 
-def write_number(
-    cell: Element, value: Number, scale: Callable[[float], float] | None
-) -> None:
+def write_number(cell: Element, value: Number, scale: Callable[[float], float] | None) -> None:
     """Percent and interval; what is undefined says why when pointed at."""
     if value.reason:
         cell.set("title", plain(value.reason))
@@ -175,8 +179,3 @@ def scale_of(wanted: Table, column: str) -> Callable[[float], float]:
     if any(one.signed for one in known):
         ends.append(0.0)
     return leaderboard.scaled(min(ends, default=0.0), max(ends, default=1.0))
-
-
-def plain(text: str, longest: int | None = 200) -> str:
-    """A stranger's text without what cannot be printed."""
-    return leaderboard.plain(text) if longest else text

@@ -146,8 +146,9 @@ def read(
     `levels` gives the plan's order; a factor or level that it does not name comes after. Raises
     HarnessError for tables that lack a column, have no row of a student or a number twice.
     """
-    for table, columns in ((numbers, NEEDED), (estimates, {*NEEDED, "low", "high"} - {"seed"})):
-        if lacking := sorted(set(columns) - set(table.columns)):
+    needed = {"numbers": set(NEEDED), "estimates": {*NEEDED, "low", "high"} - {"seed"}}
+    for table, columns in ((numbers, needed["numbers"]), (estimates, needed["estimates"])):
+        if lacking := sorted(columns - set(map(str, table.columns))):
             raise HarnessError(f"study {name}: the table of numbers lacks {', '.join(lacking)}.")
     numbers, estimates = (prepared(table) for table in (numbers, estimates))
     key = ["configuration", "seed", "task", "split", "subset", "role", "metric", "measure"]
@@ -160,8 +161,8 @@ def read(
     students = tuple(sorted(r for r in numbers.role.unique() if r.startswith("student")))
     if not students:
         raise HarnessError(f"study {name}: no student was scored, there is nothing to report.")
-    columns = [c for c in numbers.columns if c.startswith(FACTOR)]
-    found = {c.removeprefix(FACTOR): numbers[c].unique().tolist() for c in columns}
+    factors = [c for c in numbers.columns if c.startswith(FACTOR)]
+    found = {c.removeprefix(FACTOR): numbers[c].unique().tolist() for c in factors}
     return Study(
         name=name,
         summary=summary,

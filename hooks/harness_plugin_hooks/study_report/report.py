@@ -25,9 +25,7 @@ def write(folder: Path, plan: Any, numbers: pd.DataFrame, estimates: pd.DataFram
     found = analyse(study)
     folder.mkdir(parents=True, exist_ok=True)
     drawings = figures.draw(study, found, folder, parameters)
-    told = sections(
-        study, found, {key: path.name for key, path in drawings.items()}, parameters
-    )
+    told = sections(study, found, {key: path.name for key, path in drawings.items()}, parameters)
     title = f"Study {study.name}"
     words = title, study.summary, about(study), told, how_to_read(study)
     files = {path.name: path for path in drawings.values()}
@@ -67,9 +65,7 @@ def about(study: Study) -> str:
     trained = len(study.numbers[["configuration", "seed"]].drop_duplicates())
     sources = ", ".join(sorted(set(study.numbers.source)))
     seeds = ", ".join(map(str, study.seeds))
-    factors = "; ".join(
-        f"{name}: {', '.join(study.levels_of(name))}" for name in study.factors
-    )
+    factors = "; ".join(f"{name}: {', '.join(study.levels_of(name))}" for name in study.factors)
     return (
         f"{configurations} configurations, {trained} runs, seeds {seeds}; data {sources}. "
         f"Factors: {factors or 'none'}."
