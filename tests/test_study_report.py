@@ -16,7 +16,9 @@ from harness_plugin.task import find_task
 from harness_plugin_hooks.study_report import write
 from harness_plugin_hooks.study_report.analysis import analyse
 from harness_plugin_hooks.study_report.effects import average, contrast, pooled
+from harness_plugin_hooks.study_report.findings import filled, wanted
 from harness_plugin_hooks.study_report.reading import read
+from harness_plugin_hooks.study_report.report import tell
 
 HOSTILE = "<script>alert('x')</script>|`*"
 T4 = 2.7764451051977987
@@ -225,6 +227,29 @@ def test_the_same_numbers_give_the_same_files(written, tmp_path):
     _, files, given = written
     again = write(tmp_path, *given)
     assert [a.read_bytes() for a in again] == [b.read_bytes() for b in files]
+
+
+def test_a_page_gets_the_tables_that_it_asks_for(written):
+    _, _, given = written
+    about, sections = tell(*given)
+    page = (
+        "by hand\n<!-- study made_up: By role; Effects of teacher -->\nold\n"
+        "<!-- end of study made_up -->\nconclusion\n"
+    )
+    once = filled(page, "made_up", about, sections)
+    assert once.startswith("by hand\n<!-- study")
+    assert once.endswith("<!-- end of study made_up -->\nconclusion\n")
+    assert "old" not in once
+    assert "#### By role" in once
+    assert "#### Effects of teacher" in once
+    assert filled(once, "made_up", about, sections) == once
+    assert wanted(once) == ["made_up"]
+    with pytest.raises(HarnessError, match="By rule"):
+        filled(page.replace("By role", "By rule"), "made_up", about, sections)
+    with pytest.raises(HarnessError, match="end of study made_up --> is missing"):
+        filled(page.partition("<!-- end")[0], "made_up", about, sections)
+    with pytest.raises(HarnessError, match="unmade"):
+        filled(page, "unmade", about, sections)
 
 
 def test_tables_that_cannot_be_read_are_refused(written):

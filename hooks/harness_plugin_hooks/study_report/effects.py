@@ -107,7 +107,13 @@ def table_of(rows: pd.DataFrame, contexts: Sequence[str]) -> Table:
 
     A context that lacks a seed altogether is nan there.
     """
-    return rows.set_index([*contexts, "seed"])["value"].unstack("seed")
+    names = ["\x1f".join(parts) for parts in zip(*(rows[c] for c in contexts), strict=True)]
+    lines = {name: line for line, name in enumerate(dict.fromkeys(names))}
+    seeds = sorted(set(rows["seed"]))
+    values = np.full((len(lines), len(seeds)), math.nan)
+    for name, seed, value in zip(names, rows["seed"], rows["value"], strict=True):
+        values[lines[name], seeds.index(seed)] = value
+    return pd.DataFrame(values, index=list(lines), columns=seeds)
 
 
 def levels_of(rows: pd.DataFrame, factor: str, contexts: Sequence[str]) -> dict[str, Table]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -122,15 +123,16 @@ class Study:
 
     def answers(self, response: Response, where: EvaluationSet) -> pd.DataFrame:
         """The students' rows of one response on the whole of one set."""
+        key = where.task, where.split, response.measure, response.metric or where.gap
+        return self.whole.get(key, self.numbers.head(0))
+
+    @cached_property
+    def whole(self) -> Mapping[tuple[str, ...], pd.DataFrame]:
+        """The students' rows on whole sets, by task, set, measure and metric."""
         rows = self.numbers
-        return rows[
-            (rows.task == where.task)
-            & (rows.split == where.split)
-            & (rows.subset == "")
-            & (rows.measure == response.measure)
-            & (rows.metric == (response.metric or where.gap))
-            & rows.role.isin(self.students)
-        ]
+        rows = rows[(rows.subset == "") & rows.role.isin(self.students)]
+        keys = ["task", "split", "measure", "metric"]
+        return {tuple(map(str, key)): part for key, part in rows.groupby(keys, sort=False)}
 
 
 def read(

@@ -14,7 +14,7 @@ from harness_plugin.stages import write_text
 from harness_plugin.task import find_task
 from harness_plugin_hooks.study_report import figures, markdown, page
 from harness_plugin_hooks.study_report.analysis import analyse
-from harness_plugin_hooks.study_report.document import how_to_read, sections
+from harness_plugin_hooks.study_report.document import Section, how_to_read, sections
 from harness_plugin_hooks.study_report.reading import Study, read
 
 
@@ -36,6 +36,12 @@ def write(folder: Path, plan: Any, numbers: pd.DataFrame, estimates: pd.DataFram
     parquet = folder / f"effects_{study.name}.parquet"
     write_table(parquet, [one.row(study.name) for one in found])
     return [html, text, *files.values(), parquet]
+
+
+def tell(plan: Any, numbers: pd.DataFrame, estimates: pd.DataFrame) -> tuple[str, list[Section]]:
+    """The size of a study in a sentence, and its sections without figures."""
+    study = of_plan(plan, numbers, estimates)
+    return about(study), sections(study, analyse(study), {}, counts(study))
 
 
 def of_plan(plan: Any, numbers: pd.DataFrame, estimates: pd.DataFrame) -> Study:

@@ -1,0 +1,54 @@
+"""Tables of studies in a page that is otherwise written by hand.
+
+A page asks for tables by title, between two markers that stay:
+
+    <!-- study relative_scale: By student; Effects of teacher -->
+    <!-- end of study relative_scale -->
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from harness_plugin.errors import HarnessError, unknown
+from harness_plugin_hooks.study_report import markdown
+from harness_plugin_hooks.study_report.document import Section, Table
+
+START = re.compile(r"<!-- study (?P<name>[a-z0-9_]+): (?P<titles>[^\n]*?) -->\n")
+
+
+def wanted(page: str) -> list[str]:
+    """The studies that a page has tables of, in its order."""
+    return list(dict.fromkeys(found["name"] for found in START.finditer(page)))
+
+
+def filled(page: str, study: str, about: str, sections: Sequence[Section]) -> str:
+    """The page with the tables of one study replaced; what stands outside its markers is kept.
+
+    A title names every table that it is the beginning of. Raises HarnessError for a study or a
+    table that does not exist and for a marker without an end.
+    """
+    tables = [table for section in sections for table in section.tables]
+    found = [mark for mark in START.finditer(page) if mark["name"] == study]
+    if not found:
+        raise unknown("study of the page", study, wanted(page))
+    for mark in reversed(found):
+        end = f"<!-- end of study {study} -->"
+        stop = page.find(end, mark.end())
+        if stop < 0:
+            raise HarnessError(f"the tables of study {study} have no end: {end} is missing.")
+        lines = ["", *([markdown.text(about), ""] if mark is found[0] else [])]
+        for title in (part.strip() for part in mark["titles"].split(";")):
+            for table in chosen(tables, title):
+                lines += [*markdown.table(table, level=4), ""]
+        page = page[: mark.end()] + "\n".join([*lines, page[stop:]])
+    return page
+
+
+def chosen(tables: Sequence[Table], title: str) -> list[Table]:
+    """The tables whose titles begin with `title`."""
+    found = [table for table in tables if table.title.startswith(title)]
+    if not found:
+        raise unknown("table", title, [table.title for table in tables if table.title])
+    return found
