@@ -32,12 +32,7 @@ def run(*words: str) -> str:
 
 
 def test_every_benchmark_is_listed_here_and_explained():
-    scripts = {path.stem for path in BENCH.glob("*.py")} - {
-        "common",
-        "workload",
-        "methods",
-        "ladder",
-    }
+    scripts = {path.stem for path in BENCH.glob("*.py")} - {"common", "workload", "methods"}
     assert scripts == set(ROWS)
     readme = (BENCH / "README.md").read_text(encoding="utf-8")
     assert all(f"bench/{name}.py" in readme for name in scripts)
