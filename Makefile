@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint slow clean
+.PHONY: demo test exhaustive lint clean
 
 demo: $(INSTALLED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" accelerate launch harness --tasks hans,celeba_bias
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+exhaustive: $(INSTALLED)
+	$(BIN)/python -m pytest -m exhaustive
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -41,21 +41,26 @@ def launch(argv: list[str]) -> int:
             f"--num_processes {processes}: this machine has {gpus} GPU(s). Add --device cpu to "
             f"run on the CPU."
         )
-    environment = {**os.environ, REQUESTED: str(processes)}
-    program = ["-m", "harness_plugin", *rest]
-    if processes == 1:
-        command = [sys.executable, *program]
-    elif on_cpu:
-        environment["ACCELERATE_USE_CPU"] = "true"
-        torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
-        command = [sys.executable, *torchrun, str(processes), *program]
-    else:
-        accelerate = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes"]
-        command = [sys.executable, *accelerate, str(processes), *program]
+    command, environment = command_of(["-m", "harness_plugin", *rest], processes, on_cpu=on_cpu)
     try:
         return subprocess.run(command, env=environment, check=False).returncode
     except KeyboardInterrupt:
         return 130
+
+
+def command_of(
+    program: list[str], processes: int, *, on_cpu: bool
+) -> tuple[list[str], dict[str, str]]:
+    """What starts a Python program in N processes, and in which environment."""
+    environment = {**os.environ, REQUESTED: str(processes)}
+    if processes == 1:
+        return [sys.executable, *program], environment
+    if on_cpu:
+        environment["ACCELERATE_USE_CPU"] = "true"
+        torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
+        return [sys.executable, *torchrun, str(processes), *program], environment
+    accelerate = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes"]
+    return [sys.executable, *accelerate, str(processes), *program], environment
 
 
 def device_of(arguments: list[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
@@ -16,7 +16,7 @@ from harness_plugin.errors import HarnessError
 from harness_plugin.hardware import Choice, choose, environment, make_accelerator, processes_of
 from harness_plugin.models import check_settings
 from harness_plugin.output import check_writable, write_outputs
-from harness_plugin.plan import plan_of_roles
+from harness_plugin.plan import Role, plan_of_roles
 from harness_plugin.plugins import Plugins
 from harness_plugin.records import Predictions, RunReport, TaskScores, TrainedModel
 from harness_plugin.roles import Workshop, check_comparable
@@ -166,13 +166,20 @@ def models_of(shop: Workshop, seed: int) -> Iterator[TrainedModel]:
         return
     done: dict[str, TrainedModel] = {}
     for name, role in plan_of_roles(settings).items():
-        distillation = None
-        if role.distillation is not None:
-            teachers = tuple(done[teacher] for teacher in role.distillation.teachers)
-            biased = done[role.heard[-1]] if role.distillation.combine == "agre" else None
-            distillation = Distillation(teachers, role.distillation, biased)
-        done[name] = shop.trained(name, role.settings, role.method, seed, distillation)
+        done[name] = model_of(shop, role, seed, done)
         yield done[name]
+
+
+def model_of(
+    shop: Workshop, role: Role, seed: int, done: Mapping[str, TrainedModel]
+) -> TrainedModel:
+    """One role's model of one seed; `done` holds those that it learns from."""
+    distillation = None
+    if role.distillation is not None:
+        teachers = tuple(done[teacher] for teacher in role.distillation.teachers)
+        biased = done[role.heard[-1]] if role.distillation.combine == "agre" else None
+        distillation = Distillation(teachers, role.distillation, biased)
+    return shop.trained(role.name, role.settings, role.method, seed, distillation)
 
 
 def resolved(config: RunConfig, jobs: list[Job]) -> dict[str, object]:

@@ -22,11 +22,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import SoftFileLease, Timeout
 
 from harness_plugin.errors import HarnessError
 
 RECORD = "stage.json"
+
+LEASE = 120.0
+"""Seconds without a heartbeat after which the owner of a stage's lock is taken for dead."""
 
 
 def default_root() -> Path:
@@ -114,6 +117,12 @@ class Store:
             if self.processes.is_main:
                 record = {"kind": kind, "key": key, "spec": spec, **(result or {})}
                 record |= {"started": started, "seconds": time.time() - started}
+                if lock is not None and lock.compromise is not None:
+                    raise HarnessError(
+                        f"stage {final.name}: the lock was lost while it was built "
+                        f"({lock.compromise.reason}): this process gave no sign of life for "
+                        f"{LEASE:.0f} s, and another may have built it. Run it again."
+                    )
                 finish(partial, final, record)
             self.processes.barrier()
         finally:
@@ -124,14 +133,20 @@ class Store:
             raise HarnessError(f"stage {final} vanished while it was built; is the disk shared?")
         return Stage(found.key, found.path, found.record, reused=False)
 
-    def _lock(self, final: Path) -> FileLock:
-        """Hold the lock of one stage; the system frees it when its owner dies."""
+    def _lock(self, final: Path) -> SoftFileLease:
+        """Hold the lock of one stage.
+
+        It names its owner and shows a heartbeat, also on network file systems; the lock of a dead
+        owner is taken over: at once on the same host, after `LEASE` seconds elsewhere.
+        """
         self.root.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(str(final) + ".lock")
+        lock = SoftFileLease(str(final) + ".lock", lease_duration=LEASE)
         try:
             lock.acquire(timeout=0.5)
         except Timeout:
-            print(f"waiting for another run that builds {final.name} …", flush=True)
+            owner = lock.owner
+            who = f" ({owner.hostname}, process {owner.pid})" if owner else ""
+            print(f"waiting for another run{who} that builds {final.name} …", flush=True)
             lock.acquire()
         return lock
 

@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from harness_plugin.config import run_config
+from harness_plugin.config import run_config, task_settings
 from harness_plugin.run import open_workshop, prepare
 
 pytestmark = pytest.mark.slow
@@ -42,14 +42,15 @@ in that table, with the reasons.
 def faces(tmp_path_factory, plugins):
     """Accuracy of every group of the balanced faces, by method and seed; ERM is trained once."""
     folder = tmp_path_factory.mktemp("store")
+    flags = {"tasks": ("celeba_bias",), "device": "cpu", "threads": 1}
+    flags |= {"precision": "no", "attention": "sdpa"}
+    ((task, _, data),) = prepare(run_config(None, flags, []), plugins)
 
     @cache
     def by_group(method, seed):
-        flags = {"tasks": ("celeba_bias",), "device": "cpu", "threads": 1}
-        flags |= {"precision": "no", "attention": "sdpa"}
         config = run_config(None, flags, [f"method={method}", "references=false"])
-        (job,) = prepare(config, plugins)
-        shop = open_workshop(*job, config, plugins, folder)
+        settings = task_settings(task, "embedded", ["celeba_bias"], config.settings)
+        shop = open_workshop(task, settings, data, config, plugins, folder)
         split = shop.data.splits["balanced"]
         p = shop.predictions(shop.trained("control", shop.settings.student, method, seed), split)
         accuracies = [p.correct[p.group == g].mean() for g in range(len(p.groups))]

@@ -592,7 +592,7 @@ def test_missing_stress_tests_are_all_named_unless_others_are_chosen(tmp_path):
             load("nli_stress", tmp_path, categories=value)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_sizes_of_the_real_hard_subset_of_multinli(real_data):
     dev = tables.read_nli(real_data / "multinli_1.0" / "multinli_1.0_dev_matched.jsonl")
     judged = hard.by_model(dev, [])

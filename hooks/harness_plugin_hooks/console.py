@@ -61,6 +61,7 @@ def register_commands(register: Register) -> None:
         f"{here}.metrics_path:main",
         summary="where the modules for evaluate.load lie",
     )
+    register("study", f"{here}.study:main", summary="PLAN: many runs, equal models trained once")
     register("remedy", f"{here}.remedy:main", summary="--tasks NAME --budget N: repair a student")
 
 

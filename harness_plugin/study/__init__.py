@@ -1,0 +1,1 @@
+"""Studies: many runs planned at once, trained once where they are equal, on any executor."""

@@ -1,0 +1,137 @@
+"""Where trainings are executed: in this process, or in several on this machine.
+
+An executor takes jobs and gives back outcomes, one for each, in any order. It knows nothing of
+studies: `work` ("module:attribute") is called with each job. hooks/…/study/ray_executor.py is
+another one.
+"""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import traceback
+from collections.abc import Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from harness_plugin.study.plan import Resources
+from harness_plugin.study.work import BusyError, Job
+
+WORK = "harness_plugin.study.work:execute"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job: a record, an error with its traceback, or someone else is at it."""
+
+    ticket: int
+    record: Mapping[str, Any] | None = None
+    error: str = ""
+    trace: str = ""
+    busy: str = ""
+
+
+class Executor(Protocol):
+    """What a study needs of the place where its trainings run."""
+
+    @property
+    def slots(self) -> int:
+        """How many jobs it takes at once."""
+
+    def submit(self, ticket: int, job: Job, resources: Resources) -> None:
+        """Begin a job."""
+
+    def wait(self) -> list[Outcome]:
+        """Outcomes of at least one job that was begun."""
+
+    def close(self) -> None:
+        """Give everything back."""
+
+
+def called(work: str, job: Job) -> Mapping[str, Any]:
+    """Call `work`, in whatever process this is."""
+    module, _, attribute = work.partition(":")
+    result: Mapping[str, Any] = getattr(importlib.import_module(module), attribute)(job)
+    return result
+
+
+def failed(ticket: int, error: BaseException) -> Outcome:
+    """The outcome of an exception."""
+    if isinstance(error, BusyError):
+        return Outcome(ticket, busy=str(error))
+    trace = "".join(traceback.format_exception(error))
+    return Outcome(ticket, error=f"{type(error).__name__}: {error}", trace=trace)
+
+
+@dataclass
+class InProcess:
+    """One job at a time, here."""
+
+    work: str = WORK
+    slots: int = 1
+    _done: list[Outcome] = field(default_factory=list)
+
+    def submit(self, ticket: int, job: Job, resources: Resources) -> None:
+        """Do it now. A Ctrl-C goes through."""
+        try:
+            self._done.append(Outcome(ticket, called(self.work, job)))
+        except Exception as error:  # whatever a training raises: the rest of the study goes on
+            self._done.append(failed(ticket, error))
+
+    def wait(self) -> list[Outcome]:
+        """What has been done since the last call."""
+        done, self._done = self._done, []
+        return done
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+@dataclass
+class Workers:
+    """Several processes on this machine; one that dies is replaced, its job is reported."""
+
+    slots: int
+    work: str = WORK
+    _pool: ProcessPoolExecutor | None = None
+    _running: dict[Future[Mapping[str, Any]], int] = field(default_factory=dict)
+
+    def submit(self, ticket: int, job: Job, resources: Resources) -> None:
+        """Hand it to the next free process."""
+        if self._pool is None:
+            # spawned, not forked: torch's threads do not survive a fork
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self.slots, mp_context=context)
+        try:
+            future = self._pool.submit(called, self.work, job)
+        except BrokenProcessPool as error:
+            future = Future()
+            future.set_exception(error)
+        self._running[future] = ticket
+
+    def wait(self) -> list[Outcome]:
+        """Those that are done. A process that dies takes all that are running with it."""
+        ready, _ = wait(self._running, return_when=FIRST_COMPLETED)
+        if any(isinstance(future.exception(), BrokenProcessPool) for future in ready):
+            ready, _ = wait(self._running)
+            self.close()
+        out = []
+        for future in ready:
+            ticket, error = self._running.pop(future), future.exception()
+            if error is None:
+                out.append(Outcome(ticket, future.result()))
+            elif isinstance(error, BrokenProcessPool):
+                out.append(Outcome(ticket, error="a worker process died"))
+            else:
+                out.append(failed(ticket, error))
+        return out
+
+    def close(self) -> None:
+        """End the processes; what they were at continues from its last checkpoint."""
+        if self._pool is not None:
+            for process in list((self._pool._processes or {}).values()):
+                process.terminate()
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None

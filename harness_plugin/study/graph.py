@@ -1,0 +1,347 @@
+"""Which models a study needs: every configuration's roles, each once however often it is needed.
+
+A node is one role's model of one seed, with its predictions. Its key hashes everything in the
+configuration that decides what the model is (and the source of the code that makes it), so that
+sharing is known before any data are loaded. What lies on disk is the store's: two nodes that turn
+out to be one model are trained once there all the same.
+
+Plans are large (100,000 cells): a setting is resolved once for every combination of the levels that
+touch it, and a role once for every combination of the settings that it depends on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from harness_plugin.config import RunConfig, TaskSettings, problems, task_settings
+from harness_plugin.errors import HarnessError
+from harness_plugin.plan import Role, plan_of_roles
+from harness_plugin.plugins import Plugins
+from harness_plugin.study.plan import Configuration, Study
+from harness_plugin.task import Task, find_task
+
+ROLES = ("method", "teacher", "student", "teachers", "students", "control", "references")
+"""The settings that decide which roles there are."""
+
+OF_ALL = ("options", "image", "vocab_size", "select", "validation_fraction")
+"""The settings that every model of a task depends on."""
+
+OF_METHODS = ("bias_model", "bias_model_options", "group_inference", "group_inference_options")
+"""And those that matter to a method that is not ERM, and to whoever learns from a teacher."""
+
+OF_RUN = (
+    "data",
+    "data_seed",
+    "limit",
+    "device",
+    "precision",
+    "attention",
+    "threads",
+    "eval_batch_size",
+    "trust_remote_code",
+)
+"""Run settings that can change a model or what it answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One role's model, of any seed. `heard` are the nodes that it learns from."""
+
+    key: str
+    task: str
+    role: str
+    method: str
+    model: str
+    heard: tuple[int, ...]
+    configuration: int
+    """The first configuration that needs it: its settings say how it is trained."""
+    alike: str
+    """The same for models that cost alike: the same size, training and rows."""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Every node of a study, and the nodes of every configuration by role."""
+
+    study: Study
+    nodes: tuple[Node, ...]
+    roles: tuple[tuple[int, ...], ...]
+    """Node numbers of each configuration, a teacher before those that learn from it."""
+    seeds: tuple[tuple[int, ...], ...]
+    """Seeds in which each node is needed."""
+
+    @cached_property
+    def trainings(self) -> int:
+        """Distinct trainings: nodes x seeds."""
+        return sum(len(seeds) for seeds in self.seeds)
+
+    @cached_property
+    def unshared(self) -> int:
+        """Trainings there would be if every run trained its own models."""
+        pairs = zip(self.study.configurations, self.roles, strict=True)
+        return sum(len(one.seeds) * len(roles) for one, roles in pairs)
+
+    def instances(self) -> Iterator[tuple[int, int]]:
+        """Every (node, seed), seed by seed, so that whole runs are finished early."""
+        for seed in sorted({seed for seeds in self.seeds for seed in seeds}):
+            for number, seeds in enumerate(self.seeds):
+                if seed in seeds:
+                    yield number, seed
+
+    def name_of(self, node: int, seed: int) -> str:
+        """What a training is called in the store and in messages."""
+        return f"{self.nodes[node].key}-{seed}"
+
+
+def graph_of(study: Study, plugins: Plugins) -> Graph:
+    """Expand a study. Raises HarnessError for names that do not exist, with the cell."""
+    config = run_settings(study)
+    tasks = {
+        name: find_task(name, plugins["task"], config.include_path) for name in study.given.tasks
+    }
+    if len({task.task for task in tasks.values()}) < len(tasks):
+        raise HarnessError(f"{study.file}: tasks: one task is named twice.")
+    builder = Builder(study, plugins, config, tasks)
+    roles, needed = [], list[dict[int, None]]()
+    for number, configuration in enumerate(study.configurations):
+        try:
+            mine = builder.nodes_of(number, configuration)
+        except HarnessError as error:
+            where = ", ".join(f"{k} {v}" for k, v in study.levels_of(configuration).items())
+            raise HarnessError(f"{study.file}: cell {where}: {error}") from None
+        needed += [{} for _ in range(len(builder.nodes) - len(needed))]
+        for node in mine:
+            needed[node].update(dict.fromkeys(configuration.seeds))
+        roles.append(mine)
+    return Graph(study, tuple(builder.nodes), tuple(roles), tuple(tuple(s) for s in needed))
+
+
+def run_settings(study: Study) -> RunConfig:
+    """The run settings of a study, checked."""
+    from pydantic import ValidationError
+
+    try:
+        return RunConfig.model_validate(
+            {**study.given.run, "tasks": study.given.tasks, "seeds": study.given.seeds}
+        )
+    except ValidationError as error:
+        raise HarnessError(problems(f"{study.file}: run", error)) from None
+
+
+@dataclass
+class Builder:
+    """Resolves configurations into nodes, remembering every part that was resolved before."""
+
+    study: Study
+    plugins: Plugins
+    config: RunConfig
+    tasks: Mapping[str, Task]
+    nodes: list[Node] = field(default_factory=list)
+    _values: dict[tuple[Any, ...], int] = field(default_factory=dict)
+    _pool: list[Any] = field(default_factory=list)
+    _texts: dict[str, int] = field(default_factory=dict)
+    _touching: dict[str, tuple[tuple[str, tuple[int, ...]], ...]] = field(default_factory=dict)
+    _roles: dict[tuple[Any, ...], tuple[Role, ...]] = field(default_factory=dict)
+    _numbers: dict[tuple[Any, ...], int] = field(default_factory=dict)
+
+    def nodes_of(self, number: int, configuration: Configuration) -> tuple[int, ...]:
+        """The nodes of one configuration, in the order of training."""
+        task = self.study.task_of(configuration)
+        values = self._resolved(task, configuration)
+        wanted = (task, *(values[name] for name in ROLES))
+        if wanted not in self._roles:
+            chosen = {name: self._pool[values[name]] for name in ROLES}
+            settings = TaskSettings.model_construct(**chosen)
+            self._roles[wanted] = tuple(plan_of_roles(settings).values())
+        found: dict[str, int] = {}
+        for role in self._roles[wanted]:
+            heard = tuple(found[name] for name in role.heard)
+            found[role.name] = self._node(number, task, role, values, heard)
+        return tuple(found.values())
+
+    def _resolved(self, task: str, configuration: Configuration) -> dict[str, int]:
+        """Setting -> number of its value in the pool."""
+        out = {}
+        for name, columns in self._columns(task):
+            levels = tuple(configuration.levels[column] for column in columns)
+            key = (task, name, levels)
+            if key not in self._values:
+                self._resolve(task, configuration, columns, levels)
+            out[name] = self._values[key]
+        return out
+
+    def _columns(self, task: str) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """Every setting, with the factors (columns of `levels`) that touch it in this task."""
+        if task not in self._touching:
+            touched: dict[str, list[int]] = {name: [] for name in TaskSettings.model_fields}
+            for column, factor in enumerate(self.study.factors, start=1):
+                for name in {
+                    n for level in factor.levels for n in self._names(task, level.settings)
+                }:
+                    touched[name].append(column)
+            self._touching[task] = tuple((n, tuple(c)) for n, c in touched.items())
+        return self._touching[task]
+
+    def _names(self, task: str, given: Mapping[str, Any]) -> set[str]:
+        """The settings of a task that some level sets."""
+        found = set()
+        for key, value in given.items():
+            if key in TaskSettings.model_fields:
+                found.add(key)
+            elif key == task and isinstance(value, Mapping):
+                own = self.tasks[task].options
+                found |= {"options" if name in own else name for name in value}
+        return found & set(TaskSettings.model_fields)
+
+    def _resolve(
+        self,
+        task: str,
+        configuration: Configuration,
+        columns: tuple[int, ...],
+        levels: tuple[int, ...],
+    ) -> None:
+        """Resolve all settings that depend on just these factors."""
+        found = self.tasks[task]
+        given = self.study.settings_of(configuration)
+        settings = task_settings(found, self.config.source_of(found), [task, found.task], given)
+        self._check(settings)
+        for name, touching in self._columns(task):
+            if touching == columns:
+                self._values[(task, name, levels)] = self._number(getattr(settings, name))
+
+    def _check(self, settings: TaskSettings) -> None:
+        """Refuse names that no plugin offers, before anything is trained."""
+        for role in plan_of_roles(settings).values():
+            self.plugins["debiaser"].offer(role.method)
+            if role.distillation is not None:
+                self.plugins["distiller"].offer(role.distillation.distiller)
+                for name in role.distillation.augmentations:
+                    self.plugins["augmentation"].offer(name)
+        self.plugins["bias_model"].offer(settings.bias_model)
+        if settings.group_inference != "none":
+            self.plugins["group_inference"].offer(settings.group_inference)
+
+    def _number(self, value: Any) -> int:
+        """The number of a value: equal values have one."""
+        text = json.dumps(value, sort_keys=True, default=dumped)
+        if text not in self._texts:
+            self._texts[text] = len(self._pool)
+            self._pool.append(value)
+        return self._texts[text]
+
+    def _node(
+        self, number: int, task: str, role: Role, values: dict[str, int], heard: tuple[int, ...]
+    ) -> int:
+        """The number of a role's node, which is made when it is new."""
+        of_methods = role.method != "erm" or role.distillation is not None
+        key = (
+            task,
+            role.method,
+            id(role.settings),
+            id(role.distillation) if role.distillation else None,
+            self._seeded(role, values),
+            heard,
+            *(values[name] for name in OF_ALL),
+            *((values["method_options"], *(values[n] for n in OF_METHODS)) if of_methods else ()),
+        )
+        if key not in self._numbers:
+            self._numbers[key] = self._made(number, task, role, values, heard, of_methods)
+        return self._numbers[key]
+
+    def _seeded(self, role: Role, values: dict[str, int]) -> tuple[bool, int]:
+        """What of a role's name decides its first weights (see `Lab.init_seed`)."""
+        further = list(self._pool[values["teachers"]])
+        return "teacher" in role.name, further.index(role.name) + 1 if role.name in further else 0
+
+    def _made(
+        self,
+        number: int,
+        task: str,
+        role: Role,
+        values: dict[str, int],
+        heard: tuple[int, ...],
+        of_methods: bool,
+    ) -> int:
+        """A new node, or the one that turns out to have the same key."""
+        options = self._pool[values["method_options"]].get(role.method, {})
+        settings = role.settings.model_dump(mode="json")
+        training = {
+            "task": self.tasks[task].task,
+            "run": {name: getattr(self.config, name) for name in OF_RUN},
+            "settings": settings,
+            "distillation": role.distillation and role.distillation.model_dump(mode="json"),
+            **{name: self._pool[values[name]] for name in OF_ALL},
+        }
+        spec = {
+            **training,
+            "method": role.method,
+            "seeded": self._seeded(role, values),
+            "heard": [self.nodes[node].key for node in heard],
+            "method_options": options if of_methods else None,
+            "of_methods": [self._pool[values[n]] for n in OF_METHODS] if of_methods else None,
+            "code": code_hash(),
+        }
+        key = hashed(spec)
+        if key in self._keys:
+            return self._keys[key]
+        self.nodes.append(
+            Node(
+                key=key,
+                task=self.tasks[task].task,
+                role=role.name,
+                method=role.method,
+                model=str(settings["model"]),
+                heard=heard,
+                configuration=number,
+                alike=hashed({**training, "method": role.method}),
+            )
+        )
+        self._keys[key] = len(self.nodes) - 1
+        return self._keys[key]
+
+    @cached_property
+    def _keys(self) -> dict[str, int]:
+        return {}
+
+
+def hashed(spec: Mapping[str, Any]) -> str:
+    """20 hex digits of a mapping."""
+    text = json.dumps(spec, sort_keys=True, default=dumped, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def dumped(value: Any) -> Any:
+    """What JSON does not know: a pydantic model's fields, else its text."""
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else str(value)
+
+
+@cache
+def code_hash() -> str:
+    """Hash of all source that can change a model: the host, the built-in methods and tasks.
+
+    A change makes every node open again; what did not really change is found in the store.
+    """
+    digest = hashlib.sha256()
+    for package in ("harness_plugin", "harness_plugin_hooks", "harness_plugin_tasks"):
+        found = importlib.util.find_spec(package)
+        for folder in (found.submodule_search_locations if found else None) or ():
+            for file in source_files(Path(folder)):
+                digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def source_files(package: Path) -> Sequence[Path]:
+    """The modules of a package that models depend on, sorted."""
+    if package.name == "harness_plugin":
+        return sorted(package.glob("*.py"))
+    folders = ("debias", "distill", "augment", "backbones")
+    if package.name == "harness_plugin_hooks":
+        return sorted(file for name in folders for file in (package / name).rglob("*.py"))
+    return sorted(package.rglob("*.py"))

@@ -1,0 +1,62 @@
+"""What of a study is done: a record a training in the store, written by whoever trained it.
+
+Records are read without torch. One whose model is no longer in the store counts for nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import SoftFileLease
+
+from harness_plugin.stages import RECORD, write_json
+
+LEASE = 60.0
+"""Seconds without a sign of life after which a training's owner is taken for dead."""
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The records of all studies that share a store."""
+
+    root: Path
+
+    @property
+    def folder(self) -> Path:
+        """Where they lie."""
+        return self.root / "studies"
+
+    def record(self, name: str) -> dict[str, Any] | None:
+        """The record of a finished training whose model is still there."""
+        try:
+            found: dict[str, Any] = json.loads(
+                (self.folder / f"{name}.json").read_text(encoding="utf-8")
+            )
+        except FileNotFoundError:
+            return None
+        stage = found.get("stage")
+        whole = stage is None or (self.root / f"model-{stage}" / RECORD).is_file()
+        return found if whole else None
+
+    def finished(self, name: str, record: Mapping[str, Any]) -> None:
+        """Write a training down."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / f"{name}.json", {**record, "finished": time.time()})
+
+    def lease(self, name: str) -> SoftFileLease:
+        """The right to train it: with an owner and a heartbeat, taken over when these stop."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return SoftFileLease(str(self.folder / f"{name}.lock"), lease_duration=LEASE)
+
+    def owner(self, name: str) -> str:
+        """Who is training it ("host, process 17"), "" when nobody is."""
+        lock = self.folder / f"{name}.lock"
+        if not lock.exists():
+            return ""
+        found = SoftFileLease(str(lock), lease_duration=LEASE).owner
+        return f"{found.hostname}, process {found.pid}" if found else ""

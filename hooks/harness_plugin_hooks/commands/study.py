@@ -1,0 +1,228 @@
+"""`harness study PLAN`: many runs planned together, each model trained once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness_plugin.cli import Parser, installed_plugins, quiet_libraries, seed_list
+from harness_plugin.errors import HarnessError
+
+if TYPE_CHECKING:
+    from harness_plugin.plugins import Plugins
+    from harness_plugin.study.execute import Progress
+    from harness_plugin.study.executors import Executor
+    from harness_plugin.study.graph import Graph
+
+EXAMPLES = """\
+examples:
+  harness study plan.yaml --dry_run          what it comes to, and what sharing saves
+  harness study plan.yaml --workers 2        two trainings at a time on this machine
+  harness study plan.yaml --executor ray --address auto
+  harness study plan.yaml --status           how far it is, from anywhere that sees the store
+  harness study plan.yaml --report           tables and pages from what is finished
+
+The same command continues: what is done is never trained again. Exit status: 0 done, 1 some
+trainings failed, 2 bad input, 130 interrupted.
+"""
+
+
+def parser() -> Parser:
+    """Every option of `harness study`."""
+    from argparse import RawDescriptionHelpFormatter
+
+    out = Parser(
+        prog="harness study",
+        description="Run a matrix of tasks, methods, sizes, remedies and seeds, described in one "
+        "YAML plan (docs/studies.md). Equal models are trained once.",
+        epilog=EXAMPLES,
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    out.add_argument("plans", type=Path, nargs="+", metavar="PLAN", help="YAML files, one a study")
+    what = out.add_argument_group("what to do (default: train what is open, score, report)")
+    alone = what.add_mutually_exclusive_group()
+    alone.add_argument("--dry_run", action="store_true", help="show the plan, train nothing")
+    alone.add_argument("--status", action="store_true", help="show how far it is, train nothing")
+    alone.add_argument("--report", action="store_true", help="score and report what is finished")
+    alone.add_argument(
+        "--resume", action="store_true", help="continue; an error where nothing has begun"
+    )
+    where = out.add_argument_group("where")
+    where.add_argument("--executor", choices=("local", "ray"), default="local", help="local")
+    where.add_argument(
+        "--workers", type=int, metavar="N", help="trainings at a time (local: 1, in this process)"
+    )
+    where.add_argument(
+        "--address", metavar="HOST:PORT", help="of a Ray cluster (auto: the running one)"
+    )
+    where.add_argument(
+        "--use_cache",
+        metavar="DIR",
+        help="stage store (default: $HARNESS_PLUGIN_CACHE or ~/.cache/harness_plugin)",
+    )
+    where.add_argument(
+        "--output_path", type=Path, metavar="DIR", help="results (default: results/STUDY)"
+    )
+    change = out.add_argument_group("changes to the plan")
+    change.add_argument("--seeds", type=seed_list, default=(), metavar="N[,N]", help="these seeds")
+    change.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a task setting"
+    )
+    return out
+
+
+def main(words: list[str]) -> int:
+    """Plan, then train, score and report; the exit status says whether all went well."""
+    given = vars(parser().parse_args(words))
+    if given["workers"] is not None and given["workers"] < 1:
+        raise HarnessError(f"--workers {given['workers']}: expected at least 1.")
+    if given["address"] and given["executor"] != "ray":
+        raise HarnessError("--address is for --executor ray.")
+    from harness_plugin.stages import default_root
+
+    chosen = given["use_cache"] or os.environ.get("HARNESS_PLUGIN_CACHE") or ""
+    if "://" in str(chosen):
+        raise HarnessError(
+            f"--use_cache {chosen}: models are read through memory maps, which need a file system. "
+            "Mount the bucket (fsspec's FUSE, s3fs, gcsfuse), and give its folder."
+        )
+    root = Path(given["use_cache"] or default_root()).absolute()
+    plugins = installed_plugins()
+    status = 0
+    for graph in planned(given, plugins):
+        folder = given["output_path"] or Path("results")
+        folder = folder / graph.study.name if len(given["plans"]) > 1 else folder
+        if given["output_path"] is None and len(given["plans"]) == 1:
+            folder = folder / graph.study.name
+        status = max(status, one_study(graph, root, folder, given))
+    return status
+
+
+def planned(given: dict[str, Any], plugins: Plugins) -> list[Graph]:
+    """All plans, checked before the first is run."""
+    from harness_plugin.study.graph import graph_of
+    from harness_plugin.study.plan import read_study
+
+    studies = [read_study(file, given["set"], given["seeds"]) for file in given["plans"]]
+    names = [study.name for study in studies]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise HarnessError(f"two plans are called {', '.join(twice)}.")
+    return [graph_of(study, plugins) for study in studies]
+
+
+def one_study(graph: Graph, root: Path, folder: Path, given: dict[str, Any]) -> int:
+    """Do with one study what was asked for."""
+    from harness_plugin.study.execute import execute, so_far
+    from harness_plugin.study.ledger import Ledger
+    from harness_plugin.study.status import summary
+
+    progress = so_far(graph, Ledger(root))
+    slots = given["workers"] or 1
+    if given["status"]:
+        show_status(graph, progress, Ledger(root))
+        return 0
+    print(*summary(graph, progress, slots), sep="\n", flush=True)
+    if given["dry_run"]:
+        return 0
+    if given["resume"] and not progress.done:
+        raise HarnessError(f"study {graph.study.name}: nothing of it is in {root} yet.")
+    from harness_plugin.output import check_writable
+
+    check_writable(folder)
+    if not given["report"]:
+        quiet_libraries()
+        executor = executor_of(given, graph)
+        with Told(graph) as told:
+            progress = execute(graph, executor, root, told)
+    return finished(graph, progress, root, folder)
+
+
+def executor_of(given: dict[str, Any], graph: Graph) -> Executor:
+    """Where the trainings run."""
+    from harness_plugin.study.executors import InProcess, Workers
+
+    if given["executor"] == "ray":
+        from harness_plugin_hooks.study.ray_executor import RayExecutor
+
+        return RayExecutor.open(given["address"], given["workers"], graph.study.given.resources)
+    return Workers(given["workers"]) if (given["workers"] or 1) > 1 else InProcess()
+
+
+class Told:
+    """Says what happens: a live table on a terminal, a line a training elsewhere."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.said: set[tuple[int, int]] = set()
+        self.live: Any = None
+
+    def __enter__(self) -> Told:
+        if sys.stdout.isatty():
+            from rich.live import Live
+
+            self.live = Live(refresh_per_second=2, transient=False)
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live is not None:
+            self.live.stop()
+
+    def __call__(self, progress: Progress) -> None:
+        """Show the state."""
+        if self.live is not None:
+            from harness_plugin.study.status import table_of
+
+            self.live.update(table_of(self.graph, progress, progress.elsewhere))
+            return
+        if not self.said:
+            self.said = {*progress.done} if progress.found else {(-1, -1)}
+        from harness_plugin.study.status import duration
+
+        for node, seed in [w for w in progress.done if w not in self.said]:
+            record, one = progress.done[node, seed], self.graph.nodes[node]
+            how = "from the store" if record.get("reused") else duration(record["seconds"])
+            count = f"[{len(progress.done)}/{self.graph.trainings}]"
+            print(f"  {count} {one.task} {one.role} ({one.method}) seed {seed}: {how}", flush=True)
+        for node, seed in [w for w in progress.failed if w not in self.said]:
+            failure, one = progress.failed[node, seed], self.graph.nodes[node]
+            print(f"  FAILED {one.task} {one.role} seed {seed}: {failure.error}", flush=True)
+        self.said |= {*progress.done, *progress.failed}
+
+
+def show_status(graph: Graph, progress: Progress, ledger: Any) -> None:
+    """The table of a study that may be running elsewhere."""
+    from rich.console import Console
+
+    from harness_plugin.study.status import summary, table_of
+
+    owners = {
+        which: owner
+        for which in graph.instances()
+        if which not in progress.done and (owner := ledger.owner(graph.name_of(*which)))
+    }
+    print(*summary(graph, progress, 1), sep="\n")
+    Console(width=None if os.isatty(1) else 120).print(table_of(graph, progress, owners))
+
+
+def finished(graph: Graph, progress: Progress, root: Path, folder: Path) -> int:
+    """Score what is finished, write tables and report; 1 when something failed."""
+    from harness_plugin.study import results
+
+    quiet_libraries()
+    quiet = not sys.stderr.isatty()
+    numbers, estimates = results.rows_of_study(graph, progress, root, quiet=quiet)
+    files = results.write(graph, progress, numbers, estimates, folder)
+    for file in files:
+        print(f"  {file}")
+    if progress.failed:
+        names = {f.error for f in progress.failed.values() if f.tries}
+        print(
+            f"harness: {len(progress.failed)} of {graph.trainings} trainings failed "
+            f"({'; '.join(sorted(names))[:500]}); the same command tries them again.",
+            file=sys.stderr,
+        )
+    return 1 if progress.failed else 0

@@ -1,0 +1,1 @@
+"""Executors of studies beyond this machine."""
