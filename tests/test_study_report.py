@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from statsmodels.regression.mixed_linear_model import MixedLM
-from study_tables import Plan, tables
+from study_tables import plan, tables
 
 from harness_plugin.config import task_settings
 from harness_plugin.errors import HarnessError
@@ -17,17 +17,11 @@ from harness_plugin_hooks.study_report import write
 from harness_plugin_hooks.study_report.analysis import analyse
 from harness_plugin_hooks.study_report.effects import average, contrast, pooled
 from harness_plugin_hooks.study_report.findings import filled, wanted
-from harness_plugin_hooks.study_report.reading import read
-from harness_plugin_hooks.study_report.report import tell
+from harness_plugin_hooks.study_report.report import of_plan, tell
 
 HOSTILE = "<script>alert('x')</script>|`*"
 T4 = 2.7764451051977987
 """Student's t, 4 degrees of freedom, 97.5%."""
-
-
-def study_of(plan, numbers, estimates):
-    gaps = {task: "gap_avg_worst" for task in plan.tasks}
-    return read(plan.study, plan.summary, plan.factors, numbers, estimates, gaps)
 
 
 def effect(found, **wanted):
@@ -50,8 +44,8 @@ def test_a_balanced_effect_by_hand():
         size = {"small": 0.05, "large": 0.0}[levels["student"]]
         return size + of_seed[seed] + (0.04 + own[seed]) * (levels["method"] == "poe")
 
-    plan = Plan(factors={"method": ("group_dro", "poe"), "student": ("small", "large")})
-    found = analyse(study_of(plan, *tables(plan, widening)))
+    study = plan({"method": ("group_dro", "poe"), "student": ("small", "large")})
+    found = analyse(of_plan(study, *tables(study, widening)))
     poe = effect(found, factor="method", level="poe").average
     half = T4 * np.std(own, ddof=1) / math.sqrt(5)
     assert (poe.value, poe.contexts, poe.seeds, poe.missing) == (pytest.approx(0.04), 2, 5, 0)
@@ -65,7 +59,8 @@ def test_a_balanced_effect_by_hand():
     }
     assert means == pytest.approx({"small": 0.07, "large": 0.02})
     retained = effect(found, factor="method", level="poe", response="retention").average
-    assert retained.value == pytest.approx(-0.04)
+    assert retained.value == pytest.approx(-0.04 / 0.4)
+    assert (retained.high - retained.low) / 2 == pytest.approx(half / 0.4)
 
 
 def test_the_effect_is_that_of_a_mixed_model():
@@ -131,8 +126,8 @@ def test_ranks_are_those_that_intervals_allow():
     def widening(levels, role, seed):
         return base[levels["remedy"]] + 0.01 * (seed - 2)
 
-    plan = Plan(factors={"remedy": ("none", "upsample", "rounds")})
-    found = analyse(study_of(plan, *tables(plan, widening)))
+    study = plan({"remedy": ("none", "upsample", "rounds")})
+    found = analyse(of_plan(study, *tables(study, widening)))
     ranks = {
         response: {f.level: f.rank for f in found if (f.kind, f.response) == ("mean", response)}
         for response in ("gap_widening", "worst_group_acc")
@@ -140,8 +135,8 @@ def test_ranks_are_those_that_intervals_allow():
     assert ranks["gap_widening"] == {"none": (2, 3), "upsample": (1, 1), "rounds": (2, 3)}
     assert ranks["worst_group_acc"] == ranks["gap_widening"]
     # two seeds rank nothing
-    few = Plan(factors=plan.factors, seeds=(0, 1))
-    assert all(f.rank is None for f in analyse(study_of(few, *tables(few, widening))))
+    few = plan({"remedy": ("none", "upsample", "rounds")}, seeds=(0, 1))
+    assert all(f.rank is None for f in analyse(of_plan(few, *tables(few, widening))))
     # the seed moves all levels alike: effects are paired and exact, ranks are careful
     assert effect(found, level="rounds").average.clear
     assert effect(found, level="rounds").p_holm < 0.05
@@ -157,14 +152,14 @@ def written(tmp_path_factory):
             return math.nan
         return 0.1 * (role == "student_ce") + rng.normal(0, 0.01)
 
-    plan = Plan(
+    study = plan(
+        {"teacher": ("large", "small"), "student": ("small", HOSTILE)},
         tasks=("celeba_bias", "hans"),
         summary=HOSTILE,
-        factors={"teacher": ("large", "small"), "student": ("small", HOSTILE)},
     )
-    numbers, estimates = tables(plan, widening, roles=("student", "student_ce"))
+    numbers, estimates = tables(study, widening, roles=("student", "student_ce"))
     folder = tmp_path_factory.mktemp("study")
-    return folder, write(folder, plan, numbers, estimates), (plan, numbers, estimates)
+    return folder, write(folder, study, numbers, estimates), (study, numbers, estimates)
 
 
 def test_the_report_has_a_page_a_text_figures_and_every_number(written):
@@ -253,15 +248,15 @@ def test_a_page_gets_the_tables_that_it_asks_for(written):
 
 
 def test_tables_that_cannot_be_read_are_refused(written):
-    _, _, (plan, numbers, estimates) = written
+    _, _, (study, numbers, estimates) = written
     with pytest.raises(
         HarnessError, match="study made_up: the table of numbers lacks metric, seed"
     ):
-        study_of(plan, numbers.drop(columns=["seed", "metric"]), estimates)
-    with pytest.raises(HarnessError, match=r"gap_avg_worst .* is there twice"):
-        study_of(plan, pd.concat([numbers, numbers.head(1)]), estimates)
+        of_plan(study, numbers.drop(columns=["seed", "metric"]), estimates)
+    with pytest.raises(HarnessError, match=r"worst_group_acc .* is there twice"):
+        of_plan(study, pd.concat([numbers, numbers.head(1)]), estimates)
     with pytest.raises(HarnessError, match="no student was scored"):
-        study_of(plan, numbers[numbers.role == "student"].assign(role="control"), estimates)
+        of_plan(study, numbers[numbers.role == "student"].assign(role="control"), estimates)
 
 
 def test_a_student_of_the_recipe_can_be_left_out(plugins):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from harness_plugin.study.plan import Study
 
-def write(folder: Path, plan: Any, numbers: pd.DataFrame, estimates: pd.DataFrame) -> list[Path]:
+
+def write(folder: Path, plan: Study, numbers: pd.DataFrame, estimates: pd.DataFrame) -> list[Path]:
     """The report of one study: Markdown, a page, figures, and every number as Parquet.
 
     `numbers` has one row per number of each configuration and seed, `estimates` one per number

@@ -29,7 +29,8 @@ SHOWN = ("gap_widening", "retention", "contribution", "worst_group_acc", "acc")
 class Number:
     """A fraction with its interval, and whether it is a difference, written with its sign.
 
-    `reason` says why there is no value or no interval.
+    `reason` says why there is no value or no interval; `marked` are effects that many comparisons
+    leave standing.
     """
 
     value: float
@@ -37,6 +38,7 @@ class Number:
     high: float = math.nan
     signed: bool = False
     reason: str = ""
+    marked: bool = False
 
     @property
     def clear(self) -> bool:
@@ -98,7 +100,7 @@ def sections(
             "effects",
             "Effects",
             "Each level against its factor's reference, over pairs of configurations that differ "
-            "in nothing else. * names the numbers whose p-value stays below .05 after Holm's "
+            "in nothing else. \u2020 marks those whose p-value stays below .05 after Holm's "
             "adjustment for the levels compared.",
             tuple(effect_tables(study, found)),
             drawn("effects"),
@@ -128,9 +130,9 @@ def sections(
     return [*(section for section in out if section.tables), undefined(study, found)]
 
 
-def number(average: Average, signed: bool) -> Number:
+def number(average: Average, signed: bool, marked: bool = False) -> Number:
     """An average as a cell."""
-    return Number(average.value, average.low, average.high, signed, average.reason)
+    return Number(average.value, average.low, average.high, signed, average.reason, marked)
 
 
 def titled(where: EvaluationSet, text: str) -> str:
@@ -192,7 +194,6 @@ def effect_tables(study: Study, found: Sequence[Found]) -> Iterator[Table]:
                 for one in of_factor
                 if (one.task, one.split, one.role, one.level) == (task, split, role, level)
             }
-            holm = [spoken(name) for name in SHOWN if name in cells and cells[name].p_holm < 0.05]
             any_cell = next(iter(cells.values()))
             rows.append(
                 (
@@ -200,17 +201,18 @@ def effect_tables(study: Study, found: Sequence[Found]) -> Iterator[Table]:
                     role or "all",
                     f"{level} \u2212 {any_cell.reference}",
                     *(
-                        number(cells[name].average, True) if name in cells else None
+                        number(cells[name].average, True, cells[name].p_holm < 0.05)
+                        if name in cells
+                        else None
                         for name in SHOWN
                     ),
                     max(one.average.contexts for one in cells.values()),
-                    ", ".join(holm),
                 )
             )
         yield trimmed(
             Table(
                 f"Effects of {factor}",
-                ("set", "role", factor, *map(spoken, SHOWN), "pairs", "*"),
+                ("set", "role", factor, *map(spoken, SHOWN), "pairs"),
                 tuple(rows),
                 (spoken("gap_widening"),),
             )

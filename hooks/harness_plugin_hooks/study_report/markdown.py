@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from harness_plugin_hooks.study_report.document import Cell, Number, Section, Table
 
 NONE = "\u2013"
+MARK = "\u2020"
 
 
 def page(
@@ -63,6 +64,7 @@ def number(value: Number) -> str:
         return NONE
     shown = percent(value.value, value.signed)
     shown = f"**{shown}**" if value.clear else shown
+    shown += MARK if value.marked else ""
     if math.isnan(value.low) or math.isnan(value.high):
         return shown
     return f"{shown} [{percent(value.low, value.signed)}, {percent(value.high, value.signed)}]"

@@ -17,7 +17,7 @@ from harness_plugin import __version__
 from harness_plugin_hooks.leaderboard import page as leaderboard
 from harness_plugin_hooks.leaderboard.page import plain
 from harness_plugin_hooks.study_report.document import Cell, Number, Section, Table
-from harness_plugin_hooks.study_report.markdown import NONE, percent, rank
+from harness_plugin_hooks.study_report.markdown import MARK, NONE, percent, rank
 
 HEAT = 5
 """Shades of a scale map on either side of 0."""
@@ -161,7 +161,7 @@ def write_number(cell: Element, value: Number, scale: Callable[[float], float] |
         cell.text = NONE
         return
     shown = SubElement(cell, "strong" if value.clear else "span")
-    shown.text = percent(value.value, value.signed)
+    shown.text = percent(value.value, value.signed) + (MARK if value.marked else "")
     if math.isnan(value.low) or math.isnan(value.high):
         return
     interval = SubElement(cell, "span", {"class": "soft"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +11,6 @@ from typing import Any
 import pandas as pd
 
 from harness_plugin.errors import HarnessError
-from harness_plugin.score import PRIMARY, wanted_on
 
 NEEDED = (
     "configuration",
@@ -18,6 +18,7 @@ NEEDED = (
     "task",
     "split",
     "split_role",
+    "primary_gap",
     "subset",
     "role",
     "metric",
@@ -141,9 +142,8 @@ def read(
     levels: Mapping[str, Sequence[str]],
     numbers: pd.DataFrame,
     estimates: pd.DataFrame,
-    gaps: Mapping[str, str | Mapping[str, str] | None],
 ) -> Study:
-    """The study behind its tables; `gaps` are the tasks' own `primary_gap` by task.
+    """The study behind its tables.
 
     `levels` gives the plan's order; a factor or level that it does not name comes after. Raises
     HarnessError for tables that lack a column, have no row of a student or a number twice.
@@ -173,9 +173,9 @@ def read(
             factor: in_order(found[factor], levels.get(factor, ()))
             for factor in in_order(list(found), ("task", *levels))
         },
-        sets=tuple(sets_of(numbers, gaps)),
+        sets=tuple(sets_of(numbers)),
         students=students,
-        numbers=numbers,
+        numbers=pd.concat([numbers, retained(numbers, estimates, students)], ignore_index=True),
         estimates=estimates,
     )
 
@@ -196,21 +196,51 @@ def in_order(found: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(found, key=lambda name: place.get(name, len(place))))
 
 
-def sets_of(
-    numbers: pd.DataFrame, gaps: Mapping[str, str | Mapping[str, str] | None]
-) -> list[EvaluationSet]:
-    """Every out-of-distribution set, of a task without one every set, with its primary gap.
-
-    The task's own choice, else the first of the gaps in their order that has a value.
-    """
-    whole = numbers[(numbers.subset == "") & (numbers.measure == "score")]
+def sets_of(numbers: pd.DataFrame) -> list[EvaluationSet]:
+    """Every out-of-distribution set, of a task without one every set, with its primary gap."""
     out = []
-    for task, of_task in whole.groupby("task", sort=False):
+    for task, of_task in numbers.groupby("task", sort=False):
         ood = of_task[of_task.split_role == "ood"]
         for split, rows in (ood if len(ood) else of_task).groupby("split", sort=False):
-            defined = set(rows[rows.value.notna()].metric)
-            wanted = wanted_on(str(split), gaps.get(str(task)))
-            order = (wanted, *PRIMARY) if wanted else PRIMARY
-            gap = next((name for name in order if name in defined), "")
-            out.append(EvaluationSet(str(task), str(split), gap))
+            out.append(EvaluationSet(str(task), str(split), str(rows.primary_gap.iloc[0] or "")))
     return out
+
+
+def retained(
+    numbers: pd.DataFrame, estimates: pd.DataFrame, students: Sequence[str]
+) -> pd.DataFrame:
+    """Rows of retention by seed, which the tables have over seeds only: it is a ratio of means.
+
+    With g the student's gain over its ERM twin in a seed, p the teacher's, and R = mean g / mean p,
+    a seed stands for R + (g - R p) / mean p: their mean is R and their deviation that of the ratio
+    (its linearisation). Undefined where R is, for the same reason.
+    """
+    metric = "worst_group_acc"
+    scores = numbers[
+        (numbers.metric == metric) & (numbers.measure == "score") & (numbers.subset == "")
+    ]
+    over_seeds = estimates[
+        (estimates.metric == metric) & (estimates.measure == "retention") & (estimates.subset == "")
+    ]
+    keys = ["configuration", "split"]
+    wanted = over_seeds.set_index([*keys, "role"])
+    out = []
+    for key, part in scores.groupby(keys, sort=False):
+        values = part.pivot(index="seed", columns="role", values="value")
+        for role in (role for role in students if role in values and (*key, role) in wanted.index):
+            known = wanted.loc[(*key, role)]
+            found = pd.Series(math.nan, values.index)
+            if not math.isnan(known.value):
+                gain = values[role] - values["erm_student"]
+                possible = values["teacher"] - values["erm_teacher"]
+                ratio = gain.mean() / possible.mean()
+                found = ratio + (gain - ratio * possible) / possible.mean()
+            rows = part[part.role == role]
+            out.append(
+                rows.assign(
+                    measure="retention",
+                    value=rows.seed.map(found),
+                    reason="" if found.notna().all() else known.reason,
+                )
+            )
+    return pd.concat(out) if out else numbers.head(0)

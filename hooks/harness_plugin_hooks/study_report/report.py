@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from harness_plugin.analysis.writing import write_table
-from harness_plugin.plugins import load_plugins
 from harness_plugin.stages import write_text
-from harness_plugin.task import find_task
+from harness_plugin.study.plan import Study as Plan
 from harness_plugin_hooks.study_report import figures, markdown, page
 from harness_plugin_hooks.study_report.analysis import analyse
 from harness_plugin_hooks.study_report.document import Section, how_to_read, sections
 from harness_plugin_hooks.study_report.reading import Study, read
 
 
-def write(folder: Path, plan: Any, numbers: pd.DataFrame, estimates: pd.DataFrame) -> list[Path]:
+def write(folder: Path, plan: Plan, numbers: pd.DataFrame, estimates: pd.DataFrame) -> list[Path]:
     """Every file of the report, the page first. Raises HarnessError for tables it cannot read."""
     study = of_plan(plan, numbers, estimates)
     parameters = counts(study)
@@ -38,31 +35,22 @@ def write(folder: Path, plan: Any, numbers: pd.DataFrame, estimates: pd.DataFram
     return [html, text, *files.values(), parquet]
 
 
-def tell(plan: Any, numbers: pd.DataFrame, estimates: pd.DataFrame) -> tuple[str, list[Section]]:
+def tell(plan: Plan, numbers: pd.DataFrame, estimates: pd.DataFrame) -> tuple[str, list[Section]]:
     """The size of a study in a sentence, and its sections without figures."""
     study = of_plan(plan, numbers, estimates)
     return about(study), sections(study, analyse(study), {}, counts(study))
 
 
-def of_plan(plan: Any, numbers: pd.DataFrame, estimates: pd.DataFrame) -> Study:
-    """The study of a plan, with the gaps that its tasks ask for."""
-    levels = {name: tuple(map(str, given)) for name, given in plan.factors.items()}
+def of_plan(plan: Plan, numbers: pd.DataFrame, estimates: pd.DataFrame) -> Study:
+    """The numbers of a plan, in its order."""
+    levels = {factor.name: factor.names for factor in plan.factors}
     return read(
-        plan.study,
-        plan.summary,
-        {"task": tuple(plan.tasks), **levels},
+        plan.name,
+        plan.given.summary,
+        {"task": plan.given.tasks, **levels},
         numbers,
         estimates,
-        gaps_of(plan.tasks, ()),
     )
-
-
-def gaps_of(
-    tasks: Iterable[str], include_path: Iterable[str]
-) -> dict[str, str | Mapping[str, str] | None]:
-    """The gap, or the gap of each set, that every task's story is told with."""
-    known = load_plugins()["task"]
-    return {name: find_task(name, known, include_path).primary_gap for name in tasks}
 
 
 def about(study: Study) -> str:

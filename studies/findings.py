@@ -1,0 +1,50 @@
+"""Fill the tables of docs/findings.md from the results of studies.
+
+    python studies/findings.py results/kd_undermines results/remedies
+
+Each folder is the `--output_path` of a `harness study` of a plan in studies/embedded. The page says
+which tables it wants, between markers; what stands outside of them is written by hand and kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from harness_plugin.errors import HarnessError
+from harness_plugin.stages import write_text
+from harness_plugin.study.plan import read_study
+from harness_plugin_hooks.study_report.findings import filled
+from harness_plugin_hooks.study_report.report import tell
+
+HERE = Path(__file__).resolve().parent
+PAGE = HERE.parent / "docs" / "findings.md"
+
+
+def main() -> None:
+    """Fill the page, or say what is missing."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="results of studies")
+    options.add_argument("--page", type=Path, default=PAGE)
+    given = options.parse_args()
+    page = given.page.read_text(encoding="utf-8")
+    for folder in given.folders:
+        tables = {}
+        for kind in ("numbers", "estimates"):
+            files = list(folder.glob(f"{kind}_*.parquet"))
+            if len(files) != 1:
+                raise HarnessError(f"{folder}: one {kind}_*.parquet expected, found {len(files)}.")
+            tables[kind] = pd.read_parquet(files[0])
+        name = str(tables["numbers"].study.iloc[0])
+        study = read_study(HERE / "embedded" / f"{name}.yaml")
+        page = filled(page, name, *tell(study, tables["numbers"], tables["estimates"]))
+    write_text(given.page, page)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except HarnessError as error:
+        raise SystemExit(f"findings: {error}") from None
