@@ -2,6 +2,7 @@
 
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,12 +13,35 @@ from study_tables import plan, tables
 
 from harness_plugin.config import task_settings
 from harness_plugin.errors import HarnessError
+from harness_plugin.study.graph import graph_of
+from harness_plugin.study.plan import read_study
 from harness_plugin.task import find_task
 from harness_plugin_hooks.study_report import write
 from harness_plugin_hooks.study_report.analysis import analyse
 from harness_plugin_hooks.study_report.effects import average, contrast, pooled
 from harness_plugin_hooks.study_report.findings import filled, wanted
 from harness_plugin_hooks.study_report.report import of_plan, tell
+
+STUDIES = Path(__file__).resolve().parents[1] / "studies"
+CELLS = {
+    "embedded": {
+        "kd_undermines": (5, 120),
+        "teacher_helps": (5, 145),
+        "relative_scale": (10, 190),
+        "bias_types": (4, 120),
+        "remedies": (9, 85),
+        "remedies_beyond": (14, 115),
+    },
+    "paper": {
+        "kd_undermines": (24, 520),
+        "teacher_helps": (24, 640),
+        "relative_scale": (21, 340),
+        "bias_types": (21, 490),
+        "remedies": (14, 130),
+        "remedies_beyond": (27, 215),
+    },
+}
+"""Configurations and distinct trainings of each plan, of five seeds."""
 
 HOSTILE = "<script>alert('x')</script>|`*"
 T4 = 2.7764451051977987
@@ -257,6 +281,16 @@ def test_tables_that_cannot_be_read_are_refused(written):
         of_plan(study, pd.concat([numbers, numbers.head(1)]), estimates)
     with pytest.raises(HarnessError, match="no student was scored"):
         of_plan(study, numbers[numbers.role == "student"].assign(role="control"), estimates)
+
+
+@pytest.mark.parametrize("plan_file", sorted(STUDIES.glob("*/*.yaml")), ids=lambda p: p.stem)
+def test_the_plans_of_the_repository_expand(plan_file, plugins):
+    study = read_study(plan_file)
+    graph = graph_of(study, plugins)
+    configurations, trainings = CELLS[plan_file.parent.name][plan_file.stem]
+    assert (len(study.configurations), graph.trainings) == (configurations, trainings)
+    assert study.given.seeds == (0, 1, 2, 3, 4)
+    assert study.name == plan_file.stem + "_paper" * (plan_file.parent.name == "paper")
 
 
 def test_a_student_of_the_recipe_can_be_left_out(plugins):
