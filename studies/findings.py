@@ -9,6 +9,7 @@ which tables it wants, between markers; what stands outside of them is written b
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -39,7 +40,10 @@ def main() -> None:
             tables[kind] = pd.read_parquet(files[0])
         name = str(tables["numbers"].study.iloc[0])
         study = read_study(HERE / "embedded" / f"{name}.yaml")
-        page = filled(page, name, *tell(study, tables["numbers"], tables["estimates"]))
+        sizes = folder / f"sizes_{name}.json"
+        parameters = json.loads(sizes.read_text(encoding="utf-8")) if sizes.is_file() else {}
+        told = tell(study, tables["numbers"], tables["estimates"], parameters)
+        page = filled(page, name, *told)
     write_text(given.page, page)
 
 

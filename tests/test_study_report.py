@@ -183,7 +183,8 @@ def written(tmp_path_factory):
     )
     numbers, estimates = tables(study, widening, roles=("student", "student_ce"))
     folder = tmp_path_factory.mktemp("study")
-    return folder, write(folder, study, numbers, estimates), (study, numbers, estimates)
+    counts = {"hans: student=small": 12345}
+    return folder, write(folder, study, numbers, estimates, counts), (study, numbers, estimates)
 
 
 def test_the_report_has_a_page_a_text_figures_and_every_number(written):
@@ -240,17 +241,18 @@ def test_what_is_undefined_is_counted_and_named(written):
     section = text.partition("## What is undefined")[2]
     assert "| hans, balanced | gap widening | 4 | 40 |" in section
     assert all(configuration in section for configuration in lacking)
+    assert "| student small (12,345) |" in text
 
 
 def test_the_same_numbers_give_the_same_files(written, tmp_path):
     _, files, given = written
-    again = write(tmp_path, *given)
+    again = write(tmp_path, *given, {"hans: student=small": 12345})
     assert [a.read_bytes() for a in again] == [b.read_bytes() for b in files]
 
 
 def test_a_page_gets_the_tables_that_it_asks_for(written):
     _, _, given = written
-    about, sections = tell(*given)
+    about, sections = tell(*given, {})
     page = (
         "by hand\n<!-- study made_up: By role; Effects of teacher -->\nold\n"
         "<!-- end of study made_up -->\nconclusion\n"

@@ -212,15 +212,20 @@ def finished(graph: Graph, progress: Progress, root: Path, folder: Path) -> int:
     """Score what is finished, write tables and report; 1 when something failed."""
     import pandas as pd
 
+    from harness_plugin.stages import write_json
     from harness_plugin.study import results
     from harness_plugin_hooks import study_report
+    from harness_plugin_hooks.study_report.sizes import sizes
 
     quiet_libraries()
     quiet = not sys.stderr.isatty()
     numbers, estimates = results.rows_of_study(graph, progress, root, quiet=quiet)
     files = results.write(graph, progress, numbers, estimates, folder)
     tables = pd.DataFrame(numbers), pd.DataFrame(estimates)
-    files = [*study_report.write(folder, graph.study, *tables), *files]
+    if parameters := sizes(graph, progress, root):
+        files.append(folder / f"sizes_{graph.study.name}.json")
+        write_json(files[-1], parameters)
+    files = [*study_report.write(folder, graph.study, *tables, parameters), *files]
     for file in files:
         print(f"  {file}")
     if progress.failed:

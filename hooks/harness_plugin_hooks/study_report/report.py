@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -15,10 +16,15 @@ from harness_plugin_hooks.study_report.document import Section, how_to_read, sec
 from harness_plugin_hooks.study_report.reading import Study, read
 
 
-def write(folder: Path, plan: Plan, numbers: pd.DataFrame, estimates: pd.DataFrame) -> list[Path]:
+def write(
+    folder: Path,
+    plan: Plan,
+    numbers: pd.DataFrame,
+    estimates: pd.DataFrame,
+    parameters: Mapping[str, int],
+) -> list[Path]:
     """Every file of the report, the page first. Raises HarnessError for tables it cannot read."""
     study = of_plan(plan, numbers, estimates)
-    parameters = counts(study)
     found = analyse(study)
     folder.mkdir(parents=True, exist_ok=True)
     drawings = figures.draw(study, found, folder, parameters)
@@ -35,10 +41,12 @@ def write(folder: Path, plan: Plan, numbers: pd.DataFrame, estimates: pd.DataFra
     return [html, text, *files.values(), parquet]
 
 
-def tell(plan: Plan, numbers: pd.DataFrame, estimates: pd.DataFrame) -> tuple[str, list[Section]]:
+def tell(
+    plan: Plan, numbers: pd.DataFrame, estimates: pd.DataFrame, parameters: Mapping[str, int]
+) -> tuple[str, list[Section]]:
     """The size of a study in a sentence, and its sections without figures."""
     study = of_plan(plan, numbers, estimates)
-    return about(study), sections(study, analyse(study), {}, counts(study))
+    return about(study), sections(study, analyse(study), {}, parameters)
 
 
 def of_plan(plan: Plan, numbers: pd.DataFrame, estimates: pd.DataFrame) -> Study:
@@ -64,15 +72,3 @@ def about(study: Study) -> str:
         f"{configurations} configurations, {trained} runs, seeds {seeds}; data {sources}. "
         f"Factors: {factors or 'none'}."
     )
-
-
-def counts(study: Study) -> dict[str, int]:
-    """Parameters by "TASK: teacher=LEVEL" and "TASK: student=LEVEL", where the table has them."""
-    rows = study.numbers[study.numbers.metric == "parameters"]
-    out: dict[str, int] = {}
-    for role, factor in (("teacher", "factor_teacher"), ("control", "factor_student")):
-        if factor in rows:
-            for _, row in rows[rows.role == role].iterrows():
-                name = "teacher" if role == "teacher" else "student"
-                out[f"{row.task}: {name}={row[factor]}"] = int(row.value)
-    return out
