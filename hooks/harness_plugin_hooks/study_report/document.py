@@ -416,8 +416,8 @@ def undefined(study: Study, found: Sequence[Found]) -> Section:
     for configuration, count in seeds[seeds < len(study.seeds)].items():
         rows.append(
             (
-                "",
-                "",
+                "all",
+                "all",
                 len(study.seeds) - int(count),
                 len(study.seeds),
                 str(configuration),
