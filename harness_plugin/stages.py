@@ -22,9 +22,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from filelock import SoftFileLease, Timeout
+from filelock import SoftFileLease
 
 from harness_plugin.errors import HarnessError
+from harness_plugin.leases import acquired
 
 RECORD = "stage.json"
 
@@ -140,15 +141,12 @@ class Store:
         owner is taken over: at once on the same host, after `LEASE` seconds elsewhere.
         """
         self.root.mkdir(parents=True, exist_ok=True)
-        lock = SoftFileLease(str(final) + ".lock", lease_duration=LEASE)
-        try:
-            lock.acquire(timeout=0.5)
-        except Timeout:
-            owner = lock.owner
-            who = f" ({owner.hostname}, process {owner.pid})" if owner else ""
+
+        def waiting(owner: str) -> None:
+            who = f" ({owner})" if owner else ""
             print(f"waiting for another run{who} that builds {final.name} …", flush=True)
-            lock.acquire()
-        return lock
+
+        return acquired(final.with_suffix(".lock"), LEASE, waiting)
 
 
 def finish(partial: Path, final: Path, record: Mapping[str, Any]) -> None:
