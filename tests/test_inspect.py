@@ -1,5 +1,6 @@
 """inspect_ai: our tasks, metrics and checkpoints in it give the numbers of a run, offline."""
 
+import asyncio
 import gc
 import importlib
 import json
@@ -12,7 +13,7 @@ from inspect_ai import Task, eval
 from inspect_ai._util.registry import registry_info, registry_lookup
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.log import read_eval_log
-from inspect_ai.model import ModelOutput, ModelUsage, get_model
+from inspect_ai.model import ChatMessageUser, ModelOutput, ModelUsage, get_model
 from inspect_ai.scorer import SampleScore, Score
 from inspect_ai.solver import generate
 
@@ -47,9 +48,10 @@ def _isolated_inspect(tmp_path_factory):
         yield
 
 
-def run(task, folder, model):
+def run(task, folder, model, **more):
     """The log of one evaluation, written as JSON and read back."""
-    (log,) = eval(task, model=model, log_dir=str(folder), log_format="json", display="none")
+    options = {"log_format": "json", "display": "none", **more}
+    (log,) = eval(task, model=model, log_dir=str(folder), **options)
     gc.collect()  # while what is collected may warn
     (file,) = folder.glob("*.json")
     assert log.status == "success", log.error
@@ -236,16 +238,20 @@ def test_a_language_model_is_asked_in_words(tmp_path):
         dataset=MemoryDataset(samples),
         solver=generate(),
         scorer=inspect_registry.label({"hans": KNOWN}),
-        metrics=[inspect_registry.performance({"hans": KNOWN})],
+        metrics=[
+            inspect_registry.performance({"hans": KNOWN}),
+            inspect_registry.group_counts({"hans": KNOWN}),
+        ],
     )
-    said = ["Entailment!", "I would say neutral.", "who knows"]
+    said = ["Entailment!", "I would say neutral.", "who knows"] * 2
     # usage is given: counting tokens would fetch a vocabulary
     outputs = [ModelOutput.from_content("mockllm", text) for text in said]
     for output in outputs:
         output.usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)
     model = get_model("mockllm/model", custom_outputs=outputs)
-    log, _ = run(task, tmp_path, model)
+    log, _ = run(task, tmp_path, model, epochs=2, max_connections=1)
     assert numbers(log)["hans_acc"] == pytest.approx(2 / 3)
+    assert numbers(log)["hans_unanswered"] == 2
     assert numbers(log)["hans_worst_group_acc"] == 0
 
 
@@ -266,6 +272,12 @@ def test_labels_without_a_name_are_refused(toy_run, tmp_path):
         get_model(f"seqcls/{folder}", max_lenght=3, memoize=False)
     model = get_model(f"seqcls/{folder}", labels="negative,positive", memoize=False)
     assert model.api.labels == ("negative", "positive")
+    # a text that is not of our tasks is one input
+    question = model.api.generate([ChatMessageUser(content="a good one")], [], "auto", None)
+    output = asyncio.run(question)
+    logits = output.metadata["logits"]
+    assert output.completion == max(logits, key=logits.get)
+    assert output.usage.input_tokens == asyncio.run(model.api.count_text_tokens("a good one"))
 
 
 def test_the_entry_point_is_ours():

@@ -17,6 +17,9 @@ from harness_plugin.plugins import load_plugins
 from harness_plugin.task import find_task
 
 PACKAGE = "harness_plugin"
+EVERY_ANSWER = metric(scores="unreduced")
+"""With several epochs each answer counts: the mean of several has no label."""
+
 Named = TypeVar("Named", bound=Callable[..., Any])
 
 
@@ -102,7 +105,7 @@ def label(sets: Mapping[str, Any]) -> Scorer:
     return scorer_of(sets)
 
 
-@offered(metric)
+@offered(EVERY_ANSWER)
 def performance(sets: Mapping[str, Any]) -> Metric:
     """`<set>_acc`, `<set>_worst_group_acc`, and what else is defined of one set."""
     from harness_plugin_hooks.adapters.inspect_scoring import measured
@@ -110,7 +113,7 @@ def performance(sets: Mapping[str, Any]) -> Metric:
     return measured(sets, ("performance", "calibration"))
 
 
-@offered(metric)
+@offered(EVERY_ANSWER)
 def spurious_gaps(sets: Mapping[str, Any]) -> Metric:
     """`<set>_gap_…`: signed differences, 0 where both sides are treated alike."""
     from harness_plugin_hooks.adapters.inspect_scoring import measured
@@ -118,7 +121,7 @@ def spurious_gaps(sets: Mapping[str, Any]) -> Metric:
     return measured(sets, ("gap",))
 
 
-@offered(metric)
+@offered(EVERY_ANSWER)
 def group_accuracies(sets: Mapping[str, Any]) -> Metric:
     """`<set>_acc_<group>`."""
     from harness_plugin_hooks.adapters.inspect_scoring import by_group
@@ -126,7 +129,7 @@ def group_accuracies(sets: Mapping[str, Any]) -> Metric:
     return by_group(sets)
 
 
-@offered(metric)
+@offered(EVERY_ANSWER)
 def group_counts(sets: Mapping[str, Any]) -> Metric:
     """`<set>_n_<group>`, and `<set>_unanswered`: rows whose answer names no label."""
     from harness_plugin_hooks.adapters.inspect_scoring import counts
