@@ -154,7 +154,9 @@ def main() -> None:
                 f"| {name} | {1e3 * beyond:.0f} ms | {share:.2%} | ≤ {MOST_OVERHEAD:.0%}: {word} |"
             )
         file = Path(place, "lab.yaml")
-        file.write_text(yaml.safe_dump(big_plan(25_000 if args.quick else 100_000)), encoding="utf-8")
+        file.write_text(
+            yaml.safe_dump(big_plan(25_000 if args.quick else 100_000)), encoding="utf-8"
+        )
         words = [sys.executable, __file__, "--only", str(file)]
         done = subprocess.run(words, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout.splitlines()[-1])

@@ -186,6 +186,18 @@ class ModelScores:
     breakdowns: Mapping[str, Mapping[str, Mapping[str, Estimate]]]
     """breakdown -> value ("lexical_overlap") -> metric -> estimate."""
 
+    def by_subset(self) -> dict[str, Mapping[str, Estimate]]:
+        """Metric -> estimate on all rows (""), on "group=NAME" and on "BREAKDOWN=VALUE"."""
+        return {
+            "": self.metrics,
+            **{f"group={name}": {"acc": estimate} for name, estimate in self.groups.items()},
+            **{
+                f"{breakdown}={value}": metrics
+                for breakdown, values in self.breakdowns.items()
+                for value, metrics in values.items()
+            },
+        }
+
 
 @dataclass(frozen=True)
 class Transfer:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from harness_plugin.analysis.writing import write_table
 from harness_plugin.output import strict, timestamp
-from harness_plugin.records import Estimate, ModelScores, RunReport, TaskScores
+from harness_plugin.records import Estimate, RunReport, TaskScores
 from harness_plugin.stages import write_text
 
 SCHEMA = pa.schema(
@@ -60,24 +60,11 @@ def write(report: RunReport, folder: Path) -> list[Path]:
 def rows_of(scores: TaskScores) -> Iterator[dict[str, Any]]:
     """Scores first, then what is measured between models."""
     for found in scores.scores:
-        for subset, metrics in by_subset(found).items():
+        for subset, metrics in found.by_subset().items():
             for metric, estimate in metrics.items():
                 yield from rows(scores, found.split, subset, found.role, metric, "score", estimate)
     for t in scores.transfer:
         yield from rows(scores, t.split, t.subset, t.student, t.metric, t.measure, t.estimate)
-
-
-def by_subset(found: ModelScores) -> dict[str, Mapping[str, Estimate]]:
-    """ "", "group=NAME" or "BREAKDOWN=VALUE" -> metric -> estimate."""
-    return {
-        "": found.metrics,
-        **{f"group={name}": {"acc": estimate} for name, estimate in found.groups.items()},
-        **{
-            f"{breakdown}={value}": metrics
-            for breakdown, values in found.breakdowns.items()
-            for value, metrics in values.items()
-        },
-    }
 
 
 def rows(
