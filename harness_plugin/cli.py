@@ -241,6 +241,12 @@ def run_parser() -> Parser:
         "--log_samples", action="store_true", default=None, help="write every prediction as well"
     )
     out.add_argument(
+        "--outputs",
+        type=comma_list,
+        metavar="NAME[,NAME]",
+        help="which result files to write (harness ls outputs); default: all",
+    )
+    out.add_argument(
         "--use_cache",
         metavar="DIR",
         help="stage store (default: $HARNESS_PLUGIN_CACHE or ~/.cache/harness_plugin)",

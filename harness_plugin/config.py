@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.task import Loader, Source, Task, merge, read_yaml
+from harness_plugin.task import HubSet, Loader, Source, Task, merge, read_yaml
 
 NAMED: tuple[Source, ...] = ("embedded", "hub", "own")
 """Sources that `data` names; anything else is a folder."""
@@ -239,6 +239,9 @@ class RunConfig(Strict):
     checkpoint_steps: int = Field(500, ge=0, description="0 = no checkpoints inside a training")
     output_path: str = "results"
     log_samples: bool = False
+    outputs: tuple[str, ...] | None = Field(
+        None, description="writers of result files (harness ls outputs); all by default"
+    )
     use_cache: str | None = None
     include_path: tuple[str, ...] = ()
     log_with: str | None = None
@@ -273,6 +276,16 @@ class RunConfig(Strict):
         if self.data is None or self.data in NAMED:
             return None
         return Path(self.data)
+
+
+def hub_sets_of(
+    task: Task, options: Mapping[str, Any], source: str, config: RunConfig
+) -> dict[str, HubSet]:
+    """The evaluation sets that are a hub split row for row: not under a limit or other options."""
+    changed = [name for name, value in options.items() if task.options[name].default != value]
+    if source != "hub" or config.limit is not None or changed:
+        return {}
+    return dict(task.hub_sets)
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:

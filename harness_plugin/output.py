@@ -15,7 +15,7 @@ from harness_plugin.stages import write_text
 
 if TYPE_CHECKING:
     from harness_plugin.config import RunConfig
-    from harness_plugin.plugins import Plugins
+    from harness_plugin.plugins import Offer, Plugins
     from harness_plugin.records import RunReport
 
 
@@ -37,15 +37,34 @@ def check_writable(folder: Path) -> None:
         ) from None
 
 
+def chosen_outputs(config: RunConfig, plugins: Plugins) -> list[Offer]:
+    """The writers that a run calls: all of them, or those that its setting `outputs` names.
+
+    Raises HarnessError with near matches for a name that does not exist.
+    """
+    if config.outputs is None:
+        return list(plugins["output"])
+    return [plugins["output"].offer(name) for name in dict.fromkeys(config.outputs)]
+
+
 def write_outputs(report: RunReport, config: RunConfig, plugins: Plugins) -> tuple[Path, ...]:
-    """Call every registered output; the files it names are what a run leaves behind."""
+    """Call every chosen output; the files it names are what a run leaves behind.
+
+    Raises OSError naming the output that could not be written: without results a run has failed.
+    """
     folder = Path(config.output_path)
     folder.mkdir(parents=True, exist_ok=True)
     resolved = folder / f"config_{timestamp(report.started)}.yaml"
     write_text(resolved, yaml.safe_dump(strict(report.config), sort_keys=False))
     files = [resolved]
-    for offer in plugins["output"]:
-        files.extend(offer.load()(report, folder))
+    for offer in chosen_outputs(config, plugins):
+        try:
+            files.extend(offer.load()(report, folder))
+        except OSError as error:
+            raise OSError(
+                f"output {offer.name!r} could not be written to {folder}: {error}. What was "
+                f"trained is kept: the same command writes the results again."
+            ) from error
     return tuple(files)
 
 

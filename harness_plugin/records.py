@@ -6,12 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness_plugin.errors import HarnessError
+
+if TYPE_CHECKING:
+    from harness_plugin.metrics import Metric
+    from harness_plugin.task import HubSet
 
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
@@ -151,6 +155,8 @@ class Estimate:
     reason: str = ""
     errors: tuple[float, ...] = ()
     """The bootstrap standard error of each seed's value."""
+    intervals: tuple[tuple[float, float], ...] = ()
+    """95% interval of each seed's value, over examples alone; nan where it is undefined."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +185,18 @@ class ModelScores:
     """Accuracy by group name."""
     breakdowns: Mapping[str, Mapping[str, Mapping[str, Estimate]]]
     """breakdown -> value ("lexical_overlap") -> metric -> estimate."""
+
+    def by_subset(self) -> dict[str, Mapping[str, Estimate]]:
+        """Metric -> estimate on all rows (""), on "group=NAME" and on "BREAKDOWN=VALUE"."""
+        return {
+            "": self.metrics,
+            **{f"group={name}": {"acc": estimate} for name, estimate in self.groups.items()},
+            **{
+                f"{breakdown}={value}": metrics
+                for breakdown, values in self.breakdowns.items()
+                for value, metrics in values.items()
+            },
+        }
 
 
 @dataclass(frozen=True)
@@ -218,6 +236,10 @@ class TaskScores:
     """Evaluation set -> the gap that its story is told with."""
     split_roles: Mapping[str, str] = field(default_factory=dict)
     """Evaluation set -> "in_domain" or "ood", in-domain sets first."""
+    metrics: Mapping[str, Metric] = field(default_factory=dict, repr=False)
+    """The metrics themselves, by name: what they are and between which bounds."""
+    hub_sets: Mapping[str, HubSet] = field(default_factory=dict)
+    """Evaluation set -> the hub split that it is, row for row; empty for data from elsewhere."""
 
     def of(self, role: str, split: str) -> ModelScores:
         """The scores of `role` on `split`."""

@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
-from harness_plugin.config import RunConfig, TaskSettings, task_settings
+from harness_plugin.config import RunConfig, TaskSettings, hub_sets_of, task_settings
 from harness_plugin.data import TaskData, load_for
 from harness_plugin.distilling import Distillation, check_student
 from harness_plugin.errors import HarnessError
 from harness_plugin.hardware import Choice, choose, environment, make_accelerator, processes_of
 from harness_plugin.models import check_settings
-from harness_plugin.output import check_writable, write_outputs
+from harness_plugin.output import check_writable, chosen_outputs, write_outputs
 from harness_plugin.plan import Role, plan_of_roles
 from harness_plugin.plugins import Plugins
 from harness_plugin.records import Predictions, RunReport, TaskScores, TrainedModel
@@ -31,6 +31,7 @@ def run(config: RunConfig, plugins: Plugins) -> RunReport:
     """Everything a run does. Raises HarnessError for bad input before anything is trained."""
     started = time.time()
     root = Path(config.use_cache) if config.use_cache else default_root()
+    chosen_outputs(config, plugins)  # a name that does not exist is told before any work
     jobs = prepare(config, plugins)
     check_writable(Path(config.output_path))
     for job in jobs:  # what cannot work is refused before the first task is trained
@@ -151,6 +152,7 @@ def scored(
         resamples=config.resamples,
         seed=config.data_seed,
         wanted_gap=shop.task.primary_gap,
+        hub_sets=hub_sets_of(shop.task, shop.settings.options, shop.data.source, config),
     )
 
 

@@ -40,6 +40,7 @@ from harness_plugin.records import (
     TrainedModel,
     Transfer,
 )
+from harness_plugin.task import HubSet
 
 PRIMARY = ("gap_entailment", "gap_aligned_conflicting", "gap_avg_worst", "gap_id_ood")
 """The gap a set's story is told with is the first of these that is defined on it."""
@@ -135,6 +136,7 @@ def score_task(
     resamples: int = 1000,
     seed: int = 0,
     wanted_gap: str | Mapping[str, str] | None = None,
+    hub_sets: Mapping[str, HubSet] | None = None,
 ) -> TaskScores:
     """Every metric of every role on every set, and every student against teacher and control.
 
@@ -142,6 +144,7 @@ def score_task(
     whose name starts with "student" is a student. `split_roles` says which sets are "in_domain"
     and which "ood"; `train_group_counts` (G,) are the training rows of each of `train_groups`.
     `wanted_gap` is the gap the benchmark is told with, on the sets where it applies, or one a set.
+    `hub_sets` are the sets that are a split of a hub data set, row for row.
 
     Raises HarnessError for missing or doubled predictions and for sets whose rows differ.
     """
@@ -181,6 +184,8 @@ def score_task(
             if (gap := primary_gap(found[split], wanted_on(split, wanted_gap)))
         },
         split_roles={split: split_roles[split] for split in table},
+        metrics=dict(metrics),
+        hub_sets=dict(hub_sets or {}),
     )
 
 

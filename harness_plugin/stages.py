@@ -15,16 +15,18 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from filelock import SoftFileLease, Timeout
+from filelock import SoftFileLease
 
 from harness_plugin.errors import HarnessError
+from harness_plugin.leases import acquired
 
 RECORD = "stage.json"
 
@@ -140,15 +142,12 @@ class Store:
         owner is taken over: at once on the same host, after `LEASE` seconds elsewhere.
         """
         self.root.mkdir(parents=True, exist_ok=True)
-        lock = SoftFileLease(str(final) + ".lock", lease_duration=LEASE)
-        try:
-            lock.acquire(timeout=0.5)
-        except Timeout:
-            owner = lock.owner
-            who = f" ({owner.hostname}, process {owner.pid})" if owner else ""
+
+        def waiting(owner: str) -> None:
+            who = f" ({owner})" if owner else ""
             print(f"waiting for another run{who} that builds {final.name} …", flush=True)
-            lock.acquire()
-        return lock
+
+        return acquired(final.with_suffix(".lock"), LEASE, waiting)
 
 
 def finish(partial: Path, final: Path, record: Mapping[str, Any]) -> None:
@@ -167,9 +166,18 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write `text` atomically."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as stream:
+    with whole(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
-    os.replace(temporary, path)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A file to be written beside `path`: it takes its place at the end, and is gone on failure."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

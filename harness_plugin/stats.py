@@ -74,7 +74,10 @@ def seed_shares(seeds: int, resamples: int, rng: np.random.Generator) -> Floats:
 
 
 def interval(replicates: Floats, level: float = LEVEL) -> tuple[float, float]:
-    """Percentile interval of (B,) replicates: two of them, never a value in between."""
+    """Percentile interval of (B,) replicates: two of them, never a value in between.
+
+    nan where a replicate is.
+    """
     tail = (1 - level) / 2
     low, high = np.quantile(replicates, [tail, 1 - tail], method="inverted_cdf")
     return float(low), float(high)
@@ -103,7 +106,8 @@ def hierarchical(values: Floats, shares: Floats, n: int) -> Estimate:
     if values.shape != shares.shape:
         raise HarnessError(f"values {values.shape} and seed shares {shares.shape} differ in shape.")
     found = estimate((values * shares).sum(axis=0), n)
-    seeds, errors = values[:, 0], values[:, 1:].std(axis=1, ddof=1)
+    seeds, resampled = values[:, 0], values[:, 1:]
+    errors = resampled.std(axis=1, ddof=1)
     lacking = np.count_nonzero(np.isnan(seeds))
     return replace(
         found,
@@ -111,10 +115,12 @@ def hierarchical(values: Floats, shares: Floats, n: int) -> Estimate:
         sd=float(seeds.std(ddof=1)) if len(seeds) > 1 else math.nan,
         seeds=tuple(seeds.tolist()),
         errors=tuple(errors.tolist()),
+        intervals=tuple(map(interval, resampled)),
     )
 
 
 def undefined(seeds: int, n: int, reason: str) -> Estimate:
     """The estimate of a number that does not exist on this set, and why."""
     nothing = (math.nan,) * seeds
-    return Estimate(math.nan, seeds=nothing, n=n, reason=reason, errors=nothing)
+    nowhere = ((math.nan, math.nan),) * seeds
+    return Estimate(math.nan, seeds=nothing, n=n, reason=reason, errors=nothing, intervals=nowhere)

@@ -51,6 +51,16 @@ class Option(BaseModel):
     choices: tuple[Any, ...] | None = None
 
 
+class HubSet(BaseModel):
+    """The split of a hub data set that an evaluation set is, row for row."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="owner/name")
+    split: str
+    config: str | None = None
+
+
 class Task(BaseModel):
     """One bias benchmark: where its data come from and how it is trained by default.
 
@@ -82,6 +92,11 @@ class Task(BaseModel):
     )
     primary_gap: str | dict[str, str] | None = Field(
         None, description="the gap metric its story is told with, or one for each evaluation set"
+    )
+    hub_sets: dict[str, HubSet] = Field(
+        default_factory=dict,
+        description="evaluation set -> the split of a hub data set that it is, row for row, with "
+        "data from the hub and the default options",
     )
     citation: str = ""
     licence: str = ""
@@ -192,7 +207,7 @@ def base_of(
 
 def over_base(value: Mapping[str, Any], base: Task, path: Path, node: yaml.Node) -> dict[str, Any]:
     """The keys of `value` over those of `base`; an option's name sets the option's default."""
-    out = base.model_dump(mode="json", exclude={"task", "version", "base", "file"})
+    out = base.model_dump(mode="json", exclude={"task", "version", "base", "file", "hub_sets"})
     given = dict(value)
     for name in [key for key in given if key in base.options]:
         choices = base.options[name].choices

@@ -98,10 +98,10 @@ def toy_run(tmp_path_factory) -> ToyRun:
 
 
 @pytest.fixture(scope="session")
-def finished_run(plugins):
-    """Write the files of a run whose answers are made up: nothing is trained.
+def finished_report(plugins):
+    """The report of a run whose answers are made up: nothing is trained.
 
-    `finished_run(folder, right={role: share})`: that share of the 40 rows of each of four groups is
+    `finished_report(folder, {role: share})`: that share of the 40 rows of each of four groups is
     right; seed k loses k rows of the last group. Two sets, `id` (in domain) and `swapped`. The
     gold labels of the first `turned` rows of each group are other ones.
     """
@@ -109,7 +109,6 @@ def finished_run(plugins):
 
     from harness_plugin.records import Predictions, RunReport, TrainedModel
     from harness_plugin.score import score_task
-    from harness_plugin_hooks.outputs import lm_eval, predictions, transfer
 
     groups = ("a/x", "a/y", "b/x", "b/y")
     group = np.arange(160) % 4
@@ -148,7 +147,7 @@ def finished_run(plugins):
         seeds: int = 3,
         started: float = 0.0,
         turned: int = 0,
-    ) -> Path:
+    ) -> RunReport:
         weights = folder / "checkpoint"
         weights.mkdir(parents=True, exist_ok=True)
         (weights / "model.safetensors").write_bytes(name.encode())
@@ -181,12 +180,23 @@ def finished_run(plugins):
         environment = {"choices": choices, "versions": {"transformers": "5"}}
         config = {"log_samples": True, "resamples": 100, "data_seed": 0}
         config |= {"output_path": str(folder), "data": source}
-        report = RunReport(config, environment, (scores,), started, 1.0)
+        return RunReport(config, environment, (scores,), started, 1.0)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def finished_run(finished_report):
+    """Write the files of `finished_report` that others read: the same arguments; the folder."""
+    from harness_plugin_hooks.outputs import lm_eval, predictions, transfer
+
+    def write(folder: Path, right: dict[str, float], **more: Any) -> Path:
+        report = finished_report(folder, right, **more)
         for output in (lm_eval, predictions, transfer):
             output.write(report, folder)
         return folder
 
-    return make
+    return write
 
 
 class Browser:

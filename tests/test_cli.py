@@ -135,6 +135,7 @@ QUICK = ["--threads", "1", "--precision", "no", "--attention", "sdpa"]
         (["run"], "no task given: --tasks NAME"),
         (["--tasks", TOY, "more"], "unexpected argument 'more'"),
         (["--tasks"], "argument --tasks: expected one argument"),
+        (["--tasks", TOY, "--outputs", "lm_evla,table"], "output 'lm_evla'. Did you mean lm_eval"),
         (["--tasks", TOY, "--seeds", "a"], "expected numbers, e.g. 0,1,2"),
         (["--tasks", TOY, "--threads", "0"], "expected a positive number or auto"),
         (["--tasks", TOY, "--limit", "0"], "limit: "),

@@ -6,7 +6,9 @@ import tempfile
 os.environ.setdefault("HF_EVALUATE_OFFLINE", "1")
 os.environ.setdefault("HF_MODULES_CACHE", tempfile.mkdtemp())  # read once, on import
 
+import json
 import math
+import re
 import subprocess
 import sys
 
@@ -172,3 +174,20 @@ def test_the_command_prints_the_folder():
     words = [sys.executable, "-m", "harness_plugin", "metrics-path"]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(folder())
+
+
+def test_the_record_of_a_run_is_what_evaluate_saves(finished_report, tmp_path):
+    from harness_plugin_hooks.outputs import evaluate_save
+
+    report = finished_report(tmp_path, {"teacher": 0.9}, seeds=1)
+    (ours,) = evaluate_save.write(report, tmp_path / "ours")
+    found = json.loads(ours.read_text())
+    theirs = evaluate.save(tmp_path / "theirs", **{k: v for k, v in found.items() if k[0] != "_"})
+    expected = json.loads(theirs.read_text())
+    assert list(found) == list(expected)
+    differ = {key for key in found if found[key] != expected[key]}
+    assert differ <= {"_timestamp", "_git_commit_hash"}
+    assert ours.name == "result-1970_01_01-00_00_00.json"
+    assert re.fullmatch(re.sub(r"\d", r"\\d", ours.name), theirs.name)
+    assert found["made_id_acc"] == 0.9
+    assert found["made_id_gap_entailment"] is None

@@ -5,7 +5,7 @@ import multiprocessing
 
 import pytest
 
-from harness_plugin.stages import Store, key_of, write_json
+from harness_plugin.stages import Store, key_of, write_json, write_text
 
 
 def build(text):
@@ -75,6 +75,15 @@ def count_up(root):
             stream.write("x")
 
     return Store(root).run("shared", {}, slow).reused
+
+
+def test_a_file_that_cannot_be_written_whole_is_not_there_at_all(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError):
+        write_text(tmp_path / "folder", "text")
+    with pytest.raises(UnicodeEncodeError):
+        write_text(tmp_path / "x", "half\ud800")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
 def test_two_runs_that_want_one_stage_build_it_once(tmp_path):

@@ -100,6 +100,16 @@ def test_one_seed_is_the_bootstrap_over_examples():
     assert found.reason == ""
 
 
+def test_every_seed_has_the_interval_of_its_own_resamples():
+    values = np.random.default_rng(0).normal(size=(3, 1001))
+    values[2, 7] = np.nan
+    shares = stats.seed_shares(3, 1000, np.random.default_rng(0))
+    found = stats.hierarchical(values, shares, n=5).intervals
+    assert found[:2] == tuple(stats.interval(row[1:]) for row in values[:2])
+    assert np.isnan(found[2]).all()
+    assert np.isnan(stats.undefined(2, 5, "no rows").intervals).shape == (2, 2)
+
+
 def test_what_is_undefined_has_a_reason():
     shares = stats.seed_shares(2, 3, np.random.default_rng(0))
     values = np.full((2, 4), 0.5)

@@ -1,9 +1,8 @@
-"""analysis_*.json and the Parquet tables beside it, written whole or not at all."""
+"""Records in strict JSON and tables in Parquet, written whole or not at all."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness_plugin.output import strict
-from harness_plugin.stages import write_text
+from harness_plugin.stages import whole, write_text
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
@@ -20,9 +19,10 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(strict(record), indent=1, allow_nan=False) + "\n")
 
 
-def write_table(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Parquet; null for nan."""
-    table = pa.Table.from_pylist([strict(row) for row in rows])
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    pq.write_table(table, temporary, compression="zstd")
-    os.replace(temporary, path)
+def write_table(
+    path: Path, rows: Iterable[Mapping[str, Any]], schema: pa.Schema | None = None
+) -> None:
+    """Parquet; null for nan. Without a `schema` the types are those of the values."""
+    table = pa.Table.from_pylist([strict(row) for row in rows], schema)
+    with whole(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")

@@ -14,6 +14,7 @@ from typing import Any
 
 from filelock import SoftFileLease
 
+from harness_plugin.leases import owner_of, tried
 from harness_plugin.stages import RECORD, write_json
 
 LEASE = 60.0
@@ -48,15 +49,11 @@ class Ledger:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / f"{name}.json", {**record, "finished": time.time()})
 
-    def lease(self, name: str) -> SoftFileLease:
-        """The right to train it: with an owner and a heartbeat, taken over when these stop."""
+    def lease(self, name: str) -> SoftFileLease | None:
+        """The right to train it, or None while a living owner has it."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        return SoftFileLease(str(self.folder / f"{name}.lock"), lease_duration=LEASE)
+        return tried(self.folder / f"{name}.lock", LEASE)
 
     def owner(self, name: str) -> str:
         """Who is training it ("host, process 17"), "" when nobody is."""
-        lock = self.folder / f"{name}.lock"
-        if not lock.exists():
-            return ""
-        found = SoftFileLease(str(lock), lease_duration=LEASE).owner
-        return f"{found.hostname}, process {found.pid}" if found else ""
+        return owner_of(self.folder / f"{name}.lock", LEASE)

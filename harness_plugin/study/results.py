@@ -19,7 +19,7 @@ from harness_plugin.study.graph import Graph
 from harness_plugin.study.work import shop_of
 
 if TYPE_CHECKING:
-    from harness_plugin.records import Estimate, ModelScores, TaskScores
+    from harness_plugin.records import Estimate, TaskScores
     from harness_plugin.study.plan import Configuration
 
 
@@ -91,16 +91,6 @@ def number(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
-def by_subset(found: ModelScores) -> Iterator[tuple[str, Mapping[str, Estimate]]]:
-    """Every subset of a set ("" = all rows) with its estimates."""
-    yield "", found.metrics
-    for group, estimate in found.groups.items():
-        yield f"group={group}", {"acc": estimate}
-    for breakdown, values in found.breakdowns.items():
-        for value, estimates in values.items():
-            yield f"{breakdown}={value}", estimates
-
-
 def every(scores: TaskScores) -> Iterator[tuple[dict[str, Any], Estimate]]:
     """What a number is of, and the number."""
 
@@ -119,7 +109,7 @@ def every(scores: TaskScores) -> Iterator[tuple[dict[str, Any], Estimate]]:
         }
 
     for found in scores.scores:
-        for subset, estimates in by_subset(found):
+        for subset, estimates in found.by_subset().items():
             for metric, estimate in estimates.items():
                 yield about(found.split, subset, found.role, metric, "score"), estimate
     for one in scores.transfer:

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import Timeout
-
 from harness_plugin.errors import HarnessError
 from harness_plugin.study.ledger import Ledger
 
@@ -50,10 +48,8 @@ def execute(job: Job) -> dict[str, Any]:
     """
     ledger = Ledger(Path(job.root))
     lease = ledger.lease(job.name)
-    try:
-        lease.acquire(timeout=0)
-    except Timeout:
-        raise BusyError(ledger.owner(job.name) or "another process") from None
+    if lease is None:
+        raise BusyError(ledger.owner(job.name) or "another process")
     try:
         if found := ledger.record(job.name):  # whoever had it before us has finished it
             return found

@@ -58,6 +58,12 @@ def parser() -> Parser:
     out.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     out.add_argument("--limit", type=int, metavar="N", help="as of the run it is compared with")
     out.add_argument("--output_path", metavar="DIR", help="results folder (default: results)")
+    out.add_argument(
+        "--outputs",
+        type=comma_list,
+        metavar="NAME[,NAME]",
+        help="which result files to write (harness ls outputs); default: all",
+    )
     out.add_argument("--resamples", type=int, metavar="N", help="bootstrap resamples (1000)")
     return out
 
@@ -66,11 +72,12 @@ def main(words: list[str]) -> int:
     """Score the files that `words` name and write every registered output."""
     given = vars(parser().parse_args(words))
     import time
+    from dataclasses import replace
 
-    from harness_plugin.config import run_config, task_settings
+    from harness_plugin.config import hub_sets_of, run_config, task_settings
     from harness_plugin.data import load_for
     from harness_plugin.hardware import environment
-    from harness_plugin.output import check_writable, write_outputs
+    from harness_plugin.output import check_writable, chosen_outputs, write_outputs
     from harness_plugin.records import RunReport
     from harness_plugin.task import find_task
 
@@ -79,7 +86,9 @@ def main(words: list[str]) -> int:
     task = find_task(given["task"], plugins["task"], given["include_path"])
     quiet_libraries()
     files = {role: given[option_of(role)] or [] for role in ROLES}
-    flags: dict[str, Any] = {name: given[name] for name in ("data", "limit", "resamples")}
+    flags: dict[str, Any] = {
+        name: given[name] for name in ("data", "limit", "outputs", "resamples")
+    }
     flags |= {
         "tasks": (task.task,),
         "output_path": given["output_path"],
@@ -88,6 +97,7 @@ def main(words: list[str]) -> int:
     }
     config = run_config(given["config"], flags, given["set"])
     settings = task_settings(task, config.source_of(task), config.tasks, config.settings)
+    chosen_outputs(config, plugins)  # a name that does not exist is told before any work
     check_writable(Path(config.output_path))
     data = load_for(task, settings, config)
     plugins.hook.data_loaded(task=task, data=data)
@@ -98,7 +108,10 @@ def main(words: list[str]) -> int:
         for role, found in files.items()
         if found
     }
-    scores = scored(task, data, splits, answers, names, config, plugins)
+    scores = replace(
+        scored(task, data, splits, answers, names, config, plugins),
+        hub_sets=hub_sets_of(task, settings.options, data.source, config),
+    )
     plugins.hook.scores_computed(scores=scores)
     record = {
         **config.model_dump(mode="json"),

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,79 +18,53 @@ from typing import Any
 import numpy as np
 
 from harness_plugin.output import strict, timestamp
-from harness_plugin.records import Predictions, RunReport, TaskScores, TrainedModel
+from harness_plugin.records import Predictions, RunReport
 from harness_plugin.stages import write_json, write_text
+from harness_plugin_hooks.outputs.each_model import Evaluated, each_model, set_name
 
 SCHEMA_VERSION = "0.4.13"
 
 
 def write(report: RunReport, folder: Path) -> list[Path]:
     """results_*.json of every model of every task; samples_*.jsonl when the run asked for them."""
-    files = []
-    names = Counter(model.name for scores in report.tasks for model in scores.models)
-    for scores in report.tasks:
-        for model in scores.models:
-            mine = [p for p in scores.predictions if (p.role, p.seed) == (model.role, model.seed)]
-            name = model.name.replace("/", "__")
-            if names[model.name] > 1:  # two checkpoints in folders of one name, or in two tasks
-                name += f"-{scores.task}-{model.role}-seed{model.seed}"
-            files += write_model(report, scores, model, mine, folder / name)
-    return files
+    return [
+        file
+        for evaluated in each_model(report)
+        for file in write_model(report, evaluated, folder / evaluated.folder)
+    ]
 
 
-def write_model(
-    report: RunReport,
-    scores: TaskScores,
-    model: TrainedModel,
-    predictions: list[Predictions],
-    target: Path,
-) -> list[Path]:
+def write_model(report: RunReport, evaluated: Evaluated, target: Path) -> list[Path]:
     """The files of one model, in the folder `target`."""
     target.mkdir(parents=True, exist_ok=True)
     stamp = timestamp(report.started)
     files, hashes = [], {}
     if report.config.get("log_samples"):
-        for p in predictions:
+        for p in evaluated.predictions:
             samples = sorted(sample_rows(p), key=lambda row: row["doc"]["id"])
             hashes[set_name(p)] = sha("".join(s["doc_hash"] + s["target_hash"] for s in samples))
             file = target / f"samples_{set_name(p)}_{stamp}.jsonl"
             write_text(file, "".join(json.dumps(strict(row)) + "\n" for row in samples))
             files.append(file)
-    result = results(report, scores, model, predictions, hashes)
+    result = results(report, evaluated, hashes)
     file = target / f"results_{stamp}.json"
     write_json(file, strict(result))
     return [file, *files]
 
 
-def set_name(predictions: Predictions) -> str:
-    """An evaluation set as a task name: `hans_id`; `hans` for the set named like its task."""
-    if predictions.split == predictions.task:
-        return predictions.task
-    return f"{predictions.task}_{predictions.split}"
-
-
-def results(
-    report: RunReport,
-    scores: TaskScores,
-    model: TrainedModel,
-    predictions: list[Predictions],
-    hashes: dict[str, str],
-) -> dict[str, Any]:
+def results(report: RunReport, evaluated: Evaluated, hashes: dict[str, str]) -> dict[str, Any]:
     """The whole results file."""
-    seed_index = scores.seeds.index(model.seed)
+    scores, model = evaluated.scores, evaluated.model
     tables, better, sizes, configs = {}, {}, {}, {}
-    for p in predictions:
+    for p in evaluated.predictions:
         name = set_name(p)
         row: dict[str, Any] = {"name": name, "alias": name, "sample_len": len(p)}
-        found = scores.of(model.role, p.split)
-        numbers = dict(found.metrics)
-        numbers |= {f"acc_{group}": estimate for group, estimate in found.groups.items()}
-        for metric, estimate in numbers.items():
-            row[f"{metric},none"] = estimate.seeds[seed_index]
-            row[f"{metric}_stderr,none"] = estimate.errors[seed_index]
+        numbers = list(evaluated.numbers(p.split))
+        for number in numbers:
+            row[f"{number.name},none"] = number.value
+            row[f"{number.name}_stderr,none"] = number.error
         tables[name] = row
-        # what no metric declares is a group's accuracy
-        better[name] = {metric: scores.higher_is_better.get(metric, True) for metric in numbers}
+        better[name] = {number.name: number.metric.higher_is_better for number in numbers}
         sizes[name] = {"original": len(p), "effective": len(p)}
         configs[name] = {
             "task": name,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from harness_plugin.stages import whole
 from harness_plugin_hooks.study_report.analysis import Found, split_by
 from harness_plugin_hooks.study_report.document import place, sized
 from harness_plugin_hooks.study_report.effects import Average
@@ -49,9 +49,8 @@ def draw(
 
 def saved(figure: Figure, path: Path) -> Path:
     """The same bytes for the same numbers."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    figure.savefig(temporary, format="svg", metadata={"Date": None}, bbox_inches="tight")
-    os.replace(temporary, path)
+    with whole(path) as temporary:
+        figure.savefig(temporary, format="svg", metadata={"Date": None}, bbox_inches="tight")
     return path
 
 

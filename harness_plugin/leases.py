@@ -1,0 +1,79 @@
+"""Locks that name their owner and show a heartbeat, so that those of the dead are taken over."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from filelock import SoftFileLease, Timeout
+
+GRACE = 5.0
+"""Seconds within which whoever has made a lock file has written its name into it."""
+
+
+def lease_on(path: Path, duration: float) -> SoftFileLease:
+    """The lease on a lock file; not acquired yet.
+
+    A dead owner on this host is followed at once, one elsewhere after `duration` seconds without a
+    heartbeat. All who want it must name the same `duration`.
+    """
+    return SoftFileLease(str(path), lease_duration=duration)
+
+
+def acquired(
+    path: Path, duration: float, waiting: Callable[[str], None] = lambda owner: None
+) -> SoftFileLease:
+    """The lease on a lock file, ours; `waiting` is told once who has it now ("" = unknown)."""
+    lease, told = lease_on(path, duration), False
+    while True:
+        remove_recordless(path)
+        try:
+            lease.acquire(timeout=GRACE if told else 0.5)
+            return lease
+        except Timeout:
+            if not told:
+                waiting(owner_of(path, duration))
+            told = True
+
+
+def tried(path: Path, duration: float) -> SoftFileLease | None:
+    """The lease on a lock file, or None when somebody else has it."""
+    remove_recordless(path)
+    lease = lease_on(path, duration)
+    try:
+        lease.acquire(timeout=0)
+    except Timeout:
+        return None
+    return lease
+
+
+def owner_of(path: Path, duration: float) -> str:
+    """Who has it ("host, process 17"); "" when nobody does, or nobody known."""
+    if not path.exists():
+        return ""
+    owner = lease_on(path, duration).owner
+    return f"{owner.hostname}, process {owner.pid}" if owner else ""
+
+
+def remove_recordless(path: Path) -> None:
+    """Remove a lock file that has stayed empty: its maker died before writing its name.
+
+    filelock never breaks such a file, since old versions of it wrote no names.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return
+    if found.st_size:
+        return
+    aside = path.with_name(f".{path.name}.{os.getpid()}.aside")
+    aside.touch()  # for the file system's own clock
+    if aside.stat().st_mtime - found.st_mtime > GRACE:
+        with suppress(FileNotFoundError):  # somebody else was quicker
+            os.replace(path, aside)
+            if aside.stat().st_ino != found.st_ino:  # and has made a new one since
+                with suppress(FileExistsError):
+                    os.link(aside, path)
+    aside.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""The tasks inside other harnesses."""

@@ -1,0 +1,129 @@
+"""`seqcls/<checkpoint>`: any sequence classifier as a model of inspect_ai, one forward a sample."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from inspect_ai.model import (
+    ChatCompletionChoice,
+    ChatMessage,
+    ChatMessageAssistant,
+    GenerateConfig,
+    ModelAPI,
+    ModelOutput,
+    ModelUsage,
+)
+from inspect_ai.tool import ToolChoice, ToolInfo
+
+from harness_plugin import models
+from harness_plugin.cli import quiet_libraries
+from harness_plugin.config import RoleSettings
+from harness_plugin.errors import HarnessError
+from harness_plugin_hooks.adapters.inspect_scoring import LOGITS
+from harness_plugin_hooks.adapters.inspect_tasks import TEXTS
+
+MAX_LENGTH: int = RoleSettings.model_fields["max_length"].default
+
+
+class SequenceClassifier(ModelAPI):  # type: ignore[misc]
+    """A checkpoint that AutoModelForSequenceClassification loads.
+
+    It reads the columns that a message of our tasks carries in its metadata, or the last message as
+    one text, and answers with the name of its most probable label. The logits of all labels go
+    along, so that a scorer can collapse them.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        config: GenerateConfig = GenerateConfig(),  # noqa: B008
+        labels: str | list[str] | None = None,
+        max_length: int = MAX_LENGTH,
+        device: str | None = None,
+        attention: str = "sdpa",
+        trust_remote_code: bool = False,
+        **unknown: Any,
+    ) -> None:
+        """Load the checkpoint. `labels`: names in logit order, for one that calls them LABEL_0, ….
+
+        `max_length`: longer texts are truncated to it, as in a run.
+
+        Raises HarnessError for what is no trained classifier, and for labels without names.
+        """
+        super().__init__(model_name, base_url, api_key, [], config)
+        if unknown:
+            raise HarnessError(
+                f"seqcls: unknown argument {', '.join(unknown)}; known: labels, max_length, "
+                f"device, attention, trust_remote_code."
+            )
+        quiet_libraries()
+        given = labels.split(",") if isinstance(labels, str) else labels
+        self.labels = named_labels(model_name, given, trust_remote_code)
+        self.max_length = max_length
+        self.tokenizer = models.load_processor(model_name, "text", trust_remote_code)
+        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.network = models.load_trained(
+            model_name, "text", attention=attention, trust_remote_code=trust_remote_code
+        )
+        self.network.eval().to(self.device)
+
+    async def generate(
+        self,
+        input: list[ChatMessage],
+        tools: list[ToolInfo],
+        tool_choice: ToolChoice,
+        config: GenerateConfig,
+    ) -> ModelOutput:
+        """The answer to the last message."""
+        texts = (input[-1].metadata or {}).get(TEXTS) or [input[-1].text]
+        encoded = self.tokenizer(
+            *texts, truncation=True, max_length=self.max_length, return_tensors="pt"
+        ).to(self.device)
+        with torch.inference_mode():
+            logits = self.network(**encoded).logits[0].float().tolist()
+        best = self.labels[max(range(len(logits)), key=logits.__getitem__)]
+        read = int(encoded["input_ids"].numel())
+        return ModelOutput(
+            model=self.model_name,
+            choices=[
+                ChatCompletionChoice(
+                    message=ChatMessageAssistant(content=best, model=self.model_name),
+                    stop_reason="stop",
+                )
+            ],
+            usage=ModelUsage(input_tokens=read, output_tokens=1, total_tokens=read + 1),
+            metadata={LOGITS: dict(zip(self.labels, logits, strict=True))},
+        )
+
+    async def count_text_tokens(self, text: str) -> int:
+        """With its own tokenizer: the default one would be downloaded."""
+        return len(self.tokenizer(text)["input_ids"])
+
+    def max_connections(self) -> int:
+        """One: forwards share the machine."""
+        return 1
+
+
+def named_labels(
+    checkpoint: str, given: list[str] | None, trust_remote_code: bool
+) -> tuple[str, ...]:
+    """The checkpoint's label names in logit order.
+
+    Raises HarnessError for names of another number, and for LABEL_0, …, which name nothing.
+    """
+    labels = models.checkpoint_labels(checkpoint, trust_remote_code)
+    if given is not None:
+        if len(given) != len(labels):
+            raise HarnessError(
+                f"-M labels: {len(given)} names were given, {checkpoint} has {len(labels)} classes."
+            )
+        return tuple(name.strip() for name in given)
+    if any(name.upper().startswith("LABEL_") for name in labels):
+        raise HarnessError(
+            f"{checkpoint} calls its classes {', '.join(labels)}. Say what they are, in that "
+            f"order: -M labels=entailment,neutral,contradiction."
+        )
+    return labels

@@ -1,0 +1,145 @@
+"""What inspect_ai finds by its entry point: `harness_plugin/<task>`, scorer, metrics, `seqcls/`.
+
+inspect_ai imports this module before it knows what is asked for, so that the bodies import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from inspect_ai import Task, task
+from inspect_ai.model import ModelAPI, modelapi
+from inspect_ai.scorer import Metric, Scorer, metric, scorer
+
+from harness_plugin.errors import HarnessError
+from harness_plugin.plugins import load_plugins
+from harness_plugin.task import find_task
+
+PACKAGE = "harness_plugin"
+EVERY_ANSWER = metric(scores="unreduced")
+"""With several epochs each answer counts: the mean of several has no label."""
+
+Named = TypeVar("Named", bound=Callable[..., Any])
+
+
+def offered(decorator: Callable[..., Any]) -> Callable[[Named], Named]:
+    """`decorator`, for things that are to be called `harness_plugin/…` however this is installed.
+
+    inspect_ai takes the first part of a name from the import package of the module, and in an
+    editable install only where a distribution of the same name exists: hooks have another one.
+    """
+
+    def offer(thing: Named) -> Named:
+        thing.__module__ = PACKAGE
+        registered: Named = decorator(thing)
+        return registered
+
+    return offer
+
+
+def text_task(name: str, summary: str) -> None:
+    """Offer one of our tasks."""
+
+    def build(
+        data: str | None = None,
+        split: str | None = None,
+        limit: int | None = None,
+        data_seed: int = 0,
+        **options: Any,
+    ) -> Task:
+        from harness_plugin_hooks.adapters.inspect_tasks import build
+
+        return build(name, data, split, limit, data_seed, options)
+
+    build.__name__ = build.__qualname__ = name
+    build.__doc__ = f"{summary}.\n\n{ARGUMENTS}"
+    offered(task)(build)
+
+
+ARGUMENTS = """\
+    Args:
+        data: embedded (generated), hub, or a folder with a copy; default: what the task has itself.
+        split: one evaluation set; default: all of them.
+        limit: rows of each set, stratified by group; --limit would take the first rows.
+        data_seed: of the rows that are generated or drawn.
+        **options: the task's own options (tasks/README.md).
+"""
+
+
+def register_tasks() -> None:
+    """Offer every installed task that reads text; models here are not shown images."""
+    registry = load_plugins()["task"]
+    for offer in registry:
+        try:
+            reads_text = find_task(offer.name, registry).modality == "text"
+        except HarnessError:  # what is wrong with a stranger's file is told when it is asked for
+            reads_text = True
+        if reads_text:
+            text_task(offer.name, offer.summary)
+
+
+register_tasks()
+
+
+@offered(task)
+def task_file(
+    file: str,
+    data: str | None = None,
+    split: str | None = None,
+    limit: int | None = None,
+    data_seed: int = 0,
+    **options: Any,
+) -> Task:
+    """A task of one's own, from its YAML file; the other arguments as of the tasks here."""
+    from harness_plugin_hooks.adapters.inspect_tasks import build
+
+    return build(file, data, split, limit, data_seed, options)
+
+
+@offered(scorer(metrics=[]))
+def label(sets: Mapping[str, Any]) -> Scorer:
+    """Which label the answer names, after the collapse of the row's evaluation set."""
+    from harness_plugin_hooks.adapters.inspect_scoring import scorer_of
+
+    return scorer_of(sets)
+
+
+@offered(EVERY_ANSWER)
+def performance(sets: Mapping[str, Any]) -> Metric:
+    """`<set>_acc`, `<set>_worst_group_acc`, and what else is defined of one set."""
+    from harness_plugin_hooks.adapters.inspect_scoring import measured
+
+    return measured(sets, ("performance", "calibration"))
+
+
+@offered(EVERY_ANSWER)
+def spurious_gaps(sets: Mapping[str, Any]) -> Metric:
+    """`<set>_gap_…`: signed differences, 0 where both sides are treated alike."""
+    from harness_plugin_hooks.adapters.inspect_scoring import measured
+
+    return measured(sets, ("gap",))
+
+
+@offered(EVERY_ANSWER)
+def group_accuracies(sets: Mapping[str, Any]) -> Metric:
+    """`<set>_acc_<group>`."""
+    from harness_plugin_hooks.adapters.inspect_scoring import by_group
+
+    return by_group(sets)
+
+
+@offered(EVERY_ANSWER)
+def group_counts(sets: Mapping[str, Any]) -> Metric:
+    """`<set>_n_<group>`, and `<set>_unanswered`: rows whose answer names no label."""
+    from harness_plugin_hooks.adapters.inspect_scoring import counts
+
+    return counts(sets)
+
+
+@offered(modelapi(name="seqcls"))
+def seqcls() -> type[ModelAPI]:
+    """`seqcls/<checkpoint>`: a sequence classifier, in a folder or on the hub."""
+    from harness_plugin_hooks.adapters.inspect_model import SequenceClassifier
+
+    return SequenceClassifier

@@ -1,0 +1,215 @@
+"""From answers to labels, and from labels to the numbers of a run, with a run's own functions."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from inspect_ai.model import ModelOutput
+from inspect_ai.scorer import CORRECT, INCORRECT, Metric, SampleScore, Score, Scorer, Target
+from inspect_ai.solver import TaskState
+
+from harness_plugin.metrics import group_accuracies
+from harness_plugin.plugins import load_plugins
+from harness_plugin.records import Predictions
+
+LOGITS = "logits"
+"""Key of an output's and a score's metadata: what a classifier gives each label that it knows."""
+
+Sets: TypeAlias = Mapping[str, Mapping[str, Any]]
+"""Evaluation set -> what `inspect_tasks.facts` says of it."""
+
+
+class Row(NamedTuple):
+    """One answered row. `logits`: label of the model -> value; one label alone where it gave that.
+
+    `label` is the gold one, `aligned` 1, 0 or -1 as in `Predictions`.
+    """
+
+    logits: Mapping[str, float]
+    label: str
+    groups: Sequence[str] = ()
+    aligned: int = -1
+
+
+def scorer_of(sets: Sets) -> Scorer:
+    """A scorer for the samples of `sets`."""
+
+    async def score(state: TaskState, target: Target) -> Score:
+        known = sets[state.metadata["set"]]
+        logits = (state.output.metadata or {}).get(LOGITS)
+        said = logits or one_of(state.output, known)
+        if said is None:
+            text = state.output.completion
+            return Score(value=INCORRECT, explanation=f"names no label, or several: {text!r}")
+        p = predictions("", known, [Row(said, target.text)])
+        return Score(
+            value=CORRECT if p.correct[0] else INCORRECT,
+            answer=p.labels[p.predicted[0]],
+            metadata={LOGITS: logits} if logits else None,
+        )
+
+    return score
+
+
+def one_of(output: ModelOutput, known: Mapping[str, Any]) -> dict[str, float] | None:
+    """The label that a text names, of the set or of those that collapse onto it."""
+    said = named(output.completion, [*known["labels"], *(known["collapse"] or {})])
+    return None if said is None else {said: 0.0}
+
+
+def named(text: str, labels: Sequence[str]) -> str | None:
+    """The one label that `text` names, as whole words and in any case; None for none or several.
+
+    A label within another does not count: "non-entailment" names no entailment.
+    """
+    rest, found = text.lower(), []
+    for label in sorted(set(labels), key=lambda label: (-len(label), label)):
+        rest, times = re.subn(rf"(?<![\w-]){re.escape(label.lower())}(?![\w-])", " ", rest)
+        if times:
+            found.append(label)
+    return found[0] if len(found) == 1 else None
+
+
+def predictions(split: str, known: Mapping[str, Any], rows: Sequence[Row]) -> Predictions:
+    """The record that a run makes of the same answers."""
+    labels, groups = list(known["labels"]), list(known["groups"])
+    names = list(dict.fromkeys(name for row in rows for name in row.logits))
+    members = np.array([[group in row.groups for group in groups] for row in rows], bool)
+    members = members.reshape(len(rows), len(groups))
+    group = np.full(len(rows), -1)
+    if not known["overlapping"]:
+        group = np.array([groups.index(row.groups[0]) if row.groups else -1 for row in rows])
+    return Predictions(
+        task="",
+        split=split,
+        role="the model",
+        model="",
+        seed=0,
+        ids=np.arange(len(rows)).astype(np.str_),
+        logits=np.array(
+            [[row.logits.get(name, -math.inf) for name in names] for row in rows], np.float32
+        ),
+        model_labels=tuple(names),
+        label=np.array([labels.index(row.label) for row in rows], np.int64),
+        labels=tuple(labels),
+        group=group.astype(np.int64),
+        groups=tuple(groups),
+        aligned=np.array([row.aligned for row in rows], np.int64),
+        collapse=known["collapse"],
+        collapse_rule=known["collapse_rule"],
+        train_groups=known["train_groups"],
+        members=members if known["overlapping"] else None,
+        labels_only=any(len(row.logits) == 1 for row in rows),
+    )
+
+
+class Answered(NamedTuple):
+    """The scored rows of one set; an answer that names no label stands as a wrong one."""
+
+    predictions: Predictions
+    role: str
+    unanswered: int
+
+
+def answered(sets: Sets, scores: Sequence[SampleScore]) -> Iterator[tuple[str, Answered]]:
+    """Every set that has scored samples; what comes of the others is undefined."""
+    for split, known in sets.items():
+        rows, unanswered = [], 0
+        for sample in scores:
+            if fact(sample, "set") == split:
+                row = row_of(sample, known["labels"])
+                unanswered += sample.score.answer is None
+                rows.append(row)
+        if rows:
+            yield split, Answered(predictions(split, known, rows), known["role"], unanswered)
+
+
+def row_of(sample: SampleScore, labels: Sequence[str]) -> Row:
+    """What is known of one sample, from its metadata and its score."""
+    gold, said = fact(sample, "label"), sample.score.answer
+    logits = (sample.score.metadata or {}).get(LOGITS)
+    if logits is None:
+        wrong = next(label for label in labels if label != gold)
+        logits = {wrong if said is None else said: 0.0}
+    return Row(logits, gold, fact(sample, "groups"), fact(sample, "aligned"))
+
+
+def fact(sample: SampleScore, key: str) -> Any:
+    """One entry of a sample's metadata. Raises ValueError naming the sample that lacks it."""
+    if key not in (sample.sample_metadata or {}):
+        raise ValueError(
+            f"sample {sample.sample_id!r} has no {key!r} in its metadata: this metric is for the "
+            f"samples of the tasks of harness_plugin."
+        )
+    return (sample.sample_metadata or {})[key]
+
+
+def measured(sets: Sets, kinds: Sequence[str]) -> Metric:
+    """The registered metrics of these `kinds` on every set: `<set>_<metric>`.
+
+    What is undefined is left out: a log has no place for a number that does not exist.
+    """
+    metrics = {offer.name: offer.load() for offer in load_plugins()["metric"]}
+    chosen = {name: metric for name, metric in metrics.items() if metric.kind in kinds}
+
+    def values(scores: list[SampleScore]) -> dict[str, float]:
+        found = dict(answered(sets, scores))
+        in_domain = next((x for x in found.values() if x.role == "in_domain"), None)
+        out: dict[str, float] = {}
+        for split, those in found.items():
+            for name, metric in chosen.items():
+                p = those.predictions
+                # an answer that names no label is wrong, but of no class
+                if metric.applies(p) or (those.unanswered and name == "f1"):
+                    continue
+                value = float(metric(p)[0])
+                if metric.against_in_domain:
+                    if in_domain is None or those.role == "in_domain":
+                        continue
+                    value = float(metric(in_domain.predictions)[0]) - value
+                put(out, f"{split}_{name}", value)
+        return out
+
+    return values
+
+
+def by_group(sets: Sets) -> Metric:
+    """`<set>_acc_<group>` of every group with rows."""
+
+    def values(scores: list[SampleScore]) -> dict[str, float]:
+        out: dict[str, float] = {}
+        for split, those in answered(sets, scores):
+            p = those.predictions
+            accuracies = group_accuracies(p, np.ones((1, len(p))))[0]
+            for group, accuracy in zip(p.groups, accuracies, strict=True):
+                if not math.isnan(accuracy):
+                    put(out, f"{split}_acc_{group}", float(accuracy))
+        return out
+
+    return values
+
+
+def counts(sets: Sets) -> Metric:
+    """`<set>_n_<group>`, 0 for an absent one, and `<set>_unanswered`."""
+
+    def values(scores: list[SampleScore]) -> dict[str, float]:
+        out: dict[str, float] = {}
+        for split, those in answered(sets, scores):
+            p = those.predictions
+            for group, n in zip(p.groups, p.membership.sum(axis=0), strict=True):
+                put(out, f"{split}_n_{group}", float(n))
+            put(out, f"{split}_unanswered", float(those.unanswered))
+        return out
+
+    return values
+
+
+def put(out: dict[str, float], name: str, value: float) -> None:
+    """Add a number. Raises ValueError where a set or group is named like another number."""
+    if name in out:
+        raise ValueError(f"two numbers are called {name!r}: rename the evaluation set or group.")
+    out[name] = value

@@ -1,0 +1,135 @@
+"""hub_<time>/<model>/README.md: a model card with its numbers as a `model-index`.
+
+The stages of the store are shared and named by what they hold, so that a card in them is never
+changed: this one lies with the results, in a folder that holds what goes into the model's
+repository on the hub. Every result of embedded data says so in its data set and in its metric.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness_plugin import __version__
+from harness_plugin.output import strict, timestamp
+from harness_plugin.records import Predictions, RunReport
+from harness_plugin.stages import write_text
+from harness_plugin_hooks.leaderboard.submission import names_only
+from harness_plugin_hooks.outputs.each_model import Evaluated, Number, each_model
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
+
+TYPES = {"acc": "accuracy", "f1": "f1"}
+"""Our names -> the hub's, where it has one."""
+
+
+def write(report: RunReport, folder: Path) -> list[Path]:
+    """One card a model."""
+    files = []
+    for evaluated in each_model(report):
+        file = upload_folder(report, folder, evaluated) / "README.md"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(file, card(evaluated))
+        files.append(file)
+    return files
+
+
+def upload_folder(report: RunReport, folder: Path, evaluated: Evaluated) -> Path:
+    """Where everything lies that belongs into the repository of one model."""
+    return folder / f"hub_{timestamp(report.started)}" / evaluated.folder
+
+
+def card(evaluated: Evaluated) -> str:
+    """The whole card: front matter, what the model is, its numbers, its settings."""
+    from huggingface_hub import ModelCardData
+
+    model, scores = evaluated.model, evaluated.scores
+    results = [r for p in evaluated.predictions for r in eval_results(evaluated, p)]
+    data = ModelCardData(
+        model_name=model.name,
+        eval_results=results or None,
+        datasets=sorted({found.id for found in scores.hub_sets.values()}) or None,
+        library_name="transformers",
+        tags=["harness-plugin", "debiasing", "knowledge-distillation"],
+    )
+    facts = {
+        "task": scores.task,
+        "source": scores.source,
+        "fingerprint": scores.fingerprint,
+        "role": model.role,
+        "seed": model.seed,
+        "updates": model.updates,
+        **model.settings,
+    }
+    lines = [
+        "---",
+        data.to_yaml(),
+        "---",
+        "",
+        f"# {model.name}",
+        "",
+        f"The {model.role} of task {scores.task}, seed {model.seed}, method "
+        f"{model.settings['method']}. Scored by harness-plugin {__version__}, which measures how "
+        f"much debiasing survives distillation.",
+        "",
+    ]
+    if evaluated.embedded:
+        lines += [
+            "**All numbers are of embedded data, which this software generates. They say nothing "
+            "about the data set that the task is named for.**",
+            "",
+        ]
+    for p in evaluated.predictions:
+        lines += [f"## {p.split}", "", *table(evaluated, p), ""]
+    facts = names_only(strict(facts))
+    lines += ["## Settings", "", "```json", json.dumps(facts, indent=2), "```", ""]
+    return "\n".join(lines)
+
+
+def table(evaluated: Evaluated, p: Predictions) -> Iterator[str]:
+    """All numbers of one set, in Markdown; fractions."""
+    yield f"{len(p):,} rows of {evaluated.scores.source} data. Fractions, 95% intervals over rows."
+    yield ""
+    yield "| metric | value | 95% interval | rows |"
+    yield "|---|---|---|---|"
+    for x in evaluated.numbers(p.split):
+        name = x.name.replace("|", "\\|").replace("\n", " ")
+        if math.isnan(x.value):
+            yield f"| {name} | undefined: {x.reason} | | {x.n:,} |"
+        else:
+            low_high = "" if math.isnan(x.low) else f"{x.low:.4f} to {x.high:.4f}"
+            yield f"| {name} | {x.value:.4f} | {low_high} | {x.n:,} |"
+
+
+def eval_results(evaluated: Evaluated, p: Predictions) -> Iterator[EvalResult]:
+    """The defined metrics of one set; the format has no place for an undefined one."""
+    for number in evaluated.numbers(p.split):
+        if not number.group and not math.isnan(number.value):
+            yield eval_result(evaluated, p, number)
+
+
+def eval_result(evaluated: Evaluated, p: Predictions, number: Number) -> EvalResult:
+    """One metric as the model-index has it."""
+    from huggingface_hub import EvalResult
+
+    scores, label = evaluated.scores, evaluated.embedded
+    hub = scores.hub_sets.get(p.split)
+    return EvalResult(
+        task_type="text-classification" if p.texts else "image-classification",
+        dataset_type=hub.id if hub else "-".join([scores.task, *label.split()]),
+        dataset_name=f"{scores.task}, set {p.split}, {label or f'{scores.source} data'}",
+        dataset_config=hub.config if hub else None,
+        dataset_split=hub.split if hub else p.split,
+        dataset_args={
+            "source": scores.source,
+            "fingerprint": scores.fingerprint,
+            "rows": len(p),
+        },
+        metric_type=TYPES.get(number.name, number.name),
+        metric_value=number.value,
+        metric_name=f"{number.name} ({label})" if label else number.name,
+    )
