@@ -413,6 +413,8 @@ def undefined(study: Study, found: Sequence[Found]) -> Section:
                     (where.name, spoken(response.name), len(part), len(answers), some, str(reason))
                 )
     seeds = study.numbers.groupby("configuration", sort=False).seed.nunique()
+    if (missing := study.planned - len(seeds)) > 0:
+        rows.append(("all", "all", missing, study.planned, "", "not finished in any seed"))
     for configuration, count in seeds[seeds < len(study.seeds)].items():
         rows.append(
             (

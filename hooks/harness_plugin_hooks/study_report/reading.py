@@ -90,12 +90,14 @@ class EvaluationSet:
 class Study:
     """A study's numbers, in the order of its plan.
 
-    `levels`: factor -> its levels, the reference first. `numbers` and `estimates` hold one row per
+    `planned`: configurations of the plan, finished or not. `levels`: factor -> its levels, the
+    reference first. `numbers` and `estimates` hold one row per
     number, as docs/studies.md describes them, of the students, their teachers and twins.
     """
 
     name: str
     summary: str
+    planned: int
     seeds: tuple[int, ...]
     levels: Mapping[str, tuple[str, ...]]
     sets: tuple[EvaluationSet, ...]
@@ -139,6 +141,7 @@ class Study:
 def read(
     name: str,
     summary: str,
+    planned: int,
     levels: Mapping[str, Sequence[str]],
     numbers: pd.DataFrame,
     estimates: pd.DataFrame,
@@ -168,6 +171,7 @@ def read(
     return Study(
         name=name,
         summary=summary,
+        planned=planned,
         seeds=tuple(sorted(int(seed) for seed in numbers.seed.unique())),
         levels={
             factor: in_order(found[factor], levels.get(factor, ()))

@@ -55,6 +55,7 @@ def of_plan(plan: Plan, numbers: pd.DataFrame, estimates: pd.DataFrame) -> Study
     return read(
         plan.name,
         plan.given.summary,
+        len(plan.configurations),
         {"task": plan.given.tasks, **levels},
         numbers,
         estimates,
@@ -63,7 +64,9 @@ def of_plan(plan: Plan, numbers: pd.DataFrame, estimates: pd.DataFrame) -> Study
 
 def about(study: Study) -> str:
     """The size of the study in a sentence."""
-    configurations = study.numbers.configuration.nunique()
+    configurations = str(study.numbers.configuration.nunique())
+    if int(configurations) < study.planned:
+        configurations = f"{configurations} of {study.planned}"
     trained = len(study.numbers[["configuration", "seed"]].drop_duplicates())
     sources = ", ".join(sorted(set(study.numbers.source)))
     seeds = ", ".join(map(str, study.seeds))
