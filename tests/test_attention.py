@@ -32,6 +32,7 @@ from harness_plugin_hooks.analysis.places import (
     ImagePlaces,
     Places,
     coverage,
+    regions,
     text_places,
     words_of,
 )
@@ -490,6 +491,25 @@ def test_what_can_be_compared_is_and_the_rest_is_noted():
     assert len(found.record["models"]) == 4
     assert found.record["pairs"] == []
     assert any("their patches differ" in note for note in found.record["notes"])
+
+
+def test_a_region_that_is_no_mask_of_the_rows_is_refused():
+    scene = scene_of([vit()])
+    given = scene.task.shop.task
+    given.attribute_region, given.file = {"embedded": "mine:region"}, "mine.yaml"
+    split = SimpleNamespace(select=lambda rows: rows)
+    made = {}
+    given.load_attribute = lambda target: lambda request, split: made["mask"]
+    given.options = {}
+    shop = scene.task.shop
+    shop.settings.options = {}
+    shop.config.data_path, shop.config.data_seed = None, 0
+    for wrong in (np.zeros((4, 16, 16), bool), np.zeros((16, 16)), np.zeros(16, bool)):
+        made["mask"] = wrong
+        with pytest.raises(HarnessError, match="attribute_region mine:region: expected"):
+            regions(scene.task, split, np.arange(5))
+    made["mask"] = np.ones((16, 16), bool)
+    assert regions(scene.task, split, np.arange(5)) is made["mask"]
 
 
 # ---- a finished run

@@ -113,6 +113,14 @@ def mean_rows(values: Tensor, rows: Tensor) -> Tensor:
     return torch.where(count > 0, total / count, math.nan)
 
 
+def mean_there(values: Floats) -> Floats:
+    """(…) mean over the first axis of what is not nan; nan without any."""
+    there = ~np.isnan(values)
+    size, total = there.sum(axis=0), np.where(there, values, 0).sum(axis=0)
+    out: Floats = np.divide(total, size, out=np.full(total.shape, np.nan), where=size > 0)
+    return out
+
+
 def by_unit(maps: Tensor, unit: Tensor, units: int) -> Tensor:
     """(…, U, U) maps between units: the sum over the keys of one, the mean over its queries.
 

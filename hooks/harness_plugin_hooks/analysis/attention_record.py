@@ -124,6 +124,8 @@ def matches(one: Diverged, pair: Pair) -> Iterator[dict[str, Any]]:
     if one.specials not in pair.heads:
         return
     distances = pair.heads[one.specials]
+    if np.isnan(distances).any():  # no row had a position to compare
+        return
     ours, theirs = one.first.shape.heads, one.second.shape.heads
     for first, second in matched_heads(distances):
         yield {

@@ -149,7 +149,7 @@ def read(side: Side, rows: Ints, some: Ints, device: torch.device) -> tuple[list
     inputs = inputs_of(side.encoded, rows[some], device)
     layers = attention.read_attention(side.subject.model, inputs)
     if isinstance(side.places, ImagePlaces):
-        return layers, side.places.placed(some, layers[0].shape[-1], device)
+        return layers, side.places.batch(some, layers[0].shape[-1], device)
     return layers, side.places.batch(some, inputs)
 
 
@@ -280,7 +280,7 @@ def match_heads(
             theirs, there = seen_at(stacks[1], seen[1][1], pair.level, specials)
             total[specials].append(all_heads(ours, theirs, here & there))
     pair.heads = {
-        specials: np.nanmean(np.concatenate(parts, axis=2), axis=2)
+        specials: attention.mean_there(np.concatenate(parts, axis=2).T).T
         for specials, parts in total.items()
     }
 

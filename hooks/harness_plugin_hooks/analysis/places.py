@@ -167,12 +167,8 @@ class ImagePlaces:
     region: Floats | None
     patches: int
 
-    def batch(self, rows: Ints, inputs: dict[str, Tensor]) -> Places:
+    def batch(self, rows: Ints, positions: int, device: torch.device) -> Places:
         """The places of `rows` (indices of the chosen rows): special tokens first, then patches."""
-        return self.placed(rows, self.patches + 1, inputs["pixel_values"].device)
-
-    def placed(self, rows: Ints, positions: int, device: torch.device) -> Places:
-        """The same for a map of so many positions."""
         before = positions - self.patches
         real = torch.ones(len(rows), positions, dtype=torch.bool, device=device)
         content = real.clone()
