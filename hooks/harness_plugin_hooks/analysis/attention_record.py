@@ -233,7 +233,10 @@ def own_table(owns: Sequence[Own]) -> Table:
     )
     table.add_column("layer")
     measures = [name for name in one.layers if not name.startswith(("first_", "second_"))]
-    columns = [(own, name) for own in owns for name in measures]
+    # what no row shows has no column
+    columns = [
+        (own, name) for own in owns for name in measures if not math.isnan(own.uniform.get(name, 0))
+    ]
     for own, name in columns:
         even = f" ({number(own.uniform[name])})" if name in own.uniform else ""
         table.add_column(f"{own.group}\n{name}{even}".replace("_", " "), justify="right")
