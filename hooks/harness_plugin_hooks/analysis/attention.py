@@ -81,13 +81,16 @@ def normalised_entropy(rows: Tensor, keys: Tensor) -> Tensor:
     return torch.where(most > 0, row_entropy(rows) / most, math.nan)
 
 
-def divergence(first: Tensor, second: Tensor) -> Tensor:
+def divergence(
+    first: Tensor, second: Tensor, entropies: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
     """(…) Jensen-Shannon divergence of rows (…, T), in nats: 0 equal, ln 2 disjoint.
 
-    JS(P, Q) = H((P + Q) / 2) - (H(P) + H(Q)) / 2 (Lin 1991).
+    JS(P, Q) = H((P + Q) / 2) - (H(P) + H(Q)) / 2 (Lin 1991). `entropies` are
+    H(P) and H(Q), where they are known.
     """
-    mixed = row_entropy((first.double() + second.double()) / 2)
-    out = mixed - (row_entropy(first) + row_entropy(second)) / 2
+    own = (row_entropy(first), row_entropy(second)) if entropies is None else entropies
+    out = row_entropy((first.double() + second.double()) / 2) - (own[0] + own[1]) / 2
     return out.clamp(0, LARGEST)  # rounding may leave -1e-17
 
 

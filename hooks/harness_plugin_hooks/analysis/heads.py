@@ -117,7 +117,7 @@ def measure(
                 layers, places = read(side, rows, some, device)
                 for name, value in own(layers, places, side.readout, into):
                     store(name, value, some, len(rows))
-                views.append((torch.stack([layer.mean(dim=1) for layer in layers]), places))
+                views.append((torch.stack(head_means(layers)), places))
             for pair in compared:
                 compare_layers(pair, views[pair.first], views[pair.second], some)
         few = np.arange(min(matched_rows, len(rows)))
@@ -168,7 +168,7 @@ def own(
     first = torch.zeros_like(places.real)
     first[:, 0] = True
     asking = first if readout == "first token" else places.real
-    rolled = attention.rollout([clean(layer.mean(dim=1), places.real) for layer in layers])
+    rolled = attention.rollout([clean(layer, places.real) for layer in head_means(layers)])
     taken = attention.mean_rows(rolled.transpose(1, 2), asking[:, None].expand_as(rolled))
     for specials, keys in places.keys.items():
         each: dict[str, list[Tensor]] = {}
@@ -194,6 +194,11 @@ def own(
             )
     special = (taken * (places.real & ~places.content)).sum(dim=-1)
     yield (into.rolled, (True, "special")), special
+
+
+def head_means(layers: Sequence[Tensor]) -> list[Tensor]:
+    """(B, T, T) float64 mean over the heads of every layer."""
+    return [layer.mean(dim=1, dtype=torch.float64) for layer in layers]
 
 
 def clean(maps: Tensor, real: Tensor) -> Tensor:
@@ -289,10 +294,11 @@ def all_heads(ours: Tensor, theirs: Tensor, keys: Tensor) -> NDArray[np.float64]
     """(A, B, n) divergence of heads (A, n, U, U) and (B, n, U, U), by row of the batch."""
     p, p_there = attention.restricted(ours, keys)
     q, q_there = attention.restricted(theirs, keys)
+    p_entropy, q_entropy = attention.row_entropy(p), attention.row_entropy(q)  # of each head once
     out = np.empty((len(p), len(q), len(keys)))
-    for number, (head, there) in enumerate(zip(q, q_there, strict=True)):
-        rows = keys & p_there & there
-        out[:, number] = attention.mean_rows(attention.divergence(p, head), rows).cpu().numpy()
+    for number, (head, entropy, there) in enumerate(zip(q, q_entropy, q_there, strict=True)):
+        apart = attention.divergence(p, head, (p_entropy, entropy))
+        out[:, number] = attention.mean_rows(apart, keys & p_there & there).cpu().numpy()
     return out
 
 
