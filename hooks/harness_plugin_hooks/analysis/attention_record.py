@@ -12,7 +12,7 @@ from rich.table import Table
 
 from harness_plugin.analysis.scene import Finding, Scene
 from harness_plugin.records import Floats
-from harness_plugin_hooks.analysis.attention import matched_heads
+from harness_plugin_hooks.analysis.attention import LARGEST, matched_heads
 from harness_plugin_hooks.analysis.attention_report import (
     AttentionOptions,
     AttentionReport,
@@ -255,9 +255,10 @@ def pair_table(pairs: Sequence[Diverged], ceilings: dict[tuple[str, str], Diverg
     """How far two roles' attention is apart: layer by layer, and of the heads matched."""
     one = pairs[0]
     first, second = one.roles
+    unit = "patch" if one.first.cut.startswith("patches") else one.pairs[0].level
     table = Table(
-        title=f"divergence of attention of {first} and {second}, {one.pairs[0].level} by "
-        f"{one.pairs[0].level}, without special tokens (0 to {number(math.log(2))})",
+        title=f"attention of {first} and {second}: divergence, {unit} by {unit}, without special "
+        f"tokens (0 to {number(LARGEST)})",
         title_justify="left",
     )
     table.add_column(f"{second}'s layer")
