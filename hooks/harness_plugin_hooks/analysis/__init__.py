@@ -13,3 +13,8 @@ def register_analyses(register: Register) -> None:
         f"{here}.similarity_record:analyse",
         summary="similarity of all layers (CKA), with a null and a ceiling",
     )
+    register(
+        "attention",
+        f"{here}.attention_record:analyse",
+        summary="what heads attend to, how far models differ in it, heads matched",
+    )

@@ -20,6 +20,7 @@ EXAMPLES = """\
 examples:
   harness analyze results
   harness analyze results --cka --groups aligned,conflicting --split hans
+  harness analyze results --attention --matched 256
   harness analyze results --cka --pool cls --rbf 0.5 --examples 1000
 
 Checkpoints that were made elsewhere: `harness --eval_only … --output_path DIR` first, then
@@ -79,6 +80,14 @@ def parser(plugins: Plugins | None = None) -> Parser:
     )
     cka.add_argument("--permutations", type=int, default=100, metavar="N", help="of the null (100)")
     cka.add_argument("--float64", action="store_true", help="Gram matrices in double precision")
+    attention = out.add_argument_group("attention")
+    attention.add_argument(
+        "--matched",
+        type=int,
+        default=128,
+        metavar="N",
+        help="rows of each group on which every head is compared with every head (128)",
+    )
     out.add_argument("--resamples", type=int, default=1000, metavar="N", help="of intervals (1000)")
     out.add_argument("--seed", type=int, default=0, metavar="N", help="of rows and resamples (0)")
     out.add_argument("--output_path", type=Path, metavar="DIR", help="default: RUN")
@@ -118,7 +127,7 @@ def main(words: list[str]) -> int:
 
 def check(given: dict[str, Any]) -> None:
     """Refuse numbers that mean nothing, before anything is loaded."""
-    least = {"examples": 4, "permutations": 0, "resamples": 100, "threads": 1}
+    least = {"examples": 4, "matched": 1, "permutations": 0, "resamples": 100, "threads": 1}
     for name, fewest in least.items():
         if given[name] is not None and given[name] < fewest:
             raise HarnessError(f"--{name} {given[name]}: expected at least {fewest}.")
@@ -134,6 +143,7 @@ def analysed(
     """Load the models once, make every analysis."""
     from harness_plugin.analysis import subjects
     from harness_plugin.analysis.scene import Scene
+    from harness_plugin_hooks.analysis.attention_report import AttentionOptions
     from harness_plugin_hooks.analysis.cka import FEWEST, Kernel
     from harness_plugin_hooks.analysis.similarity import CKAOptions
 
@@ -160,7 +170,10 @@ def analysed(
                 resamples=given["resamples"],
                 seed=given["seed"],
                 double=given["float64"],
-            )
+            ),
+            "attention": AttentionOptions(
+                matched=given["matched"], resamples=given["resamples"], seed=given["seed"]
+            ),
         },
     )
     plugins = task.shop.plugins["analysis"]
