@@ -28,6 +28,7 @@ from harness_plugin.predict import as_predictions, predict
 from harness_plugin.records import Predictions
 from harness_plugin.roles import weights_key
 from harness_plugin.stages import code_version, key_of
+from harness_plugin_hooks.adapters.checkpoints import named_labels
 from harness_plugin_hooks.adapters.lm_eval_rows import Question, read_request
 
 LOG = logging.getLogger(__name__)
@@ -102,7 +103,8 @@ class SequenceClassifier(LM):  # type: ignore[misc]
             models.check_checkpoint(Path(pretrained))
         self._join(device)
         self._device = self._place(device)
-        self.labels = read_labels(pretrained, labels, trust_remote_code)
+        hint = f"--model_args pretrained={pretrained},labels"
+        self.labels = named_labels(pretrained, labels, hint, trust_remote_code)
         self.tokenizer = models.load_processor(pretrained, "text", trust_remote_code)
         self.model = models.load_trained(
             pretrained, "text", attention=attention, trust_remote_code=trust_remote_code
@@ -320,25 +322,6 @@ def interleaved(parts: Sequence[Any]) -> Any:
     missing = object()
     turns = chain.from_iterable(zip_longest(*parts, fillvalue=missing))
     return [value for value in turns if value is not missing]
-
-
-def read_labels(
-    checkpoint: str, given: str | Sequence[str] | None, trust_remote_code: bool
-) -> tuple[str, ...]:
-    """The labels of a checkpoint in the order of its logits, from its configuration or as given.
-
-    Raises HarnessError for LABEL_0-style names, which say nothing about the order.
-    """
-    known = models.checkpoint_labels(checkpoint, trust_remote_code)
-    if given is None and any(name.upper().startswith("LABEL_") for name in known):
-        raise HarnessError(
-            f"model seqcls: checkpoint {checkpoint} calls its classes {', '.join(known)}. Say what "
-            f"they are, in that order: --model_args "
-            f"pretrained={checkpoint},labels=entailment/neutral/contradiction"
-        )
-    names = given.split("/") if isinstance(given, str) else given
-    named = None if names is None else tuple(map(str, names))
-    return models.trained_labels(checkpoint, named, "model seqcls", trust_remote_code)
 
 
 def read_encoded(folder: Path, pad: int) -> EncodedText:
