@@ -19,6 +19,7 @@ from harness_plugin_hooks.analysis.reading import Reader, pooled
 from harness_plugin_hooks.analysis.similarity import same_depth
 
 QUICK = ["--permutations", "20", "--resamples", "100", "--examples", "64"]
+QUICK += ["--pairs", "16", "--ig_steps", "1", "--random_circuits", "1"]
 
 
 @pytest.fixture

@@ -18,3 +18,8 @@ def register_analyses(register: Register) -> None:
         f"{here}.attention_record:analyse",
         summary="what heads attend to, how far models differ in it, heads matched",
     )
+    register(
+        "circuits",
+        f"{here}.circuit_record:analyse",
+        summary="which parts carry the answer (edge attribution), tested against random parts",
+    )

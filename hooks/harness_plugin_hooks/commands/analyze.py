@@ -22,6 +22,7 @@ examples:
   harness analyze results --cka --groups aligned,conflicting --split hans
   harness analyze results --attention --matched 256
   harness analyze results --cka --pool cls --rbf 0.5 --examples 1000
+  harness analyze results --circuits --corruption swap --pairs 200
 
 Checkpoints that were made elsewhere: `harness --eval_only … --output_path DIR` first, then
 `harness analyze DIR`.
@@ -88,6 +89,23 @@ def parser(plugins: Plugins | None = None) -> Parser:
         metavar="N",
         help="rows of each group on which every head is compared with every head (128)",
     )
+    circuits = out.add_argument_group("circuits")
+    circuits.add_argument(
+        "--pairs", type=int, default=128, metavar="N", help="clean and corrupted, all groups (128)"
+    )
+    circuits.add_argument(
+        "--corruption",
+        choices=("auto", "swap", "negation", "premise", "counterfactual", "mean"),
+        default="auto",
+        help="how a row's twin differs; mean: no twin, nodes say their means (auto: the first that "
+        "the task has)",
+    )
+    circuits.add_argument(
+        "--ig_steps", type=int, default=10, metavar="M", help="of EAP-IG (10); 0: plain EAP"
+    )
+    circuits.add_argument(
+        "--random_circuits", type=int, default=3, metavar="N", help="of every size (3)"
+    )
     out.add_argument("--resamples", type=int, default=1000, metavar="N", help="of intervals (1000)")
     out.add_argument("--seed", type=int, default=0, metavar="N", help="of rows and resamples (0)")
     out.add_argument("--output_path", type=Path, metavar="DIR", help="default: RUN")
@@ -128,6 +146,7 @@ def main(words: list[str]) -> int:
 def check(given: dict[str, Any]) -> None:
     """Refuse numbers that mean nothing, before anything is loaded."""
     least = {"examples": 4, "matched": 1, "permutations": 0, "resamples": 100, "threads": 1}
+    least |= {"pairs": 1, "ig_steps": 0, "random_circuits": 0}
     for name, fewest in least.items():
         if given[name] is not None and given[name] < fewest:
             raise HarnessError(f"--{name} {given[name]}: expected at least {fewest}.")
@@ -144,6 +163,7 @@ def analysed(
     from harness_plugin.analysis import subjects
     from harness_plugin.analysis.scene import Scene
     from harness_plugin_hooks.analysis.attention_report import AttentionOptions
+    from harness_plugin_hooks.analysis.circuits import CircuitOptions
     from harness_plugin_hooks.analysis.cka import FEWEST, Kernel
     from harness_plugin_hooks.analysis.similarity import CKAOptions
 
@@ -173,6 +193,14 @@ def analysed(
             ),
             "attention": AttentionOptions(
                 matched=given["matched"], resamples=given["resamples"], seed=given["seed"]
+            ),
+            "circuits": CircuitOptions(
+                pairs=given["pairs"],
+                corruption=given["corruption"],
+                ig_steps=given["ig_steps"],
+                random_circuits=given["random_circuits"],
+                resamples=given["resamples"],
+                seed=given["seed"],
             ),
         },
     )
