@@ -16,7 +16,7 @@ from harness_plugin.errors import HarnessError
 from harness_plugin.hardware import Choice, choose, environment, make_accelerator, processes_of
 from harness_plugin.models import check_settings
 from harness_plugin.output import check_writable, chosen_outputs, write_outputs
-from harness_plugin.plan import Role, plan_of_roles
+from harness_plugin.plan import Role, behind, narrowed, plan_of_roles
 from harness_plugin.plugins import Plugins
 from harness_plugin.records import Predictions, RunReport, TaskScores, TrainedModel
 from harness_plugin.roles import Workshop, check_comparable
@@ -85,26 +85,47 @@ def open_workshop(
     root: Path,
 ) -> Workshop:
     """The task's Accelerator and store; refuses what cannot work before any training."""
+    shop = workshop_of(task, settings, data, config, plugins, root)
+    check_roles(shop)
+    return shop
+
+
+def workshop_of(
+    task: Task,
+    settings: TaskSettings,
+    data: TaskData,
+    config: RunConfig,
+    plugins: Plugins,
+    root: Path,
+) -> Workshop:
+    """The task's Accelerator and store; nothing is checked."""
     accelerator = make_accelerator(config, "no")
     with accelerator.main_process_first():  # one measures, the others read
         choice = choose(config, task.modality, root, accelerator.num_processes)
     if choice.precision != "no":
         accelerator = make_accelerator(config, choice.precision)
     store = Store(root, processes_of(accelerator))
-    shop = Workshop(task, settings, data, config, choice, accelerator, store, plugins)
-    if config.eval_only:
-        check_comparable(shop)
-    else:
-        if isinstance(settings.control, str):
-            raise HarnessError("--control names a checkpoint, which needs --eval_only.")
-        roles = plan_of_roles(settings)
-        for role in roles.values():
-            check_settings(role.settings, task.modality, plugins, config.trust_remote_code)
-        shop.check_settings()
-        for role in roles.values():
-            shop.check_method(role.method, role.settings)
-            check_student(shop, role, roles)
-    return shop
+    return Workshop(task, settings, data, config, choice, accelerator, store, plugins)
+
+
+def check_roles(shop: Workshop, only: str | None = None) -> None:
+    """Refuse what cannot work: in any role, or in `only` one and those that it learns from."""
+    if shop.config.eval_only:
+        return check_comparable(shop)
+    if isinstance(shop.settings.control, str):
+        raise HarnessError("--control names a checkpoint, which needs --eval_only.")
+    roles = plan_of_roles(shop.settings)
+    if only is not None:
+        roles = behind(roles, only)
+        shop = replace(shop, settings=narrowed(shop.settings, only))
+    for role in roles.values():
+        check_settings(
+            role.settings, shop.task.modality, shop.plugins, shop.config.trust_remote_code
+        )
+    shop.check_settings()
+    for role in roles.values():
+        shop.check_method(role.method, role.settings)
+        check_student(shop, role, roles)
 
 
 def run_task(shop: Workshop) -> TaskScores:
