@@ -542,8 +542,8 @@ def test_ray_with_a_worker_killed_in_the_middle_gives_the_table_of_a_quiet_run(
         with pytest.raises(HarnessError, match="has room for one training"):
             RayExecutor.open(None, None, Resources(gpus=8))
         unlucky = RayExecutor.open(None, 1, Resources(), "study_work:always_fails")
-        failed = execute(graph, unlucky, tmp_path / "other").failed.values()
-        trace = next(failure.trace for failure in failed if failure.tries)
+        failed = execute(graph, unlucky, tmp_path).failed.values()
+        (trace, *_) = [f.trace for f in failed if f.error == "RuntimeError: no luck at all"]
         executor = RayExecutor.open(None, None, Resources(), "study_work:killed_in_training")
         assert executor.slots == 2
         progress = execute(graph, executor, tmp_path / "store")
