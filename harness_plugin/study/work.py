@@ -62,8 +62,10 @@ def execute(job: Job) -> dict[str, Any]:
 
 def trained(job: Job) -> dict[str, Any]:
     """Train and ask in this process."""
+    from harness_plugin.cli import quiet_libraries
     from harness_plugin.run import check_roles
 
+    quiet_libraries()  # this may be a worker, whose bars would run through the study's lines
     shop = shop_of(job.run, job.root)
     started = time.perf_counter()  # imports and data are the process's cost, not this training's
     check_roles(shop, job.role)
