@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import importlib
 import multiprocessing
+import os
+import signal
 import traceback
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -89,6 +91,11 @@ class InProcess:
         """Nothing is held."""
 
 
+def leave_on_ctrl_c() -> None:
+    """A worker ends without a word: the study says what is kept. What it starts is not affected."""
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
+
 @dataclass
 class Workers:
     """Several processes on this machine; one that dies costs its own job and is replaced.
@@ -108,7 +115,8 @@ class Workers:
         while True:
             # spawned, not forked: torch's threads do not survive a fork
             pool = self._idle.pop() if self._idle else None
-            pool = pool or ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+            context = multiprocessing.get_context("spawn")
+            pool = pool or ProcessPoolExecutor(1, mp_context=context, initializer=leave_on_ctrl_c)
             try:
                 self._running[pool.submit(called, self.work, job)] = ticket, pool
             except BrokenProcessPool:  # it died while it had nothing to do
