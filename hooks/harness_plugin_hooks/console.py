@@ -233,7 +233,9 @@ def interval(estimate: Estimate) -> str:
 def run_finished(report: RunReport) -> None:
     """Where the files are, and what it took."""
     say("", f"{len(report.files)} files in {report.config['output_path']}, {report.seconds:.0f} s:")
-    say(*(f"  {file}" for file in report.files if file.name.startswith(("transfer", "config"))))
+    shown = [file for file in report.files if file.name.startswith(("transfer", "config"))]
+    shown += [file for file in report.files if file.match("analysis_*.json")]
+    say(*(f"  {file}" for file in shown))
     for choice in report.environment["choices"].values():
         say(
             f"  ran as {choice['processes']} process(es) on {choice['device']}, "
