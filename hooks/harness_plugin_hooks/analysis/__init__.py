@@ -13,3 +13,8 @@ def register_analyses(register: Register) -> None:
         f"{here}.similarity_record:analyse",
         summary="similarity of all layers (CKA), with a null and a ceiling",
     )
+    register(
+        "probes",
+        f"{here}.probes_record:analyse",
+        summary="where label and spurious attribute can be read off (linear probes)",
+    )

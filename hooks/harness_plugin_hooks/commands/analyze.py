@@ -81,6 +81,16 @@ def parser(plugins: Plugins | None = None) -> Parser:
     )
     cka.add_argument("--permutations", type=int, default=100, metavar="N", help="of the null (100)")
     cka.add_argument("--float64", action="store_true", help="Gram matrices in double precision")
+    probes = out.add_argument_group("linear probes")
+    probes.add_argument("--probe_rows", type=int, default=2000, metavar="N", help="in all (2000)")
+    probes.add_argument("--probe_folds", type=int, default=5, metavar="N", help="(5)")
+    probes.add_argument(
+        "--probe_permutations",
+        type=int,
+        default=1,
+        metavar="N",
+        help="trainings on shuffled targets, each layer of each model (1)",
+    )
     out.add_argument("--resamples", type=int, default=1000, metavar="N", help="of intervals (1000)")
     out.add_argument("--seed", type=int, default=0, metavar="N", help="of rows and resamples (0)")
     out.add_argument("--output_path", type=Path, metavar="DIR", help="default: RUN")
@@ -129,7 +139,8 @@ def main(words: list[str]) -> int:
 
 def check(given: dict[str, Any]) -> None:
     """Refuse numbers that mean nothing, before anything is loaded."""
-    least = {"examples": 4, "permutations": 0, "resamples": 100, "threads": 1}
+    least = {"probe_rows": 20, "probe_folds": 2, "probe_permutations": 0}
+    least |= {"examples": 4, "permutations": 0, "resamples": 100, "threads": 1}
     for name, fewest in least.items():
         if given[name] is not None and given[name] < fewest:
             raise HarnessError(f"--{name} {given[name]}: expected at least {fewest}.")
@@ -142,6 +153,7 @@ def check(given: dict[str, Any]) -> None:
 def options_of(given: dict[str, Any]) -> dict[str, Any]:
     """The options of every analysis, by its name."""
     from harness_plugin_hooks.analysis.cka import Kernel
+    from harness_plugin_hooks.analysis.probes import ProbeOptions
     from harness_plugin_hooks.analysis.similarity import CKAOptions
 
     return {
@@ -153,5 +165,13 @@ def options_of(given: dict[str, Any]) -> dict[str, Any]:
             resamples=given["resamples"],
             seed=given["seed"],
             double=given["float64"],
+        ),
+        "probes": ProbeOptions(
+            split=given["split"],
+            rows=given["probe_rows"],
+            folds=given["probe_folds"],
+            permutations=given["probe_permutations"],
+            resamples=given["resamples"],
+            seed=given["seed"],
         ),
     }
