@@ -56,6 +56,7 @@ def register_commands(register: Register) -> None:
     register(
         "analyze", f"{here}.analyze:main", summary="RUN: what happens inside the models of a run"
     )
+    register("report", f"{here}.report:main", summary="RUN: one page to look at")
     register(
         "metrics-path",
         f"{here}.metrics_path:main",
