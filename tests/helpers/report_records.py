@@ -34,7 +34,9 @@ def attention(seed=0):
                     {
                         "second_layer": i,
                         "first_layer": 2 * i + 1,
-                        "js": (js := 0.1 * (i + 1) + 0.05 * specials + 0.02 * len(second)),
+                        "js": (
+                            js := 0.1 * (i + 1) + 0.05 * specials + 0.02 * (second == "control")
+                        ),
                         "low": None if i else js - 0.02,
                         "high": None if i else js + 0.02,
                     }

@@ -37,9 +37,9 @@ def parser() -> Parser:
     out.add_argument(
         "--examples",
         type=int,
-        default=40,
+        default=24,
         metavar="N",
-        help="rows on which teacher and student disagree, of each student and set (40); 0: none, "
+        help="rows on which teacher and student disagree, of each student and set (24); 0: none, "
         "and neither data nor predictions are opened",
     )
     return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -59,9 +60,10 @@ def sentence(record: TransferRecord, verdict: Verdict) -> str:
         f"{percent(change.high, True)}, {seeds})"
     )
     why = verdict.sentence.partition("seed(s))")[2].strip(" ,:")
+    few = re.fullmatch(r"\d+ seed\(s\), (a verdict needs \d+)\.", why)
     if verdict.state != "undecided":
         return f"{told}: its debiasing is {verdict.state}."
-    return f"{told}: {why.replace('seed(s)', 'seeds')}" if why else f"{told}."
+    return f"{told}: {f'{few[1]} seeds.' if few else why}" if why else f"{told}."
 
 
 def numbers(record: TransferRecord) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

@@ -152,7 +152,8 @@ def matrix(
     if max(values.shape) <= most:
         for (i, j), value in np.ndenumerate(values):
             if np.isfinite(value):
-                text = form.format(value).replace("-", "\u2212")
+                text = form.format(value)
+                text = (text.lstrip("+-") if not float(text) else text).replace("-", "\u2212")
                 text = re.sub(r"^([\u2212]?)0\.", r"\1.", text) if form == HUNDREDTHS else text
                 ink = ink_on(mesh.cmap(scale(value)))
                 axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", color=ink, fontsize=8)
@@ -229,7 +230,8 @@ def inline(picture: Picture, prefix: str) -> Element:
                 element.attrib[name] = f"{prefix}-{value}"
             else:
                 value = re.sub(r"url\(#", f"url(#{prefix}-", value)
-                element.attrib[name] = f"#{prefix}-{value[1:]}" if name == "href" else value
+                points = name == "href" and value.startswith("#")
+                element.attrib[name] = f"#{prefix}-{value[1:]}" if points else value
     drop_unused(root)
     width, height = (float(part) for part in root.attrib["viewBox"].split()[2:])
     root.attrib = {

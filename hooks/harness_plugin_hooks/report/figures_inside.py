@@ -130,7 +130,7 @@ def depth_profile(
         name="cka_depth",
         title="Where the student leaves the teacher",
         about="CKA of layers at the same relative depth. Bands: 95% interval. Dotted: how alike "
-        "two trainings of the teacher are, which is as alike as can be expected.",
+        "two trainings of the teacher are.",
         figure=figure,
         columns=("models", "rows", "layer", "with", "CKA", "95% interval", "null, 95%"),
         rows=[
@@ -235,8 +235,8 @@ def sentences(record: Record) -> Iterator[str]:
             until = curve.get("last_decodable")
             span = f"on {first} only" if first == until else f"from {first} to {until}"
             yield (
-                f"{role}: the attribute is decodable {span}, and not shown to be where the label "
-                f"is read off ({reached}%)."
+                f"{role}: the attribute is decodable {span}, and not clearly so where the "
+                f"label is read off ({reached}%)."
             )
 
 

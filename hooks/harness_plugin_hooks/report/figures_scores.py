@@ -323,7 +323,7 @@ def bias_types(record: TransferRecord, split: str, breakdown: str) -> Picture:
     if students:
         far = 100 * (table[:, [roles.index(s) for s in students]] - table[:, [0]])
         most = float(np.nanmax(np.abs(far))) if np.isfinite(far).any() else 1.0
-        limits = (-max(most, 1.0), max(most, 1.0))
+        limits = (-max(most, 5.0), max(most, 5.0))
         heat = matrix(
             parts[1],
             far,

@@ -101,10 +101,9 @@ def inside(run: RunPages, one: TaskPage, plugins: Plugins) -> Iterator[Section]:
                 f"{found.file}: {name} cannot be drawn ({type(error).__name__}: {error}); was it "
                 f"written by another version? Make it again: harness analyze {run.folder} --{name}."
             ) from None
-        notes = [f"Note: {note}." for note in map(str, found.record.get("notes") or ())]
-        where = [f"Made on set {found.split}."] if found.split else []
-        missing = "There is nothing to draw."
-        yield Section(title, pictures, [*said, *where, *notes], missing=missing)
+        notes = [f"Set {found.split}"] if found.split else []
+        notes += [str(note) for note in found.record.get("notes") or ()]
+        yield Section(title, pictures, said, "There is nothing to draw.", notes)
     if others := [name for name in one.analyses if name not in INSIDE]:
         yield Section("Other analyses", [], missing=f"Made, not drawn here: {listed(others)}.")
 

@@ -31,6 +31,7 @@ class Section:
     pictures: Sequence[Picture]
     said: Sequence[str] = ()
     missing: str = ""
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -102,15 +103,20 @@ def task(main: Element, told: Told, many: bool) -> None:
         section = opened(part, name, headings, wanted.title)
         if not wanted.pictures:
             SubElement(section, "p", {"class": "missing"}).text = wanted.missing
-        for sentence in wanted.said:
-            SubElement(section, "p").text = plain(sentence)
+        if wanted.notes:
+            notes = SubElement(section, "p", {"class": "soft"})
+            notes.text = f"{'. '.join(note.rstrip('.') for note in map(plain, wanted.notes))}."
+        if wanted.said:
+            items = SubElement(section, "ul", {"class": "answers"})
+            for sentence in wanted.said:
+                SubElement(items, "li").text = plain(sentence)
         for picture in wanted.pictures:
             figure(section, picture, f"{name}-{picture.name}")
     section = opened(part, name, headings, "Examples")
     if not told.page.examples:
         SubElement(section, "p", {"class": "missing"}).text = told.page.without_examples
     for number, found in enumerate(told.page.examples):
-        browser(section, found, f"{name}-examples-{number}")
+        browser(section, found, f"{name}-examples-{number}", unfolded=number == 0)
     facts(opened(part, name, headings, "Run"), told)
 
 
@@ -168,7 +174,11 @@ def figure(parent: Element, picture: Picture, prefix: str) -> None:
 def table(
     parent: Element, columns: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str
 ) -> None:
-    """A table; columns whose cells begin with digits or a dash are set right."""
+    """A table; columns whose cells begin with digits or a dash are set right.
+
+    A cell is `value (interval)` or, where a number is undefined, `– (reason)`: reasons are told
+    below the table.
+    """
     scroll = SubElement(
         parent,
         "div",
@@ -185,27 +195,42 @@ def table(
         cell = SubElement(line, "th", {"scope": "col", **({"class": "number"} if number else {})})
         cell.text = plain(title)
     body = SubElement(made, "tbody")
+    reasons: dict[str, list[str]] = {}
     for row in rows:
         line = SubElement(body, "tr")
-        for text, number in zip(row, right, strict=True):
+        for title, text, number in zip(columns, row, right, strict=True):
             cell = SubElement(line, "td", {"class": "number"} if number else {})
-            value, bracket, interval = text.partition(" (") if number else (text, "", "")
+            value, bracket, rest = text.partition(" (") if number else (text, "", "")
+            rest = plain(rest.removesuffix(")"))
             cell.text = plain(value)
-            if bracket:
-                SubElement(cell, "span", {"class": "soft"}).text = plain(interval.removesuffix(")"))
+            if bracket and value == DASH:
+                cell.set("title", rest)
+                reasons.setdefault(rest, []).append(title)
+            elif bracket:
+                SubElement(cell, "span", {"class": "soft"}).text = rest
+    if reasons:
+        note = SubElement(parent, "p", {"class": "soft reasons"})
+        told = [f"{', '.join(dict.fromkeys(of))}: {why}" for why, of in reasons.items()]
+        more = len(told) - MOST_REASONS
+        told[MOST_REASONS:] = [f"and {more:,} more reasons"] if more > 0 else []
+        note.text = f"{DASH} undefined. {'. '.join(map(plain, told))}."
 
 
+MOST_REASONS = 6
 SIGNS = ("+", "\u2212", DASH, ".")
 
 
 # ---- examples
 
 
-def browser(parent: Element, found: Disagreements, anchor: str) -> None:
+def browser(parent: Element, found: Disagreements, anchor: str, unfolded: bool) -> None:
     """Some of the rows on which a student and its teacher disagree."""
-    part = SubElement(parent, "div", {"class": "browser", "id": anchor})
+    part = SubElement(parent, "details", {"class": "browser", "id": anchor})
+    if unfolded:
+        part.set("open", "open")
     total = sum(found.counts.values())
-    SubElement(part, "h4").text = plain(f"{found.student} on {found.split}")
+    summary = SubElement(part, "summary")
+    summary.text = plain(f"{found.student} on {found.split}: {plural(total, 'disagreement')}")
     told = [f"{KINDS[kind]} {count:,}" for kind, count in found.counts.items() if count]
     about = SubElement(part, "p")
     about.text = (
@@ -244,17 +269,18 @@ def example(items: Element, found: Example) -> None:
         SubElement(line, "span", {"class": "soft"}).text = f"{plain(column)} "
         SubElement(line, "bdi").text = "".join(c if c.isprintable() else "\ufffd" for c in text)
     said = SubElement(inside, "dl", {"class": "said"})
-    pairs = [("right", found.gold, None, True)]
+    pairs: list[tuple[str, str, float | None, bool]] = [("right", found.gold, None, True)]
     for role, answer in found.answers.items():
         pairs.append((role, answer.label, answer.probability, answer.label == found.gold))
     for role, label, probability, right in pairs:
         SubElement(said, "dt").text = plain(role)
-        cell = SubElement(said, "dd", {"class": "kept" if right else "lost"})
+        verdict = "kept" if right else "lost"
+        cell = SubElement(said, "dd", {} if role == "right" else {"class": verdict})
+        cell.text = None if role == "right" else f"{MARKS[verdict]} "
         SubElement(cell, "bdi").text = plain(label)
-        if role != "right":
-            mark = MARKS["kept" if right else "lost"]
-            sure = "" if probability is None else f" {percent(probability, False)}%"
-            cell[-1].tail = f" {mark}{sure}"
+        if probability is not None:
+            sure = SubElement(cell, "span", {"class": "soft"})
+            sure.text = f" {percent(probability, False)}%"
     kept = [f"{key} {value}" for key, value in filters.items() if key not in ("kind", "label")]
     note = SubElement(inside, "p", {"class": "soft"})
     note.text = f"{KINDS[found.kind]}; {', '.join(kept)}; id "

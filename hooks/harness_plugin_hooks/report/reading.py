@@ -53,7 +53,7 @@ def read_run(
     *,
     started: str | None = None,
     tasks: Sequence[str] = (),
-    examples: int = 40,
+    examples: int = 24,
 ) -> RunPages:
     """The run in `folder`; of several the one that `started`, of its tasks only `tasks`.
 
