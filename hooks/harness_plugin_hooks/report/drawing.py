@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 from xml.etree.ElementTree import Element, fromstring
 
@@ -90,6 +91,26 @@ class Picture:
     figure: Figure
     columns: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
+
+    @cached_property
+    def svg(self) -> str:
+        """A vector file whose text is text; made once, the layout then stays as it is."""
+        out = io.StringIO()
+        self.figure.savefig(
+            out, format="svg", facecolor=PAGE, metadata={"Date": None, "Creator": None}
+        )
+        self.figure.set_layout_engine("none")
+        return out.getvalue()
+
+    @cached_property
+    def png(self) -> bytes:
+        """On white, 160 dots an inch."""
+        out = io.BytesIO()
+        self.figure.savefig(out, format="png", dpi=160, facecolor=PAGE, metadata=NO_SOFTWARE)
+        return out.getvalue()
+
+
+NO_SOFTWARE = {"Software": None}
 
 
 def styled() -> AbstractContextManager[None]:
@@ -193,29 +214,16 @@ def apart(values: Sequence[float], least: float) -> list[float]:
 # ---- out of the figure
 
 
-def as_png(figure: Figure) -> bytes:
-    """On white, 160 dots an inch."""
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=160, facecolor=PAGE, metadata={"Software": None})
-    return out.getvalue()
-
-
-def as_svg(figure: Figure, *, paper: str = PAGE) -> str:
-    """A vector file whose text is text."""
-    out = io.StringIO()
-    figure.savefig(out, format="svg", facecolor=paper, metadata={"Date": None, "Creator": None})
-    return out.getvalue()
-
-
 def inline(picture: Picture, prefix: str) -> Element:
     """The figure as an element of a page: in the page's colours and face, ids of its own.
 
     A page that allows no inline styles cannot have what matplotlib writes, so that styles become
     attributes.
     """
-    root = fromstring(as_svg(picture.figure, paper="none"))
+    root = fromstring(picture.svg)
     for element in list(root):
-        if local(element.tag) in ("metadata", "defs"):
+        styles = [part for part in element if local(part.tag) == "style"]
+        if local(element.tag) == "metadata" or styles:
             root.remove(element)  # RDF, and a style for the whole page
     for element in root.iter():
         element.tag = local(element.tag)

@@ -79,9 +79,12 @@ def disagreements(
     students: Sequence[str],
     most: int,
 ) -> list[Disagreements]:
-    """At most `most` examples of each student on each set, spread over kinds, groups and seeds."""
+    """At most `most` examples of each student on each set, spread over kinds, groups and seeds.
+
+    Sets out of domain come first.
+    """
     out = []
-    for known in record.sets:
+    for known in reversed(record.sets):
         split = next(s for s in task.shop.data.evaluation if s.name == known.name)
         answers = answers_on(task, record, known, split, folder)
         shown = Shown(task, split)

@@ -132,7 +132,7 @@ def depth_profile(
         about="CKA of layers at the same relative depth. Bands: 95% interval. Dotted: how alike "
         "two trainings of the teacher are.",
         figure=figure,
-        columns=("models", "rows", "layer", "with", "CKA", "95% interval", "null, 95%"),
+        columns=("models", "rows", "layer", "with", "CKA", "95% interval", "permuted rows, 95%"),
         rows=[
             (
                 f"{pair['first']} ~ {pair['second']}",

@@ -14,7 +14,7 @@ from harness_plugin.plugins import Plugins
 from harness_plugin.stages import write_text
 from harness_plugin_hooks.outputs.transfer import TransferRecord
 from harness_plugin_hooks.report import answer, figures_inside, figures_scores
-from harness_plugin_hooks.report.drawing import Picture, as_png, as_svg, styled
+from harness_plugin_hooks.report.drawing import Picture, styled
 from harness_plugin_hooks.report.figures_attention import attention
 from harness_plugin_hooks.report.figures_circuits import circuits
 from harness_plugin_hooks.report.page import Section, Told, page
@@ -57,8 +57,8 @@ def file_stem(name: str) -> str:
 def write_figure(picture: Picture, stem: Path) -> list[Path]:
     """The figure as PNG and SVG."""
     png, svg = stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}.svg")
-    png.write_bytes(as_png(picture.figure))
-    write_text(svg, as_svg(picture.figure))
+    png.write_bytes(picture.png)
+    write_text(svg, picture.svg)
     return [png, svg]
 
 
@@ -101,7 +101,7 @@ def inside(run: RunPages, one: TaskPage, plugins: Plugins) -> Iterator[Section]:
                 f"{found.file}: {name} cannot be drawn ({type(error).__name__}: {error}); was it "
                 f"written by another version? Make it again: harness analyze {run.folder} --{name}."
             ) from None
-        notes = [f"Set {found.split}"] if found.split else []
+        notes = [f"On set {found.split}"] if found.split else []
         notes += [str(note) for note in found.record.get("notes") or ()]
         yield Section(title, pictures, said, "There is nothing to draw.", notes)
     if others := [name for name in one.analyses if name not in INSIDE]:

@@ -176,8 +176,8 @@ def table(
 ) -> None:
     """A table; columns whose cells begin with digits or a dash are set right.
 
-    A cell is `value (interval)` or, where a number is undefined, `– (reason)`: reasons are told
-    below the table.
+    A cell is `value (interval)` or, where a number is undefined, a dash and `(reason)`: reasons are
+    told below the table.
     """
     scroll = SubElement(
         parent,
@@ -262,7 +262,7 @@ def example(items: Element, found: Example) -> None:
     )
     if found.image:
         alt = f"example {plain(found.id)}, {plain(found.gold)}"
-        SubElement(item, "img", src=found.image, alt=alt, loading="lazy")
+        SubElement(item, "img", src=found.image, alt=alt)
     inside = SubElement(item, "div")
     for column, text in found.texts.items():
         line = SubElement(inside, "p", {"class": "shown"})
