@@ -12,8 +12,10 @@ from transformers import AutoConfig, AutoModelForImageClassification
 from transformers import AutoModelForSequenceClassification as Texts
 
 from harness_plugin import HarnessError
+from harness_plugin.analysis.opening import opened
 from harness_plugin.analysis.subjects import rows_of_groups
 from harness_plugin.cli import main
+from harness_plugin.config import run_config
 from harness_plugin.t5 import T5EncoderClassifierConfig
 from harness_plugin_hooks.analysis.cka import StreamingCKA
 from harness_plugin_hooks.analysis.reading import Reader, pooled
@@ -70,6 +72,14 @@ def test_a_run_analyses_its_own_models(toy_run, run_folder, tmp_path, capsys):
     assert again.pop("options")["cka"]["permutations"] == 100
     found.pop("options")
     assert found == again
+
+
+def test_one_task_of_a_run_of_several_is_opened(toy_run, plugins):
+    (file,) = toy_run.output.glob("config_*.yaml")
+    config = run_config(file, {"tasks": (TOY, "hans")}, ["hans.teacher.epochs=1"])
+    (task,) = opened(config, plugins, {"toy": toy_run.record()}, ["toy"], "then")
+    assert (task.shop.task.task, task.started) == ("toy", "then")
+    assert task.shop.settings.teacher.epochs == 1
 
 
 def test_an_unknown_analysis_is_refused_before_any_training(tmp_path, capsys):

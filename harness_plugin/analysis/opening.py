@@ -60,8 +60,11 @@ def opened(
     root = Path(config.use_cache) if config.use_cache else default_root()
     found = {name: find_task(name, plugins["task"], config.include_path) for name in config.tasks}
     wanted = tuple(name for name in config.tasks if not tasks or found[name].task in tasks)
+    left = {found[name].task for name in config.tasks if name not in wanted}
+    kept = {key: value for key, value in config.settings.items() if key not in left}
+    config = config.model_copy(update={"tasks": wanted, "settings": kept})
     out = []
-    for task, settings, data in prepare(config.model_copy(update={"tasks": wanted}), plugins):
+    for task, settings, data in prepare(config, plugins):
         record = records[task.task]
         if data.fingerprint != record["fingerprint"]:
             raise HarnessError(

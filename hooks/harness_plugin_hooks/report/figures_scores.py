@@ -243,7 +243,8 @@ def slope(
     """One set: the teacher on the left, who is compared with it on the right."""
     start = 100 * value_of(numbers["teacher"])
     values = [100 * value_of(numbers[role]) for role in others]
-    axes.axhline(0, color=SOFT, linewidth=0.8, linestyle=(0, (2, 2)))
+    right = 1 + 0.06 * (len(others) - 1)
+    axes.plot([-0.5, right + 0.05], [0, 0], color=SOFT, linewidth=0.8, linestyle=(0, (2, 2)))
     for place, role in ((0.0, "teacher"), *((1 + 0.06 * i, r) for i, r in enumerate(others))):
         value = 100 * value_of(numbers[role])
         low, high = ends_of([numbers[role]], np.array([value]))
@@ -275,7 +276,6 @@ def slope(
             fontsize=8.5,
             color=colours["teacher"],
         )
-    right = 1 + 0.06 * (len(others) - 1)
     seen = [(role, value) for role, value in zip(others, values, strict=True) if np.isfinite(value)]
     for (role, value), at in zip(seen, apart([v for _, v in seen], least), strict=True):
         axes.annotate(
