@@ -165,7 +165,9 @@ def figure(parent: Element, picture: Picture, prefix: str) -> None:
     caption = SubElement(part, "figcaption")
     SubElement(caption, "strong").text = plain(picture.title)
     SubElement(caption, "span", {"class": "soft"}).text = f" {picture.about}"
-    SubElement(part, "div", {"class": "plot"}).append(inline(picture, prefix))
+    scroll = {"class": "plot", "role": "region", "tabindex": "0"}  # a narrow screen scrolls it
+    scroll["aria-label"] = plain(picture.title)
+    SubElement(part, "div", scroll).append(inline(picture, prefix))
     folded = SubElement(part, "details")
     SubElement(folded, "summary").text = f"Numbers ({plural(len(picture.rows), 'row')})"
     table(folded, picture.columns, picture.rows, caption=picture.title)
