@@ -1,19 +1,14 @@
-"""The page of a run: one HTML file that asks nobody for anything.
-
-It is built as a tree and written by the standard library, which escapes every text and attribute;
-a content security policy allows the page's own style and script, by their hashes, and nothing else.
-"""
+"""The page of a run: one HTML file that asks nobody for anything."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
-from xml.etree.ElementTree import Element, SubElement, tostring
+from xml.etree.ElementTree import Element, SubElement
 
 from harness_plugin import __version__
-from harness_plugin_hooks.leaderboard.page import allowed
+from harness_plugin_hooks.html import Page
 from harness_plugin_hooks.report.answer import Answered
 from harness_plugin_hooks.report.drawing import Picture, inline
 from harness_plugin_hooks.report.examples import KINDS, Disagreements, Example, facets
@@ -49,23 +44,8 @@ class Told:
 
 def page(run: RunPages, tasks: Sequence[Told], title: str) -> str:
     """The whole page."""
-    style, script = (
-        files(__package__).joinpath(name).read_text("utf-8") for name in ("page.css", "page.js")
-    )
-    policy = (
-        f"default-src 'none'; style-src {allowed(style)}; script-src {allowed(script)}; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
-    )
-    html = Element("html", lang="en")
-    head = SubElement(html, "head")
-    SubElement(head, "meta", charset="utf-8")
-    SubElement(head, "meta", {"http-equiv": "Content-Security-Policy", "content": policy})
-    SubElement(head, "meta", name="viewport", content="width=device-width, initial-scale=1")
-    SubElement(head, "meta", {"name": "color-scheme", "content": "light dark"})
-    SubElement(head, "title").text = plain(title)
-    SubElement(head, "link", rel="icon", href="data:,")
-    SubElement(head, "style").text = style
-    body = SubElement(html, "body")
+    made = Page(__package__, plain(title))
+    body = made.body
     header = SubElement(body, "header")
     SubElement(header, "h1").text = plain(title)
     SubElement(header, "p").text = (
@@ -80,8 +60,7 @@ def page(run: RunPages, tasks: Sequence[Told], title: str) -> str:
         f"Made by harness-plugin {__version__} from the run of {run.started}. All figures lie as "
         "PNG and SVG files beside this page."
     )
-    SubElement(body, "script").text = script
-    return "<!doctype html>\n" + tostring(html, encoding="unicode", method="html") + "\n"
+    return made.written()
 
 
 def task(main: Element, told: Told, many: bool) -> None:
