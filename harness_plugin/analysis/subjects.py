@@ -31,7 +31,7 @@ class FinishedTask:
 
     shop: Workshop
     models: tuple[dict[str, Any], ...]
-    started: str
+    started: str = ""
 
     @property
     def roles(self) -> tuple[str, ...]:
