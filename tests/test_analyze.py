@@ -110,6 +110,7 @@ def test_the_same_rows_and_seed_give_the_same_numbers(run_folder):
         (["--started", "yesterday"], "run in"),
         (["--examples", "3"], "--examples 3: expected at least 4"),
         (["--rbf", "0"], "expected a width above 0"),
+        (["--matched", "0"], "--matched 0: expected at least 1"),
         (["--views", "plain,sharp"], "view"),
     ],
 )

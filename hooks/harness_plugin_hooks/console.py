@@ -63,6 +63,16 @@ def register_commands(register: Register) -> None:
         summary="where the modules for evaluate.load lie",
     )
     register("study", f"{here}.study:main", summary="PLAN: many runs, equal models trained once")
+    register(
+        "lm-eval",
+        f"{here}.lm_eval:main",
+        summary="run …: lm-evaluation-harness with our tasks, models and strict results",
+    )
+    register(
+        "lm-eval-path",
+        f"{here}.lm_eval_path:main",
+        summary="where the tasks for lm_eval --include_path lie",
+    )
     register("remedy", f"{here}.remedy:main", summary="--tasks NAME --budget N: repair a student")
 
 

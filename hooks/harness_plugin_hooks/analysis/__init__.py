@@ -14,6 +14,11 @@ def register_analyses(register: Register) -> None:
         summary="similarity of all layers (CKA), with a null and a ceiling",
     )
     register(
+        "attention",
+        f"{here}.attention_record:analyse",
+        summary="what heads attend to, how far models differ in it, heads matched",
+    )
+    register(
         "probes",
         f"{here}.probes_record:analyse",
         summary="where label and spurious attribute can be read off (linear probes)",

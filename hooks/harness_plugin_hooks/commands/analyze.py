@@ -22,6 +22,7 @@ EXAMPLES = """\
 examples:
   harness analyze results
   harness analyze results --cka --groups aligned,conflicting --split hans
+  harness analyze results --attention --matched 256
   harness analyze results --cka --pool cls --rbf 0.5 --examples 1000
 
 Checkpoints that were made elsewhere: `harness --eval_only … --output_path DIR` first, then
@@ -81,6 +82,14 @@ def parser(plugins: Plugins | None = None) -> Parser:
     )
     cka.add_argument("--permutations", type=int, default=100, metavar="N", help="of the null (100)")
     cka.add_argument("--float64", action="store_true", help="Gram matrices in double precision")
+    attention = out.add_argument_group("attention")
+    attention.add_argument(
+        "--matched",
+        type=int,
+        default=128,
+        metavar="N",
+        help="rows of each group on which every head is compared with every head (128)",
+    )
     probes = out.add_argument_group("linear probes")
     probes.add_argument("--probe_rows", type=int, default=2000, metavar="N", help="in all (2000)")
     probes.add_argument("--probe_folds", type=int, default=5, metavar="N", help="(5)")
@@ -140,7 +149,7 @@ def main(words: list[str]) -> int:
 def check(given: dict[str, Any]) -> None:
     """Refuse numbers that mean nothing, before anything is loaded."""
     least = {"probe_rows": 20, "probe_folds": 2, "probe_permutations": 0}
-    least |= {"examples": 4, "permutations": 0, "resamples": 100, "threads": 1}
+    least |= {"examples": 4, "matched": 1, "permutations": 0, "resamples": 100, "threads": 1}
     for name, fewest in least.items():
         if given[name] is not None and given[name] < fewest:
             raise HarnessError(f"--{name} {given[name]}: expected at least {fewest}.")
@@ -152,6 +161,7 @@ def check(given: dict[str, Any]) -> None:
 
 def options_of(given: dict[str, Any]) -> dict[str, Any]:
     """The options of every analysis, by its name."""
+    from harness_plugin_hooks.analysis.attention_report import AttentionOptions
     from harness_plugin_hooks.analysis.cka import Kernel
     from harness_plugin_hooks.analysis.probes import ProbeOptions
     from harness_plugin_hooks.analysis.similarity import CKAOptions
@@ -165,6 +175,9 @@ def options_of(given: dict[str, Any]) -> dict[str, Any]:
             resamples=given["resamples"],
             seed=given["seed"],
             double=given["float64"],
+        ),
+        "attention": AttentionOptions(
+            matched=given["matched"], resamples=given["resamples"], seed=given["seed"]
         ),
         "probes": ProbeOptions(
             split=given["split"],
