@@ -44,11 +44,13 @@ def by_layer(pairs: Sequence[Record], roles: Sequence[str]) -> Picture:
     """A panel a group, a line a pair; solid without special tokens, which dominate."""
     groups = list(dict.fromkeys(pair["group"] for pair in pairs))
     colours = colours_of(roles)
+    # a line has the colour of the second model: who is compared with the teacher
+    against = [pair for pair in pairs if pair["first"] == "teacher"] or pairs
     others = list(dict.fromkeys(pair["second"] for pair in pairs))
     figure, (panels,) = grid(1, len(groups), 3.3, sharey=True)
     for axes, group in zip(panels, groups, strict=True):
         last = 0
-        for pair in [pair for pair in pairs if pair["group"] == group]:
+        for pair in [pair for pair in against if pair["group"] == group]:
             layers = pair["by_layer"]
             x = [layer["second_layer"] + 1 for layer in layers]
             value, low, high = (numbers([layer.get(k) for layer in layers]) for k in KEYS)
