@@ -20,7 +20,7 @@ from harness_plugin.task import line_of, merge, read_yaml
 TASK, SEED = "task", "seed"
 """The factors that every study has."""
 
-OWN = ("tasks", "seeds", "settings", "output_path", "use_cache", "eval_only", "log_with")
+OWN = ("tasks", "seeds", "settings", "output_path", "use_cache", "eval_only", "log_with", "analyze")
 """Run settings that a study sets itself, or that make no sense in one."""
 
 

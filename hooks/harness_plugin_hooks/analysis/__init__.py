@@ -23,3 +23,8 @@ def register_analyses(register: Register) -> None:
         f"{here}.circuit_record:analyse",
         summary="which parts carry the answer (edge attribution), tested against random parts",
     )
+    register(
+        "probes",
+        f"{here}.probes_record:analyse",
+        summary="where label and spurious attribute can be read off (linear probes)",
+    )
