@@ -22,7 +22,7 @@ from harness_plugin_hooks.report import answer, figures_scores
 from harness_plugin_hooks.report.drawing import apart, inline, styled
 from harness_plugin_hooks.report.examples import KINDS, thumbnail
 from harness_plugin_hooks.report.figures_attention import attention
-from harness_plugin_hooks.report.figures_circuits import circuits
+from harness_plugin_hooks.report.figures_circuits import circuits, node_of, places
 from harness_plugin_hooks.report.figures_inside import sentences
 from harness_plugin_hooks.report.making import write
 from harness_plugin_hooks.report.reading import read_run
@@ -289,6 +289,23 @@ def test_a_figure_in_the_page_has_no_styles_and_its_own_ids():
         assert "var(--text)" in text
         for target in re.findall(r"(?:url\(|href=\")#([\w.-]+)", text):
             assert target in ids
+
+
+def test_a_circuit_is_laid_out_in_the_order_of_the_forward_pass():
+    model = report_records.circuit("student", 0)
+    names = {node["id"] for node in model["nodes"]}
+    ends = {
+        node_of(e[end], {n: {} for n in names}) for e in model["edges"] for end in ("from", "to")
+    }
+    assert ends <= names  # an edge into a head's query is one into the head
+    place = places(model["nodes"], names)
+    columns = {name: x for name, (x, _) in place.items()}
+    heads = [name for name in names if name.startswith("attn1.")]
+    assert {columns[name] for name in heads} == {1.0}
+    assert [columns[n] for n in ("input", "norm1", "mlp1", "attn2.h0")] == [0.0, 2.0, 3.0, 4.0]
+    assert len(set(place.values())) == len(place)
+    assert place["mlp1"][1] < place["norm1"][1]
+    assert set(places(model["nodes"], {"input", "mlp2"})) == {"input", "mlp2"}
 
 
 def test_records_with_fewer_keys_are_drawn():

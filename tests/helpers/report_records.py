@@ -69,9 +69,11 @@ def circuit(role, seed):
     for i in range(layers):
         at = i + 0.5
         for j in range(heads):
-            nodes.append({"id": f"a{i}.h{j}", "kind": "head", "layer": i, "head": j, "depth": at})
-        nodes.append({"id": f"n{i}", "kind": "norm", "layer": i, "head": None, "depth": at + 0.17})
-        nodes.append({"id": f"m{i}", "kind": "mlp", "layer": i, "head": None, "depth": at + 0.33})
+            head = {"id": f"attn{i + 1}.h{j}", "kind": "head", "layer": i + 1, "head": j}
+            nodes.append(head | {"depth": at})
+        for kind, further in (("norm", 0.17), ("mlp", 0.33)):
+            node = {"id": f"{kind}{i + 1}", "kind": kind, "layer": i + 1, "head": None}
+            nodes.append(node | {"depth": at + further})
     nodes.append({"id": "output", "kind": "output", "layer": layers, "head": None})
     nodes[-1]["depth"] = layers + 0.5
     for node in nodes:
@@ -79,7 +81,7 @@ def circuit(role, seed):
     pairs = [(a, b) for a in nodes for b in nodes if a["depth"] < b["depth"]]
     scores = rng.standard_t(2, len(pairs))
     edges = [
-        {"from": a["id"], "to": b["id"], "score": float(score)}
+        {"from": a["id"], "to": b["id"] + ".q" * (b["kind"] == "head"), "score": float(score)}
         for (a, b), score in zip(pairs, scores, strict=True)
     ]
     sizes = [0, len(edges) // 8, len(edges) // 4, len(edges) // 2, len(edges)]

@@ -30,6 +30,9 @@ EDGES = 60
 POSITIVE, NEGATIVE = STUDENTS[3], STUDENTS[2]
 """Of edges; no role's, as long as there are two students."""
 
+BESIDE = 0.5
+"""How far an MLP stands below the line."""
+
 COLOURS = {"head": TEXT, "mlp": OTHER, "block": TEXT, "norm": SOFT}
 KINDS = {"head": ("o", 60), "mlp": ("s", 60), "block": ("s", 70), "norm": ("d", 22)}
 """Marker and size of a node; input and output have their own."""
@@ -56,7 +59,7 @@ def first_seed(models: Sequence[Record]) -> list[Record]:
 
 
 def graphs(models: Sequence[Record], convention: str) -> Picture:
-    """Depth from left to right; heads of a layer stacked, the rest of it below them."""
+    """The forward pass from left to right; heads of a layer stacked."""
     figure, panels = grid(len(models), 1, 3.1 * len(models))
     most = max(abs(edge["score"]) for model in models for edge in model["edges"]) or 1.0
     for axes, model in zip(panels[:, 0], models, strict=True):
@@ -83,13 +86,16 @@ def graphs(models: Sequence[Record], convention: str) -> Picture:
 
 def graph(axes: Any, model: Record, most: float) -> None:
     """One model's circuit."""
-    edges = sorted(model["edges"], key=lambda edge: -abs(edge["score"]))[:EDGES]
     nodes = {node["id"]: node for node in model.get("nodes") or []}
+    edges = [
+        edge | {end: node_of(edge[end], nodes) for end in ("from", "to")}
+        for edge in sorted(model["edges"], key=lambda edge: -abs(edge["score"]))[:EDGES]
+    ]
     for edge in edges:  # a node that the record leaves out still has a place
         for end in (edge["from"], edge["to"]):
             nodes.setdefault(end, {"id": end, "kind": "block", "depth": 0.5})
     used = {end for edge in edges for end in (edge["from"], edge["to"])}
-    place = places([node for name, node in nodes.items() if name in used])
+    place = places(list(nodes.values()), used)
     edges.reverse()  # the strongest on top
     lines = LineCollection(
         [[place[edge["from"]], place[edge["to"]]] for edge in edges],
@@ -140,28 +146,44 @@ def graph(axes: Any, model: Record, most: float) -> None:
                 color=SOFT,
                 zorder=3,
             )
-    columns = {
-        round(x, 6): nodes[name]["layer"]
-        for name, (x, _) in place.items()
-        if nodes[name].get("kind") in ("head", "block") and nodes[name].get("layer") is not None
-    }
-    axes.set_xticks(list(columns), [str(layer + 1) for layer in columns.values()])
+    layers: dict[int, list[float]] = {}
+    for name, (x, _) in place.items():
+        if nodes[name].get("layer") and nodes[name].get("kind") not in ("input", "output"):
+            layers.setdefault(nodes[name]["layer"], []).append(x)
+    middles = [(min(xs) + max(xs)) / 2 for xs in layers.values()]
+    axes.set_xticks(middles, [str(layer) for layer in layers])
     axes.set_xlabel("layer")
     axes.set_yticks([])
     axes.margins(0.06, 0.16)
     axes.spines["left"].set_visible(False)
 
 
-def places(nodes: Sequence[Record]) -> dict[str, tuple[float, float]]:
-    """Where every node stands: x its depth, y its number among the nodes of that depth and kind."""
-    columns: dict[float, list[Record]] = {}
+def node_of(end: str, nodes: Mapping[str, Record]) -> str:
+    """The node that an end of an edge belongs to: a head has three (`attn1.h0.k`)."""
+    whole = end.rpartition(".")[0]
+    return whole if end not in nodes and whole in nodes else end
+
+
+def places(nodes: Sequence[Record], used: set[str]) -> dict[str, tuple[float, float]]:
+    """Where every node of `used` stands.
+
+    x: a column for each part of a layer, in the order of the forward pass (heads, norm, MLP, norm);
+    y: its number in the column.
+    """
+    columns: list[tuple[Any, list[str]]] = []
     for node in nodes:
-        columns.setdefault(round(float(node.get("depth") or 0.0), 6), []).append(node)
+        of = (node.get("layer"), node.get("kind"))
+        alone = node.get("kind") in ("norm", "mlp", "input", "output")
+        if not columns or columns[-1][0] != of or alone:
+            columns.append((of, []))
+        if node["id"] in used:
+            columns[-1][1].append(node["id"])
+    kinds = {node["id"]: node.get("kind") for node in nodes}
     out = {}
-    for x, column in columns.items():
-        order = sorted(column, key=lambda n: (n.get("kind") != "head", n.get("head") or 0, n["id"]))
-        for y, node in zip(np.arange(len(order)) - (len(order) - 1) / 2, order, strict=True):
-            out[node["id"]] = (x, -float(y))
+    for x, column in enumerate([names for _, names in columns if names]):
+        for y, name in zip(np.arange(len(column)) - (len(column) - 1) / 2, column, strict=True):
+            # a step down, so that what passes an MLP by can be seen
+            out[name] = (float(x), -float(y) - BESIDE * (kinds[name] == "mlp"))
     return out
 
 
