@@ -247,6 +247,14 @@ def run_parser() -> Parser:
         help="which result files to write (harness ls outputs); default: all",
     )
     out.add_argument(
+        "--analyze",
+        nargs="?",
+        type=comma_list,
+        const=("all",),
+        metavar="NAME[,NAME]",
+        help="then look inside the models (harness ls analyses); without a name: all analyses",
+    )
+    out.add_argument(
         "--use_cache",
         metavar="DIR",
         help="stage store (default: $HARNESS_PLUGIN_CACHE or ~/.cache/harness_plugin)",

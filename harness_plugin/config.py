@@ -247,6 +247,9 @@ class RunConfig(Strict):
     log_with: str | None = None
     trust_remote_code: bool = False
     resamples: int = Field(1000, ge=100, description="bootstrap resamples")
+    analyze: tuple[str, ...] = Field(
+        (), description="analyses made of the run's models (harness ls analyses); 'all' = all"
+    )
     settings: dict[str, Any] = Field(
         default_factory=dict, description="task settings for all tasks, or under a task's name"
     )

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import socket
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 from filelock import SoftFileLease, Timeout
 
 GRACE = 5.0
@@ -50,11 +53,18 @@ def tried(path: Path, duration: float) -> SoftFileLease | None:
 
 
 def owner_of(path: Path, duration: float) -> str:
-    """Who has it ("host, process 17"); "" when nobody does, or nobody known."""
-    if not path.exists():
+    """Who has it ("host, process 17"); "" when nobody does, nobody known, or a dead owner."""
+    try:
+        silent = time.time() - path.stat().st_mtime
+    except FileNotFoundError:
         return ""
     owner = lease_on(path, duration).owner
-    return f"{owner.hostname}, process {owner.pid}" if owner else ""
+    if owner is None:
+        return ""
+    here = owner.hostname == socket.gethostname()
+    if not psutil.pid_exists(owner.pid) if here else silent > duration:
+        return ""
+    return f"{owner.hostname}, process {owner.pid}"
 
 
 def remove_recordless(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness_plugin.config import RoleSettings, StudentSettings, TaskSettings
@@ -53,6 +54,31 @@ def plan_of_roles(settings: TaskSettings) -> dict[str, Role]:
     for name in roles:
         visit(name)
     return order
+
+
+def behind(roles: Mapping[str, Role], name: str) -> dict[str, Role]:
+    """A role and all that it learns from, in the order of `roles`."""
+    needed, open_roles = set[str](), [name]
+    while open_roles:
+        needed.add(role := open_roles.pop())
+        open_roles += [teacher for teacher in roles[role].heard if teacher not in needed]
+    return {role: roles[role] for role in roles if role in needed}
+
+
+def narrowed(settings: TaskSettings, name: str) -> TaskSettings:
+    """The settings without the roles that `name` does not need, and without their method."""
+    roles = behind(plan_of_roles(settings), name)
+    changes: dict[str, object] = {
+        "teachers": {role: given for role, given in settings.teachers.items() if role in roles},
+        "students": {role: given for role, given in settings.students.items() if role in roles},
+        "control": settings.control if "control" in roles else False,
+        "references": bool({"erm_teacher", "erm_student"} & roles.keys()),
+    }
+    if settings.method not in {role.method for role in roles.values()}:
+        changes["method"] = "erm"
+    if all(role.method == "erm" and role.distillation is None for role in roles.values()):
+        changes["group_inference"] = "none"
+    return settings.model_copy(update=changes)
 
 
 def declared(settings: TaskSettings) -> list[Role]:

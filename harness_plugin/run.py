@@ -9,14 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
+from harness_plugin.analysis import making
+from harness_plugin.analysis.subjects import just_finished
 from harness_plugin.config import RunConfig, TaskSettings, hub_sets_of, task_settings
 from harness_plugin.data import TaskData, load_for
 from harness_plugin.distilling import Distillation, check_student
 from harness_plugin.errors import HarnessError
-from harness_plugin.hardware import Choice, choose, environment, make_accelerator, processes_of
+from harness_plugin.hardware import choose, environment, make_accelerator, processes_of
 from harness_plugin.models import check_settings
-from harness_plugin.output import check_writable, chosen_outputs, write_outputs
-from harness_plugin.plan import Role, plan_of_roles
+from harness_plugin.output import check_writable, chosen_outputs, timestamp, write_outputs
+from harness_plugin.plan import Role, behind, narrowed, plan_of_roles
 from harness_plugin.plugins import Plugins
 from harness_plugin.records import Predictions, RunReport, TaskScores, TrainedModel
 from harness_plugin.roles import Workshop, check_comparable
@@ -32,34 +34,54 @@ def run(config: RunConfig, plugins: Plugins) -> RunReport:
     started = time.time()
     root = Path(config.use_cache) if config.use_cache else default_root()
     chosen_outputs(config, plugins)  # a name that does not exist is told before any work
+    analyses = making.chosen_analyses(config.analyze, plugins) if config.analyze else []
     jobs = prepare(config, plugins)
     check_writable(Path(config.output_path))
     for job in jobs:  # what cannot work is refused before the first task is trained
         open_workshop(*job, config, plugins, root)
+    for _, _, data in jobs if analyses else ():
+        making.rows_asked(data, making.Wanted())
     plugins.hook.run_started(config=config)
     # every training ends with a garbage collection: it need not walk through all that was imported
     gc.collect()
     gc.freeze()
     scores: list[TaskScores] = []
-    choices: dict[str, Choice] = {}
+    shops: list[Workshop] = []
     for task, settings, data in jobs:
         shop = open_workshop(task, settings, data, config, plugins, root)
-        choices[task.modality] = shop.choice
+        shops.append(shop)
         plugins.hook.data_loaded(task=task, data=data)
         scores.append(run_task(shop))
     report = RunReport(
         config=resolved(config, jobs),
-        environment=environment(choices),
+        environment=environment({shop.task.modality: shop.choice for shop in shops}),
         tasks=tuple(scores),
         started=started,
         seconds=time.time() - started,
     )
     if shop.accelerator.is_main_process:
         report = replace(report, files=write_outputs(report, config, plugins))
+    if analyses:
+        report = replace(report, files=(*report.files, *analysed(report, shops, analyses)))
     shop.accelerator.wait_for_everyone()
     shop.accelerator.end_training()
     plugins.hook.run_finished(report=report)
     return report
+
+
+def analysed(report: RunReport, shops: list[Workshop], names: list[str]) -> list[Path]:
+    """Look inside the models of every task; the main process shows and writes what is found.
+
+    Every process reads the models: what they share lies in stages, which all reach together.
+    """
+    files = []
+    for shop, scores in zip(shops, report.tasks, strict=True):
+        finished = just_finished(shop, scores.models, timestamp(report.started))
+        made = making.make(finished, names, making.Wanted())
+        if shop.accelerator.is_main_process:
+            making.show(made.findings)
+            files += making.write(made, Path(shop.config.output_path))
+    return files
 
 
 def prepare(config: RunConfig, plugins: Plugins) -> list[Job]:
@@ -85,26 +107,47 @@ def open_workshop(
     root: Path,
 ) -> Workshop:
     """The task's Accelerator and store; refuses what cannot work before any training."""
+    shop = workshop_of(task, settings, data, config, plugins, root)
+    check_roles(shop)
+    return shop
+
+
+def workshop_of(
+    task: Task,
+    settings: TaskSettings,
+    data: TaskData,
+    config: RunConfig,
+    plugins: Plugins,
+    root: Path,
+) -> Workshop:
+    """The task's Accelerator and store; nothing is checked."""
     accelerator = make_accelerator(config, "no")
     with accelerator.main_process_first():  # one measures, the others read
         choice = choose(config, task.modality, root, accelerator.num_processes)
     if choice.precision != "no":
         accelerator = make_accelerator(config, choice.precision)
     store = Store(root, processes_of(accelerator))
-    shop = Workshop(task, settings, data, config, choice, accelerator, store, plugins)
-    if config.eval_only:
-        check_comparable(shop)
-    else:
-        if isinstance(settings.control, str):
-            raise HarnessError("--control names a checkpoint, which needs --eval_only.")
-        roles = plan_of_roles(settings)
-        for role in roles.values():
-            check_settings(role.settings, task.modality, plugins, config.trust_remote_code)
-        shop.check_settings()
-        for role in roles.values():
-            shop.check_method(role.method, role.settings)
-            check_student(shop, role, roles)
-    return shop
+    return Workshop(task, settings, data, config, choice, accelerator, store, plugins)
+
+
+def check_roles(shop: Workshop, only: str | None = None) -> None:
+    """Refuse what cannot work: in any role, or in `only` one and those that it learns from."""
+    if shop.config.eval_only:
+        return check_comparable(shop)
+    if isinstance(shop.settings.control, str):
+        raise HarnessError("--control names a checkpoint, which needs --eval_only.")
+    roles = plan_of_roles(shop.settings)
+    if only is not None:
+        roles = behind(roles, only)
+        shop = replace(shop, settings=narrowed(shop.settings, only))
+    for role in roles.values():
+        check_settings(
+            role.settings, shop.task.modality, shop.plugins, shop.config.trust_remote_code
+        )
+    shop.check_settings()
+    for role in roles.values():
+        shop.check_method(role.method, role.settings)
+        check_student(shop, role, roles)
 
 
 def run_task(shop: Workshop) -> TaskScores:

@@ -90,6 +90,11 @@ class Task(BaseModel):
         description="'module:function' taking a Split and a random generator, returning the values "
         "of its inputs with another attribute, and these attributes",
     )
+    attribute_region: dict[Source, str] = Field(
+        default_factory=dict,
+        description="'module:function' taking a DataRequest and a Split of its images, returning "
+        "where the spurious attribute is seen, (N, H, W) or (H, W) booleans; by data source",
+    )
     primary_gap: str | dict[str, str] | None = Field(
         None, description="the gap metric its story is told with, or one for each evaluation set"
     )

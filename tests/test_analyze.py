@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -11,14 +12,18 @@ from transformers import AutoConfig, AutoModelForImageClassification
 from transformers import AutoModelForSequenceClassification as Texts
 
 from harness_plugin import HarnessError
+from harness_plugin.analysis.opening import opened
 from harness_plugin.analysis.subjects import rows_of_groups
 from harness_plugin.cli import main
+from harness_plugin.config import run_config
 from harness_plugin.t5 import T5EncoderClassifierConfig
 from harness_plugin_hooks.analysis.cka import StreamingCKA
 from harness_plugin_hooks.analysis.reading import Reader, pooled
 from harness_plugin_hooks.analysis.similarity import same_depth
 
+TOY = str(Path(__file__).parent / "toy" / "toy.yaml")
 QUICK = ["--permutations", "20", "--resamples", "100", "--examples", "64"]
+QUICK += ["--pairs", "16", "--ig_steps", "1", "--random_circuits", "1"]
 
 
 @pytest.fixture
@@ -48,6 +53,43 @@ def test_a_finished_run_is_analysed(run_folder, capsys):
     assert len(rows) == sum(np.size(pair["value"]) for pair in pairs)
 
 
+def test_a_run_analyses_its_own_models(toy_run, run_folder, tmp_path, capsys):
+    """`--analyze` writes what `harness analyze` finds of the same run; eval_only as well."""
+    models = [f"--{role}={toy_run.checkpoint(role)}" for role in ("teacher", "student", "control")]
+    words = ["--tasks", TOY, "--eval_only", *models, "--threads", "1", "--precision", "no"]
+    words += ["--attention", "sdpa", "--device", "cpu", "--resamples", "100"]
+    words += ["--use_cache", str(tmp_path / "store"), "--output_path", str(tmp_path / "out")]
+    assert main([*words, "--analyze", "cka"]) == 0
+    said = capsys.readouterr().out
+    assert "CKA of teacher and student" in said
+    (file,) = (tmp_path / "out").glob("analysis_toy_*.json")
+    assert str(file) in said
+    found = json.loads(file.read_text())
+    (run,) = (tmp_path / "out").glob("transfer_toy_*.json")
+    assert found["run"] in run.name
+    assert main(["analyze", str(tmp_path / "out"), "--cka", "--output_path", str(tmp_path)]) == 0
+    (file,) = tmp_path.glob("analysis_toy_*.json")
+    again = json.loads(file.read_text())
+    assert again.pop("options")["cka"]["permutations"] == 100
+    found.pop("options")
+    assert found == again
+
+
+def test_one_task_of_a_run_of_several_is_opened(toy_run, plugins):
+    (file,) = toy_run.output.glob("config_*.yaml")
+    config = run_config(file, {"tasks": (TOY, "hans")}, ["hans.teacher.epochs=1"])
+    (task,) = opened(config, plugins, {"toy": toy_run.record()}, ["toy"], "then")
+    assert (task.shop.task.task, task.started) == ("toy", "then")
+    assert task.shop.settings.teacher.epochs == 1
+
+
+def test_an_unknown_analysis_is_refused_before_any_training(tmp_path, capsys):
+    words = ["--tasks", TOY, "--output_path", str(tmp_path / "out"), "--analyze", "cka,probe"]
+    assert main(words) == 2
+    assert "unknown analysis 'probe'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_same_rows_and_seed_give_the_same_numbers(run_folder):
     found = []
     for name in ("a", "b"):
@@ -69,6 +111,7 @@ def test_the_same_rows_and_seed_give_the_same_numbers(run_folder):
         (["--started", "yesterday"], "run in"),
         (["--examples", "3"], "--examples 3: expected at least 4"),
         (["--rbf", "0"], "expected a width above 0"),
+        (["--matched", "0"], "--matched 0: expected at least 1"),
         (["--views", "plain,sharp"], "view"),
     ],
 )

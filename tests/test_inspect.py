@@ -266,7 +266,7 @@ def test_labels_without_a_name_are_refused(toy_run, tmp_path):
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(HarnessError, match="calls its classes LABEL_0, LABEL_1"):
         get_model(f"seqcls/{folder}", memoize=False)
-    with pytest.raises(HarnessError, match=r"3 names were given, .* has 2 classes"):
+    with pytest.raises(HarnessError, match=r"3 labels were given, .* has 2 classes"):
         get_model(f"seqcls/{folder}", labels="a,b,c", memoize=False)
     with pytest.raises(HarnessError, match="unknown argument max_lenght"):
         get_model(f"seqcls/{folder}", max_lenght=3, memoize=False)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,13 @@ import yaml
 
 from harness_plugin import HarnessError
 from harness_plugin.cli import main
-from harness_plugin.study.execute import execute, so_far
+from harness_plugin.study.execute import execute, failed_before, so_far
 from harness_plugin.study.executors import InProcess, Workers
 from harness_plugin.study.graph import graph_of
 from harness_plugin.study.ledger import Ledger
 from harness_plugin.study.plan import Resources, read_study
 from harness_plugin.study.status import cost_of, summary
+from harness_plugin.study.work import shop_of
 
 TOY = str(Path(__file__).parent / "toy" / "toy.yaml")
 HELPERS = str(Path(__file__).parent / "helpers")
@@ -118,6 +120,29 @@ def test_cells_are_left_out_and_added(expand):
     assert len({graph.study.id_of(c) for c in graph.study.configurations}) == 5
 
 
+def test_seeds_are_left_out_of_cells_and_added_to_them(expand):
+    study = expand(
+        leave_out=[{"seed": 1, "distilled": "pure"}, {"seed": [0], "distilled": "half"}],
+        cells=[{"distilled": "pure", "seed": [0, 5]}],
+    ).study
+    seeds = {study.levels_of(c)["distilled"]: c.seeds for c in study.configurations}
+    assert seeds == {"pure": (0, 5), "half": (1,)}
+
+
+@pytest.mark.parametrize(
+    ("level", "said"),
+    [
+        ({"method_options": {"group_dro": {"etta": 1}}}, r"cell .*odd x: .*option.*etta.*eta"),
+        ({"students": {"student": {"distiller_options": {"b": 1}}}}, "unknown option of"),
+        ({"teacher": {"model": "bert-picco"}}, "cell .*bert-picco"),
+    ],
+)
+def test_options_and_models_are_checked_before_anything_is_trained(expand, plugins, level, said):
+    graph = expand(factors={"odd": {"x": level}})
+    with pytest.raises(HarnessError, match=said):
+        graph.check_choices(plugins)
+
+
 def test_settings_under_a_tasks_name_hold_for_it_alone(expand):
     factors = {"size": {"small": {}, "large": {"hans": {"student": {"epochs": 3}}}}}
     graph = expand(tasks=[TOY, "hans"], factors=factors, settings={"references": False})
@@ -147,6 +172,7 @@ def test_settings_under_a_tasks_name_hold_for_it_alone(expand):
         ({"leave_out": [{"distil": "pure"}]}, "unknown factor in"),
         ({"cells": [{"distilled": "pure"}]}, "is in the study already"),
         ({"cells": [{"seed": 3}]}, "names no level of distilled"),
+        ({"cells": [{"distilled": "pure", "seed": "x"}]}, "seed: expected whole numbers"),
         ({"tasks": ["hanz"]}, "unknown task 'hanz'"),
         ({"resources": {"memory": "2 bytes"}}, "resources.memory"),
         ({"resources": {"cpus": 0}}, "resources.cpus"),
@@ -211,6 +237,83 @@ def test_a_worker_that_is_killed_costs_its_training_alone(expand, tmp_path):
     assert (tmp_path / "first").exists()
 
 
+def test_a_worker_that_dies_takes_no_neighbour_with_it(expand, tmp_path):
+    graph = expand(retries=0, seeds=[0])
+    progress = execute(graph, Workers(2, "study_work:teacher_dies"), tmp_path)
+    assert {graph.nodes[node].role for node, _ in progress.done} == {"control"}
+    (error,) = {failure.error for failure in progress.failed.values() if failure.tries}
+    assert error == "the worker process died"
+
+
+def test_failures_are_known_until_they_are_repaired(expand, tmp_path, capsys):
+    graph, ledger = expand(retries=0), Ledger(tmp_path)
+    execute(graph, InProcess("study_work:always_fails"), tmp_path)
+    words = ["study", str(graph.study.file), "--use_cache", str(tmp_path), "--status"]
+
+    def status():
+        """Role -> done, running, failed, open."""
+        assert main(words) == 0
+        lines = [line.split("│")[1:-1] for line in capsys.readouterr().out.splitlines()]
+        rows = [[cell.strip() for cell in line] for line in lines if line]
+        return {row[1]: row[2:] for row in rows}
+
+    assert status() == {
+        "teacher": ["", "", "2", ""],
+        "student": ["", "", "4", ""],
+        "control": ["", "", "", "2"],  # this one's work keeps no records
+    }
+    progress = so_far(graph, ledger)
+    failed_before(graph, ledger, progress)
+    assert "always_fails" in next(f.trace for f in progress.failed.values() if f.tries)
+    execute(graph, InProcess("study_work:counted"), tmp_path)
+    assert status()["teacher"] == ["2", "", "", ""]
+    assert not list((tmp_path / "studies").glob("*.failed"))
+
+
+def test_a_configuration_that_cannot_be_scored_spares_the_others(expand, tmp_path, monkeypatch):
+    from harness_plugin.study import results
+
+    def scores_of(graph, configuration, *_):
+        if graph.study.levels_of(configuration)["distilled"] == "pure":
+            raise RuntimeError("no metric")
+        return {"numbers": [{"value": 1.0}], "estimates": [{"value": 1.0}]}
+
+    monkeypatch.setattr(results, "scores_of", scores_of)
+    graph = expand()
+    progress = execute(graph, InProcess("study_work:fails_once"), tmp_path)
+    rows = results.rows_of_study(graph, progress, tmp_path)
+    assert [row["factor_distilled"] for row in rows.numbers] == ["half"]
+    results.write(graph, progress, rows, tmp_path / "out")
+    (failure,) = json.loads((tmp_path / "out" / "failures_small.json").read_text())
+    assert failure["configurations"][0]["distilled"] == "pure"
+    assert failure["error"] == "RuntimeError: no metric"
+
+
+def test_a_method_that_cannot_work_spares_what_does_not_need_it(open_shop):
+    from harness_plugin.run import check_roles, workshop_of
+
+    shop = open_shop("method=poe", "options.annotated=false")
+    settings = shop.settings.model_copy(update={"method": "group_dro"})
+    parts = shop.data, shop.config, shop.plugins, shop.store.root
+    shop = workshop_of(shop.task, settings, *parts)
+    check_roles(shop, "erm_teacher")
+    check_roles(shop, "erm_student")
+    for role in ("teacher", "student", "control"):
+        with pytest.raises(HarnessError, match="group_dro needs group labels"):
+            check_roles(shop, role)
+
+
+def test_workshops_kept_open_do_not_mix_their_precision(tmp_path):
+    def shop(precision):
+        run = {**PLAN["run"], "precision": precision, "tasks": (TOY,)}
+        return shop_of(run, str(tmp_path))
+
+    assert shop("no").accelerator.mixed_precision == "no"
+    assert shop("bf16").accelerator.mixed_precision == "bf16"
+    assert shop("no").accelerator.mixed_precision == "no"
+    assert shop("no") is shop("no")
+
+
 def run_counted(file, root):
     from harness_plugin.plugins import load_plugins
 
@@ -250,6 +353,7 @@ def test_a_living_owner_is_named_and_a_dead_one_is_followed(tmp_path):
         assert ledger.owner("one").endswith(f"process {holder.pid}")
         assert ledger.lease("one") is None
         holder.send_signal(signal.SIGKILL)
+    assert ledger.owner("one") == ""
     started = time.monotonic()
     while (lease := ledger.lease("one")) is None:
         time.sleep(0.05)
@@ -374,15 +478,39 @@ def test_status_report_and_resume_train_nothing(whole, tmp_path, capsys):
 @pytest.mark.slow
 def test_trainings_that_cannot_work_are_reported_and_the_rest_is_scored(whole, tmp_path, capsys):
     _, store, _ = whole
-    factors = {"method": {"fits": {}, "not": {"teacher": {"model": "resnet-pico"}}}}
-    plan = write(tmp_path, factors=factors, seeds=[0], retries=0)
+    # the first cell's method lacks its groups; the references are those of the second as well
+    settings = {"options": {"annotated": False}, "teacher": {"epochs": 1}, "student": {"epochs": 1}}
+    factors = {"method": ["group_dro", "poe"]}
+    plan = write(tmp_path, settings=settings, factors=factors, seeds=[0], retries=0)
     words = ["study", str(plan), "--use_cache", str(store), "--output_path", str(tmp_path / "r")]
     assert main(words) == 1
     assert "tries them again" in capsys.readouterr().err
     failures = json.loads((tmp_path / "r" / "failures_small.json").read_text())
-    assert {f["role"] for f in failures} == {"teacher", "student"}
-    assert "resnet-pico" in json.dumps(failures)
-    assert len(set(numbers_in(tmp_path / "r").reset_index().configuration)) == 1
+    assert {f["role"] for f in failures} == {"teacher", "student", "control"}
+    assert {c["method"] for f in failures for c in f["configurations"]} == {"group_dro"}
+    assert "needs group labels" in json.dumps(failures)
+    assert set(numbers_in(tmp_path / "r").reset_index().factor_method) == {"poe"}
+    assert main([*words, "--report"]) == 1
+    assert json.loads((tmp_path / "r" / "failures_small.json").read_text()) == failures
+
+
+@pytest.mark.slow
+def test_a_report_gets_the_tables(whole, tmp_path, capsys, monkeypatch):
+    told = {}
+
+    def report(folder, plan, numbers, estimates):
+        told.update(plan=plan.name, numbers=numbers, estimates=estimates)
+        return [folder / "page.html"]
+
+    name = "harness_plugin_hooks.study_report"
+    monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(write=report))
+    plan, store, out = whole
+    words = ["study", str(plan), "--use_cache", str(store), "--output_path", str(tmp_path)]
+    assert main([*words, "--report"]) == 0
+    assert f"{tmp_path}/page.html" in capsys.readouterr().out
+    assert told["plan"] == "small"
+    for kind in ("numbers", "estimates"):
+        pd.testing.assert_frame_equal(told[kind], pd.read_parquet(out / f"{kind}_small.parquet"))
 
 
 @pytest.mark.slow
@@ -413,15 +541,19 @@ def test_ray_with_a_worker_killed_in_the_middle_gives_the_table_of_a_quiet_run(
     try:
         with pytest.raises(HarnessError, match="has room for one training"):
             RayExecutor.open(None, None, Resources(gpus=8))
+        unlucky = RayExecutor.open(None, 1, Resources(), "study_work:always_fails")
+        failed = execute(graph, unlucky, tmp_path).failed.values()
+        (trace, *_) = [f.trace for f in failed if f.error == "RuntimeError: no luck at all"]
         executor = RayExecutor.open(None, None, Resources(), "study_work:killed_in_training")
         assert executor.slots == 2
         progress = execute(graph, executor, tmp_path / "store")
     finally:
         ray.shutdown()
+    assert "always_fails" in trace
     assert (tmp_path / "store" / "killed").exists()
     assert len(progress.done) == 8
     assert not progress.failed
     rows = results.rows_of_study(graph, progress, tmp_path / "store")
-    results.write(graph, progress, *rows, tmp_path / "out")
+    results.write(graph, progress, rows, tmp_path / "out")
     pd.testing.assert_frame_equal(numbers_in(tmp_path / "out"), numbers_in(out))
     shutil.rmtree(tmp_path / "store")

@@ -1,9 +1,7 @@
-"""A finished run → its data and its trained models, ready to be read."""
+"""The trained models of a finished run, ready to be read, and the rows they are asked."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,27 +12,26 @@ import torch
 from transformers import PreTrainedModel
 
 from harness_plugin import models
-from harness_plugin.config import RoleSettings, RunConfig, run_config
-from harness_plugin.data import Split
+from harness_plugin.config import RoleSettings
+from harness_plugin.data import Split, TaskData
 from harness_plugin.encode import Encoded
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.plugins import Plugins
-from harness_plugin.records import Ints
+from harness_plugin.records import Ints, TrainedModel
 from harness_plugin.roles import Workshop
-from harness_plugin.run import open_workshop, prepare
-from harness_plugin.stages import default_root
-from harness_plugin.task import find_task
 
-RECORD = re.compile(r"transfer_(?P<task>[a-z0-9_]+)_(?P<time>\d{4}-[0-9T.-]+)\.json")
 ROLES = ("teacher", "student", "control")
 
 
 @dataclass(frozen=True)
 class FinishedTask:
-    """One task of a finished run: the workshop it was run in, and the record of its models."""
+    """One task of a finished run: the workshop it was run in, and the record of its models.
+
+    `started` is the moment the run started, as it stands in the names of its files.
+    """
 
     shop: Workshop
     models: tuple[dict[str, Any], ...]
+    started: str = ""
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -58,69 +55,21 @@ class Subject:
     model: PreTrainedModel
 
 
-def open_run(
-    folder: Path,
-    plugins: Plugins,
-    *,
-    started: str | None = None,
-    tasks: Sequence[str] = (),
-    machine: dict[str, Any] | None = None,
-) -> list[FinishedTask]:
-    """The tasks of the run in `folder` (of several, the one that `started`); `tasks` = only these.
-
-    `machine` overrides where it is read on: device, threads. Raises HarnessError for a folder
-    without a run, and for data that are no longer those of the run.
-    """
-    time = start_of(folder, started)
-    written = folder / f"config_{time}.yaml"
-    if not written.is_file():
-        raise HarnessError(f"{folder}: {written.name} is gone, without which no data can be read.")
-    overrides = {name: value for name, value in (machine or {}).items() if value is not None}
-    config = run_config(written, overrides, [])
-    records = {
-        record["task"]: record
-        for file in sorted(folder.glob(f"transfer_*_{time}.json"))
-        for record in [json.loads(file.read_text(encoding="utf-8"))]
-    }
-    for task in tasks:
-        if task not in records:
-            raise unknown(f"task of the run in {folder}", task, records)
-    return opened(config, plugins, records, tasks)
-
-
-def opened(
-    config: RunConfig, plugins: Plugins, records: dict[str, Any], tasks: Sequence[str]
-) -> list[FinishedTask]:
-    """The workshops of the wanted tasks, their data compared with what the run recorded."""
-    root = Path(config.use_cache) if config.use_cache else default_root()
-    found = {name: find_task(name, plugins["task"], config.include_path) for name in config.tasks}
-    wanted = tuple(name for name in config.tasks if not tasks or found[name].task in tasks)
-    out = []
-    for task, settings, data in prepare(config.model_copy(update={"tasks": wanted}), plugins):
-        record = records[task.task]
-        if data.fingerprint != record["fingerprint"]:
-            raise HarnessError(
-                f"task {task.task}: the data have changed since the run (fingerprint "
-                f"{data.fingerprint[:12]}, the run's {record['fingerprint'][:12]}); run it again."
-            )
-        shop = open_workshop(task, settings, data, config, plugins, root)
-        out.append(FinishedTask(shop, tuple(record["models"])))
-    return out
-
-
-def start_of(folder: Path, started: str | None) -> str:
-    """When the run started whose files are taken."""
-    if not folder.is_dir():
-        raise HarnessError(f"{folder}: expected the --output_path of a run; no such folder.")
-    found = (RECORD.fullmatch(file.name) for file in folder.iterdir())
-    times = sorted({match["time"] for match in found if match})
-    if not times:
-        raise HarnessError(f"{folder}: no transfer_*.json; expected the --output_path of a run.")
-    if started is None and len(times) > 1:
-        raise HarnessError(f"{folder} holds several runs; take one with --started {times[-1]}.")
-    if started is not None and started not in times:
-        raise unknown(f"run in {folder}", started, times)
-    return started or times[0]
+def just_finished(shop: Workshop, trained: Sequence[TrainedModel], started: str) -> FinishedTask:
+    """The task of a run that is still in memory."""
+    models = [
+        {
+            "role": model.role,
+            "seed": model.seed,
+            "name": model.name,
+            "model": model.settings["model"],
+            "method": model.settings["method"],
+            "path": str(model.path),
+            "settings": dict(model.settings),
+        }
+        for model in trained
+    ]
+    return FinishedTask(shop, tuple(models), started)
 
 
 def chosen_roles(task: FinishedTask, wanted: Sequence[str]) -> tuple[str, ...]:
@@ -182,9 +131,9 @@ def inputs_of(encoded: Encoded, rows: Ints, device: torch.device) -> dict[str, t
     return {key: value.to(device) for key, value in encoded.batch(np.asarray(rows)).items()}
 
 
-def chosen_split(task: FinishedTask, name: str | None) -> Split:
+def chosen_split(data: TaskData, name: str | None) -> Split:
     """The evaluation set `name`; by default the first that has both kinds of rows, or the first."""
-    sets = task.shop.data.evaluation
+    sets = data.evaluation
     if name is None:
         both = (split for split in sets if set(split.aligned.tolist()) >= {0, 1})
         return next(both, sets[0])
@@ -199,9 +148,13 @@ def rows_of_groups(
 ) -> dict[str, Ints]:
     """Equally many rows of each of `groups`, at most `examples`, in random order.
 
-    A group is "aligned", "conflicting", "all", or the name of one of the set's own groups. Raises
-    HarnessError for another name and for a group of fewer than `fewest` rows.
+    A group is "aligned", "conflicting", "all", or the name of one of the set's own groups. Without
+    any: aligned and conflicting rows where the set has `fewest` of both, else all rows together.
+    Raises HarnessError for another name and for a group of fewer than `fewest` rows.
     """
+    if not groups:
+        both = all(np.count_nonzero(split.aligned == kind) >= fewest for kind in (0, 1))
+        groups = ("aligned", "conflicting") if both else ("all",)
     kinds = {
         "all": np.ones(len(split), bool),
         "aligned": split.aligned == 1,

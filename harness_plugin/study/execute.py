@@ -55,6 +55,24 @@ def so_far(graph: Graph, ledger: Ledger) -> Progress:
     return progress
 
 
+def failed_before(graph: Graph, ledger: Ledger, progress: Progress) -> None:
+    """Note in `progress` what was given up the last time, and what was waiting for it."""
+    for node, seed in graph.instances():
+        if (node, seed) in progress.done:
+            continue
+        if found := ledger.failure(graph.name_of(node, seed)):
+            failure = Failure(node, seed, found["tries"], found["error"], found["trace"])
+            progress.failed[node, seed] = failure
+        for teacher in graph.nodes[node].heard:  # a teacher's number is the smaller one
+            if (teacher, seed) in progress.failed and (node, seed) not in progress.failed:
+                progress.failed[node, seed] = because(graph, teacher, node, seed)
+
+
+def because(graph: Graph, teacher: int, node: int, seed: int) -> Failure:
+    """The failure of what learns from a training that failed."""
+    return Failure(node, seed, 0, f"{graph.nodes[teacher].role}, which it learns from, failed")
+
+
 def execute(
     graph: Graph,
     executor: Executor,
@@ -68,7 +86,7 @@ def execute(
     """
     ledger = Ledger(root)
     progress = so_far(graph, ledger)
-    run = Scheduler(graph, executor, ledger, progress)
+    run = Scheduler(graph, executor, ledger, progress, tell)
     tell(progress)
     try:
         while run.step():
@@ -83,8 +101,14 @@ class Scheduler:
     """The ready, the running, and who waits for whom."""
 
     def __init__(
-        self, graph: Graph, executor: Executor, ledger: Ledger, progress: Progress
+        self,
+        graph: Graph,
+        executor: Executor,
+        ledger: Ledger,
+        progress: Progress,
+        tell: Callable[[Progress], None],
     ) -> None:
+        self.tell = tell
         self.graph, self.executor, self.ledger, self.progress = graph, executor, ledger, progress
         self.ready: deque[tuple[int, int]] = deque()
         self.waiting: dict[tuple[int, int], int] = {}
@@ -125,6 +149,7 @@ class Scheduler:
         self.issued += 1
         self.tickets[self.issued] = (node, seed)
         self.progress.running[node, seed] = time.time()
+        self.tell(self.progress)  # before: in this process nothing is said until it is done
         self.executor.submit(self.issued, self.job(node, seed, resources), resources)
 
     def job(self, node: int, seed: int, resources: Resources) -> Job:
@@ -153,9 +178,9 @@ class Scheduler:
             if self.tries[which] <= self.graph.study.given.retries:
                 self.ready.append(which)
             else:
-                self.give_up(
-                    which, Failure(*which, self.tries[which], outcome.error, outcome.trace)
-                )
+                tries = self.tries[which]
+                self.ledger.failed(self.graph.name_of(*which), tries, outcome.error, outcome.trace)
+                self.give_up(which, Failure(*which, tries, outcome.error, outcome.trace))
 
     def finish(self, which: tuple[int, int], record: Mapping[str, Any]) -> None:
         """A training is done: who waited for it may begin."""
@@ -174,8 +199,7 @@ class Scheduler:
         for follower in self.followers.get(which[0], ()):
             mine = (follower, which[1])
             if self.waiting.pop(mine, None) is not None:
-                role = self.graph.nodes[which[0]].role
-                self.give_up(mine, Failure(*mine, 0, f"{role}, which it learns from, failed"))
+                self.give_up(mine, because(self.graph, which[0], *mine))
 
     def look_elsewhere(self) -> None:
         """Whether those that another process had begun are done, or are free again."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import importlib
 import multiprocessing
+import os
+import signal
 import traceback
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -89,49 +91,58 @@ class InProcess:
         """Nothing is held."""
 
 
+def leave_on_ctrl_c() -> None:
+    """A worker ends without a word: the study says what is kept. What it starts is not affected."""
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
+
 @dataclass
 class Workers:
-    """Several processes on this machine; one that dies is replaced, its job is reported."""
+    """Several processes on this machine; one that dies costs its own job and is replaced.
+
+    Each is a pool of its own, because a pool that loses a process gives up all its jobs.
+    """
 
     slots: int
     work: str = WORK
-    _pool: ProcessPoolExecutor | None = None
-    _running: dict[Future[Mapping[str, Any]], int] = field(default_factory=dict)
+    _idle: list[ProcessPoolExecutor] = field(default_factory=list)
+    _running: dict[Future[Mapping[str, Any]], tuple[int, ProcessPoolExecutor]] = field(
+        default_factory=dict
+    )
 
     def submit(self, ticket: int, job: Job, resources: Resources) -> None:
-        """Hand it to the next free process."""
-        if self._pool is None:
+        """Hand it to a free process, or a new one."""
+        while True:
             # spawned, not forked: torch's threads do not survive a fork
+            pool = self._idle.pop() if self._idle else None
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self.slots, mp_context=context)
-        try:
-            future = self._pool.submit(called, self.work, job)
-        except BrokenProcessPool as error:
-            future = Future()
-            future.set_exception(error)
-        self._running[future] = ticket
+            pool = pool or ProcessPoolExecutor(1, mp_context=context, initializer=leave_on_ctrl_c)
+            try:
+                self._running[pool.submit(called, self.work, job)] = ticket, pool
+            except BrokenProcessPool:  # it died while it had nothing to do
+                pool.shutdown()
+            else:
+                return
 
     def wait(self) -> list[Outcome]:
-        """Those that are done. A process that dies takes all that are running with it."""
+        """Those that are done."""
         ready, _ = wait(self._running, return_when=FIRST_COMPLETED)
-        if any(isinstance(future.exception(), BrokenProcessPool) for future in ready):
-            ready, _ = wait(self._running)
-            self.close()
         out = []
         for future in ready:
-            ticket, error = self._running.pop(future), future.exception()
-            if error is None:
-                out.append(Outcome(ticket, future.result()))
-            elif isinstance(error, BrokenProcessPool):
-                out.append(Outcome(ticket, error="a worker process died"))
-            else:
-                out.append(failed(ticket, error))
+            (ticket, pool), error = self._running.pop(future), future.exception()
+            if isinstance(error, BrokenProcessPool):
+                pool.shutdown()
+                out.append(Outcome(ticket, error="the worker process died"))
+                continue
+            self._idle.append(pool)
+            out.append(failed(ticket, error) if error else Outcome(ticket, future.result()))
         return out
 
     def close(self) -> None:
         """End the processes; what they were at continues from its last checkpoint."""
-        if self._pool is not None:
-            for process in list((self._pool._processes or {}).values()):
+        for pool in [*self._idle, *(pool for _, pool in self._running.values())]:
+            for process in list((pool._processes or {}).values()):
                 process.terminate()
-            self._pool.shutdown(wait=True, cancel_futures=True)
-            self._pool = None
+            pool.shutdown(wait=True, cancel_futures=True)
+        self._idle.clear()
+        self._running.clear()

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from harness_plugin.config import RunConfig, TaskSettings, problems, task_settings
 from harness_plugin.errors import HarnessError
@@ -67,6 +67,17 @@ class Node:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """Something named in a plan, with its settings; `where` is the first cell that has it."""
+
+    kind: str
+    name: str
+    options: Any
+    modality: Literal["text", "image"]
+    where: str
+
+
+@dataclass(frozen=True)
 class Graph:
     """Every node of a study, and the nodes of every configuration by role."""
 
@@ -76,6 +87,8 @@ class Graph:
     """Node numbers of each configuration, a teacher before those that learn from it."""
     seeds: tuple[tuple[int, ...], ...]
     """Seeds in which each node is needed."""
+    choices: tuple[Choice, ...] = ()
+    """Every distinct model and every option of a method."""
 
     @cached_property
     def trainings(self) -> int:
@@ -94,6 +107,23 @@ class Graph:
             for number, seeds in enumerate(self.seeds):
                 if seed in seeds:
                     yield number, seed
+
+    def check_choices(self, plugins: Plugins) -> None:
+        """Refuse options and models that do not exist; imports torch, reads no data.
+
+        Raises HarnessError naming the cell.
+        """
+        from harness_plugin.models import check_settings
+
+        trust = bool(self.study.given.run.get("trust_remote_code", False))
+        for choice in self.choices:
+            try:
+                if choice.kind == "model":
+                    check_settings(choice.options, choice.modality, plugins, trust)
+                else:
+                    plugins[choice.kind].get(choice.name).resolved(choice.options, choice.modality)
+            except HarnessError as error:
+                raise HarnessError(f"{self.study.file}: {choice.where}: {error}") from None
 
     def name_of(self, node: int, seed: int) -> str:
         """What a training is called in the store and in messages."""
@@ -114,13 +144,19 @@ def graph_of(study: Study, plugins: Plugins) -> Graph:
         try:
             mine = builder.nodes_of(number, configuration)
         except HarnessError as error:
-            where = ", ".join(f"{k} {v}" for k, v in study.levels_of(configuration).items())
-            raise HarnessError(f"{study.file}: cell {where}: {error}") from None
+            raise HarnessError(f"{study.file}: {cell_of(study, configuration)}: {error}") from None
         needed += [{} for _ in range(len(builder.nodes) - len(needed))]
         for node in mine:
             needed[node].update(dict.fromkeys(configuration.seeds))
         roles.append(mine)
-    return Graph(study, tuple(builder.nodes), tuple(roles), tuple(tuple(s) for s in needed))
+    seeds = tuple(tuple(some) for some in needed)
+    choices = tuple(builder.choices.values())
+    return Graph(study, tuple(builder.nodes), tuple(roles), seeds, choices)
+
+
+def cell_of(study: Study, configuration: Configuration) -> str:
+    """A configuration in words."""
+    return "cell " + ", ".join(f"{k} {v}" for k, v in study.levels_of(configuration).items())
 
 
 def run_settings(study: Study) -> RunConfig:
@@ -144,6 +180,7 @@ class Builder:
     config: RunConfig
     tasks: Mapping[str, Task]
     nodes: list[Node] = field(default_factory=list)
+    choices: dict[tuple[Any, ...], Choice] = field(default_factory=dict)
     _values: dict[tuple[Any, ...], int] = field(default_factory=dict)
     _pool: list[Any] = field(default_factory=list)
     _texts: dict[str, int] = field(default_factory=dict)
@@ -211,22 +248,33 @@ class Builder:
         found = self.tasks[task]
         given = self.study.settings_of(configuration)
         settings = task_settings(found, self.config.source_of(found), [task, found.task], given)
-        self._check(settings)
+        self._check(found, settings, configuration)
         for name, touching in self._columns(task):
             if touching == columns:
                 self._values[(task, name, levels)] = self._number(getattr(settings, name))
 
-    def _check(self, settings: TaskSettings) -> None:
-        """Refuse names that no plugin offers, before anything is trained."""
+    def _check(self, task: Task, settings: TaskSettings, configuration: Configuration) -> None:
+        """Refuse names that no plugin offers, and note what is checked before the training."""
+
+        def chosen(kind: str, name: str, options: Any) -> None:
+            if kind != "model":
+                self.plugins[kind].offer(name)
+            key = kind, name, json.dumps(options, sort_keys=True, default=dumped), task.modality
+            if key not in self.choices:
+                where = cell_of(self.study, configuration)
+                self.choices[key] = Choice(kind, name, options, task.modality, where)
+
         for role in plan_of_roles(settings).values():
-            self.plugins["debiaser"].offer(role.method)
-            if role.distillation is not None:
-                self.plugins["distiller"].offer(role.distillation.distiller)
-                for name in role.distillation.augmentations:
-                    self.plugins["augmentation"].offer(name)
-        self.plugins["bias_model"].offer(settings.bias_model)
-        if settings.group_inference != "none":
-            self.plugins["group_inference"].offer(settings.group_inference)
+            chosen("model", role.settings.model, role.settings)
+            chosen("debiaser", role.method, settings.method_options.get(role.method, {}))
+            if taught := role.distillation:
+                chosen("distiller", taught.distiller, taught.distiller_options)
+                for name, options in taught.augmentations.items():
+                    chosen("augmentation", name, options)
+        for kind in ("bias_model", "group_inference"):
+            name, options = getattr(settings, kind), getattr(settings, f"{kind}_options")
+            if name != "none":
+                chosen(kind, name, options.get(name, {}))
 
     def _number(self, value: Any) -> int:
         """The number of a value: equal values have one."""

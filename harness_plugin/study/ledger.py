@@ -48,6 +48,22 @@ class Ledger:
         """Write a training down."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / f"{name}.json", {**record, "finished": time.time()})
+        (self.folder / f"{name}.failed").unlink(missing_ok=True)
+
+    def failed(self, name: str, tries: int, error: str, trace: str) -> None:
+        """Write down that a training was given up, until it succeeds."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        record = {"tries": tries, "error": error, "trace": trace, "finished": time.time()}
+        write_json(self.folder / f"{name}.failed", record)
+
+    def failure(self, name: str) -> dict[str, Any] | None:
+        """How a training failed the last time, unless it has succeeded since."""
+        try:
+            text = (self.folder / f"{name}.failed").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        found: dict[str, Any] = json.loads(text)
+        return found
 
     def lease(self, name: str) -> SoftFileLease | None:
         """The right to train it, or None while a living owner has it."""
@@ -55,5 +71,5 @@ class Ledger:
         return tried(self.folder / f"{name}.lock", LEASE)
 
     def owner(self, name: str) -> str:
-        """Who is training it ("host, process 17"), "" when nobody is."""
+        """Who is training it ("host, process 17"), "" when nobody is, or its owner is dead."""
         return owner_of(self.folder / f"{name}.lock", LEASE)

@@ -20,7 +20,7 @@ from harness_plugin.task import line_of, merge, read_yaml
 TASK, SEED = "task", "seed"
 """The factors that every study has."""
 
-OWN = ("tasks", "seeds", "settings", "output_path", "use_cache", "eval_only", "log_with")
+OWN = ("tasks", "seeds", "settings", "output_path", "use_cache", "eval_only", "log_with", "analyze")
 """Run settings that a study sets itself, or that make no sense in one."""
 
 
@@ -98,7 +98,7 @@ class Factor:
         return tuple(level.name for level in self.levels)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Configuration:
     """A cell without its seed: `levels` are indices, the task's first, then every factor's."""
 
@@ -248,32 +248,42 @@ def expanded(given: StudyFile, factors: tuple[Factor, ...], where: Any) -> Itera
     rules = []
     for number, rule in enumerate(given.leave_out):
         place = where("leave_out", number)
-        rules.append(
-            [
-                (names.index(key), {looked_up(key, one, place) for one in as_list(value)})
-                for key, value in rule.items()
-                if looked_up(key, as_list(value)[0], place) >= 0
-            ]
-        )
-    seen = set()
+        columns = [
+            (names.index(key), {looked_up(key, one, place) for one in as_list(value)})
+            for key, value in rule.items()
+            if key != SEED and looked_up(key, as_list(value)[0], place) >= 0
+        ]
+        rules.append((columns, seeds_of(rule, given.seeds, place)))
+    found: dict[tuple[int, ...], tuple[int, ...]] = {}
     for combination in itertools.product(*(range(len(each)) for each in levels)):
-        if any(all(combination[column] in some for column, some in rule) for rule in rules):
-            continue
-        seen.add(combination)
-        yield Configuration(combination, given.seeds)
+        seeds = given.seeds
+        for columns, some in rules:
+            if all(combination[column] in wanted for column, wanted in columns):
+                seeds = tuple(seed for seed in seeds if seed not in some)
+        if seeds:
+            found[combination] = seeds
     for number, cell in enumerate(given.cells):
         place = where("cells", number)
-        seeds = tuple(as_list(cell.get(SEED, list(given.seeds))))
+        seeds = seeds_of(cell, given.seeds, place)
         chosen = {key: looked_up(key, value, place) for key, value in cell.items() if key != SEED}
         if missing := [
             name for name in names if name not in chosen and len(levels[names.index(name)]) > 1
         ]:
             raise HarnessError(f"{place}: this cell names no level of {', '.join(missing)}.")
         combination = tuple(chosen.get(name, 0) for name in names)
-        if combination in seen:
+        before = found.get(combination, ())
+        if set(seeds) <= set(before):
             raise HarnessError(f"{place}: this cell is in the study already.")
-        seen.add(combination)
-        yield Configuration(combination, seeds)
+        found[combination] = tuple(dict.fromkeys((*before, *seeds)))
+    yield from (Configuration(combination, seeds) for combination, seeds in found.items())
+
+
+def seeds_of(cell: Mapping[str, Any], default: tuple[int, ...], place: str) -> tuple[int, ...]:
+    """The seeds that a cell or a rule names, `default` where it names none."""
+    seeds = tuple(as_list(cell.get(SEED, list(default))))
+    if not seeds or not all(isinstance(seed, int) for seed in seeds):
+        raise HarnessError(f"{place}: seed: expected whole numbers, found {cell[SEED]!r}.")
+    return seeds
 
 
 def as_list(value: Any) -> list[Any]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from harness_plugin import metrics, score, stats
-from harness_plugin.errors import HarnessError
 from harness_plugin.run import models_of, scored
 from harness_plugin.stages import code_version
 from harness_plugin.study.execute import Progress
@@ -23,11 +24,18 @@ if TYPE_CHECKING:
     from harness_plugin.study.plan import Configuration
 
 
-def rows_of_study(
-    graph: Graph, progress: Progress, root: Path, *, quiet: bool = True
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """(numbers, estimates) of all configurations, from the seeds in which all models are there."""
-    numbers, estimates = list[dict[str, Any]](), list[dict[str, Any]]()
+@dataclass
+class Rows:
+    """The tables of a study, and the configurations that could not be scored."""
+
+    numbers: list[dict[str, Any]] = field(default_factory=list)
+    estimates: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[dict[str, Any]] = field(default_factory=list)
+
+
+def rows_of_study(graph: Graph, progress: Progress, root: Path, *, quiet: bool = True) -> Rows:
+    """All configurations, scored over the seeds in which all their models are there."""
+    rows = Rows()
     study = graph.study
     pairs = list(zip(study.configurations, graph.roles, strict=True))
     for configuration, roles in tqdm(pairs, desc="scoring", disable=quiet, leave=False):
@@ -38,13 +46,26 @@ def rows_of_study(
         ]
         if not seeds:
             continue
-        found = scores_of(graph, configuration, roles, seeds, progress, root)
+        try:
+            found = scores_of(graph, configuration, roles, seeds, progress, root)
+        except Exception as error:  # whatever a metric raises: the other configurations go on
+            rows.failures.append(
+                {
+                    "role": "scores",
+                    "seed": None,
+                    "tries": 1,
+                    "error": f"{type(error).__name__}: {error}",
+                    "trace": "".join(traceback.format_exception(error)),
+                    "configurations": [study.levels_of(configuration)],
+                }
+            )
+            continue
         about = {"study": study.name, "configuration": study.id_of(configuration)} | {
             f"factor_{name}": level for name, level in study.levels_of(configuration).items()
         }
-        numbers += [about | row for row in found["numbers"]]
-        estimates += [about | row for row in found["estimates"]]
-    return numbers, estimates
+        rows.numbers += [about | row for row in found["numbers"]]
+        rows.estimates += [about | row for row in found["estimates"]]
+    return rows
 
 
 def scores_of(
@@ -143,41 +164,36 @@ def estimates_of(scores: TaskScores) -> Iterator[dict[str, Any]]:
         }
 
 
-def write(
-    graph: Graph,
-    progress: Progress,
-    numbers: Sequence[Mapping[str, Any]],
-    estimates: Sequence[Mapping[str, Any]],
-    folder: Path,
-) -> list[Path]:
-    """The two tables, what failed, and the plan as it was read.
-
-    Raises HarnessError when nothing is finished yet.
-    """
+def write(graph: Graph, progress: Progress, rows: Rows, folder: Path) -> list[Path]:
+    """The two tables and what failed; no tables where no configuration is finished."""
     from harness_plugin.analysis.writing import write_table
     from harness_plugin.stages import write_json
 
     study = graph.study
-    if not numbers:
-        raise HarnessError(f"study {study.name}: no configuration is finished in any seed yet.")
     folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / f"{kind}_{study.name}.parquet" for kind in ("numbers", "estimates")]
-    write_table(files[0], numbers)
-    write_table(files[1], estimates)
+    files = []
+    for kind, table in (("numbers", rows.numbers), ("estimates", rows.estimates)):
+        if table:
+            files.append(folder / f"{kind}_{study.name}.parquet")
+            write_table(files[-1], table)
+    configurations: dict[int, list[dict[str, str]]] = {f.node: [] for f in progress.failed.values()}
+    pairs = zip(study.configurations, graph.roles, strict=True) if configurations else ()
+    for configuration, roles in pairs:
+        for node in configurations.keys() & set(roles):
+            configurations[node].append(study.levels_of(configuration))
     failures = [
-        {
-            "role": graph.nodes[failure.node].role,
-            "seed": failure.seed,
-            "tries": failure.tries,
-            "error": failure.error,
-            "trace": failure.trace,
-            "configurations": [
-                study.levels_of(configuration)
-                for configuration, roles in zip(study.configurations, graph.roles, strict=True)
-                if failure.node in roles
-            ],
-        }
-        for failure in progress.failed.values()
+        *rows.failures,
+        *(
+            {
+                "role": graph.nodes[failure.node].role,
+                "seed": failure.seed,
+                "tries": failure.tries,
+                "error": failure.error,
+                "trace": failure.trace,
+                "configurations": configurations[failure.node],
+            }
+            for failure in progress.failed.values()
+        ),
     ]
     files.append(folder / f"failures_{study.name}.json")
     write_json(files[-1], failures)

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,12 +62,17 @@ def execute(job: Job) -> dict[str, Any]:
 
 def trained(job: Job) -> dict[str, Any]:
     """Train and ask in this process."""
-    started = time.perf_counter()
+    from harness_plugin.cli import quiet_libraries
+    from harness_plugin.run import check_roles
+
+    quiet_libraries()  # this may be a worker, whose bars would run through the study's lines
     shop = shop_of(job.run, job.root)
+    started = time.perf_counter()  # imports and data are the process's cost, not this training's
+    check_roles(shop, job.role)
     model = taught(shop, job.role, job.seed, {})
     for split in shop.data.evaluation:
         shop.logits(model, split)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "role": job.role,
         "seed": job.seed,
@@ -76,7 +81,7 @@ def trained(job: Job) -> dict[str, Any]:
         "training_seconds": model.seconds,
         "updates": model.updates,
         "reused": model.reused,
-        "peak_memory": peak,
+        "peak_memory": peak if sys.platform == "darwin" else peak * 1024,
         "processes": shop.accelerator.num_processes,
     }
 
@@ -100,14 +105,22 @@ KEPT = 8
 
 
 def shop_of(run: Mapping[str, Any], root: str) -> Workshop:
-    """The workshop of a configuration; data that another one has loaded are not loaded again."""
+    """The workshop of a configuration, whatever its seeds.
+
+    Data that another one has loaded are not loaded again. Precision and threads are the process's:
+    a workshop that was opened before another one that chose differently gets its own back.
+    """
+    import torch
+
     from harness_plugin.config import RunConfig, task_settings
     from harness_plugin.data import load_for
+    from harness_plugin.hardware import make_accelerator, processes_of
     from harness_plugin.plugins import load_plugins
-    from harness_plugin.run import open_workshop
+    from harness_plugin.run import workshop_of
+    from harness_plugin.stages import Store
     from harness_plugin.task import find_task
 
-    key = json.dumps([run, root], sort_keys=True, default=str)
+    key = json.dumps([{**run, "seeds": ()}, root], sort_keys=True, default=str)
     if key not in _SHOPS:
         plugins = load_plugins()
         config = RunConfig.model_validate({**run, "use_cache": root})
@@ -119,10 +132,18 @@ def shop_of(run: Mapping[str, Any], root: str) -> Workshop:
         if of_data not in _DATA:
             keep_few(_DATA)
             _DATA[of_data] = load_for(task, settings, config)
-        shop = open_workshop(task, settings, _DATA[of_data], config, plugins, Path(root))
+        shop = workshop_of(task, settings, _DATA[of_data], config, plugins, Path(root))
         keep_few(_SHOPS)
-        _SHOPS[key] = shop
-    return _SHOPS[key]
+    else:
+        in_use = next(reversed(_SHOPS.values()))
+        shop = _SHOPS.pop(key)
+        if shop.choice != in_use.choice:
+            torch.set_num_threads(shop.choice.threads)
+            accelerator = make_accelerator(shop.config, shop.choice.precision)
+            store = Store(Path(root), processes_of(accelerator))
+            shop = replace(shop, accelerator=accelerator, store=store)
+    _SHOPS[key] = shop  # the last one is the one in use
+    return shop
 
 
 def keep_few(kept: dict[str, Any]) -> None:

@@ -56,12 +56,23 @@ def register_commands(register: Register) -> None:
     register(
         "analyze", f"{here}.analyze:main", summary="RUN: what happens inside the models of a run"
     )
+    register("report", f"{here}.report:main", summary="RUN: one page to look at")
     register(
         "metrics-path",
         f"{here}.metrics_path:main",
         summary="where the modules for evaluate.load lie",
     )
     register("study", f"{here}.study:main", summary="PLAN: many runs, equal models trained once")
+    register(
+        "lm-eval",
+        f"{here}.lm_eval:main",
+        summary="run …: lm-evaluation-harness with our tasks, models and strict results",
+    )
+    register(
+        "lm-eval-path",
+        f"{here}.lm_eval_path:main",
+        summary="where the tasks for lm_eval --include_path lie",
+    )
     register("remedy", f"{here}.remedy:main", summary="--tasks NAME --budget N: repair a student")
 
 
@@ -233,7 +244,9 @@ def interval(estimate: Estimate) -> str:
 def run_finished(report: RunReport) -> None:
     """Where the files are, and what it took."""
     say("", f"{len(report.files)} files in {report.config['output_path']}, {report.seconds:.0f} s:")
-    say(*(f"  {file}" for file in report.files if file.name.startswith(("transfer", "config"))))
+    shown = [file for file in report.files if file.name.startswith(("transfer", "config"))]
+    shown += [file for file in report.files if file.match("analysis_*.json")]
+    say(*(f"  {file}" for file in shown))
     for choice in report.environment["choices"].values():
         say(
             f"  ran as {choice['processes']} process(es) on {choice['device']}, "

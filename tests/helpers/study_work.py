@@ -5,14 +5,15 @@ import signal
 import threading
 import time
 from pathlib import Path
+from unittest.mock import patch
 
 from harness_plugin.study import work
 
 
 def counted(job):
     """Write down that it was done, through the door of the real work."""
-    work.trained = _counted
-    return work.execute(job)
+    with patch.object(work, "trained", _counted):
+        return work.execute(job)
 
 
 def _counted(job):
@@ -40,6 +41,14 @@ def dies_once(job):
     """The process of the first student is killed."""
     if job.role.startswith("student") and first(job):
         os.kill(os.getpid(), signal.SIGKILL)
+    return _counted(job)
+
+
+def teacher_dies(job):
+    """The teacher's process is always killed, while the control's is at work."""
+    if job.role == "teacher":
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(1 if job.role == "control" else 0)
     return _counted(job)
 
 

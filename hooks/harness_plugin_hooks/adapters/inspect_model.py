@@ -20,6 +20,7 @@ from harness_plugin import models
 from harness_plugin.cli import quiet_libraries
 from harness_plugin.config import RoleSettings
 from harness_plugin.errors import HarnessError
+from harness_plugin_hooks.adapters.checkpoints import named_labels
 from harness_plugin_hooks.adapters.inspect_scoring import LOGITS
 from harness_plugin_hooks.adapters.inspect_tasks import TEXTS
 
@@ -60,8 +61,7 @@ class SequenceClassifier(ModelAPI):  # type: ignore[misc]
                 f"device, attention, trust_remote_code."
             )
         quiet_libraries()
-        given = labels.split(",") if isinstance(labels, str) else labels
-        self.labels = named_labels(model_name, given, trust_remote_code)
+        self.labels = named_labels(model_name, labels, "-M labels", trust_remote_code)
         self.max_length = max_length
         self.tokenizer = models.load_processor(model_name, "text", trust_remote_code)
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -105,25 +105,3 @@ class SequenceClassifier(ModelAPI):  # type: ignore[misc]
     def max_connections(self) -> int:
         """One: forwards share the machine."""
         return 1
-
-
-def named_labels(
-    checkpoint: str, given: list[str] | None, trust_remote_code: bool
-) -> tuple[str, ...]:
-    """The checkpoint's label names in logit order.
-
-    Raises HarnessError for names of another number, and for LABEL_0, …, which name nothing.
-    """
-    labels = models.checkpoint_labels(checkpoint, trust_remote_code)
-    if given is not None:
-        if len(given) != len(labels):
-            raise HarnessError(
-                f"-M labels: {len(given)} names were given, {checkpoint} has {len(labels)} classes."
-            )
-        return tuple(name.strip() for name in given)
-    if any(name.upper().startswith("LABEL_") for name in labels):
-        raise HarnessError(
-            f"{checkpoint} calls its classes {', '.join(labels)}. Say what they are, in that "
-            f"order: -M labels=entailment,neutral,contradiction."
-        )
-    return labels

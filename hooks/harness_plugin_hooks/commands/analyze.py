@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness_plugin.cli import Parser, comma_list, installed_plugins, quiet_libraries, seed_list
+from harness_plugin.cli import (
+    Parser,
+    comma_list,
+    installed_plugins,
+    is_main_process,
+    quiet_libraries,
+    seed_list,
+)
 from harness_plugin.errors import HarnessError
 
 if TYPE_CHECKING:
-    from harness_plugin.analysis.scene import Finding
-    from harness_plugin.analysis.subjects import FinishedTask
-    from harness_plugin.data import Split
     from harness_plugin.plugins import Plugins
 
 EXAMPLES = """\
 examples:
   harness analyze results
   harness analyze results --cka --groups aligned,conflicting --split hans
+  harness analyze results --attention --matched 256
   harness analyze results --cka --pool cls --rbf 0.5 --examples 1000
+  harness analyze results --circuits --corruption swap --pairs 200
 
 Checkpoints that were made elsewhere: `harness --eval_only … --output_path DIR` first, then
 `harness analyze DIR`.
@@ -53,9 +57,9 @@ def parser(plugins: Plugins | None = None) -> Parser:
     rows.add_argument(
         "--groups",
         type=comma_list,
-        default=("aligned", "conflicting"),
         metavar="A,B",
-        help="aligned, conflicting, all, or the set's own groups; equally many rows of each",
+        help="aligned, conflicting, all, or the set's own groups; equally many rows of each "
+        "(default: aligned and conflicting, all where a set says not which are)",
     )
     rows.add_argument(
         "--examples", type=int, default=2000, metavar="N", help="at most, of each group (2000)"
@@ -79,6 +83,41 @@ def parser(plugins: Plugins | None = None) -> Parser:
     )
     cka.add_argument("--permutations", type=int, default=100, metavar="N", help="of the null (100)")
     cka.add_argument("--float64", action="store_true", help="Gram matrices in double precision")
+    attention = out.add_argument_group("attention")
+    attention.add_argument(
+        "--matched",
+        type=int,
+        default=128,
+        metavar="N",
+        help="rows of each group on which every head is compared with every head (128)",
+    )
+    circuits = out.add_argument_group("circuits")
+    circuits.add_argument(
+        "--pairs", type=int, default=128, metavar="N", help="clean and corrupted, all groups (128)"
+    )
+    circuits.add_argument(
+        "--corruption",
+        choices=("auto", "swap", "negation", "premise", "counterfactual", "mean"),
+        default="auto",
+        help="how a row's twin differs; mean: no twin, nodes say their means (auto: the first that "
+        "the task has)",
+    )
+    circuits.add_argument(
+        "--ig_steps", type=int, default=10, metavar="M", help="of EAP-IG (10); 0: plain EAP"
+    )
+    circuits.add_argument(
+        "--random_circuits", type=int, default=3, metavar="N", help="of every size (3)"
+    )
+    probes = out.add_argument_group("linear probes")
+    probes.add_argument("--probe_rows", type=int, default=2000, metavar="N", help="in all (2000)")
+    probes.add_argument("--probe_folds", type=int, default=5, metavar="N", help="(5)")
+    probes.add_argument(
+        "--probe_permutations",
+        type=int,
+        default=1,
+        metavar="N",
+        help="trainings on shuffled targets, each layer of each model (1)",
+    )
     out.add_argument("--resamples", type=int, default=1000, metavar="N", help="of intervals (1000)")
     out.add_argument("--seed", type=int, default=0, metavar="N", help="of rows and resamples (0)")
     out.add_argument("--output_path", type=Path, metavar="DIR", help="default: RUN")
@@ -92,7 +131,8 @@ def main(words: list[str]) -> int:
     plugins = installed_plugins()
     given = vars(parser(plugins).parse_args(words))
     check(given)
-    from harness_plugin.analysis.subjects import open_run
+    from harness_plugin.analysis.making import Wanted, chosen_analyses, make, show, write
+    from harness_plugin.analysis.opening import open_run
     from harness_plugin.output import check_writable
 
     folder: Path = given["output_path"] or given["run"]
@@ -105,115 +145,74 @@ def main(words: list[str]) -> int:
         machine={"device": given["device"], "threads": given["threads"]},
     )
     check_writable(folder)
-    known = [offer.name for offer in plugins["analysis"]]
-    names = [name for name in known if given[name]] or known
+    names = chosen_analyses([o.name for o in plugins["analysis"] if given[o.name]], plugins)
+    wanted = Wanted(
+        roles=given["roles"],
+        seeds=given["seeds"],
+        split=given["split"],
+        groups=given["groups"] or (),
+        examples=given["examples"],
+        seed=given["seed"],
+        options=options_of(given),
+    )
     for task in tasks:
-        findings, split, rows = analysed(task, names, given)
-        if os.environ.get("RANK", "0") == "0":
-            show(findings)
-            for file in write(task, findings, split, rows, given, folder):
+        made = make(task, names, wanted)
+        if is_main_process():
+            show(made.findings)
+            for file in write(made, folder):
                 print(f"  {file}")
     return 0
 
 
 def check(given: dict[str, Any]) -> None:
     """Refuse numbers that mean nothing, before anything is loaded."""
-    least = {"examples": 4, "permutations": 0, "resamples": 100, "threads": 1}
+    least = {"examples": 4, "matched": 1, "permutations": 0, "resamples": 100, "threads": 1}
+    least |= {"pairs": 1, "ig_steps": 0, "random_circuits": 0}
+    least |= {"probe_rows": 20, "probe_folds": 2, "probe_permutations": 0}
     for name, fewest in least.items():
         if given[name] is not None and given[name] < fewest:
             raise HarnessError(f"--{name} {given[name]}: expected at least {fewest}.")
     if given["rbf"] is not None and not given["rbf"] > 0:
         raise HarnessError(f"--rbf {given['rbf']:g}: expected a width above 0.")
-    if not given["groups"]:
+    if given["groups"] == ():
         raise HarnessError("--groups: name at least one group.")
 
 
-def analysed(
-    task: FinishedTask, names: list[str], given: dict[str, Any]
-) -> tuple[dict[str, Finding], Split, dict[str, int]]:
-    """Load the models once, make every analysis."""
-    from harness_plugin.analysis import subjects
-    from harness_plugin.analysis.scene import Scene
-    from harness_plugin_hooks.analysis.cka import FEWEST, Kernel
+def options_of(given: dict[str, Any]) -> dict[str, Any]:
+    """The options of every analysis, by its name."""
+    from harness_plugin_hooks.analysis.attention_report import AttentionOptions
+    from harness_plugin_hooks.analysis.circuits import CircuitOptions
+    from harness_plugin_hooks.analysis.cka import Kernel
+    from harness_plugin_hooks.analysis.probes import ProbeOptions
     from harness_plugin_hooks.analysis.similarity import CKAOptions
 
-    split = subjects.chosen_split(task, given["split"])
-    rows = subjects.rows_of_groups(split, given["groups"], given["examples"], FEWEST, given["seed"])
-    attention = task.shop.choice.attention
-    models = [
-        subjects.load(task, role, seed, attention)
-        for seed in subjects.chosen_seeds(task, given["seeds"])
-        for role in subjects.chosen_roles(task, given["roles"])
-    ]
-    scene = Scene(
-        task=task,
-        split=split,
-        subjects=models,
-        encoded=[subjects.encoded_for(task, model, split) for model in models],
-        rows=rows,
-        options={
-            "cka": CKAOptions(
-                pool=given["pool"],
-                kernel=Kernel(given["rbf"]),
-                views=given["views"],
-                permutations=given["permutations"],
-                resamples=given["resamples"],
-                seed=given["seed"],
-                double=given["float64"],
-            )
-        },
-    )
-    plugins = task.shop.plugins["analysis"]
-    found = {name: plugins.get(name)(scene) for name in names}
-    return found, split, {group: len(chosen) for group, chosen in rows.items()}
-
-
-def show(findings: dict[str, Finding]) -> None:
-    """The tables of every analysis."""
-    from rich.console import Console
-
-    console = Console(width=None if os.isatty(1) else 140)
-    for finding in findings.values():
-        for part in finding.shown:
-            console.print()
-            console.print(part, highlight=False)
-
-
-def write(
-    task: FinishedTask,
-    findings: dict[str, Finding],
-    split: Split,
-    rows: dict[str, int],
-    given: dict[str, Any],
-    folder: Path,
-) -> list[Path]:
-    """analysis_<task>_<time>.json, and one Parquet table an analysis."""
-    from harness_plugin import __version__
-    from harness_plugin.analysis.writing import write_record, write_table
-    from harness_plugin.output import timestamp
-
-    data = task.shop.data
-    stem = f"analysis_{data.task}_{timestamp(time.time())}"
-    folder.mkdir(parents=True, exist_ok=True)
-    files = []
-    for name, finding in findings.items():
-        files.append(folder / f"{stem}_{name}.parquet")
-        write_table(files[-1], finding.rows)
-    record = {
-        "version": __version__,
-        "task": data.task,
-        "source": data.source,
-        "fingerprint": data.fingerprint,
-        "split": split.name,
-        "split_role": split.role,
-        "groups": rows,
-        "models": [
-            {key: model[key] for key in ("role", "seed", "name", "model", "method", "path")}
-            for model in task.models
-        ],
-        "options": {k: str(v) if isinstance(v, Path) else v for k, v in given.items()},
-        **{name: finding.record for name, finding in findings.items()},
+    return {
+        "cka": CKAOptions(
+            pool=given["pool"],
+            kernel=Kernel(given["rbf"]),
+            views=given["views"],
+            permutations=given["permutations"],
+            resamples=given["resamples"],
+            seed=given["seed"],
+            double=given["float64"],
+        ),
+        "attention": AttentionOptions(
+            matched=given["matched"], resamples=given["resamples"], seed=given["seed"]
+        ),
+        "circuits": CircuitOptions(
+            pairs=given["pairs"],
+            corruption=given["corruption"],
+            ig_steps=given["ig_steps"],
+            random_circuits=given["random_circuits"],
+            resamples=given["resamples"],
+            seed=given["seed"],
+        ),
+        "probes": ProbeOptions(
+            split=given["split"],
+            rows=given["probe_rows"],
+            folds=given["probe_folds"],
+            permutations=given["probe_permutations"],
+            resamples=given["resamples"],
+            seed=given["seed"],
+        ),
     }
-    files.append(folder / f"{stem}.json")
-    write_record(files[-1], record)
-    return files

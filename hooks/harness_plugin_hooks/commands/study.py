@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from harness_plugin.study.execute import Progress
     from harness_plugin.study.executors import Executor
     from harness_plugin.study.graph import Graph
+    from harness_plugin.study.results import Rows
 
 EXAMPLES = """\
 examples:
@@ -115,12 +117,14 @@ def planned(given: dict[str, Any], plugins: Plugins) -> list[Graph]:
 
 def one_study(graph: Graph, root: Path, folder: Path, given: dict[str, Any]) -> int:
     """Do with one study what was asked for."""
-    from harness_plugin.study.execute import execute, so_far
+    from harness_plugin.study.execute import execute, failed_before, so_far
     from harness_plugin.study.ledger import Ledger
     from harness_plugin.study.status import summary
 
     progress = so_far(graph, Ledger(root))
     slots = given["workers"] or 1
+    if given["status"] or given["report"]:
+        failed_before(graph, Ledger(root), progress)
     if given["status"]:
         show_status(graph, progress, Ledger(root))
         return 0
@@ -134,6 +138,7 @@ def one_study(graph: Graph, root: Path, folder: Path, given: dict[str, Any]) -> 
     check_writable(folder)
     if not given["report"]:
         quiet_libraries()
+        graph.check_choices(installed_plugins())
         executor = executor_of(given, graph)
         with Told(graph) as told:
             progress = execute(graph, executor, root, told)
@@ -158,6 +163,7 @@ class Told:
         self.graph = graph
         self.said: set[tuple[int, int]] = set()
         self.live: Any = None
+        self.next_look = 0.0
 
     def __enter__(self) -> Told:
         if sys.stdout.isatty():
@@ -176,7 +182,10 @@ class Told:
         if self.live is not None:
             from harness_plugin.study.status import table_of
 
-            self.live.update(table_of(self.graph, progress, progress.elsewhere))
+            if (begun := time.monotonic()) >= self.next_look:
+                self.live.update(table_of(self.graph, progress, progress.elsewhere))
+                # a table of 100,000 trainings takes a while: at most a hundredth of the time
+                self.next_look = begun + 100 * (time.monotonic() - begun)
             return
         if not self.said:
             self.said = {*progress.done} if progress.found else {(-1, -1)}
@@ -210,22 +219,18 @@ def show_status(graph: Graph, progress: Progress, ledger: Any) -> None:
 
 def finished(graph: Graph, progress: Progress, root: Path, folder: Path) -> int:
     """Score what is finished, write tables and report; 1 when something failed."""
-    import pandas as pd
-
-    from harness_plugin.stages import write_json
     from harness_plugin.study import results
-    from harness_plugin_hooks import study_report
-    from harness_plugin_hooks.study_report.sizes import sizes
 
     quiet_libraries()
     quiet = not sys.stderr.isatty()
-    numbers, estimates = results.rows_of_study(graph, progress, root, quiet=quiet)
-    files = results.write(graph, progress, numbers, estimates, folder)
-    tables = pd.DataFrame(numbers), pd.DataFrame(estimates)
-    if parameters := sizes(graph, progress, root):
-        files.append(folder / f"sizes_{graph.study.name}.json")
-        write_json(files[-1], parameters)
-    files = [*study_report.write(folder, graph.study, *tables, parameters), *files]
+    rows = results.rows_of_study(graph, progress, root, quiet=quiet)
+    if not (rows.numbers or rows.failures or progress.failed):
+        raise HarnessError(f"study {graph.study.name}: no configuration is finished in any seed.")
+    for one in rows.failures:
+        print(f"  FAILED scores of {one['configurations'][0]}: {one['error']}", flush=True)
+    files = results.write(graph, progress, rows, folder)
+    if rows.numbers:
+        files = [*report_of(graph, progress, rows, root, folder), *files]
     for file in files:
         print(f"  {file}")
     if progress.failed:
@@ -235,4 +240,21 @@ def finished(graph: Graph, progress: Progress, root: Path, folder: Path) -> int:
             f"({'; '.join(sorted(names))[:500]}); the same command tries them again.",
             file=sys.stderr,
         )
-    return 1 if progress.failed else 0
+    return 1 if progress.failed or rows.failures else 0
+
+
+def report_of(graph: Graph, progress: Progress, rows: Rows, root: Path, folder: Path) -> list[Path]:
+    """What the tables say, for people, and how many parameters the sizes have that are factors."""
+    import pandas as pd
+
+    from harness_plugin.stages import write_json
+    from harness_plugin_hooks import study_report
+    from harness_plugin_hooks.study_report.sizes import sizes
+
+    parameters = sizes(graph, progress, root)
+    tables = pd.DataFrame(rows.numbers), pd.DataFrame(rows.estimates)
+    files = study_report.write(folder, graph.study, *tables, parameters)
+    if parameters:
+        files.append(folder / f"sizes_{graph.study.name}.json")
+        write_json(files[-1], parameters)
+    return files

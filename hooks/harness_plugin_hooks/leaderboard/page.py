@@ -1,19 +1,13 @@
-"""The leaderboard as one HTML file that asks nobody for anything.
-
-It is built as a tree and written by the standard library, which escapes every text and attribute;
-a content security policy allows the page's own style and script, by their hashes, and nothing else.
-"""
+"""The leaderboard as one HTML file that asks nobody for anything."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
-from xml.etree.ElementTree import Element, SubElement, tostring
+from xml.etree.ElementTree import Element, SubElement
 
 from harness_plugin import __version__
+from harness_plugin_hooks.html import Page
 from harness_plugin_hooks.leaderboard.board import Board, Row
 from harness_plugin_hooks.leaderboard.bundle import Problem
 from harness_plugin_hooks.outputs.transfer import Number
@@ -104,23 +98,8 @@ def page(
     boards: Sequence[Board], refused: Mapping[str, Sequence[Problem]], title: str, min_seeds: int
 ) -> str:
     """The whole page; `refused` are the bundles left out, by file."""
-    style, script = (
-        files(__package__).joinpath(name).read_text("utf-8") for name in ("page.css", "page.js")
-    )
-    policy = (
-        f"default-src 'none'; style-src {allowed(style)}; script-src {allowed(script)}; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
-    )
-    html = Element("html", lang="en")
-    head = SubElement(html, "head")
-    SubElement(head, "meta", charset="utf-8")
-    SubElement(head, "meta", {"http-equiv": "Content-Security-Policy", "content": policy})
-    SubElement(head, "meta", name="viewport", content="width=device-width, initial-scale=1")
-    SubElement(head, "meta", {"name": "color-scheme", "content": "light dark"})
-    SubElement(head, "title").text = plain(title)
-    SubElement(head, "link", rel="icon", href="data:,")
-    SubElement(head, "style").text = style
-    body = SubElement(html, "body")
+    made = Page(__package__, plain(title))
+    body = made.body
     introduction(SubElement(body, "header"), boards, title)
     main = SubElement(body, "main")
     for number, board in enumerate(boards, start=1):
@@ -133,14 +112,7 @@ def page(
     footer.text = f"Made by harness-plugin {__version__}. The same as data: "
     for name, after in (("leaderboard.json", ", "), ("leaderboard.csv", ".")):
         link(footer, name, name).tail = after
-    SubElement(body, "script").text = script
-    return "<!doctype html>\n" + tostring(html, encoding="unicode", method="html") + "\n"
-
-
-def allowed(source: str) -> str:
-    """A source of a content security policy: exactly this text."""
-    digest = base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
-    return f"'sha256-{digest}'"
+    return made.written()
 
 
 def introduction(header: Element, boards: Sequence[Board], title: str) -> None:

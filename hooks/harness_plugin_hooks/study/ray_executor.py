@@ -7,9 +7,10 @@ back as errors and are tried again as the plan says.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness_plugin.errors import HarnessError
@@ -88,7 +89,9 @@ class RayExecutor:
         try:
             return Outcome(ticket, ray.get(reference))
         except ray.exceptions.RayTaskError as error:
-            return failed(ticket, error.cause if isinstance(error.cause, Exception) else error)
+            # the cause comes without its traceback, which Ray keeps as (coloured) text
+            cause = error.cause if isinstance(error.cause, Exception) else error
+            return replace(failed(ticket, cause), trace=re.sub(r"\x1b\[\d*m", "", str(error)))
         except ray.exceptions.RayError as error:  # a worker, a node, its memory
             return failed(ticket, error)
 

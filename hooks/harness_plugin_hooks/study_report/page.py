@@ -14,6 +14,7 @@ from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from harness_plugin import __version__
+from harness_plugin_hooks.html import allowed
 from harness_plugin_hooks.leaderboard import page as leaderboard
 from harness_plugin_hooks.leaderboard.page import plain
 from harness_plugin_hooks.study_report.document import Cell, Number, Section, Table
@@ -38,7 +39,7 @@ def page(
         for package, name in ((leaderboard.__package__, "page.css"), (__package__, "page.css"))
     )
     policy = (
-        f"default-src 'none'; style-src {leaderboard.allowed(style)}; img-src data:; "
+        f"default-src 'none'; style-src {allowed(style)}; img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
     html = Element("html", lang="en")

@@ -7,7 +7,7 @@ import numpy as np
 from harness_plugin.data import DataRequest, Ints, Role, Split, TaskData
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks.celeba_bias.cells import TRAIN_CELLS, Faces, Pair, cell_split
-from harness_plugin_tasks.celeba_bias.faces import Pixels, draw
+from harness_plugin_tasks.celeba_bias.faces import GENDERED, Bools, Pixels, draw, paint, shapes
 from harness_plugin_tasks.planted import proportional
 
 PAIR = Pair("Blond_Hair", "Male")
@@ -34,16 +34,9 @@ def load(request: DataRequest) -> TaskData:
             f"label={options['label']}, attribute={options['attribute']} needs the real faces: "
             "use --data hub or --data PATH."
         )
-    n_train, n_validation, n_test, size = (
-        positive(request, key) for key in ("n_train", "n_validation", "n_test", "image_size")
-    )
-    natural = natural_counts(n_train)
-    counts: dict[str, tuple[Role, Ints]] = {
-        "train": ("train", natural),
-        "validation": ("validation", natural_counts(n_validation)),
-        "id": ("in_domain", natural_counts(n_test)),
-        "balanced": ("ood", np.full(4, max(n_test // 8, 1))),
-    }
+    size = positive(request, "image_size")
+    counts = planned(request)
+    natural = counts["train"][1]
     splits = {
         name: faces_split(name, role, count, natural, [request.seed, STREAMS[name]], size)
         for name, (role, count) in counts.items()
@@ -55,6 +48,19 @@ def load(request: DataRequest) -> TaskData:
         if role in ("in_domain", "ood") and count.min() < FEW
     ]
     return TaskData("celeba_bias", "embedded", splits, tuple(notes))
+
+
+def planned(request: DataRequest) -> dict[str, tuple[Role, Ints]]:
+    """The role of every split, and how many of its faces (4,) fall in each cell."""
+    n_train, n_validation, n_test = (
+        positive(request, key) for key in ("n_train", "n_validation", "n_test")
+    )
+    return {
+        "train": ("train", natural_counts(n_train)),
+        "validation": ("validation", natural_counts(n_validation)),
+        "id": ("in_domain", natural_counts(n_test)),
+        "balanced": ("ood", np.full(4, max(n_test // 8, 1))),
+    }
 
 
 def positive(request: DataRequest, key: str) -> int:
@@ -77,10 +83,29 @@ def faces_split(
 ) -> Split:
     """One split with `counts` (4,) faces by cell, in random order."""
     rng = np.random.default_rng(seed)
-    cell = rng.permutation(np.repeat(np.arange(4), counts))
+    cell = shuffled(counts, rng)
     images = draw(cell // 2 == 1, cell % 2 == 1, rng, size)
     ids = [f"{name}-{row:06d}" for row in range(len(cell))]
     return cell_split(name, role, PAIR, Faces(encoded(images), ids, cell), train_counts)
+
+
+def shuffled(counts: Ints, rng: np.random.Generator) -> Ints:
+    """(N,) the cell of every face."""
+    return rng.permutation(np.repeat(np.arange(4), counts))
+
+
+def gender_region(request: DataRequest, split: Split) -> Bools:
+    """(N, H, W) the face and neck of every row, without hair, which carries the label.
+
+    Shapes are the first that a split's random stream draws, so that they can be drawn again.
+    """
+    size = positive(request, "image_size")
+    number = np.array([int(name.rpartition("-")[2]) for name in split.ids])
+    drawn_as = str(split.ids[0]).rpartition("-")[0]  # rows may have been held out under a new name
+    rng = np.random.default_rng([request.seed, STREAMS[drawn_as]])
+    male = shuffled(planned(request)[drawn_as][1], rng) % 2 == 1
+    measures = {name: value[number] for name, value in shapes(male, rng).items()}
+    return np.isin(paint(measures, size), GENDERED)
 
 
 def encoded(images: Pixels) -> list[bytes]:

@@ -27,6 +27,8 @@ GRAIN = 0.05
 CHUNK = 512
 
 BACKGROUND, CLOTHES, HAIR, NECK, SKIN, BEARD, BROW, EYE, NOSE, LIPS = range(10)
+GENDERED = (NECK, SKIN, BEARD, BROW, EYE, NOSE, LIPS)
+"""Regions that gender shapes or colours, and the label does not but through brows and beard."""
 
 
 def draw(blond: Bools, male: Bools, rng: np.random.Generator, size: int = 32) -> Pixels:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness_plugin.data import DataRequest, Ints, Role, Split, TaskData
 from harness_plugin.errors import HarnessError
@@ -30,6 +31,8 @@ PALETTE = {
 """Colour i belongs to digit i."""
 TENCLASS = Cells(DIGITS, tuple(PALETTE), "colour", by="alignment")
 IRM = Cells(("low", "high"), ("red", "green"), "colour")
+DARK = 40
+"""Brightest value of a pixel that no stroke covers by more than a part of its edge."""
 ENVIRONMENTS = {"e1": 0.1, "e2": 0.2}
 """How often the colour disagrees with the label, by training environment of the irm design."""
 REVERSED = 0.9
@@ -175,3 +178,10 @@ def recoloured(split: Split, rng: np.random.Generator) -> tuple[dict[str, Any], 
     grey = np.round(seen * 255 / shades.max(axis=1)[old][:, None, None]).clip(0, 255)
     pixels = painted(grey.astype(np.uint8), shades[new])
     return {"image": list(pixels)}, [names[colour] for colour in new]
+
+
+def coloured_region(request: DataRequest, split: Split) -> NDArray[np.bool_]:
+    """(N, H, W) the strokes of every digit: what is not black."""
+    images = np.stack(read_images(split.rows, "image", 0, len(split), as_rgb))
+    region: NDArray[np.bool_] = images.max(axis=3) > DARK
+    return region

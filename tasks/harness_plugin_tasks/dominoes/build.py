@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness_plugin.data import DataRequest, Ints, Role, Split, TaskData
 from harness_plugin.errors import HarnessError
@@ -107,3 +108,8 @@ def other_digits(split: Split, rng: np.random.Generator) -> tuple[dict[str, Any]
     changed = images.copy()
     changed[:, :SIDE] = images[donor][:, :SIDE]
     return {"image": list(changed)}, own[donor].tolist()
+
+
+def digit_region(request: DataRequest, split: Split) -> NDArray[np.bool_]:
+    """(64, 32) the upper half of every image."""
+    return np.repeat(np.arange(2 * SIDE)[:, None] < SIDE, SIDE, axis=1)

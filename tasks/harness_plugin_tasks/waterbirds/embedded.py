@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from copy import deepcopy
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -54,26 +57,56 @@ def load(request: DataRequest) -> TaskData:
     size = whole_number(request, "image_size", 16)
     splits = {}
     for stream, (name, role) in enumerate(SPLITS.items()):
-        n = whole_number(request, f"n_{name}", 4)
-        weights = (1, 1, 1, 1) if name == "balanced" else RELEASED["train"]
         rng = np.random.default_rng([request.seed, stream])
-        splits[name] = birds_split(name, role, proportional(n, weights), rng, size)
+        splits[name] = birds_split(name, role, proportions(request, name), rng, size)
     note = "embedded: birds drawn by this package, not photographs"
     return TaskData("waterbirds", request.source, splits, (note,))
+
+
+def proportions(request: DataRequest, name: str) -> Ints:
+    """(4,) images of split `name` by cell."""
+    n = whole_number(request, f"n_{name}", 4)
+    return proportional(n, (1, 1, 1, 1) if name == "balanced" else RELEASED["train"])
 
 
 def birds_split(name: str, role: Role, counts: Ints, rng: np.random.Generator, size: int) -> Split:
     """One split with `counts` (4,) images by cell, in random order."""
     cell = rng.permutation(np.repeat(np.arange(4), counts))
     label, place = cell // 2, cell % 2
-    pixels = np.empty((len(cell), size, size, 3), np.uint8)
-    for row, (bird, scene) in enumerate(zip(label, place, strict=True)):
+    pixels = np.stack([pixels for pixels, _ in pictures(label, place, rng, size)])
+    return cell_split(name, role, CELLS, pixels, label=label, value=place)
+
+
+def pictures(
+    label: Ints, place: Ints, rng: np.random.Generator, size: int
+) -> Iterator[tuple[Pixels, np.random.Generator]]:
+    """(size, size, 3) of every row, and a generator that places its bird alike once more."""
+    for bird, scene in zip(label, place, strict=True):
         red, green, blue = (rng.integers(60, 220) + rng.integers(-30, 30, 3)).tolist()
         background = scenery(int(scene), rng, size)
+        again = deepcopy(rng)
         colour = (red, green, blue)
-        pixels[row] = drawn(BIRDS[bird], background, rng, colour=colour, jitter=JITTER)
-        pixels[row] = noisy(pixels[row], rng, GRAIN)
-    return cell_split(name, role, CELLS, pixels, label=label, value=place)
+        pixels = drawn(BIRDS[bird], background, rng, colour=colour, jitter=JITTER)
+        yield noisy(pixels, rng, GRAIN), again
+
+
+def background_region(request: DataRequest, split: Split) -> NDArray[np.bool_]:
+    """(N, H, W) what the bird of every row leaves free; the birds of the split are drawn again."""
+    size = whole_number(request, "image_size", 16)
+    number = {str(name): row for row, name in enumerate(split.ids)}
+    drawn_as = str(split.ids[0]).rpartition("-")[0]  # rows may have been held out under a new name
+    counts = proportions(request, drawn_as)
+    rng = np.random.default_rng([request.seed, list(SPLITS).index(drawn_as)])
+    cell = rng.permutation(np.repeat(np.arange(4), counts))
+    black = np.zeros((size, size, 3), np.uint8)
+    out = np.empty((len(split), size, size), np.bool_)
+    for row, (_, again) in enumerate(pictures(cell // 2, cell % 2, rng, size)):
+        place = number.get(f"{drawn_as}-{row:06d}")
+        if place is not None:
+            bird = BIRDS[cell[row] // 2]
+            shape = drawn(bird, black, again, colour=(255, 255, 255), jitter=JITTER)
+            out[place] = shape.max(axis=2) == 0
+    return out
 
 
 def scenery(place: int, rng: np.random.Generator, size: int) -> Pixels:

@@ -1,0 +1,165 @@
+"""Worst-group accuracy and gaps as aggregations of lm-evaluation-harness.
+
+An item is what is kept of a document: (said, gold, groups, aligned), the predicted and the gold
+label, the groups it belongs to, and whether the bias points to its label (1), away (0) or neither
+(-1). An aggregation takes the items of all documents and gives the number that a run of ours gives,
+by the same functions; None where it is not defined, never NaN. An item of a metric of this module
+is its own value: each is registered as the identity, as that harness does for F1.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+# that harness registers its own when it finds none: ours must not be the first
+import lm_eval.api.metrics  # noqa: F401
+import numpy as np
+from lm_eval.api.registry import register_aggregation, register_metric
+
+from harness_plugin import columns, metrics, score
+from harness_plugin.metrics import Metric
+from harness_plugin.records import Estimate, Predictions
+
+Item: TypeAlias = tuple[int | str, int | str, Sequence[int | str], int]
+Aggregation: TypeAlias = Callable[[Sequence[Item]], "float | None"]
+
+LOG = logging.getLogger(__name__)
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a set besides its documents; labels and groups of items are indices then.
+
+    The interval is that of a run of ours with this one model: `task`, `split` and `seed` name its
+    random stream.
+    """
+
+    labels: tuple[str, ...]
+    groups: tuple[str, ...]
+    task: str = "task"
+    split: str = "set"
+    resamples: int = RESAMPLES
+    seed: int = 0
+
+
+def as_predictions(items: Sequence[Item], facts: Facts | None = None) -> Predictions:
+    """The record of one model's answers; without `facts`, of the labels and groups that occur."""
+    if facts is None:
+        facts = Facts(
+            tuple(map(str, ordered(label for item in items for label in item[:2]))),
+            tuple(map(str, ordered(group for item in items for group in item[2]))),
+        )
+        label_index = {name: i for i, name in enumerate(facts.labels)}
+        group_index = {name: i for i, name in enumerate(facts.groups)}
+        said = [label_index[str(item[0])] for item in items]
+        gold = [label_index[str(item[1])] for item in items]
+        members = [[group_index[str(group)] for group in item[2]] for item in items]
+    else:
+        said, gold = [int(item[0]) for item in items], [int(item[1]) for item in items]
+        members = [[int(group) for group in item[2]] for item in items]
+    aligned = [item[3] for item in items]
+    plain = columns.as_predictions(said, gold, aligned=aligned, labels=facts.labels)
+    membership = np.zeros((len(items), len(facts.groups)), dtype=np.bool_)
+    for row, groups in enumerate(members):
+        membership[row, groups] = True
+    overlapping = bool((membership.sum(axis=1) > 1).any())
+    group = np.where(membership.any(axis=1), membership.argmax(axis=1), -1) if facts.groups else -1
+    return replace(
+        plain,
+        task=facts.task,
+        split=facts.split,
+        groups=facts.groups,
+        group=np.full(len(items), -1) if overlapping else np.broadcast_to(group, len(items)),
+        members=membership if overlapping else None,
+    )
+
+
+def ordered(names: Any) -> list[Any]:
+    """The different ones, sorted as text."""
+    return sorted(set(names), key=str)
+
+
+def estimate(metric: Metric, items: Sequence[Item], facts: Facts) -> Estimate:
+    """A metric with its 95% interval over documents, resampled within their groups."""
+    panel = {"model": (as_predictions(items, facts),)}
+    bootstrap = score.Bootstrap(facts.task, 1, facts.resamples, facts.seed)
+    found = score.measure_set(panel, [metric], bootstrap, facts.split)
+    return score.estimate_of(found[metric.name], "model", bootstrap)
+
+
+def number(metric: Metric, items: Sequence[Item]) -> float | None:
+    """The plain number; None with a warning where it is not defined."""
+    predictions = as_predictions(items)
+    if reason := metric.applies(predictions):
+        LOG.warning("%s is not defined: %s.", metric.name, reason)
+        return None
+    value = float(metric(predictions)[0])
+    return None if math.isnan(value) else value
+
+
+def as_it_is(item: Item) -> Item:
+    """What a metric is of one document: its item."""
+    return item
+
+
+def registered(name: str, higher_is_better: bool) -> Callable[[Aggregation], Aggregation]:
+    """Make an aggregation, and the metric that it is the aggregation of, known to lm_eval."""
+
+    def register(function: Aggregation) -> Aggregation:
+        register_aggregation(name)(function)
+        register_metric(metric=name, higher_is_better=higher_is_better, aggregation=name)(as_it_is)
+        return function
+
+    return register
+
+
+@registered("debias_f1", True)
+def f1(items: Sequence[Item]) -> float | None:
+    """F1 of the positive label (two labels) or macro F1."""
+    return number(metrics.F1, items)
+
+
+@registered("debias_worst_group_acc", True)
+def worst_group_acc(items: Sequence[Item]) -> float | None:
+    """Lowest accuracy of any group (Sagawa et al. 2020)."""
+    return number(metrics.WORST_GROUP_ACC, items)
+
+
+@registered("debias_gap_avg_worst", False)
+def gap_avg_worst(items: Sequence[Item]) -> float | None:
+    """Accuracy minus worst-group accuracy."""
+    return number(metrics.GAP_AVG_WORST, items)
+
+
+@registered("debias_gap_aligned_conflicting", False)
+def gap_aligned_conflicting(items: Sequence[Item]) -> float | None:
+    """Accuracy on bias-aligned minus bias-conflicting documents."""
+    return number(metrics.GAP_ALIGNED_CONFLICTING, items)
+
+
+@registered("debias_gap_entailment", False)
+def gap_entailment(items: Sequence[Item]) -> float | None:
+    """Accuracy on entailment minus non-entailment documents (HANS, McCoy et al. 2019)."""
+    return number(metrics.GAP_ENTAILMENT, items)
+
+
+def group_acc(items: Sequence[float | None]) -> float | None:
+    """Share of right ones (1.0) among the documents of a group; the others are None."""
+    inside = [item for item in items if item is not None]
+    return sum(inside) / len(inside) if inside else None
+
+
+OURS: dict[str, Metric] = {
+    "acc": metrics.ACC,
+    "f1": metrics.F1,
+    "worst_group_acc": metrics.WORST_GROUP_ACC,
+    "gap_avg_worst": metrics.GAP_AVG_WORST,
+    "gap_aligned_conflicting": metrics.GAP_ALIGNED_CONFLICTING,
+    "gap_entailment": metrics.GAP_ENTAILMENT,
+}
+"""What a YAML file of ours may list. Accuracy itself is that harness' own mean, with its error."""

@@ -1,0 +1,335 @@
+"""Any sequence classifier as a model of lm-evaluation-harness: `--model seqcls`."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from itertools import chain, zip_longest
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+# that harness registers its own when it finds none: ours must not be the first
+import lm_eval.models  # noqa: F401
+import numpy as np
+import torch
+from lm_eval.api.model import LM
+from lm_eval.api.registry import register_model
+
+from harness_plugin import models
+from harness_plugin.config import RoleSettings
+from harness_plugin.data import make_split
+from harness_plugin.encode import EncodedText, processor_key, write_text_rows
+from harness_plugin.errors import HarnessError, unknown
+from harness_plugin.predict import as_predictions, predict
+from harness_plugin.records import Predictions
+from harness_plugin.roles import weights_key
+from harness_plugin.stages import code_version, key_of
+from harness_plugin_hooks.adapters.checkpoints import named_labels
+from harness_plugin_hooks.adapters.lm_eval_rows import Question, read_request
+
+LOG = logging.getLogger(__name__)
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+ATTENTIONS = ("sdpa", "eager")
+MAX_LENGTH: int = RoleSettings.model_fields["max_length"].default
+LARGEST = 512
+"""Where `--batch_size auto` begins, unless --max_batch_size says otherwise."""
+
+
+@dataclass(frozen=True)
+class Alone:
+    """A process that predicts for itself, in the form in which `predict` knows many of them."""
+
+    device: torch.device
+    process_index: int = 0
+    num_processes: int = 1
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Numbers stay as the model's weights are."""
+        return nullcontext()
+
+    def reduce(self, table: torch.Tensor) -> torch.Tensor:
+        """There is nothing to add."""
+        return table
+
+
+@register_model("seqcls")
+class SequenceClassifier(LM):  # type: ignore[misc]
+    """A classifier over texts or pairs of texts; each document passes through it once.
+
+    Model arguments: `pretrained` (a folder saved with save_pretrained, or a hub id), `labels`
+    ("entailment/neutral/contradiction", in the order of the logits, for a checkpoint whose classes
+    are called LABEL_0 …), `max_length` in tokens (128, as in a run), `dtype`, `attention` (sdpa or
+    eager), `trust_remote_code`.
+
+    The log-probability of a choice is that of the label it names; the flag says whether the model
+    predicts it. The labels of a set and how the model's become these stand in the request.
+    """
+
+    def __init__(
+        self,
+        pretrained: str = "",
+        labels: str | Sequence[str] | None = None,
+        max_length: int = MAX_LENGTH,
+        dtype: str = "float32",
+        attention: str = "sdpa",
+        trust_remote_code: bool = False,
+        batch_size: int | str = 64,
+        max_batch_size: int | None = None,
+        device: str | None = None,
+        **rest: Any,
+    ) -> None:
+        super().__init__()
+        if rest:
+            known = [
+                "pretrained",
+                "labels",
+                "max_length",
+                "dtype",
+                "attention",
+                "trust_remote_code",
+            ]
+            raise unknown("argument of model seqcls", next(iter(rest)), known)
+        if not pretrained:
+            raise HarnessError("model seqcls: give --model_args pretrained=DIR (or a hub id).")
+        if dtype not in DTYPES:
+            raise unknown("dtype of model seqcls", str(dtype), DTYPES)
+        if attention not in ATTENTIONS:
+            raise unknown("attention of model seqcls", str(attention), ATTENTIONS)
+        if Path(pretrained).is_dir():
+            models.check_checkpoint(Path(pretrained))
+        self._join(device)
+        self._device = self._place(device)
+        hint = f"--model_args pretrained={pretrained},labels"
+        self.labels = named_labels(pretrained, labels, hint, trust_remote_code)
+        self.tokenizer = models.load_processor(pretrained, "text", trust_remote_code)
+        self.model = models.load_trained(
+            pretrained, "text", attention=attention, trust_remote_code=trust_remote_code
+        ).to(DTYPES[dtype])
+        self.max_length = max_length
+        self.batch_size, self.max_batch_size = batch_size, max_batch_size
+        self.truncated = 0
+        self.rules: dict[str, None] = {}
+        self.weights = weights_key(Path(pretrained))
+        self.fingerprint = key_of(
+            {
+                "weights": self.weights,
+                "tokenizer": processor_key(self.tokenizer),
+                "labels": self.labels,
+                "settings": [self.max_length, dtype, attention],
+                "code": code_version(models),
+            }
+        )
+
+    def _join(self, device: str | None) -> None:
+        """Become one of the processes that a launcher started."""
+        self._processes: Any = None
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            from accelerate import PartialState
+
+            cpu = device == "cpu" or not torch.cuda.is_available()
+            self._processes = PartialState(cpu=cpu)
+            self._rank = self._processes.process_index
+            self._world_size = self._processes.num_processes
+
+    def _place(self, device: str | None) -> torch.device:
+        """The device that is used; lm_eval asks for cuda:0 where nobody asked for anything."""
+        if self._processes is not None:
+            return torch.device(self._processes.device)
+        cuda = torch.cuda.is_available()
+        wanted = device or ("cuda" if cuda else "cpu")
+        if wanted.startswith("cuda") and not cuda:
+            LOG.warning("seqcls: no CUDA device is available here; running on the CPU.")
+            wanted = "cpu"
+        return torch.device(wanted)
+
+    def loglikelihood(self, requests: Sequence[Any], **_: Any) -> list[tuple[float, bool]]:
+        """(log p(label), whether it is the predicted one) of every request."""
+        asked: dict[str, dict[str, None]] = {}
+        for request in requests:
+            context, choice = request.args
+            asked.setdefault(context, {})[choice.strip()] = None
+        answers = self.answers({context: tuple(choices) for context, choices in asked.items()})
+        return [answers[context, choice.strip()] for context, choice in (r.args for r in requests)]
+
+    def answers(
+        self, asked: Mapping[str, tuple[str, ...]]
+    ) -> dict[tuple[str, str], tuple[float, bool]]:
+        """What the model says to every (context, choice); contexts are asked once each."""
+        batches: dict[tuple[int, Question], list[str]] = {}
+        texts: dict[str, tuple[str, ...]] = {}
+        for context, choices in asked.items():
+            texts[context], question = read_request(context)
+            of = (len(texts[context]), question or Question(choices))
+            batches.setdefault(of, []).append(context)
+        found = {}
+        for (_, question), contexts in batches.items():
+            said = self.predictions([texts[context] for context in contexts], question)
+            log_probabilities = np.log(np.clip(said.probabilities, 1e-45, None))
+            for row, context in enumerate(contexts):
+                for label in asked[context]:
+                    if label not in question.labels:
+                        raise unknown("label among the choices", label, question.labels)
+                    index = question.labels.index(label)
+                    predicted = bool(said.predicted[row] == index)
+                    found[context, label] = float(log_probabilities[row, index]), predicted
+        return found
+
+    def predictions(self, texts: Sequence[tuple[str, ...]], question: Question) -> Predictions:
+        """The record of the answers to (N,) texts or pairs, collapsed as in a run."""
+        names = [f"text{i}" for i in range(len(texts[0]))]
+        split = make_split(
+            "requests",
+            role="ood",
+            inputs=dict(zip(names, map(list, zip(*texts, strict=True)), strict=True)),
+            ids=[str(i) for i in range(len(texts))],
+            label_texts=[question.labels[0]] * len(texts),  # the gold ones are not told
+            labels=question.labels,
+            missing_labels=(),
+        )
+        split = replace(
+            split, collapse=dict(question.collapse) or None, collapse_rule=question.rule
+        )
+        nothing = np.empty((0, len(self.labels)), np.float32)
+        said = as_predictions(
+            split,
+            nothing,
+            task="lm_eval",
+            role="seqcls",
+            model="seqcls",
+            seed=0,
+            model_labels=self.labels,
+        )
+        self.report(said)
+        with TemporaryDirectory() as folder:
+            record = write_text_rows(
+                split, names, self.tokenizer, self.max_length, Path(folder), self.rank > 0
+            )
+            encoded = read_encoded(Path(folder), int(self.tokenizer.pad_token_id))
+            logits = self.logits(encoded)
+        self.truncated += int(record["truncated"])
+        if record["truncated"]:
+            LOG.warning(
+                "seqcls: %d of %d texts are cut to %d tokens",
+                record["truncated"],
+                len(texts),
+                self.max_length,
+            )
+        return replace(said, logits=logits)
+
+    def report(self, said: Predictions) -> None:
+        """Say once how the model's labels become those of the set; refuse labels that cannot."""
+        pairs = [
+            f"{name} -> {said.labels[target] if target >= 0 else 'left out'}"
+            for name, target in zip(said.model_labels, said.targets, strict=True)
+            if target < 0 or name.lower() != said.labels[target].lower()
+        ]
+        rule = f"{', '.join(pairs)} ({said.collapse_rule})"
+        if pairs and rule not in self.rules:
+            self.rules[rule] = None
+            LOG.warning("seqcls: labels are collapsed: %s", rule)
+
+    def logits(self, encoded: EncodedText) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """(N, C) logits; with batch size "auto", by the largest batches that fit into memory."""
+        quiet, alone = self.rank > 0, Alone(self.device)
+
+        def by(size: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+            return predict(alone, self.model, encoded, batch_size=size, name="seqcls", quiet=quiet)
+
+        if not str(self.batch_size).startswith("auto"):
+            return by(int(self.batch_size))
+        from accelerate.utils import find_executable_batch_size
+
+        found: np.ndarray[Any, np.dtype[np.float32]] = find_executable_batch_size(
+            by, starting_batch_size=self.max_batch_size or LARGEST
+        )()
+        return found
+
+    def loglikelihood_rolling(self, requests: Sequence[Any], **_: Any) -> list[float]:
+        """Refused: a classifier has no likelihood of a text."""
+        raise HarnessError("model seqcls answers multiple_choice tasks; it has no perplexity.")
+
+    def generate_until(self, requests: Sequence[Any], **_: Any) -> list[str]:
+        """Refused: a classifier writes nothing."""
+        raise HarnessError("model seqcls answers multiple_choice tasks; it generates no text.")
+
+    def set_cache_hook(self, cache_hook: Any) -> None:
+        """Keep the answers of this model in a table of its own in lm_eval's cache.
+
+        That harness looks answers up by the request alone, so that `--use_cache` with one path
+        would hand the teacher's answers to the student (lm-evaluation-harness #2715, #4063).
+        """
+        super().set_cache_hook(cache_hook)
+        if (stored := cache_hook.dbdict) is not None:
+            table = f"seqcls-{self.fingerprint}"
+            columns = "(key TEXT PRIMARY KEY, value BLOB)"
+            stored.conn.execute(f'CREATE TABLE IF NOT EXISTS "{table}" {columns}')
+            stored.tablename = table
+            stored.conn.commit()
+
+    def get_model_info(self) -> dict[str, Any]:
+        """What stands in `config` of the results, beside what lm_eval writes there."""
+        return {
+            "model_num_parameters": self.model.num_parameters(),
+            "model_dtype": str(self.model.dtype),
+            "model_revision": getattr(self.model.config, "_commit_hash", None) or "",
+            "model_sha": self.weights,
+            "model_labels": list(self.labels),
+            "model_collapse": list(self.rules),
+            "model_device": str(self.device),
+            "model_attention": self.model.config._attn_implementation,
+            "model_max_length": self.max_length,
+            "model_truncated": self.truncated,
+        }
+
+    def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        """(W, …) the tensors of all processes."""
+        if self._processes is None:
+            return tensor
+        from accelerate.utils import gather
+
+        gathered: torch.Tensor = gather(tensor)
+        return gathered
+
+    def gather_object(self, obj: Any, dst: int = 0) -> list[Any] | None:
+        """The objects of all processes on process `dst`, merged into one, None elsewhere.
+
+        Process r of W holds documents r, r + W, …; merged, they stand in the order in which one
+        process has them, so that neither hashes nor sums depend on the number of processes.
+        """
+        if self._processes is None:
+            return [obj]
+        from accelerate.utils import gather_object
+
+        parts = gather_object([obj])
+        return [interleaved(parts)] if self.rank == dst else None
+
+    def barrier(self) -> None:
+        """Wait for the other processes."""
+        if self._processes is not None:
+            self._processes.wait_for_everyone()
+
+
+def interleaved(parts: Sequence[Any]) -> Any:
+    """Lists taken in turn; mappings key by key, where a key that a part lacks counts as empty."""
+    if all(isinstance(part, Mapping) for part in parts):
+        keys = dict.fromkeys(chain.from_iterable(parts))
+        kinds = {key: type(next(part[key] for part in parts if key in part)) for key in keys}
+        return {key: interleaved([part.get(key, kinds[key]()) for part in parts]) for key in keys}
+    missing = object()
+    turns = chain.from_iterable(zip_longest(*parts, fillvalue=missing))
+    return [value for value in turns if value is not missing]
+
+
+def read_encoded(folder: Path, pad: int) -> EncodedText:
+    """What `write_text_rows` wrote, in memory."""
+    second = folder / "second.npy"
+    return EncodedText(
+        np.load(folder / "tokens.npy"),
+        np.load(folder / "offsets.npy"),
+        np.load(second) if second.exists() else None,
+        pad,
+    )

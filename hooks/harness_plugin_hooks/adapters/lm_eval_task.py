@@ -1,0 +1,198 @@
+"""An evaluation set of ours as a task of lm-evaluation-harness."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from functools import cache, lru_cache, partial
+from typing import Any
+
+import datasets
+import numpy as np
+from lm_eval.api.task import ConfigurableTask
+
+from harness_plugin.config import RunConfig
+from harness_plugin.data import TaskData, load_data
+from harness_plugin.errors import HarnessError, unknown
+from harness_plugin.plugins import load_plugins
+from harness_plugin.stages import key_of
+from harness_plugin.task import Task, find_task
+
+# importing these registers what they define: a task that is given as a file is read, and with it
+# this module, before the model type is looked up
+from harness_plugin_hooks.adapters import lm_eval_filter as lm_eval_filter
+from harness_plugin_hooks.adapters import lm_eval_model as lm_eval_model
+from harness_plugin_hooks.adapters.lm_eval_metrics import (
+    OURS,
+    RESAMPLES,
+    Facts,
+    Item,
+    estimate,
+    group_acc,
+)
+from harness_plugin_hooks.adapters.lm_eval_rows import Question, documents, request_text
+
+LOG = logging.getLogger(__name__)
+
+
+def answer(doc: Mapping[str, Any], results: Sequence[tuple[float, bool]]) -> int:
+    """The label (an index) that log-probabilities and flags of all labels amount to.
+
+    It is the likeliest one; where a model's labels are collapsed by "argmax" (McCoy et al. 2019) it
+    is what the model's first choice becomes, and the flag says so.
+    """
+    flagged = [i for i, (_, first) in enumerate(results) if first]
+    if doc["first_choice"] and len(flagged) == 1:
+        return flagged[0]
+    return int(np.argmax([log_probability for log_probability, _ in results]))
+
+
+@cache
+def task_named(name: str) -> Task:
+    """The text task of that name, or in that YAML file; HarnessError for any other."""
+    task = find_task(name, load_plugins()["task"])
+    if task.modality != "text":
+        raise HarnessError(f"task {task.task} is about images; lm_eval hands over text only.")
+    return task
+
+
+@lru_cache(maxsize=1)
+def load(name: str, data: str | None, options: str, seed: int) -> TaskData:
+    """All sets of a task, kept for the next set of the same task; `options` are JSON."""
+    task, config = task_named(name), RunConfig(tasks=(name,), data=data)
+    source, given = config.source_of(task), json.loads(options)
+    return load_data(task, source, path=config.data_path, options=given, seed=seed)
+
+
+class TextTask(ConfigurableTask):  # type: ignore[misc]
+    """One evaluation set of a text task.
+
+    `dataset_kwargs` in the YAML file: `task` (a name, or a YAML file of one's own) and `set`; also,
+    or in `--metadata`: `data` (embedded, hub or a folder), `data_seed`, `resamples`, and options
+    of the task as `<task>.<option>`.
+
+    Documents come in an order of which every beginning holds every group. Beside the metrics of the
+    YAML file there are `<metric>_low` and `<metric>_high`, a 95% interval, and `acc_<group>`. The
+    configuration that is written with the results says where the data come from, and why a number
+    is undefined.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        # without a name here, metrics are looked for on the hub
+        ours = {"process_results": "process_results"}
+        super().__init__(config={**{k: v for k, v in config.items() if k != "class"}, **ours})
+
+    def download(self, dataset_kwargs: Mapping[str, Any] | None = None, **_: Any) -> None:
+        """Load the set as a run does, and learn what is to be computed on it."""
+        given = {**(dataset_kwargs or {}), **(self.config.metadata or {})}
+        name, wanted, seed = str(given["task"]), str(given["set"]), int(given.get("data_seed", 0))
+        task = task_named(name)
+        own = f"{task.task}."
+        options = {k.removeprefix(own): v for k, v in given.items() if k.startswith(own)}
+        data = load(name, given.get("data"), json.dumps(options, sort_keys=True), seed)
+        if wanted not in {split.name for split in data.evaluation}:
+            kind = f"evaluation set in the {data.source} data of task {task.task}"
+            raise unknown(kind, wanted, [split.name for split in data.evaluation])
+        self.split, self.inputs = data.splits[wanted], task.inputs
+        self.question = Question.of(self.split)
+        self.facts = Facts(
+            labels=self.split.labels,
+            groups=self.split.groups,
+            task=task.task,
+            split=self.split.name,
+            resamples=int(given.get("resamples", RESAMPLES)),
+            seed=seed,
+        )
+        docs = documents(self.split, self.inputs, seed)
+        self.dataset = datasets.DatasetDict({self.config.test_split: docs})
+        self.config.metadata = {
+            **(self.config.metadata or {}),
+            "source": data.source,
+            "fingerprint": self.split.fingerprint,
+            "collapse_rule": self.split.collapse_rule if self.split.collapse else None,
+            "groups": dict(zip(self.split.groups, self.split.group_counts.tolist(), strict=True)),
+            "notes": list(data.notes),
+            "undefined": {},
+        }
+        self.bind_metrics()
+        LOG.info("%s: %d rows of %s data", self.config.task, len(self.split), data.source)
+
+    def bind_metrics(self) -> None:
+        """Tell the listed metrics the set's groups; add intervals and every group's accuracy."""
+        listed = [metric["metric"] for metric in self.config.metric_list]
+        for name in listed:
+            if name not in OURS:
+                raise unknown(f"metric of a text task ({self.config.task})", name, OURS)
+            if name != "acc":
+                self._aggregation_list[name] = partial(self.measured, name, "value")
+            for end in ("low", "high"):
+                self._aggregation_list[f"{name}_{end}"] = partial(self.measured, name, end)
+                self._higher_is_better[f"{name}_{end}"] = self._higher_is_better[name]
+        for group in self.split.groups:
+            self._aggregation_list[f"acc_{group}"] = group_acc
+            self._higher_is_better[f"acc_{group}"] = True
+
+    def measured(self, name: str, part: str, items: Sequence[Item]) -> float | None:
+        """The value of a metric, or an end of its interval; None and a note where undefined."""
+        found = estimate(OURS[name], items, self.facts)
+        value = float(getattr(found, part))
+        if not math.isnan(value):
+            return value
+        if name not in self.config.metadata["undefined"]:
+            LOG.warning("%s: %s is not defined: %s", self.config.task, name, found.reason)
+        self.config.metadata["undefined"][name] = found.reason
+        return None
+
+    def doc_to_text(self, doc: Mapping[str, Any], doc_to_text: Any = None) -> Any:
+        """What a classifier is asked, unless the YAML file has a `doc_to_text` of its own."""
+        if self.config.doc_to_text is not None or doc_to_text is not None:
+            return super().doc_to_text(doc, doc_to_text)
+        return request_text([doc[name] for name in self.inputs], self.question)
+
+    def fewshot_docs(self) -> Any:
+        """None unless examples are to stand in the prompt: reading all documents takes time."""
+        return super().fewshot_docs() if self.config.num_fewshot else None
+
+    def process_results(
+        self, doc: Mapping[str, Any], results: Sequence[tuple[float, bool]]
+    ) -> dict[str, Any]:
+        """What every metric keeps of a document."""
+        labels, groups = self.facts.labels, self.facts.groups
+        said, gold = answer(doc, results), labels.index(doc["label"])
+        item = (said, gold, [groups.index(name) for name in doc["groups"]], doc["aligned"])
+        right = float(said == gold)
+        single = {f"acc_{name}": right if name in doc["groups"] else None for name in groups}
+        single["acc"] = right
+        return {name: single.get(name, item) for name in self._aggregation_list}
+
+    def build_all_requests(
+        self,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        limit: int | None = None,
+        samples: list[int] | None = None,
+        tokenizer_name: str = "",
+        **rest: Any,
+    ) -> None:
+        """As ever, but cached requests belong to these data, and a rank may have no document.
+
+        Such a rank asks what the first document asks, because all ranks ask together; nothing
+        scores its answer.
+        """
+        asked = {k: v for k, v in self.dump_config().items() if k != "metadata"}
+        key = key_of({"data": self.split.fingerprint, "seed": self.facts.seed, "config": asked})
+        share: dict[str, Any] = {"rank": rank, "world_size": world_size, "limit": limit}
+        if next(iter(self.doc_iterator(**share, samples=samples)), None) is None:
+            share, samples, rest = {"limit": 1}, None, {**rest, "cache_requests": False}
+        super().build_all_requests(
+            **share, samples=samples, tokenizer_name=f"{tokenizer_name}-{key}", **rest
+        )
+
+    def apply_filters(self) -> Any:
+        """Drop the answers to requests that were repeated so that all ranks have as many."""
+        for instance in self._instances:
+            del instance.resps[instance.repeats :]
+        return super().apply_filters()

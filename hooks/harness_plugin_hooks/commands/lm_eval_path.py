@@ -1,0 +1,23 @@
+"""`harness lm-eval-path`: the folder that lm_eval's `--include_path` takes."""
+
+from __future__ import annotations
+
+from harness_plugin.cli import Parser
+
+
+def parser() -> Parser:
+    """It has no options."""
+    return Parser(
+        prog="harness lm-eval-path",
+        description="Print the folder with our text tasks, for lm_eval's --include_path.",
+        allow_abbrev=False,
+    )
+
+
+def main(words: list[str]) -> int:
+    """Print the folder."""
+    parser().parse_args(words)
+    from harness_plugin_hooks.adapters.lm_eval_tasks import folder
+
+    print(folder())
+    return 0

@@ -1,0 +1,77 @@
+"""`harness report`: a run becomes one page to look at, and its figures files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness_plugin.cli import Parser, comma_list, installed_plugins, quiet_libraries
+from harness_plugin.errors import HarnessError
+
+EXAMPLES = """\
+examples:
+  harness report results
+  harness report results --out site --examples 100
+  harness report results --tasks hans --examples 0
+
+What happens inside the models is shown where it was analysed: `harness analyze RUN`, or a run with
+--analyze.
+"""
+
+
+def parser() -> Parser:
+    """Every option of `harness report`."""
+    from argparse import RawDescriptionHelpFormatter
+
+    out = Parser(
+        prog="harness report",
+        description="Write one HTML page of a run, which works offline, and its figures as PNG and "
+        "SVG.",
+        epilog=EXAMPLES,
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    out.add_argument("run", type=Path, metavar="RUN", help="the --output_path of a run")
+    out.add_argument("--out", type=Path, metavar="DIR", help="the page's folder (RUN)")
+    out.add_argument("--started", metavar="TIME", help="which run, where RUN holds several")
+    out.add_argument("--tasks", type=comma_list, default=(), metavar="A,B", help="of the run")
+    out.add_argument(
+        "--examples",
+        type=int,
+        default=24,
+        metavar="N",
+        help="rows on which teacher and student disagree, of each student and set (24); 0: none, "
+        "and neither data nor predictions are opened",
+    )
+    return out
+
+
+def main(words: list[str]) -> int:
+    """Read the run, draw, write."""
+    given = parser().parse_args(words)
+    if given.examples < 0:
+        raise HarnessError(f"--examples {given.examples}: expected 0 or more.")
+    plugins = installed_plugins()
+    folder: Path = given.out or given.run
+    from harness_plugin.output import check_writable
+    from harness_plugin_hooks.report.making import write
+    from harness_plugin_hooks.report.reading import read_run
+
+    if folder.suffix == ".html":
+        raise HarnessError(f"--out {folder}: expected a folder; the page is called report_*.html.")
+    check_writable(folder)
+    quiet_libraries()
+    run = read_run(
+        given.run,
+        plugins,
+        started=given.started,
+        tasks=given.tasks,
+        examples=given.examples,
+    )
+    page, *figures = write(run, plugins, folder)
+    for task in run.tasks:
+        if task.without_examples and given.examples:
+            print(f"{task.record.task}: no examples. {task.without_examples}")
+    print(f"{page} ({page.stat().st_size / 1e6:.1f} MB)")
+    if figures:
+        print(f"{figures[0].parent}: {len(figures)} figures as PNG and SVG")
+    return 0

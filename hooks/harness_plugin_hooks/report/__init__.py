@@ -1,0 +1,1 @@
+"""`harness report`: a run as one page that asks nobody for anything, and its figures as files."""

@@ -1,0 +1,252 @@
+"""The rows on which a student answers otherwise than its teacher, with what both were shown."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from harness_plugin.analysis.subjects import FinishedTask
+from harness_plugin.data import Split
+from harness_plugin.errors import HarnessError
+from harness_plugin.panels import by_id, check_same_rows
+from harness_plugin.records import Predictions, TrainedModel
+from harness_plugin_hooks.outputs.predictions import EvaluationSet, file_name, from_csv
+from harness_plugin_hooks.outputs.transfer import Model, TransferRecord
+
+Kind: TypeAlias = Literal["lost", "gained", "other"]
+KINDS: dict[Kind, str] = {
+    "lost": "teacher right, student wrong",
+    "gained": "teacher wrong, student right",
+    "other": "both wrong, differently",
+}
+LONGEST = 600
+"""Characters of a text that are shown."""
+
+SIDE, SMALL = 144, 64
+"""Pixels of a thumbnail's longer side; up to the second an image is kept to the pixel."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A label, and how probable the model found it (None where it only gave labels)."""
+
+    label: str
+    probability: float | None
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row and seed."""
+
+    id: str
+    seed: int
+    kind: Kind
+    gold: str
+    groups: tuple[str, ...]
+    types: Mapping[str, str]
+    answers: Mapping[str, Answer]
+    distance: float
+    """Total variation distance of the two models' probabilities, in [0, 1]."""
+    texts: Mapping[str, str] = field(default_factory=dict)
+    image: str = ""
+    """A data URI."""
+
+
+@dataclass(frozen=True)
+class Disagreements:
+    """Of one student on one set: how many there are, and some of them."""
+
+    student: str
+    split: str
+    rows: int
+    """Rows times seeds."""
+    counts: Mapping[Kind, int]
+    examples: Sequence[Example]
+
+
+def disagreements(
+    task: FinishedTask,
+    record: TransferRecord,
+    folder: Path,
+    students: Sequence[str],
+    most: int,
+) -> list[Disagreements]:
+    """At most `most` examples of each student on each set, spread over kinds, groups and seeds.
+
+    Sets out of domain come first.
+    """
+    out = []
+    for known in reversed(record.sets):
+        split = next(s for s in task.shop.data.evaluation if s.name == known.name)
+        answers = answers_on(task, record, known, split, folder)
+        shown = Shown(task, split)
+        out += [of_student(answers, student, known.name, shown, most) for student in students]
+    return out
+
+
+def answers_on(
+    task: FinishedTask, record: TransferRecord, known: EvaluationSet, split: Split, folder: Path
+) -> dict[tuple[str, int], Predictions]:
+    """(role, seed) -> its predictions, rows sorted by id: from the run's file, or its store."""
+    file = folder / file_name(record.task, known.name, task.started)
+    if file.is_file():
+        names = {(model.role, model.seed): model.name for model in record.models}
+        text = file.read_text(encoding="utf-8")
+        found = from_csv(text, known, record.task, names, str(file))
+    else:
+        wanted = [m for m in record.models if m.role.startswith(("teacher", "student", "control"))]
+        found = [by_id(task.shop.predictions(trained(m, record.task), split)) for m in wanted]
+    for p in found:
+        check_same_rows(p, found[0])
+    return {(p.role, p.seed): p for p in found}
+
+
+def trained(model: Model, task: str) -> TrainedModel:
+    """A model of the record, whose predictions the store may hold; HarnessError if it cannot."""
+    path = Path(model.path)
+    if model.method == "predictions":
+        raise HarnessError(
+            f"{model.role} was scored from a file of predictions; score it with --log_samples."
+        )
+    if not path.is_dir() and model.method != "as saved":
+        raise HarnessError(
+            f"the checkpoint of {model.role} seed {model.seed} is gone ({path}); run with "
+            f"--log_samples to keep predictions beside the results."
+        )
+    return TrainedModel(task, model.role, model.seed, model.name, path, model.settings)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a model was shown of a row."""
+
+    task: FinishedTask
+    split: Split
+
+    @cached_property
+    def rows(self) -> dict[str, int]:
+        """Id -> row."""
+        return {name: row for row, name in enumerate(self.split.ids.tolist())}
+
+    def of(self, name: str) -> dict[str, Any]:
+        """Texts, or an image, as arguments of `Example`."""
+        row = self.split.rows[self.rows[name]]
+        inputs = self.task.shop.task.inputs
+        if self.task.shop.task.modality == "image":
+            return {"image": thumbnail(row[inputs[0]])}
+        return {"texts": {column: shortened(str(row[column])) for column in inputs}}
+
+
+def of_student(
+    answers: Mapping[tuple[str, int], Predictions],
+    student: str,
+    split: str,
+    shown: Shown,
+    most: int,
+) -> Disagreements:
+    """One student against the teacher, all seeds together."""
+    seeds = sorted(seed for role, seed in answers if role == student)
+    counts: dict[Kind, int] = dict.fromkeys(KINDS, 0)
+    piles: list[list[tuple[float, int, int, Kind]]] = []
+    total = 0
+    for seed in seeds:
+        teacher, own = answers["teacher", seed], answers[student, seed]
+        total += len(own)
+        distance = np.abs(teacher.probabilities - own.probabilities).sum(axis=1) / 2
+        for kind, rows in kinds_of(teacher, own).items():
+            counts[kind] += int(rows.sum())
+            for pattern in np.unique(own.pattern[rows]):
+                pile = np.flatnonzero(rows & (own.pattern == pattern))
+                pile = pile[np.argsort(-distance[pile], kind="stable")][:most]
+                piles.append([(float(distance[row]), seed, int(row), kind) for row in pile])
+    chosen = in_turn(piles, most)
+    roles = [role for role in ("teacher", student, "control") if (role, seeds[0]) in answers]
+    return Disagreements(
+        student,
+        split,
+        total,
+        counts,
+        [example(answers, roles, shown, *found) for found in chosen],
+    )
+
+
+def kinds_of(teacher: Predictions, own: Predictions) -> dict[Kind, np.ndarray[Any, Any]]:
+    """(N,) for every kind of disagreement, whether a row is one."""
+    apart = teacher.predicted != own.predicted
+    return {
+        "lost": apart & teacher.correct,
+        "gained": apart & own.correct,
+        "other": apart & ~teacher.correct & ~own.correct,
+    }
+
+
+def in_turn(piles: Sequence[Sequence[Any]], most: int) -> list[Any]:
+    """One of each pile, then the next of each, until there are `most`."""
+    rounds = zip_longest(*piles)
+    return [found for turn in rounds for found in turn if found is not None][:most]
+
+
+def example(
+    answers: Mapping[tuple[str, int], Predictions],
+    roles: Sequence[str],
+    shown: Shown,
+    distance: float,
+    seed: int,
+    row: int,
+    kind: Kind,
+) -> Example:
+    """One row with what each role answers."""
+    p = answers[roles[0], seed]
+    return Example(
+        id=str(p.ids[row]),
+        seed=seed,
+        kind=kind,
+        gold=p.labels[p.label[row]],
+        groups=tuple(p.groups[g] for g in np.flatnonzero(p.membership[row])),
+        types={name: str(values[row]) for name, values in p.breakdowns.items() if values[row]},
+        answers={role: answer(answers[role, seed], row) for role in roles},
+        distance=distance,
+        **shown.of(str(p.ids[row])),
+    )
+
+
+def answer(p: Predictions, row: int) -> Answer:
+    """What one model says of one row."""
+    said = int(p.predicted[row])
+    sure = None if p.labels_only else float(p.probabilities[row, said])
+    return Answer(p.labels[said], sure)
+
+
+def shortened(text: str) -> str:
+    """A text on one line, cut where it is long."""
+    words = " ".join(text.split())
+    return words if len(words) <= LONGEST else words[:LONGEST].rstrip() + " …"
+
+
+def thumbnail(image: Any) -> str:
+    """A small copy as a data URI."""
+    small = image.convert("RGB")
+    small.thumbnail((SIDE, SIDE))
+    out = io.BytesIO()
+    exact = max(small.size) <= SMALL
+    small.save(out, format="PNG" if exact else "JPEG", **({} if exact else {"quality": 85}))
+    kind = "png" if exact else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(out.getvalue()).decode()}"
+
+
+def facets(found: Example) -> Iterator[tuple[str, str]]:
+    """What examples are filtered by."""
+    yield "kind", KINDS[found.kind]
+    yield "seed", str(found.seed)
+    if found.groups:
+        yield "group", " & ".join(found.groups)
+    yield "label", found.gold
+    yield from found.types.items()

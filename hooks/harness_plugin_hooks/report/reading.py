@@ -1,0 +1,114 @@
+"""The files of a run → what the report is made from."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness_plugin.analysis.opening import open_run, start_of
+from harness_plugin.errors import HarnessError, unknown
+from harness_plugin.plugins import Plugins
+from harness_plugin_hooks.outputs.transfer import TransferRecord, read_record
+from harness_plugin_hooks.report.examples import Disagreements, disagreements
+
+WHEN = r"\d{4}-[0-9T.-]+"
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """One analysis of one task, and the file it stands in."""
+
+    file: Path
+    split: str
+    record: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class TaskPage:
+    """All that is known of one task of a run."""
+
+    record: TransferRecord
+    analyses: Mapping[str, Analysis]
+    examples: Sequence[Disagreements] = field(default_factory=tuple)
+    without_examples: str = ""
+    """Why there are none."""
+
+
+@dataclass(frozen=True)
+class RunPages:
+    """A run, as it is reported."""
+
+    folder: Path
+    started: str
+    tasks: Sequence[TaskPage]
+
+
+def read_run(
+    folder: Path,
+    plugins: Plugins,
+    *,
+    started: str | None = None,
+    tasks: Sequence[str] = (),
+    examples: int = 24,
+) -> RunPages:
+    """The run in `folder`; of several the one that `started`, of its tasks only `tasks`.
+
+    `examples` are shown of each student and set; 0 opens neither data nor models.
+    """
+    time = start_of(folder, started)
+    records = {
+        record.task: record
+        for file in sorted(folder.glob(f"transfer_*_{time}.json"))
+        for record in [read_record(file)]
+    }
+    for task in tasks:
+        if task not in records:
+            raise unknown(f"task of the run in {folder}", task, records)
+    pages = []
+    for name in [name for name in records if not tasks or name in tasks]:
+        record = records[name]
+        found, reason = examples_of(folder, plugins, time, record, examples)
+        pages.append(TaskPage(record, analyses_of(folder, time, record), found, reason))
+    return RunPages(folder, time, pages)
+
+
+def analyses_of(folder: Path, time: str, record: TransferRecord) -> dict[str, Analysis]:
+    """Name -> the newest analysis of that name made of this run's models."""
+    name = re.compile(rf"analysis_{re.escape(record.task)}_{WHEN}\.json")
+    found: dict[str, Analysis] = {}
+    for file in sorted(folder.iterdir()):
+        if not name.fullmatch(file.name):
+            continue
+        try:
+            made = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise HarnessError(f"{file}: is no JSON file ({error}).") from None
+        if not isinstance(made, dict):
+            raise HarnessError(f"{file}: expected an analysis, found a {type(made).__name__}.")
+        if made.get("run") != time or made.get("fingerprint") != record.fingerprint:
+            continue
+        for key, part in made.items():
+            if isinstance(part, dict) and key not in ("groups", "options"):
+                found[key] = Analysis(file, str(part.get("split") or made.get("split", "")), part)
+    return found
+
+
+def examples_of(
+    folder: Path, plugins: Plugins, time: str, record: TransferRecord, most: int
+) -> tuple[Sequence[Disagreements], str]:
+    """Where teacher and students disagree on each set, or why it cannot be shown."""
+    roles = {model.role for model in record.models}
+    students = sorted(role for role in roles if role.startswith("student"))
+    if most == 0:
+        return (), "None were asked for (--examples 0)."
+    if "teacher" not in roles or not students:
+        return (), "There is no teacher and student to disagree."
+    try:
+        (task,) = open_run(folder, plugins, started=time, tasks=[record.task])
+        return disagreements(task, record, folder, students, most), ""
+    except HarnessError as error:  # the numbers stand on their own: the page says what is missing
+        return (), f"They need the run's data and predictions: {error}"

@@ -1,0 +1,124 @@
+"""Records of attention and circuits in the shape that analyses write them in, numbers made up."""
+
+import numpy as np
+
+ROLES = ("teacher", "student", "control")
+LAYERS = {"teacher": 4, "student": 2, "control": 2}
+HEADS = {"teacher": 4, "student": 2, "control": 2}
+
+
+def attention(seed=0):
+    rng = np.random.default_rng(seed)
+    return {
+        "models": [
+            {
+                "role": role,
+                "group": group,
+                "specials": specials,
+                "layers": [f"layer {i + 1}" for i in range(LAYERS[role])],
+                "entropy": rng.random((LAYERS[role], HEADS[role])).tolist(),
+                "mass": {"cross": rng.random((LAYERS[role], HEADS[role])).tolist()},
+            }
+            for role in ROLES
+            for group in ("aligned", "conflicting")
+            for specials in (True, False)
+        ],
+        "pairs": [
+            {
+                "group": group,
+                "first": "teacher",
+                "second": second,
+                "specials": specials,
+                "level": "token",
+                "by_layer": [
+                    {
+                        "second_layer": i,
+                        "first_layer": 2 * i + 1,
+                        "js": (
+                            js := 0.1 * (i + 1) + 0.05 * specials + 0.02 * (second == "control")
+                        ),
+                        "low": None if i else js - 0.02,
+                        "high": None if i else js + 0.02,
+                    }
+                    for i in range(LAYERS[second])
+                ],
+                "matched": [
+                    {
+                        "second_layer": i,
+                        "second_head": j,
+                        "first_layer": 2 * i + 1,
+                        "first_head": j,
+                        "js": None if i + j == 2 else float(rng.uniform(0, 0.5)),
+                    }
+                    for i in range(LAYERS[second])
+                    for j in range(HEADS[second])
+                ],
+            }
+            for group in ("aligned", "conflicting")
+            for second in ("student", "control")
+            for specials in (True, False)
+        ],
+        "notes": ["numbers made up"],
+    }
+
+
+def circuit(role, seed):
+    rng = np.random.default_rng([seed, len(role)])
+    layers, heads = LAYERS[role], HEADS[role]
+    nodes = [{"id": "input", "kind": "input", "layer": 0, "head": None, "depth": 0.0}]
+    for i in range(layers):
+        at = i + 0.5
+        for j in range(heads):
+            head = {"id": f"attn{i + 1}.h{j}", "kind": "head", "layer": i + 1, "head": j}
+            nodes.append(head | {"depth": at})
+        for kind, further in (("norm", 0.17), ("mlp", 0.33)):
+            node = {"id": f"{kind}{i + 1}", "kind": kind, "layer": i + 1, "head": None}
+            nodes.append(node | {"depth": at + further})
+    nodes.append({"id": "output", "kind": "output", "layer": layers, "head": None})
+    nodes[-1]["depth"] = layers + 0.5
+    for node in nodes:
+        node["depth"] /= layers + 0.5
+    pairs = [(a, b) for a in nodes for b in nodes if a["depth"] < b["depth"]]
+    scores = rng.standard_t(2, len(pairs))
+    edges = [
+        {"from": a["id"], "to": b["id"] + ".q" * (b["kind"] == "head"), "score": float(score)}
+        for (a, b), score in zip(pairs, scores, strict=True)
+    ]
+    sizes = [0, len(edges) // 8, len(edges) // 4, len(edges) // 2, len(edges)]
+    return {
+        "role": role,
+        "seed": seed,
+        "metric_full": 3.2,
+        "metric_empty": -0.4,
+        "n_edges": len(edges),
+        "nodes": nodes,
+        "edges": sorted(edges, key=lambda edge: -abs(edge["score"]))[:200],
+        "faithfulness": {
+            "sizes": sizes,
+            "values": [0, 0.62, 0.84, None, 1],
+            "random": [0, 0.05, 0.2, 0.4, 1],
+        },
+        "area": 0.8,
+        "size_90": sizes[3],
+        "profile": [{"depth": i / layers, "mass": 1 / (layers + 1)} for i in range(layers + 1)],
+    }
+
+
+def circuits(seeds=(0, 1)):
+    return {
+        "models": [circuit(role, seed) for role in ROLES for seed in seeds],
+        "comparisons": [
+            {
+                "first": "teacher",
+                "second": "student",
+                "seed": seed,
+                "jaccard": None,
+                "reason": "the graphs differ",
+                "profile_distance": 0.12,
+                "head_spearman": 0.4,
+            }
+            for seed in seeds
+        ],
+        "convention": "Corrupted minus clean: below 0, corrupting the edge hurts.",
+        "notes": [],
+    }
