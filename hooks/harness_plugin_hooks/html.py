@@ -14,14 +14,13 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 
 
 class Page:
-    """A page with the `page.css` and `page.js` of a package; `body` is to be filled."""
+    """A page with one style and perhaps one script, both written in it; `body` is to be filled."""
 
-    def __init__(self, package: str, title: str) -> None:
-        style, self._script = (
-            files(package).joinpath(name).read_text("utf-8") for name in ("page.css", "page.js")
-        )
+    def __init__(self, title: str, style: str, script: str = "") -> None:
+        self._script = script
+        scripts = f"script-src {allowed(script)}; " if script else ""
         policy = (
-            f"default-src 'none'; style-src {allowed(style)}; script-src {allowed(self._script)}; "
+            f"default-src 'none'; style-src {allowed(style)}; {scripts}"
             "img-src data:; base-uri 'none'; form-action 'none'"
         )
         self._html = Element("html", lang="en")
@@ -35,9 +34,18 @@ class Page:
         SubElement(head, "style").text = style
         self.body = SubElement(self._html, "body")
 
+    @classmethod
+    def of(cls, package: str, title: str) -> Page:
+        """A page with the `page.css` and `page.js` of a package."""
+        folder = files(package)
+        return cls(
+            title, *(folder.joinpath(f"page.{kind}").read_text("utf-8") for kind in ("css", "js"))
+        )
+
     def written(self) -> str:
         """The whole page."""
-        SubElement(self.body, "script").text = self._script
+        if self._script:
+            SubElement(self.body, "script").text = self._script
         return "<!doctype html>\n" + tostring(self._html, encoding="unicode", method="html") + "\n"
 
 

@@ -98,7 +98,7 @@ def page(
     boards: Sequence[Board], refused: Mapping[str, Sequence[Problem]], title: str, min_seeds: int
 ) -> str:
     """The whole page; `refused` are the bundles left out, by file."""
-    made = Page(__package__, plain(title))
+    made = Page.of(__package__, plain(title))
     body = made.body
     introduction(SubElement(body, "header"), boards, title)
     main = SubElement(body, "main")

@@ -44,7 +44,7 @@ class Told:
 
 def page(run: RunPages, tasks: Sequence[Told], title: str) -> str:
     """The whole page."""
-    made = Page(__package__, plain(title))
+    made = Page.of(__package__, plain(title))
     body = made.body
     header = SubElement(body, "header")
     SubElement(header, "h1").text = plain(title)

@@ -11,10 +11,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from xml.etree.ElementTree import Element, SubElement, tostring
+from xml.etree.ElementTree import Element, SubElement
 
 from harness_plugin import __version__
-from harness_plugin_hooks.html import allowed
+from harness_plugin_hooks.html import Page
 from harness_plugin_hooks.leaderboard import page as leaderboard
 from harness_plugin_hooks.leaderboard.page import plain
 from harness_plugin_hooks.study_report.document import Cell, Number, Section, Table
@@ -38,20 +38,8 @@ def page(
         files(package).joinpath(name).read_text("utf-8")
         for package, name in ((leaderboard.__package__, "page.css"), (__package__, "page.css"))
     )
-    policy = (
-        f"default-src 'none'; style-src {allowed(style)}; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    html = Element("html", lang="en")
-    head = SubElement(html, "head")
-    SubElement(head, "meta", charset="utf-8")
-    SubElement(head, "meta", {"http-equiv": "Content-Security-Policy", "content": policy})
-    SubElement(head, "meta", name="viewport", content="width=device-width, initial-scale=1")
-    SubElement(head, "meta", {"name": "color-scheme", "content": "light dark"})
-    SubElement(head, "title").text = plain(title)
-    SubElement(head, "link", rel="icon", href="data:,")
-    SubElement(head, "style").text = style
-    body = SubElement(html, "body")
+    shell = Page(plain(title), style)
+    body = shell.body
     header = SubElement(body, "header")
     SubElement(header, "h1").text = plain(title)
     SubElement(header, "p").text = plain(summary)
@@ -74,7 +62,7 @@ def page(
         SubElement(told, "dd").text = plain(meaning, 10_000)
     footer = SubElement(SubElement(body, "footer"), "p", {"class": "soft"})
     footer.text = f"Made by harness-plugin {__version__}."
-    return "<!doctype html>\n" + tostring(html, encoding="unicode", method="html") + "\n"
+    return shell.written()
 
 
 def write_section(main: Element, section: Section, drawings: Mapping[str, Path]) -> None:
