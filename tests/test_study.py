@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import yaml
 
@@ -333,6 +334,36 @@ def test_two_processes_on_one_store_train_nothing_twice(expand, tmp_path):
     calls = (tmp_path / "calls.txt").read_text().split()
     assert len(calls) == len(set(calls)) == graph.trainings == 12
     assert len(so_far(graph, Ledger(tmp_path)).done) == 12
+
+
+ORPHANS = """
+import sys
+from pathlib import Path
+from harness_plugin.study.executors import Workers
+from harness_plugin.study.plan import Resources
+from harness_plugin.study.work import Job
+if __name__ == "__main__":
+    workers = Workers(1, "study_work:tells_who_it_is")
+    workers.submit(1, Job("one", "teacher", 0, {}, sys.argv[1]), Resources())
+    workers.wait()
+"""
+
+
+def test_workers_end_when_their_study_is_killed(tmp_path):
+    (tmp_path / "study.py").write_text(ORPHANS)
+    environment = {**os.environ, "PYTHONPATH": HELPERS}
+    study = subprocess.Popen([sys.executable, tmp_path / "study.py", tmp_path], env=environment)
+    told = tmp_path / "worker"
+    deadline = time.monotonic() + 60
+    while not told.is_file() or not told.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    worker = int(told.read_text())
+    study.kill()
+    study.wait()
+    while psutil.pid_exists(worker) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not psutil.pid_exists(worker)
 
 
 HOLD = """

@@ -11,6 +11,7 @@ import importlib
 import multiprocessing
 import os
 import signal
+import threading
 import traceback
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -91,9 +92,20 @@ class InProcess:
         """Nothing is held."""
 
 
-def leave_on_ctrl_c() -> None:
-    """A worker ends without a word: the study says what is kept. What it starts is not affected."""
+def leave_with_the_study() -> None:
+    """A worker ends with the study, without a word, however that ends: Ctrl-C, a signal, a crash.
+
+    What it was at continues from its last checkpoint.
+    """
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    study = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if study is not None:
+            study.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @dataclass
@@ -116,7 +128,9 @@ class Workers:
             # spawned, not forked: torch's threads do not survive a fork
             pool = self._idle.pop() if self._idle else None
             context = multiprocessing.get_context("spawn")
-            pool = pool or ProcessPoolExecutor(1, mp_context=context, initializer=leave_on_ctrl_c)
+            pool = pool or ProcessPoolExecutor(
+                1, mp_context=context, initializer=leave_with_the_study
+            )
             try:
                 self._running[pool.submit(called, self.work, job)] = ticket, pool
             except BrokenProcessPool:  # it died while it had nothing to do
