@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import types
 from pathlib import Path
 
 import numpy as np
@@ -526,26 +525,31 @@ def test_trainings_that_cannot_work_are_reported_and_the_rest_is_scored(whole, t
 
 
 @pytest.mark.slow
-def test_a_report_gets_the_tables(whole, tmp_path, capsys, monkeypatch):
-    told = {}
-
-    def report(folder, plan, numbers, estimates):
-        told.update(plan=plan.name, numbers=numbers, estimates=estimates)
-        return [folder / "page.html"]
-
-    name = "harness_plugin_hooks.study_report"
-    monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(write=report))
-    plan, store, out = whole
-    words = ["study", str(plan), "--use_cache", str(store), "--output_path", str(tmp_path)]
-    assert main([*words, "--report"]) == 0
-    assert f"{tmp_path}/page.html" in capsys.readouterr().out
-    assert told["plan"] == "small"
-    for kind in ("numbers", "estimates"):
-        pd.testing.assert_frame_equal(told[kind], pd.read_parquet(out / f"{kind}_small.parquet"))
+def test_a_study_ends_with_a_report_of_its_tables(whole):
+    _, _, out = whole
+    page = (out / "study_small.html").read_text(encoding="utf-8")
+    assert "does it run" in page
+    assert "embedded (generated) data" in page
+    assert (out / "study_small.md").is_file()
+    numbers = numbers_in(out).reset_index()
+    wider = numbers[
+        (numbers.split == "swapped")
+        & (numbers.subset == "")
+        & (numbers.measure == "gap_widening")
+        & (numbers.metric == numbers.primary_gap)
+    ].pivot(index="seed", columns="factor_distilled", values="value")
+    effects = pd.read_parquet(out / "effects_small.parquet")
+    (effect,) = effects[
+        (effects.kind == "effect")
+        & (effects.response == "gap_widening")
+        & (effects.split == "swapped")
+        & (effects.level == "half")
+    ].value
+    assert effect == pytest.approx((wider.half - wider.pure).mean())
 
 
 @pytest.mark.slow
-def test_a_training_may_take_several_processes(tmp_path):
+def test_a_training_may_take_several_processes(tmp_path, capsys):
     plan = write(tmp_path, factors={}, seeds=[0], resources_of={"control": {"processes": 2}})
     plan.write_text(
         plan.read_text().replace("references: false", "references: false\n  students: {}")
@@ -554,6 +558,7 @@ def test_a_training_may_take_several_processes(tmp_path):
     assert main([*words, str(tmp_path / "r")]) == 0
     stages = [json.loads(f.read_text()) for f in (tmp_path / "s").glob("model-*/stage.json")]
     assert sorted(stage["processes"] for stage in stages if "processes" in stage)[-1] == 2
+    assert "no student, so that there is no report" in capsys.readouterr().out
 
 
 @pytest.mark.slow
