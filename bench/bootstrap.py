@@ -13,10 +13,10 @@ from functools import partial
 import numpy as np
 from common import Goal, Table, environment, interleave, parse, parser, report, timed
 
-from harness_plugin import metrics as m
-from harness_plugin.panels import Panel, first_of
 from harness_plugin.records import Counts, Floats, Predictions
-from harness_plugin.score import Bootstrap, measure_set
+from harness_plugin.scoring import metrics as m
+from harness_plugin.scoring.pairing import PairedPredictions, first_of
+from harness_plugin.scoring.score import Bootstrap, measure_set
 
 METRICS = (m.ACC, m.F1, m.WORST_GROUP_ACC, m.GAP_AVG_WORST, m.GAP_ALIGNED_CONFLICTING)
 MODELS, GROUPS, LABELS = ("teacher", "student", "control"), 6, ("entailment", "non-entailment")
@@ -46,7 +46,7 @@ def main() -> None:
     report(args, environment(), tables, timed(run))
 
 
-def answers(rows: int, seed: int) -> Panel:
+def answers(rows: int, seed: int) -> PairedPredictions:
     """Three models that are right on 60 to 95% of the rows of each group."""
     rng = np.random.default_rng(seed)
     group = rng.permutation(rows) % GROUPS
@@ -76,16 +76,18 @@ def answers(rows: int, seed: int) -> Panel:
 class RowByRow(Bootstrap):
     """Every row is drawn, as for metrics that need more than labels."""
 
-    def cells(self, panel: Panel, *of: str) -> tuple[Panel, Iterator[Counts]]:
+    def cells(
+        self, panel: PairedPredictions, *of: str
+    ) -> tuple[PairedPredictions, Iterator[Counts]]:
         return panel, self.rows(panel, *of)
 
 
-def measured(bootstrap: Bootstrap, panel: Panel) -> dict[str, Floats]:
+def measured(bootstrap: Bootstrap, panel: PairedPredictions) -> dict[str, Floats]:
     """(S, 1 + B) worst-group accuracy of every model, computed with all the other metrics."""
     return dict(measure_set(panel, METRICS, bootstrap, "test")["worst_group_acc"].values)
 
 
-def plain(panel: Panel, resamples: int, seed: int) -> dict[str, Floats]:
+def plain(panel: PairedPredictions, resamples: int, seed: int) -> dict[str, Floats]:
     """(B,) worst-group accuracy of every model, one resample after the other."""
     rng, group = np.random.default_rng(seed), first_of(panel).group
     members = [np.flatnonzero(group == g) for g in range(GROUPS)]
@@ -100,7 +102,7 @@ def plain(panel: Panel, resamples: int, seed: int) -> dict[str, Floats]:
     return lowest
 
 
-def check_same(panel: Panel, seed: int) -> None:
+def check_same(panel: PairedPredictions, seed: int) -> None:
     """Refuse to time things that do not have the same mean and spread."""
     ours = measured(Bootstrap("bench", 1, 400, seed), panel)
     theirs = plain(panel, 400, seed)

@@ -36,23 +36,23 @@ from workload import (
     text,
 )
 
-from harness_plugin.encode import EncodedText
-from harness_plugin.methods import Batch
-from harness_plugin.objective import Objective, Signals
-from harness_plugin.predict import predict
-from harness_plugin_hooks.debias.erm import ERM
+from harness_plugin.training.contracts import Batch
+from harness_plugin.training.encode import EncodedText
+from harness_plugin.training.loss import DistillationLoss, TeacherOutputs
+from harness_plugin.training.predict import predict
 from harness_plugin_hooks.distill.logits import KD
+from harness_plugin_hooks.methods.erm import ERM
 
 STUDENT, TEACHERS = Size(2, 128), (Size(2, 256), Size(4, 504))
 TINY_STUDENT, TINY_TEACHERS = Size(1, 32), (Size(1, 64), Size(2, 64))
 ALONE = "student, no teacher"
 
 
-class LiveTeacher:
+class OnlineTeacher:
     """An objective that asks the teacher at every update."""
 
     def __init__(
-        self, accelerator: Accelerator, teacher: Any, encoded: EncodedText, stored: Objective
+        self, accelerator: Accelerator, teacher: Any, encoded: EncodedText, stored: DistillationLoss
     ) -> None:
         self.accelerator, self.encoded, self.stored = accelerator, encoded, stored
         self.live = teacher.eval().to(accelerator.device)
@@ -68,7 +68,7 @@ class LiveTeacher:
             teacher = self.live(**inputs).logits.float()
         distiller = self.stored.distiller
         term = distiller.loss(logits, teacher.clone(), batch).mean()
-        label_term = self.stored.ce_weight * self.debiaser.loss(logits, batch)
+        label_term = self.stored.ce_weight * self.method.loss(logits, batch)
         return label_term + self.stored.kd_weight * distiller.factor * term
 
 
@@ -288,13 +288,15 @@ def variants(
         teacher = bert(size, attention_for(args.device), args.seed + 1)
         logits = torch.from_numpy(ask(teacher))
 
-        def stored(accelerator: Accelerator, logits: torch.Tensor = logits) -> Objective:
-            debiaser = ERM(facts_of(label, accelerator.device))
+        def stored(accelerator: Accelerator, logits: torch.Tensor = logits) -> DistillationLoss:
+            method = ERM(facts_of(label, accelerator.device))
             signals = logits.to(accelerator.device)
-            return Objective(debiaser, KD(2.0), Signals(signals), ce_weight=0.5, kd_weight=0.5)
+            return DistillationLoss(
+                method, KD(2.0), TeacherOutputs(signals), ce_weight=0.5, kd_weight=0.5
+            )
 
         def live(accelerator: Accelerator, teacher: Any = teacher, stored: Any = stored) -> Any:
-            return LiveTeacher(accelerator, teacher, encoded, stored(accelerator))
+            return OnlineTeacher(accelerator, teacher, encoded, stored(accelerator))
 
         def one_pass(teacher: Any = teacher) -> float:
             return timed(lambda: ask(teacher))

@@ -15,8 +15,8 @@ import torch
 from common import Goal, Table, environment, interleave, parse, parser, report, timed
 from workload import LONG, Size, accelerator_on, attention_for, bert, prepare_device, text
 
-from harness_plugin.encode import EncodedText
-from harness_plugin.predict import predict
+from harness_plugin.training.encode import EncodedText
+from harness_plugin.training.predict import predict
 
 SIZES = (Size(4, 256), Size(2, 128), Size(2, 128))
 OURS, OURS_FP32 = "harness-plugin, bf16", "harness-plugin, fp32"

@@ -19,12 +19,12 @@ from pathlib import Path
 import psutil
 from common import Table, environment, interleave, parse, parser, report
 
-from harness_plugin.cli import quiet_libraries
-from harness_plugin.config import run_config
+from harness_plugin.cli.main import quiet_libraries
+from harness_plugin.config.settings import run_config
 from harness_plugin.errors import HarnessError
-from harness_plugin.plugins import load_plugins
-from harness_plugin.roles import Workshop
-from harness_plugin.run import open_workshop, prepare
+from harness_plugin.pipeline.roles import Workshop
+from harness_plugin.pipeline.run import open_workshop, prepare
+from harness_plugin.plugins.registry import load_plugins
 
 TASKS = {"text": "hans", "image": "celeba_bias"}
 ROWS = {"hans": ["n_train=2000", "n_id=200", "n_hans=300"], "celeba_bias": ["n_train=2000"]}
@@ -97,7 +97,7 @@ def memory_of(task: str, method: str, args: argparse.Namespace) -> float:
 
 def fitting(task: str, args: argparse.Namespace) -> list[str]:
     """ERM, then every other method asked for that the task and its small model can have."""
-    others = args.methods or [offer.name for offer in load_plugins()["debiaser"]]
+    others = args.methods or [offer.name for offer in load_plugins()["method"]]
     names = ["erm", *(name for name in others if name != "erm")]
     found = []
     for name in names:

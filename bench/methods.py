@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from harness_plugin.cli import quiet_libraries
-from harness_plugin.config import run_config
+from harness_plugin.cli.main import quiet_libraries
+from harness_plugin.config.settings import run_config
 from harness_plugin.errors import HarnessError
-from harness_plugin.plugins import Plugins, load_plugins
-from harness_plugin.roles import Workshop
-from harness_plugin.run import open_workshop, prepare
-from harness_plugin.stages import default_root
+from harness_plugin.pipeline.roles import Workshop
+from harness_plugin.pipeline.run import open_workshop, prepare
+from harness_plugin.plugins.registry import Plugins, load_plugins
+from harness_plugin.store.stages import default_root
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "methods.md"
 START, END = "<!-- table: python bench/methods.py --write -->", "<!-- end of table -->"
@@ -50,7 +50,7 @@ class Variant:
 def variants(plugins: Plugins) -> Iterator[Variant]:
     """ERM, every other method, then bias models and group inference with one method each."""
     yield Variant("erm")
-    yield from (Variant(o.name) for o in plugins["debiaser"] if o.name != "erm")
+    yield from (Variant(o.name) for o in plugins["method"] if o.name != "erm")
     for offer in plugins["bias_model"]:
         if offer.name != "features":
             yield Variant("poe", bias_model=offer.name)

@@ -21,10 +21,10 @@ from pathlib import Path
 
 from common import Table, environment, interleave, parse, parser, report
 
-from harness_plugin.cli import quiet_libraries
-from harness_plugin.config import run_config
-from harness_plugin.plugins import load_plugins
-from harness_plugin.run import open_workshop, prepare
+from harness_plugin.cli.main import quiet_libraries
+from harness_plugin.config.settings import run_config
+from harness_plugin.pipeline.run import open_workshop, prepare
+from harness_plugin.plugins.registry import load_plugins
 
 FILES = (
     "snli/snli_1.0_dev.jsonl",

@@ -44,8 +44,8 @@ from workload import (
     text,
 )
 
-from harness_plugin import batches, train
-from harness_plugin.encode import EncodedText
+from harness_plugin.training import batching, loop
+from harness_plugin.training.encode import EncodedText
 
 OURS, FLOOR = "harness-plugin", "bare torch loop, same tricks"
 TRAINER, TRAINER_BF16 = "Trainer fp32", "Trainer bf16"
@@ -101,8 +101,8 @@ def bare(args: Any, size: Size, encoded: EncodedText, label: torch.Tensor) -> fl
     """Forward, backward, clip, step: nothing can be left out."""
     model = bert(size, attention_for(args.device), args.seed).to(args.device).train()
     settings = plan(args.batch_size, args.seed)
-    optimizer = train.adamw(model, settings)
-    order = batches.epoch(
+    optimizer = loop.adamw(model, settings)
+    order = batching.epoch(
         len(encoded), args.batch_size, seed=args.seed, number=0, lengths=encoded.lengths
     )
     schedule = get_linear_schedule_with_warmup(optimizer, 0, len(order))

@@ -22,13 +22,13 @@ from typing import Any
 import yaml
 from common import environment, parse, parser, report
 
-from harness_plugin.plugins import load_plugins
-from harness_plugin.study.execute import execute
+from harness_plugin.plugins.registry import load_plugins
 from harness_plugin.study.executors import Executor, InProcess, Workers
 from harness_plugin.study.graph import Graph, graph_of
-from harness_plugin.study.ledger import Ledger
 from harness_plugin.study.plan import Resources, read_study
-from harness_plugin.study.work import Job
+from harness_plugin.study.scheduler import execute
+from harness_plugin.study.training_records import TrainingRecords
+from harness_plugin.study.worker import Job
 
 LENGTH = 5.0
 """Seconds of the trainings that the overhead is told against."""
@@ -39,7 +39,7 @@ WORK = "study:sleeps"
 
 def sleeps(job: Job) -> dict[str, Any]:
     """A training of a known length, with the locks and records of a real one."""
-    ledger = Ledger(Path(job.root))
+    ledger = TrainingRecords(Path(job.root))
     lease = ledger.lease(job.name)
     assert lease is not None, job.name
     time.sleep(float(os.environ["BENCH_SLEEP"]))

@@ -20,8 +20,8 @@ import torch
 from common import Goal, Table, environment, interleave, parse, parser, report, timed
 from workload import LONG, Size, accelerator_on, bert, fit, text
 
-from harness_plugin.config import RunConfig
-from harness_plugin.hardware import Choice, choose
+from harness_plugin.config.settings import RunConfig
+from harness_plugin.pipeline.hardware import HardwareSettings, choose
 
 ONE, CHOSEN = "1 thread, as launched", "our choice"
 
@@ -51,7 +51,9 @@ def main() -> None:
 
             return one
 
-        def table(where: str, variants: dict[str, Any], goal: float, choice: Choice) -> None:
+        def table(
+            where: str, variants: dict[str, Any], goal: float, choice: HardwareSettings
+        ) -> None:
             title = f"One update of BERT {size}, bf16, {where}"
             seconds = interleave(variants, args.rounds)
             goals = {CHOSEN: [Goal(ONE, goal)]}
@@ -70,7 +72,7 @@ def main() -> None:
     report(args, facts, tables, timed(run))
 
 
-def calibrated() -> Choice:
+def calibrated() -> HardwareSettings:
     """The choice of a run that finds no earlier measurement."""
     with tempfile.TemporaryDirectory() as root:
         return choose(RunConfig(tasks=("bench",), device="cpu"), "text", Path(root), 1)

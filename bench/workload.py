@@ -14,13 +14,13 @@ import torch
 from accelerate import Accelerator
 from transformers import BertConfig, BertForSequenceClassification
 
-from harness_plugin import train
-from harness_plugin.config import RunConfig
-from harness_plugin.encode import EncodedText
-from harness_plugin.hardware import available_cores, make_accelerator
-from harness_plugin.methods import TrainingFacts
-from harness_plugin.objective import Objective
-from harness_plugin_hooks.debias.erm import ERM
+from harness_plugin.config.settings import RunConfig
+from harness_plugin.pipeline.hardware import available_cores, make_accelerator
+from harness_plugin.training import loop
+from harness_plugin.training.contracts import TrainingMetadata
+from harness_plugin.training.encode import EncodedText
+from harness_plugin.training.loss import DistillationLoss
+from harness_plugin_hooks.methods.erm import ERM
 
 VOCABULARY, LABELS, FIRST_WORD = 8000, 3, 5
 
@@ -105,9 +105,9 @@ def attention_for(device: str) -> str:
     return "eager" if device == "cpu" else "sdpa"
 
 
-def plan(batch_size: int, seed: int) -> train.Plan:
+def plan(batch_size: int, seed: int) -> loop.Plan:
     """One epoch with the settings of transformers' Trainer."""
-    return train.Plan(
+    return loop.Plan(
         epochs=1,
         batch_size=batch_size,
         learning_rate=5e-5,
@@ -120,9 +120,9 @@ def plan(batch_size: int, seed: int) -> train.Plan:
     )
 
 
-def facts_of(label: torch.Tensor, device: torch.device) -> TrainingFacts:
+def facts_of(label: torch.Tensor, device: torch.device) -> TrainingMetadata:
     """Labels, and no groups."""
-    return TrainingFacts(label.to(device), torch.full_like(label, -1).to(device), LABELS, ())
+    return TrainingMetadata(label.to(device), torch.full_like(label, -1).to(device), LABELS, ())
 
 
 def fit(
@@ -132,18 +132,18 @@ def fit(
     label: torch.Tensor,
     batch_size: int,
     seed: int,
-    objective: Objective | None = None,
+    objective: DistillationLoss | None = None,
 ) -> float:
     """Seconds of one update of the product's own loop, over one epoch."""
     facts = facts_of(label, accelerator.device)
     model.to(accelerator.device)
     with tempfile.TemporaryDirectory() as folder:
-        record = train.fit(
+        record = loop.fit(
             accelerator,
             model,
             encoded,
             facts,
-            objective or Objective(ERM(facts)),
+            objective or DistillationLoss(ERM(facts)),
             plan(batch_size, seed),
             name="bench",
             folder=Path(folder),

@@ -8,7 +8,7 @@ if not __package__:
     # be top-level modules: put the folder that holds the package there instead
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-from harness_plugin.cli import main
+from harness_plugin.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

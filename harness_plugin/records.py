@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from harness_plugin.errors import HarnessError
 
 if TYPE_CHECKING:
-    from harness_plugin.metrics import Metric
-    from harness_plugin.task import HubSet
+    from harness_plugin.data.task import HubSet
+    from harness_plugin.scoring.metrics import Metric
 
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]

@@ -12,7 +12,7 @@ from typing import Any
 import pluggy
 import pytest
 
-from harness_plugin.plugins import Plugins, load_plugins, make_manager
+from harness_plugin.plugins.registry import Plugins, load_plugins, make_manager
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -53,8 +53,8 @@ def plugins() -> Plugins:
 @pytest.fixture
 def open_shop(tmp_path, plugins):
     """Open a workshop on the toy text task (or another) in a store of its own."""
-    from harness_plugin.config import run_config
-    from harness_plugin.run import open_workshop, prepare
+    from harness_plugin.config.settings import run_config
+    from harness_plugin.pipeline.run import open_workshop, prepare
 
     def opened(*sets: str, task: str = TOY, store: str = "store", **flags):
         flags = {"threads": 1, "precision": "no", "attention": "sdpa", **flags}
@@ -87,7 +87,7 @@ class ToyRun:
 @pytest.fixture(scope="session")
 def toy_run(tmp_path_factory) -> ToyRun:
     """A tiny run: one seed, one epoch, every role, samples written."""
-    from harness_plugin.cli import main
+    from harness_plugin.cli.main import main
 
     folder = tmp_path_factory.mktemp("toy_run")
     command = f"--tasks {TOY} --seeds 0 --threads 1 --precision no --attention sdpa --log_samples"
@@ -108,7 +108,7 @@ def finished_report(plugins):
     import numpy as np
 
     from harness_plugin.records import Predictions, RunReport, TrainedModel
-    from harness_plugin.score import score_task
+    from harness_plugin.scoring.score import score_task
 
     groups = ("a/x", "a/y", "b/x", "b/y")
     group = np.arange(160) % 4

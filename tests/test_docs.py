@@ -5,15 +5,15 @@ import importlib
 import re
 import shlex
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from harness_plugin import cli, hookspecs
-from harness_plugin.cli import KINDS, launch, run_parser
-from harness_plugin.config import RoleSettings, RunConfig, TaskSettings, parse_assignments
-from harness_plugin.plugins import collect, load_plugins, make_manager
-from harness_plugin.task import find_task, read_task, task_files
+from harness_plugin.cli import main as cli
+from harness_plugin.cli.main import KINDS, launch, run_parser
+from harness_plugin.config.settings import RoleSettings, RunConfig, TaskSettings, parse_assignments
+from harness_plugin.data.task import find_task, read_task, task_files
+from harness_plugin.plugins import hookspecs
+from harness_plugin.plugins.registry import collect, load_plugins, make_manager
 
 ROOT = Path(__file__).resolve().parents[1]
 TASK_PAGES = "tasks/harness_plugin_tasks/*/"
@@ -36,11 +36,11 @@ HOOKS = [
 ]
 PLUGINS = load_plugins()
 KIND_OF = {
-    "method_options": "debiaser",
+    "method_options": "method",
     "bias_model_options": "bias_model",
     "group_inference_options": "group_inference",
 }
-EXAMPLE_NAMES = {"task": {"reviews"}, "debiaser": {"focal"}}
+EXAMPLE_NAMES = {"task": {"reviews"}, "method": {"focal"}}
 """Names of examples/third_party_plugin, which is not installed here."""
 
 
@@ -103,7 +103,7 @@ def test_python_examples_compile(page):
 def test_the_methods_of_the_docs_work(name):
     import torch
 
-    from harness_plugin.methods import Batch, TrainingFacts
+    from harness_plugin.training.contracts import Batch, TrainingMetadata
 
     (code,) = [code for code in blocks(ROOT / "docs/methods.md", "python") if name in code]
     names: dict = {}
@@ -111,7 +111,7 @@ def test_the_methods_of_the_docs_work(name):
     label = torch.tensor([0, 1])
     logits, batch = torch.zeros(2, 2), Batch(torch.arange(2), label, label)
     if name == "Truncated":
-        facts = TrainingFacts(label=label, group=label, n_labels=2, groups=("a", "b"))
+        facts = TrainingMetadata(label=label, group=label, n_labels=2, groups=("a", "b"))
         loss = names[name](facts, share=0.5).loss(logits, batch)
         assert loss.item() == pytest.approx(0.693147)
     else:
@@ -120,8 +120,8 @@ def test_the_methods_of_the_docs_work(name):
 
 
 def test_the_loader_of_the_tasks_page_loads():
-    from harness_plugin.data import DataRequest, check
-    from harness_plugin.task import Task
+    from harness_plugin.data.dataset import DataRequest, check
+    from harness_plugin.data.task import Task
 
     (code,) = blocks(ROOT / "tasks/README.md", "python")
     names: dict = {}
@@ -198,9 +198,10 @@ def test_commands_parse_and_name_what_exists(page, line, monkeypatch):
 def check_validate(words, monkeypatch):
     """The real command up to the point where it would load data."""
     seen = []
-    module = SimpleNamespace(validate=lambda *given: seen.append(given))
     monkeypatch.setattr(cli, "quiet_libraries", lambda: None)
-    monkeypatch.setattr(cli, "load_run_module", lambda name: module)
+    monkeypatch.setattr(
+        "harness_plugin.pipeline.validate.validate", lambda *given: seen.append(given)
+    )
     assert cli.main(["validate", *words]) == 0
     assert seen
 
@@ -229,7 +230,7 @@ def check_run(words):
             task = find_task(name, PLUGINS["task"], given.include_path or ())
             tasks[task.task] = task
     for flag, kind in (
-        ("method", "debiaser"),
+        ("method", "method"),
         ("bias_model", "bias_model"),
         ("group_inference", "group_inference"),
     ):
@@ -259,7 +260,7 @@ def check_settings(settings, tasks):
     ("kind", "page"),
     [
         ("metric", "docs/concepts.md"),
-        ("debiaser", "docs/methods.md"),
+        ("method", "docs/methods.md"),
         ("distiller", "docs/methods.md"),
         ("augmentation", "docs/methods.md"),
         ("bias_model", "docs/methods.md"),
@@ -281,7 +282,7 @@ def test_every_registered_name_is_documented(kind, page):
 
 
 def test_every_option_of_a_method_is_documented():
-    kinds = ("debiaser", "bias_model", "group_inference", "distiller")
+    kinds = ("method", "bias_model", "group_inference", "distiller")
     for offer in (offer for kind in kinds for offer in PLUGINS[kind]):
         for option in offer.load().defaults:
             assert f"`{option}`" in text("docs/methods.md"), f"{offer.name}.{option}"

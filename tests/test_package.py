@@ -37,7 +37,7 @@ def test_the_outer_folders_are_no_packages():
 def test_one_command_and_our_own_entry_points():
     assert distribution("harness-plugin").version == "0.1.0"
     (command,) = [e for e in entry_points(group="console_scripts") if e.name == "harness"]
-    assert command.value == "harness_plugin.cli:main"
+    assert command.value == "harness_plugin.cli.main:main"
     for entry in entry_points(group="harness_plugin"):
         if entry.dist and entry.dist.name == "harness-plugin":
             assert entry.value.split(".")[0] in PACKAGES

@@ -8,7 +8,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from harness_plugin.data import ALIGNED, CONFLICTING, DataRequest, Role, Split, TaskData, make_split
+from harness_plugin.data.dataset import (
+    ALIGNED,
+    CONFLICTING,
+    DataRequest,
+    Role,
+    Split,
+    TaskData,
+    make_split,
+)
 from harness_plugin.errors import HarnessError
 
 LABELS = ("routine", "urgent")

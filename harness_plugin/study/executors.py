@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from harness_plugin.study.plan import Resources
-from harness_plugin.study.work import BusyError, Job
+from harness_plugin.study.worker import BusyError, Job
 
-WORK = "harness_plugin.study.work:execute"
+WORK = "harness_plugin.study.worker:execute"
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,12 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from harness_plugin.config import RunConfig, TaskSettings, problems, task_settings
+from harness_plugin.config.roles import Role, plan_of_roles
+from harness_plugin.config.settings import RunConfig, TaskSettings, problems, task_settings
+from harness_plugin.data.task import Task, find_task
 from harness_plugin.errors import HarnessError
-from harness_plugin.plan import Role, plan_of_roles
-from harness_plugin.plugins import Plugins
+from harness_plugin.plugins.registry import Plugins
 from harness_plugin.study.plan import Configuration, Study
-from harness_plugin.task import Task, find_task
 
 ROLES = ("method", "teacher", "student", "teachers", "students", "control", "references")
 """The settings that decide which roles there are."""
@@ -67,7 +67,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Choice:
+class NamedChoice:
     """Something named in a plan, with its settings; `where` is the first cell that has it."""
 
     kind: str
@@ -87,7 +87,7 @@ class Graph:
     """Node numbers of each configuration, a teacher before those that learn from it."""
     seeds: tuple[tuple[int, ...], ...]
     """Seeds in which each node is needed."""
-    choices: tuple[Choice, ...] = ()
+    choices: tuple[NamedChoice, ...] = ()
     """Every distinct model and every option of a method."""
 
     @cached_property
@@ -113,7 +113,7 @@ class Graph:
 
         Raises HarnessError naming the cell.
         """
-        from harness_plugin.models import check_settings
+        from harness_plugin.models.checkpoints import check_settings
 
         trust = bool(self.study.given.run.get("trust_remote_code", False))
         for choice in self.choices:
@@ -180,7 +180,7 @@ class Builder:
     config: RunConfig
     tasks: Mapping[str, Task]
     nodes: list[Node] = field(default_factory=list)
-    choices: dict[tuple[Any, ...], Choice] = field(default_factory=dict)
+    choices: dict[tuple[Any, ...], NamedChoice] = field(default_factory=dict)
     _values: dict[tuple[Any, ...], int] = field(default_factory=dict)
     _pool: list[Any] = field(default_factory=list)
     _texts: dict[str, int] = field(default_factory=dict)
@@ -262,11 +262,11 @@ class Builder:
             key = kind, name, json.dumps(options, sort_keys=True, default=dumped), task.modality
             if key not in self.choices:
                 where = cell_of(self.study, configuration)
-                self.choices[key] = Choice(kind, name, options, task.modality, where)
+                self.choices[key] = NamedChoice(kind, name, options, task.modality, where)
 
         for role in plan_of_roles(settings).values():
             chosen("model", role.settings.model, role.settings)
-            chosen("debiaser", role.method, settings.method_options.get(role.method, {}))
+            chosen("method", role.method, settings.method_options.get(role.method, {}))
             if taught := role.distillation:
                 chosen("distiller", taught.distiller, taught.distiller_options)
                 for name, options in taught.augmentations.items():

@@ -13,9 +13,9 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
-from harness_plugin.config import RunConfig, Strict, TaskSettings, parse_assignments
+from harness_plugin.config.settings import RunConfig, Strict, TaskSettings, parse_assignments
+from harness_plugin.data.task import line_of, merge, read_yaml
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.task import line_of, merge, read_yaml
 
 TASK, SEED = "task", "seed"
 """The factors that every study has."""

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from harness_plugin import metrics, score, stats
-from harness_plugin.run import models_of, scored
-from harness_plugin.stages import code_version
-from harness_plugin.study.execute import Progress
+from harness_plugin.pipeline.run import models_of, scored
+from harness_plugin.scoring import metrics, score, stats
+from harness_plugin.store.stages import code_version
 from harness_plugin.study.graph import Graph
-from harness_plugin.study.work import shop_of
+from harness_plugin.study.scheduler import Progress
+from harness_plugin.study.worker import shop_of
 
 if TYPE_CHECKING:
     from harness_plugin.records import Estimate, TaskScores
@@ -100,7 +100,7 @@ def scores_of(
         (folder / "rows.json").write_text(json.dumps(rows, allow_nan=False), encoding="utf-8")
         return {}
 
-    from harness_plugin.stages import Store
+    from harness_plugin.store.stages import Store
 
     stage = Store(root).run("study_scores", json.loads(json.dumps(spec, default=str)), build)
     rows: dict[str, Any] = json.loads((stage.path / "rows.json").read_text(encoding="utf-8"))
@@ -166,8 +166,8 @@ def estimates_of(scores: TaskScores) -> Iterator[dict[str, Any]]:
 
 def write(graph: Graph, progress: Progress, rows: Rows, folder: Path) -> list[Path]:
     """The two tables and what failed; no tables where no configuration is finished."""
-    from harness_plugin.analysis.writing import write_table
-    from harness_plugin.stages import write_json
+    from harness_plugin.analysis.files import write_table
+    from harness_plugin.store.stages import write_json
 
     study = graph.study
     folder.mkdir(parents=True, exist_ok=True)

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness_plugin.study.execute import Progress
 from harness_plugin.study.graph import Graph
+from harness_plugin.study.scheduler import Progress
 
 if TYPE_CHECKING:
     from rich.table import Table

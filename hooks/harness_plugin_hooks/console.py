@@ -12,9 +12,10 @@ from harness_plugin import hookimpl
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from harness_plugin.config import RunConfig
-    from harness_plugin.data import TaskData
-    from harness_plugin.hookspecs import Register
+    from harness_plugin.config.settings import RunConfig
+    from harness_plugin.data.dataset import TaskData
+    from harness_plugin.data.task import Task
+    from harness_plugin.plugins.hookspecs import Register
     from harness_plugin.records import (
         Estimate,
         ModelScores,
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
         TrainedModel,
         Transfer,
     )
-    from harness_plugin.task import Task
 
 COLOURS = {"kept": "green", "lost": "red", "undecided": "yellow"}
 
@@ -136,7 +136,7 @@ def scores_computed(scores: TaskScores) -> None:
         return
     from rich.console import Console
 
-    from harness_plugin.verdict import verdict
+    from harness_plugin.scoring.verdict import verdict
 
     console = Console(width=None if os.isatty(1) else 120)
     console.print()

@@ -1,7 +1,7 @@
 """The tasks this distribution ships: one folder a task, one line here."""
 
 from harness_plugin import hookimpl
-from harness_plugin.hookspecs import Register
+from harness_plugin.plugins.hookspecs import Register
 
 
 @hookimpl

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from harness_plugin.data import Ints
+from harness_plugin.data.dataset import Ints
 
 
 def alignment(counts: ArrayLike) -> Ints:

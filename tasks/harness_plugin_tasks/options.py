@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness_plugin.data import DataRequest
+from harness_plugin.data.dataset import DataRequest
 from harness_plugin.errors import HarnessError
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness_plugin.data import Ints
+from harness_plugin.data.dataset import Ints
 from harness_plugin.errors import HarnessError
 
 

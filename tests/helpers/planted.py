@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from harness_plugin import metrics as m
 from harness_plugin.records import Predictions, RunReport, TrainedModel
-from harness_plugin.score import score_task
+from harness_plugin.scoring import metrics as m
+from harness_plugin.scoring.score import score_task
 from harness_plugin_hooks.outputs import predictions as predictions_output
 from harness_plugin_hooks.outputs import transfer
 

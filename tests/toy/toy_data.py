@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from harness_plugin.data import make_split
+from harness_plugin.data.dataset import make_split
 
 LABELS = ("negative", "positive")
 GROUPS = tuple(f"{label}/{cue}" for label in LABELS for cue in ("rain", "sun"))
@@ -37,7 +37,7 @@ def split(name, role, n, agree, seed, annotated=True, skip=None):
 
 
 def load(request):
-    from harness_plugin.data import TaskData
+    from harness_plugin.data.dataset import TaskData
 
     options = request.options
     skip = GROUPS[1] if options["empty_group"] else None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from harness_plugin import hookimpl
 
 if TYPE_CHECKING:
-    from harness_plugin.hookspecs import Register
+    from harness_plugin.plugins.hookspecs import Register
     from harness_plugin.records import TrainedModel
 
 LOG = "HARNESS_REVIEWS_LOG"
@@ -26,7 +26,7 @@ def register_tasks(register: Register) -> None:
 
 
 @hookimpl
-def register_debiasers(register: Register) -> None:
+def register_methods(register: Register) -> None:
     """Offer the method."""
     register(
         "focal",

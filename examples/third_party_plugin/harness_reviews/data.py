@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness_plugin.data import ALIGNED, CONFLICTING, DataRequest, Role, Split, TaskData, make_split
+from harness_plugin.data.dataset import (
+    ALIGNED,
+    CONFLICTING,
+    DataRequest,
+    Role,
+    Split,
+    TaskData,
+    make_split,
+)
 from harness_plugin.errors import HarnessError
 
 LABELS = ("bad", "good")

@@ -6,10 +6,10 @@ from typing import Any, ClassVar
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from harness_plugin.methods import Batch, Debiaser
+from harness_plugin.training.contracts import Batch, Method
 
 
-class Focal(Debiaser):
+class Focal(Method):
     """mean of -(1 - p_y)^gamma log p_y (Lin et al. 2017, section 3.2, without the class weights).
 
     A row that agrees with a spurious cue is learned first and then counts little, so that the

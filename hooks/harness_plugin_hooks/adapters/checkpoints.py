@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from harness_plugin import models
 from harness_plugin.errors import HarnessError
+from harness_plugin.models import checkpoints
 
 
 def named_labels(
@@ -18,7 +18,7 @@ def named_labels(
     a user writes to give them. Raises HarnessError for names of another number, and for
     LABEL_0-style names, which say nothing about the order.
     """
-    known = models.checkpoint_labels(checkpoint, trust_remote_code)
+    known = checkpoints.checkpoint_labels(checkpoint, trust_remote_code)
     if given is None and any(name.upper().startswith("LABEL_") for name in known):
         raise HarnessError(
             f"model seqcls: checkpoint {checkpoint} calls its classes {', '.join(known)}. Say what "
@@ -26,4 +26,4 @@ def named_labels(
         )
     names = re.split("[/,]", given) if isinstance(given, str) else given
     named = None if names is None else tuple(str(name).strip() for name in names)
-    return models.trained_labels(checkpoint, named, "model seqcls", trust_remote_code)
+    return checkpoints.trained_labels(checkpoint, named, "model seqcls", trust_remote_code)

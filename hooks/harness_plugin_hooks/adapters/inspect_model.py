@@ -16,10 +16,10 @@ from inspect_ai.model import (
 )
 from inspect_ai.tool import ToolChoice, ToolInfo
 
-from harness_plugin import models
-from harness_plugin.cli import quiet_libraries
-from harness_plugin.config import RoleSettings
+from harness_plugin.cli.main import quiet_libraries
+from harness_plugin.config.settings import RoleSettings
 from harness_plugin.errors import HarnessError
+from harness_plugin.models import classifiers, processors
 from harness_plugin_hooks.adapters.checkpoints import named_labels
 from harness_plugin_hooks.adapters.inspect_scoring import LOGITS
 from harness_plugin_hooks.adapters.inspect_tasks import TEXTS
@@ -63,9 +63,9 @@ class SequenceClassifier(ModelAPI):  # type: ignore[misc]
         quiet_libraries()
         self.labels = named_labels(model_name, labels, "-M labels", trust_remote_code)
         self.max_length = max_length
-        self.tokenizer = models.load_processor(model_name, "text", trust_remote_code)
+        self.tokenizer = processors.load_processor(model_name, "text", trust_remote_code)
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self.network = models.load_trained(
+        self.network = classifiers.load_trained(
             model_name, "text", attention=attention, trust_remote_code=trust_remote_code
         )
         self.network.eval().to(self.device)

@@ -12,9 +12,9 @@ from inspect_ai import Task, task
 from inspect_ai.model import ModelAPI, modelapi
 from inspect_ai.scorer import Metric, Scorer, metric, scorer
 
+from harness_plugin.data.task import find_task
 from harness_plugin.errors import HarnessError
-from harness_plugin.plugins import load_plugins
-from harness_plugin.task import find_task
+from harness_plugin.plugins.registry import load_plugins
 
 PACKAGE = "harness_plugin"
 EVERY_ANSWER = metric(scores="unreduced")

@@ -12,9 +12,9 @@ from inspect_ai.model import ModelOutput
 from inspect_ai.scorer import CORRECT, INCORRECT, Metric, SampleScore, Score, Scorer, Target
 from inspect_ai.solver import TaskState
 
-from harness_plugin.metrics import group_accuracies
-from harness_plugin.plugins import load_plugins
+from harness_plugin.plugins.registry import load_plugins
 from harness_plugin.records import Predictions
+from harness_plugin.scoring.metrics import group_accuracies
 
 LOGITS = "logits"
 """Key of an output's and a score's metadata: what a classifier gives each label that it knows."""

@@ -11,11 +11,11 @@ from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import ChatMessageUser
 from inspect_ai.solver import generate
 
-from harness_plugin.config import run_config
-from harness_plugin.data import Split, TaskData, load_data
+from harness_plugin.config.settings import run_config
+from harness_plugin.data.dataset import Split, TaskData, load_data
+from harness_plugin.data.task import find_task
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.plugins import load_plugins
-from harness_plugin.task import find_task
+from harness_plugin.plugins.registry import load_plugins
 from harness_plugin_hooks.adapters import inspect_registry
 
 TEXTS = "texts"

@@ -20,9 +20,9 @@ import lm_eval.api.metrics  # noqa: F401
 import numpy as np
 from lm_eval.api.registry import register_aggregation, register_metric
 
-from harness_plugin import columns, metrics, score
-from harness_plugin.metrics import Metric
 from harness_plugin.records import Estimate, Predictions
+from harness_plugin.scoring import columns, metrics, score
+from harness_plugin.scoring.metrics import Metric
 
 Item: TypeAlias = tuple[int | str, int | str, Sequence[int | str], int]
 Aggregation: TypeAlias = Callable[[Sequence[Item]], "float | None"]

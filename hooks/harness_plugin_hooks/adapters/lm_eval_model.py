@@ -19,15 +19,15 @@ import torch
 from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
 
-from harness_plugin import models
-from harness_plugin.config import RoleSettings
-from harness_plugin.data import make_split
-from harness_plugin.encode import EncodedText, processor_key, write_text_rows
+from harness_plugin.config.settings import RoleSettings
+from harness_plugin.data.dataset import make_split
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.predict import as_predictions, predict
+from harness_plugin.models import checkpoints, classifiers, processors
+from harness_plugin.pipeline.roles import weights_key
 from harness_plugin.records import Predictions
-from harness_plugin.roles import weights_key
-from harness_plugin.stages import code_version, key_of
+from harness_plugin.store.stages import code_version, key_of
+from harness_plugin.training.encode import EncodedText, processor_key, write_text_rows
+from harness_plugin.training.predict import as_predictions, predict
 from harness_plugin_hooks.adapters.checkpoints import named_labels
 from harness_plugin_hooks.adapters.lm_eval_rows import Question, read_request
 
@@ -100,13 +100,13 @@ class SequenceClassifier(LM):  # type: ignore[misc]
         if attention not in ATTENTIONS:
             raise unknown("attention of model seqcls", str(attention), ATTENTIONS)
         if Path(pretrained).is_dir():
-            models.check_checkpoint(Path(pretrained))
+            checkpoints.check_checkpoint(Path(pretrained))
         self._join(device)
         self._device = self._place(device)
         hint = f"--model_args pretrained={pretrained},labels"
         self.labels = named_labels(pretrained, labels, hint, trust_remote_code)
-        self.tokenizer = models.load_processor(pretrained, "text", trust_remote_code)
-        self.model = models.load_trained(
+        self.tokenizer = processors.load_processor(pretrained, "text", trust_remote_code)
+        self.model = classifiers.load_trained(
             pretrained, "text", attention=attention, trust_remote_code=trust_remote_code
         ).to(DTYPES[dtype])
         self.max_length = max_length
@@ -120,7 +120,7 @@ class SequenceClassifier(LM):  # type: ignore[misc]
                 "tokenizer": processor_key(self.tokenizer),
                 "labels": self.labels,
                 "settings": [self.max_length, dtype, attention],
-                "code": code_version(models),
+                "code": code_version(classifiers),
             }
         )
 

@@ -16,7 +16,7 @@ from typing import Any
 import datasets
 import numpy as np
 
-from harness_plugin.data import Ints, Split
+from harness_plugin.data.dataset import Ints, Split
 from harness_plugin.errors import HarnessError
 
 BETWEEN, RULE = "\u241e", "\u241d"

@@ -13,12 +13,12 @@ import datasets
 import numpy as np
 from lm_eval.api.task import ConfigurableTask
 
-from harness_plugin.config import RunConfig
-from harness_plugin.data import TaskData, load_data
+from harness_plugin.config.settings import RunConfig
+from harness_plugin.data.dataset import TaskData, load_data
+from harness_plugin.data.task import Task, find_task
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.plugins import load_plugins
-from harness_plugin.stages import key_of
-from harness_plugin.task import Task, find_task
+from harness_plugin.plugins.registry import load_plugins
+from harness_plugin.store.stages import key_of
 
 # importing these registers what they define: a task that is given as a file is read, and with it
 # this module, before the model type is looked up

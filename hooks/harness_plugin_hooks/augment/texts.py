@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from harness_plugin.augmenting import additional
-from harness_plugin.data import Split
-from harness_plugin.methods import Additional, Augmentation
-from harness_plugin.task import Task
+from harness_plugin.data.dataset import Split
+from harness_plugin.data.task import Task
+from harness_plugin.pipeline.augmenting import additional
+from harness_plugin.training.contracts import Additional, Augmentation
 from harness_plugin_hooks.augment.rows import part_of
 
 WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")  # noqa: RUF001

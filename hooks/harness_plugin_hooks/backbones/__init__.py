@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from harness_plugin import hookimpl
-from harness_plugin.hookspecs import Register
+from harness_plugin.plugins.hookspecs import Register
 
 BYTES_WEIGHTS, BYTES_TRAINING = 4, 16
 """A parameter in float32; and with its gradient and AdamW's two moments, without activations."""

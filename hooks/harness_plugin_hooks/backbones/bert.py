@@ -7,7 +7,7 @@ Devlin et al. 2019; the miniatures of Turc et al. 2019 (arXiv:1908.08962); Disti
 
 from typing import Any
 
-from harness_plugin.models import Backbone
+from harness_plugin.models.checkpoints import Backbone
 
 ROBERTA = {"max_position_embeddings": 514, "type_vocab_size": 1, "layer_norm_eps": 1e-5}
 DEBERTA = {

@@ -1,6 +1,6 @@
 """ResNet by depth (He et al. 2016), and two small ones for images of 32 pixels."""
 
-from harness_plugin.models import Backbone
+from harness_plugin.models.checkpoints import Backbone
 
 
 def resnet(

@@ -4,7 +4,7 @@ arXiv:2010.11929, arXiv:2012.12877. Google has published no checkpoint of the tw
 its name; the ids are a conversion that is in wide use.
 """
 
-from harness_plugin.models import Backbone
+from harness_plugin.models.checkpoints import Backbone
 
 
 def vit(layers: int, width: int, heads: int, patch: int, hub_id: str | None = None) -> Backbone:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness_plugin.cli import (
+from harness_plugin.cli.main import (
     Parser,
     comma_list,
     installed_plugins,
@@ -16,7 +16,7 @@ from harness_plugin.cli import (
 from harness_plugin.errors import HarnessError
 
 if TYPE_CHECKING:
-    from harness_plugin.plugins import Plugins
+    from harness_plugin.plugins.registry import Plugins
 
 EXAMPLES = """\
 examples:
@@ -131,9 +131,15 @@ def main(words: list[str]) -> int:
     plugins = installed_plugins()
     given = vars(parser(plugins).parse_args(words))
     check(given)
-    from harness_plugin.analysis.making import Wanted, chosen_analyses, make, show, write
-    from harness_plugin.analysis.opening import open_run
-    from harness_plugin.output import check_writable
+    from harness_plugin.analysis.open_run import open_run
+    from harness_plugin.analysis.run_analyses import (
+        AnalysisRequest,
+        chosen_analyses,
+        make,
+        show,
+        write,
+    )
+    from harness_plugin.pipeline.outputs import check_writable
 
     folder: Path = given["output_path"] or given["run"]
     quiet_libraries()
@@ -146,7 +152,7 @@ def main(words: list[str]) -> int:
     )
     check_writable(folder)
     names = chosen_analyses([o.name for o in plugins["analysis"] if given[o.name]], plugins)
-    wanted = Wanted(
+    wanted = AnalysisRequest(
         roles=given["roles"],
         seeds=given["seeds"],
         split=given["split"],
@@ -180,11 +186,11 @@ def check(given: dict[str, Any]) -> None:
 
 def options_of(given: dict[str, Any]) -> dict[str, Any]:
     """The options of every analysis, by its name."""
-    from harness_plugin_hooks.analysis.attention_report import AttentionOptions
-    from harness_plugin_hooks.analysis.circuits import CircuitOptions
-    from harness_plugin_hooks.analysis.cka import Kernel
-    from harness_plugin_hooks.analysis.probes import ProbeOptions
-    from harness_plugin_hooks.analysis.similarity import CKAOptions
+    from harness_plugin_hooks.analyses.attention_report import AttentionOptions
+    from harness_plugin_hooks.analyses.circuits import CircuitOptions
+    from harness_plugin_hooks.analyses.cka import Kernel
+    from harness_plugin_hooks.analyses.probes import ProbeOptions
+    from harness_plugin_hooks.analyses.similarity import CKAOptions
 
     return {
         "cka": CKAOptions(

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from harness_plugin.cli import Parser, comma_list, installed_plugins, seed_list
+from harness_plugin.cli.main import Parser, comma_list, installed_plugins, seed_list
 from harness_plugin.errors import HarnessError
 
 EXIT = {"pass": 0, "regressed": 1, "undecided": 3}
@@ -67,7 +67,7 @@ def main(words: list[str]) -> int:
     summary = step_summary() if given.step_summary else None
     from rich.console import Console
 
-    from harness_plugin.output import check_writable
+    from harness_plugin.pipeline.outputs import check_writable
     from harness_plugin_hooks.regression import reports
     from harness_plugin_hooks.regression.sides import Selected, compare_outputs
 
@@ -115,7 +115,7 @@ def append(file: Path, text: str) -> None:
 
 def thresholds_of(given: argparse.Namespace, plugins: Any) -> Any:
     """The thresholds that the options name; a file and limits by option exclude each other."""
-    from harness_plugin.gate import default_thresholds, read_thresholds
+    from harness_plugin.scoring.gate import default_thresholds, read_thresholds
 
     limits = {name: getattr(given, name) for name in LIMITS}
     limits = {name: value for name, value in limits.items() if value is not None}

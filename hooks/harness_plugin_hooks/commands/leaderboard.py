@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness_plugin.cli import Parser, installed_plugins
+from harness_plugin.cli.main import Parser, installed_plugins
 from harness_plugin.errors import HarnessError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from harness_plugin.plugins import Plugins
+    from harness_plugin.plugins.registry import Plugins
     from harness_plugin_hooks.leaderboard.bundle import Problem
     from harness_plugin_hooks.leaderboard.verify import Verified
     from harness_plugin_hooks.outputs.transfer import TransferRecord
@@ -52,9 +52,9 @@ def main(words: list[str]) -> int:
     """Check, rank, write; without `--skip_refused` one refused bundle stops it."""
     given = parser().parse_args(words)
 
-    from harness_plugin.output import check_writable
-    from harness_plugin.stages import write_json, write_text
-    from harness_plugin.verdict import MIN_SEEDS
+    from harness_plugin.pipeline.outputs import check_writable
+    from harness_plugin.scoring.verdict import MIN_SEEDS
+    from harness_plugin.store.stages import write_json, write_text
     from harness_plugin_hooks.leaderboard.board import boards_of
     from harness_plugin_hooks.leaderboard.page import page
     from harness_plugin_hooks.leaderboard.reference import references

@@ -7,9 +7,9 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from harness_plugin.cli import is_main_process
+from harness_plugin.cli.main import is_main_process
 from harness_plugin.errors import HarnessError
-from harness_plugin.output import check_writable
+from harness_plugin.pipeline.outputs import check_writable
 
 INSTALL = "pip install 'harness-plugin[lm-eval]'"
 

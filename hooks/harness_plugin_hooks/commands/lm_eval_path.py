@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness_plugin.cli import Parser
+from harness_plugin.cli.main import Parser
 
 
 def parser() -> Parser:

@@ -8,11 +8,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness_plugin.cli import (
+from harness_plugin.cli.main import (
     Parser,
     comma_list,
     installed_plugins,
-    load_run_module,
     model_flags,
     quiet_libraries,
     run_parser,
@@ -22,7 +21,7 @@ from harness_plugin.errors import HarnessError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from harness_plugin.remedy import Trial, Tried
+    from harness_plugin.pipeline.remedy import Trial, Tried
 
 EXAMPLES = """\
 examples:
@@ -75,7 +74,8 @@ def main(words: list[str]) -> int:
     """Try remedies, print the ranked table, write it."""
     given = vars(parser().parse_args(words))
     own = {name: given.pop(name) for name in ("budget", "baseline", "remedies", "rank_by", "list")}
-    from harness_plugin.remedies import REMEDIES, chosen
+    from harness_plugin.config.settings import run_config
+    from harness_plugin.pipeline.remedies import REMEDIES, chosen
 
     if own["list"]:
         width = max(len(remedy.name) for remedy in REMEDIES)
@@ -87,13 +87,13 @@ def main(words: list[str]) -> int:
     sets, file = given.pop("set"), given.pop("config")
     given["eval_batch_size"] = given.pop("batch_size")
     shortcuts = model_flags(given)
-    config = load_run_module("config").run_config(file, given, [*shortcuts, *sets])
+    config = run_config(file, given, [*shortcuts, *sets])
     plugins = installed_plugins()
     quiet_libraries()
-    from harness_plugin.output import check_writable
-    from harness_plugin.remedy import try_remedies
-    from harness_plugin.run import prepare
-    from harness_plugin.stages import default_root
+    from harness_plugin.pipeline.outputs import check_writable
+    from harness_plugin.pipeline.remedy import try_remedies
+    from harness_plugin.pipeline.run import prepare
+    from harness_plugin.store.stages import default_root
 
     check_writable(Path(config.output_path))
     jobs = prepare(config, plugins)
@@ -210,8 +210,8 @@ def write(trial: Trial, folder: Path) -> Path:
     """remedies_<task>_<time>.json: the table, every setting, what was skipped."""
     import time
 
-    from harness_plugin.output import strict, timestamp
-    from harness_plugin.stages import write_text
+    from harness_plugin.pipeline.outputs import strict, timestamp
+    from harness_plugin.store.stages import write_text
 
     def estimate(e: Any) -> dict[str, Any] | None:
         return None if e is None else {"value": e.value, "low": e.low, "high": e.high, "n": e.n}

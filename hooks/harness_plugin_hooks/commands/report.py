@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness_plugin.cli import Parser, comma_list, installed_plugins, quiet_libraries
+from harness_plugin.cli.main import Parser, comma_list, installed_plugins, quiet_libraries
 from harness_plugin.errors import HarnessError
 
 EXAMPLES = """\
@@ -52,7 +52,7 @@ def main(words: list[str]) -> int:
         raise HarnessError(f"--examples {given.examples}: expected 0 or more.")
     plugins = installed_plugins()
     folder: Path = given.out or given.run
-    from harness_plugin.output import check_writable
+    from harness_plugin.pipeline.outputs import check_writable
     from harness_plugin_hooks.report.making import write
     from harness_plugin_hooks.report.reading import read_run
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness_plugin.cli import Parser, comma_list, installed_plugins, quiet_libraries
+from harness_plugin.cli.main import Parser, comma_list, installed_plugins, quiet_libraries
 from harness_plugin.errors import HarnessError
 
 if TYPE_CHECKING:
-    from harness_plugin.data import Split, TaskData
-    from harness_plugin.prediction_files import Answers
+    from harness_plugin.data.dataset import Split, TaskData
     from harness_plugin.records import Predictions, TaskScores, TrainedModel
+    from harness_plugin.scoring.prediction_files import PredictionFile
 
 ROLES = ("student", "teacher", "control")
 """`--predictions` are the student's: the model that is asked about."""
@@ -74,12 +74,12 @@ def main(words: list[str]) -> int:
     import time
     from dataclasses import replace
 
-    from harness_plugin.config import hub_sets_of, run_config, task_settings
-    from harness_plugin.data import load_for
-    from harness_plugin.hardware import environment
-    from harness_plugin.output import check_writable, chosen_outputs, write_outputs
+    from harness_plugin.config.settings import hub_sets_of, run_config, task_settings
+    from harness_plugin.data.dataset import load_for
+    from harness_plugin.data.task import find_task
+    from harness_plugin.pipeline.hardware import environment
+    from harness_plugin.pipeline.outputs import check_writable, chosen_outputs, write_outputs
     from harness_plugin.records import RunReport
-    from harness_plugin.task import find_task
 
     started = time.time()
     plugins = installed_plugins()
@@ -149,9 +149,9 @@ def read_all(
     splits: tuple[Split, ...],
     kind: Any,
     labels: tuple[str, ...] | None,
-) -> dict[str, list[Answers]]:
+) -> dict[str, list[PredictionFile]]:
     """The answers of every role, one file a seed; HarnessError for unequal numbers of files."""
-    from harness_plugin.prediction_files import read_answers
+    from harness_plugin.scoring.prediction_files import read_answers
 
     seeds = len(files["student"])
     for role, named in files.items():
@@ -171,7 +171,7 @@ def scored(
     task: Any,
     data: TaskData,
     splits: tuple[Split, ...],
-    answers: dict[str, list[Answers]],
+    answers: dict[str, list[PredictionFile]],
     names: dict[str, str],
     config: Any,
     plugins: Any,
@@ -179,8 +179,8 @@ def scored(
     """The scores of the sets that the files cover; every file must cover the same ones whole."""
     from dataclasses import replace
 
-    from harness_plugin.prediction_files import covered
-    from harness_plugin.score import score_task
+    from harness_plugin.scoring.prediction_files import covered
+    from harness_plugin.scoring.score import score_task
 
     used = covered(answers["student"][0], splits)
     predictions: list[Predictions] = []
@@ -224,7 +224,7 @@ def scored(
     )
 
 
-def as_model(task: str, role: str, seed: int, name: str, answer: Answers) -> TrainedModel:
+def as_model(task: str, role: str, seed: int, name: str, answer: PredictionFile) -> TrainedModel:
     """The record of a model of which only the answers are known."""
     from harness_plugin.records import TrainedModel
 

@@ -8,15 +8,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness_plugin.cli import Parser, installed_plugins, quiet_libraries, seed_list
+from harness_plugin.cli.main import Parser, installed_plugins, quiet_libraries, seed_list
 from harness_plugin.errors import HarnessError
 
 if TYPE_CHECKING:
-    from harness_plugin.plugins import Plugins
-    from harness_plugin.study.execute import Progress
+    from harness_plugin.plugins.registry import Plugins
     from harness_plugin.study.executors import Executor
     from harness_plugin.study.graph import Graph
     from harness_plugin.study.results import Rows
+    from harness_plugin.study.scheduler import Progress
 
 EXAMPLES = """\
 examples:
@@ -83,7 +83,7 @@ def main(words: list[str]) -> int:
         raise HarnessError(f"--workers {given['workers']}: expected at least 1.")
     if given["address"] and given["executor"] != "ray":
         raise HarnessError("--address is for --executor ray.")
-    from harness_plugin.stages import default_root
+    from harness_plugin.store.stages import default_root
 
     chosen = given["use_cache"] or os.environ.get("HARNESS_PLUGIN_CACHE") or ""
     if "://" in str(chosen):
@@ -117,23 +117,23 @@ def planned(given: dict[str, Any], plugins: Plugins) -> list[Graph]:
 
 def one_study(graph: Graph, root: Path, folder: Path, given: dict[str, Any]) -> int:
     """Do with one study what was asked for."""
-    from harness_plugin.study.execute import execute, failed_before, so_far
-    from harness_plugin.study.ledger import Ledger
+    from harness_plugin.study.scheduler import execute, failed_before, so_far
     from harness_plugin.study.status import summary
+    from harness_plugin.study.training_records import TrainingRecords
 
-    progress = so_far(graph, Ledger(root))
+    progress = so_far(graph, TrainingRecords(root))
     slots = given["workers"] or 1
     if given["status"] or given["report"]:
-        failed_before(graph, Ledger(root), progress)
+        failed_before(graph, TrainingRecords(root), progress)
     if given["status"]:
-        show_status(graph, progress, Ledger(root))
+        show_status(graph, progress, TrainingRecords(root))
         return 0
     print(*summary(graph, progress, slots), sep="\n", flush=True)
     if given["dry_run"]:
         return 0
     if given["resume"] and not progress.done:
         raise HarnessError(f"study {graph.study.name}: nothing of it is in {root} yet.")
-    from harness_plugin.output import check_writable
+    from harness_plugin.pipeline.outputs import check_writable
 
     check_writable(folder)
     if not given["report"]:
@@ -250,7 +250,7 @@ def report_of(graph: Graph, progress: Progress, rows: Rows, root: Path, folder: 
         return []
     import pandas as pd
 
-    from harness_plugin.stages import write_json
+    from harness_plugin.store.stages import write_json
     from harness_plugin_hooks import study_report
     from harness_plugin_hooks.study_report.sizes import sizes
 

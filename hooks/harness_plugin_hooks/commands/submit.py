@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness_plugin.cli import Parser, installed_plugins
+from harness_plugin.cli.main import Parser, installed_plugins
 from harness_plugin.errors import HarnessError
 
 

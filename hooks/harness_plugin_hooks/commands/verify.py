@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from harness_plugin.cli import Parser, installed_plugins
+from harness_plugin.cli.main import Parser, installed_plugins
 
 SHOWN = 20
 

@@ -1,7 +1,7 @@
 """Distillation losses, and further training rows for students: one small class each."""
 
 from harness_plugin import hookimpl
-from harness_plugin.hookspecs import Register
+from harness_plugin.plugins.hookspecs import Register
 
 LOGITS, FEATURES = "harness_plugin_hooks.distill.logits", "harness_plugin_hooks.distill.features"
 LAYERS = "harness_plugin_hooks.distill.layers"

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss, normalize, smooth_l1_loss
 
 from harness_plugin.errors import HarnessError
-from harness_plugin.methods import Batch, Distiller
-from harness_plugin.network import Answer, Network
+from harness_plugin.models.network import ModelOutput, Network
+from harness_plugin.training.contracts import Batch, Distiller
 from harness_plugin_hooks.distill.logits import divergence
 
 if TYPE_CHECKING:
-    from harness_plugin.config import StudentSettings
-    from harness_plugin.layers import Layers
-    from harness_plugin.objective import Signals
+    from harness_plugin.config.settings import StudentSettings
+    from harness_plugin.models.layers import Layers
+    from harness_plugin.training.loss import TeacherOutputs
 
 LOGITS = {"logits": 1.0}
 """Weight of T^2 KL(p_t^T || p_s^T), with which these losses are combined in their papers."""
@@ -41,7 +41,7 @@ class FeatureDistiller(Distiller):
     def forward(
         self,
         parts: nn.Module | None,
-        answer: Answer,
+        answer: ModelOutput,
         layers: tuple[Layers, Layers] | None = None,
     ) -> dict[str, Tensor]:
         """`features` (b, H) of the student, projected where the distiller has a projector."""
@@ -73,7 +73,7 @@ class Hints(FeatureDistiller):
 
     defaults: ClassVar[Mapping[str, Any]] = {**LOGITS, "weight": 100.0}
 
-    def parts(self, network: Network, signals: Signals) -> nn.Module:
+    def parts(self, network: Network, signals: TeacherOutputs) -> nn.Module:
         """The projector r."""
         return nn.Linear(network.head.in_features, signals.width)
 
@@ -152,7 +152,7 @@ class ContrastiveKD(FeatureDistiller):
 
     defaults: ClassVar[Mapping[str, Any]] = {**LOGITS, "weight": 0.8, "tau": 0.07}
 
-    def parts(self, network: Network, signals: Signals) -> nn.Module:
+    def parts(self, network: Network, signals: TeacherOutputs) -> nn.Module:
         """The student's projector."""
         return nn.Linear(network.head.in_features, signals.width)
 
@@ -186,7 +186,7 @@ class SimKD(FeatureDistiller):
             )
         return ""
 
-    def parts(self, network: Network, signals: Signals) -> nn.Module:
+    def parts(self, network: Network, signals: TeacherOutputs) -> nn.Module:
         """The projector P."""
         if signals.weight is None or signals.bias is None:
             raise HarnessError("simkd needs the teacher's last layer.")

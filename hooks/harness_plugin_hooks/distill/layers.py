@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn.functional import kl_div, log_softmax, normalize
 
 from harness_plugin.errors import HarnessError
-from harness_plugin.layers import Layers, Shape, teacher_layer
-from harness_plugin.methods import Batch, Distiller
-from harness_plugin.network import Answer, Network
-from harness_plugin.objective import Signals
+from harness_plugin.models.layers import Layers, Shape, teacher_layer
+from harness_plugin.models.network import ModelOutput, Network
+from harness_plugin.training.contracts import Batch, Distiller
+from harness_plugin.training.loss import TeacherOutputs
 from harness_plugin_hooks.distill.features import LOGITS
 from harness_plugin_hooks.distill.logits import divergence
 
@@ -43,7 +43,7 @@ class LayerDistiller(Distiller):
     def forward(
         self,
         parts: nn.Module | None,
-        answer: Answer,
+        answer: ModelOutput,
         layers: tuple[Layers, Layers] | None = None,
     ) -> dict[str, Tensor]:
         """`compared` (b,) the loss on layers of every local row."""
@@ -77,7 +77,7 @@ class Projected(nn.Module):
         return mapped
 
 
-def widths(network: Network, signals: Signals) -> tuple[int, int]:
+def widths(network: Network, signals: TeacherOutputs) -> tuple[int, int]:
     """The widths of student and teacher."""
     if signals.live is None:
         raise HarnessError("a distiller on layers needs its teacher, and none was given.")
@@ -182,7 +182,7 @@ class PatientKD(LayerDistiller):
             return f"the student has {student.layers} layers, its teacher {teacher.layers}"
         return ""
 
-    def parts(self, network: Network, signals: Signals) -> nn.Module:
+    def parts(self, network: Network, signals: TeacherOutputs) -> nn.Module:
         """The projector, where the widths differ."""
         return Projected(*widths(network, signals))
 
@@ -230,7 +230,7 @@ class TinyBERT(LayerDistiller):
             )
         return ""
 
-    def parts(self, network: Network, signals: Signals) -> nn.Module:
+    def parts(self, network: Network, signals: TeacherOutputs) -> nn.Module:
         """The projector of all layers; trained also where the widths are the same, as theirs is."""
         return nn.Linear(*widths(network, signals))
 

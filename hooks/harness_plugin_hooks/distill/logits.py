@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, kl_div, log_softmax
 
 from harness_plugin.errors import HarnessError
-from harness_plugin.methods import Batch, Distiller, TrainingFacts
-from harness_plugin_hooks.debias.groups import GroupWeights, group_counts
+from harness_plugin.training.contracts import Batch, Distiller, TrainingMetadata
+from harness_plugin_hooks.methods.groups import GroupWeights, group_counts
 
 if TYPE_CHECKING:
-    from harness_plugin.config import StudentSettings
+    from harness_plugin.config.settings import StudentSettings
 
 
 def divergence(student: Tensor, teacher: Tensor) -> Tensor:
@@ -149,7 +149,7 @@ class BiasAwareKD(Distiller):
     needs: ClassVar[frozenset[str]] = frozenset({"bias_model"})
 
     def __init__(
-        self, temperature: float, facts: TrainingFacts | None = None, **options: Any
+        self, temperature: float, facts: TrainingMetadata | None = None, **options: Any
     ) -> None:
         super().__init__(temperature, facts, **options)
         if self.facts.bias_log_probs is None:
@@ -176,7 +176,7 @@ class GroupDROKD(KD):
     weighs: ClassVar[bool] = True
 
     def __init__(
-        self, temperature: float, facts: TrainingFacts | None = None, **options: Any
+        self, temperature: float, facts: TrainingMetadata | None = None, **options: Any
     ) -> None:
         super().__init__(temperature, facts, **options)
         self.group_weights = GroupWeights(group_counts(self.facts), self.options["eta"])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness_plugin.errors import HarnessError
-from harness_plugin.plugins import Plugins
+from harness_plugin.plugins.registry import Plugins
 from harness_plugin_hooks.leaderboard.bundle import Problem, Refused, shown
 from harness_plugin_hooks.leaderboard.verify import Verified, differences, verify
 from harness_plugin_hooks.outputs.transfer import TransferRecord

@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from harness_plugin import __version__
 from harness_plugin.errors import HarnessError
-from harness_plugin.plugins import Plugins
+from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records import Predictions, RunReport, TrainedModel
-from harness_plugin.score import score_task
+from harness_plugin.scoring.score import score_task
 from harness_plugin_hooks.leaderboard.bundle import (
     MANIFEST,
     Manifest,

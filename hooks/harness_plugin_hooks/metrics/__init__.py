@@ -1,7 +1,7 @@
-"""The metrics this distribution offers; what they compute is in harness_plugin.metrics."""
+"""The metrics this distribution offers; what they compute is in harness_plugin.scoring.metrics."""
 
 from harness_plugin import hookimpl
-from harness_plugin.hookspecs import Register
+from harness_plugin.plugins.hookspecs import Register
 
 SUMMARIES = {
     "acc": "share of correct rows",
@@ -20,4 +20,4 @@ SUMMARIES = {
 def register_metrics(register: Register) -> None:
     """Offer the built-in metrics."""
     for name, summary in SUMMARIES.items():
-        register(name, f"harness_plugin.metrics:{name.upper()}", summary=summary)
+        register(name, f"harness_plugin.scoring.metrics:{name.upper()}", summary=summary)

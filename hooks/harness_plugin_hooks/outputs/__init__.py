@@ -1,7 +1,7 @@
 """Result files: one writer a module, each a function (report, folder) -> files."""
 
 from harness_plugin import hookimpl
-from harness_plugin.hookspecs import Register
+from harness_plugin.plugins.hookspecs import Register
 
 
 @hookimpl

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from harness_plugin.metrics import ACC, Metric
 from harness_plugin.records import Estimate, Predictions, RunReport, TaskScores, TrainedModel
+from harness_plugin.scoring.metrics import ACC, Metric
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""The regression gate around `harness_plugin.gate`: what it reads, writes, and offers to pytest."""
+"""The regression gate around `scoring.gate`: what it reads, writes, and offers to pytest."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from harness_plugin.gate import Check, Comparison
+    from harness_plugin.scoring.gate import Check, Comparison
 
 NAME = "harness-compare"
 FOUND: pytest.StashKey[tuple[Comparison, ...]] = pytest.StashKey()
@@ -72,9 +72,9 @@ def pytest_collection_modifyitems(
 
 def compared(config: pytest.Config) -> tuple[Comparison, ...]:
     """The comparisons that the options ask for; UsageError for what cannot be compared."""
-    from harness_plugin.cli import installed_plugins
+    from harness_plugin.cli.main import installed_plugins
     from harness_plugin.errors import HarnessError
-    from harness_plugin.gate import default_thresholds, read_thresholds
+    from harness_plugin.scoring.gate import default_thresholds, read_thresholds
     from harness_plugin_hooks.regression.sides import Selected, compare_outputs
 
     def option(name: str) -> Any:

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness_plugin.comparison import Evaluated, numbers
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.gate import Comparison, Thresholds, compare
-from harness_plugin.plugins import Plugins
+from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records import Predictions
+from harness_plugin.scoring.comparison import Evaluated, numbers
+from harness_plugin.scoring.gate import Comparison, Thresholds, compare
 from harness_plugin_hooks.outputs.predictions import (
     EvaluationSet,
     file_name,

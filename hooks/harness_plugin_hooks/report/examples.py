@@ -13,11 +13,11 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from harness_plugin.analysis.subjects import FinishedTask
-from harness_plugin.data import Split
+from harness_plugin.analysis.loaded_models import FinishedTask
+from harness_plugin.data.dataset import Split
 from harness_plugin.errors import HarnessError
-from harness_plugin.panels import by_id, check_same_rows
 from harness_plugin.records import Predictions, TrainedModel
+from harness_plugin.scoring.pairing import by_id, check_same_rows
 from harness_plugin_hooks.outputs.predictions import EvaluationSet, file_name, from_csv
 from harness_plugin_hooks.outputs.transfer import Model, TransferRecord
 

@@ -16,7 +16,7 @@ from typing import Any
 from harness_plugin.errors import HarnessError
 from harness_plugin.study.executors import WORK, Outcome, called, failed
 from harness_plugin.study.plan import Resources
-from harness_plugin.study.work import Job
+from harness_plugin.study.worker import Job
 
 
 @dataclass

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field, replace
 
 import pandas as pd
 
-from harness_plugin.significance import holm
-from harness_plugin.verdict import MIN_SEEDS
+from harness_plugin.scoring.significance import holm
+from harness_plugin.scoring.verdict import MIN_SEEDS
 from harness_plugin_hooks.leaderboard.board import Rank, rank_ranges
 from harness_plugin_hooks.study_report.effects import (
     Average,

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import pandas as pd
 
-from harness_plugin.verdict import MIN_SEEDS
+from harness_plugin.scoring.verdict import MIN_SEEDS
 from harness_plugin_hooks.leaderboard.board import Rank
 from harness_plugin_hooks.study_report.analysis import Found, split_by
 from harness_plugin_hooks.study_report.effects import Average

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from harness_plugin.significance import over_seeds
+from harness_plugin.scoring.significance import over_seeds
 
 Table: TypeAlias = pd.DataFrame
 """(contexts, seeds): a number for each configuration, or pair of them, and seed; nan = undefined"""

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from harness_plugin.study.execute import Progress
 from harness_plugin.study.graph import Graph
+from harness_plugin.study.scheduler import Progress
 
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 """Tensors of a checkpoint that are no parameters."""

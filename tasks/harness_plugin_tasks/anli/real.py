@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from harness_plugin.data import DataRequest, Role, Split, TaskData
+from harness_plugin.data.dataset import DataRequest, Role, Split, TaskData
+from harness_plugin.data.hub import load_hub, load_local
 from harness_plugin.errors import HarnessError
-from harness_plugin.hub import load_hub, load_local
 from harness_plugin_tasks.anli.rounds import ROUNDS, Reader, from_splits, released, variants
 from harness_plugin_tasks.nli import hub
 from harness_plugin_tasks.nli.release import (

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness_plugin.data import DataRequest, Role, Split, make_split
+from harness_plugin.data.dataset import DataRequest, Role, Split, make_split
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks.quoted import read_quoted
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness_plugin.data import DataRequest, Role, Split, TaskData, make_split
+from harness_plugin.data.dataset import DataRequest, Role, Split, TaskData, make_split
 from harness_plugin_tasks.cad_imdb.release import LABELS
 from harness_plugin_tasks.options import share, whole_number
 from harness_plugin_tasks.planted import balanced_labels, planted_cues

@@ -7,7 +7,7 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
-from harness_plugin.data import Split
+from harness_plugin.data.dataset import Split
 
 GENRES = (
     "action",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness_plugin.data import DataRequest, TaskData
+from harness_plugin.data.dataset import DataRequest, TaskData
 from harness_plugin_tasks.cad.files import Layout, Part
 
 LABELS = ("Negative", "Positive")

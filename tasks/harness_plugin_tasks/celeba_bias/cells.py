@@ -10,7 +10,7 @@ import datasets
 import numpy as np
 from numpy.typing import NDArray
 
-from harness_plugin.data import Ints, Role, Split, TaskData, make_split
+from harness_plugin.data.dataset import Ints, Role, Split, TaskData, make_split
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin_tasks.crossed import alignment
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness_plugin.data import DataRequest, Ints, Role, Split, TaskData
+from harness_plugin.data.dataset import DataRequest, Ints, Role, Split, TaskData
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks.celeba_bias.cells import TRAIN_CELLS, Faces, Pair, cell_split
 from harness_plugin_tasks.celeba_bias.faces import GENDERED, Bools, Pixels, draw, paint, shapes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from harness_plugin.data import Split
+from harness_plugin.data.dataset import Split
 from harness_plugin.errors import HarnessError
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import datasets
 import numpy as np
 
-from harness_plugin.data import DataRequest, TaskData
+from harness_plugin.data.dataset import DataRequest, TaskData
+from harness_plugin.data.hub import load_hub
 from harness_plugin.errors import HarnessError
-from harness_plugin.hub import load_hub
 from harness_plugin_tasks.celeba_bias.cells import (
     ATTRIBUTES,
     Bits,

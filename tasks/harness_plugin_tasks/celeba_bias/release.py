@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness_plugin.data import DataRequest, TaskData
+from harness_plugin.data.dataset import DataRequest, TaskData
+from harness_plugin.data.hub import load_local
 from harness_plugin.errors import HarnessError
-from harness_plugin.hub import load_local
 from harness_plugin_tasks.celeba_bias.cells import (
     ROLES,
     Faces,

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from harness_plugin.data import (
+from harness_plugin.data.dataset import (
     ALIGNED,
     CONFLICTING,
     UNDEFINED,

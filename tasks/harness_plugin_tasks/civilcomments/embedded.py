@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness_plugin.data import DataRequest, Ints, Role, TaskData
+from harness_plugin.data.dataset import DataRequest, Ints, Role, TaskData
 from harness_plugin_tasks.civilcomments.comments import (
     IDENTITIES,
     LABELS,

@@ -10,9 +10,9 @@ import datasets
 import numpy as np
 from numpy.typing import NDArray
 
-from harness_plugin.data import DataRequest, Role, TaskData
+from harness_plugin.data.dataset import DataRequest, Role, TaskData
+from harness_plugin.data.hub import hub_file, load_local
 from harness_plugin.errors import HarnessError
-from harness_plugin.hub import hub_file, load_local
 from harness_plugin_tasks.civilcomments.comments import (
     IDENTITIES,
     Comments,

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness_plugin.data import DataRequest, Ints, Role, Split, TaskData
+from harness_plugin.data.dataset import DataRequest, Ints, Role, Split, TaskData
 from harness_plugin.errors import HarnessError
-from harness_plugin.pixels import as_rgb, read_images
+from harness_plugin.training.pixels import as_rgb, read_images
 from harness_plugin_tasks.images.mnist import DIGITS, Digits
 from harness_plugin_tasks.images.splits import Cells, Pixels, cell_split
 from harness_plugin_tasks.options import share

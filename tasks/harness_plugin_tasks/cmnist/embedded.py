@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness_plugin.data import DataRequest, TaskData
+from harness_plugin.data.dataset import DataRequest, TaskData
 from harness_plugin_tasks.cmnist.colours import Parts, coloured
 from harness_plugin_tasks.images.drawings import draw_digits
 from harness_plugin_tasks.images.mnist import Digits

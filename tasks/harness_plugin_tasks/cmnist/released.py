@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness_plugin.data import DataRequest, Role, Split, TaskData
+from harness_plugin.data.dataset import DataRequest, Role, Split, TaskData
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks.cmnist.colours import coloured, parted
 from harness_plugin_tasks.images.mnist import DIGITS, read_mnist

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness_plugin.data import DataRequest, Role, TaskData
+from harness_plugin.data.dataset import DataRequest, Role, TaskData
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks.corrupted_cifar10.corruptions import CORRUPTIONS, corrupted
 from harness_plugin_tasks.images.cifar import Objects

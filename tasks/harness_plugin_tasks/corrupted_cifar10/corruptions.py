@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 from scipy.ndimage import gaussian_filter, uniform_filter1d
 
-from harness_plugin.data import Ints
+from harness_plugin.data.dataset import Ints
 from harness_plugin_tasks.images.splits import Pixels
 
 Floats: TypeAlias = NDArray[np.float64]

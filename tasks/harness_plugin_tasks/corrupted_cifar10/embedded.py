@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness_plugin.data import DataRequest, TaskData
+from harness_plugin.data.dataset import DataRequest, TaskData
 from harness_plugin_tasks.corrupted_cifar10.build import FEWEST, build
 from harness_plugin_tasks.images.cifar import SIDE, Objects
 from harness_plugin_tasks.images.drawings import Jitter, Part, arc, box, drawn, ellipse, stroke

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness_plugin.data import DataRequest, Ints, Role, Split, TaskData
+from harness_plugin.data.dataset import DataRequest, Ints, Role, Split, TaskData
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks.corrupted_cifar10.build import FEWEST, build, severity_of
 from harness_plugin_tasks.images.cifar import CLASSES, SIDE, read_cifar

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness_plugin.data import DataRequest, Ints, TaskData
+from harness_plugin.data.dataset import DataRequest, Ints, TaskData
 from harness_plugin_tasks.dominoes.build import CELLS, FEWEST, build
 from harness_plugin_tasks.images.cifar import CLASSES, SIDE, Objects, read_cifar
 from harness_plugin_tasks.images.drawings import (

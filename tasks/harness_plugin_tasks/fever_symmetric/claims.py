@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from harness_plugin.data import Role, Split
+from harness_plugin.data.dataset import Role, Split
 from harness_plugin_tasks.nli.cues import Cue, words
 from harness_plugin_tasks.nli.splits import cue_split
 from harness_plugin_tasks.nli.tables import Table

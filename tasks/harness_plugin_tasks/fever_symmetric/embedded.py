@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness_plugin.data import DataRequest, TaskData
+from harness_plugin.data.dataset import DataRequest, TaskData
 from harness_plugin_tasks.fever_symmetric.claims import (
     LABELS,
     TWO_LABELS,

@@ -8,9 +8,9 @@ from typing import Any
 
 import datasets
 
-from harness_plugin.data import DataRequest, Role, TaskData
+from harness_plugin.data.dataset import DataRequest, Role, TaskData
+from harness_plugin.data.hub import load_hub, load_local
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.hub import load_hub, load_local
 from harness_plugin_tasks.fever_symmetric.claims import (
     LABELS,
     TWO_LABELS,

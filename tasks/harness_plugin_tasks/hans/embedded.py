@@ -18,7 +18,7 @@ Non-entailment means "does not follow". The heuristics are those of McCoy et al.
 a `constituent` hypothesis is a complete clause inside the premise, a `subsequence` hypothesis is
 contiguous in the premise but no clause of it, a `lexical_overlap` hypothesis is neither.
 
-All splits are drawn independently from the same frames, so that a debiaser can learn the frames of
+All splits are drawn independently from the same frames, so that a method can learn the frames of
 the test; about 3% of the test pairs, short ones, are in the training set word for word as well.
 """
 
@@ -32,7 +32,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness_plugin.data import DataRequest, Ints, Role, Split, TaskData
+from harness_plugin.data.dataset import DataRequest, Ints, Role, Split, TaskData
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks.hans.evaluation import (
     HANS_GROUPS,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness_plugin.data import Split, make_split
+from harness_plugin.data.dataset import Split, make_split
 from harness_plugin_tasks.nli.cues import OVERLAP, OVERLAP_CUE, overlap
 
 HANS_LABELS = ("entailment", "non-entailment")

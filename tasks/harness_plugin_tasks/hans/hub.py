@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import datasets
 
-from harness_plugin.data import DataRequest, TaskData
+from harness_plugin.data.dataset import DataRequest, TaskData
+from harness_plugin.data.hub import load_hub
 from harness_plugin.errors import HarnessError
-from harness_plugin.hub import load_hub
 from harness_plugin_tasks.hans.splits import task_data
 from harness_plugin_tasks.hans.tables import hans_from_hub
 from harness_plugin_tasks.nli.hub import MULTINLI, from_hub

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness_plugin.data import DataRequest, TaskData
+from harness_plugin.data.dataset import DataRequest, TaskData
+from harness_plugin.data.hub import load_local
 from harness_plugin.errors import HarnessError
-from harness_plugin.hub import load_local
 from harness_plugin_tasks.hans.hub import hans_test
 from harness_plugin_tasks.hans.splits import task_data
 from harness_plugin_tasks.hans.tables import read_hans

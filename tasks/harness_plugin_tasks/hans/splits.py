@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness_plugin.data import Split, TaskData
+from harness_plugin.data.dataset import Split, TaskData
 from harness_plugin_tasks.hans.evaluation import hans_split
 from harness_plugin_tasks.nli.hub import Training
 from harness_plugin_tasks.nli.splits import empty_cells, joined

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from harness_plugin.data import Ints
+from harness_plugin.data.dataset import Ints
 from harness_plugin_tasks.images.splits import Pixels
 
 Colour: TypeAlias = tuple[int, int, int]

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from harness_plugin.data import Split
-from harness_plugin.pixels import read_images
+from harness_plugin.data.dataset import Split
+from harness_plugin.training.pixels import read_images
 
 SIDE = 32
 """Images are shrunk to this side first; the statistics hardly change, and the cost does."""

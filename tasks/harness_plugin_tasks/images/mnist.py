@@ -11,9 +11,9 @@ from typing import NamedTuple
 import datasets
 import numpy as np
 
-from harness_plugin.data import DataRequest, Ints
+from harness_plugin.data.dataset import DataRequest, Ints
+from harness_plugin.data.hub import load_hub, load_local
 from harness_plugin.errors import HarnessError
-from harness_plugin.hub import load_hub, load_local
 from harness_plugin_tasks.images.splits import (
     Pixels,
     class_indices,

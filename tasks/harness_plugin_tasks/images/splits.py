@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from harness_plugin.data import Ints, Role, Split, make_split
+from harness_plugin.data.dataset import Ints, Role, Split, make_split
 from harness_plugin.errors import HarnessError
-from harness_plugin.pixels import read_images
+from harness_plugin.training.pixels import read_images
 
 Pixels: TypeAlias = NDArray[np.uint8]
 Images: TypeAlias = Pixels | datasets.Dataset | Sequence[Any]

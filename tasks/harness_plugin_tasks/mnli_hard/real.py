@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness_plugin.data import DataRequest, TaskData
+from harness_plugin.data.dataset import DataRequest, TaskData
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks.nli.cues import NLI_LABELS
 from harness_plugin_tasks.nli.hard import hard_data

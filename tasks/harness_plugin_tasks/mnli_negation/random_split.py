@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from harness_plugin.data import MISSING_LABELS
+from harness_plugin.data.dataset import MISSING_LABELS
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks.nli.cues import NEGATION, NO_NEGATION, negation
 from harness_plugin_tasks.nli.hub import Training

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness_plugin.data import DataRequest, Role, Split, TaskData
+from harness_plugin.data.dataset import DataRequest, Role, Split, TaskData
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks.mnli_negation.random_split import FOLDERS, draw
 from harness_plugin_tasks.nli.cues import NEGATION_CUE

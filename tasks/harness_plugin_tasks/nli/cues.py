@@ -6,7 +6,7 @@ import string
 from collections.abc import Callable
 from typing import NamedTuple
 
-from harness_plugin.data import ALIGNED, CONFLICTING
+from harness_plugin.data.dataset import ALIGNED, CONFLICTING
 
 NLI_LABELS = ("entailment", "neutral", "contradiction")
 OVERLAP, NO_OVERLAP = "overlap", "no_overlap"

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from harness_plugin.data import DataRequest, Role, Split, TaskData
+from harness_plugin.data.dataset import DataRequest, Role, Split, TaskData
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks.nli import grammar
 from harness_plugin_tasks.nli.grammar import Planted, Rows

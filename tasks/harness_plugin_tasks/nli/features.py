@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from harness_plugin.data import Split
+from harness_plugin.data.dataset import Split
 from harness_plugin_tasks.nli.cues import NEGATION, negation, words
 
 

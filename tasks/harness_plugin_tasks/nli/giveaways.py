@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness_plugin.data import DataRequest, Role, Split, TaskData
+from harness_plugin.data.dataset import DataRequest, Role, Split, TaskData
 from harness_plugin_tasks.nli.embedded import planted_data
 from harness_plugin_tasks.nli.grammar import GIVEAWAYS, Rows
 from harness_plugin_tasks.nli.hard import DIFFICULTY, OFFICIAL

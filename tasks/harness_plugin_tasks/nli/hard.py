@@ -7,7 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness_plugin.data import ALIGNED, CONFLICTING, MISSING_LABELS, DataRequest, Split, TaskData
+from harness_plugin.data.dataset import (
+    ALIGNED,
+    CONFLICTING,
+    MISSING_LABELS,
+    DataRequest,
+    Split,
+    TaskData,
+)
 from harness_plugin_tasks.nli.cues import NLI_LABELS
 from harness_plugin_tasks.nli.hub import Training
 from harness_plugin_tasks.nli.hypothesis_only import FOLDS, classifier, cross_fitted

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import datasets
 
+from harness_plugin.data.hub import load_hub
 from harness_plugin.errors import HarnessError
-from harness_plugin.hub import load_hub
 from harness_plugin_tasks.nli.splits import variant
 from harness_plugin_tasks.nli.tables import Table, nli_from_hub
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness_plugin.data import Split
+from harness_plugin.data.dataset import Split
 from harness_plugin.errors import HarnessError
 
 FOLDS = 10

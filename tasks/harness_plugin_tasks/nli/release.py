@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow.parquet as pq
 
-from harness_plugin.data import DataRequest
+from harness_plugin.data.dataset import DataRequest
+from harness_plugin.data.hub import load_local
 from harness_plugin.errors import HarnessError
-from harness_plugin.hub import load_local
 from harness_plugin_tasks.nli.hub import (
     ANY_NLI,
     MULTINLI,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from harness_plugin.data import Ints, Role, Split, make_split
+from harness_plugin.data.dataset import Ints, Role, Split, make_split
 from harness_plugin_tasks.nli.cues import NLI_LABELS, OVERLAP_CUE, Cue
 from harness_plugin_tasks.nli.tables import Table
 

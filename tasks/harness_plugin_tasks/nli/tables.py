@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import datasets
 
-from harness_plugin.data import MISSING_LABELS
+from harness_plugin.data.dataset import MISSING_LABELS
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks.nli.cues import NLI_LABELS
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from harness_plugin.data import UNDEFINED, Split
+from harness_plugin.data.dataset import UNDEFINED, Split
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks.nli.cues import NEGATION, NEGATION_WORDS, NO_NEGATION, Cue, tokens
 from harness_plugin_tasks.nli.release import either, find

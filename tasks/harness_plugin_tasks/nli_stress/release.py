@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness_plugin.data import DataRequest, TaskData
+from harness_plugin.data.dataset import DataRequest, TaskData
 from harness_plugin_tasks.nli.release import FROM_MULTINLI, chosen_files, data_folder, training
 from harness_plugin_tasks.nli.splits import empty_cells, joined
 from harness_plugin_tasks.nli_stress.categories import (

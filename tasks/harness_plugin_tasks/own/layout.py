@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from harness_plugin.data import DataRequest, Role
+from harness_plugin.data.dataset import DataRequest, Role
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks.own.tables import Format
 

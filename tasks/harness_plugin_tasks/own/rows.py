@@ -11,7 +11,7 @@ import datasets
 import numpy as np
 from numpy.typing import NDArray
 
-from harness_plugin.data import DataRequest, Ints, Split, TaskData, make_split
+from harness_plugin.data.dataset import DataRequest, Ints, Split, TaskData, make_split
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks.crossed import alignment
 from harness_plugin_tasks.own.layout import Layout, layout_of

@@ -9,7 +9,7 @@ from typing import Any
 import datasets
 import numpy as np
 
-from harness_plugin.data import DataRequest, Ints, Role, TaskData
+from harness_plugin.data.dataset import DataRequest, Ints, Role, TaskData
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin_tasks.images.splits import Cells, cell_split
 from harness_plugin_tasks.options import share, whole_number

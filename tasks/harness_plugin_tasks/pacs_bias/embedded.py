@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness_plugin.data import DataRequest, TaskData
+from harness_plugin.data.dataset import DataRequest, TaskData
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks.images.drawings import Jitter, Part, box, drawn, ellipse, noisy, stroke
 from harness_plugin_tasks.images.splits import Pixels, image_column

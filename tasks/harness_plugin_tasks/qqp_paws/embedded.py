@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness_plugin.data import DataRequest, Ints, TaskData
+from harness_plugin.data.dataset import DataRequest, Ints, TaskData
 from harness_plugin_tasks.nli.tables import Table
 from harness_plugin_tasks.options import share, whole_number
 from harness_plugin_tasks.planted import planted_cues

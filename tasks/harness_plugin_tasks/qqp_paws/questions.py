@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from harness_plugin.data import ALIGNED, CONFLICTING, Role, Split, make_split
+from harness_plugin.data.dataset import ALIGNED, CONFLICTING, Role, Split, make_split
 from harness_plugin_tasks.nli.cues import words
 from harness_plugin_tasks.nli.splits import cells
 from harness_plugin_tasks.nli.tables import Table

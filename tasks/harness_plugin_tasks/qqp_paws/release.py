@@ -11,9 +11,9 @@ from pathlib import Path
 
 import datasets
 
-from harness_plugin.data import DataRequest, Role, TaskData
+from harness_plugin.data.dataset import DataRequest, Role, TaskData
+from harness_plugin.data.hub import load_hub, load_local
 from harness_plugin.errors import HarnessError
-from harness_plugin.hub import load_hub, load_local
 from harness_plugin_tasks.nli.release import data_folder, find, hub_copies, missing, the_one
 from harness_plugin_tasks.nli.tables import Column, Table, hub_columns, nli_table, read_columns
 from harness_plugin_tasks.qqp_paws.questions import LABELS, overlap_splits

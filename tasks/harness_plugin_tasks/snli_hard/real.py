@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from harness_plugin.data import DataRequest, TaskData
+from harness_plugin.data.dataset import DataRequest, TaskData
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks.nli.hard import hard_data
 from harness_plugin_tasks.nli.hub import SNLI

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness_plugin.data import Ints, Role, Split, TaskData
+from harness_plugin.data.dataset import Ints, Role, Split, TaskData
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks.images.splits import Cells, Images, cell_split, count_variants
 

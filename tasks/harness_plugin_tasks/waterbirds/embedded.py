@@ -8,7 +8,7 @@ from copy import deepcopy
 import numpy as np
 from numpy.typing import NDArray
 
-from harness_plugin.data import DataRequest, Ints, Role, Split, TaskData
+from harness_plugin.data.dataset import DataRequest, Ints, Role, Split, TaskData
 from harness_plugin_tasks.images.drawings import Jitter, Part, box, drawn, ellipse, noisy
 from harness_plugin_tasks.images.splits import Pixels, cell_split
 from harness_plugin_tasks.options import whole_number

@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath
 import datasets
 import numpy as np
 
-from harness_plugin.data import DataRequest, TaskData
+from harness_plugin.data.dataset import DataRequest, TaskData
+from harness_plugin.data.hub import load_hub, load_local
 from harness_plugin.errors import HarnessError
-from harness_plugin.hub import load_hub, load_local
 from harness_plugin_tasks.images.mnist import is_hub_copy
 from harness_plugin_tasks.images.splits import class_indices, stored_images
 from harness_plugin_tasks.quoted import read_quoted

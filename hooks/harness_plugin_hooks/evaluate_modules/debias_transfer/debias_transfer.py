@@ -7,8 +7,8 @@ from typing import Any
 import datasets
 import evaluate
 
-from harness_plugin import columns, metrics
 from harness_plugin.errors import unknown
+from harness_plugin.scoring import columns, metrics
 
 DESCRIPTION = """Distillability D, contribution K, gap widening and retention of a student."""
 

@@ -7,7 +7,7 @@ from typing import Any
 import datasets
 import evaluate
 
-from harness_plugin import columns
+from harness_plugin.scoring import columns
 
 DESCRIPTION = """Accuracy and number of rows of every group."""
 

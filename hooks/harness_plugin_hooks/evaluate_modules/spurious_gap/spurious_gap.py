@@ -7,7 +7,7 @@ from typing import Any
 import datasets
 import evaluate
 
-from harness_plugin import columns, metrics
+from harness_plugin.scoring import columns, metrics
 
 DESCRIPTION = """Gaps of one set: accuracy minus worst group, bias-aligned minus bias-conflicting
 rows, entailment minus non-entailment rows; those that the inputs define."""

@@ -7,7 +7,7 @@ from typing import Any
 import datasets
 import evaluate
 
-from harness_plugin import columns, metrics
+from harness_plugin.scoring import columns, metrics
 
 DESCRIPTION = """Lowest accuracy of any group, and which group it is."""
 

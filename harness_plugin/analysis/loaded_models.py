@@ -1,0 +1,176 @@
+"""The trained models of a finished run, ready to be read, and the rows they are asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from harness_plugin.config.settings import RoleSettings
+from harness_plugin.data.dataset import Split, TaskData
+from harness_plugin.errors import HarnessError, unknown
+from harness_plugin.models import classifiers
+from harness_plugin.pipeline.roles import Workshop
+from harness_plugin.records import Ints, TrainedModel
+from harness_plugin.training.encode import Encoded
+
+ROLES = ("teacher", "student", "control")
+
+
+@dataclass(frozen=True)
+class FinishedTask:
+    """One task of a finished run: the workshop it was run in, and the record of its models.
+
+    `started` is the moment the run started, as it stands in the names of its files.
+    """
+
+    shop: Workshop
+    models: tuple[dict[str, Any], ...]
+    started: str = ""
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles that were trained, in that order."""
+        return tuple(dict.fromkeys(model["role"] for model in self.models))
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of the run."""
+        return tuple(sorted({model["seed"] for model in self.models}))
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """One trained model of the run, loaded, in eval mode."""
+
+    role: str
+    seed: int
+    path: Path
+    settings: RoleSettings
+    model: PreTrainedModel
+
+
+def just_finished(shop: Workshop, trained: Sequence[TrainedModel], started: str) -> FinishedTask:
+    """The task of a run that is still in memory."""
+    models = [
+        {
+            "role": model.role,
+            "seed": model.seed,
+            "name": model.name,
+            "model": model.settings["model"],
+            "method": model.settings["method"],
+            "path": str(model.path),
+            "settings": dict(model.settings),
+        }
+        for model in trained
+    ]
+    return FinishedTask(shop, tuple(models), started)
+
+
+def chosen_roles(task: FinishedTask, wanted: Sequence[str]) -> tuple[str, ...]:
+    """`wanted`, or teacher, the first student and control, those that there are."""
+    for role in wanted:
+        if role not in task.roles:
+            raise unknown(f"role of task {task.shop.task.task}", role, task.roles)
+    if wanted:
+        return tuple(dict.fromkeys(wanted))
+    students = [role for role in task.roles if role.startswith("student")]
+    return tuple(role for role in ("teacher", *students[:1], "control") if role in task.roles)
+
+
+def chosen_seeds(task: FinishedTask, wanted: Sequence[int]) -> tuple[int, ...]:
+    """`wanted`, or all seeds of the run."""
+    for seed in wanted:
+        if seed not in task.seeds:
+            raise unknown("seed of the run", str(seed), map(str, task.seeds))
+    return tuple(sorted(set(wanted))) or task.seeds
+
+
+def load(task: FinishedTask, role: str, seed: int, attention: str) -> LoadedModel:
+    """One model of the run; HarnessError when the run kept none, with what to do."""
+    record = next(m for m in task.models if (m["role"], m["seed"]) == (role, seed))
+    shop, path = task.shop, Path(record["path"])
+    where = f"task {shop.task.task}: {role} seed {seed}"
+    if record["method"] == "predictions":
+        raise HarnessError(
+            f"{where} was scored from a file of predictions; analyses read models. Score its "
+            f"checkpoint with --eval_only and analyse that run."
+        )
+    given = record["method"] == "as saved"
+    if not path.is_dir() and not given:
+        raise HarnessError(
+            f"{where}: its checkpoint {path} is gone. Run the same command again (finished stages "
+            f"are reused), then analyse the new run."
+        )
+    settings = RoleSettings.model_validate(
+        {key: record["settings"][key] for key in RoleSettings.model_fields}
+    ).model_copy(update={"model": str(path), "config": {}})
+    model = classifiers.load_trained(
+        str(path),
+        shop.task.modality,
+        attention=attention,
+        trust_remote_code=shop.config.trust_remote_code,
+    )
+    module: torch.nn.Module = model
+    module.eval().to(shop.accelerator.device)
+    return LoadedModel(role, seed, path, settings, model)
+
+
+def encoded_for(task: FinishedTask, subject: LoadedModel, split: Split) -> Encoded:
+    """The rows of `split` as this model reads them."""
+    return task.shop.encoded(split, subject.settings)
+
+
+def inputs_of(encoded: Encoded, rows: Ints, device: torch.device) -> dict[str, torch.Tensor]:
+    """The model's keyword arguments for `rows`, on `device`."""
+    return {key: value.to(device) for key, value in encoded.batch(np.asarray(rows)).items()}
+
+
+def chosen_split(data: TaskData, name: str | None) -> Split:
+    """The evaluation set `name`; by default the first that has both kinds of rows, or the first."""
+    sets = data.evaluation
+    if name is None:
+        both = (split for split in sets if set(split.aligned.tolist()) >= {0, 1})
+        return next(both, sets[0])
+    found = [split for split in sets if split.name == name]
+    if not found:
+        raise unknown("evaluation set", name, [split.name for split in sets])
+    return found[0]
+
+
+def rows_of_groups(
+    split: Split, groups: Sequence[str], examples: int, fewest: int, seed: int
+) -> dict[str, Ints]:
+    """Equally many rows of each of `groups`, at most `examples`, in random order.
+
+    A group is "aligned", "conflicting", "all", or the name of one of the set's own groups. Without
+    any: aligned and conflicting rows where the set has `fewest` of both, else all rows together.
+    Raises HarnessError for another name and for a group of fewer than `fewest` rows.
+    """
+    if not groups:
+        both = all(np.count_nonzero(split.aligned == kind) >= fewest for kind in (0, 1))
+        groups = ("aligned", "conflicting") if both else ("all",)
+    kinds = {
+        "all": np.ones(len(split), bool),
+        "aligned": split.aligned == 1,
+        "conflicting": split.aligned == 0,
+    }
+    kinds |= {name: split.membership[:, index] for index, name in enumerate(split.groups)}
+    members = {}
+    for group in groups:
+        if group not in kinds:
+            raise unknown(f"group of set {split.name!r}", group, kinds)
+        members[group] = np.flatnonzero(kinds[group])
+        if len(members[group]) < fewest:
+            raise HarnessError(
+                f"set {split.name!r} has {len(members[group])} rows of group {group!r}, this "
+                f"analysis needs {fewest}; choose other --groups or another --split."
+            )
+    size = min(examples, *(len(rows) for rows in members.values()))
+    rng = np.random.default_rng(seed)
+    return {group: rng.permutation(rows)[:size] for group, rows in members.items()}

@@ -1,0 +1,91 @@
+"""A folder with the files of a finished run → its data and the record of its models."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness_plugin.analysis.loaded_models import FinishedTask
+from harness_plugin.config.settings import RunConfig, run_config
+from harness_plugin.data.task import find_task
+from harness_plugin.errors import HarnessError, unknown
+from harness_plugin.pipeline.run import open_workshop, prepare
+from harness_plugin.plugins.registry import Plugins
+from harness_plugin.store.stages import default_root
+
+RECORD = re.compile(r"transfer_(?P<task>[a-z0-9_]+)_(?P<time>\d{4}-[0-9T.-]+)\.json")
+
+
+def open_run(
+    folder: Path,
+    plugins: Plugins,
+    *,
+    started: str | None = None,
+    tasks: Sequence[str] = (),
+    machine: dict[str, Any] | None = None,
+) -> list[FinishedTask]:
+    """The tasks of the run in `folder` (of several, the one that `started`); `tasks` = only these.
+
+    `machine` overrides where it is read on: device, threads. Raises HarnessError for a folder
+    without a run, and for data that are no longer those of the run.
+    """
+    time = start_of(folder, started)
+    written = folder / f"config_{time}.yaml"
+    if not written.is_file():
+        raise HarnessError(f"{folder}: {written.name} is gone, without which no data can be read.")
+    overrides = {name: value for name, value in (machine or {}).items() if value is not None}
+    config = run_config(written, overrides, [])
+    records = {
+        record["task"]: record
+        for file in sorted(folder.glob(f"transfer_*_{time}.json"))
+        for record in [json.loads(file.read_text(encoding="utf-8"))]
+    }
+    for task in tasks:
+        if task not in records:
+            raise unknown(f"task of the run in {folder}", task, records)
+    return opened(config, plugins, records, tasks, time)
+
+
+def opened(
+    config: RunConfig,
+    plugins: Plugins,
+    records: dict[str, Any],
+    tasks: Sequence[str],
+    started: str,
+) -> list[FinishedTask]:
+    """The workshops of the wanted tasks, their data compared with what the run recorded."""
+    root = Path(config.use_cache) if config.use_cache else default_root()
+    found = {name: find_task(name, plugins["task"], config.include_path) for name in config.tasks}
+    wanted = tuple(name for name in config.tasks if not tasks or found[name].task in tasks)
+    left = {found[name].task for name in config.tasks if name not in wanted}
+    kept = {key: value for key, value in config.settings.items() if key not in left}
+    config = config.model_copy(update={"tasks": wanted, "settings": kept})
+    out = []
+    for task, settings, data in prepare(config, plugins):
+        record = records[task.task]
+        if data.fingerprint != record["fingerprint"]:
+            raise HarnessError(
+                f"task {task.task}: the data have changed since the run (fingerprint "
+                f"{data.fingerprint[:12]}, the run's {record['fingerprint'][:12]}); run it again."
+            )
+        shop = open_workshop(task, settings, data, config, plugins, root)
+        out.append(FinishedTask(shop, tuple(record["models"]), started))
+    return out
+
+
+def start_of(folder: Path, started: str | None) -> str:
+    """When the run started whose files are taken."""
+    if not folder.is_dir():
+        raise HarnessError(f"{folder}: expected the --output_path of a run; no such folder.")
+    found = (RECORD.fullmatch(file.name) for file in folder.iterdir())
+    times = sorted({match["time"] for match in found if match})
+    if not times:
+        raise HarnessError(f"{folder}: no transfer_*.json; expected the --output_path of a run.")
+    if started is None and len(times) > 1:
+        raise HarnessError(f"{folder} holds several runs; take one with --started {times[-1]}.")
+    if started is not None and started not in times:
+        raise unknown(f"run in {folder}", started, times)
+    return started or times[0]

@@ -1,0 +1,146 @@
+"""Make the analyses of one task, show them, write them: after a run, or of a run opened again."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from harness_plugin import __version__
+from harness_plugin.analysis import loaded_models
+from harness_plugin.analysis.files import write_record, write_table
+from harness_plugin.analysis.inputs import AnalysisInput, AnalysisResult
+from harness_plugin.analysis.loaded_models import FinishedTask
+from harness_plugin.data.dataset import Split, TaskData
+from harness_plugin.errors import unknown
+from harness_plugin.pipeline.outputs import timestamp
+from harness_plugin.plugins.registry import Plugins
+from harness_plugin.records import Ints
+
+ALL = "all"
+
+FEWEST = 4
+"""Rows of a group below which nothing is compared."""
+
+
+@dataclass(frozen=True)
+class AnalysisRequest:
+    """Which models are read on which rows, and the options of every analysis, by its name."""
+
+    roles: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    split: str | None = None
+    groups: tuple[str, ...] = ()
+    examples: int = 2000
+    seed: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Analysed:
+    """What all analyses of one task found, and on which rows."""
+
+    task: FinishedTask
+    wanted: AnalysisRequest
+    split: Split
+    rows: Mapping[str, Ints]
+    findings: Mapping[str, AnalysisResult]
+
+
+def chosen_analyses(names: Sequence[str], plugins: Plugins) -> list[str]:
+    """`names` in the order they are offered in, all where `ALL` is named or none is.
+
+    Raises HarnessError with near matches for one that nobody offers.
+    """
+    offered = plugins["analysis"]
+    for name in names:
+        if name != ALL and name not in offered:
+            raise unknown("analysis", name, [ALL, *offered.offers])
+    everything = not names or ALL in names
+    return [offer.name for offer in offered if everything or offer.name in names]
+
+
+def rows_asked(data: TaskData, wanted: AnalysisRequest) -> tuple[Split, dict[str, Ints]]:
+    """The evaluation set and the rows of each group; HarnessError where there are too few."""
+    split = loaded_models.chosen_split(data, wanted.split)
+    rows = loaded_models.rows_of_groups(split, wanted.groups, wanted.examples, FEWEST, wanted.seed)
+    return split, rows
+
+
+def make(task: FinishedTask, names: Sequence[str], wanted: AnalysisRequest) -> Analysed:
+    """Load the models once, make every analysis of `names`."""
+    split, rows = rows_asked(task.shop.data, wanted)
+    attention = task.shop.choice.attention
+    models = [
+        loaded_models.load(task, role, seed, attention)
+        for seed in loaded_models.chosen_seeds(task, wanted.seeds)
+        for role in loaded_models.chosen_roles(task, wanted.roles)
+    ]
+    scene = AnalysisInput(
+        task=task,
+        split=split,
+        models=models,
+        encoded=[loaded_models.encoded_for(task, model, split) for model in models],
+        rows=rows,
+        options=wanted.options,
+    )
+    offered = task.shop.plugins["analysis"]
+    findings = {name: offered.get(name)(scene) for name in names}
+    return Analysed(task, wanted, split, rows, findings)
+
+
+def show(findings: Mapping[str, AnalysisResult]) -> None:
+    """The tables of every analysis."""
+    from rich.console import Console
+
+    console = Console(width=None if os.isatty(1) else 140)
+    for finding in findings.values():
+        for part in finding.shown:
+            console.print()
+            console.print(part, highlight=False)
+
+
+def write(made: Analysed, folder: Path) -> list[Path]:
+    """analysis_<task>_<time>.json, and one Parquet table an analysis."""
+    task, data, wanted = made.task, made.task.shop.data, made.wanted
+    stem = f"analysis_{data.task}_{timestamp(time.time())}"
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for name, finding in made.findings.items():
+        files.append(folder / f"{stem}_{name}.parquet")
+        write_table(files[-1], finding.rows)
+    record = {
+        "version": __version__,
+        "task": data.task,
+        "run": task.started,
+        "source": data.source,
+        "fingerprint": data.fingerprint,
+        "split": made.split.name,
+        "split_role": made.split.role,
+        "groups": {group: len(chosen) for group, chosen in made.rows.items()},
+        "models": [
+            {key: model[key] for key in ("role", "seed", "name", "model", "method", "path")}
+            for model in task.models
+        ],
+        "options": {
+            "roles": wanted.roles,
+            "seeds": wanted.seeds,
+            "split": wanted.split,
+            "groups": wanted.groups,
+            "examples": wanted.examples,
+            "seed": wanted.seed,
+            **{name: plain(options) for name, options in wanted.options.items()},
+        },
+        **{name: finding.record for name, finding in made.findings.items()},
+    }
+    files.append(folder / f"{stem}.json")
+    write_record(files[-1], record)
+    return files
+
+
+def plain(options: Any) -> Any:
+    """The options of an analysis as a mapping."""
+    return asdict(options) if is_dataclass(options) and not isinstance(options, type) else options

@@ -1,0 +1,73 @@
+"""`harness launch`: N processes on any hardware, without knowing which launcher fits it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+
+from harness_plugin.errors import HarnessError
+
+REQUESTED = "HARNESS_NUM_PROCESSES"
+
+
+def launch(argv: list[str]) -> int:
+    """Start the run that the other arguments describe; the launcher's exit status."""
+    parser = argparse.ArgumentParser(
+        prog="harness launch",
+        description="Start a run in several processes. On GPUs through `accelerate launch`, "
+        "on a CPU through torchrun (Accelerate's own CPU launcher starts one process only).",
+        epilog="All other arguments are those of `harness run`.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--num_processes", type=int, default=None, metavar="N", help="default: one a GPU"
+    )
+    given, rest = parser.parse_known_args(argv)
+    rest = rest[1:] if rest[:1] == ["--"] else rest
+    if given.num_processes is not None and given.num_processes < 1:
+        raise HarnessError(f"--num_processes {given.num_processes}: expected 1 or more.")
+    from harness_plugin.cli.main import run_parser
+
+    run_parser().parse_args(rest)  # a wrong option is one line here, a traceback in N processes
+    import torch
+
+    gpus = torch.cuda.device_count()
+    processes = given.num_processes or max(gpus, 1)
+    on_cpu = gpus == 0 or "cpu" in device_of(rest)
+    if not on_cpu and processes > gpus:
+        raise HarnessError(
+            f"--num_processes {processes}: this machine has {gpus} GPU(s). Add --device cpu to "
+            f"run on the CPU."
+        )
+    command, environment = command_of(["-m", "harness_plugin", *rest], processes, on_cpu=on_cpu)
+    try:
+        return subprocess.run(command, env=environment, check=False).returncode
+    except KeyboardInterrupt:
+        return 130
+
+
+def command_of(
+    program: list[str], processes: int, *, on_cpu: bool
+) -> tuple[list[str], dict[str, str]]:
+    """What starts a Python program in N processes, and in which environment."""
+    environment = {**os.environ, REQUESTED: str(processes)}
+    if processes == 1:
+        return [sys.executable, *program], environment
+    if on_cpu:
+        environment["ACCELERATE_USE_CPU"] = "true"
+        torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
+        return [sys.executable, *torchrun, str(processes), *program], environment
+    accelerate = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes"]
+    return [sys.executable, *accelerate, str(processes), *program], environment
+
+
+def device_of(arguments: list[str]) -> str:
+    """The value of --device among the run's arguments, "" without one."""
+    for number, argument in enumerate(arguments):
+        if argument == "--device" and number + 1 < len(arguments):
+            return arguments[number + 1]
+        if argument.startswith("--device="):
+            return argument.partition("=")[2]
+    return ""

@@ -1,0 +1,1 @@
+"""Settings, how they are merged, and the roles they resolve to."""

@@ -1,0 +1,1 @@
+"""Tasks, their data sources, and the splits they load."""

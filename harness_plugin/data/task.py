@@ -1,0 +1,321 @@
+"""What a task is: a frozen record read from a YAML file, with errors that name file and line."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import importlib.resources
+import importlib.util
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from harness_plugin.errors import HarnessError, unknown
+
+if TYPE_CHECKING:
+    from harness_plugin.plugins.registry import Registry
+
+Source: TypeAlias = Literal["embedded", "hub", "own", "path"]
+
+
+class Loader(yaml.SafeLoader):
+    """YAML 1.2's numbers and booleans: 1e-3 is no text, and the label (or precision) `no` is."""
+
+
+Loader.yaml_implicit_resolvers = {
+    letter: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":bool")]
+    for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+
+
+class Option(BaseModel):
+    """A setting of one task, given as `--set <task>.<option>=value`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    default: Any
+    help: str
+    choices: tuple[Any, ...] | None = None
+
+
+class HubSet(BaseModel):
+    """The split of a hub data set that an evaluation set is, row for row."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="owner/name")
+    split: str
+    config: str | None = None
+
+
+class Task(BaseModel):
+    """One bias benchmark: where its data come from and how it is trained by default.
+
+    Functions are "module:attribute" strings, so that reading a task imports nothing heavy.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: str = Field(pattern=r"^[a-z0-9][a-z0-9_]*$", description="name used on the command line")
+    version: int = Field(1, ge=1, description="raise it when numbers stop being comparable")
+    summary: str = Field(description="one line for `harness ls tasks`")
+    bias: str = Field(description="what the spurious cue is, in words")
+    modality: Literal["text", "image"]
+    inputs: tuple[str, ...] = Field(min_length=1, description="input columns of every split")
+    sources: dict[Source, str] = Field(
+        min_length=1, description="'module:function' taking a DataRequest, by data source"
+    )
+    options: dict[str, Option] = Field(default_factory=dict)
+    recipe: dict[Source | Literal["all"], dict[str, Any]] = Field(
+        default_factory=dict, description="default run settings by source; 'all' applies first"
+    )
+    bias_features: str | None = Field(
+        None, description="'module:function' taking a Split, returning (N, F) floats"
+    )
+    counterfactual: str | None = Field(
+        None,
+        description="'module:function' taking a Split and a random generator, returning the values "
+        "of its inputs with another attribute, and these attributes",
+    )
+    attribute_region: dict[Source, str] = Field(
+        default_factory=dict,
+        description="'module:function' taking a DataRequest and a Split of its images, returning "
+        "where the spurious attribute is seen, (N, H, W) or (H, W) booleans; by data source",
+    )
+    primary_gap: str | dict[str, str] | None = Field(
+        None, description="the gap metric its story is told with, or one for each evaluation set"
+    )
+    hub_sets: dict[str, HubSet] = Field(
+        default_factory=dict,
+        description="evaluation set -> the split of a hub data set that it is, row for row, with "
+        "data from the hub and the default options",
+    )
+    citation: str = ""
+    licence: str = ""
+    base: str = Field("", description="task whose keys and options are the defaults of this one")
+    file: str = Field("", description="where the task was read from; set by the loader")
+
+    @field_validator("inputs", mode="before")
+    @classmethod
+    def _one_input(cls, inputs: object) -> object:
+        return (inputs,) if isinstance(inputs, str) else inputs
+
+    @property
+    def default_source(self) -> Source:
+        """What a run takes that does not say where its data are: nothing that is fetched.
+
+        Raises HarnessError for a task that has neither generated data nor a table of its own.
+        """
+        for source in ("embedded", "own"):
+            if source in self.sources:
+                return source
+        raise HarnessError(
+            f"task {self.task} has no data of its own: give --data "
+            f"{' or --data '.join('DIR' if s == 'path' else s for s in self.sources)}."
+        )
+
+    def load_attribute(self, target: str) -> Any:
+        """The object behind a "module:attribute" string of this task.
+
+        A module that lies beside the task's own file is found as well, so that a task outside
+        any package can bring its loader.
+        """
+        module, _, attribute = target.partition(":")
+        beside = Path(self.file).parent / f"{module}.py" if self.file else None
+        try:
+            if beside and beside.is_file():
+                loaded = import_file(beside)
+            else:
+                loaded = importlib.import_module(module)
+            return getattr(loaded, attribute)
+        except (ImportError, AttributeError) as error:
+            raise HarnessError(f"{self.file}: cannot load {target!r}: {error}") from error
+
+
+def import_file(path: Path) -> Any:
+    """The module in `path`, imported once under a name of its own."""
+    name = f"harness_plugin_task_file_{path.parent.name}_{path.stem}"
+    if (loaded := sys.modules.get(name)) and getattr(loaded, "__file__", None) == str(path):
+        return loaded
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is not a Python module")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:  # half a module must not be found the next time
+        del sys.modules[name]
+        raise
+    return module
+
+
+def resource_path(target: str) -> Path:
+    """The file behind "package:file.yaml", or behind a plain path."""
+    package, separator, name = target.partition(":")
+    if not separator:
+        return Path(target)
+    return Path(str(importlib.resources.files(package).joinpath(name)))
+
+
+def read_task(path: Path, registry: Registry | None = None, above: tuple[Path, ...] = ()) -> Task:
+    """The task in a YAML file; with `base`, over the keys and options of another.
+
+    A base is a name in `registry`, or a YAML file beside this one. `above` are the files that
+    are being read on top of this one.
+
+    Raises HarnessError naming file, line and key for anything that is not a valid task.
+    """
+    value, node = read_yaml(path)
+    options: Iterable[str] = ()
+    if "base" in value:
+        base = base_of(value["base"], path, line_of(node, ["base"]), registry, above)
+        value, options = over_base(value, base, path, node), base.options
+    try:
+        return Task.model_validate({**value, "file": str(path)})
+    except ValidationError as error:
+        raise HarnessError(explain(error, path, node, options)) from None
+
+
+def base_of(
+    name: object, path: Path, line: int, registry: Registry | None, above: tuple[Path, ...]
+) -> Task:
+    """The task that the file `path` builds on."""
+    here = f"{path}:{line}: base"
+    if not isinstance(name, str):
+        raise HarnessError(f"{here}: must be the name of a task or a YAML file, found {name!r}.")
+    if name.endswith((".yaml", ".yml")):
+        file = path.parent / name
+        if file.resolve() in [p.resolve() for p in (*above, path)]:
+            raise HarnessError(f"{here}: {name} would build on itself.")
+        if file.parent.resolve() != path.parent.resolve():
+            raise HarnessError(f"{here}: {name} must lie beside {path.name}, with its loader.")
+        return read_task(file, registry, (*above, path))
+    if registry is None or name not in registry:
+        known = registry.offers if registry is not None else ()
+        raise HarnessError(f"{here}: {unknown('task', name, known)}")
+    return read_task(resource_path(registry.offer(name).target), registry, (*above, path))
+
+
+def over_base(value: Mapping[str, Any], base: Task, path: Path, node: yaml.Node) -> dict[str, Any]:
+    """The keys of `value` over those of `base`; an option's name sets the option's default."""
+    out = base.model_dump(mode="json", exclude={"task", "version", "base", "file", "hub_sets"})
+    given = dict(value)
+    for name in [key for key in given if key in base.options]:
+        choices = base.options[name].choices
+        if choices is not None and given[name] not in choices:
+            raise HarnessError(
+                f"{path}:{line_of(node, [name])}: {name}: must be one of "
+                f"{', '.join(map(str, choices))}, found {given[name]!r}."
+            )
+        out["options"][name]["default"] = given.pop(name)
+    return merge(out, given)
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` on top of `base`, mapping by mapping; neither is changed."""
+    out = copy.deepcopy(dict(base))
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(out.get(key), dict):
+            out[key] = merge(out[key], value)
+        else:
+            out[key] = copy.deepcopy(value)
+    return out
+
+
+def read_yaml(path: Path) -> tuple[dict[str, Any], yaml.Node]:
+    """The mapping in a YAML file and its node tree (for line numbers)."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=Loader)
+        value = yaml.load(text, Loader=Loader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise HarnessError(f"{path}: cannot be read: {error}") from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise HarnessError(f"{path}:{line}: not valid YAML: {error.problem}") from None
+    if not isinstance(value, dict) or node is None:
+        raise HarnessError(f"{path}:1: must be a YAML mapping, found {type(value).__name__}.")
+    return value, node
+
+
+def explain(
+    error: ValidationError, path: Path, node: yaml.Node, options: Iterable[str] = ()
+) -> str:
+    """One line a problem: file, line, key, what is wrong with it; `options` are known keys too."""
+    lines = []
+    for problem in error.errors():
+        where = [part for part in problem["loc"] if part != "[key]"]
+        key = ".".join(str(part) for part in where) or "the file"
+        line = line_of(node, where)
+        known = (
+            ", ".join([*Task.model_fields, *options])
+            if problem["type"] == "extra_forbidden"
+            else ""
+        )
+        hint = f" Known keys: {known}." if known and len(where) == 1 else ""
+        lines.append(f"{path}:{line}: {key}: {problem['msg']}.{hint}")
+    return "\n".join(lines)
+
+
+def line_of(node: yaml.Node, where: list[int | str]) -> int:
+    """The 1-based line of the deepest key of `where` that exists under `node`."""
+    line = node.start_mark.line + 1
+    for part in where:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if key.value == str(part):
+                    node, line = value, key.start_mark.line + 1
+                    break
+            else:
+                break
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            if part >= len(node.value):
+                break
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        else:
+            break
+    return line
+
+
+def find_task(name: str, registry: Registry, include_path: Iterable[str] = ()) -> Task:
+    """The task called `name`: a YAML file, one in a folder of `include_path`, or a registered one.
+
+    Raises HarnessError for an unknown name, and for a name that stands in two places.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return read_task(Path(name), registry)
+    local = [read_task(path, registry) for path in task_files(include_path)]
+    found = [task for task in local if task.task == name]
+    places = [task.file for task in found]
+    if name in registry:
+        places.append(f"plugin {registry.offer(name).plugin!r}")
+    if len(places) > 1:
+        raise HarnessError(f"task {name!r} stands in {' and in '.join(places)}; rename one.")
+    if found:
+        return found[0]
+    if not places:
+        raise unknown("task", name, [*registry.offers, *(task.task for task in local)])
+    return read_task(resource_path(registry.offer(name).target), registry)
+
+
+def task_files(include_path: Iterable[str]) -> Iterator[Path]:
+    """The YAML files directly in each folder; HarnessError for a folder that does not exist."""
+    for folder in include_path:
+        if not Path(folder).is_dir():
+            raise HarnessError(f"--include_path {folder}: no such folder.")
+        yield from sorted([*Path(folder).glob("*.yaml"), *Path(folder).glob("*.yml")])

@@ -1,0 +1,1 @@
+"""A name or a checkpoint as a classifier, its processor and its insides."""

@@ -1,0 +1,163 @@
+"""What happens inside a classifier: hidden states, and the queries, keys and values of attention.
+
+Projections are read from the linear layers that make them, so that no model is rewritten and any
+attention implementation will do; probabilities of attention are not among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from harness_plugin.errors import HarnessError
+
+PROJECTIONS = (
+    ("query", "key", "value"),
+    ("q_lin", "k_lin", "v_lin"),
+    ("q_proj", "k_proj", "v_proj"),
+    ("query_proj", "key_proj", "value_proj"),
+    ("q", "k", "v"),
+)
+"""What the linear layers of an attention are called, by family."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The measures of a model that decide whether its layers can be compared with another's."""
+
+    model_type: str
+    layers: int
+    width: int
+    heads: int
+
+    @classmethod
+    def of(cls, config: Any) -> Shape:
+        """Those of a transformers configuration; a ResNet's layers are its stages."""
+        depths = getattr(config, "depths", None)
+        sizes = getattr(config, "hidden_sizes", None)
+        return cls(
+            str(config.model_type),
+            len(depths) if depths else int(config.num_hidden_layers),
+            int(sizes[-1]) if sizes else int(config.hidden_size),
+            int(getattr(config, "num_attention_heads", 0) or 0),
+        )
+
+
+@dataclass(frozen=True)
+class Layers:
+    """The inside of a classifier for a batch.
+
+    `hidden`: the embeddings (the stem of a ResNet), then the output of every layer (stage):
+    (B, T, H) of a transformer, (B, C, h, w) of a ResNet. `queries`, `keys`, `values`: (B, T, H) of
+    every layer, all heads side by side; empty for a ResNet. `real` (B, T) tells tokens from
+    padding; None for images. Of an encoder-decoder these are the encoder's.
+    """
+
+    hidden: tuple[Tensor, ...]
+    queries: tuple[Tensor, ...] = ()
+    keys: tuple[Tensor, ...] = ()
+    values: tuple[Tensor, ...] = ()
+    heads: int = 0
+    real: Tensor | None = None
+
+
+class HiddenStateRecorder:
+    """Reads `Layers` from the forwards of a model, while `on`."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        self.heads = int(getattr(model.config, "num_attention_heads", 0) or 0)
+        self.found = list(attention_projections(model))
+        self._seen: list[dict[int, Tensor]] = [{}, {}, {}]
+
+    @contextmanager
+    def on(self) -> Iterator[None]:
+        """Projections of the forwards inside the block are kept, the last one's."""
+        handles = []
+        for layer, linears in enumerate(self.found):
+            for seen, linear in zip(self._seen, linears, strict=True):
+                handles.append(linear.register_forward_hook(save_output(seen, layer)))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+            for seen in self._seen:
+                seen.clear()
+
+    def layers(self, out: Any, inputs: dict[str, Tensor]) -> Layers:
+        """What was seen in the forward that gave `out` with `output_hidden_states=True`."""
+        hidden = getattr(out, "hidden_states", None)
+        hidden = getattr(out, "encoder_hidden_states", None) if hidden is None else hidden
+        if not hidden:
+            raise HarnessError(f"{type(self.model).__name__} gives no hidden states.")
+        mask = inputs.get("attention_mask")
+        queries, keys, values = (
+            tuple(seen[layer].float() for layer in range(len(self.found))) for seen in self._seen
+        )
+        return Layers(
+            tuple(value.float() for value in hidden),
+            queries,
+            keys,
+            values,
+            heads=self.heads,
+            real=None if mask is None else mask.bool(),
+        )
+
+
+def save_output(seen: dict[int, Tensor], layer: int) -> Any:
+    """A forward hook that keeps a layer's output."""
+
+    def keep(_: nn.Module, __: Any, out: Tensor) -> None:
+        seen[layer] = out
+
+    return keep
+
+
+def attention_projections(model: nn.Module) -> Iterator[tuple[nn.Module, nn.Module, nn.Module]]:
+    """The query, key and value layers of every self-attention of an encoder, first layer first."""
+    for name, module in model.named_modules():
+        if "decoder" in name.split(".") or "EncDecAttention" in name:
+            continue
+        children = dict(module.named_children())
+        for names in PROJECTIONS:
+            if all(isinstance(children.get(part), nn.Linear) for part in names):
+                first, second, third = (children[part] for part in names)
+                yield first, second, third
+
+
+class OnlineTeacher:
+    """A teacher that is asked inside the student's training, on the same rows.
+
+    No module, so that a student does not take it for a part of itself: it is in no optimiser and no
+    checkpoint. It has no gradients and no dropout.
+    """
+
+    def __init__(self, model: PreTrainedModel, encoded: Any) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.encoded = encoded
+        self.watch = HiddenStateRecorder(model)
+
+    def to(self, device: torch.device) -> None:
+        """Move the weights."""
+        module: nn.Module = self.model
+        module.to(device)
+
+    @torch.no_grad()
+    def layers(self, row: Tensor) -> Layers:
+        """Its layers for rows (B,) of the training set."""
+        made = self.encoded.batch(row.cpu().numpy())
+        inputs = {key: value.to(row.device, non_blocking=True) for key, value in made.items()}
+        with self.watch.on():
+            return self.watch.layers(self.model(**inputs, output_hidden_states=True), inputs)
+
+
+def teacher_layer(layer: int, students: int, teachers: int) -> int:
+    """The teacher's layer at the same relative depth as a student's layer (1 .. `students`)."""
+    return max(1, round(layer * teachers / students))

@@ -1,0 +1,1 @@
+"""A run from task to outputs."""

@@ -1,0 +1,252 @@
+"""Try remedies on the validation rows: what brings the debiasing back, and at what price."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from harness_plugin.config.roles import Role, plan_of_roles
+from harness_plugin.config.settings import RunConfig, StudentSettings, TaskSettings
+from harness_plugin.data.dataset import TaskData, check, stratified_rows
+from harness_plugin.data.task import Task
+from harness_plugin.errors import HarnessError, unknown
+from harness_plugin.models.checkpoints import check_settings
+from harness_plugin.pipeline.distilling import check_student
+from harness_plugin.pipeline.remedies import Remedy
+from harness_plugin.pipeline.roles import Workshop
+from harness_plugin.pipeline.run import answers_of, open_workshop, scored
+from harness_plugin.plugins.registry import Plugins
+from harness_plugin.records import Estimate, TaskScores, TrainedModel
+
+RANKING = "ranking"
+"""The half of the validation rows that students are scored on."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One student with a remedy; the student without one has remedy "none".
+
+    `score` and `gap` are its own; `gained` is its score minus that of the student without a remedy,
+    of the same rows and seeds; `kept` is the share of the teacher's advantage over that student
+    that it brings back. `seconds`: mean training time over seeds, with that of further teachers.
+    """
+
+    remedy: str
+    words: str
+    settings: StudentSettings
+    score: Estimate
+    accuracy: Estimate
+    gap: Estimate | None
+    gained: Estimate
+    kept: float
+    seconds: float
+    updates: int
+
+
+@dataclass(frozen=True)
+class Trial:
+    """All remedies tried for one task, the best first."""
+
+    task: str
+    metric: str
+    gap: str
+    baseline: str
+    teacher: Estimate
+    tried: tuple[Tried, ...]
+    skipped: tuple[tuple[str, str], ...]
+    """Remedies that this data cannot have, or that change nothing, and why."""
+    left: tuple[str, ...]
+    """Remedies beyond the budget."""
+    smallest: tuple[str, int]
+    """The smallest group of the rows that rank, and its size."""
+    scores: TaskScores
+
+    @property
+    def plain(self) -> Tried:
+        """The student without a remedy."""
+        return next(tried for tried in self.tried if tried.remedy == "none")
+
+
+def try_remedies(
+    config: RunConfig,
+    plugins: Plugins,
+    job: tuple[Task, TaskSettings, TaskData],
+    root: Path,
+    remedies: Sequence[Remedy],
+    *,
+    budget: int,
+    baseline: str,
+    metric: str,
+) -> Trial:
+    """Train the student `baseline` as it is and with up to `budget` of `remedies`; rank them.
+
+    Half of the validation rows (stratified by group) are for methods that use such rows, the other
+    half ranks: no test row is looked at. A remedy that this data cannot have, or that changes
+    nothing, is skipped with the reason and does not count.
+
+    Raises HarnessError where there are no validation rows with groups, or no such student.
+    """
+    task, settings, data = job
+    if baseline not in settings.students:
+        raise unknown(f"student of task {task.task}", baseline, settings.students)
+    if config.eval_only:
+        raise HarnessError("harness remedy trains students; it cannot be used with --eval_only.")
+    base = settings.students[baseline]
+    data = halved(task, data, config.data_seed)
+    alone = settings.model_copy(update={"control": False, "students": {baseline: base}})
+    shop = open_workshop(task, alone, data, config, plugins, root)
+    students, skipped, left = {baseline: base}, list[tuple[str, str]](), list[str]()
+    taken: dict[str, Remedy] = {}
+    teachers = dict(settings.teachers)
+    for remedy in remedies:
+        if len(taken) == budget:
+            left.append(remedy.name)
+            continue
+        name = f"student_{remedy.name}"
+        plan = alone.model_copy(
+            update={
+                "students": {**students, name: remedy.settings(base)},
+                "teachers": {**teachers, **remedy.teachers},
+            }
+        )
+        if reason := unfit(replace(shop, settings=plan), name, base):
+            skipped.append((remedy.name, reason))
+            continue
+        students, teachers, taken[name] = plan.students, plan.teachers, remedy
+    plan = alone.model_copy(update={"students": students, "teachers": teachers})
+    shop = open_workshop(task, plan, data, config, plugins, root)
+    plugins.hook.data_loaded(task=task, data=data)
+    trained, predictions = answers_of(shop)
+    # the student without a remedy takes the control's place: contributions are what is gained
+    predictions = [replace(p, role="control") if p.role == baseline else p for p in predictions]
+    scores = scored(shop, trained, predictions)
+    trial = ranked(scores, trained, taken, plan, baseline, metric)
+    (rows,) = data.evaluation
+    least = int(rows.group_counts.argmin())
+    return replace(
+        trial,
+        skipped=tuple(skipped),
+        left=tuple(left),
+        smallest=(rows.groups[least], int(rows.group_counts[least])),
+    )
+
+
+def halved(task: Task, data: TaskData, seed: int) -> TaskData:
+    """The data with half of the validation rows as their only evaluation set."""
+    validation = data.validation
+    if validation is None or not validation.groups:
+        raise HarnessError(
+            f"task {task.task}: remedies are ranked on validation rows with groups, and "
+            f"{data.source} data of this task have none. Hold rows out: "
+            "--set validation_fraction=0.2."
+        )
+    first = stratified_rows(validation, len(validation) // 2, seed)
+    rest = np.setdiff1d(np.arange(len(validation)), first)
+    splits = {
+        data.train.name: data.train,
+        validation.name: validation.select(first),
+        RANKING: replace(validation.select(rest), name=RANKING, role="ood"),
+    }
+    out = replace(data, splits=splits)
+    check(task, out)
+    return out
+
+
+def unfit(shop: Workshop, name: str, base: StudentSettings) -> str:
+    """Why a student cannot be trained here, or need not be; "" when it can."""
+    try:
+        roles = plan_of_roles(shop.settings)
+        role: Role = roles[name]
+        if role.distillation == base:
+            return "is what the student does already"
+        for heard in role.heard:
+            check_settings(
+                roles[heard].settings,
+                shop.task.modality,
+                shop.plugins,
+                shop.config.trust_remote_code,
+            )
+        shop.check_settings()
+        shop.check_method(role.method, role.settings)
+        check_student(shop, role, roles)
+    except HarnessError as error:
+        said = str(error).removeprefix(f"task {shop.task.task}: ").removeprefix(f"{name}: ")
+        return said.replace(name, "it")
+    return ""
+
+
+def ranked(
+    scores: TaskScores,
+    trained: Sequence[TrainedModel],
+    taken: dict[str, Remedy],
+    plan: TaskSettings,
+    baseline: str,
+    metric: str,
+) -> Trial:
+    """The students by score, best first."""
+    gap = scores.primary.get(RANKING, "")
+    teacher, before = scores.of("teacher", RANKING), scores.of("control", RANKING)
+    if metric not in before.metrics:
+        raise unknown("metric to rank by", metric, before.metrics)
+    sign = 1 if scores.higher_is_better.get(metric, True) else -1
+    lost = teacher.metrics[metric].value - before.metrics[metric].value
+    roles = plan_of_roles(plan)
+
+    def cost(name: str) -> tuple[float, int]:
+        own = [t for t in trained if t.role in {name, *extra(roles[name])}]
+        seeds = len(scores.seeds)
+        return sum(t.seconds for t in own) / seeds, round(sum(t.updates for t in own) / seeds)
+
+    def tried(name: str, remedy: str, words: str) -> Tried:
+        found = scores.of("control" if name == baseline else name, RANKING)
+        score = found.metrics[metric]
+        gained = Estimate(0.0, 0.0, 0.0) if name == baseline else gain(scores, name, metric)
+        share = gained.value / lost if lost * sign > 0 else math.nan
+        seconds, updates = cost(name)
+        return Tried(
+            remedy=remedy,
+            words=words,
+            settings=plan.students[name],
+            score=score,
+            accuracy=found.metrics["acc"],
+            gap=found.metrics.get(gap),
+            gained=gained,
+            kept=share,
+            seconds=seconds,
+            updates=updates,
+        )
+
+    every = [tried(baseline, "none", "the student as it is")]
+    every += [tried(name, remedy.name, remedy.words) for name, remedy in taken.items()]
+    every.sort(key=lambda one: (math.isnan(one.score.value), -sign * one.score.value))
+    return Trial(
+        task=scores.task,
+        metric=metric,
+        gap=gap,
+        baseline=baseline,
+        teacher=teacher.metrics[metric],
+        tried=tuple(every),
+        skipped=(),
+        left=(),
+        smallest=("", 0),
+        scores=scores,
+    )
+
+
+def extra(role: Role) -> set[str]:
+    """The roles a student needs besides the task's teacher, which is trained in any case."""
+    return set(role.heard) - {"teacher"}
+
+
+def gain(scores: TaskScores, student: str, metric: str) -> Estimate:
+    """Score of a student minus that of the student without a remedy."""
+    return next(
+        t.estimate
+        for t in scores.transfer
+        if (t.student, t.split, t.subset, t.metric, t.measure)
+        == (student, RANKING, "", metric, "contribution")
+    )

@@ -1,0 +1,113 @@
+"""Every place a plugin can join in, in the order a run reaches them: this file is the contract.
+
+Offers come first: each hands you a `register` callable that takes a name, a "module:attribute"
+string (imported only when the name is used) and one line of help. Moments follow: each is named
+for what has just happened and hands you frozen records. docs/hooks.md has an example for each.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from pluggy import HookimplMarker, HookspecMarker
+
+if TYPE_CHECKING:
+    from harness_plugin.config.settings import RunConfig
+    from harness_plugin.data.dataset import TaskData
+    from harness_plugin.data.task import Task
+    from harness_plugin.records import Predictions, RunReport, TaskScores, TrainedModel
+
+hookspec = HookspecMarker("harness_plugin")
+hookimpl = HookimplMarker("harness_plugin")
+
+
+class Register(Protocol):
+    """What an offering hook is handed."""
+
+    def __call__(self, name: str, target: str, *, summary: str) -> None:
+        """Offer `target` ("module:attribute", or "package:file.yaml" for a task) as `name`."""
+
+
+@hookspec
+def register_tasks(register: Register) -> None:
+    """Offer tasks: `target` is "package:file.yaml"."""
+
+
+@hookspec
+def register_backbones(register: Register) -> None:
+    """Offer model presets: `target` is a `models.checkpoints.Backbone`."""
+
+
+@hookspec
+def register_methods(register: Register) -> None:
+    """Offer debiasing methods: `target` is a `methods.Method` class."""
+
+
+@hookspec
+def register_bias_models(register: Register) -> None:
+    """Offer models of the spurious cue alone: `target` is a `methods.BiasModel` class."""
+
+
+@hookspec
+def register_group_inferences(register: Register) -> None:
+    """Offer ways to find groups without labels: `target` is a `methods.GroupInference` class."""
+
+
+@hookspec
+def register_distillers(register: Register) -> None:
+    """Offer distillation losses: `target` is a `methods.Distiller` class."""
+
+
+@hookspec
+def register_augmentations(register: Register) -> None:
+    """Offer further training rows for students: `target` is a `methods.Augmentation` class."""
+
+
+@hookspec
+def register_metrics(register: Register) -> None:
+    """Offer metrics of one model on one evaluation set: `target` is a `metrics.Metric`."""
+
+
+@hookspec
+def register_analyses(register: Register) -> None:
+    """Offer analyses of trained models: `target` is a function `(scene) -> AnalysisResult`."""
+
+
+@hookspec
+def register_outputs(register: Register) -> None:
+    """Offer result writers: `target` is a function `(report, folder) -> list of files`."""
+
+
+@hookspec
+def register_commands(register: Register) -> None:
+    """Offer sub-commands of `harness`: `target` is a function `(words) -> exit status`."""
+
+
+@hookspec
+def run_started(config: RunConfig) -> None:
+    """The configuration is resolved and checked; nothing has been loaded yet."""
+
+
+@hookspec
+def data_loaded(task: Task, data: TaskData) -> None:
+    """The splits of one task are loaded and checked."""
+
+
+@hookspec
+def model_trained(model: TrainedModel) -> None:
+    """One model of one seed is trained, or was found finished in the store."""
+
+
+@hookspec
+def predictions_made(predictions: Predictions) -> None:
+    """One model has predicted one evaluation set."""
+
+
+@hookspec
+def scores_computed(scores: TaskScores) -> None:
+    """One task is scored over all its seeds."""
+
+
+@hookspec
+def run_finished(report: RunReport) -> None:
+    """Every task is scored and every output is written."""

@@ -1,0 +1,1 @@
+"""Metrics, intervals and verdicts: pure functions of predictions."""

@@ -1,0 +1,258 @@
+"""Two models of the same task, perhaps of two runs, side by side: paired by example id and seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from harness_plugin.errors import HarnessError
+from harness_plugin.records import Estimate, Floats, Predictions
+from harness_plugin.scoring import stats
+from harness_plugin.scoring.metrics import Metric
+from harness_plugin.scoring.pairing import PairedPredictions, arrange, join
+from harness_plugin.scoring.score import Bootstrap, Quantities, Quantity, measure_all
+from harness_plugin.scoring.significance import SeedSummary, holm, mcnemar, over_seeds, wilson
+
+BASELINE, CANDIDATE = "baseline", "candidate"
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One role of one task, as a run or `harness score` left it behind."""
+
+    where: str
+    """The folder or file it comes from, for messages."""
+    task: str
+    role: str
+    source: str
+    fingerprint: str
+    collapse_rule: str
+    split_roles: Mapping[str, str]
+    """Evaluation set -> "in_domain" or "ood"."""
+    primary: Mapping[str, str]
+    """Evaluation set -> the gap that its story is told with, where there is one."""
+    predictions: tuple[Predictions, ...]
+    """Of every seed on every set."""
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds, ascending."""
+        return tuple(sorted({p.seed for p in self.predictions}))
+
+    def __str__(self) -> str:
+        return f"{self.where} ({self.role})"
+
+
+@dataclass(frozen=True)
+class Change:
+    """How much worse the candidate is: above 0 is a drop of a performance, or a wider gap.
+
+    `examples`: interval over examples alone, with these very seeds. `seeds`: the t interval over
+    seeds alone. `low`, `high`: the wider of that and the hierarchical bootstrap (seed x example),
+    whose interval is too narrow for a handful of seeds.
+    """
+
+    baseline: Estimate
+    candidate: Estimate
+    value: float
+    low: float
+    high: float
+    examples: tuple[float, float]
+    seeds: SeedSummary
+    reason: str = ""
+    """Why there is no interval."""
+
+
+@dataclass(frozen=True)
+class GroupTest:
+    """Accuracy of one group (or, for "", of all rows) in both models, means over seeds."""
+
+    split: str
+    group: str
+    n: int
+    baseline: float
+    candidate: float
+    bounds: tuple[float, float]
+    """Wilson 95% bounds of the candidate's accuracy, of one model on n rows."""
+    only_baseline: int
+    only_candidate: int
+    """Rows that only one of the two gets right, summed over seeds."""
+    p: float
+    """Exact McNemar test seed by seed, the smallest p after Holm over groups and seeds."""
+    worst: bool = False
+    """Whether it is the baseline's worst group."""
+
+
+def pair(baseline: Evaluated, candidate: Evaluated) -> dict[str, PairedPredictions]:
+    """Set -> panel of the roles "baseline" and "candidate", one pair of models a seed.
+
+    A side with a single model is compared with every seed of the other.
+
+    Raises HarnessError for other tasks, sources, fingerprints, collapse rules, evaluation sets or
+    seeds, and for rows that differ.
+    """
+    refuse_unlike(baseline, candidate)
+    sides = {BASELINE: baseline, CANDIDATE: candidate}
+    pairs = max(len(side.seeds) for side in sides.values())
+    predictions = [
+        replace(p, role=role, seed=seed)
+        for role, side in sides.items()
+        for seed, original in enumerate(side.seeds * (pairs if len(side.seeds) == 1 else 1))
+        for p in side.predictions
+        if p.seed == original
+    ]
+    if any(p.labels_only for p in predictions):  # confidences are compared with confidences
+        predictions = [replace(p, labels_only=True) for p in predictions]
+    table = arrange(predictions, baseline.split_roles)
+    return {split: join(panel) for split, panel in table.items()}
+
+
+def refuse_unlike(baseline: Evaluated, candidate: Evaluated) -> None:
+    """Refuse two sides that were not asked the same questions."""
+    if (baseline.source == "embedded") != (candidate.source == "embedded"):
+        raise HarnessError(
+            f"{baseline} has {baseline.source} data, {candidate} {candidate.source} data: numbers "
+            f"of generated and of real data are never compared."
+        )
+    for what, attribute, advice in (
+        ("task", "task", "only results of one task are compared"),
+        ("data fingerprint", "fingerprint", "evaluate both on the same rows (data and --limit)"),
+        ("collapse rule", "collapse_rule", "score both by the same rule"),
+        ("evaluation sets", "split_roles", "score both on the same sets"),
+    ):
+        mine, theirs = getattr(baseline, attribute), getattr(candidate, attribute)
+        if mine != theirs:
+            raise HarnessError(
+                f"{what}: {shown(mine)} in {baseline}, {shown(theirs)} in {candidate}; {advice}."
+            )
+    seeds = baseline.seeds, candidate.seeds
+    if seeds[0] != seeds[1] and min(map(len, seeds)) > 1:
+        raise HarnessError(
+            f"seeds: {numbers(seeds[0])} in {baseline}, {numbers(seeds[1])} in {candidate}; models "
+            f"are paired by seed, so name those that both have with --seeds."
+        )
+
+
+def shown(value: str | Mapping[str, str]) -> str:
+    """A value as a message has it."""
+    return value if isinstance(value, str) else ", ".join(value)
+
+
+def numbers(values: Sequence[int]) -> str:
+    """`0, 1, 2`."""
+    return ", ".join(map(str, values))
+
+
+def changes(
+    table: Mapping[str, PairedPredictions],
+    split_roles: Mapping[str, str],
+    metrics: Mapping[str, Metric],
+    *,
+    task: str,
+    resamples: int,
+    seed: int = 0,
+) -> dict[str, dict[str, dict[str, Change | str]]]:
+    """Set -> subset -> metric -> change, or the reason why the metric is undefined there.
+
+    Rows are resampled within (group, label, alignment), the same rows for both sides and all seeds;
+    seeds are resampled in pairs.
+    """
+    pairs = len(next(iter(next(iter(table.values())).values())))
+    bootstrap = Bootstrap(task, pairs, resamples, seed)
+    found: Mapping[str, Quantities] = measure_all(table, split_roles, metrics, bootstrap)
+    return {
+        split: {
+            subset: {
+                name: q.reason or change_of(q, bootstrap.shares) for name, q in quantities.items()
+            }
+            for subset, quantities in subsets.items()
+        }
+        for split, subsets in found.items()
+    }
+
+
+def change_of(q: Quantity, shares: Floats) -> Change:
+    """The change of one metric on one set or subset."""
+    base, new = q.values[BASELINE], q.values[CANDIDATE]
+    worse = base - new if q.metric.higher_is_better else new - base
+    both = stats.hierarchical(worse, shares, q.n)
+    seeds = over_seeds(worse[:, 0])
+    few = len(worse) == 1  # then the one model is what is asked about, not its recipe
+    return Change(
+        baseline=stats.hierarchical(base, shares, q.n),
+        candidate=stats.hierarchical(new, shares, q.n),
+        value=both.value,
+        low=both.low if few else float(np.minimum(both.low, seeds.low)),
+        high=both.high if few else float(np.maximum(both.high, seeds.high)),
+        examples=spread(worse),
+        seeds=seeds,
+        reason=both.reason,
+    )
+
+
+def spread(values: Floats) -> tuple[float, float]:
+    """The interval of (S, 1 + B) values over examples alone; nan where a resample is undefined."""
+    resampled = values[:, 1:].mean(axis=0)
+    return (math.nan, math.nan) if np.isnan(resampled).any() else stats.interval(resampled)
+
+
+def group_tests(table: Mapping[str, PairedPredictions]) -> tuple[GroupTest, ...]:
+    """Paired accuracy of all rows, then of every group that has any, set by set."""
+    return tuple(test for split, panel in table.items() for test in tests_of(split, panel))
+
+
+def tests_of(split: str, panel: PairedPredictions) -> list[GroupTest]:
+    """The tests of one set; Holm's family is that of its groups, or of all rows, and the seeds."""
+    first = panel[BASELINE][0]
+    membership = first.membership
+    groups = [
+        test_of(split, name, panel, membership[:, index])
+        for index, name in enumerate(first.groups)
+        if membership[:, index].any()
+    ]
+    whole = test_of(split, "", panel, np.ones(len(first), dtype=bool))
+    lowest = min((test.baseline for test, _ in groups), default=math.nan)
+    adjusted = adjust([p for _, p in groups])
+    return [
+        replace(whole[0], p=adjust([whole[1]])[0]),
+        *(
+            replace(test, p=p, worst=test.baseline == lowest)
+            for (test, _), p in zip(groups, adjusted, strict=True)
+        ),
+    ]
+
+
+def test_of(
+    split: str,
+    group: str,
+    panel: PairedPredictions,
+    rows: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
+) -> tuple[GroupTest, list[float]]:
+    """One group, with the p-value of every seed before any adjustment."""
+    base, new = (np.stack([p.correct[rows] for p in panel[r]]) for r in (BASELINE, CANDIDATE))
+    tests = [mcnemar(a, b) for a, b in zip(base, new, strict=True)]
+    n, share = int(rows.sum()), float(new.mean())
+    test = GroupTest(
+        split=split,
+        group=group,
+        n=n,
+        baseline=float(base.mean()),
+        candidate=share,
+        bounds=wilson(share, n),
+        only_baseline=sum(test.only_first for test in tests),
+        only_candidate=sum(test.only_second for test in tests),
+        p=math.nan,
+    )
+    return test, [test.p for test in tests]
+
+
+def adjust(p_values: Sequence[Sequence[float]]) -> list[float]:
+    """The smallest p-value of each group after Holm over all groups and seeds."""
+    if not p_values:
+        return []
+    family = np.array(p_values, dtype=np.float64)
+    smallest: list[float] = holm(family.ravel()).reshape(family.shape).min(axis=-1).tolist()
+    return smallest

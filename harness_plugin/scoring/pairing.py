@@ -1,0 +1,149 @@
+"""Predictions of all roles and seeds, joined row by row: one panel an evaluation set."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from harness_plugin.errors import HarnessError
+from harness_plugin.records import Predictions
+from harness_plugin.scoring.metrics import constant_prediction
+
+PairedPredictions: TypeAlias = Mapping[str, tuple[Predictions, ...]]
+"""Role -> its predictions on one set, one a seed, rows in the same order everywhere."""
+
+
+def first_of(panel: PairedPredictions) -> Predictions:
+    """Any predictions of a panel: what is known of the rows is the same in all."""
+    return next(iter(panel.values()))[0]
+
+
+def arrange(
+    predictions: Sequence[Predictions], split_roles: Mapping[str, str]
+) -> dict[str, PairedPredictions]:
+    """Set -> panel: in-domain sets first, roles as they come, seeds ascending.
+
+    Raises HarnessError for a doubled or missing (role, seed, set) and for an unknown set.
+    """
+    cells: dict[tuple[str, str, int], Predictions] = {}
+    for p in predictions:
+        key = (p.split, p.role, p.seed)
+        if p.split not in split_roles:
+            raise HarnessError(f"predictions for set {p.split!r}, which is no evaluation set.")
+        if key in cells:
+            raise HarnessError(f"{name_of(p)} has two predictions for set {p.split!r}.")
+        cells[key] = p
+    if not cells:
+        raise HarnessError("nothing to score: no predictions.")
+    splits, roles, seeds = (list(dict.fromkeys(part)) for part in zip(*cells, strict=True))
+    splits.sort(key=lambda split: split_roles[split] != "in_domain")
+    seeds.sort()
+    for split, role, seed in itertools.product(splits, roles, seeds):
+        if (split, role, seed) not in cells:
+            raise HarnessError(
+                f"{role} seed {seed} has no predictions for set {split!r}; roles are compared "
+                f"seed by seed, so that every role needs every seed and set."
+            )
+    return {
+        split: {role: tuple(cells[split, role, seed] for seed in seeds) for role in roles}
+        for split in splits
+    }
+
+
+def check_collapse(predictions: Sequence[Predictions], rule: str) -> None:
+    """Refuse predictions that were collapsed by another rule than the one reported."""
+    for p in predictions:
+        if p.collapse is not None and p.collapse_rule != rule:
+            raise HarnessError(
+                f"set {p.split!r} collapses labels by {p.collapse_rule!r}, the scores by {rule!r}."
+            )
+
+
+def constant_notes(table: Mapping[str, PairedPredictions]) -> Iterator[str]:
+    """A sentence for every model that gives one label to all rows of a set."""
+    for split, panel in table.items():
+        for p in itertools.chain.from_iterable(panel.values()):
+            if label := constant_prediction(p):
+                yield f"{name_of(p)} predicts {label} for every row of {split}"
+
+
+def in_order(table: Mapping[str, PairedPredictions]) -> tuple[Predictions, ...]:
+    """All predictions in the order (role, seed, split), rows as they came."""
+    panels = list(table.values())
+    return tuple(
+        p
+        for role in panels[0]
+        for seed in zip(*(panel[role] for panel in panels), strict=True)
+        for p in seed
+    )
+
+
+def join(panel: PairedPredictions) -> PairedPredictions:
+    """The panel with every row sorted by id; HarnessError unless all have the same rows."""
+    first = by_id(first_of(panel))
+    joined: dict[str, tuple[Predictions, ...]] = {}
+    for role, predictions in panel.items():
+        joined[role] = tuple(by_id(p) for p in predictions)
+        for p in joined[role]:
+            check_same_rows(p, first)
+    return joined
+
+
+def by_id(p: Predictions) -> Predictions:
+    """The rows sorted by id; HarnessError for a doubled id."""
+    order = np.argsort(p.ids, kind="stable")
+    ids = p.ids[order]
+    if (doubled := ids[1:][ids[1:] == ids[:-1]]).size:
+        raise HarnessError(f"{name_of(p)}, set {p.split!r}: id {str(doubled[0])!r} is doubled.")
+    return take(p, order)
+
+
+def take(p: Predictions, rows: np.ndarray[Any, Any]) -> Predictions:
+    """The predictions of `rows` (indices or mask), without their texts."""
+    return replace(
+        p,
+        ids=p.ids[rows],
+        logits=p.logits[rows],
+        label=p.label[rows],
+        group=p.group[rows],
+        members=None if p.members is None else p.members[rows],
+        aligned=p.aligned[rows],
+        breakdowns={name: values[rows] for name, values in p.breakdowns.items()},
+        texts={},
+    )
+
+
+def check_same_rows(p: Predictions, first: Predictions) -> None:
+    """Refuse rows sorted by id that differ in ids, gold labels, groups or bias types."""
+    if not np.array_equal(p.ids, first.ids):
+        odd = str(np.setxor1d(p.ids, first.ids)[0])
+        raise HarnessError(
+            f"set {p.split!r}: {name_of(p)} has {len(p):,} rows and {name_of(first)} "
+            f"{len(first):,}; id {odd!r}, for one, is only in one of them."
+        )
+    names = (p.labels, p.groups) == (first.labels, first.groups)
+    mine, theirs = columns_of(p), columns_of(first)
+    if not (
+        names
+        and mine.keys() == theirs.keys()
+        and all(np.array_equal(mine[name], theirs[name]) for name in mine)
+    ):
+        raise HarnessError(
+            f"set {p.split!r}: {name_of(p)} and {name_of(first)} have the same ids but other "
+            f"labels, groups or bias types; they come from other data."
+        )
+
+
+def columns_of(p: Predictions) -> dict[str, np.ndarray[Any, Any]]:
+    """What is known of the rows themselves."""
+    known = {"label": p.label, "group": p.group, "aligned": p.aligned, **p.breakdowns}
+    return known if p.members is None else {**known, "members": p.members}
+
+
+def name_of(p: Predictions) -> str:
+    """Role and seed, as messages name a model."""
+    return f"{p.role} seed {p.seed}"

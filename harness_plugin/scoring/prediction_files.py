@@ -1,0 +1,324 @@
+"""Files of predictions that were made elsewhere: read, checked, and joined to a task's rows by id.
+
+A file has a column of ids and one kind of answers: labels, probabilities or logits. Labels are
+matched by name. What is missing, doubled or unknown is an error with counts and examples.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import compute, parquet
+from pyarrow import csv as arrow_csv
+from pyarrow import json as arrow_json
+
+from harness_plugin.data.dataset import Split
+from harness_plugin.errors import HarnessError, unknown
+from harness_plugin.records import Ints, Predictions
+from harness_plugin.training.predict import as_predictions
+
+Kind: TypeAlias = Literal["label", "probabilities", "logits"]
+
+KINDS: tuple[Kind, ...] = ("label", "probabilities", "logits")
+ID_COLUMNS = ("pairID", "id")
+LABEL_COLUMNS = ("gold_label", "label", "prediction")
+"""HANS submissions call a predicted label `gold_label`."""
+SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".parquet")
+SHOWN = 3
+TOLERANCE = 1e-3
+"""How far from 1 probabilities may sum."""
+LOWEST = 1e-38
+"""Log-probabilities are taken of at least this: the smallest normal float32."""
+
+
+@dataclass(frozen=True, eq=False)
+class PredictionFile:
+    """What one file says: `logits` (N, C) of the rows `ids` (N,), in the order of `labels`."""
+
+    file: Path
+    kind: Kind
+    ids: NDArray[np.str_]
+    logits: NDArray[np.float32]
+    labels: tuple[str, ...]
+    sha256: str
+
+    def joined(self, split: Split, **more: Any) -> Predictions:
+        """The predictions of `split`'s rows; `more` says whose they are.
+
+        Raises HarnessError unless every row has an answer. Rows of other sets are left out.
+        """
+        order = np.argsort(self.ids)
+        place = np.searchsorted(self.ids, split.ids, sorter=order).clip(max=len(order) - 1)
+        rows = order[place]
+        if (missing := split.ids[self.ids[rows] != split.ids]).size:
+            raise HarnessError(
+                f"{self.file}: {missing.size:,} of the {len(split):,} ids of set {split.name!r} "
+                f"are missing{examples(missing)}; a set is scored whole."
+            )
+        found = as_predictions(split, self.logits[rows], model_labels=self.labels, **more)
+        chosen = found.targets[found.logits.argmax(axis=1)]
+        if self.kind == "label" and (outside := split.ids[chosen < 0]).size:
+            raise HarnessError(
+                f"{self.file}: {outside.size:,} rows of set {split.name!r} have a label that the "
+                f"set lacks{examples(outside)}; its labels are {', '.join(split.labels)}."
+            )
+        return replace(found, labels_only=self.kind == "label")
+
+
+def read_answers(
+    file: Path,
+    splits: Sequence[Split],
+    *,
+    kind: Kind | None = None,
+    labels: tuple[str, ...] | None = None,
+) -> PredictionFile:
+    """The answers in a CSV, TSV, JSONL or Parquet file, about rows of `splits`.
+
+    `kind` says which columns count where there are several kinds, and what columns named like
+    labels hold. `labels` names the entries of a list column, in order.
+
+    Raises HarnessError for a file that cannot be read, columns that are missing or ambiguous,
+    unknown labels, values that are no probabilities, and doubled or unknown ids.
+    """
+    table = read_table(file)
+    ids = ids_of(file, table)
+    check_ids(file, ids, splits)
+    known = label_sets(splits)
+    found = columns_of(file, table, known, kind)
+    if found == "label":
+        names, logits = from_labels(file, table, ids, known)
+    else:
+        names, values = values_of(file, table, found, known, labels)
+        logits = as_logits(file, found, ids, values)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    return PredictionFile(file, found, ids, logits.astype(np.float32), names, digest)
+
+
+def covered(answers: PredictionFile, splits: Sequence[Split]) -> list[Split]:
+    """The sets that a file has rows of."""
+    return [split for split in splits if np.isin(split.ids, answers.ids).any()]
+
+
+def read_table(file: Path) -> pa.Table:
+    """The rows of a file as its suffix says. Text columns of CSV stay text."""
+    if file.suffix not in SUFFIXES:
+        raise HarnessError(f"{file}: expected a file that ends in {', '.join(SUFFIXES)}.")
+    try:
+        if file.suffix == ".parquet":
+            return parquet.read_table(file)
+        if file.suffix == ".jsonl":
+            return arrow_json.read_json(file)
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            first = stream.readline()
+        delimiter = "\t" if "\t" in first else ","
+        header = next(csv.reader([first], delimiter=delimiter), [])
+        return arrow_csv.read_csv(
+            file,
+            parse_options=arrow_csv.ParseOptions(delimiter=delimiter),
+            convert_options=arrow_csv.ConvertOptions(
+                column_types={name: pa.string() for name in header},
+                strings_can_be_null=False,
+            ),
+        )
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        raise HarnessError(f"{file}: cannot be read: {error}.") from None
+
+
+def ids_of(file: Path, table: pa.Table) -> NDArray[np.str_]:
+    """(N,) the ids as text."""
+    name = only(file, table, ID_COLUMNS, "ids")
+    values = table.column(name).to_pylist()
+    if not values:
+        raise HarnessError(f"{file}: no rows.")
+    if None in values:
+        raise HarnessError(f"{file}: row {values.index(None) + 1} has no {name}.")
+    return np.asarray([str(value) for value in values], dtype=np.str_)
+
+
+def only(file: Path, table: pa.Table, names: Iterable[str], what: str) -> str:
+    """The one column of `names` that the table has."""
+    present = [name for name in names if name in table.column_names]
+    if len(present) == 1:
+        return present[0]
+    found = f"{' and '.join(present)} are both there" if present else "there is none"
+    raise HarnessError(
+        f"{file}: expected one column of {what} ({' or '.join(names)}), {found}; the columns are "
+        f"{', '.join(table.column_names)}."
+    )
+
+
+def check_ids(file: Path, ids: NDArray[np.str_], splits: Sequence[Split]) -> None:
+    """Refuse doubled ids, unknown ones, and ids that stand in two sets."""
+    problems = []
+    values, counts = np.unique(ids, return_counts=True)
+    if (doubled := values[counts > 1]).size:
+        problems.append(f"{doubled.size:,} ids are doubled{examples(doubled)}")
+    every = np.concatenate([split.ids for split in splits])
+    if (strange := np.setdiff1d(values, every)).size:
+        problems.append(f"{strange.size:,} ids are unknown{examples(strange)}")
+    if problems:
+        sets = ", ".join(f"{split.name} ({split.ids[0]} …)" for split in splits)
+        raise HarnessError(f"{file}: {'; '.join(problems)}. The sets are {sets}.")
+    names, times = np.unique(every, return_counts=True)
+    if (shared := np.intersect1d(values, names[times > 1])).size:
+        raise HarnessError(
+            f"{file}: {shared.size:,} ids stand in several sets{examples(shared)}; say which one "
+            f"the file is about with --split {'|'.join(split.name for split in splits)}."
+        )
+
+
+def examples(values: NDArray[Any]) -> str:
+    """` (a, b, c, …)`."""
+    more = ", …" if len(values) > SHOWN else ""
+    return f" ({', '.join(map(str, values[:SHOWN]))}{more})"
+
+
+def label_sets(splits: Sequence[Split]) -> list[tuple[str, ...]]:
+    """The sets of labels a model may use: each split's own, then those that collapse onto them."""
+    sets = [split.labels for split in splits]
+    sets += [tuple(split.collapse) for split in splits if split.collapse]
+    return list(dict.fromkeys(sets))
+
+
+def columns_of(
+    file: Path, table: pa.Table, known: Sequence[tuple[str, ...]], wanted: Kind | None
+) -> Kind:
+    """Which kind of answers the file holds; an error where it holds several and none is wanted."""
+    present: list[Kind] = []
+    if any(name in table.column_names for name in LABEL_COLUMNS):
+        present.append("label")
+    present += [kind for kind in KINDS[1:] if kind in table.column_names]
+    named = any(lowered(names) <= lowered(table.column_names) for names in known)
+    if named:
+        # columns called like the labels do not say what they hold
+        present += [kind for kind in KINDS[1:] if kind not in present]
+    if wanted:
+        if wanted in present:
+            return wanted
+        raise HarnessError(f"{file}: no {wanted}; the columns are {', '.join(table.column_names)}.")
+    if len(present) == 1:
+        return present[0]
+    if present:
+        raise HarnessError(
+            f"{file}: the columns {', '.join(table.column_names)} may hold {' or '.join(present)}; "
+            f"say which with --kind."
+        )
+    raise HarnessError(
+        f"{file}: no answers; expected a column {' or '.join((*LABEL_COLUMNS, *KINDS[1:]))}, or "
+        f"one for each label ({' or '.join(', '.join(names) for names in known)}); the columns "
+        f"are {', '.join(table.column_names)}."
+    )
+
+
+def lowered(names: Iterable[str]) -> set[str]:
+    """Labels are matched whatever their case."""
+    return {name.lower() for name in names}
+
+
+def from_labels(
+    file: Path, table: pa.Table, ids: NDArray[np.str_], known: Sequence[tuple[str, ...]]
+) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+    """The labels in use, and logits (N, C) that are 0 for the given label and -inf elsewhere."""
+    name = only(file, table, LABEL_COLUMNS, "labels")
+    said = [str(value).lower() for value in table.column(name).to_pylist()]
+    names = next((names for names in known if set(said) <= lowered(names)), None)
+    if names is None:
+        every = set().union(*map(lowered, known))
+        odd = [i for i, value in enumerate(said) if value not in every]
+        if not odd:
+            raise HarnessError(f"{file}: labels {', '.join(sorted(set(said)))} do not go together.")
+        raise unknown(
+            f"label in {len(odd):,} rows of {file}, first for id {ids[odd[0]]}", said[odd[0]], every
+        )
+    index = {label.lower(): i for i, label in enumerate(names)}
+    answer: Ints = np.array([index[value] for value in said])
+    return names, np.where(np.equal(answer[:, None], np.arange(len(names))), 0.0, -np.inf)
+
+
+def values_of(
+    file: Path,
+    table: pa.Table,
+    kind: Kind,
+    known: Sequence[tuple[str, ...]],
+    labels: tuple[str, ...] | None,
+) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+    """The label names and (N, C) numbers of a list column, a mapping, or a column a label."""
+    columns = {name.lower(): name for name in table.column_names}
+    if kind in table.column_names:
+        column = table.column(kind)
+        if pa.types.is_struct(column.type):
+            names = tuple(field.name for field in column.type)
+            check_names(file, names, known)
+            return names, numbers(
+                file, {n: compute.struct_field(column, n).to_pylist() for n in names}
+            )
+        if not (pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type)):
+            raise HarnessError(f"{file}: column {kind} holds {column.type}, expected lists.")
+        if labels is None:
+            raise HarnessError(
+                f"{file}: the entries of column {kind} have no names; give them in order with "
+                f"--labels, e.g. --labels {','.join(known[-1])}."
+            )
+        check_names(file, labels, known)
+        rows = column.to_pylist()
+        for number, row in enumerate(rows):
+            if row is None or len(row) != len(labels):
+                raise HarnessError(
+                    f"{file}: row {number + 1}: {kind} has {len(row or ())} entries, --labels "
+                    f"{len(labels)}."
+                )
+        return labels, numbers(
+            file, dict(zip(labels, map(list, zip(*rows, strict=True)), strict=True))
+        )
+    # the largest set of labels whose columns are there: three rather than the two they hold
+    fitting = [names for names in known if lowered(names) <= set(columns)]
+    names = max(fitting, key=len)
+    return names, numbers(
+        file, {name: table.column(columns[name.lower()]).to_pylist() for name in names}
+    )
+
+
+def check_names(file: Path, names: tuple[str, ...], known: Sequence[tuple[str, ...]]) -> None:
+    """Refuse label names that are no set of labels of the task."""
+    if not any(lowered(names) == lowered(other) for other in known):
+        raise HarnessError(
+            f"{file}: labels {', '.join(names)}; the task has "
+            f"{' or '.join(', '.join(other) for other in known)}."
+        )
+
+
+def numbers(file: Path, columns: dict[str, list[Any]]) -> NDArray[np.float64]:
+    """(N, C) finite numbers; the first bad one is named."""
+    for name, values in columns.items():
+        for row, value in enumerate(values):
+            try:
+                if np.isfinite(float(value)):
+                    continue
+            except (TypeError, ValueError):
+                pass
+            raise HarnessError(f"{file}: row {row + 1}: {name} is {value!r}, expected a number.")
+    return np.array([[float(value) for value in values] for values in columns.values()]).T
+
+
+def as_logits(
+    file: Path, kind: Kind, ids: NDArray[np.str_], values: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Logits as they are; of probabilities, which must be some, their logarithms."""
+    if kind == "logits":
+        return values
+    bad = (values < 0).any(axis=1) | (np.abs(values.sum(axis=1) - 1) > TOLERANCE)
+    if bad.any():
+        first = int(bad.argmax())
+        raise HarnessError(
+            f"{file}: {int(bad.sum()):,} rows are no probabilities, first that of id {ids[first]} "
+            f"({', '.join(f'{value:g}' for value in values[first])}); logits? Then --kind logits."
+        )
+    return np.log(np.maximum(values, LOWEST))

@@ -1,0 +1,1 @@
+"""Stages: content-addressed, atomic, resumable folders."""

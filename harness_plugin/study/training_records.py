@@ -1,0 +1,75 @@
+"""What of a study is done: a record a training in the store, written by whoever trained it.
+
+Records are read without torch. One whose model is no longer in the store counts for nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import SoftFileLease
+
+from harness_plugin.store.leases import owner_of, tried
+from harness_plugin.store.stages import RECORD, write_json
+
+LEASE = 60.0
+"""Seconds without a sign of life after which a training's owner is taken for dead."""
+
+
+@dataclass(frozen=True)
+class TrainingRecords:
+    """The records of all studies that share a store."""
+
+    root: Path
+
+    @property
+    def folder(self) -> Path:
+        """Where they lie."""
+        return self.root / "studies"
+
+    def record(self, name: str) -> dict[str, Any] | None:
+        """The record of a finished training whose model is still there."""
+        try:
+            found: dict[str, Any] = json.loads(
+                (self.folder / f"{name}.json").read_text(encoding="utf-8")
+            )
+        except FileNotFoundError:
+            return None
+        stage = found.get("stage")
+        whole = stage is None or (self.root / f"model-{stage}" / RECORD).is_file()
+        return found if whole else None
+
+    def finished(self, name: str, record: Mapping[str, Any]) -> None:
+        """Write a training down."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / f"{name}.json", {**record, "finished": time.time()})
+        (self.folder / f"{name}.failed").unlink(missing_ok=True)
+
+    def failed(self, name: str, tries: int, error: str, trace: str) -> None:
+        """Write down that a training was given up, until it succeeds."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        record = {"tries": tries, "error": error, "trace": trace, "finished": time.time()}
+        write_json(self.folder / f"{name}.failed", record)
+
+    def failure(self, name: str) -> dict[str, Any] | None:
+        """How a training failed the last time, unless it has succeeded since."""
+        try:
+            text = (self.folder / f"{name}.failed").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        found: dict[str, Any] = json.loads(text)
+        return found
+
+    def lease(self, name: str) -> SoftFileLease | None:
+        """The right to train it, or None while a living owner has it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return tried(self.folder / f"{name}.lock", LEASE)
+
+    def owner(self, name: str) -> str:
+        """Who is training it ("host, process 17"), "" when nobody is, or its owner is dead."""
+        return owner_of(self.folder / f"{name}.lock", LEASE)

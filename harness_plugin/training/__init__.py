@@ -1,0 +1,1 @@
+"""The contracts of methods and distillers, and the one training loop."""

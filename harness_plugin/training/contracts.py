@@ -1,0 +1,383 @@
+"""What a method and a distiller are. Losses always see the whole (global) batch.
+
+The loop gathers what a method's `forward` gives over all processes before it calls `loss`, with
+the gradient flowing into the local part. A method is therefore written once, for one process, and
+group losses, batch means and in-batch comparisons are those of the global batch however many
+processes share it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from harness_plugin.errors import HarnessError, unknown
+from harness_plugin.models.network import ModelOutput, Network
+
+if TYPE_CHECKING:
+    from harness_plugin.config.settings import StudentSettings
+    from harness_plugin.data.dataset import Split
+    from harness_plugin.data.task import Task
+    from harness_plugin.models.layers import Layers, Shape
+    from harness_plugin.pipeline.lab import Lab
+    from harness_plugin.store.stages import Stage
+    from harness_plugin.training.loss import TeacherOutputs
+
+Inputs: TypeAlias = dict[str, Tensor]
+
+NEEDS = {
+    "groups": "group labels on the training rows (or `group_inference`)",
+    "environments": "an attribute on the training rows (or `group_inference`)",
+    "bias_model": "a bias-only model (`bias_features` of the task, or another `bias_model`)",
+    "bias_features": "`bias_features` of the task",
+    "counterfactual": "a `counterfactual` of the task",
+    "text_pair": "two input texts",
+    "validation": "a validation split (or `validation_fraction`)",
+    "validation_groups": "group labels on a validation split (or `validation_fraction`)",
+}
+"""What a method may declare in `needs`, in words."""
+
+
+@dataclass(frozen=True)
+class TrainingMetadata:
+    """What a method may know of the training rows before the first step.
+
+    `label` (N,) int64; `group` and `environment` (N,) int64, -1 = none: indices into `groups` and
+    `environments` (values of the attribute, unless they were inferred). `bias_log_probs` (N, C)
+    float32 of the bias-only model, or None. `found` holds what the method's `prepare` gave.
+    """
+
+    label: Tensor
+    group: Tensor
+    n_labels: int
+    groups: tuple[str, ...]
+    bias_log_probs: Tensor | None = None
+    environment: Tensor | None = None
+    environments: tuple[str, ...] = ()
+    found: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def to(self, device: torch.device) -> TrainingMetadata:
+        """The same facts on `device`."""
+        return self._each(lambda value: value.to(device))
+
+    def select(self, rows: Tensor) -> TrainingMetadata:
+        """The facts of some rows (R,)."""
+        return self._each(lambda value: value[rows])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> TrainingMetadata:
+        """The facts with every tensor changed in the same way."""
+        changed: dict[str, Any] = {
+            name: change(value) for name, value in vars(self).items() if torch.is_tensor(value)
+        }
+        found = {name: change(value) for name, value in self.found.items()}
+        return replace(self, **changed, found=found)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch: `row` (B,) int64 into the training rows, `label`, `group`, `environment` (B,).
+
+    `partner` (B,) are the rows that the method's `partners` chose. `update` counts from 0,
+    `progress` is the share of the training that is done, in [0, 1); `seed` is the same on every
+    process and another for every update. `outputs` are what the method's `forward` gave besides
+    the logits, (B, ...) each.
+    """
+
+    row: Tensor
+    label: Tensor
+    group: Tensor
+    environment: Tensor | None = None
+    partner: Tensor | None = None
+    update: int = 0
+    progress: float = 0.0
+    seed: int = 0
+    outputs: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+
+    def generator(self) -> torch.Generator:
+        """A random stream (CPU) of this update, the same on every process."""
+        return torch.Generator().manual_seed(self.seed)
+
+    def part(self, start: int, stop: int) -> Batch:
+        """Rows `start` to `stop` of the batch."""
+        own = ("row", "label", "group", "environment", "partner")
+        cut: dict[str, Any] = {
+            name: value[start:stop] for name in own if (value := getattr(self, name)) is not None
+        }
+        return replace(self, **cut)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a method's first stage found: tensors (N, ...) by name, and weights to start from."""
+
+    found: Mapping[str, Tensor] = field(default_factory=dict)
+    start: Stage | None = None
+    stages: tuple[Stage, ...] = ()
+    """The stages it used: their keys become part of the training's key, their cost of its cost."""
+
+
+class Configured:
+    """Something with options: a class with `defaults` and `needs` (keys of NEEDS).
+
+    `family` holds the defaults that differ by modality: {"text": {...}, "image": {...}}.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    family: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    @classmethod
+    def resolved(cls, options: Mapping[str, Any], modality: str = "") -> dict[str, Any]:
+        """`options` over the defaults; HarnessError for an unknown name or another type."""
+        for name, value in options.items():
+            if name not in cls.defaults:
+                raise unknown(f"option of {cls.__name__}", name, cls.defaults)
+            check_option(f"{cls.__name__}: option {name}", value, cls.defaults[name])
+        return {**cls.defaults, **cls.family.get(modality, {}), **options}
+
+
+class BiasModel(Configured):
+    """A model of the spurious cue alone, whose log-probabilities ensemble methods lean on."""
+
+    @classmethod
+    def log_probs(cls, lab: Lab, options: Mapping[str, Any]) -> Stage:
+        """A stage with `log_probs.npy` (N, C) float32 of the training rows, clamped from below.
+
+        No row may be scored by a model that was fitted on it. `options` are resolved.
+        """
+        raise NotImplementedError
+
+
+class GroupInference(Configured):
+    """Finds environments where no group labels are given: label x environment are the groups."""
+
+    @classmethod
+    def environments(cls, lab: Lab, options: Mapping[str, Any]) -> Stage:
+        """A stage with `environment.npy` (N,) int64 and their `names` in its record."""
+        raise NotImplementedError
+
+
+class Method(Configured):
+    """A training objective for the label term.
+
+    A method overrides what it is about: most only `loss`. `needs` and `refusal` are checked
+    before anything is trained.
+    """
+
+    base: ClassVar[str] = ""
+    """For methods that work on a trained model (`finish`): the method that trains it."""
+    warm: ClassVar[bool] = True
+    """Whether a recipe's ERM epochs come before; False for methods that define their own start."""
+
+    def __init__(self, facts: TrainingMetadata, **options: Any) -> None:
+        self.facts = facts
+        self.options = self.resolved(options)
+        self.distilled = False
+        """Whether the loss has a distillation term, which needs logits of the plain inputs."""
+
+    @classmethod
+    def refusal(cls, modality: str, model_type: str) -> str:
+        """Why the method is not defined for a model, "" when it is."""
+        return ""
+
+    @classmethod
+    def rows(cls, lab: Lab, options: Mapping[str, Any]) -> NDArray[np.int64] | None:
+        """(R,) the training rows that the loop may see; None = all."""
+        return None
+
+    @classmethod
+    def prepare(cls, lab: Lab, options: Mapping[str, Any]) -> Prepared:
+        """A first stage, trained through the same loop; called with resolved options."""
+        return Prepared()
+
+    @classmethod
+    def finish(cls, lab: Lab, trained: Stage, options: Mapping[str, Any]) -> Stage:
+        """A last stage on the trained model, for methods with a `base`."""
+        return trained
+
+    def parts(self, network: Network) -> nn.Module | None:
+        """Trainable modules of the method's own; they are dropped after training."""
+        return None
+
+    def sampling_weights(self) -> Tensor | None:
+        """(N,) how often each row is drawn, up to a factor; None = every row once an epoch."""
+        return None
+
+    def partners(self, batch: Batch) -> Tensor | None:
+        """(B,) a second training row for each row of the batch, whose inputs `forward` gets."""
+        return None
+
+    def forward(
+        self,
+        network: Network,
+        parts: nn.Module | None,
+        inputs: Inputs,
+        batch: Batch,
+        partners: Inputs | None,
+    ) -> dict[str, Tensor]:
+        """`logits` (b, C) of the local rows, and whatever else `loss` wants, (b, ...) each.
+
+        `batch` holds the local rows. What is returned reaches `loss` gathered over all processes.
+        """
+        return {"logits": network(inputs).logits}
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """() the label term; logits (B, C) float32."""
+        raise NotImplementedError
+
+    def weights(self, batch: Batch) -> Tensor | None:
+        """(B,) weights with mean about 1 for the distillation term; None = all 1."""
+        return None
+
+    def to(self, device: torch.device) -> Method:
+        """Move the method's tensors."""
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(self, name, value.to(device))
+        self.facts = self.facts.to(device)
+        return self
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Tensors that change while training; they go into checkpoints."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what `state_dict` gave."""
+
+
+class Distiller(Configured):
+    """What a student learns from its teacher: a loss on the rows of a batch.
+
+    A distiller overrides what it is about: most only `loss`. `needs` and `refusal` are checked
+    before anything is trained.
+    """
+
+    hears: ClassVar[frozenset[str]] = frozenset({"logits"})
+    """What of the teacher it learns from: "logits"; "features", the inputs of its last layer;
+    "layers", what is inside, for which the teacher runs along in the training."""
+    weighs: ClassVar[bool] = False
+    """Whether it weighs groups itself, so that a method's weights would count twice."""
+
+    def __init__(
+        self, temperature: float, facts: TrainingMetadata | None = None, **options: Any
+    ) -> None:
+        self.temperature = temperature
+        self.options = self.resolved(options)
+        self._facts = facts
+
+    @property
+    def facts(self) -> TrainingMetadata:
+        """What is known of the training rows; HarnessError where they were not given."""
+        if self._facts is None:
+            raise HarnessError(f"{type(self).__name__} needs the facts of the training rows.")
+        return self._facts
+
+    @property
+    def factor(self) -> float:
+        """T^2: it keeps the gradient's scale as T grows (Hinton et al. 2015, section 2.1)."""
+        return self.temperature**2
+
+    @classmethod
+    def refusal(cls, options: Mapping[str, Any], student: StudentSettings, n_labels: int) -> str:
+        """Why the loss is not defined or says nothing for these settings, "" when it does."""
+        return ""
+
+    @classmethod
+    def mismatch(cls, options: Mapping[str, Any], student: Shape, teacher: Shape) -> str:
+        """Why the loss cannot compare two models' layers, "" when it can."""
+        return ""
+
+    def parts(self, network: Network, signals: TeacherOutputs) -> nn.Module | None:
+        """Trainable modules of the distiller's own (projectors); dropped after training."""
+        return None
+
+    def forward(
+        self,
+        parts: nn.Module | None,
+        answer: ModelOutput,
+        layers: tuple[Layers, Layers] | None = None,
+    ) -> dict[str, Tensor]:
+        """What `loss` wants of the student besides logits, (b, ...) each, for the local rows.
+
+        `answer` is the student's, `layers` are its own and the teacher's for those that hear them.
+        """
+        return {}
+
+    def loss(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
+        """(B,) loss of every example; student and teacher logits (B, C) float32.
+
+        What `forward` gave is in `batch.outputs`, and for those that hear features also
+        `teacher_features` (B, H).
+        """
+        raise NotImplementedError
+
+    def fold(self, network: Network, parts: nn.Module | None) -> None:
+        """Put into the network what it answers with: before it is scored, and after training."""
+
+    def to(self, device: torch.device) -> Distiller:
+        """Move the distiller's tensors."""
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(self, name, value.to(device))
+        self._facts = None if self._facts is None else self._facts.to(device)
+        return self
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Tensors that change while training; they go into checkpoints."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what `state_dict` gave."""
+
+
+@dataclass(frozen=True)
+class Additional:
+    """Rows that an augmentation adds; `labelled` says whether their labels are theirs.
+
+    Labels of rows that are not are the teacher's answers, and what is in `split` does not count.
+    """
+
+    split: Split
+    labelled: bool = True
+
+
+class Augmentation(Configured):
+    """Further training rows for a student. Ids must be new; columns are those of the train split.
+
+    Rows without labels of their own are labelled by the student's first teacher, and kept where it
+    is at least as sure as the option `confidence`, if there is one.
+    """
+
+    @classmethod
+    def rows(
+        cls, task: Task, train: Split, options: Mapping[str, Any], seed: int
+    ) -> list[Additional]:
+        """The rows to add; `seed` is the data seed."""
+        raise NotImplementedError
+
+
+def check_option(where: str, value: Any, default: Any) -> None:
+    """Refuse a value that is of another kind than the default."""
+    number = isinstance(default, int | float) and not isinstance(default, bool)
+    if number:
+        fits = isinstance(value, int | float) and not isinstance(value, bool)
+        fits = fits and (isinstance(default, float) or float(value).is_integer())
+    else:
+        fits = default is None or isinstance(value, type(default))
+    if not fits:
+        kind = "whole number" if isinstance(default, int) else type(default).__name__
+        kind = "bool" if isinstance(default, bool) else kind
+        raise HarnessError(f"{where} must be a {kind}, found {value!r}.")
+
+
+def missing_needs(method: type[Configured], available: Collection[str]) -> list[str]:
+    """What `method` needs and is not `available`, in words."""
+    if strange := sorted(method.needs - NEEDS.keys()):
+        raise unknown(f"need of {method.__name__}", strange[0], NEEDS)
+    return [NEEDS[need] for need in sorted(method.needs - set(available))]

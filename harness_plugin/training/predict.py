@@ -1,0 +1,142 @@
+"""Models x splits → logits, keyed by example id. The same pass fills the teacher-signal store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from tqdm import tqdm
+from transformers import PreTrainedModel
+
+from harness_plugin.data.dataset import Split
+from harness_plugin.errors import HarnessError
+from harness_plugin.models.network import Network
+from harness_plugin.records import Predictions
+from harness_plugin.training.batching import evaluation_batches
+from harness_plugin.training.encode import Encoded
+
+
+def predict(
+    accelerator: Accelerator,
+    model: PreTrainedModel,
+    encoded: Encoded,
+    *,
+    batch_size: int,
+    name: str = "predicting",
+    quiet: bool = True,
+) -> NDArray[np.float32]:
+    """(N, C) logits of every row, in row order, on every process.
+
+    Whole batches go to one process each and do not depend on the number of processes, so that
+    the same weights give the same numbers on one process and on many.
+    """
+
+    def logits(inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        return (model(**inputs).logits,)
+
+    return tables(accelerator, model, logits, encoded, batch_size, name, quiet)[0]
+
+
+def predict_with_features(
+    accelerator: Accelerator,
+    model: PreTrainedModel,
+    encoded: Encoded,
+    *,
+    batch_size: int,
+    name: str = "predicting",
+    quiet: bool = True,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(N, C) logits and (N, H) inputs of the last layer, as `predict` does."""
+    logits, features = tables(accelerator, model, Network(model), encoded, batch_size, name, quiet)
+    return logits, features
+
+
+@torch.inference_mode()
+def tables(
+    accelerator: Accelerator,
+    model: PreTrainedModel,
+    outputs: Callable[[dict[str, torch.Tensor]], Sequence[torch.Tensor]],
+    encoded: Encoded,
+    batch_size: int,
+    name: str,
+    quiet: bool,
+) -> tuple[NDArray[np.float32], ...]:
+    """(N, ...) one table for each of the tensors that `outputs` gives for a batch."""
+    module: torch.nn.Module = model
+    module.eval().to(accelerator.device)
+    if encoded.lengths is None:
+        model.to(memory_format=torch.channels_last)
+    plan = evaluation_batches(len(encoded), batch_size, encoded.lengths)
+    # a process without a batch of its own still needs the shapes: it computes the first one too
+    mine = plan[accelerator.process_index :: accelerator.num_processes]
+    found: list[torch.Tensor] = []
+    seen = torch.zeros(len(encoded), device=accelerator.device)
+    for rows in tqdm(mine or plan[:1], desc=name, disable=quiet, leave=False):
+        inputs = {key: value.to(accelerator.device) for key, value in encoded.batch(rows).items()}
+        with accelerator.autocast():
+            out = outputs(inputs)
+        found = found or [
+            torch.zeros(len(encoded), *value.shape[1:], device=accelerator.device) for value in out
+        ]
+        index = torch.from_numpy(rows).to(accelerator.device)
+        if mine:
+            for table, value in zip(found, out, strict=True):
+                table[index] = value.float()
+            seen[index] += 1
+    # rows of other processes are zero here: the sum over processes puts the tables together
+    found, seen = [accelerator.reduce(table) for table in found], accelerator.reduce(seen)
+    if not bool((seen == 1).all()):
+        raise HarnessError(
+            f"{name}: {int((seen != 1).sum())} of {len(encoded)} rows were not predicted exactly "
+            f"once over {accelerator.num_processes} processes."
+        )
+    if not all(bool(torch.isfinite(table).all()) for table in found):
+        raise HarnessError(f"{name}: the model gives logits that are not finite.")
+    return tuple(table.cpu().numpy() for table in found)
+
+
+def check_labels(split: Split, role: str, labels: tuple[str, ...]) -> None:
+    """Refuse a model whose labels are not those of `split`, before it is asked anything."""
+    nothing = np.empty((0, len(labels)), np.float32)
+    seed, task = 0, split.name
+    record = as_predictions(
+        split, nothing, task=task, role=role, model=role, seed=seed, model_labels=labels
+    )
+    record.targets  # noqa: B018
+
+
+def as_predictions(
+    split: Split,
+    logits: NDArray[np.float32],
+    *,
+    task: str,
+    role: str,
+    model: str,
+    seed: int,
+    model_labels: tuple[str, ...],
+    texts: Sequence[str] = (),
+) -> Predictions:
+    """The record of one model's logits on one split; `texts` are its text columns."""
+    return Predictions(
+        task=task,
+        split=split.name,
+        role=role,
+        model=model,
+        seed=seed,
+        ids=split.ids,
+        logits=logits,
+        model_labels=model_labels,
+        label=split.label,
+        labels=split.labels,
+        group=split.group,
+        groups=split.groups,
+        members=split.membership if split.overlapping else None,
+        aligned=split.aligned,
+        breakdowns={name: np.asarray(split.rows[name], np.str_) for name in split.breakdowns},
+        collapse=split.collapse,
+        collapse_rule=split.collapse_rule,
+        texts={column: split.rows[column] for column in texts},
+    )

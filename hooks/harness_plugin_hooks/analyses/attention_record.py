@@ -1,0 +1,289 @@
+"""What the attention analysis found, as JSON, as rows of a table, and on the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from rich.console import RenderableType
+from rich.table import Table
+
+from harness_plugin.analysis.inputs import AnalysisInput, AnalysisResult
+from harness_plugin.records import Floats
+from harness_plugin_hooks.analyses.attention import LARGEST, matched_heads
+from harness_plugin_hooks.analyses.attention_report import (
+    AttentionOptions,
+    AttentionReport,
+    Diverged,
+    Own,
+    compare_attention,
+)
+from harness_plugin_hooks.analyses.heads import Pair
+from harness_plugin_hooks.analyses.similarity import interval
+from harness_plugin_hooks.analyses.similarity_record import number
+
+NO_ROW = "no row of the group shows it"
+NO_INTERVAL = "no interval: undefined in some resamples"
+SHOWN = False
+"""The terminal shows values without special tokens, which are sinks and hide all the others."""
+
+
+def analyse(scene: AnalysisInput) -> AnalysisResult:
+    """What the models attend to, and how far they differ in it."""
+    options = scene.options_of("attention", AttentionOptions())
+    found = compare_attention(scene, options)
+    return AnalysisResult(as_record(found, options), list(as_rows(found)), list(shown(found)))
+
+
+def as_record(found: AttentionReport, options: AttentionOptions) -> dict[str, Any]:
+    """The JSON part; nan where a number is undefined, with a reason."""
+    return {
+        "measure": "Jensen-Shannon divergence of rows of attention, in nats (0 to ln 2)",
+        "matched_rows": options.matched,
+        "resamples": options.resamples,
+        "seed": options.seed,
+        "models": [own_record(own) for own in found.owns],
+        "pairs": [pair_record(pair) for pair in found.pairs],
+        "ceiling": [pair_record(pair) for pair in found.ceilings],
+        "differences": list(differences(found.pairs)),
+        "notes": list(found.notes),
+    }
+
+
+def own_record(own: Own) -> dict[str, Any]:
+    """One role on one group: head by head (mean over seeds, each seed), layer by layer."""
+    masses = {name: value for name, value in own.heads.items() if name != "entropy"}
+    return {
+        "role": own.role,
+        "group": own.group,
+        "specials": own.specials,
+        "seeds": [side.subject.seed for side in own.sides],
+        "rows": own.rows,
+        "layers": list(own.sides[0].names),
+        "depths": list(own.sides[0].depths),
+        "entropy": own.heads["entropy"].mean(axis=0).tolist(),
+        "mass": {name: value.mean(axis=0).tolist() for name, value in masses.items()},
+        "uniform": own.uniform,
+        "by_layer": {
+            name: [
+                {"layer": layer, **bounds}
+                for layer, bounds in zip(own.sides[0].names, bounded(value), strict=True)
+            ]
+            for name, value in own.layers.items()
+        },
+        "rollout": {
+            "from": own.sides[0].readout,
+            "mass": {name: next(bounded(value)) for name, value in own.rolled.items()},
+        },
+        "each_seed": {name: value.tolist() for name, value in own.heads.items()},
+    }
+
+
+def bounded(replicates: Floats) -> Iterator[dict[str, Any]]:
+    """`value`, `low`, `high` and, where undefined, a `reason`, of every entry of (1 + R, K)."""
+    low, high = interval(replicates[1:])
+    for k, value in enumerate(replicates[0].tolist()):
+        undefined = NO_INTERVAL if math.isnan(low[k]) else ""
+        yield {
+            "value": value,
+            "low": float(low[k]),
+            "high": float(high[k]),
+            "reason": NO_ROW if math.isnan(value) else undefined,
+        }
+
+
+def pair_record(one: Diverged) -> dict[str, Any]:
+    """Two roles (or two seeds of a role) on one group."""
+    aligned = one.pairs[0].aligned.tolist()
+    matched = [match for pair in one.pairs for match in matches(one, pair)]
+    return {
+        "group": one.group,
+        "first": one.roles[0],
+        "second": one.roles[1],
+        "specials": one.specials,
+        "level": one.pairs[0].level,
+        "first_layers": list(one.first.names),
+        "second_layers": list(one.second.names),
+        "by_layer": [
+            {"second_layer": second, "first_layer": first}
+            | {"js": bounds["value"], "low": bounds["low"], "high": bounds["high"]}
+            | {"reason": bounds["reason"]}
+            for second, (first, bounds) in enumerate(
+                zip(aligned, bounded(one.replicates), strict=True)
+            )
+        ],
+        "matched": matched,
+        "matched_mean": mean_match(one),
+    }
+
+
+def matches(one: Diverged, pair: Pair) -> Iterator[dict[str, Any]]:
+    """The heads of one seed's two models, matched; none where they were not read."""
+    if one.specials not in pair.heads:
+        return
+    distances = pair.heads[one.specials]
+    if np.isnan(distances).any():  # no row had a position to compare
+        return
+    ours, theirs = one.first.shape.heads, one.second.shape.heads
+    for first, second in matched_heads(distances):
+        yield {
+            "second_layer": second // theirs,
+            "second_head": second % theirs,
+            "first_layer": first // ours,
+            "first_head": first % ours,
+            "js": float(distances[first, second]),
+            "seed": pair.seed,
+        }
+
+
+def mean_match(one: Diverged) -> float:
+    """Mean divergence of the matched heads; nan without any."""
+    values = [match["js"] for pair in one.pairs for match in matches(one, pair)]
+    return float(np.mean(values)) if values else math.nan
+
+
+def differences(pairs: Sequence[Diverged]) -> Iterator[dict[str, Any]]:
+    """Divergence on conflicting minus aligned rows; teacher ~ student minus teacher ~ control."""
+    table = {(p.group, p.specials, *p.roles): p for p in pairs}
+    for (group, specials, first, second), p in table.items():
+        conflicting = table.get(("conflicting", specials, first, second))
+        if group == "aligned" and conflicting is not None:
+            what = f"{first} ~ {second}: conflicting - aligned"
+            yield difference(what, "", specials, p, conflicting.replicates - p.replicates)
+        control = table.get((group, specials, first, "control"))
+        if first != "teacher" or not second.startswith("student") or control is None:
+            continue
+        if control.second.names == p.second.names:
+            what = f"teacher ~ {second} - teacher ~ control"
+            yield difference(what, group, specials, p, p.replicates - control.replicates)
+
+
+def difference(
+    what: str, group: str, specials: bool, pair: Diverged, replicates: Floats
+) -> dict[str, Any]:
+    """A difference, layer by layer of the second."""
+    layers = zip(pair.second.names, bounded(replicates), strict=True)
+    return {
+        "what": what,
+        "group": group,
+        "specials": specials,
+        "layers": [{"layer": layer, **bounds} for layer, bounds in layers],
+    }
+
+
+def as_rows(found: AttentionReport) -> Iterator[dict[str, Any]]:
+    """One row a head and measure of every model; one a layer of every two roles."""
+    for own in found.owns:
+        for name, value in own.heads.items():
+            for place, layer, head in np.ndindex(*value.shape):
+                yield {
+                    "kind": "head",
+                    "group": own.group,
+                    "specials": own.specials,
+                    "measure": name,
+                    "first": own.role,
+                    "second": "",
+                    "seed": own.sides[place].subject.seed,
+                    "first_layer": own.sides[0].names[layer],
+                    "second_layer": "",
+                    "head": head,
+                    "value": value[place, layer, head],
+                    "low": math.nan,
+                    "high": math.nan,
+                }
+    for kind, some in (("pair", found.pairs), ("ceiling", found.ceilings)):
+        for one in some:
+            for second, bounds in enumerate(bounded(one.replicates)):
+                yield {
+                    "kind": kind,
+                    "group": one.group,
+                    "specials": one.specials,
+                    "measure": f"js by {one.pairs[0].level}",
+                    "first": one.roles[0],
+                    "second": one.roles[1],
+                    "seed": None,
+                    "first_layer": one.first.names[one.pairs[0].aligned[second]],
+                    "second_layer": one.second.names[second],
+                    "head": None,
+                    **{key: bounds[key] for key in ("value", "low", "high")},
+                }
+
+
+def shown(found: AttentionReport) -> Iterator[RenderableType]:
+    """A table for each role and for each two roles, then what is missing and why."""
+    owns = [own for own in found.owns if own.specials == SHOWN]
+    for role in dict.fromkeys(own.role for own in owns):
+        yield own_table([own for own in owns if own.role == role])
+    pairs = [one for one in found.pairs if one.specials == SHOWN]
+    ceilings = {(c.group, c.roles[1]): c for c in found.ceilings if c.specials == SHOWN}
+    for roles in dict.fromkeys(one.roles for one in pairs):
+        yield pair_table([one for one in pairs if one.roles == roles], ceilings)
+    if found.notes:
+        yield "attention: " + "; ".join(found.notes)
+
+
+def own_table(owns: Sequence[Own]) -> Table:
+    """What one role attends to: layer by layer, then by rollout."""
+    one = owns[0]
+    table = Table(
+        title=f"attention of {one.role} without special tokens (uniform in brackets)",
+        title_justify="left",
+    )
+    table.add_column("layer")
+    measures = [name for name in one.layers if not name.startswith(("first_", "second_"))]
+    # what no row shows has no column
+    columns = [
+        (own, name) for own in owns for name in measures if not math.isnan(own.uniform.get(name, 0))
+    ]
+    for own, name in columns:
+        even = f" ({number(own.uniform[name])})" if name in own.uniform else ""
+        table.add_column(f"{own.group}\n{name}{even}".replace("_", " "), justify="right")
+    for layer, name_of_layer in enumerate(one.sides[0].names):
+        values = (own.layers[name][0, layer] for own, name in columns)
+        table.add_row(name_of_layer, *(number(float(value)) for value in values))
+    rolled = [own.rolled.get(name) for own, name in columns]
+    table.add_row(
+        f"rollout, {one.sides[0].readout}",
+        *("" if value is None else number(float(value[0, 0])) for value in rolled),
+    )
+    return table
+
+
+def pair_table(pairs: Sequence[Diverged], ceilings: dict[tuple[str, str], Diverged]) -> Table:
+    """How far two roles' attention is apart: layer by layer, and of the heads matched."""
+    one = pairs[0]
+    first, second = one.roles
+    unit = "patch" if one.first.cut.startswith("patches") else one.pairs[0].level
+    table = Table(
+        title=f"attention of {first} and {second}: divergence, {unit} by {unit}, without special "
+        f"tokens (0 to {number(LARGEST)})",
+        title_justify="left",
+    )
+    table.add_column(f"{second}'s layer")
+    table.add_column(f"{first}'s")
+    for pair in pairs:
+        table.add_column(f"{pair.group} [95%]", justify="right")
+    ceiling = ceilings.get((one.group, second))
+    table.add_column(f"two seeds of {second}", justify="right")
+    for layer, name in enumerate(one.second.names):
+        own = math.nan if ceiling is None else float(ceiling.replicates[0, layer])
+        values = [apart(pair.replicates[:, layer : layer + 1]) for pair in pairs]
+        table.add_row(name, one.first.names[one.pairs[0].aligned[layer]], *values, thousandths(own))
+    table.add_row("heads, matched", "", *(thousandths(mean_match(pair)) for pair in pairs), "")
+    return table
+
+
+def apart(replicates: Floats) -> str:
+    """`.012 [.010, .014]` of the divergences (1 + R, 1): trained alike, they are small."""
+    (one,) = bounded(replicates)
+    text = thousandths(one["value"])
+    if math.isnan(one["low"]):
+        return text
+    return f"{text} [{thousandths(one['low'])}, {thousandths(one['high'])}]"
+
+
+def thousandths(value: float) -> str:
+    """`.012`, or n/a."""
+    return "n/a" if math.isnan(value) else f"{value:.3f}".removeprefix("0")

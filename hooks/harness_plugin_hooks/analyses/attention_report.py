@@ -1,0 +1,252 @@
+"""Attention between the models of a run: by group, with intervals over seeds and rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from harness_plugin.analysis.inputs import AnalysisInput
+from harness_plugin.records import Floats, Ints
+from harness_plugin.scoring import stats
+from harness_plugin.training.encode import processor_key
+from harness_plugin_hooks.analyses.heads import (
+    SPECIALS,
+    Measured,
+    Pair,
+    Side,
+    has_attention,
+    measure,
+)
+from harness_plugin_hooks.analyses.places import grid_of, places_of, regions
+from harness_plugin_hooks.analyses.similarity import comparisons
+
+
+@dataclass(frozen=True)
+class AttentionOptions:
+    """How attention is compared."""
+
+    matched: int = 128
+    """Rows of each group on which heads are matched: all pairs of heads are many."""
+    resamples: int = 1000
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Own:
+    """What one role attends to on one group of rows, by what is measured.
+
+    `heads` (S, L, H) of each seed; `layers` (1 + R, L) and `rolled` (1 + R, 1) the mean over seeds
+    (and heads), then its resamples; `rows` how many show it; `uniform` what attention without any
+    preference would give.
+    """
+
+    group: str
+    specials: bool
+    sides: tuple[Side, ...]
+    heads: dict[str, Floats]
+    layers: dict[str, Floats]
+    rolled: dict[str, Floats]
+    uniform: dict[str, float]
+    rows: dict[str, int]
+
+    @property
+    def role(self) -> str:
+        """Whose."""
+        return self.sides[0].subject.role
+
+
+@dataclass(frozen=True)
+class Diverged:
+    """Divergence of two roles (or of two seeds of one) on one group of rows.
+
+    `replicates` (1 + R, B): for every layer of the second the mean over seeds, then its resamples
+    (seed x row). `pairs` are its members, one a seed.
+    """
+
+    group: str
+    specials: bool
+    first: Side
+    second: Side
+    pairs: tuple[Pair, ...]
+    replicates: Floats
+
+    @property
+    def roles(self) -> tuple[str, str]:
+        """Of the first and of the second."""
+        return self.first.subject.role, self.second.subject.role
+
+
+@dataclass(frozen=True)
+class AttentionReport:
+    """What the attention analysis of one evaluation set found."""
+
+    owns: tuple[Own, ...]
+    pairs: tuple[Diverged, ...]
+    ceilings: tuple[Diverged, ...]
+    notes: tuple[str, ...]
+
+
+def compare_attention(scene: AnalysisInput, options: AttentionOptions) -> AttentionReport:
+    """Attention of all models that have any, on each group of rows."""
+    notes = dict.fromkeys(
+        f"{subject.role}: a {subject.model.config.model_type} has no attention"
+        for subject in scene.models
+        if not has_attention(subject.model)
+    )
+    owns: list[Own] = []
+    compared: list[Diverged] = []
+    for number, (group, chosen) in enumerate(scene.rows.items()):
+        sides = sides_of(scene, chosen, notes)
+        if not sides:
+            break
+        rng = np.random.default_rng([options.seed, number])
+        models = [side.subject for side in sides]
+        shares = stats.seed_shares(len({s.seed for s in models}), options.resamples, rng)
+        planned = [
+            (members, weights)
+            for members, weights in comparisons(models, shares)
+            if comparable(sides, members[0], notes)
+        ]
+        found, pairs = measure(
+            sides,
+            [pair for members, _ in planned for pair in members],
+            chosen,
+            matched_rows=options.matched,
+            device=scene.device,
+            quiet=scene.task.shop.quiet,
+            title=f"attention, {group}",
+        )
+        counts = row_counts(len(chosen), options.resamples, rng)
+        owns += own_values(group, sides, found, counts, shares)
+        compared += diverged(group, sides, planned, pairs, counts)
+    ceilings = tuple(one for one in compared if one.roles[0] == one.roles[1])
+    if compared and not ceilings:
+        notes["no ceiling: it takes two seeds of one role"] = None
+    across = tuple(one for one in compared if one.roles[0] != one.roles[1])
+    return AttentionReport(tuple(owns), across, ceilings, tuple(notes))
+
+
+def sides_of(scene: AnalysisInput, chosen: Ints, notes: dict[str, None]) -> list[Side]:
+    """The models that have attention, with what stands where in the chosen rows."""
+    task = scene.task
+    read = [
+        (subject, encoded)
+        for subject, encoded in zip(scene.models, scene.encoded, strict=True)
+        if has_attention(subject.model)
+    ]
+    images = task.shop.task.modality == "image"
+    region = regions(task, scene.split, chosen) if images and read else None
+    if images and read and region is None:
+        notes["no region: the task does not say where its attribute is (attribute_region)"] = None
+    known: dict[str, Any] = {}
+    out = []
+    for subject, encoded in read:
+        if images:
+            cut = f"patches {grid_of(subject.model.config)}"
+        else:
+            tokenizer = processor_key(task.shop.processor(subject.settings)[0])
+            cut = f"{tokenizer} {subject.settings.max_length}"
+        if cut not in known:
+            known[cut] = places_of(task, subject, scene.split, chosen, region)
+        out.append(Side(subject, encoded, known[cut], cut))
+    return out
+
+
+def comparable(sides: Sequence[Side], pair: tuple[int, int], notes: dict[str, None]) -> bool:
+    """Whether two models' maps have a common unit; a note where they have none."""
+    a, b = (sides[i] for i in pair)
+    if a.cut == b.cut or not a.cut.startswith("patches"):
+        return True
+    roles = f"{a.subject.role} ~ {b.subject.role}"
+    notes[f"{roles}: not compared, their patches differ ({a.cut}, {b.cut})"] = None
+    return False
+
+
+def row_counts(rows: int, resamples: int, rng: np.random.Generator) -> Floats:
+    """(1 + R, N) how often each row counts: once, then drawn with replacement."""
+    drawn = stats.group_stratified_counts(np.zeros(rows, np.int64), resamples, rng)
+    return np.vstack([np.ones((1, rows)), *drawn])
+
+
+def resampled(values: Floats, counts: Floats) -> Floats:
+    """(1 + R, …) means of the rows of `values` (N, …) that have one, as often as they count.
+
+    nan where no row that was drawn has a value.
+    """
+    flat = values.reshape(len(values), -1)
+    there = ~np.isnan(flat)
+    total, size = counts @ np.where(there, flat, 0), counts @ there
+    mean = np.divide(total, size, out=np.full(total.shape, np.nan), where=size > 0)
+    out: Floats = mean.reshape(len(counts), *values.shape[1:])
+    return out
+
+
+def over_seeds(values: Sequence[Floats], counts: Floats, shares: Floats) -> Floats:
+    """(1 + R, K) means over seeds and rows of each seed's (N, K); rows are drawn alike for all."""
+    means = np.stack([resampled(one, counts) for one in values])
+    out: Floats = (means * shares[:, :, None]).sum(axis=0)
+    return out
+
+
+def own_values(
+    group: str, sides: Sequence[Side], found: Sequence[Measured], counts: Floats, shares: Floats
+) -> Iterator[Own]:
+    """Every role, with special tokens and without."""
+    for role in dict.fromkeys(side.subject.role for side in sides):
+        members = [i for i, side in enumerate(sides) if side.subject.role == role]
+        these = [found[i] for i in members]
+        for specials in SPECIALS:
+            heads = {
+                name: [own.heads[specials, name] for own in these]
+                for name in names(these[0].heads, specials)
+            }
+            rolled = {
+                name: [own.rolled[specials, name][:, None] for own in these]
+                for name in names(these[0].rolled, specials)
+            }
+            uniform = these[0].uniform
+            yield Own(
+                group,
+                specials,
+                tuple(sides[i] for i in members),
+                {
+                    n: np.stack([resampled(v, counts[:1])[0] for v in each])
+                    for n, each in heads.items()
+                },
+                {
+                    n: over_seeds([v.mean(axis=2) for v in each], counts, shares)
+                    for n, each in heads.items()
+                },
+                {n: over_seeds(each, counts, shares) for n, each in rolled.items()},
+                {
+                    n: float(resampled(uniform[specials, n], counts[:1])[0])
+                    for n in names(uniform, specials)
+                },
+                {n: int((~np.isnan(each[0])).any(axis=(1, 2)).sum()) for n, each in heads.items()},
+            )
+
+
+def names(table: dict[tuple[bool, str], Floats], specials: bool) -> list[str]:
+    """What is measured there."""
+    return [name for with_specials, name in table if with_specials == specials]
+
+
+def diverged(
+    group: str,
+    sides: Sequence[Side],
+    planned: Sequence[tuple[list[tuple[int, int]], Floats]],
+    pairs: Sequence[Pair],
+    counts: Floats,
+) -> Iterator[Diverged]:
+    """Every comparison's divergence with its resamples."""
+    table = {(pair.first, pair.second): pair for pair in pairs}
+    for members, shares in planned:
+        these = tuple(table[member] for member in members)
+        a, b = (sides[i] for i in members[0])
+        for specials in SPECIALS:
+            values = [pair.layers[specials] for pair in these]
+            replicates = over_seeds(values, counts, shares)
+            yield Diverged(group, specials, a, b, these, replicates)

@@ -1,0 +1,176 @@
+"""What the linear probes found, as JSON, as rows of a table, and on the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from rich.table import Table
+
+from harness_plugin.analysis.inputs import AnalysisInput, AnalysisResult
+from harness_plugin.analysis.loaded_models import encoded_for
+from harness_plugin.errors import HarnessError, unknown
+from harness_plugin.records import Estimate
+from harness_plugin.scoring import stats
+from harness_plugin_hooks.analyses.probes import (
+    TARGETS,
+    Curve,
+    Probed,
+    ProbeOptions,
+    crossed_rows,
+    probe,
+)
+
+
+def analyse(scene: AnalysisInput) -> AnalysisResult:
+    """Label and attribute, read off every layer of every model."""
+    options = scene.options_of("probes", ProbeOptions())
+    data = scene.task.shop.data
+    sets = [split.name for split in data.evaluation]
+    if options.split not in (None, *sets):
+        raise unknown("evaluation set", str(options.split), sets)
+    if options.folds < 2:
+        raise HarnessError(f"probes: {options.folds} folds; expected at least 2.")
+    rows, notes = crossed_rows(data, options)
+    head = {
+        "measure": "accuracy of cross-fitted logistic regressions on rows that are equally many of "
+        "each label with each attribute value",
+        "pool": "mean",
+        "folds": options.folds,
+        "strength": options.strength,
+        "permutations": options.permutations,
+        "resamples": options.resamples,
+        "seed": options.seed,
+    }
+    if rows is None:
+        return AnalysisResult({**head, "curves": [], "differences": [], "notes": notes}, [], notes)
+    found = probe(
+        scene.models,
+        [encoded_for(scene.task, subject, rows.split) for subject in scene.models],
+        rows,
+        options,
+        device=scene.device,
+        quiet=scene.task.shop.quiet,
+    )
+    record = {
+        **head,
+        "split": rows.split.name,
+        "rows": len(rows.rows),
+        "names": {target: list(rows.names[target]) for target in TARGETS},
+        "curves": [curve_record(curve) for curve in found.curves],
+        "differences": list(differences(found)),
+        "notes": notes,
+    }
+    return AnalysisResult(record, list(as_rows(found)), [*as_tables(found), *notes])
+
+
+def curve_record(curve: Curve) -> dict[str, Any]:
+    """One target of one role: a list entry a layer."""
+    decodable = [name for name, yes in zip(curve.layers, curve.decodable, strict=True) if yes]
+    return {
+        "role": curve.role,
+        "target": curve.target,
+        "layers": list(curve.layers),
+        "depths": list(curve.depths),
+        "value": [e.value for e in curve.estimates],
+        "low": [e.low for e in curve.estimates],
+        "high": [e.high for e in curve.estimates],
+        "sd": [e.sd for e in curve.estimates],
+        "seeds": [list(e.seeds) for e in curve.estimates],
+        "chance": curve.chance,
+        "null": [e.value for e in curve.null],
+        "null_high": [e.high for e in curve.null],
+        "decodable": list(curve.decodable),
+        "first_decodable": decodable[0] if decodable else None,
+        "last_decodable": decodable[-1] if decodable else None,
+    }
+
+
+def differences(found: Probed) -> Iterator[dict[str, Any]]:
+    """Paired by rows and seeds: student minus teacher where labels are read off, minus control."""
+    roles = list(dict.fromkeys(curve.role for curve in found.curves))
+    for student in [role for role in roles if role.startswith("student")]:
+        for other in [role for role in ("teacher", "control") if role in roles]:
+            for target in TARGETS:
+                ours, theirs = found.curve(student, target), found.curve(other, target)
+                same = ours.layers == theirs.layers
+                layers = range(len(ours.layers)) if same and other == "control" else [-1]
+                yield {
+                    "what": f"{student} - {other}",
+                    "target": target,
+                    "layers": [difference(ours, theirs, layer) for layer in layers],
+                }
+
+
+def difference(ours: Curve, theirs: Curve, layer: int) -> dict[str, Any]:
+    """The difference on one layer, counted from the front or, -1, the last of both."""
+    values = ours.values[:, layer] - theirs.values[:, layer]
+    found = stats.hierarchical(values, ours.shares, ours.correct.shape[-1])
+    return {
+        "layer": ours.layers[layer],
+        "value": found.value,
+        "low": found.low,
+        "high": found.high,
+    }
+
+
+def as_rows(found: Probed) -> Iterator[dict[str, Any]]:
+    """One row an example and target; a column a model and layer: was its probe right?"""
+    rows = found.rows
+    ids = rows.split.ids[rows.rows].tolist()
+    for target in TARGETS:
+        columns = {
+            f"{curve.role}/{seed}/{layer}": curve.correct[number, index].tolist()
+            for curve in found.curves
+            if curve.target == target
+            for number, seed in enumerate(curve.seeds)
+            for index, layer in enumerate(curve.layers)
+        }
+        for i, name in enumerate(ids):
+            yield {
+                "target": target,
+                "id": name,
+                "label": rows.names["label"][rows.label[i]],
+                "attribute": rows.names["attribute"][rows.attribute[i]],
+                "fold": int(rows.fold[i]),
+                **{column: values[i] for column, values in columns.items()},
+            }
+
+
+def as_tables(found: Probed) -> Iterator[Table]:
+    """One table a target: a row for each layer, a column for each role."""
+    for target in TARGETS:
+        curves = [curve for curve in found.curves if curve.target == target]
+        table = Table(
+            title=f"{target} ({' / '.join(found.rows.names[target])}) read off each layer, "
+            f"{len(found.rows.rows):,} rows of {found.rows.split.name}, chance "
+            f"{number(curves[0].chance)}; * decodable",
+            title_justify="left",
+        )
+        table.add_column("layer")
+        for curve in curves:
+            table.add_column(f"{curve.role} [95%]", justify="right")
+        for layer in layer_names(curves):
+            table.add_row(layer, *(cell(curve, layer) for curve in curves))
+        yield table
+
+
+def layer_names(curves: list[Curve]) -> list[str]:
+    """The layers of the deepest model, in order."""
+    return list(max(curves, key=lambda curve: len(curve.layers)).layers)
+
+
+def cell(curve: Curve, layer: str) -> str:
+    """`.91 [.88, .93] *`, or nothing for a layer this model lacks."""
+    if layer not in curve.layers:
+        return ""
+    index = curve.layers.index(layer)
+    e: Estimate = curve.estimates[index]
+    mark = " *" if curve.decodable[index] else "  "
+    return f"{number(e.value)} [{number(e.low)}, {number(e.high)}]{mark}"
+
+
+def number(value: float) -> str:
+    """`.91`, or n/a."""
+    return "n/a" if math.isnan(value) else f"{value:.2f}".removeprefix("0")

@@ -1,0 +1,111 @@
+"""A classifier's hidden states as one vector a row, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from harness_plugin.errors import HarnessError
+from harness_plugin.models.layers import Shape
+from harness_plugin.models.network import last_layer
+
+Pool: TypeAlias = Literal["mean", "cls", "tokens"]
+"""Masked mean over tokens (global average of a ResNet's maps); the first token; every token."""
+
+
+class Reader:
+    """Reads every layer of a classifier: embeddings, each layer's output, the last layer's input.
+
+    Of an encoder-decoder the layers are the encoder's. The input of the last layer ("head") is what
+    the label is read from: behind a pooler, a final LayerNorm or a decoder, which hidden states do
+    not show.
+    """
+
+    def __init__(self, model: PreTrainedModel, pool: Pool = "mean") -> None:
+        self.model = model
+        self.pool = pool
+        kind = str(model.config.model_type)
+        if pool != "mean" and kind == "resnet":
+            raise HarnessError(f"pool {pool!r}: a ResNet has no tokens; use mean.")
+        if pool == "cls" and kind.startswith("t5"):
+            raise HarnessError("pool 'cls': T5 has no token that stands for a text; use mean.")
+        self.depth = Shape.of(model.config).layers
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What each layer is called, first to last."""
+        word = "stage" if str(self.model.config.model_type) == "resnet" else "layer"
+        layers = (f"{word} {number + 1}" for number in range(self.depth))
+        head = () if self.pool == "tokens" else ("head",)
+        return ("stem" if word == "stage" else "embeddings", *layers, *head)
+
+    @property
+    def depths(self) -> tuple[float, ...]:
+        """Relative depth of each of `names`: 0 the embeddings, 1 the last layer and the head."""
+        layers = tuple(number / self.depth for number in range(self.depth + 1))
+        return layers if self.pool == "tokens" else (*layers, 1.0)
+
+    @torch.inference_mode()
+    def __call__(self, inputs: dict[str, Tensor]) -> list[Tensor]:
+        """(n, d_l) float32 of every layer; n are the rows, or all their real tokens."""
+        if self.model.training:
+            raise HarnessError("a model is read in eval mode: dropout would be in every number.")
+        with seen_by(last_layer(self.model)) as seen:
+            out = self.model(**inputs, output_hidden_states=True)
+        hidden = hidden_states(out)
+        if len(hidden) != self.depth + 1:
+            raise HarnessError(
+                f"{type(self.model).__name__}: expected {self.depth + 1} hidden states, found "
+                f"{len(hidden)}."
+            )
+        mask = inputs.get("attention_mask")
+        read = [pooled(layer.float(), mask, self.pool) for layer in hidden]
+        if self.pool != "tokens":
+            read.append(seen[0].flatten(1).float())
+        return read
+
+
+@contextmanager
+def seen_by(layer: nn.Module) -> Iterator[list[Tensor]]:
+    """What `layer` is given inside the block: the first argument of every call."""
+    seen: list[Tensor] = []
+
+    def look(_: nn.Module, arguments: tuple[Any, ...]) -> None:
+        seen.append(arguments[0])
+
+    handle = layer.register_forward_pre_hook(look)
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def hidden_states(out: Any) -> tuple[Tensor, ...]:
+    """The hidden states of an output; of an encoder-decoder, the encoder's."""
+    found = getattr(out, "hidden_states", None)
+    found = getattr(out, "encoder_hidden_states", None) if found is None else found
+    if not found:
+        raise HarnessError(f"{type(out).__name__} has no hidden states.")
+    return tuple(found)
+
+
+def pooled(hidden: Tensor, mask: Tensor | None, pool: Pool) -> Tensor:
+    """(n, d) of hidden states (B, T, d), or of maps (B, d, h, w), which are averaged.
+
+    `mask` (B, T) is 1 for real tokens; without it all tokens are.
+    """
+    if hidden.dim() == 4:
+        return hidden.mean(dim=(2, 3))
+    if pool == "cls":
+        return hidden[:, 0]
+    real = torch.ones(hidden.shape[:2], device=hidden.device) if mask is None else mask
+    if pool == "tokens":
+        return hidden[real.bool()]
+    weights = real.to(hidden.dtype)[:, :, None]
+    # where, not a product: a padded position may hold anything, infinities included
+    return torch.where(weights > 0, hidden, 0).sum(dim=1) / weights.sum(dim=1)

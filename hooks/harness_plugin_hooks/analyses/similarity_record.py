@@ -1,0 +1,195 @@
+"""What the CKA analysis found, as JSON, as rows of a table, and on the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from harness_plugin.analysis.inputs import AnalysisInput, AnalysisResult
+from harness_plugin.records import Ints
+from harness_plugin_hooks.analyses.similarity import (
+    CKAOptions,
+    Compared,
+    Difference,
+    SimilarityReport,
+    compare_models,
+    interval,
+    p_value,
+)
+
+CONSTANT = "a layer is the same for every row"
+NO_INTERVAL = "no interval: too few batches"
+
+
+def analyse(scene: AnalysisInput) -> AnalysisResult:
+    """Similarity of all layers of all models."""
+    options = scene.options_of("cka", CKAOptions())
+    found = compare_models(
+        scene.models,
+        scene.encoded,
+        scene.rows,
+        options,
+        device=scene.device,
+        quiet=scene.task.shop.quiet,
+    )
+    return AnalysisResult(as_record(found, options), list(as_rows(found)), list(as_tables(found)))
+
+
+def as_record(found: SimilarityReport, options: CKAOptions) -> dict[str, Any]:
+    """The JSON part; nan where a number is undefined, with a reason."""
+    return {
+        "measure": "unbiased minibatch CKA (HSIC_1 summed over batches before the ratio)",
+        "kernel": str(options.kernel),
+        "pool": options.pool,
+        "batch": found.batch,
+        "permutations": options.permutations,
+        "resamples": options.resamples,
+        "seed": options.seed,
+        "gram_dtype": "float64" if options.double else "float32",
+        "pairs": [pair_record(pair) for pair in found.pairs],
+        "ceiling": [pair_record(pair) for pair in found.ceilings],
+        "differences": [difference_record(one) for one in found.differences],
+        "notes": list(found.notes),
+    }
+
+
+def pair_record(pair: Compared) -> dict[str, Any]:
+    """Two roles (or two seeds of a role) on one group: matrices first x second."""
+    low, high = pair.bounds
+    return {
+        "group": pair.group,
+        "view": pair.view,
+        "first": pair.first,
+        "second": pair.second,
+        "rows": pair.rows,
+        "first_layers": list(pair.first_layers),
+        "second_layers": list(pair.second_layers),
+        "first_depths": list(pair.first_depths),
+        "second_depths": list(pair.second_depths),
+        "value": pair.value.tolist(),
+        "low": low.tolist(),
+        "high": high.tolist(),
+        "null_high": pair.null_high.tolist(),
+        "seeds": pair.seeds.tolist(),
+        "reason": CONSTANT if np.isnan(pair.value).any() else "",
+        "equal_depth": list(cells(pair, pair.diagonal)),
+        "best_match": list(cells(pair, pair.best)),
+    }
+
+
+def cells(pair: Compared, matched: Ints) -> Iterator[dict[str, Any]]:
+    """Every layer of the second with the layer of the first that it is matched with."""
+    low, high = pair.bounds
+    for second, first in enumerate(matched.tolist()):
+        value = float(pair.value[first, second])
+        seeds = pair.seeds[:, first, second]
+        yield {
+            "layer": pair.second_layers[second],
+            "depth": pair.second_depths[second],
+            "with": pair.first_layers[first],
+            "value": value,
+            "low": float(low[first, second]),
+            "high": float(high[first, second]),
+            "sd": float(seeds.std(ddof=1)) if len(seeds) > 1 else math.nan,
+            "null_high": float(pair.null_high[first, second]),
+            "p": p_value(value, pair.null[:, first, second]),
+            "reason": reason(value, float(low[first, second])),
+        }
+
+
+def difference_record(one: Difference) -> dict[str, Any]:
+    """A difference, layer by layer."""
+    low, high = interval(one.replicates[1:])
+    return {
+        "what": one.what,
+        "view": one.view,
+        "group": one.group,
+        "layers": [
+            {
+                "layer": layer,
+                "value": float(one.replicates[0, i]),
+                "low": float(low[i]),
+                "high": float(high[i]),
+                "reason": reason(float(one.replicates[0, i]), float(low[i])),
+            }
+            for i, layer in enumerate(one.layers)
+        ],
+    }
+
+
+def reason(value: float, low: float) -> str:
+    """Why a number, or its interval, is undefined."""
+    if math.isnan(value):
+        return CONSTANT
+    return NO_INTERVAL if math.isnan(low) else ""
+
+
+def as_rows(found: SimilarityReport) -> Iterator[dict[str, Any]]:
+    """One row a pair of layers."""
+    for kind, pairs in (("pair", found.pairs), ("ceiling", found.ceilings)):
+        for pair in pairs:
+            (low, high), null = pair.bounds, pair.null_high
+            for a, b in np.ndindex(*pair.value.shape):
+                yield {
+                    "kind": kind,
+                    "group": pair.group,
+                    "view": pair.view,
+                    "first": pair.first,
+                    "second": pair.second,
+                    "first_layer": pair.first_layers[a],
+                    "second_layer": pair.second_layers[b],
+                    "first_depth": pair.first_depths[a],
+                    "second_depth": pair.second_depths[b],
+                    "value": pair.value[a, b],
+                    "low": low[a, b],
+                    "high": high[a, b],
+                    "null_high": null[a, b],
+                    "rows": pair.rows,
+                }
+
+
+def as_tables(found: SimilarityReport) -> Iterator[Table]:
+    """One table for each two roles, on the features as they are: a row for each layer."""
+    view = found.pairs[0].view
+    pairs = [pair for pair in found.pairs if pair.view == view]
+    ceilings = {(c.group, c.second): c for c in found.ceilings if c.view == view}
+    for first, second in dict.fromkeys((pair.first, pair.second) for pair in pairs):
+        groups = [pair for pair in pairs if (pair.first, pair.second) == (first, second)]
+        table = Table(
+            title=f"CKA of {first} and {second}, {groups[0].rows:,} rows of each group",
+            title_justify="left",
+        )
+        table.add_column(f"{second}'s layer")
+        table.add_column(f"{first}'s")
+        for pair in groups:
+            table.add_column(f"{pair.group} [95%]", justify="right")
+            table.add_column("best match", justify="right")
+        ceiling = ceilings.get((groups[0].group, second))
+        table.add_column(f"two seeds of {second}", justify="right")
+        for layer, name in enumerate(groups[0].second_layers):
+            row = [name, groups[0].first_layers[groups[0].diagonal[layer]]]
+            for pair in groups:
+                row += cells_of(pair, layer)
+            own = math.nan if ceiling is None else float(ceiling.value[layer, layer])
+            table.add_row(*row, number(own))
+        yield table
+
+
+def cells_of(pair: Compared, layer: int) -> Sequence[str]:
+    """`.91 [.88, .93]` at equal depth, and `.95 layer 3` of the best match."""
+    equal, best = int(pair.diagonal[layer]), int(pair.best[layer])
+    low, high = pair.bounds[:, equal, layer]
+    text = number(float(pair.value[equal, layer]))
+    if not math.isnan(low):
+        text += f" [{number(low)}, {number(high)}]"
+    value = float(pair.value[best, layer])
+    return text, "n/a" if math.isnan(value) else f"{number(value)} {pair.first_layers[best]}"
+
+
+def number(value: float) -> str:
+    """`.91`, or n/a."""
+    return "n/a" if math.isnan(value) else f"{value:.2f}".replace("0.", ".", 1)

@@ -1,0 +1,69 @@
+"""Just Train Twice: the errors of a first model stand in for the minority groups."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from harness_plugin.errors import HarnessError
+from harness_plugin.pipeline.lab import Lab
+from harness_plugin.store.stages import Stage
+from harness_plugin.training.contracts import Batch, Method, Prepared, TrainingMetadata
+
+
+def errors_of(lab: Lab, epochs: float) -> tuple[Stage, np.ndarray]:
+    """(N,) bool: the training rows that an ERM model of `epochs` epochs gets wrong, and its stage.
+
+    Raises HarnessError for an empty or a full set: it says nothing about the groups.
+    """
+    first = lab.erm(epochs=epochs)
+    wrong = lab.answers(first).logits.argmax(axis=1) != lab.train.label
+    if wrong.all() or not wrong.any():
+        raise HarnessError(
+            f"task {lab.shop.task.task}: the first model, {epochs:g} epoch(s) of ERM, gets "
+            f"{int(wrong.sum())} of {len(wrong)} training rows wrong. An error set needs some "
+            f"and not all: train it {'shorter' if not wrong.any() else 'longer'} (option epochs)."
+        )
+    return first, wrong
+
+
+class JTT(Method):
+    """Cross-entropy; rows that a first ERM model gets wrong are drawn `upweight` times as often.
+
+    Liu et al. 2021 (arXiv:2107.09044), algorithm 1. The second model starts from scratch. Defaults
+    are the authors': MultiNLI 2 epochs and 4, CelebA 1 epoch and 50. Deviations: the rows are drawn
+    with replacement instead of being copied, so that an epoch has as many updates as every other
+    method's; the second stage has the recipe's optimiser. With `upweight` 1 it is ERM. The paper
+    chooses both numbers by worst-group accuracy on validation (`--select worst_group`).
+    """
+
+    warm = False
+    defaults: ClassVar[Mapping[str, Any]] = {"epochs": 1.0, "upweight": 20.0}
+    family: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "text": {"epochs": 2.0, "upweight": 4.0},
+        "image": {"epochs": 1.0, "upweight": 50.0},
+    }
+
+    @classmethod
+    def prepare(cls, lab: Lab, options: Mapping[str, Any]) -> Prepared:
+        """The error set (N,) of the first model."""
+        first, wrong = errors_of(lab, options["epochs"])
+        return Prepared({"wrong": torch.from_numpy(wrong)}, stages=(first,))
+
+    def __init__(self, facts: TrainingMetadata, **options: Any) -> None:
+        super().__init__(facts, **options)
+        if "wrong" not in facts.found:
+            raise HarnessError("JTT needs the error set of its first stage.")
+
+    def sampling_weights(self) -> Tensor | None:
+        """(N,) `upweight` for the error set, 1 for the rest."""
+        if self.options["upweight"] == 1:
+            return None
+        return torch.where(self.facts.found["wrong"], float(self.options["upweight"]), 1.0)
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """() mean over the batch."""
+        return cross_entropy(logits, batch.label)

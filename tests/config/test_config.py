@@ -1,0 +1,178 @@
+"""Settings: who wins, what is unknown, and that a run's own file repeats the run."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from harness_plugin import HarnessError
+from harness_plugin.config.settings import (
+    RunConfig,
+    merge,
+    parse_assignments,
+    run_config,
+    task_settings,
+)
+from harness_plugin.data.task import read_task
+from harness_plugin.pipeline.outputs import strict
+from harness_plugin.pipeline.run import prepare, resolved
+
+TOY = Path(__file__).parents[1] / "toy" / "toy.yaml"
+
+
+def settings(file=None, flags=None, sets=()):
+    config = run_config(file, {"tasks": (str(TOY),), **(flags or {})}, sets)
+    return task_settings(read_task(TOY), config.source_of(read_task(TOY)), ["toy"], config.settings)
+
+
+def write(path, **content):
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_later_layers_win(tmp_path):
+    file = write(tmp_path / "run.yaml", settings={"teacher": {"epochs": 5}, "method": "erm"})
+    assert settings().method == "group_dro"  # the default
+    assert settings().teacher.epochs == 2  # the recipe
+    assert settings().teacher.weight_decay == 0.01  # a default below the recipe's keys
+    assert settings(file).teacher.epochs == 5
+    assert settings(file, sets=["teacher.epochs=7"]).teacher.epochs == 7
+    assert settings(file).teacher.model == "bert-pico"  # the file changes one key of a mapping
+    assert settings(file, sets=["teacher.epochs=7"]).method == "erm"
+
+
+def test_flags_win_over_the_file_and_assignments_over_flags(tmp_path):
+    file = write(tmp_path / "run.yaml", data="hub", seeds=[4], limit=50)
+    config = run_config(file, {"tasks": ("toy",), "data": "embedded", "limit": None}, [])
+    assert (config.data, config.seeds, config.limit) == ("embedded", (4,), 50)
+    config = run_config(
+        file, {"tasks": ("toy",), "data": "embedded"}, ["data=data", "seeds=[1, 2]"]
+    )
+    assert (config.data, config.source_of(read_task(TOY)), config.seeds) == ("data", "path", (1, 2))
+
+
+def test_one_task_wins_over_all_tasks_within_a_layer():
+    sets = ["toy.teacher.epochs=9", "teacher.epochs=7", "student.epochs=7"]
+    chosen = settings(sets=sets)
+    assert (chosen.teacher.epochs, chosen.student.epochs) == (9, 7)
+
+
+def test_a_flag_wins_over_what_the_file_says_of_one_task(tmp_path):
+    file = write(tmp_path / "run.yaml", settings={"toy": {"teacher": {"epochs": 5}, "rows": 100}})
+    assert settings(file).teacher.epochs == 5
+    chosen = settings(file, sets=["teacher.epochs=7"])
+    assert chosen.teacher.epochs == 7
+    assert chosen.options == {"rows": 100}
+
+
+def test_options_of_a_task_stand_below_its_name():
+    assert settings(sets=["toy.rows=60"]).options == {"rows": 60}
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("teacher.epoch=3", r"unknown setting of toy.teacher 'epoch'. Did you mean epochs"),
+        ("teachr.epochs=3", r"unknown setting 'teachr'. Did you mean teacher"),
+        ("toy.row=3", r"unknown setting of task toy 'row'. Did you mean rows"),
+        ("teacher.epochs=-1", r"task toy: teacher.epochs: .*greater than or equal to 0 \(got -1\)"),
+        ("teacher.erm_epochs=2", "erm_epochs 2.* leaves nothing of epochs 2"),
+        ("students.copy={}", "a student's name begins with 'student', 'copy' does not"),
+        ("students.student.distiler=kd", r"students.student.distiler"),
+        ("teacher.epochs", "expected key=value"),
+        ("teacher..epochs=1", "expected key=value"),
+        ("teacher.epochs=[1", "is not a YAML value"),
+    ],
+)
+def test_a_bad_assignment_is_named(assignment, message):
+    with pytest.raises(HarnessError, match=message):
+        settings(sets=[assignment])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"task": ["toy"]}, r"run.yaml 'task'. Did you mean tasks"),
+        ({"seeds": [1, 1]}, "a seed is given twice"),
+        ({"limit": 0}, "limit: .*greater than or equal to 1"),
+        ({"eval_only": True, "seeds": [0, 1]}, "one checkpoint a role: give one seed"),
+    ],
+)
+def test_a_bad_file_is_named(tmp_path, content, message):
+    with pytest.raises(HarnessError, match=message):
+        run_config(write(tmp_path / "run.yaml", **content), {"tasks": ("toy",)}, [])
+
+
+def test_a_missing_file_and_no_task_are_named(tmp_path):
+    with pytest.raises(HarnessError, match=r"none.yaml: cannot be read"):
+        run_config(tmp_path / "none.yaml", {}, [])
+    with pytest.raises(HarnessError, match="no task given: --tasks"):
+        run_config(None, {}, [])
+
+
+def test_an_evaluation_has_one_seed_unless_told_otherwise():
+    assert run_config(None, {"tasks": ("toy",), "eval_only": True}, []).seeds == (0,)
+    assert run_config(None, {"tasks": ("toy",)}, []).seeds == (0, 1, 2)
+
+
+def test_values_are_those_of_yaml_1_2(tmp_path):
+    given = parse_assignments(["a=1e-3", "b.c={eta: 5E+2}", "d=no", "e=true", "f=1.5", "g=[1e3]"])
+    assert given == {
+        "a": 0.001,
+        "b": {"c": {"eta": 500.0}},
+        "d": "no",
+        "e": True,
+        "f": 1.5,
+        "g": [1e3],
+    }
+    file = tmp_path / "run.yaml"
+    file.write_text("precision: no\nsettings: {method_options: {group_dro: {eta: 1e-2}}}\n")
+    config = run_config(file, {"tasks": ("toy",)}, [])
+    assert config.precision == "no"
+    assert config.settings["method_options"]["group_dro"]["eta"] == 0.01
+
+
+def test_merging_changes_neither_side():
+    base, over = {"a": {"b": [1]}}, {"a": {"c": {"d": 2}}}
+    merged = merge(base, over)
+    merged["a"]["b"].append(5)
+    merged["a"]["c"]["d"] = 3
+    assert (base, over) == ({"a": {"b": [1]}}, {"a": {"c": {"d": 2}}})
+
+
+def test_the_resolved_configuration_gives_the_same_run(tmp_path, plugins):
+    sets = ["toy.rows=80", "method=poe", "students.student_kd={kd_weight: 1, ce_weight: 0}"]
+    flags = {"tasks": (str(TOY),), "seeds": (3, 4), "precision": "no", "limit": 40}
+    flags["data"] = "embedded"  # what is written down where it was left open
+    first = run_config(None, flags, sets)
+    jobs = prepare(first, plugins)
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(strict(resolved(first, jobs))))
+    second = run_config(file, {}, [])
+    ((_, chosen, data),) = prepare(second, plugins)
+    assert chosen == jobs[0][1]
+    assert data.fingerprint == jobs[0][2].fingerprint
+    assert second.model_dump(exclude={"settings"}) == first.model_dump(exclude={"settings"})
+    assert resolved(second, prepare(second, plugins)) == resolved(first, jobs)
+    ((_, changed, _),) = prepare(run_config(file, {}, ["method=erm"]), plugins)
+    assert changed.method == "erm"
+
+
+def test_two_tasks_of_one_name_do_not_run_together(plugins):
+    config = run_config(None, {"tasks": (str(TOY), str(TOY))}, [])
+    with pytest.raises(HarnessError, match="names task toy twice"):
+        prepare(config, plugins)
+
+
+def test_every_setting_has_a_default_but_the_models():
+    assert RunConfig(tasks=("x",)).output_path == "results"
+
+
+def test_a_file_may_hold_more_tasks_than_a_run(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text(
+        "tasks: [hans, celeba_bias]\nsettings: {hans: {vocab_size: 500}, vocab_size: 900}"
+    )
+    config = run_config(file, {"tasks": ("celeba_bias",)}, [])
+    assert config.settings == {"vocab_size": 900}
+    assert run_config(file, {}, []).settings["hans"] == {"vocab_size": 500}

@@ -1,0 +1,558 @@
+"""Attention: pure functions against hand-made values, every architecture, words, regions, a run."""
+
+import json
+import math
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from scipy.spatial.distance import jensenshannon
+from transformers import AutoConfig, AutoModelForImageClassification
+from transformers import AutoModelForSequenceClassification as Texts
+
+from harness_plugin import HarnessError
+from harness_plugin.analysis.files import write_table
+from harness_plugin.analysis.inputs import AnalysisInput
+from harness_plugin.analysis.loaded_models import FinishedTask, LoadedModel
+from harness_plugin.cli.main import main
+from harness_plugin.config.settings import ImageSettings, RoleSettings
+from harness_plugin.data.dataset import DataRequest, load_data, make_split, resolve_options
+from harness_plugin.data.task import read_task, resource_path
+from harness_plugin.models.processors import load_processor, save_image_processor, train_tokenizer
+from harness_plugin.models.t5 import T5EncoderClassifierConfig
+from harness_plugin.training.encode import EncodedImages, EncodedText
+from harness_plugin_hooks.analyses import attention
+from harness_plugin_hooks.analyses.attention_record import analyse
+from harness_plugin_hooks.analyses.attention_report import resampled
+from harness_plugin_hooks.analyses.heads import Side, masses, measure, seen_at
+from harness_plugin_hooks.analyses.places import (
+    ImagePlaces,
+    Places,
+    coverage,
+    regions,
+    text_places,
+    words_of,
+)
+
+P, Q = torch.tensor([0.5, 0.5, 0.0]), torch.tensor([0.25, 0.25, 0.5])
+
+# ---- pure functions
+
+
+def test_divergence_by_hand_and_against_scipy():
+    assert float(attention.divergence(P, Q)) == pytest.approx(0.215762, abs=1e-6)
+    assert float(attention.divergence(P, P)) == 0
+    apart = attention.divergence(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]))
+    assert float(apart) == pytest.approx(math.log(2))
+    rng = np.random.default_rng(0)
+    p, q = rng.dirichlet(np.ones(7), (2, 20))
+    ours = attention.divergence(torch.from_numpy(p), torch.from_numpy(q)).numpy()
+    assert np.allclose(ours, jensenshannon(p, q, axis=1) ** 2, atol=1e-12)
+
+
+def test_entropy_by_hand():
+    three, two = torch.ones(3, dtype=torch.bool), torch.tensor([True, True, False])
+    entropy = attention.normalised_entropy
+    assert float(entropy(P, three)) == pytest.approx(0.630930, abs=1e-6)
+    assert float(entropy(P, two)) == pytest.approx(1)  # uniform over what may be attended to
+    assert float(entropy(torch.eye(3)[0], three)) == 0
+    assert math.isnan(float(entropy(torch.eye(3)[0], three & torch.eye(3)[0].bool())))
+
+
+def test_rollout_by_hand():
+    first = torch.tensor([[0.5, 0.5], [0.2, 0.8]])
+    second = torch.tensor([[0.9, 0.1], [0.4, 0.6]])
+    found = attention.rollout([first, second])
+    assert torch.allclose(found, torch.tensor([[0.7175, 0.2825], [0.23, 0.77]]).double())
+
+
+def test_restriction_renormalises_and_tells_rows_without_mass():
+    keys = torch.tensor([True, True, False])
+    maps, there = attention.restricted(torch.stack([Q, torch.eye(3)[2]]), keys)
+    assert maps.tolist() == [[0.5, 0.5, 0.0], [0.0, 0.0, 0.0]]
+    assert there.tolist() == [True, False]
+
+
+def test_tokens_become_words_by_hand():
+    maps = torch.tensor(
+        [[0.1, 0.2, 0.3, 0.4], [0.3, 0.4, 0.2, 0.1], [0.25] * 4, [0.7, 0.1, 0.1, 0.1]]
+    )
+    unit = torch.tensor([[0, 0, 1, -1]])  # two tokens, one token, a special one that is left out
+    found = attention.by_unit(maps[None], unit, 3)[0]
+    expected = [[(0.3 + 0.7) / 2, (0.3 + 0.2) / 2, 0], [0.5, 0.25, 0], [0, 0, 0]]
+    assert torch.allclose(found, torch.tensor(expected).double(), atol=1e-7)
+
+
+def test_heads_are_matched_as_a_permutation():
+    order = [2, 0, 3, 1]
+    distances = np.ones((4, 4))
+    distances[order, range(4)] = 0
+    assert attention.matched_heads(distances) == [(a, b) for b, a in enumerate(order)]
+    assert attention.matched_heads(distances[:, :2]) == [(2, 0), (0, 1)]
+
+
+def test_resamples_leave_rows_without_a_value_out():
+    values = np.array([[1.0, np.nan], [3.0, np.nan], [np.nan, np.nan]])
+    found = resampled(values, np.array([[1, 1, 1], [2, 0, 1], [0, 0, 3]]))
+    assert np.array_equal(found[:, 0], [2, 1, np.nan], equal_nan=True)
+    assert np.isnan(found[:, 1]).all()
+
+
+# ---- words and regions
+
+PAIRS = [
+    ("The old doctor didn't see the unbelievable lawyer.", "The lawyer saw no doctor!"),
+    ("Rain", "It was raining, never mind."),
+    ("a b c d e f g", "g"),
+]
+
+
+def test_words_and_cues_by_hand():
+    words = words_of(PAIRS[0])
+    said = [PAIRS[0][s][a:b] for s, a, b in zip(words.segment, words.start, words.end, strict=True)]
+    assert [w for w, yes in zip(said, words.overlap, strict=True) if yes] == [
+        "The",
+        "lawyer",
+        "doctor!",
+    ]
+    assert [w for w, yes in zip(said, words.negation, strict=True) if yes] == ["didn't", "no"]
+
+
+def split_of(pairs=PAIRS):
+    return make_split(
+        "pairs",
+        role="ood",
+        inputs={"premise": [p for p, _ in pairs], "hypothesis": [h for _, h in pairs]},
+        ids=[str(i) for i in range(len(pairs))],
+        label_texts=["a"] * len(pairs),
+        labels=("a",),
+    )
+
+
+def wordpiece(vocabulary=()):
+    """A tokenizer of letters, unlike byte-level BPE in its offsets and special tokens."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    letters = "abcdefghijklmnopqrstuvwxyzTRI.,!'"
+    tokens = ["<pad>", "<unk>", "</s>", *vocabulary, *letters, *(f"##{x}" for x in letters)]
+    inner = Tokenizer(models.WordPiece({t: i for i, t in enumerate(tokens)}, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    inner.post_processor = processors.TemplateProcessing(
+        single="$A </s>", pair="$A </s> $B:1 </s>:1", special_tokens=[("</s>", 2)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner, pad_token="<pad>", unk_token="<unk>", eos_token="</s>"
+    )
+
+
+@pytest.fixture(scope="module")
+def tokenizers(tmp_path_factory):
+    """Byte-level BPE as runs make it, and letters."""
+    from transformers import AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("bpe")
+    train_tokenizer([text for pair in PAIRS for text in pair], 300, folder)
+    return {"bpe": AutoTokenizer.from_pretrained(folder), "letters": wordpiece()}
+
+
+def encoded_by(tokenizer, pairs=PAIRS):
+    ids = [tokenizer(*pair)["input_ids"] for pair in pairs]
+    offsets = np.concatenate([[0], np.cumsum([len(row) for row in ids])])
+    tokens = np.concatenate(ids).astype(np.int32)
+    return EncodedText(tokens, offsets, None, int(tokenizer.pad_token_id))
+
+
+@pytest.mark.parametrize("name", ["bpe", "letters"])
+def test_every_word_has_its_tokens_and_no_others(tokenizers, name):
+    tokenizer = tokenizers[name]
+    places = text_places(split_of(), np.arange(3), ("premise", "hypothesis"), tokenizer, 200)
+    for row, pair in enumerate(PAIRS):
+        words = places.words[row]
+        kept = places.word[row][places.segment[row] >= 0]
+        assert (np.diff(kept) >= 0).all()
+        assert set(kept) == set(range(len(words.start)))
+        for number in range(len(words.start)):
+            ids = places.ids[row][places.word[row] == number]
+            said = pair[words.segment[number]][words.start[number] : words.end[number]]
+            joined = tokenizer.decode(ids).replace(" ", "").replace("##", "")
+            assert joined.lower() == said.lower()
+
+
+def test_a_row_that_is_cut_otherwise_than_stored_is_refused(tokenizers):
+    places = text_places(split_of(), np.arange(3), ("premise", "hypothesis"), tokenizers["bpe"], 99)
+    inputs = encoded_by(tokenizers["letters"]).batch(np.array([0]))
+    with pytest.raises(HarnessError, match="its files have changed"):
+        places.batch(np.array([0]), inputs)
+
+
+def test_pixels_become_patches(tmp_path):
+    image = ImageSettings(size=8, mean=(0.5,) * 3, std=(0.5,) * 3)
+    save_image_processor(image, tmp_path)
+    processor = load_processor(str(tmp_path), "image")
+    mask = np.zeros((8, 8), bool)
+    mask[:4, :6] = True
+    assert coverage(mask, processor, None, (2, 2)).tolist() == [1, 0.5, 0, 0]
+    wide = np.pad(mask, 2)  # cropped and resized as the image is
+    assert coverage(wide, processor, 8, (2, 2)).tolist() == [1, 0.5, 0, 0]
+    twice = mask.repeat(2, axis=0).repeat(2, axis=1)
+    assert np.allclose(coverage(twice, processor, None, (2, 2)), [1, 0.5, 0, 0], atol=0.05)
+
+
+def region_of(name, split, options):
+    task = read_task(resource_path(f"harness_plugin_tasks.{name}:{name}.yaml"))
+    options = resolve_options(task, options)
+    data = load_data(task, "embedded", options=options, seed=3)
+    chosen = data.splits[split].select([5, 2, 9])
+    request = DataRequest(task, "embedded", None, options, 3)
+    mask = task.load_attribute(task.attribute_region["embedded"])(request, chosen)
+    return mask, np.stack([np.asarray(image) for image in chosen.rows["image"]]).astype(int), chosen
+
+
+def test_regions_are_where_the_attribute_was_drawn():
+    small = {"n_train": 60, "n_validation": 20, "n_id": 20, "n_balanced": 40}
+    mask, images, chosen = region_of("waterbirds", "balanced", small)
+    assert mask.shape == images.shape[:3]
+    assert 0.4 < mask.mean() < 0.95
+    for place, background, image in zip(chosen.column("attribute"), mask, images, strict=True):
+        red, _, blue = image[background].T  # green and brown, or blues; birds have any colour
+        assert (blue > red).mean() > 0.95 if place == "water" else (blue < red).mean() > 0.8
+    sizes = {"n_train": 80, "n_validation": 40, "n_test": 200}
+    mask, images, _ = region_of("celeba_bias", "balanced", sizes)
+    assert 0.15 < mask.mean() < 0.6
+    for face, image in zip(mask, images, strict=True):
+        down = image[:-1] - image[1:]
+        edge = face[:-1] != face[1:]
+        assert np.abs(down[edge]).mean() > 1.5 * np.abs(down[~edge]).mean()
+    few = {"n_train": 40, "n_validation": 20, "n_test": 200}
+    mask, images, _ = region_of("cmnist", "id", few)
+    assert images[mask].max(axis=1).min() > images[~mask].max(axis=1).max()
+    mask, images, _ = region_of("dominoes", "id", few)
+    assert mask.shape == images.shape[1:3]
+    assert mask[:32].all()
+    assert not mask[32:].any()
+
+
+# ---- models
+
+SMALL = {
+    "bert": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2},
+    "distilbert": {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32},
+    "roberta": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2},
+    "deberta-v2": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2},
+    "t5_encoder_classifier": {"d_model": 16, "num_layers": 2, "num_heads": 2, "d_kv": 8},
+    "t5": {"d_model": 16, "num_layers": 2, "num_heads": 2, "d_kv": 8, "d_ff": 32},
+}
+
+
+def text_model(kind, seed=0, **changes):
+    torch.manual_seed(seed)
+    settings = {"vocab_size": 400, "initializer_range": 0.5, **SMALL[kind], **changes}
+    if kind.startswith("t5"):
+        del settings["initializer_range"]
+        settings |= {"decoder_start_token_id": 0, "initializer_factor": 3.0}
+        settings |= {"eos_token_id": 2} if kind == "t5" else {}
+    if kind == "t5_encoder_classifier":
+        return Texts.from_config(T5EncoderClassifierConfig(**settings)).eval()
+    return Texts.from_config(AutoConfig.for_model(kind, **settings)).eval()
+
+
+def vit(patch=8, layers=2, heads=2, seed=0):
+    torch.manual_seed(seed)
+    config = AutoConfig.for_model(
+        "vit",
+        hidden_size=16,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        image_size=16,
+        patch_size=patch,
+        initializer_range=0.5,
+    )
+    return AutoModelForImageClassification.from_config(config).eval()
+
+
+def side(model, tokenizer, pairs=PAIRS, role="teacher"):
+    places = text_places(
+        split_of(pairs), np.arange(len(pairs)), ("premise", "hypothesis"), tokenizer, 200
+    )
+    subject = LoadedModel(role, 0, None, RoleSettings(model="made"), model)
+    return Side(subject, encoded_by(tokenizer, pairs), places, str(len(tokenizer)))
+
+
+def measured(*sides, rows=3, pairs=((0, 1),)):
+    return measure(sides, pairs, np.arange(rows), matched_rows=8, device=torch.device("cpu"))
+
+
+@pytest.mark.parametrize("kind", sorted(SMALL))
+def test_every_text_model_is_read_and_padding_changes_nothing(tokenizers, kind):
+    # T5's own head reads its decoder at the last end of text
+    tokenizer = tokenizers["letters" if kind == "t5" else "bpe"]
+    together = side(text_model(kind), tokenizer)
+    (found,), _ = measured(together, pairs=())
+    assert {len(v) for v in found.heads.values()} == {3}
+    for (specials, measure_name), value in found.heads.items():
+        assert value.shape == (3, 2, 2)
+        there = value[~np.isnan(value)]
+        assert ((there >= 0) & (there <= 1 + 1e-9)).all(), (specials, measure_name)
+    for row in range(3):
+        alone = side(together.subject.model, tokenizer, PAIRS[row : row + 1])
+        (one,), _ = measured(alone, rows=1, pairs=())
+        for part in ("heads", "rolled", "uniform"):
+            for key, value in getattr(one, part).items():
+                assert np.allclose(
+                    value[0], getattr(found, part)[key][row], atol=1e-5, equal_nan=True
+                )
+
+
+def test_a_model_compared_with_itself_and_with_its_heads_reordered(tokenizers):
+    model = text_model("bert", num_attention_heads=4)
+    turned = text_model("bert", num_attention_heads=4)
+    order = [2, 0, 3, 1]
+    for layer in turned.bert.encoder.layer:
+        inner = layer.attention.self
+        for linear in (inner.query, inner.key, inner.value):
+            for part in (linear.weight.data, linear.bias.data):
+                part[:] = part.view(4, 4, -1)[order].reshape(part.shape)
+        out = layer.attention.output.dense.weight.data
+        out[:] = out.view(16, 4, 4)[:, order].reshape(out.shape)
+    sides = [side(model, tokenizers["bpe"]), side(turned, tokenizers["bpe"], role="student")]
+    _, (pair,) = measured(*sides)
+    assert pair.level == "token"
+    for specials in (True, False):
+        assert np.abs(pair.layers[specials]).max() < 1e-6
+        found = attention.matched_heads(pair.heads[specials])
+        expected = [
+            (4 * layer + order[head], 4 * layer + head) for layer in (0, 1) for head in range(4)
+        ]
+        assert found == expected
+        assert max(pair.heads[specials][match] for match in found) < 1e-6
+        assert pair.heads[specials].max() > 0.05
+
+
+def test_models_of_other_sizes_and_tokenizers_are_compared_by_words(tokenizers):
+    small = text_model("bert")
+    large = text_model("t5_encoder_classifier", num_layers=4, num_heads=4)
+    sides = [side(large, tokenizers["letters"]), side(small, tokenizers["bpe"], role="student")]
+    _, (pair,) = measured(*sides)
+    assert pair.level == "word"
+    assert pair.aligned.tolist() == [1, 3]  # equal relative depth
+    for specials in (True, False):
+        assert pair.layers[specials].shape == (3, 2)
+        there = pair.layers[specials][~np.isnan(pair.layers[specials])]
+        assert len(there) == 6
+        assert ((there > 0) & (there < math.log(2))).all()
+        assert pair.heads[specials].shape == (16, 4)
+        assert len(attention.matched_heads(pair.heads[specials])) == 4
+
+
+def test_one_attention_under_two_tokenizers_is_the_same_by_words(tokenizers):
+    """Maps that are made from words, spread over the tokens that each tokenizer makes of them."""
+    rng = np.random.default_rng(0)
+    views = []
+    words = None
+    for tokenizer in tokenizers.values():
+        one = side(text_model("bert"), tokenizer)
+        places = one.places.batch(np.arange(3), one.encoded.batch(np.arange(3)))
+        if words is None:
+            words = rng.dirichlet(np.ones(places.words), (1, 3, places.words))
+        member = (places.word[..., None] == torch.arange(places.words)).double()
+        sizes = member.sum(dim=1).clamp(min=1)
+        maps = member @ torch.from_numpy(words) @ (member / sizes[:, None]).transpose(1, 2)
+        views.append((maps, places))
+    (ours, here), (theirs, there) = (seen_at(*view, "word", False) for view in views)
+    assert torch.equal(here, there)
+    p, _ = attention.restricted(ours, here)
+    q, _ = attention.restricted(theirs, here)
+    assert torch.allclose(p, q, atol=1e-12)
+
+
+def test_masses_by_hand():
+    """Three tokens and a special one: [CLS] a | b c, of which c is in both."""
+    maps = torch.tensor(
+        [[0.4, 0.1, 0.2, 0.3], [0.5, 0.1, 0.1, 0.3], [0.2, 0.4, 0.2, 0.2], [0.1, 0.6, 0.2, 0.1]]
+    )[None, None]
+    real = torch.ones(1, 4, dtype=torch.bool)
+    content = torch.tensor([[False, True, True, True]])
+    segment = torch.tensor([[-1, 0, 1, 1]])
+    overlap = torch.tensor([[0.0, 0, 0, 1]]).double()
+    sets = {"overlap": overlap, "negation": torch.zeros(1, 4).double()}
+    places = Places(real, content, sets, segment)
+    asking = torch.tensor([[True, False, False, False]])
+
+    def found(keys):
+        kept, there = attention.restricted(maps, keys[:, None])
+        return {n: float(v) for n, v in masses(kept, there, places, keys, asking)}
+
+    whole, words = found(real), found(content)
+    assert whole["overlap"] == pytest.approx((0.3 + 0.3 + 0.2 + 0.1) / 4)
+    assert whole["first_to_second"] == pytest.approx(0.4)
+    assert whole["second_to_first"] == pytest.approx((0.4 + 0.6) / 2)
+    assert whole["cross"] == pytest.approx((0.4 + 0.4 + 0.6) / 3)
+    assert math.isnan(whole["negation"])
+    assert words["overlap"] == pytest.approx((0.3 / 0.5 + 0.2 / 0.8 + 0.1 / 0.9) / 3)
+    assert words["first_to_second"] == pytest.approx(0.4 / 0.5)
+
+
+def test_a_vit_attends_to_its_region_and_patches_must_agree():
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
+    images = EncodedImages(pixels, 1 / 255, (0.5,) * 3, (0.5,) * 3)
+    region = np.tile([1.0, 0.5, 0.0, 0.0], (5, 1))
+    model = vit()
+    subject = LoadedModel("teacher", 0, None, RoleSettings(model="made"), model)
+    (found,), _ = measured(Side(subject, images, ImagePlaces(region, 4), "p"), rows=5, pairs=())
+    with attention.eager(model):
+        maps = attention.read_attention(model, images.batch(np.arange(5)))
+    for layer, seen in enumerate(maps):
+        by_hand = seen[:, :, 0, 1] + 0.5 * seen[:, :, 0, 2]
+        assert np.allclose(found.heads[True, "region"][:, layer], by_hand, atol=1e-6)
+        patches = by_hand / seen[:, :, 0, 1:].sum(dim=-1)
+        assert np.allclose(found.heads[False, "region"][:, layer], patches, atol=1e-6)
+    assert np.allclose(found.uniform[False, "region"], 1.5 / 4)
+    assert (found.rolled[False, "region"] > 0).all()
+
+
+def test_attention_is_eager_while_it_is_read_and_then_what_it_was():
+    model = text_model("bert", attn_implementation="sdpa")
+    inputs = {"input_ids": torch.tensor([[1, 2, 3]]), "attention_mask": torch.ones(1, 3).long()}
+    assert model.config._attn_implementation == "sdpa"
+    seen = []
+
+    def fail_half_way():
+        with attention.eager(model):
+            seen.append(model.config._attn_implementation)
+            seen.append(len(attention.read_attention(model, inputs)))
+            raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        fail_half_way()
+    assert seen == ["eager", 2]
+    assert model.config._attn_implementation == "sdpa"
+    with pytest.raises(HarnessError, match="only eager attention does"):
+        attention.read_attention(model, inputs)
+    with pytest.raises(HarnessError, match="eval mode"):
+        attention.read_attention(model.train(), inputs)
+
+
+def scene_of(models, modality="image"):
+    """A scene of models that are not of a run: teacher, student, …"""
+    roles = ("teacher", "student", "control")
+    models = [
+        LoadedModel(role, 0, None, RoleSettings(model="made"), model)
+        for role, model in zip(roles, models, strict=False)
+    ]
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
+    images = EncodedImages(pixels, 1 / 255, (0.5,) * 3, (0.5,) * 3)
+    task = SimpleNamespace(modality=modality, attribute_region={})
+    shop = SimpleNamespace(
+        task=task,
+        config=SimpleNamespace(source_of=lambda task: "embedded"),
+        processor=lambda settings: (None, None),
+        settings=SimpleNamespace(image=ImageSettings()),
+        accelerator=SimpleNamespace(device=torch.device("cpu")),
+        quiet=True,
+    )
+    rows = {"all": np.arange(5)}
+    return AnalysisInput(FinishedTask(shop, ()), None, models, [images] * len(models), rows)
+
+
+def resnet():
+    config = AutoConfig.for_model(
+        "resnet", depths=[1, 1], hidden_sizes=[8, 16], embedding_size=8, num_labels=2
+    )
+    return AutoModelForImageClassification.from_config(config).eval()
+
+
+def test_a_resnet_has_no_attention_and_says_so(tmp_path):
+    found = analyse(scene_of([resnet(), resnet()]))
+    assert found.record["models"] == found.record["pairs"] == []
+    assert found.record["notes"] == [
+        "teacher: a resnet has no attention",
+        "student: a resnet has no attention",
+    ]
+    assert found.shown == [
+        "attention: teacher: a resnet has no attention; student: a resnet has no attention"
+    ]
+    write_table(tmp_path / "empty.parquet", found.rows)
+    assert pq.read_table(tmp_path / "empty.parquet").num_rows == 0
+
+
+def test_what_can_be_compared_is_and_the_rest_is_noted():
+    found = analyse(scene_of([vit(), resnet(), vit(layers=4, heads=4)]))
+    assert [m["role"] for m in found.record["models"]] == ["teacher"] * 2 + ["control"] * 2
+    assert [(p["first"], p["second"]) for p in found.record["pairs"]] == [
+        ("teacher", "control")
+    ] * 2
+    assert len(found.record["pairs"][0]["matched"]) == 4
+    assert any("does not say where its attribute is" in note for note in found.record["notes"])
+    found = analyse(scene_of([vit(), vit(patch=4)]))
+    assert len(found.record["models"]) == 4
+    assert found.record["pairs"] == []
+    assert any("their patches differ" in note for note in found.record["notes"])
+
+
+def test_a_region_that_is_no_mask_of_the_rows_is_refused():
+    scene = scene_of([vit()])
+    given = scene.task.shop.task
+    given.attribute_region, given.file = {"embedded": "mine:region"}, "mine.yaml"
+    split = SimpleNamespace(select=lambda rows: rows)
+    made = {}
+    given.load_attribute = lambda target: lambda request, split: made["mask"]
+    given.options = {}
+    shop = scene.task.shop
+    shop.settings.options = {}
+    shop.config.data_path, shop.config.data_seed = None, 0
+    for wrong in (np.zeros((4, 16, 16), bool), np.zeros((16, 16)), np.zeros(16, bool)):
+        made["mask"] = wrong
+        with pytest.raises(HarnessError, match="attribute_region mine:region: expected"):
+            regions(scene.task, split, np.arange(5))
+    made["mask"] = np.ones((16, 16), bool)
+    assert regions(scene.task, split, np.arange(5)) is made["mask"]
+
+
+# ---- a finished run
+
+
+@pytest.fixture(scope="module")
+def analysed(toy_run, tmp_path_factory):
+    """The record and the table of a run's attention."""
+    folder = tmp_path_factory.mktemp("analysed") / "run"
+    shutil.copytree(toy_run.output, folder)
+    words = ["analyze", str(folder), "--attention", "--resamples", "100", "--examples", "40"]
+    assert main([*words, "--matched", "8"]) == 0
+    (file,) = folder.glob("analysis_toy_*.json")
+    record = json.loads(file.read_text(), parse_constant=lambda text: pytest.fail(text))
+    (table,) = folder.glob("analysis_toy_*_attention.parquet")
+    return record["attention"], pq.read_table(table).to_pylist()
+
+
+def test_a_finished_run_is_analysed(analysed):
+    record, rows = analysed
+    groups = ("aligned", "conflicting")
+    assert {(m["role"], m["group"], m["specials"]) for m in record["models"]} == {
+        (role, group, specials)
+        for role in ("teacher", "student", "control")
+        for group in groups
+        for specials in (True, False)
+    }
+    for one in record["models"]:
+        values = np.array(one["entropy"], float)
+        assert values.shape == (len(one["layers"]), 2)
+        assert ((values >= 0) & (values <= 1)).all()
+        assert set(one["mass"]) >= {"cross", "overlap", "negation"}
+        assert one["by_layer"]["entropy"][0]["low"] <= one["by_layer"]["entropy"][0]["value"]
+        assert one["by_layer"]["negation"][0]["value"] is None  # no such word in the toy task
+        assert one["by_layer"]["negation"][0]["reason"] == "no row of the group shows it"
+        assert one["rollout"]["from"] == "first token"
+    for pair in record["pairs"]:
+        assert pair["level"] == "token"
+        for layer in pair["by_layer"]:
+            assert 0 <= layer["low"] <= layer["js"] <= layer["high"] <= math.log(2)
+        assert len(pair["matched"]) == min(
+            2 * len(pair["first_layers"]), 2 * len(pair["second_layers"])
+        )
+    assert {d["what"].partition(":")[0] for d in record["differences"]} >= {"teacher ~ student"}
+    assert record["notes"] == ["no ceiling: it takes two seeds of one role"]
+    assert {row["kind"] for row in rows} == {"head", "pair"}

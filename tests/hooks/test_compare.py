@@ -1,0 +1,464 @@
+"""`harness compare`, its files, the pytest plugin and the workflow, on results folders."""
+
+import csv
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+from planted import EVEN, METRICS, answered, results, scored, write
+from rich.console import Console
+
+from harness_plugin import HarnessError
+from harness_plugin.cli import main as cli
+from harness_plugin.scoring.gate import default_thresholds, read_thresholds
+from harness_plugin_hooks.commands.compare import parser
+from harness_plugin_hooks.regression import reports
+from harness_plugin_hooks.regression.sides import Selected, compare_outputs, evaluated, records_in
+
+pytest_plugins = ["pytester"]
+
+ROOT = Path(__file__).parents[2]
+TOY = str(ROOT / "tests" / "toy" / "toy.yaml")
+ID_LABEL = {"id": "id", "label": "label"}
+SAME = (EVEN, (91, 79, 80, 90), (90, 81, 79, 91))
+WORSE = ((90, 50, 80, 90), (91, 49, 80, 90), (90, 51, 79, 91))
+UNSURE = ((90, 70, 80, 90), (91, 79, 80, 90), (90, 84, 79, 91))
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory):
+    """Results of a baseline and of candidates that pass, regress and are undecided."""
+    root = tmp_path_factory.mktemp("results")
+    for name, seeds in {"base": SAME, "same": SAME, "worse": WORSE, "unsure": UNSURE}.items():
+        results(root / name, *seeds)
+    return root
+
+
+@pytest.fixture
+def compare(folders, monkeypatch, capsys):
+    """Run the command in the folder of results: exit status, output, errors."""
+    monkeypatch.chdir(folders)
+
+    def run(line):
+        status = cli.main(["compare", *shlex.split(line)])
+        shown = capsys.readouterr()
+        return status, shown.out, shown.err
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("candidate", "status", "verdict"),
+    [("same", 0, "PASS"), ("worse", 1, "REGRESSED"), ("unsure", 3, "UNDECIDED")],
+)
+def test_the_exit_status_is_the_verdict(compare, candidate, status, verdict):
+    found, out, err = compare(f"base {candidate} --resamples 300")
+    assert (found, err) == (status, "")
+    assert out.splitlines()[-1] == verdict
+    assert "a-against" in out
+    assert ("is worse by" in out) == (status != 0)
+
+
+def test_limits_metrics_seeds_and_roles_are_options(compare):
+    assert compare("base worse --max_drop 0.5 --max_gap_increase 0.5")[0] == 0
+    assert compare("base worse --metric acc --max_drop 0.01 --max_gap_increase 0.5")[0] == 1
+    assert compare("base worse --seeds 0,1")[0] == 3
+    assert compare("base worse --seeds 0,1 --min_seeds 2")[0] == 1
+    assert compare("base worse --seeds 0 --min_seeds 1")[0] == 1
+    status, out, _ = compare("base same --metric gap_id_ood")
+    assert status == 0
+    assert "note: gap_id_ood is not checked on in_domain: it is not defined there" in out
+    status, _, err = compare("base same --role teacher")
+    assert status == 2
+    assert "has no role 'teacher'; it has student" in err
+
+
+def test_a_student_is_compared_with_its_own_teacher(tmp_path, monkeypatch):
+    predictions = [*answered(*WORSE), *answered(*SAME, role="teacher")]
+    write(tmp_path, scored(predictions))
+    assert cli.main(["compare", *[str(tmp_path)] * 2, "--baseline_role", "teacher"]) == 1
+
+
+def test_a_run_of_the_host_is_compared(toy_run, capsys):
+    words = ["compare", *[str(toy_run.output)] * 2, "--min_seeds", "1"]
+    assert cli.main(words) == 0
+    assert "+0.0 [+0.0, +0.0]" in capsys.readouterr().out
+    assert cli.main([*words, "--baseline_role", "erm_teacher", "--role", "teacher"]) in (0, 1, 3)
+
+
+def test_predictions_made_elsewhere_are_compared_with_a_run(toy_run, tmp_path, capsys):
+    """A file with the gold labels is better than the run's student, in every group."""
+    answers = tmp_path / "perfect.csv"
+    rows = [
+        row
+        for file in sorted(toy_run.output.glob("predictions_toy_*.csv"))
+        for row in csv.DictReader(file.read_text("utf-8").splitlines())
+    ]
+    answers.write_text("".join(f"{row['id']},{row['label']}\n" for row in [ID_LABEL, *rows]))
+    words = ["score", "--task", TOY, "--predictions", str(answers), "--resamples", "100"]
+    assert cli.main([*words, "--output_path", str(tmp_path / "scored")]) == 0
+    sides = [str(toy_run.output), str(tmp_path / "scored")]
+    assert cli.main(["compare", *sides, "--min_seeds", "1", "--metric", "acc"]) == 0
+    capsys.readouterr()
+    assert cli.main(["compare", *reversed(sides), "--min_seeds", "1", "--metric", "acc"]) == 1
+    assert "100.0" in capsys.readouterr().out
+
+
+def test_the_numbers_are_those_of_the_run(folders):
+    (file, record) = records_in(folders / "worse")["faces"]
+    side = evaluated(file, record, role="student")
+    by_split = {}
+    for p in side.predictions:
+        by_split.setdefault(p.split, []).append(p.correct.mean())
+    for known in record.scores:
+        assert by_split[known.split] == pytest.approx(known.metrics["acc"].seeds)
+
+
+def reports_of(compare, folders, candidate):
+    out = folders / f"out-{candidate}"
+    compare(f"base {candidate} --output_path {out}")
+    assert sorted(file.name for file in out.iterdir()) == sorted(reports.FILES)
+    return {file.name: file.read_text("utf-8") for file in out.iterdir()}
+
+
+def test_junit_has_a_case_for_every_check(compare, folders):
+    found = reports_of(compare, folders, "worse")["comparison.junit.xml"]
+    (suite,) = ElementTree.fromstring(found)
+    assert {k: suite.get(k) for k in ("tests", "failures", "errors", "skipped")} == {
+        "tests": "6",
+        "failures": "3",
+        "errors": "0",
+        "skipped": "0",
+    }
+    cases = {case.get("name"): case for case in suite}
+    assert cases["balanced/worst_group_acc"].find("failure").get("type") == "regressed"
+    assert "+29." in cases["balanced/worst_group_acc"].find("failure").get("message")
+    assert cases["in_domain/acc"].find("failure") is None
+    found = reports_of(compare, folders, "unsure")["comparison.junit.xml"]
+    (suite,) = ElementTree.fromstring(found)
+    assert int(suite.get("skipped")) == len(suite.findall("testcase/skipped")) > 0
+
+
+def test_benchmark_files_hold_the_candidate_in_percent(compare, folders):
+    found = reports_of(compare, folders, "worse")
+    bigger, smaller = (
+        {row["name"]: row for row in json.loads(found[f"benchmark_{name}_is_better.json"])}
+        for name in ("bigger", "smaller")
+    )
+    assert bigger["faces/balanced/worst_group_acc"]["value"] == 50.0
+    assert bigger["faces/balanced/worst_group_acc"]["range"] == "± 1.00"
+    assert smaller["faces/balanced/gap_aligned_conflicting"]["value"] == 25.5
+    assert len(bigger) + len(smaller) == 6
+    for row in [*bigger.values(), *smaller.values()]:
+        assert row.keys() == {"name", "unit", "value", "range", "extra"}
+
+
+def test_the_size_of_a_gap_is_reported(tmp_path, plugins, folders):
+    results(tmp_path, *[(50, 95, 95, 50)] * 3)
+    selected = Selected(folders / "base", tmp_path)
+    thresholds = read_thresholds(ROOT / "examples" / "ci" / "gates.yaml")
+    found = compare_outputs(selected, thresholds, plugins)
+    rows = {row["name"]: row for row in json.loads(reports.benchmark(found, False))}
+    assert rows["faces/balanced/gap_aligned_conflicting"]["value"] == 45.0
+    (turned,) = [c for c in found[0].checks if c.name == "balanced/gap_aligned_conflicting"]
+    assert turned.state == "undecided"
+    assert "turned over, from +10.5 to -45.0" in turned.sentence
+
+
+def test_the_step_summary_is_appended(compare, tmp_path, monkeypatch):
+    summary = tmp_path / "summary.md"
+    summary.write_text("before\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    assert compare("base worse --step_summary")[0] == 1
+    text = summary.read_text()
+    assert text.startswith("before\n## Debiasing gate: regressed\n")
+    assert r"| balanced | worst\_group\_acc | 79.3 ± 0.6 | 50.0 ± 1.0 | +29.3 \[" in text
+    assert r"- **regressed**: worst\_group\_acc on balanced is worse by" in text
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path))
+    status, _, err = compare("base same --step_summary")
+    assert (status, err) == (2, f"harness: error: --step_summary: {tmp_path}: Is a directory.\n")
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY")
+    status, out, err = compare("base worse --step_summary")
+    assert (status, out) == (2, "")
+    assert "$GITHUB_STEP_SUMMARY is not set" in err
+
+
+def test_names_from_data_cannot_break_a_report(folders, plugins):
+    odd = "<script>|`x` [red]b[/] \x00\ud800\n| d *e*"
+    selected = Selected(folders / "base", folders / "worse")
+    (found,) = compare_outputs(selected, default_thresholds(known=METRICS), plugins)
+    found = replace(
+        found,
+        candidate=replace(found.candidate, where=odd),
+        groups=tuple(replace(test, group=odd) for test in found.groups),
+        notes=(odd,),
+    )
+    text = reports.markdown([found])
+    assert "<script>" not in text
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {8, 9}
+    (suite,) = ElementTree.fromstring(reports.junit([found]))
+    assert "<script>|`x` [red]b[/]" in suite.get("name")
+    console = Console(file=io.StringIO(), width=200)
+    for part in reports.on_terminal(found):
+        console.print(part)
+    assert "note: <script>|`x` [red]b[/]" in console.file.getvalue()
+
+
+def test_reports_that_cannot_be_written_are_an_error(folders, plugins, tmp_path, monkeypatch):
+    def full(path, text):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(reports, "write_text", full)
+    with pytest.raises(HarnessError, match=r"cannot be written: No space left"):
+        reports.write_reports([], tmp_path)
+
+
+@pytest.fixture
+def copy(folders, tmp_path):
+    """Results to be spoilt."""
+    return Path(shutil.copytree(folders / "same", tmp_path / "copy"))
+
+
+def edit(folder, pattern, old, new):
+    (file,) = folder.glob(pattern)
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
+
+
+def without_predictions(folder):
+    next(folder.glob("predictions_faces_balanced_*.csv")).unlink()
+
+
+SPOILT = {
+    "no folder": (shutil.rmtree, "copy: No such file or directory"),
+    "empty": (lambda f: [p.unlink() for p in f.iterdir()], "has no transfer_*.json"),
+    "no answers": (without_predictions, "run with --log_samples"),
+    "no JSON": (
+        lambda f: edit(f, "transfer_*", "{", ""),
+        "the file: invalid json",
+    ),
+    "other keys": (
+        lambda f: edit(f, "transfer_*", '"task"', '"tusk"'),
+        "task: field required; was it",
+    ),
+    "other rows": (
+        lambda f: edit(f, "predictions_faces_balanced*", "0000,a,a-fits", "0000,a,b-fits"),
+        "its rows are not those",
+    ),
+    "fewer rows": (
+        lambda f: edit(f, "predictions_faces_balanced*", "balanced0000", "balanced0001"),
+        "1 ids are doubled",
+    ),
+    "two runs": (lambda f: results(f, EVEN), "has several results of task 'faces'"),
+    "other task": (
+        lambda f: write(f, scored(answered(*SAME), task="birds")),
+        "has results of task 'birds', the other side has none",
+    ),
+    "real data": (
+        lambda f: edit(f, "transfer_*", '"source": "embedded"', '"source": "path"'),
+        "has embedded data, .*path data",
+    ),
+    "fingerprint": (lambda f: edit(f, "transfer_*", "f" * 64, "0" * 64), "data fingerprint: fff"),
+}
+
+
+@pytest.mark.parametrize("how", SPOILT)
+def test_results_that_cannot_be_compared_are_named(compare, copy, how):
+    spoil, message = SPOILT[how]
+    spoil(copy)
+    status, out, err = compare(f"base {copy}" if how != "other task" else f"{copy} base")
+    assert (status, out) == (2, "")
+    assert re.search(message.replace("*.", r"\*."), err), err
+    assert err.startswith("harness: error: ")
+    assert err.count("\n") == 1
+
+
+def test_one_of_several_runs_is_named_by_its_file(compare, copy):
+    before = set(copy.glob("transfer_*"))
+    results(copy, *WORSE)
+    (second,) = set(copy.glob("transfer_*")) - before
+    assert compare(f"base {second}")[0] == 1
+    assert compare(f"base {before.pop()}")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("base same --tasks birds", "has no results of task 'birds'; it has faces"),
+        ("base same --seeds 7", "has no seed 7; it has 0, 1, 2"),
+        ("base same --metric wga", "unknown metric 'wga'"),
+        ("base same --max_drop 3", "max_drop: Input should be less than 1"),
+        ("base same --thresholds no.yaml", "no.yaml: No such file"),
+        ("base same --thresholds no.yaml --metric acc", "--metric: the limits are in no.yaml"),
+        ("base same --resamples 1", "resamples: Input should be greater"),
+        ("base same --output_path x.json", "expected a folder"),
+        ("base", "the following arguments are required: CANDIDATE"),
+    ],
+)
+def test_bad_options_are_one_sentence(compare, words, message):
+    status, out, err = compare(words)
+    assert (status, out) == (2, "")
+    assert message in err
+
+
+def test_a_gate_on_a_task_that_nobody_compares_is_an_error(compare, tmp_path):
+    file = tmp_path / "gates.yaml"
+    file.write_text("gates: [{metric: acc, max_drop: 0, task: birds}]")
+    assert "unknown task of a gate 'birds'" in compare(f"base same --thresholds {file}")[2]
+
+
+def test_comparing_imports_nothing_heavy(folders):
+    program = (
+        "import sys; from harness_plugin.cli.main import main\n"
+        f"status = main(['compare', {str(folders / 'base')!r}, {str(folders / 'same')!r}])\n"
+        "heavy = {'torch', 'transformers', 'datasets', 'evaluate', 'accelerate', 'sklearn'}\n"
+        "print(status, sorted(heavy & set(sys.modules)))"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
+    )
+    assert out.stdout.splitlines()[-1] == "0 []", out.stderr
+
+
+def test_starting_pytest_imports_nothing_heavy():
+    program = (
+        "import sys, harness_plugin_hooks.regression.pytest_plugin\n"
+        "print(sorted({'numpy', 'scipy', 'pydantic', 'rich', 'torch'} & set(sys.modules)))"
+    )
+    words = [sys.executable, "-c", program]
+    out = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert out.stdout == "[]\n", out.stderr
+
+
+@pytest.fixture
+def run_tests(pytester, monkeypatch, folders):
+    """Run pytest, in which one test passes, with the plugin and its options."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # or it is there twice
+    pytester.makepyfile("def test_of_the_user(): pass")
+    plugin = "harness_plugin_hooks.regression.pytest_plugin"
+
+    def run(*words):
+        return pytester.runpytest("-p", plugin, *(word.format(folders) for word in words))
+
+    return run
+
+
+BASE = "--harness-baseline={}/base"
+
+
+def test_pytest_fails_when_the_candidate_regresses(run_tests):
+    found = run_tests(BASE, "--harness-candidate={}/worse")
+    found.assert_outcomes(passed=4, failed=3)
+    assert found.ret == pytest.ExitCode.TESTS_FAILED
+    found.stdout.fnmatch_lines(
+        ["_* faces/balanced/acc _*", "regressed: acc on balanced is worse by +7.5 points*"]
+    )
+
+
+def test_pytest_passes_when_it_does_not(run_tests):
+    run_tests(BASE, "--harness-candidate={}/same").assert_outcomes(passed=7)
+    found = run_tests(BASE, "--harness-candidate={}/worse", "-k", "in_domain")
+    found.assert_outcomes(passed=3, deselected=4)
+    run_tests().assert_outcomes(passed=1)
+
+
+def test_pytest_says_what_is_undecided(run_tests):
+    found = run_tests(BASE, "--harness-candidate={}/unsure", "-rs")
+    assert found.ret == 0
+    undecided = found.parseoutcomes()["skipped"]
+    found.stdout.fnmatch_lines(["*undecided: *too few seeds*"])
+    found = run_tests(BASE, "--harness-candidate={}/unsure", "--harness-undecided=fail")
+    found.assert_outcomes(passed=7 - undecided, failed=undecided)
+
+
+def test_pytest_takes_thresholds_and_roles(run_tests, pytester):
+    pytester.path.joinpath("gates.yaml").write_text("gates: [{metric: acc, max_drop: 0.5}]")
+    more = ("--harness-candidate={}/worse", "--harness-thresholds=gates.yaml")
+    run_tests(BASE, *more).assert_outcomes(passed=3)
+    found = run_tests(BASE, *more, "--harness-baseline-role=teacher")
+    assert found.ret == pytest.ExitCode.USAGE_ERROR
+    found.stderr.fnmatch_lines(["ERROR: harness: *has no role 'teacher'; it has student."])
+
+
+def test_pytest_refuses_half_a_comparison(run_tests):
+    found = run_tests(BASE)
+    assert found.ret == pytest.ExitCode.USAGE_ERROR
+    found.stderr.fnmatch_lines(["ERROR: --harness-candidate is missing*"])
+
+
+def test_the_pytest_plugin_is_an_entry_point():
+    project = (ROOT / "pyproject.toml").read_text("utf-8")
+    part = project.partition("[project.entry-points.pytest11]\n")[2].partition("\n\n")[0]
+    name, value = part.split(" = ")
+    assert (name, json.loads(value)) == ("harness", "harness_plugin_hooks.regression.pytest_plugin")
+
+
+WORKFLOW = ROOT / "examples" / "ci" / "debiasing-gate.yml"
+
+
+def steps():
+    (job,) = yaml.safe_load(WORKFLOW.read_text("utf-8"))["jobs"].values()
+    return {step.get("name"): step for step in job["steps"]}
+
+
+def test_the_commands_of_the_workflow_work(folders, tmp_path, monkeypatch):
+    """Its evaluation is parsed and its comparison run by a shell, on results like its own."""
+    evaluate = shlex.split(steps()["Evaluate"]["run"])
+    given = cli.run_parser().parse_args(evaluate[1:])
+    assert given.log_samples
+    compare = shlex.split(steps()["Compare"]["run"])
+    compared = parser().parse_args(compare[2:])
+    assert str(compared.candidate) == given.output_path
+    assert str(compared.baseline) in shlex.split(steps()["Fetch the results of main"]["run"])
+    assert str(compared.output_path) == steps()["Keep the comparison"]["with"]["path"]
+    assert given.output_path == steps()["Keep the results"]["with"]["path"]
+
+    (tmp_path / "bin").mkdir()
+    command = tmp_path / "bin" / "harness"
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m harness_plugin "$@"\n')
+    command.chmod(0o755)
+    shutil.copytree(folders / "base", tmp_path / compared.baseline)
+    shutil.copytree(folders / "worse", tmp_path / compared.candidate)
+    shutil.copytree(WORKFLOW.parent, tmp_path / "ci")
+    paths = [str(ROOT / folder) for folder in ("", "tasks", "hooks")]
+    environment = {
+        **os.environ,
+        "PATH": f"{command.parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": os.pathsep.join(paths),
+        "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"),
+    }
+    done = subprocess.run(
+        ["bash", "-e", "-c", steps()["Compare"]["run"]],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "Debiasing gate: regressed" in (tmp_path / "summary.md").read_text()
+    assert (tmp_path / "comparison" / "comparison.junit.xml").is_file()
+
+
+def test_the_shell_of_the_workflow_parses():
+    for step in filter(lambda step: "run" in step, steps().values()):
+        subprocess.run(["bash", "-n", "-c", step["run"]], check=True, timeout=20)
+
+
+def test_the_thresholds_of_the_documentation_are_read(tmp_path):
+    page = (ROOT / "docs" / "regression.md").read_text("utf-8")
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", page, re.S | re.M)
+    (tmp_path / "gates.yaml").write_text(block)
+    assert len(read_thresholds(tmp_path / "gates.yaml").gates) == 4

@@ -1,0 +1,194 @@
+"""Metrics as modules of `evaluate`: loaded from the folder, without the hub, and combined."""
+
+import os
+import tempfile
+
+os.environ.setdefault("HF_EVALUATE_OFFLINE", "1")
+os.environ.setdefault("HF_MODULES_CACHE", tempfile.mkdtemp())  # read once, on import
+
+import json
+import math
+import re
+import subprocess
+import sys
+
+import evaluate
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, f1_score
+
+from harness_plugin import HarnessError
+from harness_plugin.scoring import columns
+from harness_plugin_hooks.evaluate_modules import folder
+
+NAMES = sorted(path.name for path in folder().iterdir() if (path / f"{path.name}.py").is_file())
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Load a module into a cache of this test's own."""
+    return lambda name: evaluate.load(str(folder() / name), cache_dir=str(tmp_path))
+
+
+SAID = [1, 0, 1, 1, 0, 0, 1, 0]
+GOLD = [1, 0, 0, 1, 0, 1, 1, 1]
+GROUPS = ["a", "a", "a", "b", "b", "b", "b", "b"]
+DATA = {"predictions": SAID, "references": GOLD, "groups": GROUPS}  # a: 2 of 3, b: 3 of 5
+
+
+def random_data(seed=0, rows=200):
+    rng = np.random.default_rng(seed)
+    gold = rng.integers(0, 2, rows)
+    said = np.where(rng.random(rows) < 0.7, gold, 1 - gold)
+    return said.tolist(), gold.tolist(), [f"g{i}" for i in rng.integers(0, 4, rows)]
+
+
+def test_the_modules_there_are():
+    assert NAMES == [
+        "accuracy",
+        "debias_transfer",
+        "f1",
+        "group_accuracy",
+        "spurious_gap",
+        "worst_group_accuracy",
+    ]
+
+
+def test_groups_by_hand(load):
+    worst = load("worst_group_accuracy").compute(**DATA)
+    assert worst == {"worst_group_accuracy": pytest.approx(3 / 5), "worst_group": "b"}
+    every = load("group_accuracy").compute(**DATA)
+    assert every["group_accuracy"] == {"a": pytest.approx(2 / 3), "b": pytest.approx(3 / 5)}
+    assert every["n"] == {"a": 3, "b": 5}
+
+
+def test_groups_against_scikit_learn(load):
+    said, gold, groups = random_data()
+    found = load("group_accuracy").compute(predictions=said, references=gold, groups=groups)
+    for name, value in found["group_accuracy"].items():
+        rows = [i for i, group in enumerate(groups) if group == name]
+        expected = accuracy_score([gold[i] for i in rows], [said[i] for i in rows])
+        assert value == pytest.approx(expected)
+        assert found["n"][name] == len(rows)
+
+
+def test_an_empty_group_is_nan_with_no_rows_and_a_warning_and_shifts_no_other(load):
+    known = ["a", "never", "b"]
+    with pytest.warns(UserWarning, match="group 'never' has no row"):
+        found = load("group_accuracy").compute(**DATA, known_groups=known)
+    assert math.isnan(found["group_accuracy"]["never"])
+    assert found["n"] == {"a": 3, "never": 0, "b": 5}
+    assert found["group_accuracy"]["b"] == pytest.approx(3 / 5)
+    with pytest.warns(UserWarning, match="no row of group never"):
+        worst = load("worst_group_accuracy").compute(**DATA, known_groups=known)
+    assert math.isnan(worst["worst_group_accuracy"])
+    assert worst["worst_group"] == ""
+    with pytest.warns(UserWarning, match="gap_avg_worst is not defined"):
+        gaps = load("spurious_gap").compute(**DATA, known_groups=known)
+    assert math.isnan(gaps["gap_avg_worst"])
+
+
+def test_every_named_gap_by_hand(load):
+    found = load("spurious_gap").compute(
+        **DATA,
+        aligned=[1, 1, 0, 1, 1, 0, -1, 0],
+        labels=["entailment", "non-entailment"],
+        in_domain_accuracy=0.9,
+    )
+    assert found["gap_avg_worst"] == pytest.approx(5 / 8 - 3 / 5)
+    assert found["gap_aligned_conflicting"] == pytest.approx(1 - 0)
+    assert found["gap_entailment"] == pytest.approx(2 / 3 - 3 / 5)  # label 0 is entailment
+    assert found["gap_id_ood"] == pytest.approx(0.9 - 5 / 8)
+    assert load("spurious_gap").compute(**DATA).keys() == {"gap_avg_worst"}
+
+
+def test_transfer_by_hand(load):
+    right = list(GOLD)
+    erm = [1 - label if group == "b" else label for label, group in zip(GOLD, GROUPS, strict=True)]
+    found = load("debias_transfer").compute(
+        **DATA, teacher=right, control=SAID, erm_teacher=erm, erm_student=erm
+    )
+    assert found["distillability"] == pytest.approx(3 / 5 - 1)
+    assert found["contribution"] == 0
+    assert found["gap_widening"] == pytest.approx(5 / 8 - 3 / 5)
+    assert found["retention"] == pytest.approx(3 / 5)
+    plain = load("debias_transfer").compute(**DATA, teacher=right, metric="acc")
+    assert plain["distillability"] == pytest.approx(5 / 8 - 1)
+    assert plain["contribution"] is None
+    assert plain["retention"] is None
+    with pytest.warns(UserWarning, match="the teacher gains nothing over ERM"):
+        none = load("debias_transfer").compute(
+            **DATA, teacher=right, erm_teacher=right, erm_student=SAID
+        )
+    assert math.isnan(none["retention"])
+
+
+def test_accuracy_and_f1_are_scikit_learns(load):
+    said, gold, _ = random_data(1)
+    assert load("accuracy").compute(predictions=said, references=gold) == {
+        "accuracy": pytest.approx(accuracy_score(gold, said))
+    }
+    for average in ("binary", "macro"):
+        found = load("f1").compute(predictions=said, references=gold, average=average)
+        assert found == {"f1": pytest.approx(f1_score(gold, said, average=average))}
+
+
+def test_modules_combine_and_take_batches(load):
+    both = evaluate.combine([load("worst_group_accuracy"), load("accuracy")])
+    found = both.compute(**DATA)
+    assert found["accuracy"] == pytest.approx(5 / 8)
+    assert found["worst_group_accuracy"] == pytest.approx(3 / 5)
+    metric = load("worst_group_accuracy")
+    for start in (0, 4):
+        metric.add_batch(**{name: column[start : start + 4] for name, column in DATA.items()})
+    assert metric.compute()["worst_group_accuracy"] == pytest.approx(3 / 5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"groups": ["a"]}, "groups: (1,) values for (2,) references"),
+        (
+            {"groups": ["a", "c"], "known_groups": ["a", "b"]},
+            "groups: row 2 has 'c'; known",
+        ),
+        ({"predicted": [0, -1]}, "predictions: expected labels 0 to 1"),
+        ({"predicted": [0.0, 1.0]}, "predictions: expected labels"),
+        ({"labels": ["one"], "gold": [0, 0]}, "predictions: expected labels 0 to 0"),
+    ],
+)
+def test_columns_that_do_not_fit_are_named(changes, said):
+    given = {"predicted": [0, 1], "gold": [1, 1], "groups": ["a", "b"], **changes}
+    with pytest.raises(HarnessError) as caught:
+        columns.as_predictions(**given)
+    assert said in str(caught.value)
+
+
+def test_a_teacher_and_a_metric_are_needed(load):
+    with pytest.raises(ValueError, match="needs the teacher's predictions"):
+        load("debias_transfer").compute(**DATA)
+    with pytest.raises(HarnessError, match="metric of debias_transfer 'f1'"):
+        load("debias_transfer").compute(**DATA, teacher=GOLD, metric="f1")
+
+
+def test_the_command_prints_the_folder():
+    words = [sys.executable, "-m", "harness_plugin", "metrics-path"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(folder())
+
+
+def test_the_record_of_a_run_is_what_evaluate_saves(finished_report, tmp_path):
+    from harness_plugin_hooks.outputs import evaluate_save
+
+    report = finished_report(tmp_path, {"teacher": 0.9}, seeds=1)
+    (ours,) = evaluate_save.write(report, tmp_path / "ours")
+    found = json.loads(ours.read_text())
+    theirs = evaluate.save(tmp_path / "theirs", **{k: v for k, v in found.items() if k[0] != "_"})
+    expected = json.loads(theirs.read_text())
+    assert list(found) == list(expected)
+    differ = {key for key in found if found[key] != expected[key]}
+    assert differ <= {"_timestamp", "_git_commit_hash"}
+    assert ours.name == "result-1970_01_01-00_00_00.json"
+    assert re.fullmatch(re.sub(r"\d", r"\\d", ours.name), theirs.name)
+    assert found["made_id_acc"] == 0.9
+    assert found["made_id_gap_entailment"] is None

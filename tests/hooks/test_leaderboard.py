@@ -1,0 +1,410 @@
+"""The leaderboard: ranks by hand, what is refused, and the page in a real browser."""
+
+import csv
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import pytest
+
+from harness_plugin.cli.main import main
+from harness_plugin_hooks.leaderboard.board import boards_of, rank_ranges
+from harness_plugin_hooks.leaderboard.tables import inert
+from harness_plugin_hooks.leaderboard.verify import verify
+
+HOSTILE = (
+    "<script>document.title = 'broken'</script><img src=https://example.org/x onerror=alert(1)>"
+)
+FORMULA = "=1+1"
+REFERENCES = {"control": 0.5, "erm_teacher": 0.4, "erm_student": 0.4}
+SUBMISSIONS = {
+    "good.zip": ("Good", {"teacher": 0.95, "student": 0.95, **REFERENCES}, 3),
+    "close.zip": ("Close", {"teacher": 0.95, "student": 0.9}, 3),
+    "bad.zip": (HOSTILE, {"student": 0.3}, 3),
+    "single.zip": (FORMULA, {"teacher": 0.95, "student": 0.9}, 1),
+    "two": ("Two", {"teacher": 0.9, "student": 0.6, "student_b": 0.1}, 4),
+}
+"""File -> name, share of right rows by role, seeds."""
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory, finished_run):
+    """Five bundles of one data set, one of them with two students."""
+    folder = tmp_path_factory.mktemp("bundles")
+    runs = tmp_path_factory.mktemp("runs")
+    for file, (name, right, seeds) in SUBMISSIONS.items():
+        model = "bert" if name != HOSTILE else "<b>bold</b>"
+        run = finished_run(runs / file, right, name=model, seeds=seeds)
+        assert main(["submit", str(run), "--out", str(folder / file), "--name", name]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(bundles):
+    out = bundles.parent / f"{bundles.name}-site"
+    assert main(["leaderboard", str(bundles), "--out", str(out), "--title", "Ours & <theirs>"]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def verified(bundles, plugins):
+    return {file: verify(bundles / file, plugins) for file in SUBMISSIONS}
+
+
+@pytest.mark.parametrize(
+    ("intervals", "ranks"),
+    [
+        ([], []),
+        ([(0.1, 0.2)], [(1, 1)]),
+        ([(0.5, 0.6), (0.1, 0.2), (0.3, 0.4)], [(1, 1), (3, 3), (2, 2)]),
+        # the first and the last are apart, the middle one touches both
+        ([(0.5, 0.7), (0.3, 0.5), (0.1, 0.3)], [(1, 2), (1, 3), (2, 3)]),
+        ([(0.1, 0.9), (0.8, 0.9), (0.2, 0.3)], [(1, 3), (1, 2), (2, 3)]),
+        ([(0.4, 0.4), (0.4, 0.4)], [(1, 2), (1, 2)]),
+    ],
+)
+def test_ranks_are_apart_only_where_intervals_are(intervals, ranks):
+    assert rank_ranges(intervals) == ranks
+
+
+def test_every_student_meets_on_one_board_a_set(verified):
+    ood, in_domain = boards_of(verified)
+    assert [ood.name, in_domain.name] == ["made, swapped", "made, id"]
+    for board in (ood, in_domain):
+        assert board.gap == "gap_avg_worst"
+        assert len(board.rows) == 6
+        ranked = [row for row in board.rows if row.rank]
+        assert board.rows[: len(ranked)] == tuple(ranked)
+        assert [row.file for row in board.rows if not row.rank] == ["single.zip"]
+        assert board.rows[-1].unranked == "1 seed, a rank needs 3"
+    files = [(row.file, row.student) for row in ood.rows]
+    assert files[:2] == [("good.zip", "student"), ("close.zip", "student")]
+    assert files[4] == ("two", "student_b")
+    first, last = ood.rows[0], ood.rows[4]
+    assert first.rank == ood.rows[1].rank == (1, 2)
+    assert last.rank == (5, 5)
+    assert set(first.numbers) == {
+        "worst_group_acc",
+        "acc",
+        "gap_avg_worst",
+        "teacher_worst_group_acc",
+        "distillability",
+        "contribution",
+        "retention",
+        "gap_widening",
+    }
+    alone = next(row for row in ood.rows if row.file == "bad.zip")
+    assert set(alone.numbers) == {"worst_group_acc", "acc", "gap_avg_worst"}
+    assert alone.verdict == ""
+
+
+def test_numbers_are_those_of_the_bundle(verified):
+    board = boards_of(verified)[0]
+    row = next(row for row in board.rows if row.file == "good.zip")
+    record = verified["good.zip"].records["made"]
+    own, teacher = (
+        next(s for s in record.scores if (s.role, s.split) == (role, "swapped")).metrics
+        for role in ("student", "teacher")
+    )
+    assert row.numbers["worst_group_acc"] == own["worst_group_acc"]
+    assert row.numbers["teacher_worst_group_acc"] == teacher["worst_group_acc"]
+    difference = own["worst_group_acc"].value - teacher["worst_group_acc"].value
+    assert row.numbers["distillability"].value == pytest.approx(difference)
+    assert row.verdict == next(v.state for v in record.verdicts if v.split == "swapped")
+
+
+def test_seeds_and_direction_decide(verified):
+    assert all(row.rank for row in boards_of(verified, min_seeds=1)[0].rows)
+    assert [r.seeds for r in boards_of(verified, min_seeds=4)[0].rows if r.rank] == [4, 4]
+    files = [r.file for r in boards_of(verified, metric="ece", higher_is_better=False)[0].rows]
+    errors = [
+        r.numbers["ece"].value
+        for r in boards_of(verified, metric="ece", higher_is_better=False)[0].rows
+    ]
+    assert files[-1] == "single.zip"
+    assert errors[0] == min(errors[:-1])
+    (glory,) = {r.unranked for r in boards_of(verified, metric="glory")[0].rows}
+    assert glory == "no interval of glory"
+
+
+def test_other_data_are_another_board(verified, finished_run, tmp_path, plugins):
+    run = finished_run(tmp_path / "run", {"student": 0.5}, fingerprint="0" * 64)
+    assert main(["submit", str(run), "--out", str(tmp_path / "other.zip")]) == 0
+    more = {**verified, "other.zip": verify(tmp_path / "other.zip", plugins)}
+    assert [len(board.rows) for board in boards_of(more)] == [1, 6, 1, 6]
+
+
+def test_the_same_as_data(site):
+    record = json.loads((site / "leaderboard.json").read_text())
+    assert record["title"] == "Ours & <theirs>"
+    assert [board["set"] for board in record["boards"]] == ["swapped", "id"]
+    rows = {row["file"]: row for row in record["boards"][0]["rows"] if row["student"] == "student"}
+    assert rows["bad.zip"]["submission"] == HOSTILE
+    assert rows["single.zip"]["rank"] is None
+    with (site / "leaderboard.csv").open(newline="") as stream:
+        table = list(csv.DictReader(stream))
+    assert {line["submission"] for line in table if line["file"] == "single.zip"} == {"'=1+1"}
+    (line,) = (
+        line
+        for line in table
+        if (line["set"], line["file"], line["number"]) == ("swapped", "good.zip", "acc")
+    )
+    assert float(line["value"]) == rows["good.zip"]["numbers"]["acc"]["value"]
+    assert [int(line["best_rank"]), int(line["worst_rank"])] == rows["good.zip"]["rank"]
+
+
+def test_no_cell_is_a_formula():
+    assert [inert(x) for x in ("@x", "-1", "ok", -1.0, None)] == ["'@x", "'-1", "ok", -1.0, None]
+
+
+class Reader(HTMLParser):
+    """What a parser sees: tags with attributes, and all text outside style and script."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.text, self.inside = [], "", ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self.inside = tag
+
+    def handle_endtag(self, tag):
+        self.inside = ""
+
+    def handle_data(self, data):
+        if self.inside not in ("style", "script"):
+            self.text += data
+
+
+def test_the_page_needs_nothing_else_and_says_all_without_a_script(site):
+    read = Reader((site / "index.html").read_text(encoding="utf-8"))
+    tags = [tag for tag, _ in read.tags]
+    assert tags.count("script") == 1
+    assert tags.count("style") == 1
+    assert not {"img", "iframe", "object", "embed", "b", "form", "input", "button"} & set(tags)
+    linked = {a[key] for _, a in read.tags for key in ("src", "href") if key in a}
+    assert linked == {"data:,", "#board-1", "#board-2", "leaderboard.json", "leaderboard.csv"}
+    assert not [name for _, a in read.tags for name in a if name.startswith("on")]
+    assert HOSTILE in read.text
+    assert "<b>bold</b>, group_dro" in read.text
+    assert "Ours & <theirs>" in read.text
+    assert "1 seed, a rank needs 3" in read.text
+    policy = next(a["content"] for _, a in read.tags if "http-equiv" in a)
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert "unsafe" not in policy
+
+
+def test_a_second_build_gives_the_same_bytes(bundles, site, tmp_path):
+    words = [
+        "leaderboard",
+        str(bundles),
+        "--out",
+        str(tmp_path / "s"),
+        "--title",
+        "Ours & <theirs>",
+    ]
+    assert main(words) == 0
+    for file in ("index.html", "leaderboard.json", "leaderboard.csv"):
+        assert (tmp_path / "s" / file).read_bytes() == (site / file).read_bytes()
+
+
+def broken(bundles, folder):
+    """Two bundles that hold, one that does not, one that is a copy."""
+    for file in ("good.zip", "close.zip"):
+        shutil.copy(bundles / file, folder / file)
+    shutil.copytree(bundles / "two", folder / "changed")
+    results = folder / "changed" / "tasks" / "made" / "results.json"
+    results.write_text(results.read_text().replace('"role": "student_b"', '"role": "student_c"'))
+    shutil.copy(bundles / "good.zip", folder / "same.zip")
+    (folder / "README.md").touch()
+    return folder
+
+
+def test_a_refused_bundle_stops_the_page_or_is_listed_on_it(bundles, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    words = ["leaderboard", str(broken(bundles, tmp_path / "in")), "--out", str(tmp_path / "out")]
+    assert main(words) == 1
+    out, err = capsys.readouterr()
+    assert "README.md: neither a folder nor a .zip file" in out
+    assert re.search(r"changed: REFUSED: tasks/made/results.json: expected SHA-256", err)
+    assert (
+        "same.zip: REFUSED: same.zip: expected results of its own, found those of good.zip" in err
+    )
+    assert not (tmp_path / "out").exists()
+    assert main([*words, "--skip_refused"]) == 0
+    page = Reader((tmp_path / "out" / "index.html").read_text(encoding="utf-8")).text
+    assert "same.zip: same.zip: expected results of its own" in page
+    record = json.loads((tmp_path / "out" / "leaderboard.json").read_text())
+    assert list(record["refused"]) == ["changed", "same.zip"]
+    assert {row["file"] for row in record["boards"][0]["rows"]} == {"good.zip", "close.zip"}
+
+
+def test_only_the_reference_data_are_shown(bundles, finished_run, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    shutil.copy(bundles / "good.zip", tmp_path / "in")
+    theirs = finished_run(tmp_path / "run", {"student": 1.0}, turned=2)
+    assert main(["submit", str(theirs), "--out", str(tmp_path / "in" / "easy.zip")]) == 0
+    words = ["leaderboard", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    words += ["--reference", str(bundles / "close.zip")]
+    assert main(words) == 1
+    assert "easy.zip: REFUSED: tasks/made/results.json, sets.id.rows_sha256" in (
+        capsys.readouterr().err
+    )
+    assert main([*words, "--skip_refused"]) == 0
+    record = json.loads((tmp_path / "out" / "leaderboard.json").read_text())
+    assert [[row["file"] for row in board["rows"]] for board in record["boards"]] == (
+        [["good.zip"], ["good.zip"]]
+    )
+
+
+def test_embedded_data_are_shown_as_a_demonstration(finished_run, tmp_path):
+    run = finished_run(tmp_path / "run", {"student": 0.5}, source="embedded")
+    folder, site = tmp_path / "in", tmp_path / "out"
+    words = ["submit", str(run), "--out", str(folder / "b.zip"), "--allow_embedded"]
+    assert main(words) == 0
+    assert main(["leaderboard", str(folder), "--out", str(site)]) == 1
+    assert main(["leaderboard", str(folder), "--out", str(site), "--allow_embedded"]) == 0
+    page = (site / "index.html").read_text(encoding="utf-8")
+    assert page.count("demonstration: embedded (generated) data") == 2
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--metric", "glory"], "unknown metric 'glory'"),
+        (["--metric", "gap_avg_worst"], "a gap is signed, the lowest is not the best"),
+        (["--min_seeds", "0"], "expected at least 1"),
+        (["--out", "{bundles}/site"], "lies among the bundles"),
+        (["--out", "{bundles}/good.zip"], "expected a folder, this names a file"),
+    ],
+)
+def test_bad_input_is_said(bundles, tmp_path, capsys, more, message):
+    words = [word.format(bundles=bundles) for word in more]
+    assert main(["leaderboard", str(bundles), "--out", str(tmp_path / "s"), *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_without_bundles_is_said(tmp_path, capsys):
+    for folder, message in (("none", "there is none"), ("", "holds no bundle")):
+        words = ["leaderboard", str(tmp_path / "in" / folder), "--out", str(tmp_path / "s")]
+        (tmp_path / "in").mkdir(exist_ok=True)
+        assert main(words) == 2
+        assert message in capsys.readouterr().err
+
+
+HEAD = "#board-1 thead th:nth-child({})"
+
+
+@pytest.fixture
+def opened(browser, site):
+    browser.open(site / "index.html")
+    return browser
+
+
+def names(browser) -> list[str]:
+    """The submissions of the first board, top to bottom."""
+    cells = browser.driver.find_elements("css selector", "#board-1 tbody th > bdi")
+    return [cell.text for cell in cells]
+
+
+def test_the_page_opens_without_errors_or_requests(opened, site):
+    assert opened.errors() == []
+    assert opened.requests() == [(site / "index.html").as_uri()]
+    assert opened.driver.title == "Ours & <theirs>"
+    assert names(opened)[:2] == ["Good", "Close"]
+    assert HOSTILE in names(opened)
+    assert opened.driver.find_elements("css selector", "img, tbody script, tbody b") == []
+
+
+def test_without_a_script_the_page_is_whole_and_has_no_dead_buttons(browser, site):
+    disable = "Emulation.setScriptExecutionDisabled"
+    browser.driver.execute_cdp_cmd(disable, {"value": True})
+    try:
+        browser.open(site / "index.html")
+        assert browser.texts("button") == []
+        assert names(browser)[:2] == ["Good", "Close"]
+        assert browser.texts("#board-1 tbody tr:first-child td")[0] == "1\u20132"
+    finally:
+        browser.driver.execute_cdp_cmd(disable, {"value": False})
+
+
+def test_a_click_sorts_the_rows(opened):
+    before = names(opened)
+    head = opened.driver.find_element("css selector", HEAD.format(2))
+    head.find_element("css selector", "button").click()
+    assert head.get_attribute("aria-sort") == "ascending"
+    assert names(opened) == sorted(before, key=str.lower)
+    head.find_element("css selector", "button").click()
+    assert head.get_attribute("aria-sort") == "descending"
+    assert names(opened) == sorted(before, key=str.lower, reverse=True)
+    said = opened.driver.find_element("id", "said").get_attribute("textContent")
+    assert said == "made, swapped: sorted by submission, descending"
+    others = opened.driver.find_elements("css selector", "#board-1 thead [aria-sort]")
+    assert others == [head]
+
+
+def test_the_keyboard_sorts_the_rows_and_missing_values_stay_last(opened):
+    from selenium.webdriver.common.keys import Keys
+
+    titles = [text.lower() for text in opened.texts("#board-1 thead th")]
+    column = titles.index("distillability") + 1
+    button = opened.driver.find_element("css selector", f"{HEAD.format(column)} button")
+    opened.driver.execute_script("arguments[0].focus()", button)
+
+    def values() -> list[float | None]:
+        cells = opened.driver.find_elements(
+            "css selector", f"#board-1 tbody td:nth-child({column})"
+        )
+        found = [cell.get_attribute("data-value") for cell in cells]
+        return [None if value is None else float(value) for value in found]
+
+    for key, order, reverse in ((Keys.ENTER, "descending", True), (Keys.SPACE, "ascending", False)):
+        opened.driver.switch_to.active_element.send_keys(key)
+        head = opened.driver.find_element("css selector", HEAD.format(column))
+        assert head.get_attribute("aria-sort") == order
+        found = values()
+        assert found[-1] is None
+        assert found[:-1] == sorted(found[:-1], reverse=reverse)
+        assert len(set(found)) > 3
+    assert opened.errors() == []
+
+
+def test_every_cell_has_its_headers_and_every_table_a_name(opened):
+    script = """
+        return [...document.querySelectorAll('table')].every((table) =>
+            table.caption.textContent
+            && [...table.querySelectorAll('thead th')].every((head) => head.scope === 'col')
+            && [...table.tBodies[0].rows].every((row) =>
+                row.cells.length === table.tHead.rows[0].cells.length
+                && row.querySelector('th').scope === 'row'))
+        && [...document.querySelectorAll('[aria-labelledby]')].every((part) =>
+            document.getElementById(part.getAttribute('aria-labelledby')).textContent)
+        && [...document.querySelectorAll('.scroll')].every((part) => part.tabIndex === 0)
+    """
+    assert opened.driver.execute_script(script) is True
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_has_enough_contrast(opened, scheme):
+    """At least 4.5 to 1 (WCAG 2.2, 1.4.3), from the colours the browser computed."""
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    opened.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    script = """
+        const root = getComputedStyle(document.documentElement);
+        return Object.fromEntries(['text', 'soft', 'accent', 'good', 'bad', 'page', 'stripe']
+            .map((name) => [name, root.getPropertyValue('--' + name).trim()]));
+    """
+    colours = opened.driver.execute_script(script)
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return sum(w * p for w, p in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    assert (luminance(colours["page"]) > 0.5) == (scheme == "light")
+    for ground in ("page", "stripe"):
+        for ink in ("text", "soft", "accent", "good", "bad"):
+            low, high = sorted((luminance(colours[ground]), luminance(colours[ink])))
+            assert (high + 0.05) / (low + 0.05) >= 4.5, (ink, ground)

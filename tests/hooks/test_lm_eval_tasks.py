@@ -1,0 +1,594 @@
+"""Our text tasks in lm-evaluation-harness 0.4.13: the real evaluator, and the numbers of a run."""
+
+import json
+import logging
+import math
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip(
+    "lm_eval", reason="lm_eval is not installed: pip install 'harness-plugin[lm-eval]'"
+)
+
+import lm_eval.caching.cache
+from lm_eval.api.instance import Instance
+from lm_eval.evaluator import simple_evaluate
+from lm_eval.tasks import TaskManager
+from lm_eval.tasks._yaml_loader import load_yaml
+from sqlitedict import SqliteDict
+
+from harness_plugin import HarnessError
+from harness_plugin.config.settings import RoleSettings
+from harness_plugin.data.dataset import load_data, make_split
+from harness_plugin.data.task import find_task
+from harness_plugin.models import classifiers, processors
+from harness_plugin.models.checkpoints import Source, checkpoint_labels
+from harness_plugin.plugins.registry import load_plugins
+from harness_plugin.scoring import score
+from harness_plugin.store.stages import Store
+from harness_plugin.training import predict
+from harness_plugin.training.encode import encode
+from harness_plugin_hooks.adapters import lm_eval_metrics as of_items
+from harness_plugin_hooks.adapters.lm_eval_filter import CollapseLabels
+from harness_plugin_hooks.adapters.lm_eval_model import Alone, SequenceClassifier, interleaved
+from harness_plugin_hooks.adapters.lm_eval_rows import (
+    Question,
+    documents,
+    read_request,
+    request_text,
+    spread,
+)
+from harness_plugin_hooks.adapters.lm_eval_task import answer
+from harness_plugin_hooks.adapters.lm_eval_tasks import folder
+
+TASKS = load_plugins()["task"]
+FILES = sorted(folder().glob("*.yaml"))
+TWO, THREE = ("entailment", "non-entailment"), ("entailment", "neutral", "contradiction")
+SMALL = {"hans.n_train": 60, "hans.n_validation": 60, "hans.n_id": 200, "hans.n_hans": 600}
+
+
+def build(target, labels, seed, texts, **config):
+    """A classifier that was never trained, but says several things, saved as a checkpoint."""
+    target.mkdir()
+    processors.train_tokenizer(texts, 200, target)
+    tokenizer = processors.load_processor(str(target), "text")
+    source = Source("bert-pico", backbone=load_plugins()["backbone"].get("bert-pico"))
+    settings = RoleSettings(model="bert-pico", config={"initializer_range": 0.5, **config})
+    model = classifiers.build_model(
+        source,
+        settings,
+        modality="text",
+        labels=labels,
+        processor=tokenizer,
+        attention="sdpa",
+        seed=seed,
+    )
+    model.save_pretrained(target)
+    return target
+
+
+@pytest.fixture(autouse=True)
+def _no_environment_report(monkeypatch):
+    """That harness asks pip and git about the machine after each evaluation, which takes long."""
+    monkeypatch.setattr("lm_eval.evaluator.add_env_info", lambda results: None)
+
+
+@pytest.fixture(scope="module")
+def hans():
+    """HANS-like rows, few of them, as a run loads them."""
+    options = {name.removeprefix("hans."): value for name, value in SMALL.items()}
+    return load_data(find_task("hans", TASKS), "embedded", options=options)
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory, hans):
+    """Two classifiers of two labels, one of three."""
+    root = tmp_path_factory.mktemp("checkpoints")
+    texts = list(processors.texts_of(hans.splits["hans"], ("premise", "hypothesis")))
+    return {
+        "teacher": build(root / "teacher", TWO, 1, texts),
+        "student": build(root / "student", TWO, 2, texts),
+        "three": build(root / "three", THREE, 3, texts),
+    }
+
+
+def evaluate(checkpoint, tasks=("hans",), metadata=SMALL, include=(), lm=None, **more):
+    """The real evaluator of that harness, on our folder."""
+    manager = TaskManager(
+        include_path=[str(folder()), *map(str, include)],
+        include_defaults=False,
+        metadata=dict(metadata),
+    )
+    given = {"pretrained": str(checkpoint)} if lm is None else None
+    return simple_evaluate(
+        model=lm or "seqcls",
+        model_args=given,
+        tasks=list(tasks),
+        task_manager=manager,
+        batch_size=more.pop("batch_size", 32),
+        device="cpu",
+        bootstrap_iters=more.pop("bootstrap_iters", 100),
+        **more,
+    )
+
+
+def ours(split, inputs, checkpoint, tmp_path, task="hans"):
+    """What a run of ours predicts and scores: metric -> estimate."""
+    tokenizer = processors.load_processor(str(checkpoint), "text")
+    model = classifiers.load_trained(str(checkpoint), "text", attention="sdpa")
+    encoded = encode(split, inputs, tokenizer, Store(tmp_path / "ours"), max_length=128)
+    logits = predict.predict(Alone(torch.device("cpu")), model, encoded, batch_size=64)
+    said = predict.as_predictions(
+        split,
+        logits,
+        task=task,
+        role="teacher",
+        model="m",
+        seed=0,
+        model_labels=checkpoint_labels(str(checkpoint)),
+    )
+    found = score.score_task(
+        [said],
+        task=task,
+        source="embedded",
+        fingerprint="f",
+        train_groups=(),
+        train_group_counts=(),
+        split_roles={split.name: "in_domain"},
+        metrics=of_items.OURS,
+        collapse_rule=split.collapse_rule,
+    )
+    (scores,) = found.scores
+    return said, scores
+
+
+# files
+
+
+def described(file):
+    """Which set of which task a file is about."""
+    return load_yaml(file, resolve_func=False)["dataset_kwargs"]
+
+
+def test_every_evaluation_set_of_every_text_task_has_a_file():
+    there = {}
+    for file in FILES:
+        of = described(file)
+        there.setdefault(of["task"], set()).add(of["set"])
+        assert file.stem == (of["set"] if of["set"] == of["task"] else f"{of['task']}_{of['set']}")
+    texts = [task for offer in TASKS if (task := find_task(offer.name, TASKS)).modality == "text"]
+    assert set(there) == {task.task for task in texts if "own" not in task.sources}
+    for task in texts:
+        if isinstance(task.primary_gap, dict) and task.task in there:
+            assert set(task.primary_gap) <= there[task.task]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_every_file_names_aggregation_and_direction(file):
+    config = load_yaml(file, resolve_func=True)
+    assert config["task"] == file.stem
+    assert (
+        config["metadata"]["version"] == find_task(config["dataset_kwargs"]["task"], TASKS).version
+    )
+    listed = config["metric_list"]
+    assert listed[0]["metric"] == "acc"  # readers take the first one for "is correct"
+    for metric in listed:
+        assert metric["higher_is_better"] is of_items.OURS[metric["metric"]].higher_is_better
+        if metric["metric"] == "acc":
+            assert metric["aggregation"] == "mean"
+        else:
+            assert metric["aggregation"] is getattr(of_items, metric["metric"])
+
+
+def test_no_name_is_one_of_theirs():
+    taken = set()
+    for file in Path(lm_eval.tasks.__file__).parent.rglob("*.yaml"):
+        head = file.read_bytes()[:2000].decode("utf-8", "replace")
+        taken |= set(re.findall(r"^(?:task|group|tag): *[\"']?([\w-]+)", head, re.M))
+        taken |= set(re.findall(r"^ *- ([\w-]+)$", head, re.M))
+    assert "hellaswag" in taken
+    assert "anli" in taken
+    known = TaskManager(include_path=str(folder()), include_defaults=False)
+    assert not taken & set(known.all_tasks)
+
+
+def test_every_generated_set_loads_and_opens_with_every_group():
+    few = {f"{file['task']}.n_train": 600 for file in map(described, FILES)}
+    known = TaskManager(include_path=str(folder()), include_defaults=False, metadata=few)
+    for name, task in known.load("debias")["tasks"].items():
+        docs, groups = task.eval_docs, task.facts.groups
+        combinations = len(np.unique(task.split.membership, axis=0))
+        first = docs[:combinations]
+        assert {group for row in first["groups"] for group in row} == set(groups), name
+        assert sorted(docs["id"]) == sorted(task.split.ids.tolist())
+        assert task.config.metadata["source"] == "embedded"
+        assert task.config.metadata["undefined"] == {}
+        assert set(task.aggregation()) == set(task.higher_is_better())
+
+
+# numbers
+
+
+def test_the_numbers_are_those_of_a_run_to_the_digit(checkpoints, hans, tmp_path):
+    found = evaluate(checkpoints["teacher"], batch_size=7)
+    row = found["results"]["hans"]
+    said, scores = ours(
+        hans.splits["hans"], ("premise", "hypothesis"), checkpoints["teacher"], tmp_path
+    )
+    assert len(set(said.predicted.tolist())) == 2
+    for name, estimate in scores.metrics.items():
+        assert row[f"{name},none"] == estimate.value, name
+        assert row[f"{name}_low,none"] == estimate.low, name
+        assert row[f"{name}_high,none"] == estimate.high, name
+    for name, estimate in scores.groups.items():
+        assert row[f"acc_{name},none"] == estimate.value, name
+    assert 0 < row["worst_group_acc,none"] < row["acc,none"] < 1
+    assert row["gap_entailment,none"] != 0
+    assert row["acc_stderr,none"] == pytest.approx(
+        math.sqrt(row["acc,none"] * (1 - row["acc,none"]) / 599)
+    )
+    assert found["higher_is_better"]["hans"]["gap_avg_worst_low"] is False
+    metadata = found["configs"]["hans"]["metadata"]
+    assert metadata["fingerprint"] == hans.splits["hans"].fingerprint
+    config = found["config"]
+    assert config["model_device"] == "cpu"
+    assert config["model_labels"] == list(TWO)
+    assert config["model_sha"]
+    json.dumps(found["results"], allow_nan=False)
+    by_id = {s["doc"]["id"]: s for s in found["samples"]["hans"]}
+    for i, name in enumerate(said.ids.tolist()):
+        assert by_id[name]["acc"] == said.correct[i]
+        assert by_id[name]["target"] == said.labels[said.label[i]]
+
+
+def test_groups_that_overlap_give_the_numbers_of_a_run(tmp_path):
+    task = find_task("civilcomments", TASKS)
+    sizes = {"n_train": 400, "n_validation": 200, "n_id": 400, "n_balanced": 400}
+    split = load_data(task, "embedded", options=sizes).splits["balanced"]
+    texts = list(processors.texts_of(split, task.inputs))
+    checkpoint = build(tmp_path / "model", split.labels, 5, texts)
+    options = {f"civilcomments.{name}": value for name, value in sizes.items()}
+    row = evaluate(checkpoint, ["civilcomments_balanced"], options)["results"]
+    row = row["civilcomments_balanced"]
+    _, scores = ours(split, task.inputs, checkpoint, tmp_path, "civilcomments")
+    assert len(scores.groups) == 16
+    for name, estimate in [
+        *scores.metrics.items(),
+        *((f"acc_{g}", e) for g, e in scores.groups.items()),
+    ]:
+        if name != "gap_entailment":
+            assert row[f"{name},none"] == estimate.value, name
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """How many rows pass through models of `transformers`."""
+    from transformers import BertForSequenceClassification
+
+    seen = []
+    forward = BertForSequenceClassification.forward
+
+    def counted(self, *args, **given):
+        seen.append(len(given["input_ids"]))
+        return forward(self, *args, **given)
+
+    monkeypatch.setattr(BertForSequenceClassification, "forward", counted)
+    return seen
+
+
+def test_every_document_passes_through_the_model_once(checkpoints, passes):
+    evaluate(checkpoints["teacher"], limit=50)
+    assert sum(passes) == 50
+
+
+def reference(checkpoint, pairs):
+    """Log-probabilities by transformers alone, a pair at a time."""
+    tokenizer = processors.load_processor(str(checkpoint), "text")
+    model = classifiers.load_trained(str(checkpoint), "text", attention="eager").eval()
+    with torch.inference_mode():
+        return torch.cat(
+            [model(**tokenizer(*pair, return_tensors="pt")).logits.double() for pair in pairs]
+        ).log_softmax(-1)
+
+
+def instances(pairs, question):
+    return [
+        Instance("loglikelihood", {}, (request_text(pair, question), f" {label}"), i)
+        for pair in pairs
+        for i, label in enumerate(question.labels)
+    ]
+
+
+@pytest.mark.parametrize("rule", ["argmax", "sum"])
+def test_three_labels_are_collapsed_by_the_named_rule(checkpoints, hans, rule, caplog):
+    rows = hans.splits["hans"].rows[:40]
+    pairs = list(zip(rows["premise"], rows["hypothesis"], strict=True))
+    collapse = (("contradiction", "non-entailment"), ("neutral", "non-entailment"))
+    lm = SequenceClassifier(str(checkpoints["three"]), batch_size=8, device="cpu")
+    with caplog.at_level(logging.WARNING):
+        got = lm.loglikelihood(instances(pairs, Question(TWO, collapse, rule)))
+    expected = reference(checkpoints["three"], pairs).numpy()
+    two = np.stack([expected[:, 0], np.logaddexp(expected[:, 1], expected[:, 2])], 1)
+    assert np.allclose(np.reshape([p for p, _ in got], (40, 2)), two, atol=1e-5)
+    entailed = expected.argmax(1) == 0 if rule == "argmax" else two.argmax(1) == 0
+    assert np.array_equal(np.reshape([f for _, f in got], (40, 2))[:, 0], entailed)
+    said = "neutral -> non-entailment, contradiction -> non-entailment"
+    assert lm.get_model_info()["model_collapse"] == [f"{said} ({rule})"]
+    assert f"labels are collapsed: {said} ({rule})" in caplog.text
+
+
+def test_labels_of_the_model_that_a_set_lacks_can_be_left_out(checkpoints, hans):
+    rows = hans.splits["hans"].rows[:10]
+    pairs = list(zip(rows["premise"], rows["hypothesis"], strict=True))
+    lm = SequenceClassifier(str(checkpoints["three"]), device="cpu")
+    got = lm.loglikelihood(instances(pairs, Question(THREE[::2], (), "restrict")))
+    expected = reference(checkpoints["three"], pairs)[:, ::2].log_softmax(-1)
+    assert np.allclose([p for p, _ in got], expected.flatten().numpy(), atol=1e-5)
+
+
+def test_the_first_choice_counts_only_where_the_rule_says_so():
+    results = [(math.log(0.4), True), (math.log(0.6), False)]  # .4 against .3 + .3
+    assert answer({"first_choice": True}, results) == 0
+    assert answer({"first_choice": False}, results) == 1
+    assert answer({"first_choice": True}, [(-1.0, True), (-0.5, True)]) == 1  # no classifier
+
+
+def test_real_hans_with_a_head_of_three_labels(checkpoints, real_data, tmp_path):
+    copy = tmp_path / "data"
+    shutil.copytree(real_data / "fixtures" / "multi_nli", copy)  # a few training pairs
+    lines = (real_data / "hans" / "heuristics_evaluation_set.txt").read_text("utf-8").splitlines()
+    part = "\n".join([lines[0], *lines[1::100]])
+    (copy / "heuristics_evaluation_set.txt").write_text(part + "\n", encoding="utf-8")
+    found = evaluate(checkpoints["three"], metadata={"data": str(copy), "hans.collapse": "sum"})
+    split = load_data(
+        find_task("hans", TASKS), "path", path=copy, options={"collapse": "sum"}
+    ).splits["hans"]
+    assert len(split) == 300
+    _, scores = ours(split, ("premise", "hypothesis"), checkpoints["three"], tmp_path)
+    for name, estimate in scores.metrics.items():
+        assert found["results"]["hans"][f"{name},none"] == estimate.value, name
+    assert found["configs"]["hans"]["metadata"]["source"] == "path"
+    assert found["configs"]["hans"]["metadata"]["collapse_rule"] == "sum"
+
+
+# what a model type refuses
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "give --model_args pretrained=DIR"),
+        ({"pretrained": "nowhere/at/all"}, "cannot be loaded"),
+        ({"pretrained": "student", "labels": "a/b/c"}, "3 labels were given, .* has 2 classes"),
+        ({"pretrained": "student", "dtype": "int8"}, "unknown dtype of model seqcls 'int8'"),
+        ({"pretrained": "student", "maxlength": 3}, "Did you mean max_length"),
+        ({"pretrained": "student", "attention": "flash"}, "unknown attention of model seqcls"),
+    ],
+)
+def test_wrong_model_arguments_are_named(checkpoints, given, message):
+    if given.get("pretrained") in checkpoints:
+        given = {**given, "pretrained": str(checkpoints[given["pretrained"]])}
+    with pytest.raises(HarnessError, match=message):
+        SequenceClassifier(**given, device="cpu")
+
+
+def test_labels_without_a_name_are_refused_and_can_be_named(checkpoints, tmp_path):
+    nameless = shutil.copytree(checkpoints["teacher"], tmp_path / "nameless")
+    config = json.loads((nameless / "config.json").read_text())
+    config["id2label"] = {"0": "LABEL_0", "1": "LABEL_1"}
+    config["label2id"] = {"LABEL_0": 0, "LABEL_1": 1}
+    (nameless / "config.json").write_text(json.dumps(config))
+    with pytest.raises(HarnessError, match=r"LABEL_0, LABEL_1.*labels=entailment/neutral"):
+        SequenceClassifier(str(nameless), device="cpu")
+    turned = SequenceClassifier(str(nameless), labels="non-entailment/entailment", device="cpu")
+    right = SequenceClassifier(str(checkpoints["teacher"]), device="cpu")
+    asked = instances([("the cat sat", "the cat")], Question(TWO))
+    (a, b), (c, d) = turned.loglikelihood(asked), right.loglikelihood(asked)
+    assert (a, b) == (d, c)
+
+
+def test_a_model_with_other_labels_is_refused(checkpoints):
+    with pytest.raises(HarnessError, match="predicts label contradiction, neutral, but set"):
+        evaluate(checkpoints["three"])
+    with pytest.raises(HarnessError, match="has no perplexity"):
+        SequenceClassifier(str(checkpoints["three"]), device="cpu").loglikelihood_rolling([])
+
+
+def test_long_texts_are_cut_and_counted(checkpoints):
+    lm = SequenceClassifier(str(checkpoints["teacher"]), max_length=8, device="cpu")
+    lm.loglikelihood(instances([("the cat " * 9, "the cat"), ("a", "b")], Question(TWO)))
+    assert lm.get_model_info()["model_truncated"] == 1
+    whole = SequenceClassifier(str(checkpoints["teacher"]), batch_size="auto", device="cpu")
+    assert whole.max_length == 128
+    asked = instances([("the cat", "the cat")], Question(TWO))
+    assert len(whole.loglikelihood(asked)) == 2
+
+
+# requests and documents
+
+
+def test_a_request_says_all_that_its_answer_depends_on():
+    question = Question(TWO, (("neutral", "non-entailment"),), "sum")
+    assert read_request(request_text(("a b", "c"), question)) == (("a b", "c"), question)
+    assert read_request("made elsewhere") == (("made elsewhere",), None)
+    with pytest.raises(HarnessError, match="which separate texts"):
+        request_text(("a\u241eb",), question)
+
+
+def test_every_beginning_of_the_documents_holds_every_group():
+    names = ["rare"] * 3 + ["common"] * 90 + ["none"] * 7
+    split = make_split(
+        "s",
+        role="ood",
+        inputs={"text": [str(i) for i in range(100)]},
+        ids=[str(i) for i in range(100)],
+        label_texts=["x"] * 100,
+        labels=("x",),
+        group_texts=[name if name != "none" else "" for name in names],
+        groups=("common", "rare"),
+    )
+    order = spread(split, 0)
+    assert sorted(order.tolist()) == list(range(100))
+    for size in range(3, 101):
+        there = [names[i] for i in order[:size]]
+        assert set(there) == {"rare", "common", "none"}
+        assert abs(there.count("common") - 0.9 * size) <= 3
+    assert not np.array_equal(order, spread(split, 1))
+    assert documents(split, ["text"], 0)["groups"][0] in ([], ["rare"], ["common"])
+
+
+# the listed bugs
+
+
+def test_one_cache_path_never_mixes_teacher_and_student(checkpoints, tmp_path, passes):
+    alone = {name: evaluate(checkpoints[name], limit=60) for name in ("teacher", "student")}
+    numbers = {name: found["results"]["hans"] for name, found in alone.items()}
+    assert numbers["teacher"]["acc,none"] != numbers["student"]["acc,none"]
+    passes.clear()
+    path = str(tmp_path / "cache" / "answers")
+    for name in ("teacher", "student", "teacher"):
+        found = evaluate(checkpoints[name], limit=60, use_cache=path)
+        assert found["results"]["hans"] == numbers[name]
+    assert sum(passes) == 120  # the second time, the teacher's answers come from the cache
+    tables = [t for t in SqliteDict.get_tablenames(f"{path}_rank0.db") if t.startswith("seqcls")]
+    assert len(tables) == 2
+
+
+def test_cached_requests_belong_to_their_data(checkpoints, tmp_path, monkeypatch):
+    monkeypatch.setattr(lm_eval.caching.cache, "PATH", str(tmp_path))
+    first = evaluate(checkpoints["teacher"], limit=60, cache_requests=True)
+    again = evaluate(checkpoints["teacher"], limit=60, cache_requests=True)
+    assert len(list(tmp_path.iterdir())) == 1
+    assert again["results"] == first["results"]
+    other = {**SMALL, "data_seed": 1}
+    fresh = evaluate(checkpoints["teacher"], metadata=other, limit=60, cache_requests=True)
+    assert len(list(tmp_path.iterdir())) == 2
+    plain = evaluate(checkpoints["teacher"], metadata=other, limit=60)
+    assert fresh["results"] == plain["results"]
+    arguments = [[s["arguments"][0][0] for s in run["samples"]["hans"]] for run in (fresh, plain)]
+    assert arguments[0] == arguments[1]
+
+
+def test_a_limit_never_empties_a_group(checkpoints, caplog):
+    found = evaluate(checkpoints["teacher"], limit=6)
+    row = found["results"]["hans"]
+    assert row["worst_group_acc,none"] in (0.0, 1.0)
+    assert all(v is not None for k, v in row.items() if k.startswith("acc_"))
+    with caplog.at_level(logging.WARNING):
+        found = evaluate(checkpoints["teacher"], limit=5)
+    row = found["results"]["hans"]
+    assert row["worst_group_acc,none"] is None
+    assert row["gap_avg_worst_low,none"] is None
+    assert row["acc,none"] is not None
+    reason = found["configs"]["hans"]["metadata"]["undefined"]["worst_group_acc"]
+    assert reason.startswith("no row of group ")
+    assert f"hans: worst_group_acc is not defined: {reason}" in caplog.text
+    json.dumps(found["results"], allow_nan=False)
+
+
+def test_groups_at_0_and_1_have_a_worst_of_0():
+    items = [("x", "x", ["a"], 1)] * 9 + [("y", "x", ["b"], 0)]
+    assert of_items.worst_group_acc(items) == 0.0
+    assert of_items.gap_avg_worst(items) == pytest.approx(0.9)
+    assert of_items.gap_aligned_conflicting(items) == 1.0
+
+
+def test_aggregations_by_hand_and_by_name(caplog):
+    names = ["entailment", "non-entailment"]
+    items = [
+        (names[s], names[g], [group], -1)
+        for s, g, group in [(0, 0, "p"), (0, 1, "p"), (1, 1, "q"), (0, 0, "q"), (0, 1, "q")]
+    ]
+    assert of_items.worst_group_acc(items) == 0.5
+    assert of_items.gap_entailment(items) == pytest.approx(1 - 1 / 3)
+    assert of_items.f1(items) == pytest.approx(2 * 2 / (2 + 4))
+    both = [(0, 0, ["p", "q"], -1), (1, 0, ["q"], -1)]
+    assert of_items.worst_group_acc(both) == 0.5
+    with caplog.at_level(logging.WARNING):
+        assert of_items.gap_aligned_conflicting(items) is None
+    assert "gap_aligned_conflicting is not defined: no bias-aligned row" in caplog.text
+    assert of_items.group_acc([1.0, None, 0.0]) == 0.5
+    assert of_items.group_acc([None]) is None
+    assert of_items.as_it_is(items[0]) is items[0]
+
+
+def test_what_ranks_hold_is_merged_into_document_order():
+    ranks = [{"hans": {"acc": [0, 2, 4]}}, {"hans": {"acc": [1, 3]}}, {"hans": {}}]
+    assert interleaved(ranks) == {"hans": {"acc": [0, 1, 2, 3, 4]}}
+    assert interleaved([{"hans": [0]}, {"hans": []}]) == {"hans": [0]}
+
+
+def test_a_rank_without_documents_asks_but_is_not_scored(checkpoints):
+    manager = TaskManager(include_path=str(folder()), include_defaults=False, metadata=dict(SMALL))
+    task = manager.load("hans")["tasks"]["hans"]
+    task.build_all_requests(limit=1, rank=1, world_size=2)
+    assert [instance.doc_id for instance in task.instances] == [0, 0]
+    assert not list(task.doc_iterator(limit=1, rank=1, world_size=2))
+
+
+def test_answers_to_padding_are_dropped(checkpoints):
+    manager = TaskManager(include_path=str(folder()), include_defaults=False, metadata=dict(SMALL))
+    task = manager.load("hans")["tasks"]["hans"]
+    task.build_all_requests(limit=1)
+    for instance in task.instances:
+        instance.resps += [(-1.0, True), (-2.0, False), (-3.0, False)]
+    task.apply_filters()
+    assert [instance.resps for instance in task.instances] == [[(-1.0, True)]] * 2
+
+
+# tasks of one's own, options, filters
+
+
+def test_a_task_and_a_prompt_of_ones_own(tmp_path, toy_run):
+    toy = Path(__file__).parents[1] / "toy" / "toy.yaml"
+    (tmp_path / "toy.yaml").write_text(
+        f"include: {folder()}/shared/text.yaml\ntask: my_toy\n"
+        f"dataset_kwargs: {{task: {toy}, set: swapped}}\n"
+    )
+    found = evaluate(toy_run.checkpoint("teacher"), ["my_toy"], {}, [tmp_path])
+    record = toy_run.record()
+    (numbers,) = [
+        s["metrics"] for s in record["scores"] if (s["role"], s["split"]) == ("teacher", "swapped")
+    ]
+    for name in ("acc", "worst_group_acc", "gap_avg_worst", "f1"):
+        assert found["results"]["my_toy"][f"{name},none"] == numbers[name]["value"], name
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"hans.n_hanss": 3}, "unknown option of task hans 'n_hanss'. Did you mean n_hans"),
+        ({"data": "nowhere"}, "nowhere"),
+    ],
+)
+def test_wrong_data_are_named(checkpoints, metadata, message):
+    with pytest.raises(HarnessError, match=message):
+        evaluate(checkpoints["teacher"], metadata=metadata)
+    with pytest.raises(HarnessError, match=r"'hard'\. Known: balanced, id"):
+        evaluate(checkpoints["teacher"], ["snli_hard_hard"], metadata={})
+
+
+def test_the_filter_reads_written_labels():
+    filter_ = CollapseLabels(
+        {"entailment": "entailment", "neutral": "non-entailment", "contradiction": "non-entailment"}
+    )
+    said = [[" Neutral."], ["**Contradiction**, because"], ["entailment"], ["Perhaps"]]
+    assert filter_.apply(said, [{}] * 4) == [
+        ["non-entailment"],
+        ["non-entailment"],
+        ["entailment"],
+        ["Perhaps"],
+    ]
+    with pytest.raises(HarnessError, match="needs `collapse"):
+        CollapseLabels()
+
+
+def test_predictions_without_metrics(checkpoints):
+    found = evaluate(checkpoints["teacher"], limit=12, predict_only=True)
+    assert len(found["samples"]["hans"]) == 12
+    assert "worst_group_acc,none" not in found["results"]["hans"]

@@ -1,0 +1,537 @@
+"""The closed forms of every further method: the table of its paper, gradients, degenerate cases."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy, log_softmax
+
+from harness_plugin import HarnessError
+from harness_plugin.plugins.registry import load_plugins
+from harness_plugin.training.contracts import Batch, TrainingMetadata
+from harness_plugin_hooks.methods.contrast import (
+    CnC,
+    KernelWhitening,
+    contrastive,
+    decorrelating,
+    nystrom,
+    off_diagonal,
+)
+from harness_plugin_hooks.methods.ensemble import (
+    BiasReweight,
+    ConfidenceRegularisation,
+    DebiasedFocalLoss,
+    LearnedMixin,
+    ProductOfExperts,
+    masked,
+)
+from harness_plugin_hooks.methods.environments import CORAL, IRM, VREx
+from harness_plugin_hooks.methods.failure import GCE, PGD, LfF, gradient_norms
+from harness_plugin_hooks.methods.groups import ReSample, ReSampleClass, ReWeight
+from harness_plugin_hooks.methods.mixing import LISA, Mixup
+from harness_plugin_hooks.methods.robust import CVaRDRO
+
+Z = torch.tensor([[2, 0, -1], [0.5, 1, 0], [-1, 0, 1], [1, 1, 0]], dtype=torch.float64)
+Y = torch.tensor([0, 1, 2, 0])
+G = torch.tensor([0, 1, 0, 2])
+RAW = torch.tensor([[1, 0, 0], [0, 0, 0], [0, 0, 2], [-1, 1, 0]], dtype=torch.float64)
+TEACHER = torch.tensor([[3, 0, 0], [0, 2, 1], [0, 0, 3], [2, 0, 0]], dtype=torch.float64)
+ROWS = torch.arange(4)
+EACH = [0.169846, 0.680270, 0.407606, 0.861995]
+ERM = 0.529929
+METHODS = load_plugins()["method"]
+
+
+def facts(**changes) -> TrainingMetadata:
+    values = {
+        "label": Y,
+        "group": G,
+        "n_labels": 3,
+        "groups": ("a", "b", "c"),
+        "bias_log_probs": log_softmax(RAW, 1),
+        "environment": G,
+        "environments": ("a", "b", "c"),
+    }
+    return TrainingMetadata(**{**values, **changes})
+
+
+def batch(rows=ROWS, **changes) -> Batch:
+    return Batch(rows, Y[rows], G[rows], G[rows], **changes)
+
+
+def close(value, expected, tolerance=1e-6):
+    assert float(torch.as_tensor(value).detach()) == pytest.approx(expected, abs=tolerance)
+
+
+# groups
+
+
+def test_resampling_draws_groups_or_labels_equally_often():
+    chance = ReSample(facts()).sampling_weights()
+    assert [float(chance[g == G].sum()) for g in range(3)] == pytest.approx([1, 1, 1])
+    chance = ReSampleClass(facts()).sampling_weights()
+    assert [float(chance[y == Y].sum()) for y in range(3)] == pytest.approx([1, 1, 1])
+    none = ReSample(facts(group=torch.tensor([0, -1, 0, 2]))).sampling_weights()
+    assert float(none[1]) == 0.0
+    close(ReSample(facts()).loss(Z, batch()), ERM)
+    assert ReSampleClass.needs == frozenset()
+
+
+def test_the_square_root_variant_of_reweighting():
+    weights = ReWeight(facts(), power=0.5).group_weights
+    root = np.array([2**-0.5, 1, 1])
+    assert weights.tolist() == pytest.approx(3 * root / root.sum())
+    assert ReWeight(facts(), power=0.0).group_weights.tolist() == pytest.approx([1, 1, 1])
+
+
+# robust
+
+
+@pytest.mark.parametrize(
+    ("alpha", "expected"), [(0.25, 0.861995), (0.5, 0.771132), (0.6, 0.710545), (1.0, ERM)]
+)
+def test_cvar_is_the_mean_of_the_worst_share(alpha, expected):
+    close(CVaRDRO(facts(), alpha=alpha).loss(Z, batch()), expected)
+
+
+def test_cvar_of_less_than_a_row_is_the_largest_loss():
+    close(CVaRDRO(facts(), alpha=0.1).loss(Z, batch()), max(EACH))
+    with pytest.raises(HarnessError, match=r"alpha must be in \(0, 1\], found 0"):
+        CVaRDRO(facts(), alpha=0.0)
+
+
+# environments
+
+
+def test_vrex_over_three_groups():
+    close(VREx(facts(), anneal=0).loss(Z, batch()), 1.182516)
+    close(VREx(facts(), anneal=0, weight=0.0).loss(Z, batch()), 0.610330)
+    close(VREx(facts(), anneal=500).loss(Z, batch(update=499)), 0.610330 + 0.057219)
+    close(VREx(facts(), anneal=500).loss(Z, batch(update=500)), 1.182516)
+
+
+def test_vrex_of_equal_risks_has_no_penalty():
+    same = Batch(ROWS, Y, G, torch.tensor([0, 1, 0, 1]))
+    z = Z[[0, 0, 0, 0]]
+    label = torch.zeros(4, dtype=torch.long)
+    close(VREx(facts(), anneal=0).loss(z, Batch(ROWS, label, G, same.environment)), EACH[0])
+
+
+def test_irm_penalty_is_the_product_of_both_halves():
+    one = Batch(ROWS, Y, G, torch.zeros(4, dtype=torch.long))
+    close(IRM(facts(), anneal=0, weight=1.0).loss(Z, one), ERM + 0.096483)
+    close(IRM(facts(), anneal=0).loss(Z, one), ERM + 100 * 0.096483, 1e-4)
+
+
+def test_irm_gradient_is_that_of_a_scaled_logit():
+    scale = torch.ones(4, dtype=torch.float64, requires_grad=True)
+    each = cross_entropy(Z * scale[:, None], Y, reduction="sum")
+    (gradient,) = torch.autograd.grad(each, scale)
+    expected = [-0.354421, -0.339922, -0.424790, -0.155362]
+    assert gradient.tolist() == pytest.approx(expected, abs=1e-6)
+    assert torch.autograd.gradcheck(
+        lambda z: IRM(facts(), anneal=0, weight=1.0).loss(
+            z, Batch(ROWS, Y, G, torch.zeros(4, dtype=torch.long))
+        ),
+        Z.clone().requires_grad_(),
+    )
+
+
+def test_coral_compares_means_and_covariances():
+    features = torch.tensor([[1, 0], [3, 2], [0, 0], [0, 4]], dtype=torch.float64)
+    environment = torch.tensor([0, 0, 1, 1])
+    one = Batch(ROWS, Y, G, environment, outputs={"features": features})
+    # means (2,1), (0,2); covariances [[2,2],[2,2]], [[0,0],[0,8]]
+    penalty = (4 + 1) / 2 + (4 + 4 + 4 + 36) / 4
+    risk = (sum(EACH[:2]) / 2 + sum(EACH[2:]) / 2) / 2
+    close(CORAL(facts()).loss(Z, one), risk + penalty)
+
+
+@pytest.mark.parametrize("method", [VREx, IRM, CORAL])
+def test_small_and_missing_environments_are_skipped(method):
+    features = torch.randn(4, 3, dtype=torch.float64)
+    for environment in ([0, 1, 2, 3], [-1, -1, -1, -1], [0, -1, -1, -1], [0, 0, 0, 1]):
+        one = Batch(ROWS, Y, G, torch.tensor(environment), outputs={"features": features})
+        z = Z.clone().requires_grad_()
+        options = {} if method is CORAL else {"anneal": 0}
+        loss = method(facts(), **options).loss(z, one)
+        loss.backward()
+        assert torch.isfinite(loss)
+        assert torch.isfinite(z.grad).all()
+    with pytest.raises(HarnessError, match="without environments"):
+        method(facts()).loss(Z, Batch(ROWS, Y, G))
+
+
+# ensembles
+
+
+def test_poe_rows_and_gradient():
+    method = ProductOfExperts(facts())
+    rows = [float(method.loss(Z[[i]], batch(ROWS[[i]]))) for i in range(4)]
+    assert rows == pytest.approx([0.065884, 0.680270, 0.065884, 2.239545], abs=1e-6)
+    z = Z.clone().requires_grad_()
+    method.loss(z, batch()).backward()
+    onehot = torch.nn.functional.one_hot(Y, 3)
+    assert torch.allclose(z.grad * 4, (Z + log_softmax(RAW, 1)).softmax(1) - onehot, atol=1e-12)
+
+
+def test_theta_anneals_the_bias():
+    method = ProductOfExperts(facts(), theta=0.8)
+    assert torch.equal(method.bias(batch()), log_softmax(RAW, 1))
+    half = method.bias(batch(progress=0.5))
+    assert torch.allclose(half, log_softmax(0.9 * RAW, 1))
+    off = ProductOfExperts(facts(), theta=0.0)
+    close(off.loss(Z, batch(progress=1.0)), ERM)  # a uniform bias is none
+
+
+def test_dfl():
+    close(DebiasedFocalLoss(facts()).loss(Z, batch()), 0.266281)
+    close(DebiasedFocalLoss(facts(), gamma=0.0).loss(Z, batch()), ERM)
+    close(DebiasedFocalLoss(facts()).weights(batch()).mean(), 1.0)
+
+
+@pytest.mark.parametrize(("s", "total"), [(2.0, 1.212887), (1.0, 0.789685)])
+def test_learned_mixin(s, total):
+    scaled = batch(outputs={"scale": torch.full((4,), s, dtype=torch.float64)})
+    close(LearnedMixin(facts()).loss(Z, scaled), total)
+    poe = float(ProductOfExperts(facts()).loss(Z, batch()))
+    if s == 1.0:
+        close(LearnedMixin(facts(), penalty=0.0).loss(Z, scaled), poe)
+
+
+def test_learned_mixin_without_scale_is_erm_and_fits_any_width():
+    nothing = batch(outputs={"scale": torch.zeros(4, dtype=torch.float64)})
+    close(LearnedMixin(facts(), penalty=0.0).loss(Z, nothing), ERM)
+    for width in (128, 512):
+        head = torch.nn.Linear(width, 3)
+        network = type("Network", (), {"head": head})
+        assert LearnedMixin(facts()).parts(network).in_features == width
+
+
+def test_bias_reweight_and_rubi():
+    close(BiasReweight(facts()).loss(Z, batch()), 0.630992)
+    uniform = facts(bias_log_probs=log_softmax(torch.zeros(4, 3, dtype=torch.float64), 1))
+    close(BiasReweight(uniform).loss(Z, batch()), ERM)
+    close(cross_entropy(masked(Z, RAW), Y), 0.726399)
+
+
+def test_confidence_regularisation():
+    log_probs = log_softmax(TEACHER, 1)
+    method = ConfidenceRegularisation(facts(found={"teacher_log_probs": log_probs}))
+    close(method.loss(Z, batch()), 1.068415)
+    p_y = method.gold(batch())
+    target = ((1 - p_y)[:, None] * log_probs).softmax(1)
+    assert target[0].tolist() == pytest.approx([0.640723, 0.179639, 0.179639], abs=1e-6)
+    assert target[3].tolist() == pytest.approx([0.755246, 0.122377, 0.122377], abs=1e-6)
+
+
+ALWAYS_RIGHT = torch.full((4, 3), -60.0, dtype=torch.float64).scatter(1, Y[:, None], 0.0)
+
+
+@pytest.mark.parametrize(
+    "method", [ProductOfExperts, DebiasedFocalLoss, BiasReweight, ConfidenceRegularisation]
+)
+def test_a_bias_model_that_is_always_right_gives_finite_numbers(method):
+    sure = facts(bias_log_probs=ALWAYS_RIGHT, found={"teacher_log_probs": log_softmax(TEACHER, 1)})
+    z = Z.clone().requires_grad_()
+    loss = method(sure).loss(z, batch())
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(z.grad).all()
+    if method in (DebiasedFocalLoss, BiasReweight):
+        close(loss, 0.0)
+    weights = method(sure).weights(batch())
+    assert weights is None or torch.isfinite(weights).all()
+
+
+# failure
+
+
+def test_generalised_cross_entropy_and_its_gradient():
+    close(GCE(facts()).loss(Z, batch()), 0.236469)
+    z = Z.clone().requires_grad_()
+    GCE(facts()).loss(z, batch()).backward()
+    other = Z.clone().requires_grad_()
+    p = other.softmax(1)[ROWS, Y]
+    true = ((1 - p**0.7) / 0.7).mean()
+    close(true, 0.425796)
+    true.backward()
+    assert torch.allclose(z.grad, 0.7 * other.grad, atol=1e-12)
+
+
+def test_lff_weights_without_scaling_are_those_of_the_table():
+    """Each row the only one of its label would scale to 1; the table has no scaling."""
+    easy = -log_softmax(RAW, 1)[ROWS, Y]
+    hard = torch.tensor(EACH, dtype=torch.float64)
+    expected = [0.764525, 0.617586, 0.370153, 0.736361]
+    assert (easy / (easy + hard)).tolist() == pytest.approx(expected, abs=1e-6)
+    labels = torch.zeros(4, dtype=torch.long)  # one label: both are scaled by one number each
+    method = LfF(facts(label=labels, n_labels=1))
+    method.easy, method.hard = easy.clone(), hard.clone()
+    one = Batch(ROWS, labels, G)
+    assert torch.allclose(method.scaled(method.easy, one), easy / easy.max())
+
+
+def test_lff_with_equal_losses_weighs_one_half():
+    method = LfF(facts())
+    loss = method.loss(Z.clone().requires_grad_(), batch(outputs={"biased": Z}))
+    assert method.last.tolist() == pytest.approx([0.5] * 4, abs=1e-6)
+    close(loss, 0.5 * ERM + 0.236469, 1e-5)
+    assert method.weights(batch()).tolist() == pytest.approx([1.0] * 4)
+
+
+def test_lff_remembers_rows_with_a_moving_average():
+    method = LfF(facts())
+    row = torch.tensor([2])
+    method.remember(row, torch.tensor([1.0]), torch.tensor([3.0]))
+    assert (float(method.easy[2]), float(method.hard[2])) == (
+        1.0,
+        3.0,
+    )  # a first visit counts whole
+    method.remember(row, torch.tensor([2.0]), torch.tensor([3.0]))
+    assert float(method.easy[2]) == pytest.approx(0.7 * 1.0 + 0.3 * 2.0)
+    other = LfF(facts())
+    other.load_state_dict(method.state_dict())
+    assert all(torch.equal(a, other.state_dict()[n]) for n, a in method.state_dict().items())
+
+
+def test_pgd_norms_are_those_of_the_last_layers_gradient():
+    features = np.array([[1, 0], [0, 1], [1, 1], [2, 0]], np.float32)
+    plain = gradient_norms(Z.numpy(), features, Y.numpy(), bias_term=False)
+    assert plain == pytest.approx([0.198004, 0.610449, 0.600102, 1.464522], abs=1e-6)
+    shares = [0.068917, 0.212472, 0.208871, 0.509740]
+    assert plain / plain.sum() == pytest.approx(shares, abs=1e-6)
+    biased = gradient_norms(Z.numpy(), features, Y.numpy(), bias_term=True)
+    assert biased == pytest.approx([0.280020, 0.863305, 0.734972, 1.637385], abs=1e-6)
+    weight = torch.zeros(3, 2, dtype=torch.float64, requires_grad=True)
+    for i in range(4):  # autograd's own gradient at the same logits
+        h = torch.from_numpy(features[i]).double()
+        logits = Z[i] + (weight - weight.detach()) @ h
+        (g,) = torch.autograd.grad(cross_entropy(logits[None], Y[[i]]), weight)
+        assert plain[i] == pytest.approx(float(g.norm()))
+    method = PGD(facts(found={"norm": torch.from_numpy(biased)}))
+    assert method.sampling_weights().tolist() == biased.tolist()
+
+
+# mixing
+
+
+def test_mixup_loss_is_the_mixture_of_both_labels():
+    outputs = {
+        "mixed": Z,
+        "kept": torch.tensor([1.0, 0.5, 0.25, 0.0], dtype=torch.float64),
+    }
+    partner = torch.tensor([2, 1, 3, 1])
+    other = cross_entropy(Z, Y[partner], reduction="none")
+    own = cross_entropy(Z, Y, reduction="none")
+    kept = outputs["kept"]
+    expected = float((kept * own + (1 - kept) * other).mean())
+    close(Mixup(facts()).loss(Z, batch(outputs=outputs, partner=partner)), expected)
+
+
+def many(n=200):
+    rng = np.random.default_rng(0)
+    label = torch.from_numpy(rng.integers(2, size=n))
+    attribute = torch.from_numpy(rng.integers(3, size=n))
+    group = label * 3 + attribute
+    names = tuple("abcdef")
+    return TrainingMetadata(
+        label, group, 2, names, environment=attribute, environments=("x", "y", "z")
+    )
+
+
+@pytest.mark.parametrize(("share", "same"), [(1.0, "label"), (0.0, "attribute")])
+def test_lisa_partners_share_the_label_or_the_attribute(share, same):
+    data = many()
+    rows = torch.arange(200)
+    one = Batch(rows, data.label, data.group, data.environment, seed=7)
+    partner = LISA(data, same_label=share).partners(one)
+    equal_label = data.label[partner] == data.label
+    equal_attribute = data.environment[partner] == data.environment
+    assert (equal_label if same == "label" else equal_attribute).all()
+    assert not (equal_attribute if same == "label" else equal_label).any()
+
+
+def test_partners_depend_on_update_and_row_alone():
+    data = many()
+    rows = torch.arange(200)
+    method = LISA(data)
+    one = Batch(rows, data.label, data.group, data.environment, seed=7)
+    whole = method.partners(one)
+    assert torch.equal(method.partners(one.part(50, 120)), whole[50:120])
+    again = Batch(rows, data.label, data.group, data.environment, seed=8)
+    assert not torch.equal(method.partners(again), whole)
+
+
+def test_a_row_without_a_partner_is_its_own():
+    alone = facts(environment=torch.zeros(4, dtype=torch.long), environments=("x",))
+    one = batch(seed=1)
+    assert LISA(alone, same_label=1.0).partners(one).tolist() == [0, 1, 2, 3]
+    unknown = facts(environment=torch.tensor([0, 1, 1, -1]), environments=("x", "y"))
+    assert int(LISA(unknown, same_label=1.0).partners(one)[3]) == 3
+    assert int(LISA(unknown, same_label=0.0).partners(one)[3]) == 3
+
+
+class Doubling:
+    """A network whose features are twice its input and whose logits are three times those."""
+
+    def __call__(self, inputs):
+        from harness_plugin.models.network import ModelOutput
+
+        x = inputs.get("pixel_values", inputs.get("input_ids")).flatten(1)
+        return ModelOutput(6 * x, 2 * x)
+
+    def head(self, features):
+        return 3 * features
+
+
+@pytest.mark.parametrize("key", ["pixel_values", "input_ids"])
+def test_what_is_mixed_are_pixels_or_features_and_plain_logits_stay_for_distillation(key):
+    data = many()
+    method = Mixup(data, alpha=1.0)
+    rows = torch.tensor([3, 50])
+    one = Batch(rows, data.label[rows], data.group[rows], partner=torch.tensor([9, 8]), seed=3)
+    shape = (2, 1, 1, 2) if key == "pixel_values" else (2, 2)
+    own, other = torch.ones(shape), torch.full(shape, 5.0)
+    out = method.forward(Doubling(), None, {key: own}, one, {key: other})
+    kept = out["kept"][:, None]
+    assert torch.allclose(out["mixed"], 6 * (kept * 1 + (1 - kept) * 5).expand(2, 2))
+    assert out["logits"] is out["mixed"]
+    method.distilled = True
+    plain = method.forward(Doubling(), None, {key: own}, one, {key: other})
+    assert torch.equal(plain["logits"], torch.full((2, 2), 6.0))
+    assert torch.equal(plain["mixed"], out["mixed"])
+
+
+def test_the_mixing_share_is_drawn_from_its_beta():
+    method = Mixup(many(), alpha=2.0)
+    one = Batch(torch.arange(1), torch.zeros(1), torch.zeros(1))
+    draws = [
+        float(method.stream(Batch(one.row, one.label, one.group, seed=i), 0, 1).beta(2.0, 2.0))
+        for i in range(2000)
+    ]
+    assert np.mean(draws) == pytest.approx(0.5, abs=0.02)
+    assert np.var(draws) == pytest.approx(1 / 20, abs=0.005)
+
+
+# contrast
+
+
+def test_contrastive_loss_of_a_worked_example():
+    """Anchor 0: positive 1, negative 2; cosines 0 and 1. The others lack one of the two."""
+    features = torch.tensor([[1.0, 0], [0, 2], [3, 0]], dtype=torch.float64)
+    label, guess = torch.tensor([0, 0, 1]), torch.tensor([0, 1, 0])
+    t = 0.5
+    expected = -math.log(math.exp(0) / (math.exp(0) + math.exp(1 / t)))
+    close(contrastive(features, label, guess, t), expected)
+
+
+def test_contrast_without_anchors_is_zero_and_keeps_the_gradient_finite():
+    features = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    nothing = contrastive(features, Y, Y, 0.1)
+    nothing.backward()
+    close(nothing, 0.0)
+    assert torch.equal(features.grad, torch.zeros(4, 3, dtype=torch.float64))
+    method = CnC(facts(found={"predicted": Y}))
+    close(method.loss(Z, batch(outputs={"features": features.detach()})), 0.25 * ERM)
+
+
+def test_cnc_draws_right_and_wrong_rows_of_a_label_equally_often():
+    label = torch.tensor([0] * 10 + [1] * 6)
+    predicted = label.clone()
+    predicted[:2] = 1
+    data = facts(label=label, found={"predicted": predicted})
+    chance = CnC(data).sampling_weights()
+    assert float(chance[:2].sum()) == pytest.approx(float(chance[2:10].sum()))
+    assert float(chance[10:].sum()) == pytest.approx(1.0)
+
+
+def test_contrastive_gradient():
+    features = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+    label, guess = torch.tensor([0, 0, 1, 1, 0]), torch.tensor([0, 1, 0, 1, 0])
+    assert torch.autograd.gradcheck(lambda f: contrastive(f, label, guess, 0.3), features)
+
+
+def test_nystrom_features_reproduce_the_kernel():
+    torch.manual_seed(0)
+    x = torch.nn.functional.normalize(torch.randn(12, 4, dtype=torch.float64), dim=1)
+    phi = nystrom(x, x[:6])
+    assert torch.allclose(phi @ phi.T, x @ x.T, atol=1e-9)  # six landmarks span four dimensions
+
+
+def test_weights_reduce_the_correlation_they_minimise():
+    torch.manual_seed(0)
+    base = torch.randn(40, 1, dtype=torch.float64)
+    x = torch.cat([base, base + 0.3 * torch.randn(40, 1, dtype=torch.float64)], 1)
+    even = torch.ones(40, dtype=torch.float64)
+    weight = decorrelating(x, 0, steps=200, rate=1.0)
+    assert float(weight.mean()) == pytest.approx(1.0)
+    assert float(off_diagonal(x, weight)) < 0.5 * float(off_diagonal(x, even))
+    assert torch.equal(decorrelating(x, 0, steps=0, rate=1.0), even)
+
+
+def test_kernel_whitening_without_steps_is_erm_and_keeps_its_memory():
+    method = KernelWhitening(facts(), steps=0)
+    features = torch.randn(4, 3, dtype=torch.float64)
+    close(method.loss(Z.clone().requires_grad_(), batch(outputs={"features": features})), ERM)
+    first = method.state_dict()["stored"].clone()
+    method.loss(Z.clone().requires_grad_(), batch(outputs={"features": -features}))
+    now = torch.nn.functional.normalize(-features, dim=1)
+    assert torch.allclose(method.state_dict()["stored"], 0.9 * first + 0.1 * now)
+    other = KernelWhitening(facts())
+    other.load_state_dict(method.state_dict())
+    assert torch.equal(other.stored, method.stored)
+
+
+# all
+
+
+FOUND = {
+    "wrong": torch.tensor([True, False, False, True]),
+    "teacher_log_probs": log_softmax(TEACHER, 1),
+    "norm": torch.ones(4, dtype=torch.float64),
+    "predicted": torch.tensor([0, 2, 2, 1]),
+}
+LOSSES = [offer.name for offer in METHODS if not offer.load().base]
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("rows", [[0, 3], [1], [0, 1, 2, 3]])
+def test_every_loss_with_a_single_label_a_single_row_and_rows_of_no_group(name, rows):
+    method = METHODS.get(name)
+    nobody = torch.full((4,), -1)
+    for group in (G, nobody):
+        known = facts(group=group, environment=group, found=FOUND)
+        z = Z.clone().requires_grad_()
+        chosen = torch.tensor(rows)
+        outputs = {
+            "features": torch.randn(len(rows), 3, dtype=torch.float64),
+            "scale": torch.ones(len(rows), dtype=torch.float64),
+            "biased": Z[chosen],
+            "branch": Z[chosen],
+            "mixed": z[chosen],
+            "kept": torch.full((len(rows),), 0.5, dtype=torch.float64),
+            "drop": Z[chosen],
+            "shuffle": Z[chosen],
+        }
+        one = Batch(chosen, Y[chosen], group[chosen], group[chosen], update=9, outputs=outputs)
+        one = replace(one, partner=chosen.flip(0))
+        made = method(known)
+        loss = made.loss(z[chosen], one)
+        assert loss.ndim == 0
+        assert torch.isfinite(loss)
+        if loss.requires_grad:
+            loss.backward()
+            assert torch.isfinite(z.grad).all()
+        weights = made.weights(one)
+        assert weights is None or torch.isfinite(weights).all()
+
+
+@pytest.mark.parametrize("method", [DebiasedFocalLoss, BiasReweight])
+@pytest.mark.parametrize("theta", [1.0, 0.2])
+def test_distillation_weights_keep_the_mean_1_while_the_bias_is_annealed(method, theta):
+    made = method(facts(), theta=theta)
+    for progress in (0.0, 0.5, 0.99):
+        close(made.weights(batch(progress=progress)).mean(), 1.0)

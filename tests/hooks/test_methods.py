@@ -1,0 +1,218 @@
+"""Every loss against closed forms: the tables of the method papers, worked out in float64."""
+
+import math
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy, log_softmax
+
+from harness_plugin import HarnessError
+from harness_plugin.training.contracts import Batch, TrainingMetadata, missing_needs
+from harness_plugin.training.loss import DistillationLoss, TeacherOutputs
+from harness_plugin_hooks.distill.logits import KD
+from harness_plugin_hooks.methods.ensemble import ProductOfExperts
+from harness_plugin_hooks.methods.erm import ERM
+from harness_plugin_hooks.methods.groups import GroupDRO, ReWeight, balanced_sampling
+
+Z = torch.tensor([[2, 0, -1], [0.5, 1, 0], [-1, 0, 1], [1, 1, 0]], dtype=torch.float64)
+Y = torch.tensor([0, 1, 2, 0])
+G = torch.tensor([0, 1, 0, 2])
+BIAS = torch.tensor([[1, 0, 0], [0, 0, 0], [0, 0, 2], [-1, 1, 0]], dtype=torch.float64)
+TEACHER = torch.tensor([[3, 0, 0], [0, 2, 1], [0, 0, 3], [2, 0, 0]], dtype=torch.float64)
+TAUGHT = TeacherOutputs(TEACHER)
+ALL = Batch(torch.arange(4), Y, G)
+
+
+def facts(**changes) -> TrainingMetadata:
+    values = {
+        "label": Y,
+        "group": G,
+        "n_labels": 3,
+        "groups": ("a", "b", "c"),
+        "bias_log_probs": log_softmax(BIAS, 1),
+    }
+    return TrainingMetadata(**{**values, **changes})
+
+
+def close(value, expected, tolerance=2e-6):
+    assert float(value) == pytest.approx(expected, abs=tolerance)
+
+
+def test_erm_is_mean_cross_entropy():
+    close(ERM(facts()).loss(Z, ALL), 0.529929)
+
+
+def test_reweight_weights_and_loss():
+    method = ReWeight(facts())
+    assert method.group_weights.tolist() == pytest.approx([0.6, 1.2, 1.2])
+    close(method.loss(Z, ALL), 0.549297)
+
+
+def test_reweight_with_equal_groups_is_erm():
+    equal = facts(group=torch.tensor([0, 1, 2, 3]), groups=("a", "b", "c", "d"))
+    close(ReWeight(equal).loss(Z, Batch(ALL.row, Y, equal.group)), 0.529929)
+
+
+def test_reweight_gives_an_empty_group_no_weight():
+    method = ReWeight(facts(groups=("a", "b", "c", "nobody")))
+    assert method.group_weights.tolist() == pytest.approx([0.6, 1.2, 1.2, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("eta", "q", "loss"),
+    [
+        (0.01, [0.332262, 0.333566, 0.334172], 0.610902),
+        (1.0, [0.235111, 0.347790, 0.417099], 0.664011),
+    ],
+)
+def test_group_dro_one_step(eta, q, loss):
+    method = GroupDRO(facts(), eta=eta)
+    close(method.loss(Z.clone().requires_grad_(), ALL).detach(), loss)
+    assert method.group_weights.q.tolist() == pytest.approx(q, abs=1e-6)
+
+
+def test_group_dro_size_adjustment():
+    method = GroupDRO(facts(), eta=0.0, adjustment=1.0)
+    losses = [0.995833, 1.680270, 1.861995]
+    close(method.loss(Z, ALL), sum(losses) / 3)
+
+
+def test_group_dro_with_one_group_is_erm():
+    one = facts(group=torch.zeros(4, dtype=torch.int64), groups=("all",))
+    close(GroupDRO(one, eta=0.5).loss(Z, Batch(ALL.row, Y, one.group)), 0.529929)
+
+
+def test_group_dro_keeps_the_weight_of_an_absent_group():
+    method = GroupDRO(facts(), eta=1.0)
+    seen = torch.tensor([0, 2])
+    method.loss(Z[seen].clone().requires_grad_(), Batch(seen, Y[seen], G[seen]))
+    grown = math.exp(float(cross_entropy(Z[seen], Y[seen])))
+    assert method.group_weights.q.tolist() == pytest.approx(
+        [grown / (grown + 2), 1 / (grown + 2), 1 / (grown + 2)], abs=1e-6
+    )
+
+
+def test_group_dro_does_not_learn_weights_without_gradients():
+    method = GroupDRO(facts(), eta=1.0)
+    with torch.no_grad():
+        method.loss(Z, ALL)
+    assert method.group_weights.q.tolist() == pytest.approx([1 / 3] * 3)
+
+
+def test_group_dro_state_survives_a_checkpoint():
+    first = GroupDRO(facts(), eta=1.0)
+    first.loss(Z.clone().requires_grad_(), ALL)
+    second = GroupDRO(facts(), eta=1.0)
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(first.group_weights.q, second.group_weights.q)
+
+
+def test_group_dro_weights_turn_the_mean_into_its_objective():
+    method = GroupDRO(facts(), eta=0.3)
+    objective = method.loss(Z.clone().requires_grad_(), ALL)
+    each = cross_entropy(Z, Y, reduction="none")
+    close((method.weights(ALL) * each).mean(), float(objective.detach()))
+
+
+def test_balanced_sampling_draws_groups_equally():
+    weights = balanced_sampling(facts(group=torch.tensor([0, 0, 0, 1]), groups=("a", "b")))
+    assert weights.tolist() == pytest.approx([1 / 3, 1 / 3, 1 / 3, 1.0])
+
+
+def test_product_of_experts():
+    method = ProductOfExperts(facts())
+    close(method.loss(Z, ALL), 0.762896)
+
+
+def test_product_of_experts_with_a_uniform_bias_is_erm():
+    uniform = facts(bias_log_probs=torch.full((4, 3), -math.log(3), dtype=torch.float64))
+    close(ProductOfExperts(uniform).loss(Z, ALL), 0.529929)
+
+
+def test_product_of_experts_gradient():
+    z = Z.clone().requires_grad_()
+    ProductOfExperts(facts()).loss(z, ALL).backward()
+    expected = torch.softmax(Z + log_softmax(BIAS, 1), 1)
+    expected[torch.arange(4), Y] -= 1
+    assert torch.allclose(z.grad, expected / 4)
+
+
+def test_product_of_experts_looks_bias_up_by_row():
+    method = ProductOfExperts(facts())
+    order = torch.tensor([2, 0, 3, 1])
+    close(method.loss(Z[order], Batch(order, Y[order], G[order])), 0.762896)
+
+
+@pytest.mark.parametrize(("temperature", "loss"), [(1.0, 0.161760), (4.0, 0.256979)])
+def test_kd_is_batchmean_times_temperature_squared(temperature, loss):
+    objective = DistillationLoss(
+        ERM(facts()), KD(temperature), TAUGHT, ce_weight=0.0, kd_weight=1.0
+    )
+    close(objective(Z, ALL), loss)
+
+
+def test_objective_mixes_with_named_weights():
+    objective = DistillationLoss(ERM(facts()), KD(4.0), TAUGHT, ce_weight=0.1, kd_weight=0.9)
+    close(objective(Z, ALL), 0.284274)
+
+
+@pytest.mark.parametrize(
+    ("temperature", "loss"), [(1, 0.811154), (2, 0.915282), (4, 0.881179), (10, 0.826325)]
+)
+def test_kd_sums_over_classes(temperature, loss):
+    # divided by the number of classes ("mean") the first would be .270385
+    student, teacher = torch.tensor([[1.0, 0, -1]]).double(), torch.tensor([[0.0, 2, -1]]).double()
+    each = KD(temperature).loss(student, teacher, ALL)
+    close(temperature**2 * each[0], loss)
+
+
+def test_kd_gradient_at_temperature_four():
+    student = torch.tensor([[1.0, 0, -1]]).double().requires_grad_()
+    teacher = torch.tensor([[0.0, 2, -1]]).double()
+    (16 * KD(4.0).loss(student, teacher, ALL).sum()).backward()
+    assert student.grad[0].tolist() == pytest.approx([0.509892, -0.618114, 0.108222], abs=1e-6)
+
+
+def test_kd_of_equal_logits_is_zero_with_zero_gradient():
+    z = Z.clone().requires_grad_()
+    loss = KD(3.0).loss(z, Z, ALL).sum()
+    loss.backward()
+    close(loss.detach(), 0.0)
+    assert float(z.grad.abs().max()) < 1e-12
+
+
+def test_kd_at_infinite_temperature_is_centred_logit_matching():
+    centred = (Z - Z.mean(1, keepdim=True)) - (TEACHER - TEACHER.mean(1, keepdim=True))
+    limit = centred.pow(2).sum(1) / (2 * 3)
+    t = 3e3
+    assert torch.allclose(t**2 * KD(t).loss(Z, TEACHER, ALL), limit, rtol=1e-2)
+
+
+def test_kd_weights_of_the_debiaser_reach_the_distillation_term():
+    objective = DistillationLoss(ReWeight(facts()), KD(2.0), TAUGHT, ce_weight=0.0, kd_weight=1.0)
+    each = KD(2.0).loss(Z, TEACHER, ALL)
+    weights = torch.tensor([0.6, 1.2, 0.6, 1.2])
+    close(objective(Z, ALL), float(4 * (weights * each).mean()))
+
+
+def test_kd_weight_zero_is_the_label_term():
+    objective = DistillationLoss(ERM(facts()), KD(2.0), TAUGHT, ce_weight=1.0, kd_weight=0.0)
+    close(objective(Z, ALL), 0.529929)
+
+
+def test_needs_are_named():
+    assert missing_needs(GroupDRO, set()) == [
+        "group labels on the training rows (or `group_inference`)"
+    ]
+    assert "bias_features" in missing_needs(ProductOfExperts, {"groups"})[0]
+    assert missing_needs(GroupDRO, {"groups", "validation"}) == []
+    assert missing_needs(ERM, set()) == []
+
+
+def test_an_option_of_another_type_or_name_is_refused():
+    with pytest.raises(HarnessError, match=r"unknown option of GroupDRO .ets..*eta"):
+        GroupDRO(facts(), ets=0.1)
+    with pytest.raises(HarnessError, match=r"GroupDRO: option balanced must be a bool, found 1"):
+        GroupDRO(facts(), balanced=1)
+    with pytest.raises(HarnessError, match=r"GroupDRO: option eta must be a float, found 'x'"):
+        GroupDRO(facts(), eta="x")

@@ -1,0 +1,411 @@
+"""Files for others: cards, records of the hub, leaderboards, a datastore, one tidy table."""
+
+import csv
+import hashlib
+import importlib.util
+import json
+import math
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import jsonschema
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from huggingface_hub import ModelCard, parse_eval_result_entries
+
+from harness_plugin.cli.main import main
+from harness_plugin.config.settings import RunConfig, hub_sets_of
+from harness_plugin.data.task import HubSet, find_task
+from harness_plugin.pipeline.outputs import write_outputs
+from harness_plugin_hooks.outputs import (
+    eval_results,
+    every_eval_ever,
+    lm_eval,
+    model_card,
+    open_llm,
+    table,
+    transfer,
+)
+
+RIGHT = {"teacher": 0.95, "student": 0.8, "control": 0.75, "erm_teacher": 0.7, "erm_student": 0.6}
+STAMP = "1970-01-01T00-00-00.000000"
+HUB = {
+    "id": HubSet(id="org/pairs", split="validation_matched"),
+    "swapped": HubSet(id="org/pairs", config="other", split="test"),
+}
+
+
+def refuse(constant):
+    raise AssertionError(f"{constant} is not JSON")
+
+
+def read(file):
+    return json.loads(file.read_text(), parse_constant=refuse)
+
+
+def lines(file):
+    return [json.loads(line, parse_constant=refuse) for line in file.read_text().splitlines()]
+
+
+def config(folder, **more):
+    return RunConfig(tasks=("made",), output_path=str(folder), **more)
+
+
+@pytest.fixture(scope="module")
+def embedded(finished_report, tmp_path_factory):
+    return finished_report(tmp_path_factory.mktemp("embedded"), RIGHT, source="embedded")
+
+
+@pytest.fixture(scope="module")
+def hub(finished_report, tmp_path_factory):
+    """The same answers, on two splits of a hub data set."""
+    report = finished_report(tmp_path_factory.mktemp("hub"), RIGHT, source="hub")
+    return replace(report, tasks=tuple(replace(s, hub_sets=HUB) for s in report.tasks))
+
+
+@pytest.fixture(scope="module")
+def folder(embedded, plugins, tmp_path_factory):
+    """Everything that a run writes."""
+    folder = tmp_path_factory.mktemp("all")
+    files = write_outputs(embedded, config(folder, log_samples=True), plugins)
+    assert sorted(files) == sorted(path for path in folder.rglob("*") if path.is_file())
+    return folder
+
+
+def test_every_file_is_strict_and_says_that_its_data_are_generated(folder):
+    kinds = set()
+    for file in folder.rglob("*"):
+        if file.is_file():
+            kinds.add(file.suffix)
+            if file.suffix == ".json":
+                read(file)
+            elif file.suffix == ".jsonl":
+                lines(file)
+            answers = file.suffix == ".jsonl" or file.name.startswith("predictions_")
+            assert answers or file.suffix == ".parquet" or "embedded" in file.read_text()
+    assert kinds == {".json", ".jsonl", ".csv", ".parquet", ".md", ".yaml"}
+
+
+def test_the_outputs_of_a_run_can_be_chosen(embedded, plugins, tmp_path):
+    write_outputs(embedded, config(tmp_path, outputs=("table", "transfer", "table")), plugins)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"config_{STAMP}.yaml",
+        f"scores_{STAMP}.csv",
+        f"scores_{STAMP}.parquet",
+        f"transfer_made_{STAMP}.json",
+    ]
+
+
+def test_without_samples_nothing_holds_single_answers(embedded, plugins, tmp_path):
+    quiet = replace(embedded, config={**embedded.config, "log_samples": False})
+    files = write_outputs(quiet, config(tmp_path), plugins)
+    assert not [file for file in files if file.suffix == ".jsonl" or "predictions" in file.name]
+
+
+def test_a_result_that_cannot_be_written_fails_the_run(toy_run, tmp_path, capsys):
+    """And nothing is left half-written, nor under a name that a reader would take for whole."""
+    (file,) = toy_run.output.glob("config_*.yaml")
+    (tmp_path / "toy-student-group_dro-seed0").touch()  # where a folder is to be made
+    command = ["--config", str(file), "--output_path", str(tmp_path), "--outputs", "lm_eval,table"]
+    with pytest.raises(OSError, match=r"output 'lm_eval' could not be written to .*toy-student"):
+        main([*command, "--use_cache", str(toy_run.store)])
+    for file in (path for path in tmp_path.rglob("*") if path.is_file()):
+        assert not file.name.startswith(".")
+        if file.suffix == ".json":
+            read(file)
+
+
+def test_the_model_card_holds_the_numbers_of_its_model(embedded, folder):
+    (scores,) = embedded.tasks
+    for role, seed in (("student", 2), ("teacher", 0)):
+        card = ModelCard.load(folder / f"hub_{STAMP}" / f"made-{role}-seed{seed}" / "README.md")
+        assert card.data.model_name == f"made-{role}-seed{seed}"
+        found = {(r.dataset_split, r.metric_type): r.metric_value for r in card.data.eval_results}
+        for split in ("id", "swapped"):
+            metrics = scores.of(role, split).metrics
+            assert found.pop((split, "accuracy")) == metrics["acc"].seeds[seed]
+            for name, estimate in metrics.items():
+                if name != "acc" and not math.isnan(estimate.seeds[seed]):
+                    assert found.pop((split, name)) == estimate.seeds[seed]
+        assert found == {}
+        for result in card.data.eval_results:
+            assert "embedded data" in result.dataset_name
+            assert "embedded data" in result.metric_name
+            assert result.dataset_type == "made-embedded-data"
+        assert "numbers are of embedded data" in card.text
+        assert "| gap_entailment | undefined: the labels are not" in card.text
+        low, high = scores.of(role, "id").metrics["acc"].intervals[seed]
+        assert f"| {low:.4f} to {high:.4f} | 160 |" in card.text
+
+
+def test_cards_of_hub_data_name_the_data_set(hub, tmp_path):
+    file = model_card.write(hub, tmp_path)[0]
+    data = ModelCard.load(file).data
+    assert data.datasets == ["org/pairs"]
+    sets = {(r.dataset_type, r.dataset_config, r.dataset_split) for r in data.eval_results}
+    assert sets == {("org/pairs", None, "validation_matched"), ("org/pairs", "other", "test")}
+    assert "embedded" not in file.read_text()
+
+
+def test_the_hub_s_records_are_read_back(hub, tmp_path):
+    files = eval_results.write(hub, tmp_path)
+    assert len(files) == 15
+    assert files[0].relative_to(tmp_path).parts[2:] == (".eval_results", "made.yaml")
+    (scores,) = hub.tasks
+    entries = parse_eval_result_entries(yaml.safe_load(files[0].read_text()))
+    found = {(entry.dataset_id, entry.task_id): entry.value for entry in entries}
+    assert len(found) == len(entries)
+    teacher = scores.of("teacher", "swapped").metrics
+    assert found["org/pairs", "made_swapped_worst_group_acc"] == teacher["worst_group_acc"].seeds[0]
+    assert ("org/pairs", "made_id_gap_entailment") not in found
+    assert {entry.date for entry in entries} == {"1970-01-01T00:00:00Z"}
+    assert all("95% interval" in entry.notes for entry in entries)
+
+
+def test_other_data_than_the_hub_s_whole_sets_have_no_record_there(embedded, tmp_path, plugins):
+    assert eval_results.write(embedded, tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+    task = find_task("hans", plugins["task"])
+    defaults = {name: option.default for name, option in task.options.items()}
+    assert set(hub_sets_of(task, defaults, "hub", config(tmp_path))) == {
+        "id",
+        "id_mismatched",
+        "hans",
+    }
+    assert hub_sets_of(task, defaults, "path", config(tmp_path)) == {}
+    assert hub_sets_of(task, defaults, "hub", config(tmp_path, limit=50)) == {}
+    assert hub_sets_of(task, {**defaults, "collapse": "sum"}, "hub", config(tmp_path)) == {}
+
+
+NUMBER, TEXT = {"type": "number"}, {"type": "string"}
+TEXTS = {"type": "object", "additionalProperties": TEXT}
+
+
+def thing(required, optional=(), **more):
+    """An object with these keys and no others."""
+    properties = {**{key: {} for key in (*required.split(), *optional)}, **more}
+    return {
+        "type": "object",
+        "required": required.split(),
+        "properties": properties,
+        "additionalProperties": False,
+    }
+
+
+RESULT = thing(
+    "evaluation_result_id evaluation_name source_data metric_config score_details",
+    source_data={
+        "type": "object",
+        "required": ["dataset_name", "source_type"],
+        "properties": {"source_type": {"enum": ["hf_dataset", "other"]}, "details": TEXTS},
+    },
+    metric_config={
+        "type": "object",
+        "required": ["lower_is_better", "score_type", "min_score", "max_score", "metric_id"],
+        "properties": {
+            "lower_is_better": {"type": "boolean"},
+            "score_type": {"const": "continuous"},
+            "min_score": NUMBER,
+            "max_score": NUMBER,
+        },
+    },
+    score_details=thing(
+        "score uncertainty",
+        score=NUMBER,
+        uncertainty=thing(
+            "num_samples standard_error confidence_interval num_bootstrap_samples",
+            confidence_interval=thing(
+                "lower upper confidence_level method", lower=NUMBER, upper=NUMBER
+            ),
+        ),
+    ),
+)
+AGGREGATE = thing(
+    "schema_version evaluation_id retrieved_timestamp source_metadata eval_library model_info "
+    "evaluation_results",
+    ("evaluation_timestamp", "detailed_evaluation_results"),
+    schema_version={"const": "0.3.0"},
+    retrieved_timestamp=TEXT,
+    source_metadata={
+        "type": "object",
+        "required": ["source_type", "source_organization_name", "evaluator_relationship"],
+        "properties": {
+            "source_type": {"const": "evaluation_run"},
+            "evaluator_relationship": {"enum": ["first_party", "other"]},
+            "additional_details": TEXTS,
+        },
+    },
+    model_info={
+        "type": "object",
+        "required": ["name", "id", "additional_details"],
+        "properties": {
+            "additional_details": {
+                **TEXTS,
+                "required": ["deployment_type", "model_availability"],
+            }
+        },
+    },
+    evaluation_results={"type": "array", "minItems": 1, "items": RESULT},
+)
+INSTANCE = thing(
+    "schema_version evaluation_id model_id evaluation_name sample_id interaction_type input output "
+    "answer_attribution evaluation",
+    ("evaluation_result_id", "sample_hash"),
+    sample_id=TEXT,
+    interaction_type={"const": "single_turn"},
+    input=thing("raw reference choices", raw=TEXT, reference={"type": "array", "items": TEXT}),
+    output=thing("raw", raw={"type": "array", "items": TEXT}),
+    messages={"type": "null"},
+    answer_attribution={
+        "type": "array",
+        "items": thing("turn_idx source extracted_value extraction_method is_terminal"),
+    },
+    evaluation=thing("score is_correct", score=NUMBER, is_correct={"type": "boolean"}),
+    metadata=TEXTS,
+)
+UUID4 = r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
+
+
+def schemas():
+    """What the datastore asks for: its own package's where that is installed, else our reading."""
+    if found := importlib.util.find_spec("every_eval_ever"):
+        (place,) = found.submodule_search_locations
+        names = ("eval", "instance_level_eval")
+        return [read(Path(place) / "schemas" / f"{name}.schema.json") for name in names]
+    return AGGREGATE, INSTANCE
+
+
+def test_every_eval_ever_records_are_valid_and_complete(embedded, folder):
+    (scores,) = embedded.tasks
+    aggregate, instance = map(jsonschema.Draft7Validator, schemas())
+    root = folder / f"every_eval_ever_{STAMP}"
+    files = sorted(root.glob("data/harness_plugin/local/*/*.json"))
+    assert len(files) == 15
+    for file in files:
+        assert re.fullmatch(UUID4, file.stem)
+        record = read(file)
+        aggregate.validate(record)
+        assert record["model_info"]["id"] == "/".join(file.parts[-3:-1])
+        results = {r["evaluation_result_id"]: r for r in record["evaluation_results"]}
+        assert len(results) == len(record["evaluation_results"])
+        for r in results.values():
+            low, high = (r["metric_config"][key] for key in ("min_score", "max_score"))
+            score, uncertainty = r["score_details"]["score"], r["score_details"]["uncertainty"]
+            interval = uncertainty["confidence_interval"]
+            assert low <= interval["lower"] <= interval["upper"] <= high
+            assert low <= score <= high
+            assert "(embedded data)" in r["source_data"]["dataset_name"]
+        role, seed = record["model_info"]["name"].split("-")[1:]
+        gap = scores.of(role, "swapped").metrics["gap_avg_worst"]
+        found = results["made_swapped/gap_avg_worst"]
+        assert found["score_details"]["score"] == gap.seeds[int(seed[-1])]
+        assert found["metric_config"]["lower_is_better"] is True
+        assert found["metric_config"]["min_score"] == -1
+        details = record["detailed_evaluation_results"]
+        samples = root / details["file_path"]
+        assert samples == file.with_name(f"{file.stem}_samples.jsonl")
+        assert details["checksum"] == hashlib.sha256(samples.read_bytes()).hexdigest()
+        rows = lines(samples)
+        assert details["total_rows"] == len(rows) == 320
+        for row in rows[::16]:
+            instance.validate(row)
+        assert {row["evaluation_id"] for row in rows} == {record["evaluation_id"]}
+        assert {row["model_id"] for row in rows} == {record["model_info"]["id"]}
+        for name in ("made_id", "made_swapped"):
+            right = [row["evaluation"]["score"] for row in rows if row["evaluation_name"] == name]
+            score = results[f"{name}/acc"]["score_details"]["score"]
+            assert sum(right) / len(right) == pytest.approx(score)
+        assert {row["metadata"]["group"] for row in rows} == {"a/x", "a/y", "b/x", "b/y"}
+
+
+def test_every_eval_ever_names_are_those_of_the_content(hub, embedded, tmp_path):
+    first, again = (every_eval_ever.write(hub, tmp_path / name) for name in "ab")
+    assert [file.name for file in first] == [file.name for file in again]
+    assert len({file.name for file in first}) == len(first)
+    other = every_eval_ever.write(embedded, tmp_path / "c")
+    assert not {file.name for file in first} & {file.name for file in other}
+    record = read(next(file for file in first if file.suffix == ".json"))
+    (source,) = {json.dumps(r["source_data"]) for r in record["evaluation_results"][:1]}
+    assert json.loads(source)["hf_repo"] == "org/pairs"
+
+
+def test_the_table_holds_every_number_of_the_run(embedded, folder):
+    rows = pq.read_table(folder / f"scores_{STAMP}.parquet").to_pylist()
+    with (folder / f"scores_{STAMP}.csv").open(newline="") as stream:
+        plain = list(csv.DictReader(stream))
+    assert [{k: "" if v is None else str(v) for k, v in row.items()} for row in rows] == plain
+    keys = ("split", "subset", "role", "metric", "measure")
+    means = {tuple(row[k] for k in keys): row for row in rows if row["seed"] is None}
+    assert len(means) == sum(row["seed"] is None for row in rows)
+    record = transfer.record_of(embedded, embedded.tasks[0])
+    expected = {}
+    for s in record.scores:
+        subsets = {"": s.metrics, **{f"group={g}": {"acc": x} for g, x in s.groups.items()}}
+        for name, values in s.breakdowns.items():
+            subsets |= {f"{name}={value}": metrics for value, metrics in values.items()}
+        expected |= {
+            (s.split, subset, s.role, metric, "score"): number
+            for subset, metrics in subsets.items()
+            for metric, number in metrics.items()
+        }
+    expected |= {
+        (t.split, t.subset, t.student, t.metric, t.measure): t.number for t in record.transfer
+    }
+    assert set(means) == set(expected)
+    for key, number in expected.items():
+        row = means[key]
+        for column in ("value", "low", "high", "sd", "n", "reason"):
+            assert row[column] == getattr(number, column)
+        assert (row["source"], row["seeds"]) == ("embedded", 3)
+        of_seeds = [r["value"] for r in rows if r["seed"] is not None and key == tuple_of(r, keys)]
+        assert of_seeds == number.seeds
+
+
+def tuple_of(row, keys):
+    return tuple(row[key] for key in keys)
+
+
+def scanned(folder):
+    """(model_name, sha, dtype, numbers) of every model that a leaderboard's scan would find."""
+    for root, _, names in os.walk(folder):
+        if not names or any(not name.endswith(".json") for name in names):
+            continue
+        for name in names:
+            found = read(Path(root) / name)
+            settings = found["config"]
+            yield (
+                settings["model_name"],
+                settings["model_sha"],
+                settings["model_dtype"],
+                {(task, m): v for task, row in found["results"].items() for m, v in row.items()},
+            )
+
+
+def test_a_scan_for_results_finds_every_model_even_beside_samples(embedded, folder):
+    found = list(scanned(folder / f"open_llm_{STAMP}"))
+    assert len(found) == 15
+    (scores,) = embedded.tasks
+    for name, sha, dtype, numbers in found:
+        _, role, seed = name.split("-")
+        expected = scores.of(role, "id").metrics["acc"].seeds[int(seed[-1])]
+        assert numbers["made_id", "acc,none"] == expected
+        assert (sha, dtype) == ("s", "float32")
+    # samples lie beside results where that harness puts them, which hides the model from a scan
+    assert list(scanned(folder / "made-student-seed0")) == []
+    quiet = replace(embedded, config={**embedded.config, "log_samples": False})
+    assert all(list(scanned(file.parent)) for file in lm_eval.write(quiet, folder / "quiet"))
+
+
+def test_checkpoints_of_one_name_have_files_of_their_own(hub, tmp_path):
+    (scores,) = hub.tasks
+    same = tuple(replace(model, name="org/final") for model in scores.models)
+    report = replace(hub, tasks=(replace(scores, models=same),))
+    for output in (model_card, eval_results, open_llm, every_eval_ever):
+        files = output.write(report, tmp_path / output.__name__)
+        assert len(set(files)) == len(files)
+        assert all(file.is_file() for file in files)
+    names = {file.name for file in table.write(report, tmp_path)}
+    assert names == {f"scores_{STAMP}.csv", f"scores_{STAMP}.parquet"}

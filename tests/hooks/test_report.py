@@ -1,0 +1,558 @@
+"""`harness report`: numbers, figures, examples, and the page in a real browser."""
+
+import base64
+import io
+import json
+import re
+import shutil
+from dataclasses import replace
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import report_records
+from PIL import Image
+
+from harness_plugin import HarnessError
+from harness_plugin.cli.main import main
+from harness_plugin_hooks.outputs.transfer import read_record
+from harness_plugin_hooks.report import answer, figures_scores
+from harness_plugin_hooks.report.drawing import apart, inline, styled
+from harness_plugin_hooks.report.examples import KINDS, thumbnail
+from harness_plugin_hooks.report.figures_attention import attention
+from harness_plugin_hooks.report.figures_circuits import circuits, node_of, places
+from harness_plugin_hooks.report.figures_inside import sentences
+from harness_plugin_hooks.report.making import write
+from harness_plugin_hooks.report.reading import read_run
+from harness_plugin_hooks.report.words import of_number, percent
+
+HOSTILE = "<script>document.title = 'broken'</script><img src=https://example.org/x onerror=a()>"
+QUICK = ["--permutations", "2", "--resamples", "100", "--examples", "64", "--probe_folds", "2"]
+ROLES = ["teacher", "erm_teacher", "student", "control", "erm_student"]
+
+
+def transfer_of(folder):
+    (file,) = folder.glob("transfer_*.json")
+    return read_record(file)
+
+
+@pytest.fixture(scope="module")
+def run_folder(toy_run, tmp_path_factory):
+    """The toy run, analysed; attention and circuits made up."""
+    folder = tmp_path_factory.mktemp("reported") / "run"
+    shutil.copytree(toy_run.output, folder)
+    assert main(["analyze", str(folder), "--cka", "--probes", *QUICK]) == 0
+    (file,) = folder.glob("analysis_*.json")
+    record = json.loads(file.read_text())
+    record |= {"attention": report_records.attention(), "circuits": report_records.circuits()}
+    record["circuits"]["notes"] = [HOSTILE]
+    file.write_text(json.dumps(record))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(run_folder, plugins):
+    """As it is read, with an example whose text is hostile."""
+    found = read_run(run_folder, plugins)
+    (task,) = found.tasks
+    (first, *others) = task.examples
+    texts = {"premise": HOSTILE, "hypothesis": "a\u202eb"}
+    bad = replace(first.examples[0], texts=texts, groups=(HOSTILE,), id=HOSTILE)
+    examples = [replace(first, examples=[bad, *first.examples[1:]]), *others]
+    return replace(found, tasks=[replace(task, examples=examples)])
+
+
+@pytest.fixture(scope="module")
+def site(run, plugins, tmp_path_factory):
+    """Page and figures."""
+    return write(run, plugins, tmp_path_factory.mktemp("site"))
+
+
+class Reader(HTMLParser):
+    """The text outside style, script and pre, tags with attributes, and every table's cells."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.text, self.tables, self.inside = [], "", [], ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self.inside = tag
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+
+    def handle_endtag(self, tag):
+        self.inside = ""
+
+    def handle_data(self, data):
+        if self.inside in ("style", "script", "pre"):  # the configuration is YAML
+            return
+        self.text += data
+        if self.inside in ("td", "th"):
+            self.tables[-1][-1][-1] += data
+
+
+@pytest.fixture(scope="module")
+def read(site):
+    return Reader(site[0].read_text(encoding="utf-8"))
+
+
+def test_the_table_holds_the_numbers_of_the_record(read, run_folder):
+    record = transfer_of(run_folder)
+    head, *rows = read.tables[0]
+    assert head[:5] == ["set", "role", "accuracy", "worst group", "gap"]
+    assert [row[:2] for row in rows] == [[s.name, role] for s in record.sets for role in ROLES]
+    for split, role, acc, worst, *_ in rows:
+        metrics = figures_scores.scores_on(record, split)[role].metrics
+        assert acc == percent(metrics["acc"].value, False)
+        assert worst == percent(metrics["worst_group_acc"].value, False)
+    widening = next(
+        t.number
+        for t in record.transfer
+        if (t.student, t.split, t.metric, t.measure)
+        == ("student", "swapped", record.verdicts[-1].gap, "gap_widening")
+    )
+    (row,) = [row for row in rows if row[:2] == ["swapped", "student"]]
+    assert row[head.index("gap widening")] == percent(widening.value, True)
+
+
+def test_the_answer_comes_first_with_its_interval(run_folder):
+    record = transfer_of(run_folder)
+    first, second = answer.answers(record)
+    assert (first.student, first.split, second.split) == ("student", "swapped", "id")
+    gap = next(v.gap for v in record.verdicts if v.split == "swapped")
+    change = answer.measured(record, "student", "swapped", gap, "gap_widening")
+    ends = f"{percent(change.low, True)} to {percent(change.high, True)}, 1 seed)"
+    assert ends in first.sentence
+    assert first.sentence.endswith(": a verdict needs 3 seeds.")
+
+
+@pytest.mark.parametrize(("state", "share"), [("lost", 0.55), ("kept", 0.95)])
+def test_a_verdict_is_told_in_words(finished_run, tmp_path, state, share):
+    run = finished_run(tmp_path / "run", {"teacher": 0.95, "student": share})
+    (first, *_) = answer.answers(transfer_of(run))
+    told = transfer_of(run).verdicts[0].state
+    assert first.state == told
+    assert first.sentence.endswith(f"its debiasing is {told}.") == (told != "undecided")
+
+
+def test_the_page_is_whole_and_inert(read):
+    tags = [tag for tag, _ in read.tags]
+    assert tags.count("script") == tags.count("style") == 1
+    assert not {"iframe", "object", "embed", "form", "input", "button", "img"} & set(tags)
+    for _, attributes in read.tags:
+        assert not [name for name in attributes if name.startswith("on") or name == "style"]
+        for name in ("src", "href", "xlink:href"):
+            assert attributes.get(name, "#").startswith(("#", "data:"))
+    assert read.text.count(HOSTILE) == 4  # premise, group, id, a note of an analysis
+    assert "a\ufffdb" in read.text
+    policy = next(a["content"] for _, a in read.tags if "http-equiv" in a)
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert "unsafe" not in policy
+    ids = [a["id"] for _, a in read.tags if "id" in a]
+    assert len(ids) == len(set(ids))
+    named = [a for tag, a in read.tags if tag == "svg"]
+    assert len(named) == 13
+    assert {name for a in named for name in a["aria-labelledby"].split()} <= set(ids)
+
+
+def test_nothing_undefined_is_shown_as_a_number(read, site):
+    assert "demonstration" in read.text or "embedded (generated) data" in read.text
+    figures = "".join(file.read_text() for file in site if file.suffix == ".svg")
+    for text in (read.text, figures):
+        assert not re.search(r"\b(nan|NaN|None|null|inf)\b", re.sub(r"<[^>]*>", "", text))
+    assert "undefined." in read.text
+
+
+def test_every_figure_is_a_png_and_an_svg(site):
+    page, *files = site
+    assert page.suffix == ".html"
+    pngs, svgs = ([f for f in files if f.suffix == kind] for kind in (".png", ".svg"))
+    assert [f.stem for f in pngs] == [f.stem for f in svgs]
+    assert len(pngs) == 13
+    for file in pngs:
+        with Image.open(file) as image:
+            image.load()
+            assert image.width > 500
+            assert len(np.unique(np.asarray(image.convert("L").resize((60, 60))))) > 3  # not empty
+    for file in svgs:
+        root = ElementTree.parse(file).getroot()
+        assert root.tag.endswith("svg")
+        assert [e for e in root.iter() if e.tag.endswith("text")]
+
+
+def test_the_same_numbers_give_the_same_bytes(run_folder):
+    record = transfer_of(run_folder)
+    with styled():
+        one, other = (figures_scores.gaps(record) for _ in range(2))
+        assert one.svg == other.svg
+        assert one.png == other.png
+
+
+# ---- figures
+
+
+def test_bars_slopes_and_cells_are_the_numbers(run_folder):
+    record = transfer_of(run_folder)
+    found = figures_scores.scores_on(record, "swapped")
+    with styled():
+        pictures = {p.name: p for p in figures_scores.pictures(record)}
+    (axes,) = pictures["groups_swapped"].figure.axes
+    bars = {
+        c.get_label(): [b.get_width() for b in c] for c in axes.containers if c.get_label() in ROLES
+    }
+    for role in ("teacher", "student", "control"):
+        assert bars[role] == pytest.approx([100 * n.value for n in found[role].groups.values()])
+    assert [t.get_text() for t in axes.get_yticklabels()] == list(found["teacher"].groups)
+    _, slope = pictures["gaps"].figure.axes
+    gap = figures_scores.primary_gaps(record)["swapped"]
+    lines = [line.get_ydata() for line in slope.lines if len(line.get_xdata()) == 2]
+    ends = {
+        role: 100 * found[role].metrics[gap].value for role in ("teacher", "student", "control")
+    }
+    for role in ("student", "control"):
+        assert any(np.allclose(line, [ends["teacher"], ends[role]]) for line in lines)
+    left, right, *_ = pictures["types_swapped_cue"].figure.axes
+    values = np.array(
+        [
+            [
+                100 * found[r].breakdowns["cue"][v]["acc"].value
+                for r in ("teacher", "student", "control")
+            ]
+            for v in ("rain", "sun")
+        ]
+    )
+    assert np.allclose(left.collections[0].get_array(), values)
+    assert np.allclose(right.collections[0].get_array()[:, 0], values[:, 1] - values[:, 0])
+    assert left.get_ylim()[0] > left.get_ylim()[1]  # the first row is on top
+
+
+def test_a_role_has_one_colour_everywhere(run_folder, run):
+    with styled():
+        bars, *_ = figures_scores.pictures(transfer_of(run_folder))
+        layers, *_ = attention(report_records.attention(), ROLES)
+    (axes,) = bars.figure.axes
+    of_bars = {
+        c.get_label(): c[0].get_facecolor() for c in axes.containers if c.get_label() in ROLES
+    }
+    of_lines = {line.get_label(): line.get_color() for line in layers.figure.axes[0].lines}
+    for role in ("student", "control"):
+        line = mpl.colors.to_rgba(of_lines[f"teacher ~ {role}"])
+        assert line == pytest.approx(of_bars[role])
+
+
+def test_many_groups_and_panels_are_cut_and_it_is_said(finished_run, tmp_path):
+    record = transfer_of(finished_run(tmp_path / "r", {"teacher": 0.9, "student": 0.7}, seeds=1))
+    scores = []
+    for s in record.scores:
+        number = s.groups["a/x"]
+        far = 0.2 if s.role == "student" else 0.0
+        groups = {
+            f"$g{i}$": number.model_copy(update={"value": 0.5 + (far if i % 8 == 0 else 0)})
+            for i in range(100)
+        }
+        scores.append(s.model_copy(update={"groups": groups}))
+    with styled():
+        picture = figures_scores.groups(record.model_copy(update={"scores": scores}), "id")
+        assert "$g0$" in picture.svg
+    (axes,) = picture.figure.axes
+    shown = [text.get_text() for text in axes.get_yticklabels()]
+    assert len(shown) == figures_scores.MOST_GROUPS
+    assert "$g96$" in shown
+    assert len(picture.rows) == 100
+    assert "The 14 of 100 groups whose accuracy changes most" in picture.about
+
+
+def test_labels_are_kept_apart():
+    assert apart([1.0, 5.0, 9.0], 2) == [1, 5, 9]
+    placed = apart([3.0, 1.0, 1.1, 1.2], 1)
+    assert np.diff(np.sort(placed)).min() > 1 - 1e-6
+    assert np.argsort(placed).tolist() == [1, 2, 3, 0]
+
+
+def test_a_figure_in_the_page_has_no_styles_and_its_own_ids():
+    with styled():
+        pictures = [*circuits(report_records.circuits(), ROLES)]
+        found = [inline(p, p.name) for p in pictures]
+    ids = [e.get("id") for root in found for e in root.iter() if e.get("id")]
+    assert len(ids) == len(set(ids))
+    for root in found:
+        assert not [e for e in root.iter() if e.get("style") or e.tag == "style"]
+        text = ElementTree.tostring(root, encoding="unicode")
+        assert "var(--text)" in text
+        for target in re.findall(r"(?:url\(|href=\")#([\w.-]+)", text):
+            assert target in ids
+
+
+def test_a_circuit_is_laid_out_in_the_order_of_the_forward_pass():
+    model = report_records.circuit("student", 0)
+    names = {node["id"] for node in model["nodes"]}
+    ends = {
+        node_of(e[end], {n: {} for n in names}) for e in model["edges"] for end in ("from", "to")
+    }
+    assert ends <= names  # an edge into a head's query is one into the head
+    place = places(model["nodes"], names)
+    columns = {name: x for name, (x, _) in place.items()}
+    heads = [name for name in names if name.startswith("attn1.")]
+    assert {columns[name] for name in heads} == {1.0}
+    assert [columns[n] for n in ("input", "norm1", "mlp1", "attn2.h0")] == [0.0, 2.0, 3.0, 4.0]
+    assert len(set(place.values())) == len(place)
+    assert place["mlp1"][1] < place["norm1"][1]
+    assert set(places(model["nodes"], {"input", "mlp2"})) == {"input", "mlp2"}
+
+
+def test_records_with_fewer_keys_are_drawn():
+    thin = {
+        "pairs": [
+            {
+                "group": "all",
+                "first": "teacher",
+                "second": "student",
+                "by_layer": [{"second_layer": 0, "first_layer": 0, "js": None}],
+            }
+        ]
+    }
+    model = {"role": "teacher", "edges": [{"from": "a", "to": "b", "score": 0.0}]}
+    with styled():
+        (picture,) = attention(thin, ["teacher", "student"])
+        assert picture.rows[0][-2] == "\u2013"
+        (picture,) = circuits({"models": [model, {"role": "student"}]}, ["teacher"])
+        assert len(picture.rows) == 1
+        assert list(attention({}, [])) == list(circuits({}, [])) == []
+
+
+def test_what_probes_found_is_told():
+    curve = {"role": "student", "target": "attribute", "layers": ["1", "2"], "value": [0.5, 0.75]}
+    told = {
+        (False, False): "on no layer",
+        (True, True): "from 1 on and stays so",
+        (True, False): "on 1 only, and not clearly so",
+    }
+    for decodable, words in told.items():
+        names = [n for n, yes in zip(curve["layers"], decodable, strict=True) if yes]
+        ends = {"first_decodable": names[0], "last_decodable": names[-1]} if names else {}
+        (sentence,) = sentences({"curves": [{**curve, **ends, "decodable": list(decodable)}]})
+        assert words in sentence
+
+
+# ---- examples
+
+
+def test_examples_are_the_rows_on_which_they_disagree(run_folder, plugins):
+    (task,) = read_run(run_folder, plugins, examples=7).tasks
+    found = {d.split: d for d in task.examples}
+    assert list(found) == ["swapped", "id"]  # out of domain first
+    for split, shown in found.items():
+        (file,) = run_folder.glob(f"predictions_toy_{split}_*.csv")
+        head, *lines = [line.split(",") for line in file.read_text().splitlines()]
+        said = {
+            role: np.array(
+                [
+                    [
+                        float(line[head.index(f"logit: {role}/0/{y}")])
+                        for y in ("negative", "positive")
+                    ]
+                    for line in lines
+                ]
+            ).argmax(axis=1)
+            for role in ("teacher", "student")
+        }
+        gold = np.array([line[head.index("label")] == "positive" for line in lines])
+        apart_ = said["teacher"] != said["student"]
+        assert sum(shown.counts.values()) == apart_.sum()
+        assert shown.counts["lost"] == (apart_ & (said["teacher"] == gold)).sum()
+        assert shown.rows == len(lines)
+        ids = {line[0] for line, yes in zip(lines, apart_, strict=True) if yes}
+        assert len(shown.examples) == min(7, len(ids))
+        for one in shown.examples:
+            assert one.id in ids
+            assert one.answers["teacher"].label != one.answers["student"].label
+            assert set(one.texts) == {"premise", "hypothesis"}
+            assert set(one.answers) == {"teacher", "student", "control"}
+
+
+def test_without_a_file_of_predictions_the_store_has_them(run_folder, plugins, tmp_path):
+    shutil.copytree(run_folder, tmp_path / "run")
+    for file in (tmp_path / "run").glob("predictions_*.csv"):
+        file.unlink()
+    one, other = (read_run(f, plugins).tasks[0].examples for f in (run_folder, tmp_path / "run"))
+    assert [d.counts for d in one] == [d.counts for d in other]
+    assert [e.id for d in one for e in d.examples] == [e.id for d in other for e in d.examples]
+
+
+def test_a_run_whose_data_are_gone_is_reported_without_examples(finished_run, tmp_path, capsys):
+    """Two students, no control, nothing analysed."""
+    right = {"teacher": 0.95, "student": 0.9, "student_b": 0.6}
+    run = finished_run(tmp_path / "run", right, seeds=1)
+    assert main(["report", str(run), "--out", str(tmp_path / "site")]) == 0
+    said = capsys.readouterr().out
+    assert "made: no examples. They need the run's data and predictions" in said
+    (page,) = (tmp_path / "site").glob("*.html")
+    text = Reader(page.read_text()).text
+    assert f"Not made; harness analyze {run} --cka makes it." in text
+    assert f"Not made; harness analyze {run} --probes makes it." in text
+    assert "student_b" in text
+    assert "nan" not in text
+
+
+def test_a_thumbnail_is_small_and_small_images_stay_as_they_are():
+    tiny = Image.fromarray(np.arange(32 * 32 * 3, dtype=np.uint8).reshape(32, 32, 3))
+    large = tiny.resize((640, 480))
+    assert thumbnail(tiny).startswith("data:image/png;base64,")
+    assert thumbnail(large).startswith("data:image/jpeg;base64,")
+    with Image.open(io.BytesIO(base64.b64decode(thumbnail(tiny).partition(",")[2]))) as back:
+        assert np.array_equal(np.asarray(back), np.asarray(tiny))
+    assert len(thumbnail(large)) < 20_000
+
+
+# ---- the command
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["{run}", "--examples", "-1"], "--examples -1: expected 0 or more"),
+        (["{run}", "--out", "x.html"], "the page is called report_"),
+        (["{run}", "--tasks", "hans"], "task of the run"),
+        (["{run}", "--started", "yesterday"], "run in"),
+        (["{run}/nothing"], "no such folder"),
+    ],
+)
+def test_wrong_words_are_named(run_folder, capsys, words, said):
+    words = [word.format(run=run_folder) for word in words]
+    assert main(["report", *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_broken_analysis_is_named(run_folder, plugins, tmp_path):
+    shutil.copytree(run_folder, tmp_path / "run")
+    (file,) = (tmp_path / "run").glob("analysis_*.json")
+    record = json.loads(file.read_text())
+    del record["cka"]["pairs"][0]["value"]
+    file.write_text(json.dumps(record))
+    with pytest.raises(HarnessError, match=r"analysis_.*: cka cannot be drawn \(KeyError: 'value'"):
+        write(read_run(tmp_path / "run", plugins, examples=0), plugins, tmp_path / "out")
+    file.write_text("{")
+    with pytest.raises(HarnessError, match="is no JSON file"):
+        read_run(tmp_path / "run", plugins, examples=0)
+
+
+# ---- in a browser
+
+
+@pytest.fixture
+def opened(browser, site):
+    browser.open(site[0])
+    return browser
+
+
+def test_the_page_opens_without_errors_or_requests(opened, site):
+    assert opened.errors() == []
+    asked = [url for url in opened.requests() if not url.startswith("data:")]
+    assert asked == [site[0].resolve().as_uri()]
+    assert opened.driver.title == "Debiasing transfer: toy"
+    assert opened.driver.execute_script("return document.scripts.length") == 1
+    widths = opened.driver.execute_script(
+        "return [document.documentElement.scrollWidth, window.innerWidth]"
+    )
+    assert widths[0] <= widths[1]
+
+
+def test_examples_are_filtered_and_sorted(opened):
+    from selenium.webdriver.support.ui import Select
+
+    def find(selector):
+        return opened.driver.find_elements("css selector", f".browser[open] {selector}")
+
+    chosen = {label.text.split("\n")[0]: label for label in find(".controls label")}
+    kinds = Select(chosen["kind"].find_element("css selector", "select"))
+    words = [option.text for option in kinds.options]
+    assert words[0] == "all"
+    assert set(words[1:]) <= set(KINDS.values())
+    kinds.select_by_visible_text(words[1])
+    items = [item for item in find("li") if item.is_displayed()]
+    assert items
+    facets = [json.loads(item.get_attribute("data-facets"))["kind"] for item in items]
+    assert set(facets) == {words[1]}
+    (shown,) = find("output")
+    assert shown.text == f"{len(items)} of {len(find('li'))} shown"
+    order = Select(chosen["order"].find_element("css selector", "select"))
+    order.select_by_visible_text("furthest apart")
+    far = [float(item.get_attribute("data-distance")) for item in find("li")]
+    assert far == sorted(far, reverse=True)
+    assert opened.errors() == []
+
+
+def test_without_a_script_the_page_is_whole(browser, site):
+    disable = "Emulation.setScriptExecutionDisabled"
+    browser.driver.execute_cdp_cmd(disable, {"value": True})
+    try:
+        browser.open(site[0])
+        assert browser.texts("select, button") == []
+        assert browser.texts(".answer")[0].startswith("? undecided From teacher to student")
+        assert browser.texts(".browser[open] .examples li")
+    finally:
+        browser.driver.execute_cdp_cmd(disable, {"value": False})
+
+
+INKS = ("text", "soft", "accent", "good", "bad", "open")
+LINES = ("teacher", "control", "other", "student-1", "student-2", "student-3", "student-4")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_colours_have_enough_contrast(opened, scheme):
+    """Text 4.5 to 1 (WCAG 2.2, 1.4.3), graphics 3 to 1 (1.4.11)."""
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    opened.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    script = """
+        const root = getComputedStyle(document.documentElement);
+        return Object.fromEntries(arguments[0].map((name) =>
+            [name, root.getPropertyValue('--' + name).trim()]));
+    """
+    colours = opened.driver.execute_script(script, [*INKS, *LINES, "page", "stripe"])
+
+    def luminance(colour):
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return sum(w * p for w, p in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    assert (luminance(colours["page"]) > 0.5) == (scheme == "light")
+    for names, least in ((INKS, 4.5), (LINES, 3)):
+        for ink in names:
+            for ground in ("page", "stripe"):
+                low, high = sorted((luminance(colours[ground]), luminance(colours[ink])))
+                assert (high + 0.05) / (low + 0.05) >= least, (ink, ground)
+    text = "return getComputedStyle(document.querySelector('svg.figure text')).fill"
+    red, green, blue = map(int, re.findall(r"\d+", opened.driver.execute_script(text)))
+    assert f"#{red:02x}{green:02x}{blue:02x}" == colours["text"]  # figures follow the theme
+
+
+def test_on_paper_there_is_no_navigation_and_nothing_is_cut(opened):
+    opened.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        script = """
+            const shown = (selector) => [...document.querySelectorAll(selector)]
+                .filter((e) => e.checkVisibility()).length;
+            return [shown('nav'), shown('.controls'), shown('figure'),
+                getComputedStyle(document.querySelector('.scroll')).overflowX,
+                getComputedStyle(document.documentElement).getPropertyValue('--page').trim()];
+        """
+        assert opened.driver.execute_script(script) == [0, 0, 13, "visible", "#fff"]
+    finally:
+        opened.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_numbers_are_written_with_their_interval_or_reason(run_folder):
+    number = transfer_of(run_folder).scores[0].metrics["acc"]
+    low, high = (percent(end, False) for end in (number.low, number.high))
+    assert of_number(number) == f"{percent(number.value, False)} ({low} to {high})"
+    nothing = number.model_copy(update={"value": None, "reason": "one group"})
+    assert of_number(nothing) == "\u2013 (one group)"
+    assert of_number(None) == "\u2013"

@@ -1,0 +1,301 @@
+"""A study's report: effects by hand, against mixed models and by simulation; what it writes."""
+
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from statsmodels.regression.mixed_linear_model import MixedLM
+from study_tables import plan, tables
+
+from harness_plugin.config.settings import task_settings
+from harness_plugin.data.task import find_task
+from harness_plugin.errors import HarnessError
+from harness_plugin.study.graph import graph_of
+from harness_plugin.study.plan import read_study
+from harness_plugin_hooks.study_report import write
+from harness_plugin_hooks.study_report.analysis import analyse
+from harness_plugin_hooks.study_report.effects import average, contrast, pooled
+from harness_plugin_hooks.study_report.findings import filled, wanted
+from harness_plugin_hooks.study_report.report import of_plan, tell
+
+STUDIES = Path(__file__).resolve().parents[2] / "studies"
+CELLS = {
+    "embedded": {
+        "kd_undermines": (5, 120),
+        "teacher_helps": (5, 145),
+        "relative_scale": (10, 190),
+        "bias_types": (4, 120),
+        "remedies": (9, 85),
+        "remedies_beyond": (14, 115),
+    },
+    "paper": {
+        "kd_undermines": (24, 520),
+        "teacher_helps": (24, 640),
+        "relative_scale": (21, 340),
+        "bias_types": (21, 490),
+        "remedies": (14, 130),
+        "remedies_beyond": (27, 215),
+    },
+}
+"""Configurations and distinct trainings of each plan, of five seeds."""
+
+HOSTILE = "<script>alert('x')</script>|`*"
+T4 = 2.7764451051977987
+"""Student's t, 4 degrees of freedom, 97.5%."""
+
+
+def effect(found, **wanted):
+    wanted = {"kind": "effect", "response": "gap_widening"} | wanted
+    (one,) = [f for f in found if all(getattr(f, k) == v for k, v in wanted.items())]
+    return one
+
+
+def crossed(effects, seeds=5):
+    """(contexts, seeds) from one row a context."""
+    return pd.DataFrame(effects, columns=range(seeds))
+
+
+def test_a_balanced_effect_by_hand():
+    # two methods, two sizes, five seeds: poe adds 4 points, and what the seed makes of it
+    of_seed = [0.0, 0.01, -0.01, 0.02, -0.02]
+    own = [0.01, -0.01, 0.0, 0.02, -0.02]
+
+    def widening(levels, role, seed):
+        size = {"small": 0.05, "large": 0.0}[levels["student"]]
+        return size + of_seed[seed] + (0.04 + own[seed]) * (levels["method"] == "poe")
+
+    study = plan({"method": ("group_dro", "poe"), "student": ("small", "large")})
+    found = analyse(of_plan(study, *tables(study, widening)))
+    poe = effect(found, factor="method", level="poe").average
+    half = T4 * np.std(own, ddof=1) / math.sqrt(5)
+    assert (poe.value, poe.contexts, poe.seeds, poe.missing) == (pytest.approx(0.04), 2, 5, 0)
+    assert (poe.low, poe.high) == pytest.approx((0.04 - half, 0.04 + half))
+    size = effect(found, factor="student", level="large").average
+    assert (size.value, size.sd) == (pytest.approx(-0.05), pytest.approx(0, abs=1e-12))
+    means = {
+        f.level: f.average.value
+        for f in found
+        if (f.kind, f.factor, f.response) == ("mean", "student", "gap_widening")
+    }
+    assert means == pytest.approx({"small": 0.07, "large": 0.02})
+    retained = effect(found, factor="method", level="poe", response="retention").average
+    assert retained.value == pytest.approx(-0.04 / 0.4)
+    assert (retained.high - retained.low) / 2 == pytest.approx(half / 0.4)
+
+
+def test_the_effect_is_that_of_a_mixed_model():
+    # seed and seed x level as random effects, two configurations a level
+    rng = np.random.default_rng(7)
+    rows, tables_ = [], {}
+    for level, shift in (("a", 0.0), ("b", 0.5)):
+        values = np.zeros((3, 8))
+        for seed in range(8):
+            values[:, seed] = shift + rng.normal(0, 0.6) + rng.normal(0, 0.2, 3)
+        tables_[level] = crossed(values, 8)
+        rows += [
+            {"y": values[context, seed], "b": float(level == "b"), "seed": seed}
+            for context in range(3)
+            for seed in range(8)
+        ]
+    frame = pd.DataFrame(rows)
+    exog = np.column_stack([np.ones(len(frame)), frame.b])
+    fit = MixedLM(frame.y, exog, frame.seed, exog_re=exog).fit(reml=True)
+    ours = contrast(tables_["b"], tables_["a"])
+    assert ours.value == pytest.approx(fit.fe_params.iloc[1], abs=1e-6)
+    assert ours.sd / math.sqrt(ours.seeds) == pytest.approx(fit.bse_fe.iloc[1], rel=0.01)
+
+
+def test_intervals_of_five_seeds_hold_what_they_promise():
+    # the seed's own reaction to the level is shared by all configurations of that seed
+    rng = np.random.default_rng(3)
+    held, held_percentiles, runs = 0, 0, 600
+    for _ in range(runs):
+        shared = rng.normal(0, 0.03, 5)
+        effects = 0.05 + shared + rng.normal(0, 0.02, (4, 5))
+        found = average(crossed(effects))
+        held += found.low <= 0.05 <= found.high
+        drawn = effects.mean(axis=0)[rng.integers(5, size=(400, 5))].mean(axis=1)
+        low, high = np.quantile(drawn, [0.025, 0.975])
+        held_percentiles += low <= 0.05 <= high
+    assert 0.93 <= held / runs <= 0.97
+    assert held_percentiles / runs < 0.90  # what percentiles of five resampled seeds would do
+
+
+def test_undefined_values_are_left_out_with_their_pair_and_counted():
+    table = crossed([[1, 2, 3, 4, 5], [9, 9, math.nan, 9, 9]])
+    found = average(table)
+    assert (found.value, found.contexts, found.seeds, found.missing) == (3, 1, 5, 1)
+    only = average(table.iloc[1:])
+    assert (only.value, only.seeds, only.missing) == (9, 4, 1)
+    nothing = average(crossed([[math.nan] * 5]))
+    assert nothing.reason == "undefined in every configuration"
+    assert math.isnan(nothing.value)
+    one = average(crossed([[0.1]], seeds=1))
+    assert (one.value, one.reason) == (0.1, "one seed: no interval")
+    assert math.isnan(one.low)
+    apart = contrast(crossed([[1] * 5]), crossed([[1] * 5]).set_axis([7]))
+    assert apart.reason == "no two configurations differ in this alone"
+    part = average(crossed([[1, 2, 3, 4, 5]]))
+    assert pooled([part, average(crossed([[3, 4, 5, 6, 7]]))]).value == 4
+    assert pooled([]).reason == "no seed that all sets share"
+
+
+def test_ranks_are_those_that_intervals_allow():
+    base = {"none": 0.2, "upsample": 0.05, "rounds": 0.19}
+
+    def widening(levels, role, seed):
+        return base[levels["remedy"]] + 0.01 * (seed - 2)
+
+    study = plan({"remedy": ("none", "upsample", "rounds")})
+    found = analyse(of_plan(study, *tables(study, widening)))
+    ranks = {
+        response: {f.level: f.rank for f in found if (f.kind, f.response) == ("mean", response)}
+        for response in ("gap_widening", "worst_group_acc")
+    }
+    assert ranks["gap_widening"] == {"none": (2, 3), "upsample": (1, 1), "rounds": (2, 3)}
+    assert ranks["worst_group_acc"] == ranks["gap_widening"]
+    # two seeds rank nothing
+    few = plan({"remedy": ("none", "upsample", "rounds")}, seeds=(0, 1))
+    assert all(f.rank is None for f in analyse(of_plan(few, *tables(few, widening))))
+    # the seed moves all levels alike: effects are paired and exact, ranks are careful
+    assert effect(found, level="rounds").average.clear
+    assert effect(found, level="rounds").p_holm < 0.05
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """The report of two tasks, two students, a scale, a hostile level and undefined values."""
+    rng = np.random.default_rng(0)
+
+    def widening(levels, role, seed):
+        if (levels["student"], levels["task"], seed) == (HOSTILE, "hans", 3):
+            return math.nan
+        return 0.1 * (role == "student_ce") + rng.normal(0, 0.01)
+
+    study = plan(
+        {"teacher": ("large", "small"), "student": ("small", HOSTILE)},
+        tasks=("celeba_bias", "hans"),
+        summary=HOSTILE,
+    )
+    numbers, estimates = tables(study, widening, roles=("student", "student_ce"))
+    folder = tmp_path_factory.mktemp("study")
+    counts = {"hans: student=small": 12345}
+    return folder, write(folder, study, numbers, estimates, counts), (study, numbers, estimates)
+
+
+def test_the_report_has_a_page_a_text_figures_and_every_number(written):
+    folder, files, _ = written
+    names = [path.name for path in files]
+    assert names == [
+        "study_made_up.html",
+        "study_made_up.md",
+        "effects_made_up.svg",
+        "scale_made_up.svg",
+        "bias_types_made_up.svg",
+        "effects_made_up.parquet",
+    ]
+    assert sorted(names) == sorted(path.name for path in folder.iterdir())
+    rows = pq.read_table(folder / "effects_made_up.parquet").to_pandas()
+    assert set(rows.kind) == {"mean", "effect", "scale", "bias_type"}
+    ce = rows[
+        (rows.kind == "effect")
+        & (rows.factor == "role")
+        & (rows.response == "gap_widening")
+        & (rows.task == "celeba_bias")
+    ]
+    assert len(ce) == 1
+    assert 0.08 < ce.low.item() < ce.value.item() < ce.high.item() < 0.12
+    assert len(ce.by_seed.item()) == 5
+    everywhere = rows[(rows.factor == "role") & (rows.kind == "effect") & (rows.task == "")]
+    assert set(everywhere.response) == {
+        "gap_widening",
+        "retention",
+        "contribution",
+        "worst_group_acc",
+        "acc",
+    }
+
+
+def test_nothing_of_a_stranger_becomes_markup(written):
+    folder, _, _ = written
+    page = (folder / "study_made_up.html").read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "&lt;script&gt;alert" in page
+    assert not re.findall(r"https?://", re.sub(r"base64,[^\"]*", "", page))
+    assert "default-src 'none'" in page
+    assert "demonstration: embedded" in page
+    text = (folder / "study_made_up.md").read_text(encoding="utf-8")
+    assert "<script>" not in text.replace("\\<script\\>", "")
+    table = next(line for line in text.splitlines() if "small" in line and line.startswith("| "))
+    assert table.count(" | ") >= 5
+
+
+def test_what_is_undefined_is_counted_and_named(written):
+    _, files, (_, numbers, _) = written
+    text = files[1].read_text(encoding="utf-8")
+    lacking = numbers[(numbers.reason != "") & (numbers.subset == "")].configuration.unique()
+    section = text.partition("## What is undefined")[2]
+    assert "| hans, balanced | gap widening | 4 | 40 |" in section
+    assert all(configuration in section for configuration in lacking)
+    assert "| student small (12,345) |" in text
+
+
+def test_the_same_numbers_give_the_same_files(written, tmp_path):
+    _, files, given = written
+    again = write(tmp_path, *given, {"hans: student=small": 12345})
+    assert [a.read_bytes() for a in again] == [b.read_bytes() for b in files]
+
+
+def test_a_page_gets_the_tables_that_it_asks_for(written):
+    _, _, given = written
+    about, sections = tell(*given, {})
+    page = (
+        "by hand\n<!-- study made_up: By role; Effects of teacher -->\nold\n"
+        "<!-- end of study made_up -->\nconclusion\n"
+    )
+    once = filled(page, "made_up", about, sections)
+    assert once.startswith("by hand\n<!-- study")
+    assert once.endswith("<!-- end of study made_up -->\nconclusion\n")
+    assert "old" not in once
+    assert "#### By role" in once
+    assert "#### Effects of teacher" in once
+    assert filled(once, "made_up", about, sections) == once
+    assert wanted(once) == ["made_up"]
+    with pytest.raises(HarnessError, match="By rule"):
+        filled(page.replace("By role", "By rule"), "made_up", about, sections)
+    with pytest.raises(HarnessError, match="end of study made_up --> is missing"):
+        filled(page.partition("<!-- end")[0], "made_up", about, sections)
+    with pytest.raises(HarnessError, match="unmade"):
+        filled(page, "unmade", about, sections)
+
+
+def test_tables_that_cannot_be_read_are_refused(written):
+    _, _, (study, numbers, estimates) = written
+    with pytest.raises(
+        HarnessError, match="study made_up: the table of numbers lacks metric, seed"
+    ):
+        of_plan(study, numbers.drop(columns=["seed", "metric"]), estimates)
+    with pytest.raises(HarnessError, match=r"worst_group_acc .* is there twice"):
+        of_plan(study, pd.concat([numbers, numbers.head(1)]), estimates)
+    with pytest.raises(HarnessError, match="no student was scored"):
+        of_plan(study, numbers[numbers.role == "student"].assign(role="control"), estimates)
+
+
+@pytest.mark.parametrize("plan_file", sorted(STUDIES.glob("*/*.yaml")), ids=lambda p: p.stem)
+def test_the_plans_of_the_repository_expand(plan_file, plugins):
+    study = read_study(plan_file)
+    graph = graph_of(study, plugins)
+    configurations, trainings = CELLS[plan_file.parent.name][plan_file.stem]
+    assert (len(study.configurations), graph.trainings) == (configurations, trainings)
+    assert study.given.seeds == (0, 1, 2, 3, 4)
+    assert study.name == plan_file.stem + "_paper" * (plan_file.parent.name == "paper")
+
+
+def test_a_student_of_the_recipe_can_be_left_out(plugins):
+    task = find_task("hans", plugins["task"])
+    given = {"students": {"student": None}}
+    assert set(task_settings(task, "embedded", ["hans"], given).students) == {"student_ce"}

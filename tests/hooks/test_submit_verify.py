@@ -1,0 +1,578 @@
+"""Bundles: what holds is accepted, whatever does not follow from its parts is refused by name."""
+
+import hashlib
+import json
+import os
+import stat
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from harness_plugin.cli.main import main
+from harness_plugin.errors import HarnessError
+from harness_plugin_hooks.leaderboard import bundle as b
+from harness_plugin_hooks.leaderboard.bundle import Refused, read_bundle
+from harness_plugin_hooks.leaderboard.reference import other_data
+from harness_plugin_hooks.leaderboard.submission import names_only
+from harness_plugin_hooks.leaderboard.verify import verify
+
+RIGHT = {"teacher": 0.9, "student": 0.7, "control": 0.6, "erm_teacher": 0.5, "erm_student": 0.5}
+RESULTS = "tasks/made/results.json"
+ANSWERS = "tasks/made/predictions_id.csv"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, finished_run):
+    return finished_run(tmp_path_factory.mktemp("run"), RIGHT)
+
+
+@pytest.fixture(scope="module")
+def whole(run):
+    """A bundle that holds."""
+    bundle = run.parent / "whole.zip"
+    bundle.unlink(missing_ok=True)
+    assert main(["submit", str(run), "--out", str(bundle), "--name", "Ours"]) == 0
+    return bundle
+
+
+@pytest.fixture(scope="module")
+def parts(whole) -> dict[str, bytes]:
+    with zipfile.ZipFile(whole) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+@pytest.fixture
+def pack(tmp_path, parts):
+    """A folder with some parts changed, and a manifest that fits them unless told otherwise."""
+
+    def packed(changed: dict[str, bytes | None], *, manifest: bool = True):
+        whole = {key: value for key, value in (parts | changed).items() if value is not None}
+        if manifest:
+            listed = json.loads(whole[b.MANIFEST])
+            listed["parts"] = {
+                key: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+                for key, content in whole.items()
+                if key != b.MANIFEST
+            }
+            whole[b.MANIFEST] = json.dumps(listed).encode()
+        folder = tmp_path / "bundle"
+        for key, content in whole.items():
+            (folder / key).parent.mkdir(parents=True, exist_ok=True)
+            (folder / key).write_bytes(content)
+        return folder
+
+    return packed
+
+
+@pytest.fixture(scope="module")
+def verified_record(whole, plugins):
+    return verify(whole, plugins).records["made"]
+
+
+def edited(content: bytes, *path, value) -> bytes:
+    """A JSON part with the value at `path` replaced; the last key may be new."""
+    whole = json.loads(content)
+    place = whole
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    return json.dumps(whole).encode()
+
+
+def refused(plugins, path, **more) -> list[str]:
+    with pytest.raises(Refused) as caught:
+        verify(path, plugins, **more)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_a_run_is_packed_and_every_number_follows(whole, plugins, capsys):
+    verified = verify(whole, plugins)
+    assert (verified.name, verified.embedded) == ("Ours", ())
+    record = verified.records["made"]
+    assert record.source == "path"
+    assert verified.numbers > 1000
+    assert record.notes[0] == "made up"
+    assert main(["verify", str(whole)]) == 0
+    assert capsys.readouterr().out.startswith(f"{whole}: holds; {verified.numbers:,} numbers of ma")
+
+
+def test_every_part_is_there_and_none_names_a_folder_of_the_machine(parts, run):
+    assert set(parts) == {
+        "manifest.json",
+        "config.json",
+        "environment.json",
+        "models.json",
+        RESULTS,
+        ANSWERS,
+        "tasks/made/predictions_swapped.csv",
+    }
+    assert not [key for key, content in parts.items() if str(run).encode() in content]
+    models = json.loads(parts["models.json"])
+    assert len(models) == 15
+    sha = hashlib.sha256(b"made").hexdigest()
+    assert models[0]["files"] == {
+        "config.json": hashlib.sha256(b"{}").hexdigest(),
+        "model.safetensors": sha,
+    }
+    manifest = json.loads(parts["manifest.json"])
+    assert manifest["parts"][ANSWERS]["sha256"] == hashlib.sha256(parts[ANSWERS]).hexdigest()
+
+
+def test_the_same_run_gives_the_same_bytes(run, whole, tmp_path):
+    assert main(["submit", str(run), "--out", str(tmp_path / "b.zip"), "--name", "Ours"]) == 0
+    assert (tmp_path / "b.zip").read_bytes() == whole.read_bytes()
+    assert os.listdir(tmp_path) == ["b.zip"]
+
+
+def test_a_folder_is_a_bundle_too(run, tmp_path, plugins, parts):
+    assert main(["submit", str(run), "--out", str(tmp_path / "deep" / "b")]) == 0
+    assert verify(tmp_path / "deep" / "b", plugins).name == "b"
+    assert read_bundle(tmp_path / "deep" / "b")[1] == {
+        key: content for key, content in parts.items() if key != b.MANIFEST
+    }
+
+
+def test_a_trained_run_on_embedded_data_is_a_demonstration_only(
+    toy_run, tmp_path, capsys, monkeypatch
+):
+    out = tmp_path / "toy.zip"
+    assert main(["submit", str(toy_run.output), "--out", str(out)]) == 2
+    assert "expected real data (--allow_embedded" in capsys.readouterr().err
+    assert not out.exists()
+    assert main(["submit", str(toy_run.output), "--out", str(out), "--allow_embedded"]) == 0
+    assert "A DEMONSTRATION: toy on embedded" in capsys.readouterr().out
+    assert main(["verify", str(out)]) == 1
+    assert "source: expected real data" in capsys.readouterr().err
+    assert main(["verify", str(out), "--allow_embedded"]) == 0
+    assert "A DEMONSTRATION: toy on embedded" in capsys.readouterr().out
+
+
+def test_predictions_made_elsewhere_can_be_submitted(tmp_path, plugins):
+    from harness_plugin.config.settings import run_config
+    from harness_plugin.pipeline.run import prepare
+
+    toy = "tests/toy/toy.yaml"
+    (job,) = prepare(run_config(None, {"tasks": (toy,)}, ()), plugins)
+    split = next(s for s in job[2].evaluation if s.name == "id")
+    file = tmp_path / "ours.csv"
+    file.write_text("id,label\n" + "".join(f"{i},positive\n" for i in split.ids))
+    score = ["score", "--task", toy, "--predictions", str(file), "--split", "id"]
+    assert main([*score, "--output_path", str(tmp_path / "out")]) == 0
+    submit = ["submit", str(tmp_path / "out"), "--out", str(tmp_path / "b"), "--allow_embedded"]
+    assert main(submit) == 0
+    record = verify(tmp_path / "b", plugins, allow_embedded=True).records["toy"]
+    assert "student seed 0 predicts positive for every row of id" in record.notes
+    models = json.loads((tmp_path / "b" / "models.json").read_text())
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert [model["files"] for model in models] == [{"ours.csv": digest}]
+
+
+def scores_at(role, split):
+    roles = list(RIGHT)
+    return ["id", "swapped"].index(split) * len(roles) + roles.index(role)
+
+
+NUMBERS = [
+    (("metrics", "acc", "value"), 0.99),
+    (("metrics", "acc", "low"), 0.01),
+    (("metrics", "acc", "seeds", 1), 0.99),
+    (("metrics", "worst_group_acc", "high"), 0.99),
+    (("metrics", "gap_avg_worst", "value"), 0.0),
+    (("metrics", "ece", "sd"), 0.0),
+    (("metrics", "acc", "n"), 161),
+    (("metrics", "acc", "reason"), "a better one"),
+    (("groups", "b/y", "value"), 0.99),
+    (("groups", "b/y", "n"), 50),
+    (("breakdowns", "cue", "x", "acc", "value"), 0.99),
+]
+
+
+@pytest.mark.parametrize(("path", "value"), NUMBERS, ids=lambda v: str(v)[:40])
+def test_a_number_that_does_not_follow_is_named(pack, plugins, parts, path, value):
+    place = ("scores", scores_at("student", "swapped"), *path)
+    (problem,) = refused(plugins, pack({RESULTS: edited(parts[RESULTS], *place, value=value)}))
+    where = ".".join(map(str, path)).replace(".1", "[1]")
+    assert problem.startswith(f"{RESULTS}, scores[student/swapped].{where}: expected ")
+    assert problem.endswith(f", found {json.dumps(value)}")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("verdicts", 0, "state"), "kept", "verdicts[student/id].state: expected "),
+        (("verdicts", 0, "gap"), "acc", "verdicts[student/id]"),
+        (("transfer", 0, "number", "value"), 0.5, "transfer[student/id/"),
+        (("transfer",), [], "transfer: expected "),
+        (("sets", 0, "rows"), 150, "predictions_id.csv: expected 150 rows, found 160"),
+        (("sets", 0, "rows_sha256"), "0" * 64, "sets[in_domain/id].rows_sha256: expected "),
+        (("sets", 0, "role"), "ood", "metrics.gap_id_ood: expected one, found none"),
+        (("sets", 0, "train_groups"), {"a/x": 1}, "the sets name different training sets"),
+        (("sets", 0, "groups"), ["a/x"], "group is 'a/y', expected one of '', 'a/x'"),
+        (("sets", 0, "labels"), ["a", "c"], "label is 'b', expected one of 'a', 'c'"),
+        (("sets", 0, "collapse_rule"), "best", "sets.0.collapse_rule: expected "),
+        (("sets", 0, "name"), "../id", "expected a part, found none"),
+        (("sets", 0, "answers"), [], "expected answers of control seed 0, control seed 1"),
+        (("sets",), [], "sets: expected an evaluation set, found none"),
+        (("seeds",), [0, 1], "seeds: expected 3 entries, found 2"),
+        (("notes",), ["made up", "peer reviewed"], ""),
+        (("task",), "other", "task: expected made, found other"),
+        (("fingerprint",), 5, "fingerprint: expected input should be a valid string, found 5"),
+        (("score",), 1.0, "score: expected extra inputs are not permitted, found 1.0"),
+        (("source",), "embedded", "source: expected real data"),
+        (("config", "data"), "embedded", "source: expected embedded, as the config says, found pa"),
+        (("config", "resamples"), 101, "config.json: expected the config in"),
+        (("environment",), {}, "environment.json: expected the environment in"),
+        (("models", 0, "seed"), 7, "expected answers of control seed 0"),
+        (("models", 1, "seed"), 0, "models: expected one a role and seed, found doubled ones"),
+        (("models", 0, "method"), "magic", "models[teacher/0/made-teacher-seed0]"),
+    ],
+    ids=lambda v: str(v)[:40],
+)
+def test_a_claim_that_does_not_follow_is_refused(pack, plugins, parts, path, value, message):
+    bundle = pack({RESULTS: edited(parts[RESULTS], *path, value=value)})
+    if path == ("notes",):  # a note is what its author says, not a number
+        assert verify(bundle, plugins).records["made"].notes == value
+        return
+    problems = refused(plugins, bundle)
+    assert message in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("resamples", 10**9, "config.resamples: expected 2 to 100,000, found 1000000000"),
+        ("resamples", 1, "config.resamples: expected 2 to 100,000, found 1"),
+        ("resamples", "many", "config.resamples: expected 2 to 100,000, found 'many'"),
+        ("data_seed", -1, "config.data_seed: expected the bootstrap's seed, found -1"),
+    ],
+)
+def test_a_bootstrap_that_cannot_be_repeated_is_refused(pack, plugins, parts, name, value, message):
+    changed = {RESULTS: edited(parts[RESULTS], "config", name, value=value)}
+    changed["config.json"] = edited(parts["config.json"], name, value=value)
+    assert refused(plugins, pack(changed)) == [f"{RESULTS}, {message}"]
+
+
+def test_another_bootstrap_seed_gives_other_intervals(pack, plugins, parts):
+    changed = {RESULTS: edited(parts[RESULTS], "config", "data_seed", value=1)}
+    changed["config.json"] = edited(parts["config.json"], "data_seed", value=1)
+    problems = refused(plugins, pack(changed))
+    assert any(".acc.low" in problem for problem in problems)
+    assert not any(".acc.value" in problem for problem in problems)
+
+
+def test_a_changed_answer_changes_what_follows(pack, plugins, parts):
+    lines = parts[ANSWERS].decode().splitlines()
+    cells = lines[1].split(",")
+    cells[5], cells[6] = cells[6], cells[5]
+    lines[1] = ",".join(cells)
+    problems = refused(plugins, pack({ANSWERS: "\n".join(lines).encode()}))
+    assert any("scores[teacher/id].metrics.acc" in problem for problem in problems)
+
+
+def cell(parts, row, column, value) -> bytes:
+    lines = parts[ANSWERS].decode().splitlines()
+    cells = lines[row].split(",")
+    cells[column] = value
+    lines[row] = ",".join(cells)
+    return "\n".join(lines).encode()
+
+
+def test_answers_that_are_none_are_refused(pack, plugins, parts):
+    for row, column, value, message in (
+        (1, 6, "nan", "1 rows hold what is no logit"),
+        (2, 0, "id0", "1 ids are doubled"),
+        (0, 0, "key", "expected the columns id, label"),
+    ):
+        problems = refused(plugins, pack({ANSWERS: cell(parts, row, column, value)}))
+        assert len(problems) == 1
+        assert problems[0].startswith(f"{ANSWERS}: expected one row an example, found {ANSWERS}: ")
+        assert message in problems[0]
+
+
+def test_a_swapped_gold_label_is_seen(pack, plugins, parts):
+    problems = refused(plugins, pack({ANSWERS: cell(parts, 1, 1, "b")}))
+    assert any("rows_sha256" in problem for problem in problems)
+
+
+def test_parts_and_manifest_must_agree(pack, plugins, parts):
+    changed = parts[ANSWERS] + b" "
+    found, listed = (hashlib.sha256(part).hexdigest() for part in (changed, parts[ANSWERS]))
+    assert refused(plugins, pack({ANSWERS: changed}, manifest=False)) == [
+        f"{ANSWERS}: expected SHA-256 {listed}, found {found}"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changed", "manifest", "message"),
+    [
+        ({ANSWERS: None}, False, f"{ANSWERS}: expected a part, as the manifest lists it, found"),
+        ({ANSWERS: None}, True, f"{ANSWERS}: expected a part, found none"),
+        ({"models.json": None}, True, "models.json: expected a part of every bundle, found none"),
+        ({b.MANIFEST: None}, False, "manifest.json: expected the list of all parts, found no such"),
+        ({RESULTS: None}, True, f"{RESULTS}: expected the results of the task, found none"),
+        (
+            {"tasks/made/predictions_x.csv": b""},
+            False,
+            "predictions_x.csv: expected no part that the manifest does not list, found one",
+        ),
+        (
+            {"tasks/made/predictions_x.csv": b""},
+            True,
+            "predictions_x.csv: expected predictions of a set that the results name, found",
+        ),
+        ({"README.md": b""}, True, "README.md: expected a part of the layout, found another name"),
+        ({"tasks/A/results.json": b""}, True, "tasks/A: expected a folder of the layout"),
+        ({"models.json": b"[]"}, True, "models.json: expected made/control/0, made/control/1"),
+        ({"models.json": b"["}, True, "models.json: expected strict JSON, found "),
+        ({"config.json": b"\xff"}, True, "config.json: expected strict JSON, found 'utf-8'"),
+        ({"config.json": b'{"a": 1, "a": 2}'}, True, "found key 'a' twice"),
+        ({"config.json": b'{"a": NaN}'}, True, "found NaN, which is not JSON"),
+        ({"config.json": b'{"a": 1e999}'}, True, "found 1e999, which is no float"),
+        ({"config.json": b"[" * 100_000}, True, "config.json: expected strict JSON, found "),
+        ({ANSWERS: b"\xff"}, True, f"{ANSWERS}: expected UTF-8 text, found 'utf-8' codec"),
+        ({ANSWERS: b""}, True, f"{ANSWERS}: is no CSV file"),
+    ],
+    ids=lambda v: str(v)[:40],
+)
+def test_a_bundle_with_other_parts_is_refused(pack, plugins, changed, manifest, message):
+    assert message in refused(plugins, pack(changed, manifest=manifest))[0]
+
+
+def test_the_hashes_of_models_must_be_there(pack, plugins, parts):
+    models = parts["models.json"]
+    for path, value, message in (
+        ((0, "files"), {}, "models.json, 0.files: expected dictionary should have at least 1"),
+        ((0, "files", "x"), "nan", "models.json, 0.files.x: expected string should match pattern"),
+        ((0, "name"), "other", "models.json: expected made-teacher-seed0, found other"),
+        ((0, "seed"), 5, "models.json: expected made/control/0"),
+    ):
+        problems = refused(plugins, pack({"models.json": edited(models, *path, value=value)}))
+        assert message in problems[0]
+
+
+def test_a_reference_knows_the_data(run, whole, tmp_path, finished_run, capsys):
+    trusted = tmp_path / "trusted.zip"
+    mine = finished_run(tmp_path / "mine", {"teacher": 0.5, "student": 0.5}, seeds=1)
+    assert main(["submit", str(mine), "--out", str(trusted)]) == 0
+    check = ["verify", str(whole), "--reference", str(trusted)]
+    assert main(check) == 0
+
+    for name, other, place in (
+        ("fingerprint", {"fingerprint": "0" * 64}, "fingerprint"),
+        ("source", {"source": "hub"}, "source"),
+        ("labels", {"turned": 1}, "sets.swapped.rows_sha256"),
+    ):
+        theirs = finished_run(tmp_path / name, {"student": 0.5}, **other)
+        assert main(["submit", str(theirs), "--out", str(tmp_path / f"{name}.zip")]) == 0
+        assert main(["verify", str(tmp_path / f"{name}.zip")]) == 0
+        capsys.readouterr()
+        check = ["verify", str(tmp_path / f"{name}.zip"), "--reference", str(trusted)]
+        assert main(check) == 1
+        assert f"{RESULTS}, {place}: expected " in capsys.readouterr().err
+    check = ["verify", str(whole), "--reference", str(trusted), "--reference", str(trusted)]
+    assert main(check) == 2
+    assert "another one is about made already" in capsys.readouterr().err
+
+
+def test_a_reference_must_know_the_task_and_the_sets(verified_record):
+    trusted = verified_record
+    (task,) = other_data(trusted, {"other": trusted})
+    assert str(task) == f"{RESULTS}: expected a task of the reference (other), found made"
+    fewer = trusted.model_copy(update={"sets": trusted.sets[:1]})
+    assert list(other_data(fewer, {"made": trusted})) == []
+    (sets,) = other_data(trusted, {"made": fewer})
+    assert str(sets) == f"{RESULTS}, sets: expected sets of the reference (id), found swapped"
+    (verdict, *rest) = trusted.verdicts
+    gaps = {"verdicts": [verdict.model_copy(update={"gap": "gap_id_ood"}), *rest]}
+    (gap,) = other_data(trusted.model_copy(update=gaps), {"made": trusted})
+    assert str(gap) == f'{RESULTS}, gaps.id: expected "gap_avg_worst", found "gap_id_ood"'
+
+
+def test_a_metric_that_nobody_has_is_refused(pack, plugins, parts):
+    results = parts[RESULTS].replace(b'"ece"', b'"glory"')
+    assert "unknown metric 'glory'" in refused(plugins, pack({RESULTS: results}))[0]
+
+
+def zipped(path, *members):
+    """A zip file of (name or ZipInfo, content)."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+    return path
+
+
+def special(name: str, mode: int) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name)
+    info.external_attr = mode << 16
+    return info
+
+
+@pytest.mark.parametrize(
+    ("member", "message"),
+    [
+        (("../../etc/passwd", b""), "../../etc/passwd: expected a part of the layout"),
+        (("/etc/passwd", b""), "/etc/passwd: expected a part of the layout"),
+        (("..\\windows", b""), "expected a part of the layout"),
+        (("tasks/../config.json", b""), "expected a part of the layout"),
+        (("tasks/toy/predictions_.._x.csv", b""), "expected a part of the layout"),
+        (("evil/", b""), "evil/: expected a part of the layout"),
+        (("config.json\n", b""), "'config.json\\n': expected a part of the layout"),
+        ((special("config.json", stat.S_IFLNK | 0o777), b"/etc/passwd"), "a link or a device"),
+        ((special("config.json", stat.S_IFIFO), b""), "a link or a device"),
+    ],
+    ids=lambda v: repr(v)[:30],
+)
+def test_hostile_members_are_refused(tmp_path, plugins, member, message):
+    assert message in refused(plugins, zipped(tmp_path / "b.zip", member))[0]
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_doubled_members_are_refused(tmp_path, plugins):
+    file = zipped(tmp_path / "b.zip", ("config.json", b"{}"), ("config.json", b"[]"))
+    assert refused(plugins, file) == ["config.json: expected one part, found two of this name"]
+
+
+def test_huge_members_are_refused_before_they_are_unpacked(tmp_path, plugins, monkeypatch):
+    file = tmp_path / "b.zip"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", bytes(1 << 20))
+    monkeypatch.setattr(b, "MAX_PART", 1 << 19)
+    (problem,) = refused(plugins, file)
+    assert problem == "config.json: expected at most 524,288 bytes, found 1,048,576"
+    content = bytearray(file.read_bytes())
+    size = (1 << 20).to_bytes(4, "little")
+    while (place := content.find(size)) >= 0:  # the headers now say 16 bytes
+        content[place : place + 4] = (16).to_bytes(4, "little")
+    file.write_bytes(content)
+    assert "b.zip: expected a zip file that can be read" in refused(plugins, file)[0]
+
+
+def test_bundles_have_limits(tmp_path, plugins, monkeypatch, whole):
+    for name, value, message in (
+        ("MAX_PARTS", 3, "expected at most 3 parts, found more"),
+        ("MAX_BUNDLE", 5000, "expected at most 5,000 bytes, found "),
+        ("MAX_ZIP", 100, "expected at most 100 bytes, found "),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(b, name, value)
+            assert message in refused(plugins, whole)[0]
+
+
+def test_what_is_no_zip_file_is_refused(tmp_path, plugins, whole):
+    file = tmp_path / "b.zip"
+    file.write_bytes(whole.read_bytes()[:-100])
+    assert "b.zip: expected a zip file that can be read" in refused(plugins, file)[0]
+    content = bytearray(whole.read_bytes())
+    content[2000] ^= 255
+    file.write_bytes(content)
+    assert refused(plugins, file)
+    packed = zipfile.ZipInfo("config.json")
+    packed.compress_type = zipfile.ZIP_BZIP2
+    file = zipped(tmp_path / "c.zip", (packed, b"{}"))
+    assert refused(plugins, file) == [
+        "config.json: expected a member stored or deflated, found another way"
+    ]
+
+
+def test_links_in_a_folder_are_refused(pack, plugins, tmp_path):
+    folder = pack({})
+    (folder / "config.json").unlink()
+    (folder / "config.json").symlink_to("/etc/passwd")
+    assert refused(plugins, folder) == [
+        "config.json: expected a regular file, found a link or a device"
+    ]
+    link = tmp_path / "link"
+    link.symlink_to(folder)
+    assert refused(plugins, link) == [
+        "link: expected a folder or a zip file, found a symbolic link"
+    ]
+    (folder / "config.json").unlink()
+    (folder / "tasks" / "other").symlink_to("/etc")
+    assert "tasks/other: expected a regular file" in refused(plugins, folder)[0]
+
+
+def test_too_many_cells_or_values_are_refused(plugins, whole, monkeypatch):
+    from harness_plugin_hooks.leaderboard import verify as v
+
+    with monkeypatch.context() as patch:
+        patch.setattr(v, "MAX_CELLS", 100)
+        assert "sets: expected at most 100 cells, found " in refused(plugins, whole)[0]
+    monkeypatch.setattr(v, "MAX_VALUES", 1)
+    assert "bias type 'cue' has 2 values" in refused(plugins, whole)[0]
+
+
+def test_the_command_names_what_does_not_hold(pack, parts, whole, capsys):
+    results = parts[RESULTS].replace(b'"value": 0.', b'"value": 0.9')
+    folder = pack({RESULTS: results})
+    assert main(["verify", str(folder), str(whole)]) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith(f"{whole}: holds; ")
+    lines = err.splitlines()
+    assert lines[0] == f"{folder}: REFUSED"
+    assert len(lines) == 22
+    assert lines[-1].endswith(" more")
+
+
+def test_another_version_is_mentioned(pack, plugins, parts):
+    results = edited(parts[RESULTS], "harness_plugin_version", value="0.0.1")
+    assert verify(pack({RESULTS: results}), plugins)
+    results = edited(results, "seeds", value=[])
+    assert (
+        "manifest.json: expected results of harness-plugin "
+        in refused(plugins, pack({RESULTS: results}))[-1]
+    )
+
+
+def submit(run, out, *more):
+    return main(["submit", str(run), "--out", str(out), *more])
+
+
+def test_what_cannot_be_submitted_is_said(run, whole, tmp_path, capsys, finished_run):
+    def said(*words) -> str:
+        assert submit(*words) == 2
+        return capsys.readouterr().err
+
+    assert "there is no such folder" in said(tmp_path / "none", tmp_path / "b")
+    assert "no transfer_*.json" in said(tmp_path, tmp_path / "b")
+    assert f"{whole} exists already" in said(run, whole)
+    assert "unknown run in" in said(run, tmp_path / "b", "--started", "yesterday")
+    assert "expected 1 to 100 printable" in said(run, tmp_path / "b", "--name", "a\nb")
+    assert "expected 1 to 100 printable" in said(run, tmp_path / "b", "--name", "a" * 101)
+    several = finished_run(tmp_path / "several", {"student": 0.5})
+    finished_run(several, {"student": 0.5}, started=60.0)
+    assert "take one with --started 1970-01-01T00-01-00.000000" in said(several, tmp_path / "b")
+    assert submit(several, tmp_path / "b", "--started", "1970-01-01T00-00-00.000000") == 0
+    (several / "checkpoint" / "model.safetensors").unlink()
+    one = ("--started", "1970-01-01T00-01-00.000000")
+    assert "the weights of made-student-seed0 are gone from" in said(several, tmp_path / "c", *one)
+    for file in several.glob("predictions_*"):
+        file.unlink()
+    (several / "checkpoint" / "model.safetensors").touch()
+    assert "run with --log_samples" in said(several, tmp_path / "c", *one)
+    (several / "transfer_made_1970-01-01T00-01-00.000000.json").write_text("{}")
+    assert "was it written by another version?" in said(several, tmp_path / "c", *one)
+
+
+def test_a_bundle_that_is_not_there_is_bad_input(tmp_path, plugins):
+    with pytest.raises(HarnessError, match="there is no bundle") as caught:
+        verify(tmp_path / "none.zip", plugins)
+    assert not isinstance(caught.value, Refused)
+    assert main(["verify", str(tmp_path / "none.zip")]) == 2
+
+
+def test_paths_are_cut_and_names_stay():
+    value = {"a": ["/home/me/x", "C:\\Users\\me\\y", "~/z", "org/model", 3, None], "b": "./here"}
+    assert names_only(value) == {"a": ["x", "y", "z", "org/model", 3, None], "b": "./here"}
+
+
+def test_nothing_heavy_is_imported(whole):
+    code = (
+        "import sys; from harness_plugin.cli.main import main; "
+        f"assert main(['verify', {str(whole)!r}]) == 0; "
+        "heavy = {'torch', 'transformers', 'datasets', 'evaluate', 'accelerate'}; "
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,230 @@
+"""Students that start from their teacher's weights: exact where shapes allow, else whole heads."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoConfig
+
+from harness_plugin import HarnessError
+from harness_plugin.config.roles import plan_of_roles
+from harness_plugin.config.settings import StudentSettings
+from harness_plugin.models import classifiers, t5
+from harness_plugin.models.transplant import MAPS, check_families, from_teacher
+from harness_plugin.pipeline.distilling import Distillation, check_student
+
+assert t5  # registers its model type
+TEXT = {"vocab_size": 40, "num_labels": 3}
+BERT = {
+    **TEXT,
+    "num_hidden_layers": 4,
+    "hidden_size": 32,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 16,
+}
+T5 = {**TEXT, "num_layers": 4, "d_model": 32, "num_heads": 4, "d_kv": 8, "d_ff": 64}
+KINDS = {
+    "bert": ("text", BERT),
+    "roberta": ("text", {**BERT, "max_position_embeddings": 20}),
+    "deberta-v2": (
+        "text",
+        {**BERT, "relative_attention": True, "position_buckets": 8, "norm_rel_ebd": "layer_norm"},
+    ),
+    "distilbert": (
+        "text",
+        {**TEXT, "n_layers": 4, "dim": 32, "n_heads": 4, "hidden_dim": 64},
+    ),
+    "t5_encoder_classifier": ("text", T5),
+    "t5": ("text", {**T5, "num_decoder_layers": 4, "decoder_start_token_id": 0}),
+    "vit": (
+        "image",
+        {
+            "num_labels": 3,
+            "num_hidden_layers": 4,
+            "hidden_size": 32,
+            "num_attention_heads": 4,
+            "intermediate_size": 64,
+            "image_size": 8,
+            "patch_size": 4,
+        },
+    ),
+    "resnet": (
+        "image",
+        {
+            "num_labels": 3,
+            "layer_type": "basic",
+            "depths": [2, 2],
+            "hidden_sizes": [8, 16],
+            "embedding_size": 8,
+        },
+    ),
+}
+
+
+def made(kind, seed=0, **changes):
+    modality, config = KINDS[kind]
+    torch.manual_seed(seed)
+    model = classifiers.AUTO[modality].from_config(AutoConfig.for_model(kind, **config | changes))
+    with torch.no_grad():  # biases start at zero, where a wrong copy would not show
+        for parameter in model.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def started(kind, layers="even", same_vocabulary=True, order=(0, 1, 2), teacher=None, **changes):
+    teacher = teacher or made(kind, seed=1)
+    student = made(kind, **changes)
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    start = from_teacher(
+        student, teacher, layers, same_vocabulary=same_vocabulary, label_order=order
+    )
+    return teacher, student, start, before
+
+
+def asked(model, kind):
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        if KINDS[kind][0] == "image":
+            return model(torch.randn(2, 3, 8, 8, generator=generator)).logits
+        ids = torch.randint(5, 40, (2, 7), generator=generator)
+        ids[:, -1] = 1  # T5 reads its decoder where a text ends
+        return model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_architecture_becomes_its_teacher(kind):
+    teacher, student, start, _ = started(kind)
+    assert start.fraction == 1.0
+    assert start.left == ()
+    assert torch.equal(asked(student, kind), asked(teacher, kind))
+
+
+@pytest.mark.parametrize(
+    ("layers", "chosen"),
+    [("even", [0, 2]), ("first", [0, 1]), ("last", [2, 3]), ("tinybert", [1, 3])],
+)
+def test_layers_are_those_of_the_map(layers, chosen):
+    assert [MAPS[layers](i, 2, 4) for i in range(2)] == chosen
+    teacher, student, start, _ = started("bert", layers, num_hidden_layers=2)
+    assert start.fraction == 1.0
+    theirs, mine = teacher.state_dict(), student.state_dict()
+    for layer, other in enumerate(chosen):
+        name = "bert.encoder.layer.{}.intermediate.dense.weight"
+        assert torch.equal(mine[name.format(layer)], theirs[name.format(other)])
+
+
+def test_twelve_layers_to_six_by_every_map():
+    found = {name: [MAPS[name](i, 6, 12) for i in range(6)] for name in MAPS}
+    assert found == {
+        "even": [0, 2, 4, 6, 8, 10],
+        "first": [0, 1, 2, 3, 4, 5],
+        "last": [6, 7, 8, 9, 10, 11],
+        "tinybert": [1, 3, 5, 7, 9, 11],
+    }
+
+
+def test_a_narrower_student_keeps_whole_heads():
+    query = "bert.encoder.layer.0.attention.self.query.weight"
+    dense = "bert.encoder.layer.0.attention.output.dense.weight"
+    fewer = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
+    teacher, student, start, _ = started("bert", **fewer)
+    theirs, mine = teacher.state_dict(), student.state_dict()
+    assert start.fraction == 1.0
+    assert torch.equal(mine[query], theirs[query][:16, :16])
+    assert torch.equal(mine["classifier.weight"], theirs["classifier.weight"][:, :16])
+    # four heads of four units out of four heads of eight: the first half of every head
+    teacher, student, start, _ = started("bert", **fewer | {"num_attention_heads": 4})
+    theirs, mine = teacher.state_dict(), student.state_dict()
+    units = [0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27]
+    assert torch.equal(mine[query], theirs[query][units][:, :16])
+    assert torch.equal(mine[dense], theirs[dense][:16][:, units])
+    assert torch.equal(
+        mine[query.replace("weight", "bias")], theirs[query.replace("weight", "bias")][units]
+    )
+
+
+@pytest.mark.parametrize("kind", ["t5_encoder_classifier", "t5"])
+def test_t5_keeps_its_relative_bias_in_the_first_block(kind):
+    fewer = {"num_layers": 2} | ({"num_decoder_layers": 2} if kind == "t5" else {})
+    teacher, student, start, _ = started(kind, "last", **fewer)
+    assert start.fraction == 1.0
+    theirs, mine = teacher.state_dict(), student.state_dict()
+    for name in mine:
+        if "relative_attention_bias" in name:
+            assert torch.equal(mine[name], theirs[name])
+
+
+def test_other_kinds_of_blocks_hand_on_the_stem_only():
+    wide = made("resnet", 1, layer_type="bottleneck", hidden_sizes=[32, 64])
+    _, student, start, before = started("resnet", teacher=wide)
+    assert 0 < start.fraction < 0.1
+    after = student.state_dict()
+    changed = {n for n in after if not torch.equal(after[n], before[n])}
+    assert changed
+    assert all("embedder" in name for name in changed)
+
+
+def test_residual_stages_may_lose_blocks_and_width():
+    _, _, start, _ = started(
+        "resnet", "first", depths=[1, 1], hidden_sizes=[4, 8], embedding_size=4
+    )
+    assert start.fraction == 1.0
+
+
+def test_another_vocabulary_keeps_its_own_embeddings():
+    teacher, student, start, before = started("bert", same_vocabulary=False)
+    name = "bert.embeddings.word_embeddings.weight"
+    assert torch.equal(student.state_dict()[name], before[name])
+    assert start.left == (name,)
+    assert start.fraction < 1
+    assert teacher
+
+
+def test_labels_in_another_order_get_their_own_rows():
+    teacher, student, *_ = started("bert", order=(2, 0, 1))
+    theirs, mine = asked(teacher, "bert"), asked(student, "bert")
+    assert torch.allclose(mine, theirs[:, [2, 0, 1]], atol=1e-6)
+
+
+def test_an_image_of_another_size_keeps_its_positions():
+    *_, start, _ = started("vit", image_size=16)
+    assert start.left == ("vit.embeddings.position_embeddings",)
+
+
+def test_what_cannot_be_handed_on_is_refused():
+    with pytest.raises(HarnessError, match=r"has 6 layers of bert.encoder.layer, its teacher 4"):
+        started("bert", num_hidden_layers=6)
+    with pytest.raises(HarnessError, match="the student is a bert, its teacher a vit"):
+        check_families("bert", "vit", "even")
+    with pytest.raises(HarnessError, match="must stay the first; use first or even"):
+        check_families("resnet", "resnet", "last")
+
+
+def test_another_family_is_refused_before_any_training(open_shop):
+    shop = open_shop("student.model=t5-pico", "student.config={}")
+    student = StudentSettings(from_teacher="even")
+    roles = plan_of_roles(shop.settings.model_copy(update={"students": {"student": student}}))
+    with pytest.raises(HarnessError, match="the student is a t5_encoder_classifier, its"):
+        check_student(shop, roles["student"], roles)
+
+
+def test_a_student_begins_where_its_teacher_is_and_says_how_much_of_it(open_shop):
+    shop = open_shop("teacher.epochs=1", "student.epochs=0.1", "student.learning_rate=1e-9")
+    teacher = shop.trained("teacher", shop.settings.teacher, "erm", 0)
+    found = {}
+    for layers in ("none", "even"):
+        settings = StudentSettings(method="erm", from_teacher=layers)
+        heard = Distillation((teacher,), settings)
+        found[layers] = shop.trained("student", shop.settings.student, "erm", 0, heard)
+    assert found["none"].settings["from_teacher"] is None
+    record = json.loads((found["even"].path / "stage.json").read_text())
+    assert record["from_teacher"]["fraction"] == 1.0
+    assert found["even"].settings["from_teacher"]["layers"] == "even"
+    theirs, mine, scratch = (
+        load_file(m.path / "model.safetensors") for m in (teacher, found["even"], found["none"])
+    )
+    name = "bert.encoder.layer.0.intermediate.dense.weight"
+    assert torch.allclose(mine[name], theirs[name], atol=1e-5)
+    assert not torch.allclose(scratch[name], theirs[name], atol=1e-3)

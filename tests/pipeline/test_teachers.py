@@ -1,0 +1,384 @@
+"""Several teachers, chains of them, rounds of one student: the formulas and the trainings."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.nn.functional import cross_entropy, kl_div, log_softmax
+
+from harness_plugin import HarnessError
+from harness_plugin.config.roles import plan_of_roles
+from harness_plugin.config.settings import StudentSettings, TeacherSettings
+from harness_plugin.models.processors import train_tokenizer
+from harness_plugin.pipeline.augmenting import joined
+from harness_plugin.pipeline.distilling import Distillation, signals
+from harness_plugin.pipeline.lab import Lab, Training
+from harness_plugin.pipeline.run import models_of
+from harness_plugin.training.contracts import Batch
+from harness_plugin.training.ensemble import Ensemble, agreement, confidence
+from harness_plugin.training.loss import TeacherOutputs
+
+
+def combine(how, teachers, student=None, label=None, temperature=1.0, biased=None):
+    teachers = torch.tensor(teachers, dtype=torch.float64)
+    student = torch.zeros_like(teachers[:, 0]) if student is None else student
+    label = torch.zeros(len(teachers), dtype=torch.int64) if label is None else label
+    rows = torch.arange(len(teachers))
+    return Ensemble(how, temperature, biased)(teachers, student, label, rows)
+
+
+def test_mean_probability_is_not_mean_logit():
+    two = [[[4.0, 0, 0], [0, 1, 0]]]
+    assert combine("mean_prob", two).softmax(1)[0].tolist() == pytest.approx(
+        [0.588, 0.297, 0.115], abs=1e-3
+    )
+    assert combine("mean_logit", two).softmax(1)[0].tolist() == pytest.approx(
+        [0.736, 0.164, 0.100], abs=1e-3
+    )
+
+
+@pytest.mark.parametrize("how", ["mean_prob", "mean_logit", "confidence", "agre"])
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_teachers_that_agree_are_one_teacher(how, temperature):
+    generator = torch.Generator().manual_seed(0)
+    z, student, biased = torch.randn(3, 6, 4, dtype=torch.float64, generator=generator)
+    label = torch.arange(6) % 4
+    found = Ensemble(how, temperature, biased)(
+        torch.stack([z, z, z], 1), student, label, torch.arange(6)
+    )
+    assert torch.allclose((found / temperature).softmax(1), (z / temperature).softmax(1))
+
+
+def test_weighing_losses_and_weighing_probabilities_have_one_gradient():
+    generator = torch.Generator().manual_seed(0)
+    teachers = torch.randn(5, 3, 4, dtype=torch.float64, generator=generator)
+    student = torch.randn(5, 4, dtype=torch.float64, generator=generator).requires_grad_()
+    label, t = torch.arange(5) % 4, 2.0
+    weights = confidence(teachers, label)
+    each = [
+        kl_div(
+            log_softmax(student / t, 1),
+            log_softmax(teachers[:, m] / t, 1),
+            log_target=True,
+            reduction="none",
+        ).sum(1)
+        for m in range(3)
+    ]
+    (expected,) = torch.autograd.grad((weights * torch.stack(each, 1)).sum(), student)
+    target = Ensemble("confidence", t)(teachers, student.detach(), label, torch.arange(5))
+    one = kl_div(
+        log_softmax(student / t, 1), log_softmax(target / t, 1), log_target=True, reduction="sum"
+    )
+    (found,) = torch.autograd.grad(one, student)
+    assert torch.allclose(found, expected, atol=1e-12)
+
+
+def test_a_teacher_that_is_wrong_says_less():
+    teachers = torch.tensor([[[5.0, 0, 0], [0, 5, 0], [5.0, 0, 0]]], dtype=torch.float64)
+    weights = confidence(teachers, torch.tensor([0]))[0]
+    losses = np.array([float(cross_entropy(z[None], torch.tensor([0]))) for z in teachers[0]])
+    expected = (1 - np.exp(losses) / np.exp(losses).sum()) / 2
+    assert weights.tolist() == pytest.approx(expected.tolist())
+    assert float(weights.sum()) == pytest.approx(1)
+    assert weights[1] < weights[0]
+
+
+def test_a_teacher_that_pulls_like_the_biased_model_says_less():
+    student, biased = torch.zeros(1, 3), torch.tensor([[4.0, 0, 0]])
+    teachers = torch.tensor([[[4.0, 0, 0], [0, 4, 0]]])
+    p, uniform = biased[0].softmax(0).numpy(), np.full(3, 1 / 3)
+    own = uniform - np.roll(p, 1)
+    other = uniform - p
+    cosine = own @ other / np.linalg.norm(own) / np.linalg.norm(other)
+    weights = agreement(teachers, student, biased)[0]
+    assert weights.tolist() == pytest.approx([0, 1], abs=1e-5)
+    assert cosine < 0  # of the second teacher: the weights are 0 and 1 - cosine, over their sum
+    third = torch.cat([teachers, torch.tensor([[[0.0, 2, 2]]])], 1)
+    each = 1 - np.array([1, cosine, float(similarity([0, 2, 2], uniform, other))])
+    assert agreement(third, student, biased)[0].tolist() == pytest.approx(
+        (each / each.sum()).tolist(), abs=1e-5
+    )
+    same = agreement(biased[:, None].expand(1, 2, 3), student, biased)[0]
+    assert same.tolist() == pytest.approx([0.5, 0.5])
+
+
+def similarity(logits, student, avoided):
+    own = student - torch.tensor(logits, dtype=torch.float64).softmax(0).numpy()
+    return own @ avoided / np.linalg.norm(own) / np.linalg.norm(avoided)
+
+
+def test_signals_of_some_rows_are_those_rows():
+    logits = torch.arange(24.0).view(6, 2, 2)
+    whole = TeacherOutputs(
+        logits, np.arange(12.0).reshape(6, 2), ensemble=Ensemble("agre", 1.0, logits[:, 0])
+    )
+    part = whole.select(torch.tensor([4, 1]))
+    assert torch.equal(part.logits, logits[[4, 1]])
+    assert part.features.tolist() == [[8, 9], [2, 3]]
+    assert torch.equal(part.ensemble.biased, logits[[4, 1], 0])
+    batch = Batch(torch.tensor([1]), torch.tensor([0]), torch.tensor([0]))
+    plain = TeacherOutputs(logits[:, 0]).select(torch.tensor([4, 1]))
+    assert torch.equal(plain.targets(torch.zeros(1, 2), batch), logits[[1], 0])
+
+
+# ---- the plan
+
+
+def planned(shop, teachers=None, **students):
+    settings = shop.settings.model_copy(
+        update={
+            "teachers": {k: TeacherSettings(**v) for k, v in (teachers or {}).items()},
+            "students": {k: StudentSettings(**v) for k, v in students.items()},
+        }
+    )
+    return plan_of_roles(settings)
+
+
+def test_teachers_come_before_those_that_learn_from_them(open_shop):
+    shop = open_shop()
+    roles = planned(
+        shop,
+        {"teacher_b": {"distillation": StudentSettings(teachers=("student_last",))}},
+        student={"teachers": ("teacher", "teacher_b")},
+        student_last={"teachers": ("control",)},
+    )
+    order = ["teacher", "erm_teacher", "control", "student_last", "teacher_b", "student"]
+    assert list(roles) == [*order, "erm_student"]
+    with pytest.raises(HarnessError, match="student <- student_b <- student"):
+        planned(shop, student={"teachers": ("student_b",)}, student_b={"teachers": ("student",)})
+    with pytest.raises(HarnessError, match="teacher of student 'teacher_x'"):
+        planned(shop, student={"teachers": ("teacher_x",)})
+
+
+@pytest.mark.parametrize(
+    ("sets", "said"),
+    [
+        (["teachers.other={}"], "a teacher's name begins with 'teacher_'"),
+        (["teachers.teacher_b.changes.epoch=3"], "epoch"),
+        (["students.student.teachers=[teacher, teacher]"], "a teacher is named twice"),
+        (
+            ["students.student={combine: agre, teachers: [teacher, erm_teacher]}"],
+            "biased_teacher erm_teacher is one of the teachers",
+        ),
+        (["students.student.rounds=3"], "3 rounds share 2 epochs"),
+        (["students.student={combine: agre}", "references=false"], "erm_teacher"),
+    ],
+)
+def test_plans_that_cannot_be_are_refused_before_any_training(open_shop, sets, said):
+    with pytest.raises(HarnessError) as caught:
+        open_shop(*sets)
+    assert said in str(caught.value)
+
+
+# ---- trainings
+
+
+def weights(model):
+    return load_file(model.path / "model.safetensors")
+
+
+def same(a, b, tolerance=0.0):
+    return all(torch.allclose(a[key], b[key], atol=tolerance, rtol=0) for key in a)
+
+
+QUICK = ("teacher.epochs=0.5", "student.epochs=1", "references=false", "control=false")
+
+
+def test_further_teachers_are_others_and_an_assistant_stands_between(open_shop):
+    shop = open_shop(
+        *QUICK,
+        "method=erm",
+        "teachers.teacher_b={}",
+        "teachers.teacher_ta={changes: {config: {num_hidden_layers: 1}}, "
+        "distillation: {ce_weight: 0, kd_weight: 1}}",
+        "students.student.teachers=[teacher, teacher_b]",
+        "students.student_ta.teachers=[teacher_ta]",
+    )
+    models = {model.role: model for model in models_of(shop, 0)}
+    assert not same(weights(models["teacher"]), weights(models["teacher_b"]))
+    assistant = models["teacher_ta"].settings
+    assert assistant["distillation"]["teachers"] == ("teacher",)
+    assert len([k for k in weights(models["teacher_ta"]) if ".query.weight" in k]) == 1
+    assert not same(weights(models["student"]), weights(models["student_ta"]))
+
+
+@pytest.mark.parametrize("how", ["mean_prob", "mean_logit", "confidence", "agre"])
+def test_a_teacher_twice_teaches_as_it_does_alone(open_shop, how):
+    shop = open_shop(*QUICK)
+    teacher = shop.trained("teacher", shop.settings.teacher, "erm", 0)
+    biased = shop.trained("teacher", shop.settings.teacher, "erm", 1)
+    once, twice = (
+        shop.trained(
+            "student",
+            shop.settings.student,
+            "erm",
+            0,
+            Distillation(
+                (teacher,) * many,
+                StudentSettings(method="erm", combine=how, ce_weight=0.2, temperature=3.0),
+                biased if how == "agre" and many > 1 else None,
+            ),
+        )
+        for many in (1, 2)
+    )
+    assert once.path != twice.path
+    assert same(weights(once), weights(twice), 1e-4)
+
+
+def test_teachers_of_different_tokenizers(open_shop, tmp_path):
+    shop = open_shop(*QUICK)
+    model = shop.trained("teacher", shop.settings.teacher, "erm", 1)
+    foreign = tmp_path / "foreign"
+    shutil.copytree(model.path, foreign)
+    train_tokenizer(["other words make another vocabulary " * 3], 300, foreign)
+    shop = open_shop(
+        *QUICK,
+        f"teachers.teacher_b.changes={{model: {foreign}, epochs: 0}}",
+        "students.student.teachers=[teacher, teacher_b]",
+    )
+    models = {model.role: model for model in models_of(shop, 0)}
+    heard = Distillation(
+        (models["teacher"], models["teacher_b"]), shop.settings.students["student"]
+    )
+    first, second = (np.load(s.path / "logits.npy") for s in signals(shop, heard))
+    assert first.shape == second.shape
+    assert not np.allclose(first, second)
+    assert models["student"].settings["distillation"]["teachers"] == ("teacher", "teacher_b")
+
+
+@pytest.mark.parametrize("between", ["teaches", "initialises", "both"])
+def test_rounds_share_the_budget_and_build_on_each_other(open_shop, between):
+    shop = open_shop(*QUICK, "student.epochs=4")
+    teacher = shop.trained("teacher", shop.settings.teacher, "erm", 0)
+
+    def student(**settings):
+        heard = Distillation((teacher,), StudentSettings(method="erm", **settings))
+        return shop.trained("student", shop.settings.student, "erm", 0, heard)
+
+    once = student()
+    rounds = student(rounds=2, between_rounds=between)
+    assert rounds.updates == once.updates
+    assert len(rounds.settings["rounds"]) == 2
+    first, second = (
+        json.loads((shop.store.root / f"model-{key}" / "stage.json").read_text())["spec"]
+        for key in rounds.settings["rounds"]
+    )
+    assert first["distillation"]["round"] == 0
+    assert second["distillation"]["round"] == 1
+    taught = first["distillation"]["signals"] != second["distillation"]["signals"]
+    assert taught == (between != "initialises")
+    assert (second["start"] == rounds.settings["rounds"][0]) == (between != "teaches")
+    longer = student(rounds=2, between_rounds=between, equal_budget=False)
+    assert longer.updates == 2 * once.updates
+
+
+def test_a_chain_continues_where_it_was_interrupted(open_shop, monkeypatch):
+    from harness_plugin.training import loop
+
+    found = []
+    for store in ("whole", "cut"):
+        shop = open_shop(*QUICK, "student.epochs=3", store=store)
+        teacher = shop.trained("teacher", shop.settings.teacher, "erm", 0)
+        heard = Distillation((teacher,), StudentSettings(method="erm", rounds=3))
+        ask = ("student", shop.settings.student, "erm", 0, heard)
+        if store == "cut":
+            real, seen = loop.one_update, []
+
+            def stop(*args, real=real, seen=seen):
+                seen.append(1)
+                if len(seen) == 20:  # of 15 a round
+                    raise KeyboardInterrupt
+                return real(*args)
+
+            monkeypatch.setattr(loop, "one_update", stop)
+            with pytest.raises(KeyboardInterrupt):
+                shop.trained(*ask)
+            monkeypatch.setattr(loop, "one_update", real)
+            built = []
+            run = type(shop.store).run
+
+            def note(self, kind, spec, build, built=built, run=run):
+                stage = run(self, kind, spec, build)
+                if kind == "model" and not stage.reused:
+                    built.append(spec["distillation"]["round"])
+                return stage
+
+            monkeypatch.setattr(type(shop.store), "run", note)
+        found.append(weights(shop.trained(*ask)))
+    assert built == [1, 2]  # the first round was whole
+    assert same(*found)
+
+
+def test_a_training_on_some_rows_hears_the_teacher_of_those_rows(open_shop):
+    """AFR trains on 80% of the rows: its row 7 is another row of the whole set."""
+    shop = open_shop("teacher.epochs=3", "student.epochs=8")
+    teacher = shop.trained("teacher", shop.settings.teacher, "erm", 0)
+    settings = StudentSettings(method="erm", ce_weight=0.0, kd_weight=1.0)
+    place = Lab(shop, "student", shop.settings.student, 0, Distillation((teacher,), settings))
+    split = shop.data.train
+    rows = np.arange(len(split))[::-1][: len(split) * 4 // 5].copy()
+    stage = place.fit(Training("erm", rows=rows, distilled=True))
+    theirs = shop.predictions(teacher, split).predicted
+    assert (place.answers(stage).logits.argmax(axis=1) == theirs).mean() > 0.9
+
+
+@pytest.mark.parametrize("method", ["dfr", "afr", "self"])
+def test_the_last_layer_is_refitted_after_distillation(open_shop, method):
+    shop = open_shop(*QUICK, "validation_fraction=0.3", f"students.student.method={method}")
+    models = {model.role: model for model in models_of(shop, 0)}
+    student = models["student"]
+    assert student.settings["method"] == method
+    assert student.settings["distillation"]["kd_weight"] == 0.5
+
+
+def test_stored_answers_are_asked_anew_after_every_change_that_matters(open_shop):
+    """Weights, data, preprocessing, the adapted rows; and not after one that does not matter."""
+    shop = open_shop(*QUICK)
+    settings = shop.settings.students["student"]
+    teacher = shop.trained("teacher", shop.settings.teacher, "erm", 0)
+
+    def key(shop, model):
+        (stage,) = signals(shop, Distillation((model,), settings))
+        return stage.key, stage.reused
+
+    first, reused = key(shop, teacher)
+    assert not reused
+    assert key(shop, teacher) == (first, True)
+    assert key(open_shop(*QUICK, "student.learning_rate=0.01"), teacher) == (first, True)
+    other_weights = shop.trained("teacher", shop.settings.teacher, "erm", 1)
+    shorter = replace(teacher, settings={**teacher.settings, "max_length": 8})
+    found = [
+        key(shop, other_weights)[0],
+        key(open_shop(*QUICK, "toy.rows=200"), teacher)[0],
+        key(shop, shorter)[0],
+    ]
+    more = StudentSettings(augmentations={"negation": {}})
+    larger, _ = joined(shop, Distillation((teacher,), more))
+    splits = {**shop.data.splits, shop.data.train.name: larger}
+    found.append(key(replace(shop, data=replace(shop.data, splits=splits)), teacher)[0])
+    assert len({first, *found}) == 5
+
+
+@pytest.mark.parametrize("distiller", ["kd", "hints"])
+@pytest.mark.parametrize(
+    ("task", "sets"),
+    [
+        (None, ["teacher.model=t5-pico", "teacher.config={}"]),
+        ("celeba_bias", ["teacher.model=vit-pico", "celeba_bias.n_train=96"]),
+    ],
+)
+def test_a_student_of_another_architecture_hears_its_teacher(open_shop, task, sets, distiller):
+    """T5 teaches BERT, ViT teaches ResNet: what is heard is kept by row, not by token."""
+    more = {} if task is None else {"task": task}
+    shop = open_shop(*QUICK, *sets, **more)
+    teacher = shop.trained("teacher", shop.settings.teacher, "erm", 0)
+    settings = StudentSettings(method="erm", distiller=distiller)
+    student, control = (
+        shop.trained(role, shop.settings.student, "erm", 0, heard)
+        for role, heard in (("student", Distillation((teacher,), settings)), ("control", None))
+    )
+    assert not same(weights(student), weights(control))

@@ -1,0 +1,50 @@
+"""What `harness validate` warns of: thin and absent cells, rows that stand in two splits."""
+
+from harness_plugin.data.dataset import TaskData, make_split
+from harness_plugin.pipeline.validate import warnings
+
+GROUPS = ("a/x", "b/x")
+
+
+def split(name, role, texts, group="a/x"):
+    label = group[0]
+    n = len(texts)
+    return make_split(
+        name,
+        role=role,
+        inputs={"text": texts},
+        ids=[f"{name}{i}" for i in range(n)],
+        label_texts=[label] * n,
+        labels=("a", "b"),
+        group_texts=[group] * n,
+        groups=GROUPS,
+    )
+
+
+def data(*splits):
+    return TaskData("t", "embedded", {s.name: s for s in splits})
+
+
+def test_rows_in_two_splits_are_counted_for_every_pair():
+    found = warnings(
+        data(
+            split("train", "train", ["one", "two", "three"]),
+            split("validation", "validation", ["three", "four"]),
+            split("id", "in_domain", ["four", "five"]),
+            split("ood", "ood", ["one", "two", "five"]),
+        ),
+        ("text",),
+    )
+    assert [w for w in found if "stand in" in w] == [
+        "validation: 1 rows also stand in train",
+        "ood: 2 rows also stand in train",
+        "id: 1 rows also stand in validation",
+    ]
+
+
+def test_a_cell_may_be_both_thin_and_absent_from_training():
+    found = warnings(
+        data(split("train", "train", ["one"]), split("ood", "ood", ["two"], group="b/x")), ("text",)
+    )
+    assert "ood: group b/x has 1 rows, fewer than 30" in found
+    assert "ood: group b/x never occurs in train" in found

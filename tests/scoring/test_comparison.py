@@ -1,0 +1,358 @@
+"""The gate's decisions on planted answers: oracles in closed form, and everything it refuses."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from planted import EVEN, METRICS, answered
+
+from harness_plugin import HarnessError
+from harness_plugin.records import Estimate
+from harness_plugin.scoring import stats
+from harness_plugin.scoring.comparison import (
+    Change,
+    Evaluated,
+    change_of,
+    changes,
+    group_tests,
+    pair,
+)
+from harness_plugin.scoring.gate import (
+    PRIMARY_GAP,
+    Gate,
+    Thresholds,
+    check,
+    compare,
+    default_thresholds,
+    read_thresholds,
+)
+from harness_plugin.scoring.metrics import ACC, GAP_ALIGNED_CONFLICTING
+from harness_plugin.scoring.score import Quantity
+from harness_plugin.scoring.significance import over_seeds
+
+ROLES = {"balanced": "ood", "in_domain": "in_domain"}
+
+
+def side(*seeds, numbers=None, **more):
+    """A side whose models get these rows right, one tuple a seed."""
+    known = {k: more.pop(k) for k in list(more) if k in Evaluated.__dataclass_fields__}
+    predictions = answered(*seeds, **more)
+    if numbers:
+        predictions = [replace(p, seed=numbers[p.seed]) for p in predictions]
+    fields = {
+        "where": "somewhere",
+        "task": "faces",
+        "role": "student",
+        "source": "embedded",
+        "fingerprint": "f",
+        "collapse_rule": "argmax",
+        "split_roles": ROLES,
+        "primary": {"balanced": "gap_aligned_conflicting"},
+        "predictions": tuple(predictions),
+    }
+    return Evaluated(**(fields | known))
+
+
+def decide(baseline, candidate, *gates, **more):
+    thresholds = Thresholds(
+        gates=[Gate(**gate) for gate in gates], resamples=more.pop("resamples", 400), **more
+    )
+    return compare(baseline, candidate, thresholds, METRICS)
+
+
+THREE = (EVEN, (91, 79, 80, 90), (90, 81, 79, 91))
+DROPPED = ((90, 50, 80, 90), (91, 49, 80, 90), (90, 51, 79, 91))
+
+
+def test_the_same_answers_have_changed_by_nothing():
+    found = decide(side(*THREE), side(*THREE), {"metric": "worst_group_acc", "max_drop": 0})
+    for done in found.checks:
+        assert (done.change.value, done.change.low, done.change.high) == (0, 0, 0)
+    assert {test.p for test in found.groups} == {1.0}
+    assert found.state == "pass"
+
+
+def test_a_drop_is_a_regression_and_names_its_group():
+    found = decide(
+        side(*THREE),
+        side(*DROPPED),
+        {"metric": "worst_group_acc", "max_drop": 0.02, "split": "balanced"},
+        {"metric": PRIMARY_GAP, "max_increase": 0.02},
+        {"metric": "acc", "max_drop": 0.02, "split": "in_domain"},
+    )
+    states = {done.name: done.state for done in found.checks}
+    assert states == {
+        "in_domain/acc": "pass",
+        "balanced/worst_group_acc": "regressed",
+        "balanced/gap_aligned_conflicting": "regressed",
+    }
+    assert found.state == "regressed"
+    assert found.notes == ("primary_gap is not checked on in_domain: no gap is defined there",)
+    (gap,) = [d.change for d in found.checks if d.metric.name == "gap_aligned_conflicting"]
+    # mean over seeds of the rows lost in one of two groups of bias-conflicting rows
+    assert gap.value == pytest.approx((30 + 30 + 30) / 3 / 200)
+    (against,) = [t for t in found.groups if (t.split, t.group) == ("balanced", "a-against")]
+    assert (against.only_baseline, against.only_candidate) == (90, 0)
+    assert against.candidate == pytest.approx(0.5)
+    assert against.p == pytest.approx(12 * 2 * 0.5**30)  # Holm: 4 groups x 3 seeds
+
+
+def test_a_gain_is_no_regression():
+    found = decide(side(*DROPPED), side(*THREE), {"metric": "worst_group_acc", "max_drop": 0.0})
+    assert found.state == "pass"
+    assert min(done.change.value for done in found.checks) == pytest.approx(-0.3, abs=0.01)
+
+
+def test_gap_id_ood_and_groups_can_be_gated():
+    gates = [
+        {"metric": "gap_id_ood", "max_increase": 0.02},
+        {"metric": "acc", "max_drop": 0.02, "split": "balanced", "subset": "group=b-against"},
+        {"metric": "acc", "max_drop": 0.02, "split": "balanced", "subset": "light=day"},
+    ]
+    found = decide(side(*THREE), side(*DROPPED), *gates)
+    states = {done.name: done.state for done in found.checks}
+    assert states == {
+        "balanced/gap_id_ood": "regressed",
+        "balanced/group=b-against/acc": "pass",
+        "balanced/light=day/acc": "regressed",
+    }
+    assert "gap_id_ood is not checked on in_domain: it is not defined there" in found.notes
+    day = found.checks[-1].change
+    assert day.baseline.n == 200
+
+
+def test_the_interval_is_the_wider_of_bootstrap_and_t():
+    """Three seeds: the t interval of the differences is the wider; examples alone the narrower."""
+    base = [(90, 80, 80, 90)] * 3
+    new = [(90, 80 - k, 80, 90) for k in (2, 10, 18)]
+    table = pair(side(*base), side(*new))
+    found = changes(table, ROLES, {"acc": ACC}, task="faces", resamples=400)
+    change = found["balanced"][""]["acc"]
+    t = over_seeds([2 / 400, 10 / 400, 18 / 400])
+    assert change.value == pytest.approx(0.025)
+    assert (change.low, change.high) == pytest.approx((t.low, t.high))
+    se = math.sqrt(  # rows that 1, 2 or 3 of the models lose, among the 100 of their group
+        (8 * (1 / 3) ** 2 + 8 * (2 / 3) ** 2 + 2 - 100 * 0.1**2) / 400**2
+    )
+    assert change.examples == pytest.approx((0.025 - 1.96 * se, 0.025 + 1.96 * se), abs=0.002)
+
+
+def test_one_model_is_compared_with_every_seed():
+    one, three = side((95, 80, 80, 95), role="teacher"), side(*THREE)
+    found = decide(one, three, {"metric": "acc", "max_drop": 0.5}, min_seeds=3)
+    assert found.pairs == 3
+    assert [done.state for done in found.checks] == ["pass", "pass"]
+    assert found.checks[1].change.baseline.seeds == pytest.approx((0.875,) * 3)
+
+
+def test_seeds_are_paired_by_number_not_by_order():
+    base = side(EVEN, (50, 80, 80, 90), numbers=(7, 3))
+    new = side((50, 80, 80, 90), EVEN, numbers=(3, 7))
+    found = decide(base, new, {"metric": "acc", "max_drop": 0.0}, min_seeds=2)
+    assert found.state == "pass"
+    assert found.checks[1].change.high == 0
+
+
+def change(low, high, examples=(0.0, 0.0), *, seeds=3, value=None, before=0.1, now=0.1, sd=0.01):
+    value = (low + high) / 2 if value is None else value
+    base = Estimate(before, before, before, seeds=(before,) * seeds, n=80)
+    new = Estimate(now, now, now, seeds=(now,) * seeds, n=80)
+    return Change(base, new, value, low, high, examples, replace(over_seeds([value]), sd=sd))
+
+
+@pytest.mark.parametrize(
+    ("found", "state", "said"),
+    [
+        (change(0.021, 0.051), "regressed", "+3.6 points (95% interval +2.1 to +5.1, 3 seed(s))"),
+        (change(0.02, 0.05), "undecided", "on both sides of the limit of 2 points"),
+        (change(-0.01, 0.02), "pass", "within the limit of 2 points"),
+        (change(-0.03, 0.03, (-0.01, 0.01)), "undecided", "too few seeds, 5 would let"),
+        (change(-0.03, 0.03, sd=0.5), "undecided", "too few seeds, and 1,000 would not do"),
+        (change(-0.03, 0.03, (-0.03, 0.03)), "undecided", "too few examples (80)"),
+        (change(0.2, 0.3, seeds=2), "undecided", "too few seeds, a verdict needs 3"),
+        (change(-0.5, -0.4, now=-0.35), "undecided", "turned over, from +10.0 to -35.0"),
+        (change(-0.2, -0.1, now=-0.05), "pass", "within"),
+    ],
+)
+def test_the_three_states(found, state, said):
+    gate = Gate(metric="gap_aligned_conflicting", max_increase=0.02)
+    done = check(gate, GAP_ALIGNED_CONFLICTING, "balanced", found, min_seeds=3)
+    assert done.state == state
+    assert said in done.sentence
+
+
+def test_a_number_without_an_interval_is_undecided():
+    gone = replace(change(0, 0), low=math.nan, high=math.nan, reason="no interval: undefined in 3")
+    done = check(Gate(metric="acc", max_drop=0.1), ACC, "balanced", gone, min_seeds=1)
+    assert done.state == "undecided"
+    assert done.sentence == "has no interval: undefined in 3."
+
+
+def test_seeds_needed_lets_an_unchanged_candidate_pass():
+    """At the number it names, about 80% of t intervals of no change stay below the limit."""
+    done = check(
+        Gate(metric="acc", max_drop=0.02), ACC, "balanced", change(-0.1, 0.1, sd=0.02), min_seeds=3
+    )
+    rng = np.random.default_rng(0)
+    drawn = rng.normal(0, 0.02, (4000, done.seeds_needed))
+    passed = [over_seeds(row).high <= 0.02 for row in drawn]
+    assert np.mean(passed) == pytest.approx(0.8, abs=0.05)
+
+
+def test_p_values_of_groups_are_a_family_and_the_whole_set_another():
+    base, new = side((90, 80, 80, 90), numbers=(0,)), side((90, 71, 79, 90), numbers=(0,))
+    tests = {t.group: t for t in group_tests(pair(base, new)) if t.split == "balanced"}
+    assert tests[""].p == pytest.approx(2 * 0.5**10)
+    assert tests["a-against"].p == pytest.approx(4 * 2 * 0.5**9)
+    assert tests["b-against"].p == 1.0
+    assert [name for name, test in tests.items() if test.worst] == ["a-against", "b-against"]
+    assert tests["a-against"].bounds[0] < 0.71 < tests["a-against"].bounds[1]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"source": "path"}, "embedded data, .* path data"),
+        ({"fingerprint": "g"}, "data fingerprint: f in .*, g in"),
+        ({"collapse_rule": "sum"}, "collapse rule: argmax in .*, sum in"),
+        ({"task": "hans"}, "task: faces in .*, hans in"),
+        ({"split_roles": {"balanced": "ood"}}, "evaluation sets: balanced, in_domain in"),
+        ({"numbers": (0, 1, 5)}, "seeds: 0, 1, 2 in .*, 0, 1, 5 in .*--seeds"),
+        ({"rows": 90}, r"candidate seed 0 has 360 rows and baseline seed 0 400"),
+        ({"aligned": np.ones(400, dtype=int)}, "the same ids but other labels, groups"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(more, message):
+    with pytest.raises(HarnessError, match=message):
+        pair(side(*THREE), side(*THREE, **more))
+
+
+def test_hub_and_local_copies_of_the_same_rows_are_compared():
+    assert pair(side(EVEN, source="hub"), side(EVEN, source="path"))
+
+
+def test_confidences_are_not_compared_with_labels():
+    silent = side(*THREE, labels_only=True)
+    with pytest.raises(HarnessError, match="a model gave labels without probabilities"):
+        decide(side(*THREE), silent, {"metric": "ece", "max_increase": 0.1})
+
+
+def test_overlapping_groups_and_none():
+    members = np.stack([np.arange(400) % 2 == 0, np.arange(400) < 100, np.zeros(400, bool)], axis=1)
+    more = {"group": np.full(400, -1), "groups": ("even", "first", "empty"), "members": members}
+    tests = group_tests(pair(side(EVEN, **more), side((70, 80, 80, 90), **more)))
+    found = {t.group: (t.n, t.only_baseline) for t in tests if t.split == "balanced"}
+    assert found == {"": (400, 20), "even": (200, 10), "first": (100, 20)}
+
+    more = {"group": np.full(400, -1), "groups": ()}
+    without = side(EVEN, **more, primary={})
+    assert [t.group for t in group_tests(pair(without, without))] == ["", ""]
+    found = compare(without, without, default_thresholds(known=METRICS, min_seeds=1), METRICS)
+    assert {done.metric.name for done in found.checks} == {"acc"}
+    assert "worst_group_acc is not checked on balanced: the set has no groups" in found.notes
+    with pytest.raises(HarnessError, match=r"checks nothing: worst_group_acc .* has no groups"):
+        decide(without, without, {"metric": "worst_group_acc", "max_drop": 0})
+
+
+@pytest.mark.parametrize(
+    ("gate", "message"),
+    [
+        ({"metric": "wurst_group_acc", "max_drop": 0}, "Did you mean worst_group_acc"),
+        ({"metric": "acc", "max_drop": 0, "split": "balancd"}, "unknown evaluation set"),
+        ({"metric": "acc", "max_increase": 0}, "expected max_drop, found max_increase"),
+        ({"metric": PRIMARY_GAP, "max_drop": 0}, "expected max_increase, found max_drop"),
+        ({"metric": "acc", "max_drop": 0, "subset": "light=dusk"}, "checks nothing.*light=dusk"),
+        (
+            {"metric": "acc", "max_drop": 0, "split": "balanced", "subset": "group=a"},
+            "unknown subset of 'balanced'.*group=a-fits",
+        ),
+        (
+            {"metric": "ece", "max_increase": 0, "split": "balanced", "subset": "light=day"},
+            "checks nothing.*not defined within light=day",
+        ),
+        ({"metric": "acc", "max_drop": 0, "task": "hans"}, "no gate checks anything"),
+    ],
+)
+def test_a_gate_that_checks_nothing_is_an_error(gate, message):
+    with pytest.raises(HarnessError, match=message):
+        decide(side(*THREE), side(*THREE), gate)
+
+
+def test_thresholds_are_read_from_yaml(tmp_path):
+    file = tmp_path / "gate.yaml"
+    file.write_text(
+        "min_seeds: 5\ngates:\n- {metric: acc, max_drop: 1e-2}\n"
+        "- {metric: primary_gap, max_increase: 0.03, task: faces, split: balanced}\n"
+    )
+    found = read_thresholds(file, resamples=200)
+    assert (found.min_seeds, found.resamples) == (5, 200)
+    assert [gate.limit for gate in found.gates] == [0.01, 0.03]
+    assert read_thresholds(file, min_seeds=1).min_seeds == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("gates: []", "gates: "),
+        ("gates: [{metric: acc}]", "gates.0: .*either max_drop or max_increase"),
+        ("gates: [{metric: acc, max_drop: 0, max_increase: 0}]", "either"),
+        ("gates: [{metric: acc, max_drop: 2}]", "gates.0.max_drop: .*less than 1"),
+        ("gates: [{metric: acc, max_dorp: 0}]", "gates.0.max_dorp: Extra"),
+        ("gates: [{metric: acc, max_drop: 0}]\nresamples: 3", "resamples"),
+        ("- a", "valid dictionary|Input should be"),
+        ("a: [", "is no YAML file"),
+        ("!!python/object/apply:os.system ['true']", "is no YAML file"),
+    ],
+)
+def test_a_bad_thresholds_file_is_named(tmp_path, text, message):
+    (tmp_path / "gate.yaml").write_text(text)
+    with pytest.raises(HarnessError, match=rf"gate.yaml: .*{message}"):
+        read_thresholds(tmp_path / "gate.yaml")
+
+
+def test_a_missing_thresholds_file_is_named(tmp_path):
+    with pytest.raises(HarnessError, match=r"gate.yaml: No such file"):
+        read_thresholds(tmp_path / "gate.yaml")
+
+
+def test_default_limits():
+    found = default_thresholds(known=METRICS, max_gap_increase=0.05)
+    assert [(g.metric, g.max_drop, g.max_increase) for g in found.gates] == [
+        ("acc", 0.02, None),
+        ("worst_group_acc", 0.02, None),
+        (PRIMARY_GAP, None, 0.05),
+    ]
+    found = default_thresholds(["ece"], known=METRICS, max_drop=0.1, min_seeds=1)
+    assert [(g.metric, g.limit) for g in found.gates] == [("ece", 0.02), (PRIMARY_GAP, 0.02)]
+    with pytest.raises(HarnessError, match="unknown metric 'wga'"):
+        default_thresholds(["wga"], known=METRICS)
+    with pytest.raises(HarnessError, match=r"max_drop: .*greater than or equal to 0"):
+        default_thresholds(known=METRICS, max_drop=-1)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "sd", "bootstrap_alone"), [(3, 0.06, 0.79), (3, 0.01, 0.94), (5, 0.06, 0.88)]
+)
+def test_few_seeds_that_differ_need_the_wider_interval(seeds, sd, bootstrap_alone, monkeypatch):
+    """How often an interval contains the true change, 0: errors over seeds and over examples."""
+    rng = np.random.default_rng(0)
+    shares = stats.seed_shares(seeds, 200, rng)
+    known = [stats.hierarchical, []]
+
+    def seen(values, *more):
+        known[1].append(known[0](values, *more))
+        return known[1][-1]
+
+    monkeypatch.setattr(stats, "hierarchical", seen)
+    ours = []
+    for _ in range(500):
+        number = rng.normal(0, sd, (seeds, 1)) + rng.normal(0, 0.01)  # all seeds see the same rows
+        values = np.hstack([number, number + rng.normal(0, 0.01, 200)])
+        found = change_of(
+            Quantity(ACC, 100, {"baseline": np.zeros_like(values), "candidate": values}), shares
+        )
+        ours.append(found.low <= 0 <= found.high)
+    alone = [e.low <= 0 <= e.high for e in known[1][::3]]
+    assert np.mean(ours) == pytest.approx(0.95, abs=0.025)
+    assert np.mean(alone) == pytest.approx(bootstrap_alone, abs=0.03)

@@ -1,0 +1,496 @@
+"""Scoring: joins, hand-computed transfer measures, pairing, intervals, verdicts."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from harness_plugin.errors import HarnessError
+from harness_plugin.records import Estimate, Predictions, TaskScores, Transfer
+from harness_plugin.scoring import metrics as m
+from harness_plugin.scoring import stats
+from harness_plugin.scoring.pairing import first_of, take
+from harness_plugin.scoring.score import Bootstrap, resample, score_task
+from harness_plugin.scoring.verdict import verdict
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        m.ACC,
+        m.F1,
+        m.WORST_GROUP_ACC,
+        m.ACC_TRAIN_WEIGHTED,
+        m.GAP_ID_OOD,
+        m.GAP_ALIGNED_CONFLICTING,
+        m.GAP_AVG_WORST,
+        m.GAP_ENTAILMENT,
+        m.ECE,
+    )
+}
+LABELS = ("entailment", "non-entailment")
+GROUPS = ("lexical/entailment", "lexical/non", "sub/entailment", "sub/non")
+N = 40
+GROUP = np.arange(N) % 4
+LABEL = GROUP % 2
+
+
+def predict(role, seed, rights, split="hans", **more):
+    """Predictions that get `rights` of the 10 rows of each of the four groups right."""
+    rank = np.arange(N) // 4
+    right = rank < np.asarray(rights)[GROUP]
+    said = np.where(right, LABEL, 1 - LABEL)
+    fields = {
+        "task": "t",
+        "split": split,
+        "role": role,
+        "model": f"{role}-{seed}",
+        "seed": seed,
+        "ids": np.array([f"ex{i:02d}" for i in range(N)]),
+        "logits": 2 * np.eye(2, dtype=np.float32)[said],
+        "model_labels": LABELS,
+        "label": LABEL,
+        "labels": LABELS,
+        "group": GROUP,
+        "groups": GROUPS,
+        "aligned": 1 - LABEL,
+        "breakdowns": {"heuristic": np.where(GROUP < 2, "lexical", "sub")},
+    }
+    return Predictions(**(fields | more))
+
+
+def score(predictions, **more) -> TaskScores:
+    arguments = {
+        "task": "t",
+        "source": "embedded",
+        "fingerprint": "f",
+        "train_groups": GROUPS,
+        "train_group_counts": [4, 1, 4, 1],
+        "split_roles": {"hans": "ood", "mnli": "in_domain"},
+        "metrics": METRICS,
+        "resamples": 200,
+    }
+    return score_task(predictions, **(arguments | more))
+
+
+def transfer(scores, metric, measure, *, subset="", student="student", split="hans") -> Estimate:
+    wanted = (student, split, subset, metric, measure)
+    found = [
+        t for t in scores.transfer if (t.student, t.split, t.subset, t.metric, t.measure) == wanted
+    ]
+    assert len(found) == 1, [t for t in scores.transfer if t.measure == measure]
+    return found[0].estimate
+
+
+RIGHTS = {
+    "teacher": (9, 7, 9, 8),
+    "student": (10, 4, 9, 6),
+    "control": (9, 5, 9, 6),
+    "erm_teacher": (10, 2, 10, 2),
+    "erm_student": (10, 1, 10, 1),
+}
+
+
+@pytest.fixture
+def predictions() -> list[Predictions]:
+    """Five roles, three seeds; seed k loses k rows of the last group."""
+    return [
+        predict(role, seed, (*rights[:3], rights[3] - seed), split=split)
+        for role, rights in RIGHTS.items()
+        for seed in (0, 1, 2)
+        for split in ("hans", "mnli")
+    ]
+
+
+def test_scores_by_hand(predictions):
+    found = score(predictions).of("teacher", "hans")
+    assert found.metrics["acc"].seeds == pytest.approx((33 / 40, 32 / 40, 31 / 40))
+    assert found.metrics["acc"].value == pytest.approx(32 / 40)
+    assert found.metrics["acc"].sd == pytest.approx(1 / 40)
+    assert found.metrics["worst_group_acc"].seeds == pytest.approx((0.7, 0.7, 0.6))
+    assert found.metrics["gap_entailment"].seeds == pytest.approx((0.15, 0.2, 0.25))
+    assert found.metrics["acc_train_weighted"].seeds[0] == pytest.approx(0.8 * 0.9 + 0.2 * 0.75)
+    assert found.groups["sub/non"].value == pytest.approx(0.7)
+    assert found.groups["sub/non"].n == 10
+    sub = found.breakdowns["heuristic"]["sub"]
+    assert set(sub) == {"acc", "gap_aligned_conflicting", "gap_entailment"}
+    assert sub["gap_entailment"].seeds == pytest.approx((0.1, 0.2, 0.3))
+    assert sub["acc"].n == 20
+
+
+def test_transfer_by_hand(predictions):
+    scores = score(predictions)
+    change = transfer(scores, "acc", "distillability")
+    assert change.seeds == pytest.approx((-4 / 40,) * 3)
+    assert change.sd == pytest.approx(0)
+    assert transfer(scores, "acc", "contribution").value == pytest.approx(0 / 40)
+    # worst groups: teacher .7 .7 .6, student .4 three times, control .5 .5 .4
+    worst = transfer(scores, "worst_group_acc", "distillability")
+    assert worst.seeds == pytest.approx((-0.3, -0.3, -0.2))
+    widening = transfer(scores, "gap_entailment", "gap_widening")
+    assert widening.value == pytest.approx((19 - 10) / 20 - (18 - 15) / 20)
+    lexical = transfer(scores, "gap_entailment", "gap_widening", subset="heuristic=lexical")
+    assert lexical.value == pytest.approx(0.6 - 0.2)
+    group = transfer(scores, "acc", "distillability", subset="group=lexical/non")
+    assert group.value == pytest.approx(-0.3)
+    assert not [t for t in scores.transfer if t.measure == "distillability" and "gap" in t.metric]
+    assert {t.student for t in scores.transfer} == {"student"}
+
+
+def test_retention_is_a_ratio_of_means():
+    """ERM worst groups .2; teacher .6, student .4: half of the gain is kept."""
+    rights = {
+        "teacher": (9, 6, 9, 6),
+        "student": (9, 4, 9, 4),
+        "erm_teacher": (10, 2, 10, 2),
+        "erm_student": (10, 2, 10, 2),
+    }
+    scores = score([predict(role, seed, r) for role, r in rights.items() for seed in (0, 1, 2)])
+    kept = transfer(scores, "worst_group_acc", "retention")
+    assert kept.value == pytest.approx((0.4 - 0.2) / (0.6 - 0.2))
+    assert kept.low < kept.value < kept.high
+    assert kept.reason == ""
+    assert not [t for t in scores.transfer if t.measure == "retention" and t.metric == "ece"]
+    assert not [t for t in scores.transfer if t.measure == "retention" and "gap" in t.metric]
+
+
+def test_retention_stays_finite_where_a_resample_has_no_gain():
+    """The teacher's gain is 2 of 10 rows in two groups: .8 ** 20, 1 resample in 87, has none."""
+    rights = {
+        "teacher": (9, 6, 9, 6),
+        "student": (10, 4, 10, 4),  # gains on other rows than the teacher
+        "erm_teacher": (9, 4, 9, 4),
+        "erm_student": (9, 4, 9, 4),
+    }
+    scores = score([predict(role, 0, r) for role, r in rights.items()], resamples=4000)
+    kept = transfer(scores, "acc", "retention")
+    assert kept.value == pytest.approx(0.5)
+    assert 0 <= kept.low < 0.5 < kept.high < 10
+
+
+def test_retention_without_a_gain_is_undefined():
+    same = (8, 6, 8, 6)
+    roles = ("teacher", "student", "erm_teacher", "erm_student")
+    scores = score([predict(role, seed, same) for role in roles for seed in (0, 1)])
+    nothing = transfer(scores, "worst_group_acc", "retention")
+    assert np.isnan([nothing.value, nothing.low, nothing.high]).all()
+    assert nothing.reason == (
+        "the teacher's gain over ERM is not clearly above 0 (0.000, 95% interval 0.000 to 0.000)"
+    )
+
+
+def test_gap_id_ood():
+    predictions = [predict("teacher", 0, (9, 9, 9, 9), split="mnli")]
+    predictions += [predict("student", 0, (8, 8, 8, 8), split="mnli")]
+    predictions += [predict("teacher", 0, (9, 5, 9, 5)), predict("student", 0, (9, 1, 9, 1))]
+    scores = score(predictions)
+    assert [s.split for s in scores.scores] == ["mnli", "mnli", "hans", "hans"]
+    assert "gap_id_ood" not in scores.of("teacher", "mnli").metrics
+    assert scores.of("teacher", "hans").metrics["gap_id_ood"].value == pytest.approx(0.9 - 0.7)
+    widening = transfer(scores, "gap_id_ood", "gap_widening")
+    assert widening.value == pytest.approx((0.8 - 0.5) - (0.9 - 0.7))
+    alone = score(predictions[2:]).of("teacher", "hans").metrics["gap_id_ood"]
+    assert (np.isnan(alone.value), alone.reason) == (True, "there is no in-domain set")
+
+
+def test_in_domain_and_ood_are_resampled_independently():
+    """Var(id - ood) = var(id) + var(ood), also when the two sets hold the same rows."""
+    rights = (7, 7, 7, 7)
+    scores = score(
+        [predict("teacher", 0, rights, split=split) for split in ("mnli", "hans")], resamples=3000
+    )
+    error = scores.of("teacher", "hans").metrics["gap_id_ood"].errors[0]
+    assert error == pytest.approx(np.sqrt(2 * 0.7 * 0.3 / 40), rel=0.06)
+
+
+def test_identical_models_differ_by_exactly_nothing(predictions):
+    teachers = [p for p in predictions if p.role == "teacher"]
+    copies = [replace(p, role="student_copy") for p in teachers]
+    scores = score(teachers + copies)
+    assert scores.transfer
+    for t in scores.transfer:
+        assert (t.student, t.estimate.value) == ("student_copy", 0)
+        assert (t.estimate.low, t.estimate.high) == (0, 0)
+
+
+def test_paired_resamples_are_tighter_than_unpaired():
+    """Models that differ in 2 of 40 rows: the interval is that of these rows alone."""
+    scores = score(
+        [predict("teacher", 0, (5, 5, 5, 5)), predict("student", 0, (5, 5, 5, 3))], resamples=4000
+    )
+    change = transfer(scores, "acc", "distillability")
+    # only the last group varies: 10 rows, 2 of them differ
+    assert change.errors[0] == pytest.approx(np.sqrt(10 * 0.2 * 0.8) / 40, rel=0.05)
+
+
+def test_row_order_does_not_matter(predictions):
+    rng = np.random.default_rng(0)
+
+    def shuffled(p):
+        order = rng.permutation(len(p))
+        columns = ("ids", "logits", "label", "group", "aligned")
+        breakdowns = {name: column[order] for name, column in p.breakdowns.items()}
+        return replace(
+            p, **{name: getattr(p, name)[order] for name in columns}, breakdowns=breakdowns
+        )
+
+    one, other = score(predictions), score([shuffled(p) for p in predictions])
+    assert repr(one.scores) == repr(other.scores)
+    assert repr(one.transfer) == repr(other.transfer)
+
+
+def test_the_order_of_roles_and_sets_does_not_matter(predictions):
+    one, other = score(predictions), score(predictions[::-1])
+    for s in one.scores:
+        assert repr(other.of(s.role, s.split).metrics) == repr(s.metrics)
+
+
+def test_the_seed_decides_the_resamples(predictions):
+    assert repr(score(predictions).transfer) == repr(score(predictions).transfer)
+    assert repr(score(predictions).transfer) != repr(score(predictions, seed=1).transfer)
+
+
+def test_predictions_are_kept_in_order(predictions):
+    kept = score(predictions).predictions
+    keys = [(p.role, p.seed, p.split) for p in kept]
+    assert keys[:4] == [
+        ("teacher", 0, "mnli"),
+        ("teacher", 0, "hans"),
+        ("teacher", 1, "mnli"),
+        ("teacher", 1, "hans"),
+    ]
+    assert len(keys) == len(predictions)
+    assert kept[0].ids.tolist() == predictions[0].ids.tolist()
+    assert kept[0].train_groups == dict(zip(GROUPS, [4, 1, 4, 1], strict=True))
+
+
+def test_undefined_numbers_have_a_reason(predictions):
+    no_groups = [replace(p, groups=(), group=np.full(N, -1)) for p in predictions]
+    scores = score(no_groups)
+    for s in scores.scores:
+        estimates = [*s.metrics.values(), *s.groups.values()]
+        estimates += [e for v in s.breakdowns.values() for b in v.values() for e in b.values()]
+        for estimate in estimates:
+            assert np.isnan(estimate.value) == bool(estimate.reason)
+            assert len(estimate.seeds) == len(estimate.errors) == 3
+    found = scores.of("student", "hans")
+    assert found.metrics["worst_group_acc"].reason == "the set has no groups"
+    assert found.groups == {}
+
+
+def test_an_absent_group_is_named():
+    rows = GROUP != 1
+    columns = ("ids", "logits", "label", "group", "aligned")
+
+    def without(p):
+        kept = {name: getattr(p, name)[rows] for name in columns}
+        return replace(p, **kept, breakdowns={})
+
+    scores = score([without(predict("teacher", 0, (9, 7, 8, 5)))])
+    found = scores.of("teacher", "hans")
+    assert found.metrics["worst_group_acc"].reason == "no row of group lexical/non"
+    assert found.groups["lexical/non"].n == 0
+    assert found.groups["lexical/non"].reason == "no row of group lexical/non"
+    assert [found.groups[name].value for name in (GROUPS[0], *GROUPS[2:])] == [0.9, 0.8, 0.5]
+
+
+def test_primary_gap(predictions):
+    assert score(predictions).primary == {"mnli": "gap_entailment", "hans": "gap_entailment"}
+    yes_no = ("no", "yes")
+    images = [replace(p, labels=yes_no, model_labels=yes_no) for p in predictions]
+    assert set(score(images).primary.values()) == {"gap_aligned_conflicting"}
+    unaligned = [replace(p, aligned=np.full(N, -1)) for p in images]
+    assert set(score(unaligned).primary.values()) == {"gap_avg_worst"}
+
+
+def test_constant_predictions_are_noted():
+    scores = score([predict("student", 4, (10, 0, 10, 0))], notes=["a note"])
+    assert scores.notes == ("a note", "student seed 4 predicts entailment for every row of hans")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda ps: ps[1:], r"teacher seed 0 has no predictions for set 'hans'"),
+        (lambda ps: [*ps, ps[0]], r"teacher seed 0 has two predictions for set 'hans'"),
+        (lambda ps: [], r"nothing to score"),
+        (lambda ps: [*ps[:-1], replace(ps[-1], split="x")], r"set 'x', which is no evaluation set"),
+        (
+            lambda ps: [*ps[:-1], replace(ps[-1], label=1 - ps[-1].label)],
+            r"erm_student seed 2 and teacher seed 0 have the same ids but other labels",
+        ),
+        (
+            lambda ps: [*ps[:-1], replace(ps[-1], ids=np.array(["ex00"] * N))],
+            r"erm_student seed 2, set 'mnli': id 'ex00' is doubled",
+        ),
+        (
+            lambda ps: [
+                *ps[:-1],
+                replace(ps[-1], ids=np.append(ps[-1].ids[1:], "ex99")),
+            ],
+            r"erm_student seed 2 has 40 rows and teacher seed 0 40; id 'ex00', for one",
+        ),
+        (
+            lambda ps: [
+                *ps[:-1],
+                replace(ps[-1], collapse={"neutral": "non-entailment"}, collapse_rule="sum"),
+            ],
+            r"set 'mnli' collapses labels by 'sum', the scores by 'argmax'",
+        ),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(predictions, change, message):
+    with pytest.raises(HarnessError, match=message):
+        score(change(predictions))
+
+
+def test_bad_arguments_are_refused(predictions):
+    with pytest.raises(HarnessError, match="metric 'accuracy' is registered as something else"):
+        score(predictions, metrics={"accuracy": m.ACC})
+    with pytest.raises(HarnessError, match="1 resamples: an interval needs at least 2"):
+        score(predictions, resamples=1)
+    grouped = [replace(p, breakdowns={"group": p.ids}) for p in predictions]
+    with pytest.raises(HarnessError, match="a breakdown may not be called 'group'"):
+        score(grouped)
+
+
+def test_a_plugin_metric_that_is_nan_says_so(predictions):
+    """A row is missing from about a third of the resamples; the interval is not faked."""
+
+    def first_row(p, counts):
+        rows = np.zeros((N, 1), dtype=bool)
+        rows[0] = True
+        return m.rates(p.correct, rows, counts)[:, 0]
+
+    metric = m.Metric("first", first_row, True, "performance", "accuracy of one row")
+    found = score(predictions, metrics={"first": metric}).of("teacher", "hans").metrics["first"]
+    assert found.value == 1
+    assert np.isnan(found.low)
+    assert found.reason.startswith("no interval: undefined in ")
+
+
+def told(widening, *, student=0.3, teacher=0.1, seeds=3) -> TaskScores:
+    """Scores in which gap_entailment of hans widens by the interval `widening`."""
+    low, high = widening
+    per_seed = ((low + high) / 2,) * seeds
+    estimate = Estimate((low + high) / 2, low, high, 0.01, per_seed, 100)
+    base = score([predict("teacher", 0, (9, 9, 9, 9)), predict("student", 0, (9, 9, 9, 9))])
+    gaps = {"student": student, "teacher": teacher}
+    return replace(
+        base,
+        scores=tuple(
+            replace(
+                s,
+                metrics={
+                    "gap_entailment": Estimate(
+                        gaps[s.role], gaps[s.role] - 0.01, gaps[s.role] + 0.01
+                    )
+                },
+            )
+            for s in base.scores
+        ),
+        transfer=(Transfer("student", "hans", "", "gap_entailment", "gap_widening", estimate),),
+    )
+
+
+@pytest.mark.parametrize(
+    ("widening", "state", "words"),
+    [
+        ((0.05, 0.2), "lost", "more than the margin of 2 points: debiasing is lost"),
+        ((-0.05, 0.015), "kept", "less than the margin of 2 points: debiasing is kept"),
+        ((0.01, 0.03), "undecided", "on both sides of the margin"),
+        ((0.02, 0.03), "undecided", "on both sides of the margin"),
+    ],
+)
+def test_verdict(widening, state, words):
+    found, sentence = verdict(told(widening), "student", "hans")
+    assert found == state
+    assert words in sentence
+
+
+def test_verdict_needs_seeds():
+    state, sentence = verdict(told((0.5, 0.6), seeds=2), "student", "hans")
+    assert (state, "2 seed(s), a verdict needs 3" in sentence) == ("undecided", True)
+    assert verdict(told((0.5, 0.6), seeds=2), "student", "hans", min_seeds=2)[0] == "lost"
+    assert verdict(told((0.5, 0.6)), "student", "hans", margin=0.55)[0] == "undecided"
+
+
+def test_a_gap_turned_over_is_not_kept():
+    state, sentence = verdict(told((-0.9, -0.7), student=-0.6, teacher=0.2), "student", "hans")
+    assert state == "undecided"
+    assert "turned over, from +20.0 to -60.0" in sentence
+
+
+def test_verdict_without_a_teacher():
+    scores = score([predict("student", 0, (9, 9, 9, 9))])
+    expected = ("undecided", "student on hans: no gap to compare with the teacher's.")
+    assert verdict(scores, "student", "hans") == expected
+
+
+def test_interval_of_the_mean_over_seeds_covers_seed_noise(predictions):
+    """Seeds of the teacher differ by a row each; more than the row noise alone is in there."""
+    wide = score(predictions, resamples=2000).of("teacher", "hans").groups["sub/non"]
+    p = [x for x in predictions if (x.role, x.split) == ("teacher", "hans")]
+    rows = np.concatenate(
+        list(stats.group_stratified_counts(GROUP, 2000, np.random.default_rng(0)))
+    )
+    fixed = np.mean([m.group_accuracies(x, rows)[:, 3] for x in p], axis=0)
+    low, high = stats.interval(fixed)
+    assert wide.high - wide.low > high - low
+
+
+LABEL_METRICS = [metric for metric in METRICS.values() if metric.of_labels]
+
+
+def test_which_metrics_need_labels_only():
+    assert set(METRICS) - {metric.name for metric in LABEL_METRICS} == {"ece"}
+
+
+@pytest.fixture
+def big_panel():
+    """Two models of two seeds on 2,000 rows whose groups overlap."""
+    rng = np.random.default_rng(0)
+    label, members = rng.integers(2, size=2000), rng.random((2000, 2)) < 0.5
+    rows = {
+        "ids": np.array([f"ex{i:04d}" for i in range(2000)]),
+        "label": label,
+        "group": np.full(2000, -1),
+        "groups": ("a", "b"),
+        "members": members,
+        "aligned": rng.integers(2, size=2000),
+        "breakdowns": {},
+    }
+
+    def of(role, seed):
+        said = np.where(rng.random(2000) < 0.8, label, 1 - label)
+        return predict(
+            role, seed, (0,) * 4, **rows, logits=rng.random((2000, 2)) + 3 * np.eye(2)[said]
+        )
+
+    return {role: (of(role, 0), of(role, 1)) for role in ("teacher", "student")}
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [metric for metric in LABEL_METRICS if metric is not m.ACC_TRAIN_WEIGHTED],
+    ids=lambda metric: metric.name,
+)
+def test_rows_that_are_alike_may_be_counted_together(big_panel, metric):
+    """The plain numbers are those of all rows to the last digit, the spread that of rows."""
+    bootstrap = Bootstrap("t", 2, 1000, 0)
+    few, counts = bootstrap.cells(big_panel, "hans")
+    assert len(first_of(few)) < 300
+    ours = resample({"it": metric.evaluate}, few, counts)["it"]
+    theirs = resample({"it": metric.evaluate}, big_panel, bootstrap.rows(big_panel, "hans"))["it"]
+    for role, predictions in big_panel.items():
+        assert ours[role][:, 0] == pytest.approx([metric(p)[0] for p in predictions], abs=1e-12)
+        assert ours[role].std(axis=1) == pytest.approx(theirs[role].std(axis=1), rel=0.1)
+    change, by_row = (values["student"] - values["teacher"] for values in (ours, theirs))
+    assert change.std(axis=1) == pytest.approx(by_row.std(axis=1), rel=0.1)
+
+
+def test_rows_that_are_all_different_are_drawn_one_by_one(big_panel):
+    panel = {
+        role: tuple(take(p, np.arange(20)) for p in found) for role, found in big_panel.items()
+    }
+    few, _ = Bootstrap("t", 2, 10, 0).cells(panel, "hans")
+    assert few is panel

@@ -1,0 +1,595 @@
+"""Studies: plans are expanded and shared, executed anywhere, and survive what happens to them."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+import yaml
+
+from harness_plugin import HarnessError
+from harness_plugin.cli.main import main
+from harness_plugin.study.executors import InProcess, Workers
+from harness_plugin.study.graph import graph_of
+from harness_plugin.study.plan import Resources, read_study
+from harness_plugin.study.scheduler import execute, failed_before, so_far
+from harness_plugin.study.status import cost_of, summary
+from harness_plugin.study.training_records import TrainingRecords
+from harness_plugin.study.worker import shop_of
+
+TOY = str(Path(__file__).parents[1] / "toy" / "toy.yaml")
+HELPERS = str(Path(__file__).parent / "helpers")
+PLAN = {
+    "study": "small",
+    "summary": "does it run",
+    "tasks": [TOY],
+    "seeds": [0, 1],
+    "run": {"threads": 1, "precision": "no", "attention": "sdpa", "device": "cpu"},
+    "settings": {
+        "references": False,
+        "teacher": {"epochs": 2, "learning_rate": 5e-3},
+        "student": {"epochs": 1, "learning_rate": 5e-3},
+    },
+    "factors": {
+        "distilled": {
+            "pure": {"students": {"student": {"ce_weight": 0, "kd_weight": 1}}},
+            "half": {"students": {"student": {"ce_weight": 0.5, "kd_weight": 0.5}}},
+        }
+    },
+}
+
+
+def write(folder, **changes):
+    file = folder / "plan.yaml"
+    file.write_text(yaml.safe_dump(PLAN | changes, sort_keys=False))
+    return file
+
+
+@pytest.fixture
+def expand(tmp_path, plugins):
+    """The graph of the plan with changes."""
+
+    def made(**changes):
+        return graph_of(read_study(write(tmp_path, **changes)), plugins)
+
+    return made
+
+
+# ---- plans
+
+GRID = {
+    "factors": {
+        "method": ["group_dro", "reweight", "poe"],
+        "student.epochs": [1, 2],
+        **PLAN["factors"],
+    }
+}
+
+
+def test_a_grid_is_expanded_and_its_models_are_shared(expand):
+    graph = expand(**GRID, settings=PLAN["settings"] | {"references": True})
+    study = graph.study
+    assert (len(study.configurations), study.cells) == (12, 24)
+    roles = pd.Series([node.role for node in graph.nodes]).value_counts().to_dict()
+    # a teacher a method, its ERM twin once; the control of a method has no teacher to differ by
+    assert roles == {
+        "teacher": 3,
+        "erm_teacher": 1,
+        "student": 12,
+        "control": 6,
+        "erm_student": 2,
+    }
+    assert graph.trainings == 2 * 24
+    assert graph.unshared == 24 * 5
+    for number, node in enumerate(graph.nodes):
+        assert all(teacher < number for teacher in node.heard)
+        assert len(node.heard) == (node.role == "student")
+
+
+def test_equal_seeds_settings_and_names_of_students_make_equal_keys(expand):
+    students = {f"student_{n}": {"ce_weight": 0, "kd_weight": 1} for n in "ab"}
+    graph = expand(factors={}, settings=PLAN["settings"] | {"students": students})
+    # the task's own student, and one node for two students that are trained alike
+    assert [node.role for node in graph.nodes].count("student_a") == 1
+    assert "student_b" not in [node.role for node in graph.nodes]
+    again = expand(factors={}, settings=PLAN["settings"] | {"students": students})
+    assert [node.key for node in again.nodes] == [node.key for node in graph.nodes]
+    other = expand(factors={}, run=PLAN["run"] | {"data_seed": 1})
+    assert not {node.key for node in other.nodes} & {node.key for node in graph.nodes}
+
+
+def test_cells_are_left_out_and_added(expand):
+    graph = expand(
+        **GRID,
+        leave_out=[{"method": "poe"}, {"method": "reweight", "student.epochs": [1, 2]}],
+        cells=[{"method": "poe", "student.epochs": 2, "distilled": "pure", "seed": 7}],
+    )
+    levels = [graph.study.levels_of(c) for c in graph.study.configurations]
+    assert [one["method"] for one in levels] == ["group_dro"] * 4 + ["poe"]
+    assert graph.study.configurations[-1].seeds == (7,)
+    assert {seed for seeds in graph.seeds for seed in seeds} == {0, 1, 7}
+    assert len({graph.study.id_of(c) for c in graph.study.configurations}) == 5
+
+
+def test_seeds_are_left_out_of_cells_and_added_to_them(expand):
+    study = expand(
+        leave_out=[{"seed": 1, "distilled": "pure"}, {"seed": [0], "distilled": "half"}],
+        cells=[{"distilled": "pure", "seed": [0, 5]}],
+    ).study
+    seeds = {study.levels_of(c)["distilled"]: c.seeds for c in study.configurations}
+    assert seeds == {"pure": (0, 5), "half": (1,)}
+
+
+@pytest.mark.parametrize(
+    ("level", "said"),
+    [
+        ({"method_options": {"group_dro": {"etta": 1}}}, r"cell .*odd x: .*option.*etta.*eta"),
+        ({"students": {"student": {"distiller_options": {"b": 1}}}}, "unknown option of"),
+        ({"teacher": {"model": "bert-picco"}}, "cell .*bert-picco"),
+    ],
+)
+def test_options_and_models_are_checked_before_anything_is_trained(expand, plugins, level, said):
+    graph = expand(factors={"odd": {"x": level}})
+    with pytest.raises(HarnessError, match=said):
+        graph.check_choices(plugins)
+
+
+def test_settings_under_a_tasks_name_hold_for_it_alone(expand):
+    factors = {"size": {"small": {}, "large": {"hans": {"student": {"epochs": 3}}}}}
+    graph = expand(tasks=[TOY, "hans"], factors=factors, settings={"references": False})
+    by_task = pd.Series([node.task for node in graph.nodes if node.role == "control"])
+    assert by_task.value_counts().to_dict() == {"hans": 2, "toy": 1}
+    hans = [c for c in graph.study.configurations if graph.study.task_of(c) == "hans"]
+    assert graph.study.settings_of(hans[1])["hans"] == {"student": {"epochs": 3}}
+    assert TOY not in graph.study.settings_of(hans[1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"studie": 1}, "unknown key of .*plan.yaml:.*Did you mean study"),
+        ({"study": "Two words"}, r"plan.yaml:1: study: String should match"),
+        ({"seeds": [0, 0]}, r"plan.yaml:\d+: seeds: .*given twice"),
+        ({"run": {"thread": 1}}, "unknown run setting in .*Did you mean threads"),
+        ({"run": {"output_path": "x"}}, "unknown run setting"),
+        ({"run": {"threads": -1, "precision": "fp8"}}, "run: precision"),
+        ({"factors": {"methode": ["poe"]}}, r"named for.*Did you mean method"),
+        ({"factors": {"method": []}}, "has no level"),
+        ({"factors": {"method": ["poe", "poe"]}}, "has level poe twice"),
+        ({"factors": {"seed": [1]}}, "set seeds instead"),
+        ({"factors": {"method": ["po"]}}, "cell task .*method po: unknown method 'po'"),
+        ({"factors": {"x": {"a": {"student": {"epoch": 1}}}}}, "cell .*unknown setting"),
+        ({"leave_out": [{"distilled": "purr"}]}, "unknown level of distilled .*pure"),
+        ({"leave_out": [{"distil": "pure"}]}, "unknown factor in"),
+        ({"cells": [{"distilled": "pure"}]}, "is in the study already"),
+        ({"cells": [{"seed": 3}]}, "names no level of distilled"),
+        ({"cells": [{"distilled": "pure", "seed": "x"}]}, "seed: expected whole numbers"),
+        ({"tasks": ["hanz"]}, "unknown task 'hanz'"),
+        ({"resources": {"memory": "2 bytes"}}, "resources.memory"),
+        ({"resources": {"cpus": 0}}, "resources.cpus"),
+    ],
+)
+def test_what_is_wrong_with_a_plan_is_named(expand, changes, said):
+    with pytest.raises(HarnessError, match=said):
+        expand(**changes)
+
+
+def test_planning_imports_nothing_heavy(tmp_path):
+    program = (
+        "import sys; from harness_plugin.cli.main import main\n"
+        f"assert main(['study', {str(write(tmp_path))!r}, '--dry_run']) == 0\n"
+        "print(sorted({'torch', 'transformers', 'datasets', 'pandas'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "8 distinct trainings; 12 without sharing: 33% saved" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_memory_is_a_number_of_bytes():
+    assert Resources(memory="1.5 GiB").memory_bytes == 3 * 2**29
+    assert Resources(memory="2MiB").memory_bytes == 2**21
+    assert Resources().memory_bytes is None
+
+
+# ---- execution
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_what_fails_is_tried_again(expand, tmp_path, slots):
+    graph = expand()
+    executor = (
+        Workers(2, "study_work:fails_once") if slots == 2 else InProcess("study_work:fails_once")
+    )
+    progress = execute(graph, executor, tmp_path)
+    assert len(progress.done) == graph.trainings == 8
+    assert not progress.failed
+
+
+def test_what_fails_for_good_is_reported_and_the_rest_goes_on(expand, tmp_path):
+    graph = expand(retries=2)
+    progress = execute(graph, InProcess("study_work:always_fails"), tmp_path)
+    roles = {graph.nodes[node].role for node, _ in progress.done}
+    assert roles == {"control"}
+    tries = {(graph.nodes[f.node].role, f.tries) for f in progress.failed.values()}
+    assert tries == {("teacher", 3), ("student", 0)}
+    assert len(progress.failed) == 6
+    teacher = next(f for f in progress.failed.values() if f.tries)
+    assert "RuntimeError: no luck at all" in teacher.error
+    assert "always_fails" in teacher.trace
+    student = next(f for f in progress.failed.values() if not f.tries)
+    assert student.error == "teacher, which it learns from, failed"
+
+
+def test_a_worker_that_is_killed_costs_its_training_alone(expand, tmp_path):
+    graph = expand(retries=1)
+    progress = execute(graph, Workers(2, "study_work:dies_once"), tmp_path)
+    assert len(progress.done) == graph.trainings
+    assert (tmp_path / "first").exists()
+
+
+def test_a_worker_that_dies_takes_no_neighbour_with_it(expand, tmp_path):
+    graph = expand(retries=0, seeds=[0])
+    progress = execute(graph, Workers(2, "study_work:teacher_dies"), tmp_path)
+    assert {graph.nodes[node].role for node, _ in progress.done} == {"control"}
+    (error,) = {failure.error for failure in progress.failed.values() if failure.tries}
+    assert error == "the worker process died"
+
+
+def test_failures_are_known_until_they_are_repaired(expand, tmp_path, capsys):
+    graph, ledger = expand(retries=0), TrainingRecords(tmp_path)
+    execute(graph, InProcess("study_work:always_fails"), tmp_path)
+    words = ["study", str(graph.study.file), "--use_cache", str(tmp_path), "--status"]
+
+    def status():
+        """Role -> done, running, failed, open."""
+        assert main(words) == 0
+        lines = [line.split("│")[1:-1] for line in capsys.readouterr().out.splitlines()]
+        rows = [[cell.strip() for cell in line] for line in lines if line]
+        return {row[1]: row[2:] for row in rows}
+
+    assert status() == {
+        "teacher": ["", "", "2", ""],
+        "student": ["", "", "4", ""],
+        "control": ["", "", "", "2"],  # this one's work keeps no records
+    }
+    progress = so_far(graph, ledger)
+    failed_before(graph, ledger, progress)
+    assert "always_fails" in next(f.trace for f in progress.failed.values() if f.tries)
+    execute(graph, InProcess("study_work:counted"), tmp_path)
+    assert status()["teacher"] == ["2", "", "", ""]
+    assert not list((tmp_path / "studies").glob("*.failed"))
+
+
+def test_a_configuration_that_cannot_be_scored_spares_the_others(expand, tmp_path, monkeypatch):
+    from harness_plugin.study import results
+
+    def scores_of(graph, configuration, *_):
+        if graph.study.levels_of(configuration)["distilled"] == "pure":
+            raise RuntimeError("no metric")
+        return {"numbers": [{"value": 1.0}], "estimates": [{"value": 1.0}]}
+
+    monkeypatch.setattr(results, "scores_of", scores_of)
+    graph = expand()
+    progress = execute(graph, InProcess("study_work:fails_once"), tmp_path)
+    rows = results.rows_of_study(graph, progress, tmp_path)
+    assert [row["factor_distilled"] for row in rows.numbers] == ["half"]
+    results.write(graph, progress, rows, tmp_path / "out")
+    (failure,) = json.loads((tmp_path / "out" / "failures_small.json").read_text())
+    assert failure["configurations"][0]["distilled"] == "pure"
+    assert failure["error"] == "RuntimeError: no metric"
+
+
+def test_a_method_that_cannot_work_spares_what_does_not_need_it(open_shop):
+    from harness_plugin.pipeline.run import check_roles, workshop_of
+
+    shop = open_shop("method=poe", "options.annotated=false")
+    settings = shop.settings.model_copy(update={"method": "group_dro"})
+    parts = shop.data, shop.config, shop.plugins, shop.store.root
+    shop = workshop_of(shop.task, settings, *parts)
+    check_roles(shop, "erm_teacher")
+    check_roles(shop, "erm_student")
+    for role in ("teacher", "student", "control"):
+        with pytest.raises(HarnessError, match="group_dro needs group labels"):
+            check_roles(shop, role)
+
+
+def test_workshops_kept_open_do_not_mix_their_precision(tmp_path):
+    def shop(precision):
+        run = {**PLAN["run"], "precision": precision, "tasks": (TOY,)}
+        return shop_of(run, str(tmp_path))
+
+    assert shop("no").accelerator.mixed_precision == "no"
+    assert shop("bf16").accelerator.mixed_precision == "bf16"
+    assert shop("no").accelerator.mixed_precision == "no"
+    assert shop("no") is shop("no")
+
+
+def run_counted(file, root):
+    from harness_plugin.plugins.registry import load_plugins
+
+    graph = graph_of(read_study(file), load_plugins())
+    execute(graph, InProcess("study_work:counted"), root)
+
+
+def test_two_processes_on_one_store_train_nothing_twice(expand, tmp_path):
+    graph = expand(seeds=[0, 1, 2])
+    context = multiprocessing.get_context("spawn")
+    both = [context.Process(target=run_counted, args=(graph.study.file, tmp_path)) for _ in "ab"]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(60)
+        assert process.exitcode == 0
+    calls = (tmp_path / "calls.txt").read_text().split()
+    assert len(calls) == len(set(calls)) == graph.trainings == 12
+    assert len(so_far(graph, TrainingRecords(tmp_path)).done) == 12
+
+
+ORPHANS = """
+import sys
+from pathlib import Path
+from harness_plugin.study.executors import Workers
+from harness_plugin.study.plan import Resources
+from harness_plugin.study.worker import Job
+if __name__ == "__main__":
+    workers = Workers(1, "study_work:tells_who_it_is")
+    workers.submit(1, Job("one", "teacher", 0, {}, sys.argv[1]), Resources())
+    workers.wait()
+"""
+
+
+def test_workers_end_when_their_study_is_killed(tmp_path):
+    (tmp_path / "study.py").write_text(ORPHANS)
+    environment = {**os.environ, "PYTHONPATH": HELPERS}
+    study = subprocess.Popen([sys.executable, tmp_path / "study.py", tmp_path], env=environment)
+    told = tmp_path / "worker"
+    deadline = time.monotonic() + 60
+    while not told.is_file() or not told.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    worker = int(told.read_text())
+    study.kill()
+    study.wait()
+    while psutil.pid_exists(worker) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not psutil.pid_exists(worker)
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from harness_plugin.study.training_records import TrainingRecords
+lease = TrainingRecords(Path(sys.argv[1])).lease("one")
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_living_owner_is_named_and_a_dead_one_is_followed(tmp_path):
+    ledger = TrainingRecords(tmp_path)
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE)
+    with holder:
+        assert holder.stdout.readline() == b"held\n"
+        assert ledger.owner("one").endswith(f"process {holder.pid}")
+        assert ledger.lease("one") is None
+        holder.send_signal(signal.SIGKILL)
+    assert ledger.owner("one") == ""
+    started = time.monotonic()
+    while (lease := ledger.lease("one")) is None:
+        time.sleep(0.05)
+    assert time.monotonic() - started < 20  # not the whole lease: its owner was of this machine
+    assert ledger.owner("one").endswith(f"process {os.getpid()}")
+    lease.release()
+    assert ledger.owner("one") == ""
+
+
+def test_a_lock_whose_maker_died_before_signing_it_is_taken(tmp_path):
+    ledger = TrainingRecords(tmp_path)
+    lock = tmp_path / "studies" / "one.lock"
+    lock.parent.mkdir()
+    lock.touch()
+    assert ledger.lease("one") is None  # it may be about to sign
+    os.utime(lock, (time.time() - 60, time.time() - 60))
+    lease = ledger.lease("one")
+    assert ledger.owner("one").endswith(f"process {os.getpid()}")
+    lease.release()
+    assert list(lock.parent.iterdir()) == []
+
+
+def test_costs_are_those_of_trainings_alike_or_unknown(expand, tmp_path):
+    graph = expand()
+    ledger = TrainingRecords(tmp_path)
+    assert cost_of(graph, so_far(graph, ledger)).unknown == 8
+    for node, seconds in enumerate((10.0, 2.0, 4.0, 3.0)):
+        record = {"stage": None, "seconds": seconds, "reused": False, "peak_memory": 2**30}
+        ledger.finished(graph.name_of(node, 0), record)
+    cost = cost_of(graph, so_far(graph, ledger))
+    assert (cost.seconds, cost.measured, cost.unknown) == (19.0, 4, 0)
+    said = "\n".join(summary(graph, so_far(graph, ledger), 2))
+    assert "4 done, 4 open" in said
+    assert "about 19 s, 10 s in 2 at a time" in said
+    assert "1.0 GiB" in said
+
+
+def test_a_record_without_its_model_counts_for_nothing(tmp_path):
+    ledger = TrainingRecords(tmp_path)
+    ledger.finished("one", {"stage": "abc"})
+    assert ledger.record("one") is None
+    (tmp_path / "model-abc").mkdir()
+    (tmp_path / "model-abc" / "stage.json").write_text("{}")
+    assert ledger.record("one")["stage"] == "abc"
+
+
+# ---- whole studies
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A study that ran to its end in this process: (plan, store, results)."""
+    folder = tmp_path_factory.mktemp("study")
+    plan = write(folder, run=PLAN["run"] | {"resamples": 100})
+    words = ["study", str(plan), "--use_cache", str(folder / "store")]
+    assert main([*words, "--output_path", str(folder / "out")]) == 0
+    return plan, folder / "store", folder / "out"
+
+
+def numbers_in(folder):
+    table = pd.read_parquet(folder / "numbers_small.parquet")
+    keys = ["configuration", "seed", "split", "subset", "role", "metric", "measure"]
+    return table.set_index(keys).sort_index()
+
+
+@pytest.mark.slow
+def test_numbers_are_those_of_a_run_of_the_same_settings(whole, tmp_path):
+    _, store, out = whole
+    words = ["--tasks", TOY, "--seeds", "0,1", "--threads", "1", "--precision", "no"]
+    words += ["--attention", "sdpa", "--device", "cpu", "--resamples", "100"]
+    for role, epochs in (("teacher", 2), ("student", 1)):
+        words += ["--set", f"{role}={{epochs: {epochs}, learning_rate: 5.0e-3}}"]
+    words += ["--set", "references=false"]
+    words += ["--set", "students.student={ce_weight: 0.5, kd_weight: 0.5}"]
+    assert main([*words, "--use_cache", str(store), "--output_path", str(tmp_path)]) == 0
+    (file,) = tmp_path.glob("transfer_toy_*.json")
+    record = json.loads(file.read_text())
+    estimates = pd.read_parquet(out / "estimates_small.parquet")
+    mine = estimates[(estimates.factor_distilled == "half") & (estimates.subset == "")]
+    found = {(m["role"], m["split"]): m["metrics"] for m in record["scores"]}
+    for row in mine[mine.measure == "score"].itertuples():
+        other = found[row.role, row.split][row.metric]
+        for name in ("value", "low", "high"):
+            expected = np.nan if other[name] is None else other[name]
+            assert getattr(row, name) == pytest.approx(expected, nan_ok=True, abs=1e-12)
+    stages = {path.name for path in store.glob("model-*") if path.suffix != ".lock"}
+    assert len(stages) == 8  # the run has found all its models
+
+
+@pytest.mark.slow
+def test_every_model_was_trained_once(whole):
+    _, store, out = whole
+    stages = [json.loads(f.read_text()) for f in store.glob("model-*/stage.json")]
+    assert len(stages) == 8
+    numbers = numbers_in(out).reset_index()
+    assert set(numbers.factor_distilled) == {"pure", "half"}
+    assert set(numbers.seed) == {0, 1}
+    teacher = numbers[(numbers.role == "teacher") & (numbers.measure == "score")]
+    both = teacher.pivot_table(
+        index=["seed", "split", "subset", "metric"], columns="factor_distilled", values="value"
+    )
+    assert (both.pure == both.half).all()  # one teacher for both
+    assert json.loads((out / "failures_small.json").read_text()) == []
+
+
+@pytest.mark.slow
+def test_status_report_and_resume_train_nothing(whole, tmp_path, capsys):
+    plan, store, out = whole
+    words = ["study", str(plan), "--use_cache", str(store), "--output_path", str(tmp_path / "r")]
+    for flag in ("--status", "--dry_run", "--resume", "--report"):
+        assert main([*words, flag]) == 0
+        assert "8 done, 0 open" in capsys.readouterr().out
+    assert numbers_in(tmp_path / "r").equals(numbers_in(out))
+    assert main([*words, "--use_cache", str(tmp_path / "other"), "--resume"]) == 2
+    assert "nothing of it is in" in capsys.readouterr().err
+    assert main([*words, "--use_cache", "s3://bucket/store"]) == 2
+    assert "Mount the bucket" in capsys.readouterr().err
+    assert main([*words, "--report", "--use_cache", str(tmp_path / "other")]) == 2
+    assert "no configuration is finished" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_trainings_that_cannot_work_are_reported_and_the_rest_is_scored(whole, tmp_path, capsys):
+    _, store, _ = whole
+    # the first cell's method lacks its groups; the references are those of the second as well
+    settings = {"options": {"annotated": False}, "teacher": {"epochs": 1}, "student": {"epochs": 1}}
+    factors = {"method": ["group_dro", "poe"]}
+    plan = write(tmp_path, settings=settings, factors=factors, seeds=[0], retries=0)
+    words = ["study", str(plan), "--use_cache", str(store), "--output_path", str(tmp_path / "r")]
+    assert main(words) == 1
+    assert "tries them again" in capsys.readouterr().err
+    failures = json.loads((tmp_path / "r" / "failures_small.json").read_text())
+    assert {f["role"] for f in failures} == {"teacher", "student", "control"}
+    assert {c["method"] for f in failures for c in f["configurations"]} == {"group_dro"}
+    assert "needs group labels" in json.dumps(failures)
+    assert set(numbers_in(tmp_path / "r").reset_index().factor_method) == {"poe"}
+    assert main([*words, "--report"]) == 1
+    assert json.loads((tmp_path / "r" / "failures_small.json").read_text()) == failures
+
+
+@pytest.mark.slow
+def test_a_study_ends_with_a_report_of_its_tables(whole):
+    _, _, out = whole
+    page = (out / "study_small.html").read_text(encoding="utf-8")
+    assert "does it run" in page
+    assert "embedded (generated) data" in page
+    assert (out / "study_small.md").is_file()
+    numbers = numbers_in(out).reset_index()
+    wider = numbers[
+        (numbers.split == "swapped")
+        & (numbers.subset == "")
+        & (numbers.measure == "gap_widening")
+        & (numbers.metric == numbers.primary_gap)
+    ].pivot(index="seed", columns="factor_distilled", values="value")
+    effects = pd.read_parquet(out / "effects_small.parquet")
+    (effect,) = effects[
+        (effects.kind == "effect")
+        & (effects.response == "gap_widening")
+        & (effects.split == "swapped")
+        & (effects.level == "half")
+    ].value
+    assert effect == pytest.approx((wider.half - wider.pure).mean())
+
+
+@pytest.mark.slow
+def test_a_training_may_take_several_processes(tmp_path, capsys):
+    plan = write(tmp_path, factors={}, seeds=[0], resources_of={"control": {"processes": 2}})
+    plan.write_text(
+        plan.read_text().replace("references: false", "references: false\n  students: {}")
+    )
+    words = ["study", str(plan), "--use_cache", str(tmp_path / "s"), "--output_path"]
+    assert main([*words, str(tmp_path / "r")]) == 0
+    stages = [json.loads(f.read_text()) for f in (tmp_path / "s").glob("model-*/stage.json")]
+    assert sorted(stage["processes"] for stage in stages if "processes" in stage)[-1] == 2
+    assert "no student, so that there is no report" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_ray_with_a_worker_killed_in_the_middle_gives_the_table_of_a_quiet_run(
+    whole, tmp_path, plugins, monkeypatch
+):
+    ray = pytest.importorskip("ray", reason="Ray is an extra: pip install 'harness-plugin[ray]'")
+    from harness_plugin.study import results
+    from harness_plugin_hooks.study.ray_executor import RayExecutor
+
+    plan, _, out = whole
+    graph = graph_of(read_study(plan), plugins)
+    paths = os.pathsep.join([HELPERS, str(Path(TOY).parent), os.environ.get("PYTHONPATH", "")])
+    monkeypatch.setenv("PYTHONPATH", paths)
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    try:
+        with pytest.raises(HarnessError, match="has room for one training"):
+            RayExecutor.open(None, None, Resources(gpus=8))
+        unlucky = RayExecutor.open(None, 1, Resources(), "study_work:always_fails")
+        failed = execute(graph, unlucky, tmp_path).failed.values()
+        (trace, *_) = [f.trace for f in failed if f.error == "RuntimeError: no luck at all"]
+        executor = RayExecutor.open(None, None, Resources(), "study_work:killed_in_training")
+        assert executor.slots == 2
+        progress = execute(graph, executor, tmp_path / "store")
+    finally:
+        ray.shutdown()
+    assert "always_fails" in trace
+    assert (tmp_path / "store" / "killed").exists()
+    assert len(progress.done) == 8
+    assert not progress.failed
+    rows = results.rows_of_study(graph, progress, tmp_path / "store")
+    results.write(graph, progress, rows, tmp_path / "out")
+    pd.testing.assert_frame_equal(numbers_in(tmp_path / "out"), numbers_in(out))
+    shutil.rmtree(tmp_path / "store")

@@ -1,0 +1,473 @@
+"""FEVER and FEVER-Symmetric: generated claims, every layout, the released symmetric files."""
+
+import json
+from collections import Counter, defaultdict
+
+import datasets
+import numpy as np
+import pytest
+
+from harness_plugin.data.dataset import load_data
+from harness_plugin.data.task import read_task, resource_path
+from harness_plugin.errors import HarnessError
+from harness_plugin_hooks.methods.bias_models import floored, regression
+from harness_plugin_tasks.fever_symmetric import claims, release
+from harness_plugin_tasks.fever_symmetric import embedded as generated
+
+TASK = read_task(resource_path("harness_plugin_tasks.fever_symmetric:fever_symmetric.yaml"))
+SMALL = {"n_train": 600, "n_validation": 120, "n_id": 240, "n_symmetric": 80, "bias_rate": 0.9}
+SUPPORTS, REFUTES, NEITHER = claims.LABELS
+DEV_FILE = "symmetric_v0.2/fever_symmetric_dev.jsonl"
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
+
+
+@pytest.fixture(scope="module")
+def embedded():
+    return load_data(TASK, "embedded", options=SMALL)
+
+
+def texts(split):
+    return list(zip(split.rows["premise"], split.rows["hypothesis"], strict=True))
+
+
+def roles(data):
+    return {name: split.role for name, split in data.splits.items()}
+
+
+def best_from_claims(split):
+    """The accuracy of the best model that sees claims alone."""
+    by_claim = defaultdict(Counter)
+    for claim, label in zip(split.rows["hypothesis"], split.label.tolist(), strict=True):
+        by_claim[claim][label] += 1
+    return sum(max(labels.values()) for labels in by_claim.values()) / len(split)
+
+
+# ---- the cue
+
+
+@pytest.mark.parametrize(
+    ("claim", "cue"),
+    [
+        ("Ana did not sing.", "refuting_phrase"),
+        ("Ana DID NOT sing.", "refuting_phrase"),
+        ("Ana failed to win , they say .", "refuting_phrase"),
+        ("Ana was only ever a singer.", "refuting_phrase"),
+        ("Ana tied a knot.", "plain_claim"),
+        ("Ana failed, to win", "refuting_phrase"),
+        ("Commonly sung.", "plain_claim"),
+        ("", "plain_claim"),
+    ],
+)
+def test_give_away_phrases_are_whole_words(claim, cue):
+    assert claims.give_away("did not matter", claim) == cue
+    assert claims.CLAIM_CUE.points_to(cue, REFUTES) == (cue == "refuting_phrase")
+    assert claims.CLAIM_CUE.points_to(cue, NEITHER) == (cue == "plain_claim")
+
+
+def test_claim_features_by_hand():
+    pairs = [
+        generated.Pair("ada moss", (0, 0), (0, 0), "we did not doubt that", ""),
+        generated.Pair("ada moss", (0, 0), (0, 1), "we know that", "and did not rest"),
+    ]
+    split = claims.claim_split("x", "train", generated.table("x", pairs), claims.LABELS)
+    features = claims.claim_features(split)
+    assert features.shape == (2, 13)
+    found = [claims.PHRASES[i] for i in np.flatnonzero(features[0, :-1])]
+    assert found == ["did not", "not"]
+    # we did not doubt that ada moss was a painter
+    assert features[0, -1] == 10
+    assert not features[1, :-1].any()
+
+
+# ---- generated claims
+
+
+def verdict(evidence, claim):
+    """The label of a generated pair by its words, as a reader would find it."""
+    kinds = {value: kind for kind, values in enumerate(generated.KINDS) for value in values}
+    (first,) = [value for value in kinds if value in evidence]
+    (second,) = [value for value in kinds if value in claim]
+    if kinds[first] != kinds[second]:
+        return NEITHER
+    return SUPPORTS if first == second else REFUTES
+
+
+def test_pairs_mean_their_label_and_show_their_cue(embedded):
+    for split in embedded.splits.values():
+        for row in split.rows:
+            label = split.labels[row["label"]]
+            assert label == verdict(row["premise"], row["hypothesis"])
+            phrase = row["hypothesis"].startswith(generated.GIVE_AWAY)
+            assert phrase != row["hypothesis"].startswith(generated.PLAIN)
+            assert row["attribute"] == ("refuting_phrase" if phrase else "plain_claim")
+            assert row["aligned"] == int(phrase == (label == REFUTES))
+
+
+def test_phrases_agree_as_often_as_asked(embedded):
+    assert roles(embedded) == {
+        "train": "train",
+        "validation": "validation",
+        "id": "in_domain",
+        "symmetric": "ood",
+    }
+    held = embedded.splits["id"]
+    assert np.bincount(held.label).tolist() == [80, 80, 80]
+    # of 80 refuted and 160 other claims, 8 and 16 disagree
+    counts = dict(zip(held.groups, held.group_counts.tolist(), strict=True))
+    assert counts[f"{REFUTES}/plain_claim"] == 8
+    assert counts[f"{SUPPORTS}/refuting_phrase"] + counts[f"{NEITHER}/refuting_phrase"] == 16
+    features = claims.claim_features(embedded.train)
+    log_probs = floored(regression(features, embedded.train.label, 3, seed=0, folds=5))
+    assert 0.55 < (log_probs.argmax(axis=1) == embedded.train.label).mean() < 0.67
+
+
+def test_claims_say_nothing_in_the_symmetric_test(embedded):
+    test = embedded.splits["symmetric"]
+    assert test.labels == (SUPPORTS, REFUTES)
+    assert test.group_counts.tolist() == [20] * 4
+    assert test.aligned.mean() == 0.5
+    assert best_from_claims(test) == 0.5
+    assert (test.collapse, test.collapse_rule) == (None, "restrict")
+    seen = {*texts(embedded.train), *texts(embedded.splits["validation"])}
+    assert not seen & {*texts(test), *texts(embedded.splits["id"])}
+
+
+def test_two_labels(embedded):
+    data = load_data(TASK, "embedded", options={**SMALL, "two_way": True})
+    assert data.train.labels == data.splits["id"].labels == (SUPPORTS, REFUTES)
+    assert np.bincount(data.splits["id"].label).tolist() == [120, 120]
+    assert data.splits["symmetric"].fingerprint == embedded.splits["symmetric"].fingerprint
+
+
+def test_generated_data_are_a_function_of_seed_and_size(embedded):
+    again = load_data(TASK, "embedded", options=SMALL)
+    other = load_data(TASK, "embedded", options=SMALL, seed=1)
+    assert again.fingerprint == embedded.fingerprint != other.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_symmetric": 7}, r"fever_symmetric\.n_symmetric must be a whole number of at least 8"),
+        ({"bias_rate": 0}, r"fever_symmetric\.bias_rate must be between 0 and 1, found 0"),
+        ({"two_way": "yes"}, r"unknown value of fever_symmetric\.two_way 'yes'"),
+    ],
+)
+def test_options_that_cannot_work(options, message):
+    with pytest.raises(HarnessError, match=message):
+        load_data(TASK, "embedded", options={**SMALL, **options})
+
+
+# ---- small copies of the releases, in our words
+
+
+ROWS = [
+    ("Ana sang.", "Ana was on stage.", SUPPORTS),
+    ("Ana sang.", "Ana did not perform.", REFUTES),
+    ("Bo slept.", "Bo was awake.", REFUTES),
+    ("Bo slept.", "Bo likes tea.", NEITHER),
+    ("Cy ran.", "Cy failed to be slow.", SUPPORTS),
+]
+QUARTET = [
+    ("It is red.", "It is red.", SUPPORTS),
+    ("It is blue.", "It is red.", REFUTES),
+    ("It is red.", "It is not red.", REFUTES),
+    ("It is blue.", "It is not red.", SUPPORTS),
+]
+
+
+def write_json(file, records):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("\n".join(json.dumps(record) for record in records))
+    return file
+
+
+def fever_rows(label_key="gold_label", **more):
+    return [
+        {"id": i, "claim": claim, "evidence": evidence, label_key: label, **more}
+        for i, (evidence, claim, label) in enumerate(ROWS)
+    ]
+
+
+def write_symmetric(root):
+    first = [
+        {"id": f"{i}", "label": label, "claim": claim, "evidence_sentence": evidence}
+        for i, (evidence, claim, label) in enumerate(QUARTET)
+    ]
+    second = [
+        {
+            "id": f"{i}",
+            "claim": claim,
+            "evidence": evidence,
+            "sentence1": evidence,
+            "sentence2": claim,
+            "gold_label": label,
+            "label": label,
+            "evid": [[evidence, 1.0]],
+        }
+        for i, (evidence, claim, label) in enumerate(QUARTET)
+    ]
+    write_json(root / "symmetric_v0.1" / "fever_symmetric_full.jsonl", first)
+    write_json(root / "symmetric_v0.2" / "fever_symmetric_test.jsonl", second)
+
+
+def write_fever(root):
+    write_json(root / "fever" / "fever.train.jsonl", fever_rows(weight=0.5))
+    write_json(root / "fever" / "fever.dev.jsonl", fever_rows("label"))
+
+
+def hub_rows(prefix=""):
+    columns = {
+        "claim": [prefix + claim for _, claim, _ in ROWS],
+        "label": [label for *_, label in ROWS],
+        # two sentences of one page
+        "evidence": [[["Page", "0", sentence], ["Page", "3", "More."]] for sentence, *_ in ROWS],
+        "id": [1, 1, 2, 3, 4],
+        "verifiable": ["VERIFIABLE"] * 5,
+        "original_id": [1, 1, 2, 3, 4],
+    }
+    text = datasets.Value("string")
+    features = {
+        "claim": text,
+        "label": text,
+        "evidence": datasets.List(datasets.List(text)),
+        "id": datasets.Value("int32"),
+        "verifiable": text,
+        "original_id": datasets.Value("int32"),
+    }
+    return datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+
+
+def hub_copy():
+    names = ("train", "validation", "test")
+    return datasets.DatasetDict({name: hub_rows(name) for name in names})
+
+
+def write_parquet(root):
+    for name, rows in hub_copy().items():
+        file = root / "gold" / "data" / f"{name}-00000-of-00001.parquet"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        rows.to_parquet(file)
+
+
+def write_saved(root):
+    hub_copy().save_to_disk(root / "gold")
+
+
+def load(path, **options):
+    return load_data(TASK, "path", path=path, options=options)
+
+
+def test_processed_fever_and_both_versions_of_the_test(tmp_path):
+    write_fever(tmp_path)
+    write_symmetric(tmp_path)
+    data = load(tmp_path)
+    assert roles(data) == {
+        "train": "train",
+        "id": "in_domain",
+        "symmetric_v1_full": "ood",
+        "symmetric_v2_test": "ood",
+    }
+    for name in ("train", "id"):
+        split = data.splits[name]
+        assert texts(split) == [(evidence, claim) for evidence, claim, _ in ROWS]
+        assert split.label.tolist() == [0, 1, 1, 2, 0]
+        assert split.aligned.tolist() == [1, 1, 0, 1, 0]
+        assert list(split.ids) == [
+            f"fever.{'train' if name == 'train' else 'dev'}:{i}" for i in range(5)
+        ]
+        # no row of NOT ENOUGH INFO has a phrase, so that there is no such group
+        assert len(split.groups) == 5
+    one, two = data.splits["symmetric_v1_full"], data.splits["symmetric_v2_test"]
+    assert texts(one) == texts(two) == [(evidence, claim) for evidence, claim, _ in QUARTET]
+    assert one.label.tolist() == two.label.tolist() == [0, 1, 1, 0]
+    assert (one.collapse_rule, two.labels) == ("restrict", (SUPPORTS, REFUTES))
+    assert best_from_claims(one) == 0.5
+    assert [note.split(" has ")[1] for note in data.notes] == [
+        "4 rows, expected 956",
+        "4 rows, expected 712",
+    ]
+    both = load(tmp_path, two_way=True, tests=["symmetric_v2_test"])
+    assert both.train.label.tolist() == [0, 1, 1, 0]
+    assert both.train.labels == (SUPPORTS, REFUTES)
+    assert {*both.splits} == {"train", "id", "symmetric_v2_test"}
+
+
+@pytest.mark.parametrize("write", [write_parquet, write_saved])
+def test_hub_copies(tmp_path, write):
+    write(tmp_path)
+    write_symmetric(tmp_path)
+    data = load(tmp_path)
+    assert roles(data) == {
+        "train": "train",
+        "validation": "validation",
+        "id": "in_domain",
+        "symmetric_v1_full": "ood",
+        "symmetric_v2_test": "ood",
+    }
+    assert data.train.rows["premise"][0] == "Ana sang. More."
+    assert data.train.rows["hypothesis"][0] == "trainAna was on stage."
+    assert data.splits["id"].ids[1] == "fever_gold_test:000001"
+    assert data.train.label.tolist() == [0, 1, 1, 2, 0]
+
+
+def test_the_hub_needs_a_folder_with_the_test(tmp_path, monkeypatch):
+    with pytest.raises(HarnessError, match=r"--set fever_symmetric\.symmetric=DIR"):
+        load_data(TASK, "hub")
+    write_symmetric(tmp_path)
+    options = {"symmetric": str(tmp_path)}
+    with pytest.raises(HarnessError, match=r"hub cannot be reached .*fever_gold_evidence"):
+        load_data(TASK, "hub", options=options)
+    write_parquet(tmp_path)
+    monkeypatch.setattr(release, "REPOSITORY", str(tmp_path / "gold"))
+    data = load_data(TASK, "hub", options=options)
+    assert (len(data.train), len(data.evaluation)) == (5, 3)
+
+
+def test_named_files_are_not_tested_on_and_share_nothing_with_a_test(tmp_path):
+    write_symmetric(tmp_path)
+    records = [
+        {"id": "a", "claim": "It is red.", "evidence": "It glows.", "gold_label": SUPPORTS},
+        {"id": "b", "claim": "It is old.", "evidence": "It is blue.", "gold_label": REFUTES},
+        {"id": "c", "claim": "It is old.", "evidence": "It was made today.", "label": REFUTES},
+        {"id": "d", "claim": "It is new.", "evidence": "It was made today.", "label": SUPPORTS},
+    ]
+    write_json(tmp_path / "mine.jsonl", records)
+    write_json(tmp_path / "held.jsonl", fever_rows())
+    data = load(tmp_path, train_files="mine.jsonl", in_domain_files=["held.jsonl"])
+    assert list(data.train.ids) == ["mine:c", "mine:d"]
+    assert len(data.splits["id"]) == 5
+    assert data.notes[0] == ("train: 2 of 4 rows left out, whose claim or evidence is in a test")
+    trained = load(
+        tmp_path,
+        train_files=["symmetric_v0.2/fever_symmetric_test.jsonl", "mine.jsonl"],
+        symmetric=str(write_other(tmp_path)),
+    )
+    assert [split.name for split in trained.evaluation] == ["symmetric_v1_generated"]
+    assert len(trained.train) == 8
+
+
+def write_other(root):
+    records = [
+        {"id": "1", "claim": "Far.", "evidence_sentence": "It is far.", "label": SUPPORTS},
+        {"id": "2", "claim": "Not far.", "evidence_sentence": "It is far.", "label": REFUTES},
+    ]
+    return write_json(root / "more" / "fever_symmetric_generated.jsonl", records).parent
+
+
+TRAIN, TEST = "fever/fever.train.jsonl", "symmetric_v0.2/fever_symmetric_test.jsonl"
+
+
+def replace(file, old, new):
+    def damage(root):
+        text = (root / file).read_text()
+        assert old in text
+        (root / file).write_text(text.replace(old, new, 1))
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    ("damage", "options", "message"),
+    [
+        (lambda d: (d / TRAIN).unlink(), {}, r"none of fever\.train\.jsonl .* hub copy"),
+        (
+            lambda d: [file.unlink() for file in d.glob("symmetric*/*")],
+            {},
+            r"found none of fever_symmetric_generated\.jsonl, .*_test\.jsonl",
+        ),
+        (replace(TRAIN, '"SUPPORTS"', '"SUPPORT"'), {}, r"row 1: unknown label 'SUPPORT'"),
+        (replace(TEST, '"REFUTES"', '"NOT ENOUGH INFO"'), {}, "unknown label 'NOT ENOUGH INFO'"),
+        (replace(TRAIN, '"claim"', '"klaim"'), {}, r"jsonl:1: no column claim or sentence2"),
+        (replace(TRAIN, "Bo slept.", "Bo\\"), {}, r"jsonl:3: not a line of JSON"),
+        (replace(TRAIN, '"Bo slept."', "[[1]]"), {}, r"jsonl:3: evidence is \[\[1\]\]; expected"),
+        (lambda d: None, {"tests": ["v2"]}, r"unknown value of fever_symmetric\.tests 'v2'"),
+        (
+            lambda d: None,
+            {"tests": ["symmetric_v2_dev"]},
+            r"_dev\.jsonl .*, asked for as symmetric_v2_dev",
+        ),
+        (lambda d: None, {"train_files": ["no.jsonl"]}, r"no\.jsonl: no such file"),
+        (lambda d: None, {"train_files": [1]}, r"train_files must be a list of files: \[1\]"),
+        (
+            lambda d: write_json(d / "leaked.jsonl", [{**fever_rows()[0], "claim": "It is red."}]),
+            {"train_files": ["leaked.jsonl"]},
+            "every row shares its claim or evidence with a test",
+        ),
+    ],
+)
+def test_broken_copies(tmp_path, damage, options, message):
+    write_fever(tmp_path)
+    write_symmetric(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(HarnessError, match=message) as error:
+        load(tmp_path, **options)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("evidence", "message"),
+    [
+        ("text", "row 1: evidence is 'text'; expected a list"),
+        ([["page", "sentence"]], "row 1: evidence is .* expected a list of"),
+    ],
+)
+def test_evidence_of_another_form_is_refused(evidence, message):
+    rows = datasets.Dataset.from_dict({"claim": ["a"], "label": [SUPPORTS], "evidence": [evidence]})
+    with pytest.raises(HarnessError, match=message):
+        release.gold_table(rows, "x", "here")
+
+
+def test_rows_without_evidence_are_noted(tmp_path):
+    write_symmetric(tmp_path)
+    rows = fever_rows()
+    rows[3]["evidence"] = ""
+    write_json(tmp_path / "fever.train.jsonl", rows)
+    notes = load(tmp_path).notes
+    assert notes[0].endswith("1 rows without evidence; models see the claim alone there")
+
+
+# ---- the released files themselves
+
+
+def test_real_symmetric_files(real_data):
+    root = real_data / "fever_symmetric"
+    tables = release.symmetric_tables(root, (), ())
+    counts = {name: Counter(table.columns["label"]) for name, table in tables.items()}
+    assert counts == {
+        "symmetric_v1_generated": {SUPPORTS: 379, REFUTES: 338},
+        "symmetric_v1_full": {SUPPORTS: 478, REFUTES: 478},
+        "symmetric_v2_dev": {SUPPORTS: 354, REFUTES: 354},
+        "symmetric_v2_test": {SUPPORTS: 356, REFUTES: 356},
+    }
+    splits = {name: claims.symmetric_split(name, table) for name, table in tables.items()}
+    # the oracle: whatever a model reads off the claim alone, it is right in exactly half
+    for name in ("symmetric_v1_full", "symmetric_v2_dev", "symmetric_v2_test"):
+        assert best_from_claims(splits[name]) == 0.5
+        assert splits[name].aligned.mean() == 0.5
+        claim_only = np.array([len(claim) % 2 for claim in splits[name].rows["hypothesis"]])
+        assert (claim_only == splits[name].label).mean() == 0.5
+    assert best_from_claims(splits["symmetric_v1_generated"]) == pytest.approx(0.667, abs=5e-4)
+    assert splits["symmetric_v2_test"].ids[0].startswith("fever_symmetric_test:")
+    for name, table in tables.items():
+        assert list(release.variant(name, table)) == []
+
+
+def test_real_versions_leak_into_each_other(real_data):
+    root = real_data / "fever_symmetric"
+    dev = release.read_fever(root / DEV_FILE)
+    first = release.read_fever(root / "symmetric_v0.1" / "fever_symmetric_full.jsonl")
+    assert len({*dev.columns["hypothesis"]} & {*first.columns["hypothesis"]}) == 236
+    options = {"train_files": [DEV_FILE], "two_way": True}
+    data = load(root, **options)
+    assert {*data.splits} == {"train", *release.SYMMETRIC} - {"symmetric_v2_dev"}
+    trained = {text for pair in texts(data.train) for text in pair}
+    for split in data.evaluation:
+        assert not trained & {text for pair in texts(split) for text in pair}
+    only = load(root, tests=["symmetric_v2_test"], **options)
+    assert len(data.train) < len(only.train) == 637
+    assert only.notes == ("train: 71 of 708 rows left out, whose claim or evidence is in a test",)

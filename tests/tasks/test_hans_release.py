@@ -1,0 +1,730 @@
+"""The HANS task on real data: every layout of the releases, the hub's, and every broken file."""
+
+import json
+import math
+import time
+from collections import Counter
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+
+from harness_plugin.data.dataset import DataRequest, load_data, resolve_options
+from harness_plugin.data.task import read_task, resource_path
+from harness_plugin.errors import HarnessError
+from harness_plugin_tasks.hans import evaluation, hub, release
+from harness_plugin_tasks.hans.tables import read_hans
+from harness_plugin_tasks.nli import splits, tables
+from harness_plugin_tasks.nli.cues import NLI_LABELS
+from harness_plugin_tasks.nli.features import overlap_features, pair_features
+
+TASK = read_task(resource_path("harness_plugin_tasks.hans:hans.yaml"))
+GROUPS = tuple(f"{label}/{cue}" for label in NLI_LABELS for cue in ("overlap", "no_overlap"))
+
+PARSES = ["sentence1_binary_parse", "sentence2_binary_parse", "sentence1_parse", "sentence2_parse"]
+SENTENCES = ["sentence1", "sentence2"]
+VOTES = ["label1", "label2", "label3", "label4", "label5"]
+TAB_HEADER = ["gold_label", *PARSES, *SENTENCES, "promptID", "pairID", "genre", *VOTES]
+GLUE_HEADER = ["index", "promptID", "pairID", "genre", *PARSES, *SENTENCES, "label1", "gold_label"]
+HANS_HEADER = ["gold_label", *PARSES, *SENTENCES, "pairID", "heuristic", "subcase", "template"]
+
+# one pair a cell of label x overlap, then one that nobody agreed on; a quote opens, never closes
+PAIRS = [
+    ("The cook sang loudly.", "The cook sang.", "entailment"),
+    ('He said "no more soup.', "There is none left.", "entailment"),
+    ("Some birds fly.", "Birds fly.", "neutral"),
+    ("Ana reads.", "Ana reads novels.", "neutral"),
+    ("No dog barked.", "A dog? No, no dog barked", "contradiction"),
+    ("No dog barked.", "Dog barked, no?", "contradiction"),
+    ("No dog barked.", "Cats purred.", "contradiction"),
+    ("It rains.", "It rains often.", "-"),
+]
+GROUP_OF_PAIR = [0, 1, 2, 3, 5, 4, 5]
+HANS_ROWS = [
+    (
+        f"the {noun} saw us .",
+        f"the {noun} saw us .",
+        label,
+        heuristic,
+        f"{heuristic[0]}{label[0]}_x",
+    )
+    for noun, (heuristic, label) in zip(
+        ("cook", "judge", "nurse", "clerk", "baker", "miner"),
+        [(h, x) for h in evaluation.HEURISTICS for x in evaluation.HANS_LABELS],
+        strict=True,
+    )
+]
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
+
+
+# ---- small copies of the releases, in our words
+
+
+def records(prefix="p", pairs=PAIRS):
+    return [
+        {"gold_label": y, "sentence1": p, "sentence2": h, "pairID": f"{prefix}{i}", "label1": y}
+        for i, (p, h, y) in enumerate(pairs)
+    ]
+
+
+def hans_records():
+    return [
+        {"gold_label": y, "sentence1": p, "sentence2": h, "pairID": f"ex{i}"}
+        | {"heuristic": heuristic, "subcase": subcase, "template": "t"}
+        for i, (p, h, y, heuristic, subcase) in enumerate(HANS_ROWS)
+    ]
+
+
+def write_tab(file, header, rows, width=None):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lines = [header, *([row.get(name, "") for name in header][:width] for row in rows)]
+    file.write_text("".join("\t".join(line) + "\n" for line in lines))
+    return file
+
+
+def write_json(file, rows):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("\n".join(json.dumps(row) for row in rows))  # no newline at the end
+    return file
+
+
+def write_multinli_jsonl(root):
+    for part in ("train", "dev_matched", "dev_mismatched"):
+        write_json(root / "multinli_1.0" / f"multinli_1.0_{part}.jsonl", records(part[-4]))
+
+
+def write_multinli_txt(root):
+    for part in ("train", "dev_matched"):
+        # rows end after label1, as many do in the release
+        write_tab(root / f"multinli_1.0_{part}.txt", TAB_HEADER, records(part[-4]), width=11)
+
+
+def write_glue(root):
+    for part in ("train", "dev_matched", "dev_mismatched"):
+        write_tab(root / "MNLI" / f"{part}.tsv", GLUE_HEADER, records(part[-4]))
+
+
+def write_snli(root):
+    header = [name for name in TAB_HEADER if name not in ("promptID", "genre")]
+    for part in ("train", "dev"):
+        write_tab(root / "snli_1.0" / f"snli_1.0_{part}.txt", header, records(part[-1]), width=9)
+
+
+def write_hans(root, suffix="txt"):
+    file = root / "hans" / f"heuristics_evaluation_set.{suffix}"
+    if suffix == "txt":
+        return write_tab(file, HANS_HEADER, hans_records())
+    return write_json(file, hans_records())
+
+
+def hub_rows(names, columns):
+    features = {name: datasets.Value("string") for name in columns}
+    features["label"] = datasets.ClassLabel(names=list(names))
+    index = {**{name: i for i, name in enumerate(names)}, "-": -1}
+    columns = {**columns, "label": [index[label] for label in columns["label"]]}
+    return datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+
+
+def hub_nli(prefix="p", **more):
+    premises, hypotheses, labels = zip(*PAIRS, strict=True)
+    columns = {"premise": premises, "hypothesis": hypotheses, "label": labels, **more}
+    return hub_rows(NLI_LABELS, {key: list(values) for key, values in columns.items()})
+
+
+def hub_multinli():
+    names = ("train", "validation_matched", "validation_mismatched")
+    pair_ids = [f"{i}e" for i in range(len(PAIRS))]
+    return datasets.DatasetDict({name: hub_nli(pairID=pair_ids, genre=pair_ids) for name in names})
+
+
+def hub_hans():
+    names = ("premise", "hypothesis", "label", "heuristic", "subcase")
+    columns = dict(zip(names, map(list, zip(*HANS_ROWS, strict=True)), strict=True))
+    rows = hub_rows(evaluation.HANS_LABELS, columns | {"template": ["t"] * len(HANS_ROWS)})
+    return datasets.DatasetDict({"train": rows.select([0]), "validation": rows})
+
+
+def write_parquet(folder, loaded, layout="data/{}-00000-of-00001.parquet"):
+    for name, rows in loaded.items():
+        file = folder / layout.format(name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        rows.to_parquet(file)
+    return folder
+
+
+def write_hub_parquet(root):
+    write_parquet(root / "mnli copy", hub_multinli())
+    write_parquet(root / "hans copy", hub_hans(), "plain_text/{}/0000.parquet")
+
+
+def write_hub_saved(root):
+    hub_multinli().save_to_disk(root / "mnli")
+    hub_hans().save_to_disk(root / "hans")
+
+
+def load(path, **options):
+    return load_data(TASK, "path", path=path, options=options)
+
+
+def request(path, **options):
+    return DataRequest(TASK, "path", path, resolve_options(TASK, options))
+
+
+# ---- layouts
+
+
+@pytest.mark.parametrize(
+    ("write", "prefix", "mismatched"),
+    [
+        (write_multinli_jsonl, "multinli_1.0_train:r", True),
+        (write_multinli_txt, "multinli_1.0_train:r", False),
+        (write_glue, "MNLI/train:r", True),
+        (write_snli, "snli_1.0_train:n", False),
+        (write_hub_parquet, "multinli_1.0_train:", True),
+        (write_hub_saved, "multinli_1.0_train:", True),
+    ],
+)
+def test_every_layout_gives_the_same_splits(tmp_path, write, prefix, mismatched):
+    write(tmp_path)
+    if write not in (write_hub_parquet, write_hub_saved):
+        write_hans(tmp_path)
+    data = load(tmp_path)
+    roles = {split.name: split.role for split in data.splits.values()}
+    expected = {"train": "train", "id": "in_domain", "hans": "ood"}
+    assert roles == expected | ({"id_mismatched": "in_domain"} if mismatched else {})
+    for name in {*roles} - {"hans"}:
+        split = data.splits[name]
+        assert (len(split), split.dropped) == (7, 1)
+        assert split.labels == ("entailment", "neutral", "contradiction")
+        assert split.groups == GROUPS
+        np.testing.assert_array_equal(split.label, [0, 0, 1, 1, 2, 2, 2])
+        np.testing.assert_array_equal(split.group, GROUP_OF_PAIR)
+        # overlap points to entailment, no overlap away from it
+        np.testing.assert_array_equal(split.aligned, [1, 0, 0, 1, 1, 0, 1])
+        assert split.rows["premise"][1] == 'He said "no more soup.'
+        assert split.rows["hypothesis"][:] == [hypothesis for _, hypothesis, _ in PAIRS[:-1]]
+    assert data.train.ids[3].startswith(prefix)
+    assert data.train.ids[3].removeprefix(prefix).rstrip("e") == "3"
+    hans = data.splits["hans"]
+    assert list(hans.ids) == [f"ex{i}" for i in range(6)]
+    assert hans.groups == evaluation.HANS_GROUPS
+    np.testing.assert_array_equal(hans.group, range(6))
+    np.testing.assert_array_equal(hans.aligned, [1, 0] * 3)
+    assert hans.breakdowns == ("heuristic", "subcase")
+    assert list(hans.column("subcase")) == [row[4] for row in HANS_ROWS]
+    assert hans.collapse == {
+        "entailment": "entailment",
+        "neutral": "non-entailment",
+        "contradiction": "non-entailment",
+    }
+    assert hans.collapse_rule == "argmax"
+    assert any(note.endswith("has 6 rows, expected 30,000") for note in data.notes)
+
+
+def test_hans_as_json_is_hans_as_text(tmp_path):
+    texts = load_hans(write_hans(tmp_path, "txt"))
+    assert texts == load_hans(write_hans(tmp_path, "jsonl"))
+
+
+def load_hans(file):
+    return read_hans(file).columns
+
+
+def test_two_data_sets_are_not_mixed_unasked(tmp_path):
+    write_hans(tmp_path)
+    write_multinli_jsonl(tmp_path)
+    write_snli(tmp_path)
+    data = load(tmp_path)
+    assert all(name.startswith("multinli_1.0_train:") for name in data.train.ids)
+    assert data.notes[0].startswith(
+        "trained on multinli_1.0_train.jsonl; snli_1.0_train.txt is there as well"
+    )
+    assert (
+        "variant: "
+        + str(tmp_path / "multinli_1.0" / "multinli_1.0_train.jsonl")
+        + (" has 7 rows, expected 392,702")
+        in data.notes
+    )
+
+
+def test_the_sum_rule_is_an_option(tmp_path):
+    write_hans(tmp_path)
+    write_snli(tmp_path)
+    assert load(tmp_path, collapse="sum").splits["hans"].collapse_rule == "sum"
+    with pytest.raises(HarnessError, match=r"unknown value of hans\.collapse 'mean'"):
+        load(tmp_path, collapse="mean")
+
+
+def test_ids_are_row_numbers_where_pair_ids_are_missing_or_repeated(tmp_path):
+    rows = records()
+    for row in rows[:2]:
+        row["pairID"] = "same"
+    repeated = tables.read_nli(write_json(tmp_path / "a.jsonl", rows))
+    assert repeated.columns["id"][:2] == ["a:000000", "a:000001"]
+    bare = [{k: row[k] for k in ("gold_label", "sentence1", "sentence2")} for row in rows]
+    assert tables.read_nli(write_json(tmp_path / "b.jsonl", bare)).columns["id"][7] == "b:000007"
+
+
+def test_windows_line_ends_blank_lines_and_odd_separators_inside_text(tmp_path):
+    file = tmp_path / "x.tsv"
+    # a lone carriage return and a line separator end no line
+    file.write_bytes(
+        "sentence1\tsentence2\tgold_label\r\n\r\na\rb\tc\u2028d\tneutral\r\n \n".encode()
+    )
+    assert tables.read_nli(file).columns == {
+        "premise": ["a\rb"],
+        "hypothesis": ["c\u2028d"],
+        "label": ["neutral"],
+        "id": ["x:000000"],
+    }
+
+
+def test_a_cell_without_rows_is_no_group_and_is_noted(tmp_path):
+    write_hans(tmp_path)
+    write_snli(tmp_path)
+    few = [pair for pair in PAIRS if pair[1] != "Dog barked, no?"]
+    write_json(tmp_path / "few.jsonl", records(pairs=few))
+    data = load(tmp_path, in_domain_files=["few.jsonl"])
+    assert data.splits["id"].groups == tuple(g for g in GROUPS if g != "contradiction/overlap")
+    assert data.train.groups == GROUPS
+    assert "id: no row of contradiction/overlap; left out of its groups" in data.notes
+
+
+# ---- choosing files
+
+
+def test_files_by_name(tmp_path):
+    write_hans(tmp_path)
+    write_json(tmp_path / "a" / "mine.jsonl", records("a"))
+    write_tab(tmp_path / "b" / "mine.tsv", GLUE_HEADER, records("b"))
+    hub_nli().to_parquet(tmp_path / "test.parquet")
+    data = load(
+        tmp_path, train_files=["a/mine.jsonl", "b/mine.tsv"], in_domain_files="test.parquet"
+    )
+    assert list(data.train.ids) == [
+        *(f"mine:a{i}" for i in range(7)),
+        *(f"mine#2:b{i}" for i in range(7)),
+    ]
+    assert list(data.splits["id"].ids) == [f"test:{i:06d}" for i in range(7)]
+    assert data.train.dropped == 2
+    assert len(data.notes) == 1  # of HANS
+
+
+def test_a_holdout_is_seeded_and_keeps_premises_together(tmp_path):
+    write_hans(tmp_path)
+    pairs = [(f"Premise {i // 3}.", f"Hypothesis {i}.", NLI_LABELS[i % 3]) for i in range(60)]
+    write_json(tmp_path / "x.jsonl", records("x", pairs))
+    write_json(tmp_path / "y.jsonl", records("y"))
+    options = {"train_files": ["y.jsonl"], "holdout_file": "x.jsonl", "holdout_fraction": 0.25}
+    data, again = load(tmp_path, **options), load(tmp_path, **options)
+    other = load_data(TASK, "path", path=tmp_path, options=options, seed=1)
+    held, train = set(data.splits["id"].ids), set(data.train.ids)
+    # 5 of 20 premises with 3 pairs each; 7 labelled rows of y
+    assert (len(held), len(train)) == (15, 45 + 7)
+    assert held | train == {f"x:x{i}" for i in range(60)} | {f"y:y{i}" for i in range(7)}
+    assert not set(data.splits["id"].rows["premise"]) & set(data.train.rows["premise"])
+    assert data.fingerprint == again.fingerprint
+    assert held != set(other.splits["id"].ids)
+    assert data.notes[0].startswith("id: 15 of the 60 pairs of x.jsonl, drawn by premise")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"train_files": ["a"]}, "train_files also needs hans.in_domain_files or hans.holdout"),
+        ({"in_domain_files": ["a"], "holdout_file": "b"}, "are both given; drop one"),
+        (
+            {"train_files": [1], "holdout_file": "b"},
+            r"train_files must be a list of files, .*\[1\]",
+        ),
+        ({"train_files": ["a"], "in_domain_files": ["a"]}, "a is named twice"),
+        ({"train_files": ["a"], "holdout_file": "a"}, "a is named twice"),
+        ({"holdout_file": "a", "holdout_fraction": 1.5}, "must be between 0 and 1: 1.5"),
+        ({"holdout_file": "a", "holdout_fraction": "half"}, "must be a number, found 'half'"),
+        ({"train_files": ["no.jsonl"], "holdout_file": "b"}, r"no\.jsonl: no such file"),
+        ({"train_files": ["x.csv"], "holdout_file": "b"}, r"x\.csv: cannot read \.csv; expected"),
+        ({"holdout_file": "one.jsonl"}, "0.2 of its 1 premises leaves nothing to train on"),
+        ({"train_file": ["a"]}, "Did you mean train_files"),
+    ],
+)
+def test_options_that_cannot_work(tmp_path, options, message):
+    write_hans(tmp_path)
+    write_snli(tmp_path)
+    (tmp_path / "x.csv").touch()
+    write_json(tmp_path / "one.jsonl", records(pairs=PAIRS[:1]))
+    with pytest.raises(HarnessError, match=message) as error:
+        load(tmp_path, **options)
+    assert "\n" not in str(error.value)
+
+
+# ---- broken copies
+
+
+def edit(file, old, new):
+    text = file.read_bytes()
+    assert old in text
+    file.write_bytes(text.replace(old, new, 1))
+
+
+MULTI, SNLI = "multinli_1.0/multinli_1.0_train.jsonl", "snli_1.0/snli_1.0_train.txt"
+HANS = "hans/heuristics_evaluation_set.txt"
+BROKEN = {
+    "no hans": (
+        lambda d: (d / HANS).unlink(),
+        r"found none of heuristics_evaluation_set\.txt, heuristics_evaluation_set\.jsonl \(looked",
+    ),
+    "no training": (
+        lambda d: [(d / name).unlink() for name in (MULTI, SNLI)],
+        r"none of multinli_1\.0_train\.jsonl, .*MNLI/train\.tsv, snli_1\.0_train\..*hub copy",
+    ),
+    "no in-domain": (
+        lambda d: (d / "multinli_1.0" / "multinli_1.0_dev_matched.jsonl").unlink(),
+        r"dev_matched\.jsonl, .*dev_matched\.txt .*the in-domain set of multinli_1\.0_train\.jsonl",
+    ),
+    "twice": (
+        lambda d: (d / "copy").mkdir() or (d / "copy" / Path(MULTI).name).touch(),
+        r"multinli_1\.0_train\.jsonl is there twice",
+    ),
+    "empty": (
+        lambda d: (d / HANS).write_text("\n"),
+        r"evaluation_set\.txt: is empty: no header",
+    ),
+    "no rows": (
+        lambda d: (d / HANS).write_text("\t".join(HANS_HEADER) + "\n"),
+        r"evaluation_set\.txt: is empty: no rows",
+    ),
+    "empty json": (lambda d: (d / MULTI).write_text(""), r"train\.jsonl: is empty: no rows"),
+    "no column": (
+        lambda d: edit(d / HANS, b"heuristic", b"heuristics"),
+        r"txt: no column heuristic \(found gold_label, .*heuristics, subcase, template\)",
+    ),
+    "no columns": (
+        lambda d: edit(d / HANS, b"sentence1\tsentence2\t", b"a\tb\t"),
+        r"no column sentence1 or premise, sentence2 or hypothesis",
+    ),
+    "no key": (
+        lambda d: edit(d / MULTI, b'"sentence2": "Birds', b'"text": "Birds'),
+        r"train\.jsonl:3: no column sentence2 or hypothesis \(found gold_label, sentence1, text",
+    ),
+    "null": (
+        lambda d: edit(d / MULTI, b'"Birds fly."', b"null"),
+        r"train\.jsonl:3: sentence2 is None; expected text",
+    ),
+    "unknown label": (
+        lambda d: edit(d / HANS, b"\nnon-entailment", b"\nneutral"),
+        r"evaluation_set\.txt: row 2: unknown label 'neutral'; expected entailment, non-entailment",
+    ),
+    "hub number as label": (
+        lambda d: edit(d / MULTI, b'"gold_label": "neutral"', b'"gold_label": 1'),
+        r"train\.jsonl: row 3: unknown label '1'; expected entailment, neutral, contradiction",
+    ),
+    "unknown heuristic": (
+        lambda d: edit(d / HANS, b"\tconstituent", b"\tconstituents"),
+        r"evaluation_set\.txt: row 5: unknown group 'constituents/entailment'",
+    ),
+    "id twice": (
+        lambda d: edit(d / HANS, b"ex3", b"ex2"),
+        r"evaluation_set\.txt: row 4: id 'ex2' was already used in row 3",
+    ),
+    "broken json": (
+        lambda d: edit(d / MULTI, b'"neutral"', b'"neutral'),
+        r"train\.jsonl:3: not a line of JSON: Expecting ',' delimiter at character",
+    ),
+    "json list": (
+        lambda d: (d / MULTI).write_text('["entailment"]\n'),
+        r"train\.jsonl:1: list, expected an object",
+    ),
+    "not utf-8": (
+        lambda d: edit(d / HANS, b"nurse", b"nurs\xe9"),
+        r"evaluation_set\.txt:4: byte 24 of the line is not UTF-8",
+    ),
+    "short row": (
+        lambda d: edit(d / HANS, b"\tex3\tsubsequence", b""),
+        r"evaluation_set\.txt:5: 9 of 11 fields; at least 10 are needed to reach subcase",
+    ),
+    "tab in a sentence": (
+        lambda d: edit(d / HANS, b"the nurse", b"the\tnurse"),
+        r"evaluation_set\.txt:4: 12 fields, but the header names 11; is there a tab inside",
+    ),
+    "hans of one group": (
+        lambda d: write_tab(d / HANS, HANS_HEADER, hans_records()[:1]),
+        "split 'hans' has no example of group lexical_overlap/non-entailment",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_broken_releases_name_file_and_row(tmp_path, case):
+    write_multinli_jsonl(tmp_path)
+    write_snli(tmp_path)
+    write_hans(tmp_path)
+    load(tmp_path)
+    damage, message = BROKEN[case]
+    damage(tmp_path)
+    with pytest.raises(HarnessError, match=message) as error:
+        load(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_short_row_may_lack_its_label_but_no_sentence(tmp_path):
+    rows = [row | {"index": str(i)} for i, row in enumerate(records())]
+    file = write_tab(tmp_path / "train.tsv", GLUE_HEADER, rows)
+    edit(file, b"\tBirds fly.\tneutral\tneutral", b"\tBirds fly.")
+    table = tables.read_nli(file)
+    assert (len(table), table.labelled) == (8, 6)
+    edit(file, b"\tBirds fly.", b"")
+    with pytest.raises(HarnessError, match=r"tsv:4: 9 of 12 fields; .* needed to reach sentence2"):
+        tables.read_nli(file)
+
+
+def test_no_folder(tmp_path):
+    with pytest.raises(HarnessError, match=r"nowhere is not a directory; give --data PATH"):
+        load(tmp_path / "nowhere")
+
+
+def test_two_hub_copies_are_refused(tmp_path):
+    write_hub_saved(tmp_path)
+    hub_multinli().save_to_disk(tmp_path / "second")
+    with pytest.raises(HarnessError, match="hub copies in both mnli/ and second/"):
+        load(tmp_path)
+
+
+# ---- the hub
+
+
+@pytest.fixture
+def local_hub(tmp_path, monkeypatch):
+    """The constants of the hub source point at directories of the hub's layout."""
+
+    def use(multinli=None, hans=None):
+        folders = write_parquet(tmp_path / "m", multinli or hub_multinli()), tmp_path / "h"
+        write_parquet(folders[1], hans or hub_hans(), "plain_text/{}/0000.parquet")
+        multinli = hub.MULTINLI._replace(repository=str(folders[0]))
+        monkeypatch.setattr(hub, "MULTINLI", multinli)
+        monkeypatch.setattr(hub, "HANS_REPOSITORY", str(folders[1]))
+
+    return use
+
+
+def test_hub_schema(local_hub):
+    local_hub()
+    data = load_data(TASK, "hub")
+    assert {name: len(split) for name, split in data.splits.items()} == {
+        "train": 7,
+        "id": 7,
+        "id_mismatched": 7,
+        "hans": 6,
+    }
+    assert data.source == "hub"
+    assert list(data.train.ids) == [f"multinli_1.0_train:{i}e" for i in range(7)]
+    np.testing.assert_array_equal(data.train.group, GROUP_OF_PAIR)
+    assert list(data.splits["hans"].ids) == [f"ex{i}" for i in range(6)]
+    assert sum(note.startswith("variant: ") for note in data.notes) == 4
+
+
+def test_hub_labels_go_by_name_not_by_number():
+    premises, hypotheses, labels = map(list, zip(*PAIRS, strict=True))
+    columns = {"premise": premises, "hypothesis": hypotheses, "label": labels}
+    for names in (NLI_LABELS, ("contradiction", "entailment", "neutral")):
+        rows = hub_rows(names, columns)
+        texts = tables.nli_from_hub(rows, "x", "here").columns["label"]
+        assert texts == [*labels[:-1], "-1"]
+
+
+@pytest.mark.parametrize(
+    ("multinli", "hans", "message"),
+    [
+        (None, lambda d: d.remove_columns("heuristic"), "'validation': no column heuristic"),
+        (None, lambda d: d.rename_column("label", "labels"), "no column gold_label or label"),
+        (None, lambda d: datasets.DatasetDict(train=d["train"]), "no split validation .found tr"),
+        (lambda d: d.remove_columns("premise"), None, "'train': no column sentence1 or premise"),
+        (
+            lambda d: datasets.DatasetDict(train=d["train"]),
+            None,
+            r"no split validation_matched \(found train\)",
+        ),
+        (
+            lambda d: d.cast_column("label", datasets.Value("int64")),
+            None,
+            r"'train': labels are Value\('int64'\) without names; sources number them differently",
+        ),
+        (
+            lambda d: d.cast_column("label", datasets.ClassLabel(names=["yes", "neutral", "no"])),
+            None,
+            "'train': row 1: unknown label 'yes'; expected entailment",
+        ),
+    ],
+)
+def test_other_hub_schemas_are_refused(local_hub, multinli, hans, message):
+    local_hub(multinli and multinli(hub_multinli()), hans and hans(hub_hans()))
+    with pytest.raises(HarnessError, match=message):
+        load_data(TASK, "hub")
+
+
+@pytest.mark.parametrize("column", ["premise", "label"])
+def test_a_null_in_a_hub_column_is_refused(column):
+    columns = {"premise": ["a", "b"], "hypothesis": ["c", "d"], "label": ["neutral", "neutral"]}
+    columns[column][1] = None
+    with pytest.raises(HarnessError, match=f"here: row 2: {column} is null"):
+        tables.nli_from_hub(with_label_names(columns), "x", "here")
+
+
+def with_label_names(columns):
+    rows = datasets.Dataset.from_dict(columns)
+    return rows.cast_column("label", datasets.ClassLabel(names=list(NLI_LABELS)))
+
+
+def test_offline_error_is_quick_and_names_the_alternatives():
+    start = time.perf_counter()
+    with pytest.raises(HarnessError) as error:
+        load_data(TASK, "hub")
+    assert time.perf_counter() - start < 1
+    for part in ("cannot be reached", "nyu-mll/multi_nli", "--data PATH", "--data embedded"):
+        assert part in str(error.value)
+
+
+# ---- the bias-only view
+
+
+def test_overlap_features_by_hand(tmp_path):
+    pairs = [
+        # 7 words and 4: contiguous, all in the premise
+        ("The doctor near the actor danced today.", "the actor danced today", "neutral"),
+        # 4 and 3: all there, in another order
+        ("The judge saw us.", "us, the judge!", "neutral"),
+        # 3 and 4: the and cat of 4 words
+        ("The cat slept .", "The cat's cat dreams .", "neutral"),
+        # "art" is in "party", but it is no word of it
+        ("a party began", "art began", "neutral"),
+        ("a b", "", "neutral"),
+    ]
+    write_json(tmp_path / "x.jsonl", records(pairs=pairs))
+    table = tables.read_nli(tmp_path / "x.jsonl")
+    features = overlap_features(splits.joined("train", "train", [table]))
+    assert features.dtype == np.float64
+    np.testing.assert_allclose(
+        features,
+        [
+            [1, 1, 1, math.log(3)],
+            [0, 1, 1, 0],
+            [0, 0, 0.5, 0],
+            [0, 0, 0.5, 0],
+            [1, 1, 1, math.log(2)],
+        ],
+    )
+
+
+def test_features_of_word_lists():
+    assert pair_features(["a", "b", "a"], ["b", "a"]) == (1, 1, 1, 0)
+    assert pair_features([], ["a"]) == (0, 0, 0, 0)
+
+
+# ---- the released files themselves
+
+
+MIXED = {
+    "train_files": ["snli/snli_1.0_dev.jsonl", "snli/snli_1.0_test.jsonl"],
+    "holdout_file": "multinli_1.0/multinli_1.0_dev_matched.jsonl",
+}
+
+
+@pytest.fixture(scope="module")
+def mixed(real_data):
+    return load_data(TASK, "path", path=real_data, options=MIXED)
+
+
+def test_the_real_mixture(mixed):
+    train, held, hans = mixed.splits.values()
+    # SNLI without its "-" rows, and MNLI dev-matched, none of whose rows was fused at a quote
+    assert train.dropped == 158 + 176
+    assert len(train) + len(held) == 9_842 + 9_824 + 9_815
+    assert 0.19 < len(held) / 9_815 < 0.21
+    labels = np.bincount(train.label) + np.bincount(held.label)
+    np.testing.assert_array_equal(
+        labels, [3_329 + 3_368 + 3_479, 3_235 + 3_219 + 3_123, 3_278 + 3_237 + 3_213]
+    )
+    assert train.groups == GROUPS
+    # what makes overlap a cue: mostly entailment where there is overlap
+    assert train.group_counts[0] > 2 * (train.group_counts[2] + train.group_counts[4])
+    assert len(mixed.notes) == 1
+    assert not any("variant" in note for note in mixed.notes)
+    assert hans.dropped == 0
+
+
+def test_real_hans(mixed):
+    hans = mixed.splits["hans"]
+    assert len(hans) == 30_000
+    np.testing.assert_array_equal(hans.group_counts, [5_000] * 6)
+    subcases = Counter(hans.column("subcase").tolist())
+    assert set(subcases.values()) == {1_000}
+    assert len(subcases) == 30
+    assert list(hans.ids) == [f"ex{i}" for i in range(30_000)]
+    # every HANS pair overlaps, which is the point
+    assert set(hans.column("attribute").tolist()) == {"overlap"}
+    np.testing.assert_array_equal(hans.aligned, 1 - hans.label)
+
+
+def test_real_features_are_quick_and_constant_on_hans(mixed):
+    split = mixed.train.select(range(16_000))
+    start = time.perf_counter()
+    features = overlap_features(split)
+    assert time.perf_counter() - start < 3  # 0.4 s on one free core
+    assert features.shape == (16_000, 4)
+    assert np.isfinite(features).all()
+    cue = split.column("attribute") == "overlap"
+    np.testing.assert_array_equal(features[:, 1] == 1, cue)
+    assert (features[:, 1] >= features[:, 0]).all()
+    hans = overlap_features(mixed.splits["hans"].select(range(0, 30_000, 10)))
+    assert (hans[:, 1:3] == 1).all()
+
+
+def test_the_real_files_one_by_one(real_data):
+    multinli = tables.read_nli(real_data / "multinli_1.0" / "multinli_1.0_dev_matched.jsonl")
+    assert Counter(multinli.columns["label"]) == {
+        "entailment": 3_479,
+        "neutral": 3_123,
+        "contradiction": 3_213,
+    }
+    for part, missing in (("dev", 158), ("test", 176)):
+        snli = tables.read_nli(real_data / "snli" / f"snli_1.0_{part}.jsonl")
+        assert len(snli) == 10_000
+        assert snli.labelled == 10_000 - missing
+        assert list(splits.variant(snli)) == []
+
+
+@pytest.mark.parametrize(
+    ("folder", "rows", "dropped", "in_domain"),
+    [
+        ("multi_nli/multinli_1.0", 5, 0, {"id": 5, "id_mismatched": 5}),
+        ("snli/snli_1.0", 3, 0, {"id": 2}),
+        ("glue_mnli/MNLI", 3, 0, {"id": 2, "id_mismatched": 2}),
+    ],
+)
+def test_fixtures_of_the_releases(real_data, tmp_path, folder, rows, dropped, in_domain):
+    source = real_data / "fixtures" / folder
+    (tmp_path / source.name).symlink_to(source, target_is_directory=True)
+    (tmp_path / "hans").symlink_to(real_data / "fixtures" / "hans", target_is_directory=True)
+    # four rows of HANS are too few to score, so `load_data` would refuse them
+    data = release.load(request(tmp_path))
+    assert (len(data.train) + data.train.dropped, data.train.dropped) == (rows, dropped)
+    got = {s.name: len(s) + s.dropped for s in data.evaluation if s.role == "in_domain"}
+    assert got == in_domain
+    assert list(data.splits["hans"].ids) == ["ex0", "ex1", "ex2", "ex3"]
+    assert all(
+        text.strip() for column in ("premise", "hypothesis") for text in data.train.rows[column]
+    )
+
+
+def test_fixture_text_and_json_of_multinli_agree(real_data):
+    folder = real_data / "fixtures" / "multi_nli" / "multinli_1.0"
+    for part in ("train", "dev_matched", "dev_mismatched"):
+        texts = tables.read_nli(folder / f"multinli_1.0_{part}.txt").columns
+        lines = tables.read_nli(folder / f"multinli_1.0_{part}.jsonl").columns
+        for name, values in texts.items():
+            shared = [value for value in values if value in lines[name]]
+            assert shared, f"{part}: no {name} of the .txt is in the .jsonl"

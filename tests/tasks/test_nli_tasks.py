@@ -1,0 +1,673 @@
+"""NLI tasks on real layouts: counts, groups, hub schemas, and every broken file."""
+
+import json
+from collections import Counter
+
+import datasets
+import numpy as np
+import pytest
+
+from harness_plugin.config.settings import task_settings
+from harness_plugin.data.dataset import load_data
+from harness_plugin.data.task import read_task, resource_path
+from harness_plugin.errors import HarnessError
+from harness_plugin_tasks.anli import real as anli
+from harness_plugin_tasks.mnli_hard import real as mnli_hard
+from harness_plugin_tasks.mnli_negation import real as mnli_negation
+from harness_plugin_tasks.nli import cues, hard, tables
+from harness_plugin_tasks.nli.cues import NEGATION_CUE, NLI_LABELS
+from harness_plugin_tasks.nli.features import surface_features
+from harness_plugin_tasks.nli.hypothesis_only import features
+from harness_plugin_tasks.nli.splits import cue_split
+from harness_plugin_tasks.nli_stress import categories
+from harness_plugin_tasks.snli_hard import real as snli_hard
+
+NAMES = ("anli", "mnli_hard", "mnli_negation", "nli_stress", "snli_hard")
+TASKS = {
+    name: read_task(resource_path(f"harness_plugin_tasks.{name}:{name}.yaml")) for name in NAMES
+}
+E, N, C = NLI_LABELS
+# one pair a cell of label x negation, then one that nobody agreed on; a quote opens, never closes
+PAIRS = [
+    ("The cook sang.", "Nobody was silent, no doubt", E),
+    ('He said "no more soup.', "He spoke.", E),
+    ("Some birds fly.", "Never mind, they sing.", N),
+    ("Ana reads.", "Ana reads novels.", N),
+    ("A dog barked.", "There was no dog!", C),
+    ("A dog barked.", "A cat purred.", C),
+    ("It rains.", "It rains often.", "-"),
+]
+GROUPS = tuple(f"{label}/{cue}" for label in NLI_LABELS for cue in ("negation", "no_negation"))
+TAB = ["gold_label", "sentence1", "sentence2", "pairID"]
+GLUE = ["index", "pairID", "sentence1", "sentence2", "label1", "gold_label"]
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
+
+
+def load(name, path, **options):
+    return load_data(TASKS[name], "path", path=path, options=options)
+
+
+def records(prefix, pairs=PAIRS):
+    return [
+        {"gold_label": y, "sentence1": p, "sentence2": h, "pairID": f"{prefix}{i}"}
+        for i, (p, h, y) in enumerate(pairs)
+    ]
+
+
+def write_json(file, rows):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("\n".join(json.dumps(row) for row in rows))
+    return file
+
+
+def write_tab(file, header, rows):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lines = [header, *([row.get(name, "") for name in header] for row in rows)]
+    file.write_text("".join("\t".join(line) + "\n" for line in lines))
+    return file
+
+
+def write_multinli(root, pairs=PAIRS):
+    for part in ("train", "dev_matched", "dev_mismatched"):
+        write_json(root / "multinli_1.0" / f"multinli_1.0_{part}.jsonl", records(part[-4], pairs))
+    return root
+
+
+def write_glue(root):
+    for part in ("train", "dev_matched", "dev_mismatched"):
+        write_tab(root / "MNLI" / f"{part}.tsv", GLUE, records(part[-4]))
+    return root
+
+
+def write_snli(root, pairs=PAIRS):
+    for part in ("train", "dev", "test"):
+        write_tab(root / "snli_1.0" / f"snli_1.0_{part}.txt", TAB, records(part[-1], pairs))
+    return root
+
+
+def hub_rows(pairs=PAIRS, names=NLI_LABELS, **more):
+    number = {**{name: i for i, name in enumerate(names)}, "-": -1}
+    premises, hypotheses, labels = map(list, zip(*pairs, strict=True))
+    columns = {"premise": premises, "hypothesis": hypotheses, **more}
+    features = {name: datasets.Value("string") for name in columns}
+    features["label"] = datasets.ClassLabel(names=list(names))
+    return datasets.Dataset.from_dict(
+        {**columns, "label": [number[label] for label in labels]},
+        features=datasets.Features(features),
+    )
+
+
+MULTINLI_SPLITS = ("train", "validation_matched", "validation_mismatched")
+SNLI_SPLITS = ("train", "validation", "test")
+
+
+def write_parquet(folder, splits, layout="data/{}-00000-of-00001.parquet", **rows):
+    for split in splits:
+        file = folder / layout.format(split)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        hub_rows(**rows).to_parquet(file)
+    return folder
+
+
+def rows_of(data):
+    return {name: len(split) for name, split in data.splits.items()}
+
+
+# ---- the cue
+
+
+def test_the_tokeniser_is_that_of_the_published_groups():
+    assert cues.tokens("Don't  say\tno!") == ["dont", "", "say\tno"]
+    found = [cues.negation("", text) for text in ("NO.", "n.o", "know nothing", "not", "nobody's")]
+    assert found == ["negation", "negation", "negation", "no_negation", "no_negation"]
+
+
+@pytest.mark.parametrize(
+    ("value", "label", "points"),
+    [("negation", C, 1), ("negation", N, 0), ("no_negation", C, 0), ("no_negation", E, 1)],
+)
+def test_negation_points_to_contradiction(value, label, points):
+    assert NEGATION_CUE.points_to(value, label) == points
+
+
+def test_surface_features_by_hand():
+    columns = {"premise": ["a b c"], "hypothesis": ["no a"], "label": [E], "id": ["0"]}
+    split = cue_split("x", role="train", table=tables.Table("x", "x", columns), cue=NEGATION_CUE)
+    expected = [[0, 0, 0.5, 0, 1, np.log(4), np.log(3)]]
+    np.testing.assert_allclose(surface_features(split), expected)
+
+
+# ---- mnli_negation
+
+LAYOUTS = ("jsonl", "glue", "parquet", "parquet of GLUE", "saved", "the folder itself")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_negation_in_every_layout(tmp_path, layout):
+    if layout == "jsonl":
+        write_multinli(tmp_path)
+    elif layout == "glue":
+        write_glue(tmp_path)
+    elif layout == "parquet":
+        write_parquet(tmp_path / "copy", MULTINLI_SPLITS)
+    elif layout == "parquet of GLUE":
+        # names from which `datasets` alone would make one split of matched and mismatched
+        write_parquet(tmp_path / "mnli", MULTINLI_SPLITS, "{}-00000-of-00001.parquet")
+    else:
+        folder = tmp_path if layout == "the folder itself" else tmp_path / "copy"
+        loaded = datasets.DatasetDict({name: hub_rows() for name in MULTINLI_SPLITS})
+        loaded.save_to_disk(folder)
+    data = load("mnli_negation", tmp_path)
+    assert rows_of(data) == {"train": 6, "id": 6, "id_mismatched": 6}
+    for split in data.splits.values():
+        assert split.groups == GROUPS
+        np.testing.assert_array_equal(split.group, range(6))
+        np.testing.assert_array_equal(split.aligned, [0, 1, 0, 1, 1, 0])
+        assert split.dropped == 1
+        assert split.rows["premise"][1] == 'He said "no more soup.'
+    assert {note.split(" has ")[1] for note in data.notes} == {
+        "6 rows, expected 392,702",
+        "6 rows, expected 9,815",
+        "6 rows, expected 9,832",
+    }
+
+
+def test_real_negation_groups(real_data):
+    part = "multinli_1.0/multinli_1.0_dev_matched.jsonl"
+    options = {"train_files": ["snli/snli_1.0_dev.jsonl"], "in_domain_files": [part]}
+    data = load("mnli_negation", real_data, **options)
+    found = dict(zip(data.splits["id"].groups, data.splits["id"].group_counts, strict=True))
+    assert found == mnli_negation.DEV_MATCHED_GROUPS
+    assert found["contradiction/negation"] == 504
+    # SNLI dev: 158 rows without a gold label; the cells of the published tokeniser
+    assert data.train.dropped == 158
+    snli = dict(zip(data.train.groups, data.train.group_counts.tolist(), strict=True))
+    assert snli == {
+        f"{E}/negation": 2,
+        f"{E}/no_negation": 3_327,
+        f"{N}/negation": 5,
+        f"{N}/no_negation": 3_230,
+        f"{C}/negation": 100,
+        f"{C}/no_negation": 3_178,
+    }
+    assert data.notes == ()
+    shifted = data.splits["id"].select([0, *range(len(data.splits["id"]) - 1)])
+    assert all(note.startswith("variant: id has") for note in mnli_negation.group_variants(shifted))
+
+
+ENTRY = {C: 0, E: 1, N: 2}
+
+
+def write_random(root, parts="001122" * 3, keep_index=True, pairs=PAIRS):
+    lines = [",gold_label,sentence2_has_negation,split"]
+    parts = iter(parts)
+    for row, (_, hypothesis, label) in enumerate([*pairs] * 3):
+        if label != "-":
+            index = row if keep_index else len(lines) - 1
+            cue = int(cues.negation("", hypothesis) == "negation")
+            lines.append(f"{index},{ENTRY[label]},{cue},{next(parts)}")
+    file = root / "dataset_metadata" / "multinli" / "metadata_random.csv"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+def test_the_random_split_counts_rows_without_a_label(tmp_path):
+    write_random(write_multinli(tmp_path))
+    data = load("mnli_negation", tmp_path, split="random")
+    roles = {name: split.role for name, split in data.splits.items()}
+    assert roles == {"train": "train", "validation": "validation", "id": "in_domain"}
+    # in each release the first two labelled rows train, the next two validate, the rest tests
+    stems = [f"multinli_1.0_{part}" for part in ("train", "dev_matched", "dev_mismatched")]
+    for name, rows in (("train", (0, 1)), ("validation", (2, 3)), ("id", (4, 5))):
+        expected = [f"{stem}:{stem[-4]}{row}" for stem in stems for row in rows]
+        assert list(data.splits[name].ids) == expected
+    assert data.splits["id"].groups == (f"{C}/negation", f"{C}/no_negation")
+
+
+def test_the_random_split_of_copies_without_unlabelled_rows(tmp_path):
+    write_random(write_multinli(tmp_path / "a"))
+    full = load("mnli_negation", tmp_path / "a", split="random")
+    # the released index has gaps where a row had no label; the copy has no such rows
+    write_random(write_multinli(tmp_path / "b", PAIRS[:-1]))
+    copy = load("mnli_negation", tmp_path / "b", split="random")
+    for name in full.splits:
+        assert copy.splits[name].rows["premise"][:] == full.splits[name].rows["premise"][:]
+
+
+BROKEN_SPLITS = {
+    "\n1,1,0,0": ("\n1,1,1,0", r"csv:3: sentence2_has_negation is negation, but the data have no_"),
+    "\n3,2,0,1": ("\n3,0,0,1", r"csv:5: gold_label is contradiction, but the data have neutral"),
+    "\n4,0,1,2": ("\n4,0,1,3", r"csv:6: split is '3'; expected 0, 1, 2"),
+    "\n5,0,0,2": ("\n4,0,0,2", r"csv:7: index 4 was already used in line 6"),
+    "\n2,2,1,1": ("\nx,2,1,1", r"csv:4: index 'x' is not a row number"),
+    "\n7,1,1,0": ("\n6,1,1,0", r"csv:8: index is 6, but the data have 7 there"),
+    "\n19,0,0,2": ("", r"17 rows, but .* have 18 with a label"),
+    "gold_label,": ("label,", r"csv:1: no column gold_label; found , label, sentence2_has"),
+}
+
+
+@pytest.mark.parametrize("old", BROKEN_SPLITS)
+def test_a_split_file_about_other_rows_is_refused(tmp_path, old):
+    file = write_random(write_multinli(tmp_path))
+    new, message = BROKEN_SPLITS[old]
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
+    with pytest.raises(HarnessError, match=message):
+        load("mnli_negation", tmp_path, split="random")
+
+
+def test_the_random_split_needs_its_file_and_all_of_multinli(tmp_path):
+    write_multinli(tmp_path)
+    with pytest.raises(HarnessError, match=r"found none of metadata_random\.csv"):
+        load("mnli_negation", tmp_path, split="random")
+    with pytest.raises(HarnessError, match="no such file; the hub has no random split"):
+        load_data(TASKS["mnli_negation"], "hub", options={"split": "random"})
+    with pytest.raises(HarnessError, match="drop train_files"):
+        load("mnli_negation", tmp_path, split="random", holdout_file="a")
+    (tmp_path / "multinli_1.0" / "multinli_1.0_dev_mismatched.jsonl").unlink()
+    write_random(tmp_path)
+    with pytest.raises(HarnessError, match="needs MultiNLI's mismatched"):
+        load("mnli_negation", tmp_path, split="random")
+
+
+# ---- the hub
+
+
+@pytest.fixture
+def local_hub(tmp_path, monkeypatch):
+    """The pinned repositories are directories of the hub's layout."""
+
+    def use(names=NLI_LABELS):
+        folder = write_parquet(tmp_path / "m", MULTINLI_SPLITS, names=names)
+        multinli = mnli_negation.MULTINLI._replace(repository=str(folder))
+        for module in (mnli_negation, mnli_hard):
+            monkeypatch.setattr(module, "MULTINLI", multinli)
+        layout = "plain_text/{}-00000-of-00001.parquet"
+        folder = write_parquet(tmp_path / "s", SNLI_SPLITS, layout, pairs=MANY, names=names)
+        monkeypatch.setattr(snli_hard, "SNLI", snli_hard.SNLI._replace(repository=str(folder)))
+
+    return use
+
+
+@pytest.mark.parametrize("names", [NLI_LABELS, (C, E, N)])
+def test_hub_labels_go_by_name(local_hub, names):
+    local_hub(names)
+    data = load_data(TASKS["mnli_negation"], "hub")
+    assert rows_of(data) == {"train": 6, "id": 6, "id_mismatched": 6}
+    np.testing.assert_array_equal(data.train.label, [0, 0, 1, 1, 2, 2])
+    data = load_data(TASKS["snli_hard"], "hub", options={"hard": "auto"})
+    assert data.splits["validation"].role == "validation"
+    assert Counter(data.splits["id"].label.tolist()) == {0: 12, 1: 12, 2: 12}
+
+
+@pytest.mark.parametrize("name", ["mnli_hard", "snli_hard"])
+def test_the_hub_has_no_hard_subset(name):
+    with pytest.raises(HarnessError, match=f"set {name}.hard=auto"):
+        load_data(TASKS[name], "hub")
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "hub" in TASKS[name].sources])
+def test_pinned_revisions_are_commits(name):
+    # offline the hub is refused at once, naming repository and commit
+    options = {"hard": "auto"} if name.endswith("hard") else {}
+    with pytest.raises(HarnessError, match=r"cannot be reached .*revision [0-9a-f]{40}"):
+        load_data(TASKS[name], "hub", options=options)
+
+
+# ---- hard pairs
+
+GIVEN_AWAY = {E: "somebody moves outdoors", N: "a tall sad man waits", C: "nobody sleeps at all"}
+MANY = [(f"Premise {i}.", GIVEN_AWAY[label], label) for i in range(12) for label in NLI_LABELS]
+MANY[0] = ("Premise 0.", GIVEN_AWAY[C], E)
+
+
+def test_auto_calls_hard_what_the_hypothesis_does_not_give_away(tmp_path):
+    write_multinli(tmp_path, MANY)
+    data = load("mnli_hard", tmp_path, hard="auto")
+    assert rows_of(data) == {"train": 36, "id": 36, "hard": 1, "id_mismatched": 36} | {
+        "hard_mismatched": 1
+    }
+    whole, subset = data.splits["id"], data.splits["hard"]
+    easy = [f"{label}/auto_easy" for label in NLI_LABELS]
+    assert whole.groups == (easy[0], f"{E}/auto_hard", *easy[1:])
+    assert list(np.flatnonzero(whole.aligned == 0)) == [0]
+    assert (subset.role, subset.groups) == ("ood", (f"{E}/auto_hard",))
+    assert subset.column("difficulty").tolist() == ["auto_hard"]
+    assert not data.train.groups
+    (note,) = [note for note in data.notes if note.startswith("id: auto")]
+    assert "cross-fitted on 10 folds, is right on 0.972 of the pairs; the other 1 of 36" in note
+
+
+def test_hypothesis_only_features_are_those_of_held_out_rows(tmp_path):
+    train = load("mnli_hard", write_multinli(tmp_path, MANY), hard="auto").train
+    found = features(train)
+    assert found.shape == (36, 3)
+    np.testing.assert_allclose(np.exp(found).sum(axis=1), 1)
+    # columns are the labels in the order of the split; row 0 says what contradictions say
+    wanted = train.label.copy()
+    wanted[0] = 2
+    np.testing.assert_array_equal(found.argmax(axis=1), wanted)
+
+
+def test_snli_is_judged_by_a_model_of_its_development_set(tmp_path):
+    write_snli(tmp_path, MANY)
+    data = load("snli_hard", tmp_path, hard="auto")
+    assert rows_of(data) == {"train": 36, "validation": 36, "id": 36, "hard": 1}
+    assert any("fitted on" in note and "snli_1.0_dev.txt" in note for note in data.notes)
+
+
+def test_too_few_rows_to_judge(tmp_path):
+    write_multinli(tmp_path)
+    with pytest.raises(HarnessError, match="10 folds, but a label has only 2 rows"):
+        load("mnli_hard", tmp_path, hard="auto")
+
+
+def test_the_released_hard_pairs_of_snli(tmp_path):
+    write_snli(tmp_path)
+    write_json(tmp_path / "snli_1.0" / "snli_1.0_test_hard.jsonl", records("t", PAIRS[1:3]))
+    data = load("snli_hard", tmp_path)
+    whole = data.splits["id"]
+    np.testing.assert_array_equal(whole.aligned, [1, 0, 0, 1, 1, 1])
+    assert whole.column("difficulty").tolist() == ["easy", "hard", "hard", "easy", "easy", "easy"]
+    assert f"{E}/hard" in whole.groups
+    assert list(data.splits["hard"].ids) == ["snli_1.0_test_hard:t0", "snli_1.0_test_hard:t1"]
+    notes = [note for note in data.notes if "test_hard" in note]
+    assert "has 2 rows, expected 3,261" in notes[0]
+    assert f"expected {snli_hard.HARD_MD5}" in notes[1]
+    assert "2 of 6 pairs are among the 2 of" in notes[2]
+
+
+def write_aligned(folder, pairs):
+    folder.mkdir(parents=True)
+    for name, values in zip(mnli_hard.ALIGNED_FILES, zip(*pairs, strict=True), strict=True):
+        (folder / name).write_text("\n".join(values) + "\n")
+    return folder
+
+
+def test_both_layouts_of_the_hard_pairs_of_multinli(tmp_path):
+    write_multinli(tmp_path)
+    write_tab(tmp_path / "dev_matched_hard.tsv", GLUE, records("m", PAIRS[:1]))
+    write_aligned(tmp_path / "hard" / "MNLIMismatchedHardWithHardTest", PAIRS[4:6])
+    data = load("mnli_hard", tmp_path)
+    assert rows_of(data) == {"train": 6, "id": 6, "hard": 1, "id_mismatched": 6} | {
+        "hard_mismatched": 2
+    }
+    assert list(data.splits["hard_mismatched"].ids) == [
+        f"MNLIMismatchedHardWithHardTest:00000{i}" for i in (0, 1)
+    ]
+    np.testing.assert_array_equal(data.splits["id_mismatched"].aligned, [1, 1, 1, 1, 0, 0])
+
+
+def test_a_hard_set_of_other_pairs_stands_alone(tmp_path):
+    write_multinli(tmp_path)
+    other = [("x", "y", E)]
+    for part in ("matched", "mismatched"):
+        write_tab(tmp_path / f"dev_{part}_hard.tsv", GLUE, records("m", other))
+    data = load("mnli_hard", tmp_path)
+    assert data.splits["id"].groups == ()
+    assert len(data.splits["hard"]) == 1
+    assert any("0 of 6 pairs are among the 1 of" in note for note in data.notes)
+
+
+def test_broken_hard_sets(tmp_path):
+    write_multinli(tmp_path)
+    with pytest.raises(HarnessError, match=r"none of dev_matched_hard.tsv, MNLIMatchedHard.*auto"):
+        load("mnli_hard", tmp_path)
+    folder = write_aligned(tmp_path / "MNLIMatchedHardWithHardTest", PAIRS[:3])
+    (folder / "s2.test").write_text("one\n\nthree\n")
+    with pytest.raises(HarnessError, match=r"s2.test:2: no text, although"):
+        load("mnli_hard", tmp_path)
+    (folder / "s2.test").write_text("one\ntwo\nthree\n")
+    (folder / "labels.test").write_text("entailment\nneutral\n1\n")
+    with pytest.raises(HarnessError, match=r"HardTest: row 3: unknown label '1'"):
+        load("mnli_hard", tmp_path)
+    (folder / "labels.test").unlink()
+    with pytest.raises(HarnessError, match=r"labels.test: no such file"):
+        load("mnli_hard", tmp_path)
+
+
+def test_sizes_of_the_real_hard_subsets(real_data):
+    dev, test = (
+        hard.labelled(tables.read_nli(real_data / "snli" / f"snli_1.0_{part}.jsonl"))
+        for part in ("dev", "test")
+    )
+    judged = hard.by_model(test, [dev])
+    # 3,993 with scikit-learn 1.9; which words a version keeps and how it stops moves the number
+    assert sum(judged.is_hard) == pytest.approx(4_051, rel=0.03)
+    assert len(judged.hard) == sum(judged.is_hard)
+    assert len(test) == 9_824
+
+
+# ---- anli
+
+PARTS = ("train", "dev", "test")
+ROUNDS = (1, 2, 3)
+
+
+def write_anli(root):
+    for number in ROUNDS:
+        for part in PARTS:
+            rows = [
+                {"uid": f"{part}{i}", "context": p, "hypothesis": h, "label": y[0], "reason": ""}
+                for i, (p, h, y) in enumerate(PAIRS[:-1][: number + 3])
+            ]
+            write_json(root / "anli_v1.0" / f"R{number}" / f"{part}.jsonl", rows)
+    return root
+
+
+def write_anli_copy(root, names=NLI_LABELS):
+    for number in ROUNDS:
+        pairs = PAIRS[:-1][: number + 3]
+        uids = [f"u{i}" for i in range(len(pairs))]
+        splits = [f"{part}_r{number}" for part in PARTS]
+        layout = "plain_text/{}-00000-of-00001.parquet"
+        more = {"uid": uids, "reason": [""] * len(uids)}
+        write_parquet(root, splits, layout, pairs=pairs, names=names, **more)
+    return root
+
+
+@pytest.mark.parametrize("write", [write_anli, write_anli_copy])
+def test_anli_trained_on_its_rounds(tmp_path, write):
+    data = load("anli", write(tmp_path))
+    tests = {"test_r1": 4, "test_r2": 5, "test_r3": 6}
+    assert rows_of(data) == {"train": 15, "validation": 15} | tests
+    roles = {split.role for name, split in data.splits.items() if name in tests}
+    assert roles == {"in_domain"}
+    assert Counter(data.train.column("round").tolist()) == {"r1": 4, "r2": 5, "r3": 6}
+    np.testing.assert_array_equal(data.splits["test_r3"].label, [0, 0, 1, 1, 2, 2])
+    assert all(split.groups == () for split in data.splits.values())
+    assert data.train.ids[4].startswith("R2/train:")
+    assert len([note for note in data.notes if note.startswith("variant: ")]) == 9
+    assert load("anli", tmp_path, rounds=[3]).train.column("round").tolist() == ["r3"] * 6
+
+
+def test_anli_out_of_domain(tmp_path):
+    write_snli(write_multinli(write_anli(tmp_path)))
+    data = load("anli", tmp_path, train="mnli")
+    assert rows_of(data)["id_mismatched"] == 6
+    assert data.splits["test_r1"].role == "ood"
+    data = load("anli", tmp_path, train="snli")
+    assert {name: split.role for name, split in data.splits.items()} == {
+        "train": "train",
+        "validation": "validation",
+        "id": "in_domain",
+        "test_r1": "ood",
+        "test_r2": "ood",
+        "test_r3": "ood",
+    }
+
+
+@pytest.mark.parametrize("names", [NLI_LABELS, (N, C, E)])
+def test_anli_on_the_hub(tmp_path, monkeypatch, names):
+    monkeypatch.setattr(anli, "REPOSITORY", str(write_anli_copy(tmp_path / "a", names)))
+    data = load_data(TASKS["anli"], "hub")
+    np.testing.assert_array_equal(data.splits["test_r3"].label, [0, 0, 1, 1, 2, 2])
+
+
+def test_broken_anli(tmp_path):
+    with pytest.raises(HarnessError, match=r"none of R1/test\.jsonl .*hub copy \(columns uid"):
+        load("anli", tmp_path)
+    write_anli(tmp_path)
+    for options, message in (
+        ({"rounds": [4]}, r"anli\.rounds must list some of 1, 2 and 3, found \[4\]"),
+        ({"train_files": ["a"], "holdout_file": "b"}, r"anli\.train=anli trains on ANLI's rounds"),
+    ):
+        with pytest.raises(HarnessError, match=message):
+            load("anli", tmp_path, **options)
+    file = tmp_path / "anli_v1.0" / "R2" / "dev.jsonl"
+    text = file.read_text()
+    file.write_text(text.replace('"dev3"', '"dev1"'))
+    with pytest.raises(HarnessError, match=r"dev\.jsonl: row 4: uid 'dev1' was already .* row 2"):
+        load("anli", tmp_path)
+    file.write_text(text.replace('"label": "n"', '"label": "x"', 1))
+    with pytest.raises(HarnessError, match=r"dev\.jsonl: row 3: unknown label 'x'"):
+        load("anli", tmp_path)
+    file.unlink()
+    with pytest.raises(HarnessError, match=r"found none of R2/dev\.jsonl .*anli\.rounds chooses"):
+        load("anli", tmp_path)
+    assert len(load("anli", tmp_path, rounds=[1]).train) == 4
+
+
+def test_anli_fixture(real_data):
+    data = load("anli", real_data / "fixtures" / "anli")
+    assert rows_of(data) == {"train": 9, "validation": 9, **{f"test_r{i}": 3 for i in ROUNDS}}
+    assert all(text.strip() for text in data.train.rows["premise"])
+
+
+# ---- stress tests
+
+
+def write_stress(root):
+    for category, stem in categories.FILES.items():
+        pairs = [pair for pair in PAIRS if category != "antonym" or pair[2] == C]
+        for section in categories.SECTIONS if "{}" in stem else ("",):
+            rows = records("s", pairs)
+            write_json(root / "StressTests" / f"{stem.format(section)}.jsonl", rows)
+    return root
+
+
+@pytest.mark.parametrize("inside", ["", "StressTests"])
+def test_every_stress_test_is_a_breakdown(tmp_path, inside):
+    write_stress(tmp_path)
+    data = load(
+        "nli_stress", write_multinli(tmp_path / inside) if inside else write_multinli(tmp_path)
+    )
+    stress = data.splits["stress"]
+    found = Counter(zip(stress.column("stress"), stress.column("section"), strict=True))
+    both = {(name, part) for name in categories.FILES for part in categories.SECTIONS}
+    both -= {("numerical_reasoning", part) for part in categories.SECTIONS}
+    assert set(found) == both | {("numerical_reasoning", "")}
+    assert found["antonym", "matched"] == 2
+    assert sum(found.values()) == len(stress) == 15 * 6 + 2 * 2
+    assert f"{E}/antonym" not in stress.groups
+    assert f"{C}/antonym" in stress.groups
+    negated = stress.column("stress") == "negation"
+    np.testing.assert_array_equal(stress.aligned[negated], [0, 0, 0, 0, 1, 1] * 2)
+    assert set(stress.aligned[~negated].tolist()) == {-1}
+    assert data.splits["id"].groups == GROUPS
+    variants = [note for note in data.notes if "negation" in note]
+    assert [note.split("expected ")[1] for note in variants] == ["9,815", "9,832"]
+
+
+def test_missing_stress_tests_are_all_named_unless_others_are_chosen(tmp_path):
+    write_stress(write_multinli(tmp_path))
+    for stem in (
+        "Negation/multinli_0.9_negation_matched",
+        "Antonym/multinli_0.9_antonym_mismatched",
+    ):
+        (tmp_path / "StressTests" / f"{stem}.jsonl").unlink()
+    with pytest.raises(HarnessError, match=r"antonym_mismatched\.jsonl .*negation_matched\.jsonl"):
+        load("nli_stress", tmp_path)
+    data = load("nli_stress", tmp_path, categories=["word_overlap", "numerical_reasoning"])
+    assert set(data.splits["stress"].column("stress")) == {"word_overlap", "numerical_reasoning"}
+    assert rows_of(load("nli_stress", tmp_path, categories="word_overlap"))["stress"] == 12
+    for value in (["typo"], [], 3):
+        with pytest.raises(HarnessError, match=r"nli_stress\.categories must be all, or list some"):
+            load("nli_stress", tmp_path, categories=value)
+
+
+@pytest.mark.exhaustive
+def test_sizes_of_the_real_hard_subset_of_multinli(real_data):
+    dev = tables.read_nli(real_data / "multinli_1.0" / "multinli_1.0_dev_matched.jsonl")
+    judged = hard.by_model(dev, [])
+    # 6,027 with scikit-learn 1.9, where the hypothesis alone is right on .386
+    assert sum(judged.is_hard) == pytest.approx(6_121, rel=0.03)
+    assert "is right on 0.3" in judged.note
+
+
+@pytest.mark.parametrize("name", ["mnli_hard", "snli_hard"])
+def test_a_run_on_the_hub_judges_by_itself_unless_told_otherwise(name):
+    def hard_of(source, given):
+        return task_settings(TASKS[name], source, [name], given).options.get("hard")
+
+    assert hard_of("hub", {}) == "auto"
+    assert hard_of("path", {}) == "official"
+    assert hard_of("path", {name: {"hard": "auto"}}) == "auto"
+
+
+# ---- broken releases
+
+FILE = "multinli_1.0/multinli_1.0_train.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (b'"entailment"', b'"entailed"', r"train\.jsonl: row 1: unknown label 'entailed'"),
+        (b"Ana reads.", b"An\xe1 reads.", r"train\.jsonl:4: byte \d+ of the line is not UTF-8"),
+        (b'"sentence2": "He', b'"text": "He', r"train\.jsonl:2: no column sentence2"),
+        (b'often.", "pairID": "r6"}', b"oft", r"train\.jsonl:7: not a line of JSON"),
+    ],
+)
+def test_damage_names_file_and_row(tmp_path, old, new, message):
+    file = write_multinli(tmp_path) / FILE
+    text = file.read_bytes()
+    assert old in text
+    file.write_bytes(text.replace(old, new, 1))
+    with pytest.raises(HarnessError, match=message) as error:
+        load("mnli_negation", tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["mnli_hard", "mnli_negation", "snli_hard"])
+def test_an_empty_folder_says_what_was_looked_for(tmp_path, name):
+    with pytest.raises(HarnessError, match=rf"found none of .*_1\.0_train\.jsonl.*{name}\.train_f"):
+        load(name, tmp_path)
+    with pytest.raises(HarnessError, match=rf"{name}: .*nowhere is not a directory"):
+        load(name, tmp_path / "nowhere")
+
+
+def test_a_copy_of_another_corpus_is_named(tmp_path):
+    write_parquet(tmp_path / "snli", SNLI_SPLITS)
+    with pytest.raises(HarnessError, match=r"no split validation_matched \(found test, train"):
+        load("mnli_negation", tmp_path)
+
+
+# ---- real rows in the layouts of the releases
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "rows"),
+    [
+        ("multi_nli", "mnli_negation", {"train": 5, "id": 5, "id_mismatched": 5}),
+        ("glue_mnli", "mnli_negation", {"train": 3, "id": 2, "id_mismatched": 2}),
+    ],
+)
+def test_fixtures(real_data, folder, name, rows):
+    data = load(name, real_data / "fixtures" / folder)
+    assert {k: len(s) + s.dropped for k, s in data.splits.items()} == rows
+
+
+def test_snli_fixture(real_data):
+    folder = real_data / "fixtures" / "snli" / "snli_1.0"
+    rows = [len(tables.read_nli(folder / f"snli_1.0_{part}.txt")) for part in SNLI_FILES]
+    assert rows == [3, 2, 1]
+
+
+SNLI_FILES = ("train", "dev", "test")

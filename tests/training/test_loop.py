@@ -1,0 +1,324 @@
+"""The one loop: resumes bit for bit, counts its updates, names what goes wrong."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from harness_plugin import HarnessError
+from harness_plugin.cli.main import main
+from harness_plugin.config.settings import StudentSettings
+from harness_plugin.pipeline.distilling import Distillation, signals
+from harness_plugin.pipeline.lab import metadata_of
+from harness_plugin.plugins.registry import load_plugins
+from harness_plugin.store.stages import code_version
+from harness_plugin.training import loop
+from harness_plugin.training.contracts import Batch, Method
+from harness_plugin.training.loss import DistillationLoss, TeacherOutputs
+from harness_plugin_hooks.distill.logits import KD
+from harness_plugin_hooks.methods.erm import ERM
+from harness_plugin_hooks.methods.groups import GroupDRO
+
+TOY = str(Path(__file__).parents[1] / "toy" / "toy.yaml")
+FACES = ["teacher.epochs=1", "student.epochs=1", "celeba_bias.n_train=96", "celeba_bias.n_test=800"]
+
+
+def weights(model):
+    return load_file(model.path / "model.safetensors")
+
+
+def same(first, second):
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_number_of_updates_and_examples_is_recorded(open_shop):
+    shop = open_shop()
+    model = shop.trained("teacher", shop.settings.teacher, "erm", 0)
+    assert model.updates == 2 * 240 // 16
+    record = json.loads((model.path / "stage.json").read_text())
+    assert record["examples"] == 480
+    assert record["loss"][-1][1] < record["loss"][0][1] or len(record["loss"]) == 1
+
+
+def test_fractions_of_an_epoch_are_rounded_up(open_shop):
+    shop = open_shop("teacher.epochs=0.5")
+    assert shop.trained("teacher", shop.settings.teacher, "erm", 0).updates == 8
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(open_shop):
+    models = []
+    for store, seed in (("a", 0), ("b", 0), ("c", 1)):
+        shop = open_shop(store=store)
+        models.append(weights(shop.trained("teacher", shop.settings.teacher, "erm", seed)))
+    assert same(models[0], models[1])
+    assert not same(models[0], models[2])
+
+
+def interrupt_at(monkeypatch, update):
+    """Raise Ctrl-C inside the loop after `update` updates."""
+    original = loop.one_update
+    count = iter(range(10**6))
+
+    def stopping(*args, **kwargs):
+        if next(count) == update:
+            raise KeyboardInterrupt
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(loop, "one_update", stopping)
+    return original
+
+
+@pytest.mark.parametrize("method", ["erm", "group_dro", "lff", "kernel_whitening", "learned_mixin"])
+def test_an_interrupted_training_continues_to_the_same_weights(open_shop, monkeypatch, method):
+    whole = open_shop(store="whole")
+    expected = weights(whole.trained("teacher", whole.settings.teacher, method, 0))
+    shop = open_shop(store="cut", checkpoint_steps=7)
+    original = interrupt_at(monkeypatch, 17)
+    with pytest.raises(KeyboardInterrupt):
+        shop.trained("teacher", shop.settings.teacher, method, 0)
+    (partial,) = shop.store.root.glob("model-*.partial")
+    assert [path.name for path in partial.glob("checkpoint-*")] == ["checkpoint-14"]
+    monkeypatch.setattr(loop, "one_update", original)
+    again = open_shop(store="cut", checkpoint_steps=7)
+    model = again.trained("teacher", again.settings.teacher, method, 0)
+    assert same(weights(model), expected)
+    assert model.updates == 30
+    assert not list(model.path.glob("checkpoint*"))
+
+
+def test_a_half_written_checkpoint_is_not_used(open_shop, monkeypatch):
+    shop = open_shop(checkpoint_steps=7)
+    original = interrupt_at(monkeypatch, 10)
+    with pytest.raises(KeyboardInterrupt):
+        shop.trained("teacher", shop.settings.teacher, "erm", 0)
+    (partial,) = shop.store.root.glob("model-*.partial")
+    (partial / "checkpoint.tmp").mkdir()
+    monkeypatch.setattr(loop, "one_update", original)
+    assert open_shop(checkpoint_steps=7).trained("teacher", shop.settings.teacher, "erm", 0)
+
+
+def test_accumulation_cuts_a_batch_without_changing_it(open_shop):
+    one = open_shop("teacher.config={hidden_dropout_prob: 0, attention_probs_dropout_prob: 0}")
+    plain = weights(one.trained("teacher", one.settings.teacher, "erm", 0))
+    cut = one.settings.teacher.model_copy(update={"gradient_accumulation_steps": 3})
+    pieces = weights(one.trained("teacher", cut, "erm", 0))
+    worst = max(float((plain[name] - pieces[name]).abs().max()) for name in plain)
+    assert 0 < worst < 2e-4
+
+
+def test_a_loss_that_is_not_finite_names_role_and_update(open_shop, monkeypatch):
+    shop = open_shop(checkpoint_steps=5)
+    calls = iter(range(10**6))
+
+    def loss(self, logits, batch):
+        return logits.sum() * (float("nan") if next(calls) == 12 else 1e-3)
+
+    monkeypatch.setattr(ERM, "loss", loss)
+    with pytest.raises(HarnessError, match=r"toy seed 0 teacher \(erm\).*update 13.*checkpoint-10"):
+        shop.trained("teacher", shop.settings.teacher, "erm", 0)
+    (partial,) = shop.store.root.glob("model-*.partial")
+    assert (partial / "checkpoint-10").is_dir()
+
+
+def test_a_tracker_gets_the_loss_of_every_role(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    out = tmp_path / "out"
+    words = ["--tasks", TOY, "--seeds", "0", "--log_with", "tensorboard", "--resamples", "100"]
+    assert main([*words, "--threads", "1", "--output_path", str(out)]) == 0
+    events = EventAccumulator(str(out / "harness_plugin_toy"))
+    events.Reload()
+    tags = events.Tags()["scalars"]
+    assert "toy seed 0 teacher (group_dro)/loss" in tags
+    assert "toy seed 0 student (group_dro)/lr" in tags
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("tensorbord", "unknown tracker 'tensorbord'. Did you mean tensorboard"),
+        ("comet_ml", "tracker 'comet_ml' is not installed: pip install comet_ml"),
+    ],
+)
+def test_a_tracker_that_would_be_left_out_is_refused(tmp_path, capsys, name, message):
+    out = tmp_path / "out"
+    assert main(["--tasks", TOY, "--log_with", name, "--output_path", str(out)]) == 2
+    assert message in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_batch_that_cannot_be_cut_is_refused(open_shop):
+    shop = open_shop("teacher.batch_size=1000")
+    with pytest.raises(HarnessError, match="a batch of 1000 of 240 rows cannot be cut"):
+        shop.trained("teacher", shop.settings.teacher, "erm", 0)
+
+
+def test_the_optimiser_holds_every_parameter_once(open_shop):
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.LayerNorm(4))
+    plan = loop.Plan(1, 1, 1e-3, 0, 0.1, 0.99, 1, 1, 0)
+    groups = loop.adamw(model, plan).param_groups
+    held = [parameter for group in groups for parameter in group["params"]]
+    assert {id(p) for p in held} == {id(p) for p in model.parameters()}
+    assert len(held) == 4
+    assert [group["weight_decay"] for group in groups] == [0.1, 0.0]
+
+
+MODELS = {"bert-pico": TOY, "t5-pico": TOY, "resnet-pico": "celeba_bias", "vit-pico": "celeba_bias"}
+SHORT = ["validation_fraction=0.2", "teacher.batch_size=16"]
+SHORT += [f"method_options.{name}.epochs=0.2" for name in ("jtt", "cnc", "pgd")]
+UNMOVED = {
+    "bert.embeddings.position_embeddings.weight",  # by weight decay alone
+    "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",  # far buckets unused
+}
+
+
+def cases():
+    """Every method on BERT and ResNet, in mixed precision as well; on T5 and ViT what touches them.
+
+    Mixed precision goes with gradient accumulation: the loop offers both, every method bears both.
+    """
+    touching = {"forward", "parts", "finish", "prepare", "partners"}
+    for offer in load_plugins()["method"]:
+        classes = offer.load().__mro__
+        own = {name for c in classes[: classes.index(Method)] for name in vars(c)}
+        touches = bool(own & touching)
+        for model in MODELS if touches or offer.name == "erm" else ("bert-pico", "resnet-pico"):
+            yield offer.name, model, "no"
+        yield from ((offer.name, model, "bf16") for model in ("bert-pico", "resnet-pico"))
+
+
+@pytest.mark.parametrize(("name", "model", "precision"), list(cases()))
+def test_three_steps_of_every_method_move_every_weight(open_shop, name, model, precision):
+    from harness_plugin.models.checkpoints import locate, model_type
+    from harness_plugin.models.classifiers import build_model, load_trained
+
+    text = MODELS[model] == TOY
+    sets = (*SHORT, f"teacher.model={model}", *(() if text else FACES))
+    sets += ("teacher.gradient_accumulation_steps=2",) if precision == "bf16" else ()
+    shop = open_shop(*sets, task=MODELS[model], precision=precision)
+    method = shop.plugins["method"].get(name)
+    settings = shop.settings.teacher.model_copy(update={"epochs": 0.3 if text else 2})
+    kind = model_type(locate(settings, shop.task.modality, shop.plugins))
+    if method.refusal(shop.task.modality, kind):
+        with pytest.raises(HarnessError, match=f"method {name} cannot train {model}"):
+            shop.check_method(name, settings)
+        return
+    trained = shop.trained("teacher", settings, name, 0)
+    fresh = build_model(
+        locate(settings, shop.task.modality, shop.plugins),
+        settings,
+        modality=shop.task.modality,
+        labels=shop.labels,
+        processor=shop.processor(settings)[0],
+        attention="sdpa",
+        seed=0,
+    ).state_dict()
+    loaded = load_trained(str(trained.path), shop.task.modality, attention="eager")
+    after = loaded.state_dict()
+    assert trained.updates >= 3
+    still = {n for n in after if after[n].is_floating_point() and torch.equal(after[n], fresh[n])}
+    refitted = {"classifier.bias"} if method.base else set()  # a refitted bias may be 0 as well
+    assert still <= UNMOVED | refitted
+    assert all(torch.isfinite(value).all() for value in after.values())
+
+
+@pytest.mark.parametrize("name", ["lff", "learned_mixin", "read"])
+def test_a_methods_own_modules_are_trained(open_shop, monkeypatch, name):
+    shop = open_shop("teacher.epochs=0.3")
+    method = shop.plugins["method"].get(name)
+    kept = []
+
+    def parts(self, network, original=method.parts):
+        module = original(self, network)
+        kept.append((module, {n: p.detach().clone() for n, p in module.named_parameters()}))
+        return module
+
+    monkeypatch.setattr(method, "parts", parts)
+    shop.trained("teacher", shop.settings.teacher, name, 0)
+    ((module, before),) = kept
+    moved = {n for n, p in module.named_parameters() if not torch.equal(p.cpu(), before[n])}
+    assert moved >= {n for n in before if "position_embeddings" not in n}
+
+
+def test_a_student_without_a_label_term_cannot_have_a_method_that_trains_modules(open_shop):
+    with pytest.raises(HarnessError, match="student has ce_weight 0, and method lff trains"):
+        open_shop("method=lff", "students.student.ce_weight=0")
+
+
+def test_group_weights_follow_a_training_without_a_label_term(open_shop):
+    facts = metadata_of(open_shop().data.train)
+    method = GroupDRO(facts, eta=1.0)
+    teacher = torch.zeros(len(facts.label), 2)
+    objective = DistillationLoss(
+        method, KD(1.0), TeacherOutputs(teacher), ce_weight=0.0, kd_weight=1.0
+    )
+    before = method.group_weights.q.clone()
+    rows = torch.arange(16)
+    logits = torch.randn(16, 2, requires_grad=True)
+    objective(logits, Batch(rows, facts.label[rows], facts.group[rows])).backward()
+    assert not torch.equal(method.group_weights.q, before)
+    assert logits.grad.abs().sum() > 0
+
+
+def test_a_student_learns_from_the_store_as_from_the_live_teacher(open_shop):
+    shop = open_shop("teacher.epochs=1")
+    teacher = shop.trained("teacher", shop.settings.teacher, "erm", 0)
+    (stage,) = signals(shop, Distillation((teacher,), shop.settings.students["student"]))
+    stored = np.load(stage.path / "logits.npy")
+    from harness_plugin.models.classifiers import load_trained
+
+    live = load_trained(str(teacher.path), "text", attention="sdpa").eval()
+    rows = np.array([5, 100, 7])
+    with torch.inference_mode():
+        out = live(**shop.encoded(shop.data.train, shop.settings.teacher).batch(rows)).logits
+    assert np.allclose(stored[rows], out.numpy(), atol=1e-5)
+
+
+def test_a_student_depends_on_the_code_of_its_distiller_and_method(open_shop):
+    shop = open_shop("teacher.epochs=0.2", "student.epochs=0.2")
+    teacher = shop.trained("teacher", shop.settings.teacher, "erm", 0)
+    distillation = Distillation((teacher,), shop.settings.students["student"])
+    student = shop.trained("student", shop.settings.student, "erm", 0, distillation)
+    code = json.loads((student.path / "stage.json").read_text())["spec"]["code"]
+    for method in (KD, ERM):
+        assert code_version(sys.modules[method.__module__]) in code
+
+
+def test_distillation_without_teacher_logits_is_an_error(open_shop):
+    shop = open_shop()
+    facts = metadata_of(shop.data.train)
+    row = torch.tensor([0, 1])
+    batch = Batch(row, facts.label[row], facts.group[row])
+    objective = DistillationLoss(ERM(facts), KD(2.0), None, kd_weight=1.0)
+    with pytest.raises(HarnessError, match="needs teacher logits"):
+        objective(torch.randn(2, 2), batch)
+
+
+FAMILIES = {
+    "distilbert-base": {"n_layers": 1, "dim": 32, "n_heads": 2, "hidden_dim": 64},
+    "roberta-base": {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2},
+    "deberta-v3-small": {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2},
+    "t5-pico-encdec": {},
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_trains_is_distilled_and_loads_again(open_shop, name):
+    config = json.dumps(FAMILIES[name])
+    sets = [f"{role}.model={name}" for role in ("teacher", "student")]
+    sets += [f"{role}.config={config}" for role in ("teacher", "student")]
+    sets += [f"{role}.epochs=0.3" for role in ("teacher", "student")]
+    shop = open_shop(*sets)
+    teacher = shop.trained("teacher", shop.settings.teacher, "group_dro", 0)
+    settings = StudentSettings(method="erm", distiller="hints")
+    distillation = Distillation((teacher,), settings)
+    student = shop.trained("student", shop.settings.student, "erm", 0, distillation)
+    split = shop.data.evaluation[0]
+    p = shop.predictions(student, split)
+    assert len(p.correct) == len(split)
+    record = json.loads((student.path / "stage.json").read_text())
+    assert np.isfinite(record["loss"][-1][1])

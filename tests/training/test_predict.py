@@ -1,0 +1,172 @@
+"""Predictions do not depend on batches, padding, label order or another model's answers."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from harness_plugin import HarnessError
+from harness_plugin.models import classifiers
+from harness_plugin.pipeline import roles
+from harness_plugin.pipeline.distilling import label_order
+from harness_plugin.training import predict
+from harness_plugin.training.batching import evaluation_batches
+
+
+@pytest.fixture
+def asked(open_shop):
+    """A workshop, a hardly trained model of it, and its rows."""
+    shop = open_shop("teacher.epochs=0.3")
+    model = shop.trained("teacher", shop.settings.teacher, "erm", 0)
+    loaded = classifiers.load_trained(str(model.path), "text", attention="sdpa")
+    split = shop.data.splits["id"]
+    return shop, model, loaded, split, shop.encoded(split, shop.settings.teacher)
+
+
+def test_batch_size_and_padding_change_nothing(asked):
+    shop, _, loaded, _, encoded = asked
+    tables = [predict.predict(shop.accelerator, loaded, encoded, batch_size=n) for n in (1, 7, 256)]
+    assert tables[0].shape == (120, 2)
+    for table in tables[1:]:
+        assert np.abs(table - tables[0]).max() < 1e-5
+    wide = encoded.batch(np.arange(120))["input_ids"].shape[1]
+    assert encoded.lengths.min() < wide  # some rows were padded with 256 and none with 1
+
+
+def test_every_row_is_asked_once(asked, monkeypatch):
+    shop, _, loaded, _, encoded = asked
+
+    def twice(*args):
+        plan = evaluation_batches(*args)
+        return [*plan, plan[0]]
+
+    monkeypatch.setattr(predict, "evaluation_batches", twice)
+    with pytest.raises(HarnessError, match="15 of 120 rows were not predicted exactly once"):
+        predict.predict(shop.accelerator, loaded, encoded, batch_size=16)
+
+
+def test_two_passes_give_the_same_bytes_even_from_training_mode(asked):
+    shop, _, loaded, _, encoded = asked
+    loaded.train()
+    first = predict.predict(shop.accelerator, loaded, encoded, batch_size=32)
+    second = predict.predict(shop.accelerator, loaded.train(), encoded, batch_size=32)
+    assert np.array_equal(first, second)
+
+
+def test_logits_that_are_not_finite_are_refused(asked):
+    shop, _, loaded, _, encoded = asked
+    with torch.no_grad():
+        loaded.classifier.bias[0] = float("nan")
+    with pytest.raises(HarnessError, match="logits that are not finite"):
+        predict.predict(shop.accelerator, loaded, encoded, batch_size=32)
+
+
+def turned(source, target):
+    """A copy of a checkpoint whose classes stand in the other order."""
+    shutil.copytree(source, target)
+    weights = load_file(target / "model.safetensors")
+    for name in ("classifier.weight", "classifier.bias"):
+        weights[name] = weights[name].flip(0).contiguous()
+    save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((target / "config.json").read_text())
+    config["id2label"] = {"0": "positive", "1": "negative"}
+    config["label2id"] = {"positive": 0, "negative": 1}
+    (target / "config.json").write_text(json.dumps(config))
+    return target
+
+
+def test_another_order_of_labels_gives_the_same_answers(asked, tmp_path):
+    shop, model, _, split, _ = asked
+    settings = shop.settings.teacher.model_copy(
+        update={"model": str(turned(model.path, tmp_path / "turned"))}
+    )
+    other = shop.as_it_is("student", settings, 0)
+    first, second = shop.predictions(model, split), shop.predictions(other, split)
+    assert second.model_labels == ("positive", "negative")
+    assert np.allclose(first.logits, second.logits[:, ::-1])
+    assert np.allclose(first.probabilities, second.probabilities)
+    assert np.array_equal(first.predicted, second.predicted)
+    assert label_order(other, shop.labels) == [1, 0]
+    assert label_order(model, shop.labels) == [0, 1]
+
+
+def test_a_student_hears_its_teacher_by_the_names_of_labels(asked, tmp_path):
+    from harness_plugin.pipeline.distilling import Distillation, objective, signals
+    from harness_plugin.pipeline.lab import metadata_of
+    from harness_plugin_hooks.methods.erm import ERM
+
+    shop, model, *_ = asked
+    settings = shop.settings.teacher.model_copy(
+        update={"model": str(turned(model.path, tmp_path / "turned"))}
+    )
+    heard = []
+    for teacher in (model, shop.as_it_is("teacher", settings, 0)):
+        distillation = Distillation((teacher,), shop.settings.students["student"])
+        (stage,) = signals(shop, distillation)
+        facts = metadata_of(shop.data.train)
+        heard.append(objective(shop, ERM(facts), facts, distillation, [stage]).teacher.logits)
+    assert torch.allclose(heard[0], heard[1])
+
+
+def test_a_teacher_of_other_labels_is_refused(asked):
+    _, model, *_ = asked
+    other = replace(model, settings={**model.settings, "labels": ("cat", "dog")})
+    with pytest.raises(
+        HarnessError, match=r"predicts cat, dog, its student negative, positive: dis"
+    ):
+        label_order(other, ("negative", "positive"))
+
+
+def test_two_models_in_one_store_never_share_answers(asked):
+    shop, model, _, split, _ = asked
+    student = shop.trained("student", shop.settings.student, "erm", 0)
+    another = shop.trained("teacher", shop.settings.teacher, "erm", 1)
+    stages = {shop.logits(m, split).path for m in (model, student, another)}
+    assert len(stages) == 3
+    assert shop.logits(model, split).reused
+    tables = [shop.predictions(m, split).logits for m in (model, student, another)]
+    assert not np.array_equal(tables[0], tables[1])
+    assert not np.array_equal(tables[0], tables[2])
+
+
+def test_answers_are_keyed_by_the_rows(asked):
+    shop, model, _, split, _ = asked
+    order = np.random.default_rng(0).permutation(len(split))
+    shuffled = split.select(order)
+    first, second = shop.predictions(model, split), shop.predictions(model, shuffled)
+    assert second.ids.tolist() == first.ids[order].tolist()
+    assert np.allclose(second.logits, first.logits[order], atol=1e-5)
+
+
+def test_a_model_of_other_labels_is_refused_before_it_is_asked(asked):
+    *_, split, _ = asked
+    with pytest.raises(HarnessError, match="student predicts label cat, dog, but set 'id'"):
+        predict.check_labels(split, "student", ("cat", "dog"))
+    predict.check_labels(split, "student", ("Positive", "negative"))
+
+
+def test_weights_that_are_replaced_are_other_weights(asked, tmp_path):
+    _, model, *_ = asked
+    copy = shutil.copytree(model.path, tmp_path / "copy")
+    first = roles.weights_key(copy)
+    assert first == roles.weights_key(model.path)
+    weights = load_file(copy / "model.safetensors")
+    weights["classifier.bias"] += 1
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    assert roles.weights_key(copy) != first
+
+
+def test_a_hub_checkpoint_is_keyed_by_its_commit(monkeypatch):
+    found = {"commit": "abc"}
+    monkeypatch.setattr(
+        roles, "cached_file", lambda name, file: f"/hub/snapshots/{found['commit']}/{file}"
+    )
+    first = roles.weights_key(Path("org/model"))
+    assert first == "org/model@abc"
+    found["commit"] = "def"
+    assert roles.weights_key(Path("org/model")) != first
