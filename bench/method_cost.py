@@ -22,8 +22,10 @@ from common import Table, environment, interleave, parse, parser, report
 from harness_plugin.cli.main import quiet_libraries
 from harness_plugin.config.settings import run_config
 from harness_plugin.errors import HarnessError
-from harness_plugin.pipeline.roles import Workshop
-from harness_plugin.pipeline.run import open_workshop, prepare
+from harness_plugin.pipeline.context import RunContext
+from harness_plugin.pipeline.encode_split import encoded_rows
+from harness_plugin.pipeline.open_task import context_of, load_tasks
+from harness_plugin.pipeline.train_role import train_role
 from harness_plugin.plugins.registry import load_plugins
 
 TASKS = {"text": "hans", "image": "celeba_bias"}
@@ -31,8 +33,8 @@ ROWS = {"hans": ["n_train=2000", "n_id=200", "n_hans=300"], "celeba_bias": ["n_t
 QUICK = {"hans": ["n_train=300", "n_id=60", "n_hans=60"], "celeba_bias": ["n_train=400"]}
 
 
-def opened(task: str, method: str, store: Path, args: argparse.Namespace) -> Workshop:
-    """A workshop for the control of `task`; HarnessError where the method does not fit."""
+def opened(task: str, method: str, store: Path, args: argparse.Namespace) -> RunContext:
+    """A context for the control of `task`; HarnessError where the method does not fit."""
     rows = (QUICK if args.quick else ROWS)[task]
     sets = [f"{task}.{row}" for row in rows]
     sets += [f"{task}.n_test=800"] if task == "celeba_bias" else []
@@ -42,8 +44,8 @@ def opened(task: str, method: str, store: Path, args: argparse.Namespace) -> Wor
     flags = {"tasks": (task,), "device": "cpu", "threads": args.threads or 1}
     flags |= {"precision": "no", "attention": "sdpa"}
     config, plugins = run_config(None, flags, sets), load_plugins()
-    (job,) = prepare(config, plugins)
-    return open_workshop(*job, config, plugins, store)
+    (opened,) = load_tasks(config, plugins)
+    return context_of(opened, config, plugins, store)
 
 
 class Peak:
@@ -71,11 +73,11 @@ class Peak:
 def trained(task: str, method: str, args: argparse.Namespace) -> tuple[float, float, float]:
     """Seconds of an update of the method's loop, seconds of all stages, memory grown in MiB."""
     with tempfile.TemporaryDirectory() as folder:
-        shop = opened(task, method, Path(folder), args)
-        shop.encoded(shop.data.train, shop.settings.student)
+        ctx = opened(task, method, Path(folder), args)
+        encoded_rows(ctx, ctx.data.train, None, ctx.settings.student.max_length)
         start = time.perf_counter()
         with Peak() as peak:
-            shop.trained("control", shop.settings.student, method, 0)
+            train_role(ctx, ctx.plan.roles["control"], 0, {})
         whole = time.perf_counter() - start
         records = [
             json.loads((path / "stage.json").read_text(encoding="utf-8"))

@@ -19,8 +19,10 @@ import numpy as np
 from harness_plugin.cli.main import quiet_libraries
 from harness_plugin.config.settings import run_config
 from harness_plugin.errors import HarnessError
-from harness_plugin.pipeline.roles import Workshop
-from harness_plugin.pipeline.run import open_workshop, prepare
+from harness_plugin.pipeline.context import RunContext
+from harness_plugin.pipeline.open_task import context_of, load_tasks
+from harness_plugin.pipeline.predictions import predict_split
+from harness_plugin.pipeline.train_role import train_role
 from harness_plugin.plugins.registry import Plugins, load_plugins
 from harness_plugin.store.stages import default_root
 
@@ -58,20 +60,20 @@ def variants(plugins: Plugins) -> Iterator[Variant]:
         yield Variant("group_dro", group_inference=offer.name)
 
 
-def workshop(task: str, variant: Variant, args: argparse.Namespace, plugins: Plugins) -> Workshop:
+def context(task: str, variant: Variant, args: argparse.Namespace, plugins: Plugins) -> RunContext:
     """Opened as a run of the control alone would be; HarnessError where the method does not fit."""
     flags = {"tasks": (task,), "device": "cpu", "precision": "no", "attention": "sdpa"}
     flags |= {"threads": args.threads}
     sets = ["references=false", *variant.settings(), *args.set]
     config = run_config(None, flags, sets)
-    (job,) = prepare(config, plugins)
-    return open_workshop(*job, config, plugins, Path(args.use_cache))
+    (opened,) = load_tasks(config, plugins)
+    return context_of(opened, config, plugins, Path(args.use_cache))
 
 
-def worst_groups(shop: Workshop, seed: int) -> tuple[float, float]:
+def worst_groups(ctx: RunContext, seed: int) -> tuple[float, float]:
     """Accuracy and worst-group accuracy, in %, on the last evaluation set."""
-    model = shop.trained("control", shop.settings.student, shop.settings.method, seed)
-    p = shop.predictions(model, shop.data.evaluation[-1])
+    model = train_role(ctx, ctx.plan.roles["control"], seed, {})
+    p = predict_split(ctx, model, ctx.data.evaluation[-1])
     worst = min(p.correct[p.group == g].mean() for g in np.unique(p.group[p.group >= 0]))
     return 100 * float(p.correct.mean()), 100 * float(worst)
 
@@ -94,17 +96,17 @@ def table(task: str, args: argparse.Namespace, plugins: Plugins) -> list[str]:
         if args.only and variant.method not in args.only and variant.method != "erm":
             continue
         try:
-            shop = workshop(task, variant, args, plugins)
-            found = [worst_groups(shop, seed) for seed in args.seeds]
+            ctx = context(task, variant, args, plugins)
+            found = [worst_groups(ctx, seed) for seed in args.seeds]
         except HarnessError as error:
             lines.append(f"| {variant} | refused: {str(error).partition(': ')[2]} | | | |")
         else:
             erm = erm or found
             lines.append(row(str(variant), found, erm))
         print(lines[-1], flush=True)
-    split = shop.data.evaluation[-1].name
+    split = ctx.data.evaluation[-1].name
     head = [
-        f"`{task}`, set `{split}`, {shop.settings.student.model}, seeds "
+        f"`{task}`, set `{split}`, {ctx.settings.student.model}, seeds "
         f"{', '.join(map(str, args.seeds))} (accuracies in %):",
         "",
         "| method | accuracy | worst group | against ERM | better than ERM |",

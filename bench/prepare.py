@@ -23,7 +23,8 @@ from common import Table, environment, interleave, parse, parser, report
 
 from harness_plugin.cli.main import quiet_libraries
 from harness_plugin.config.settings import run_config
-from harness_plugin.pipeline.run import open_workshop, prepare
+from harness_plugin.pipeline.encode_split import encoded_rows
+from harness_plugin.pipeline.open_task import context_of, load_tasks
 from harness_plugin.plugins.registry import load_plugins
 
 FILES = (
@@ -56,10 +57,10 @@ def prepared(folder: str, store: str, threads: int) -> dict[str, float]:
     flags = {"tasks": ("hans",), "data": folder, "device": "cpu", "threads": threads}
     flags |= {"precision": "no", "attention": "sdpa"}
     config, plugins = run_config(None, flags, sets), load_plugins()
-    (job,) = prepare(config, plugins)
+    (opened,) = load_tasks(config, plugins)
     read = time.perf_counter()
-    shop = open_workshop(*job, config, plugins, Path(store))
-    encoded = shop.encoded(shop.data.train, shop.settings.student)
+    ctx = context_of(opened, config, plugins, Path(store))
+    encoded = encoded_rows(ctx, ctx.data.train, None, ctx.settings.student.max_length)
     done = time.perf_counter()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return {"read": read - start, "encode": done - read, "GiB": peak, "rows": len(encoded)}

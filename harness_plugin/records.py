@@ -169,6 +169,14 @@ class TrainedModel:
     name: str
     path: Path
     settings: Mapping[str, Any]
+    key: str = ""
+    """Key of the stage that made it, or the hash of a checkpoint's weights."""
+    kind: str = ""
+    """What the role is, a value of `RoleKind`; "" where only its name is known."""
+    labels: tuple[str, ...] = ()
+    """In the order of its logits."""
+    max_length: int = 0
+    """Tokens that texts are cut to; 0 where none are read."""
     updates: int = 0
     seconds: float = 0.0
     reused: bool = False

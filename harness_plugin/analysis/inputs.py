@@ -35,7 +35,7 @@ class AnalysisInput:
     @property
     def device(self) -> torch.device:
         """Where the models are."""
-        device: torch.device = self.task.shop.accelerator.device
+        device: torch.device = self.task.ctx.accelerator.device
         return device
 
     def options_of(self, name: str, default: Options) -> Options:

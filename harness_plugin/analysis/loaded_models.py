@@ -11,25 +11,24 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from harness_plugin.config.settings import RoleSettings
+from harness_plugin.config.roles import RoleKind
 from harness_plugin.data.dataset import Split, TaskData
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.models import classifiers
-from harness_plugin.pipeline.roles import Workshop
+from harness_plugin.pipeline.context import RunContext
+from harness_plugin.pipeline.encode_split import encoded_rows
 from harness_plugin.records import Ints, TrainedModel
 from harness_plugin.training.encode import Encoded
-
-ROLES = ("teacher", "student", "control")
 
 
 @dataclass(frozen=True)
 class FinishedTask:
-    """One task of a finished run: the workshop it was run in, and the record of its models.
+    """One task of a finished run: the context it was run in, and the record of its models.
 
     `started` is the moment the run started, as it stands in the names of its files.
     """
 
-    shop: Workshop
+    ctx: RunContext
     models: tuple[dict[str, Any], ...]
     started: str = ""
 
@@ -51,15 +50,17 @@ class LoadedModel:
     role: str
     seed: int
     path: Path
-    settings: RoleSettings
     model: PreTrainedModel
+    max_length: int = 0
+    """Tokens that its texts are cut to."""
 
 
-def just_finished(shop: Workshop, trained: Sequence[TrainedModel], started: str) -> FinishedTask:
+def just_finished(ctx: RunContext, trained: Sequence[TrainedModel], started: str) -> FinishedTask:
     """The task of a run that is still in memory."""
     models = [
         {
             "role": model.role,
+            "kind": model.kind,
             "seed": model.seed,
             "name": model.name,
             "model": model.settings["model"],
@@ -69,18 +70,19 @@ def just_finished(shop: Workshop, trained: Sequence[TrainedModel], started: str)
         }
         for model in trained
     ]
-    return FinishedTask(shop, tuple(models), started)
+    return FinishedTask(ctx, tuple(models), started)
 
 
 def chosen_roles(task: FinishedTask, wanted: Sequence[str]) -> tuple[str, ...]:
     """`wanted`, or teacher, the first student and control, those that there are."""
     for role in wanted:
         if role not in task.roles:
-            raise unknown(f"role of task {task.shop.task.task}", role, task.roles)
+            raise unknown(f"role of task {task.ctx.task.task}", role, task.roles)
     if wanted:
         return tuple(dict.fromkeys(wanted))
-    students = [role for role in task.roles if role.startswith("student")]
-    return tuple(role for role in ("teacher", *students[:1], "control") if role in task.roles)
+    kinds = (RoleKind.TEACHER, RoleKind.STUDENT, RoleKind.CONTROL)
+    firsts = (next((m["role"] for m in task.models if m["kind"] == kind), None) for kind in kinds)
+    return tuple(role for role in firsts if role is not None)
 
 
 def chosen_seeds(task: FinishedTask, wanted: Sequence[int]) -> tuple[int, ...]:
@@ -94,8 +96,8 @@ def chosen_seeds(task: FinishedTask, wanted: Sequence[int]) -> tuple[int, ...]:
 def load(task: FinishedTask, role: str, seed: int, attention: str) -> LoadedModel:
     """One model of the run; HarnessError when the run kept none, with what to do."""
     record = next(m for m in task.models if (m["role"], m["seed"]) == (role, seed))
-    shop, path = task.shop, Path(record["path"])
-    where = f"task {shop.task.task}: {role} seed {seed}"
+    ctx, path = task.ctx, Path(record["path"])
+    where = f"task {ctx.task.task}: {role} seed {seed}"
     if record["method"] == "predictions":
         raise HarnessError(
             f"{where} was scored from a file of predictions; analyses read models. Score its "
@@ -107,23 +109,20 @@ def load(task: FinishedTask, role: str, seed: int, attention: str) -> LoadedMode
             f"{where}: its checkpoint {path} is gone. Run the same command again (finished stages "
             f"are reused), then analyse the new run."
         )
-    settings = RoleSettings.model_validate(
-        {key: record["settings"][key] for key in RoleSettings.model_fields}
-    ).model_copy(update={"model": str(path), "config": {}})
     model = classifiers.load_trained(
         str(path),
-        shop.task.modality,
+        ctx.task.modality,
         attention=attention,
-        trust_remote_code=shop.config.trust_remote_code,
+        trust_remote_code=ctx.config.trust_remote_code,
     )
     module: torch.nn.Module = model
-    module.eval().to(shop.accelerator.device)
-    return LoadedModel(role, seed, path, settings, model)
+    module.eval().to(ctx.accelerator.device)
+    return LoadedModel(role, seed, path, model, int(record["settings"]["max_length"]))
 
 
 def encoded_for(task: FinishedTask, subject: LoadedModel, split: Split) -> Encoded:
     """The rows of `split` as this model reads them."""
-    return task.shop.encoded(split, subject.settings)
+    return encoded_rows(task.ctx, split, str(subject.path), subject.max_length)
 
 
 def inputs_of(encoded: Encoded, rows: Ints, device: torch.device) -> dict[str, torch.Tensor]:

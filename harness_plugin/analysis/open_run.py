@@ -12,9 +12,8 @@ from harness_plugin.analysis.loaded_models import FinishedTask
 from harness_plugin.config.settings import RunConfig, run_config
 from harness_plugin.data.task import find_task
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.pipeline.run import open_workshop, prepare
+from harness_plugin.pipeline.open_task import context_of, load_tasks, store_root
 from harness_plugin.plugins.registry import Plugins
-from harness_plugin.store.stages import default_root
 
 RECORD = re.compile(r"transfer_(?P<task>[a-z0-9_]+)_(?P<time>\d{4}-[0-9T.-]+)\.json")
 
@@ -56,23 +55,25 @@ def opened(
     tasks: Sequence[str],
     started: str,
 ) -> list[FinishedTask]:
-    """The workshops of the wanted tasks, their data compared with what the run recorded."""
-    root = Path(config.use_cache) if config.use_cache else default_root()
+    """The wanted tasks, their data compared with what the run recorded."""
+    root = store_root(config)
     found = {name: find_task(name, plugins["task"], config.include_path) for name in config.tasks}
     wanted = tuple(name for name in config.tasks if not tasks or found[name].task in tasks)
     left = {found[name].task for name in config.tasks if name not in wanted}
     kept = {key: value for key, value in config.settings.items() if key not in left}
     config = config.model_copy(update={"tasks": wanted, "settings": kept})
     out = []
-    for task, settings, data in prepare(config, plugins):
-        record = records[task.task]
+    for task in load_tasks(config, plugins):
+        name, data = task.task.task, task.data
+        record = records[name]
         if data.fingerprint != record["fingerprint"]:
             raise HarnessError(
-                f"task {task.task}: the data have changed since the run (fingerprint "
+                f"task {name}: the data have changed since the run (fingerprint "
                 f"{data.fingerprint[:12]}, the run's {record['fingerprint'][:12]}); run it again."
             )
-        shop = open_workshop(task, settings, data, config, plugins, root)
-        out.append(FinishedTask(shop, tuple(record["models"]), started))
+        out.append(
+            FinishedTask(context_of(task, config, plugins, root), tuple(record["models"]), started)
+        )
     return out
 
 

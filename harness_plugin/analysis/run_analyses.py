@@ -72,8 +72,8 @@ def rows_asked(data: TaskData, wanted: AnalysisRequest) -> tuple[Split, dict[str
 
 def make(task: FinishedTask, names: Sequence[str], wanted: AnalysisRequest) -> Analysed:
     """Load the models once, make every analysis of `names`."""
-    split, rows = rows_asked(task.shop.data, wanted)
-    attention = task.shop.choice.attention
+    split, rows = rows_asked(task.ctx.data, wanted)
+    attention = task.ctx.hardware.attention
     models = [
         loaded_models.load(task, role, seed, attention)
         for seed in loaded_models.chosen_seeds(task, wanted.seeds)
@@ -87,7 +87,7 @@ def make(task: FinishedTask, names: Sequence[str], wanted: AnalysisRequest) -> A
         rows=rows,
         options=wanted.options,
     )
-    offered = task.shop.plugins["analysis"]
+    offered = task.ctx.plugins["analysis"]
     findings = {name: offered.get(name)(scene) for name in names}
     return Analysed(task, wanted, split, rows, findings)
 
@@ -105,7 +105,7 @@ def show(findings: Mapping[str, AnalysisResult]) -> None:
 
 def write(made: Analysed, folder: Path) -> list[Path]:
     """analysis_<task>_<time>.json, and one Parquet table an analysis."""
-    task, data, wanted = made.task, made.task.shop.data, made.wanted
+    task, data, wanted = made.task, made.task.ctx.data, made.wanted
     stem = f"analysis_{data.task}_{timestamp(time.time())}"
     folder.mkdir(parents=True, exist_ok=True)
     files = []

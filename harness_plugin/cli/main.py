@@ -275,7 +275,7 @@ def run(argv: list[str]) -> int:
     config = run_config(file, given, [*shortcuts, *sets])
     plugins = installed_plugins()
     quiet_libraries()
-    from harness_plugin.pipeline.run import run as run_tasks
+    from harness_plugin.run import run as run_tasks
 
     run_tasks(config, plugins)
     return 0

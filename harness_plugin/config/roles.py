@@ -4,27 +4,63 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 
 from harness_plugin.config.settings import RoleSettings, StudentSettings, TaskSettings
 from harness_plugin.errors import HarnessError, unknown
 
 
+class RoleKind(str, Enum):
+    """What a model is for, whatever it is called."""
+
+    TEACHER = "teacher"
+    STUDENT = "student"
+    CONTROL = "control"
+    """The student's twin without a teacher."""
+    ERM_TEACHER = "erm_teacher"
+    ERM_STUDENT = "erm_student"
+    """The undebiased references."""
+
+
+TEACHERS = 0
+STUDENTS = 1
+"""Init groups: the roles of one group and seed start from the same weights and see the same
+batches. Student, control and ERM student are one group, so that they can be compared; teacher and
+ERM teacher are another; every further teacher is a group of its own."""
+
+
 @dataclass(frozen=True)
 class Role:
-    """One model of a run: its settings, its method, and how it is distilled (None = it is not)."""
+    """One model of a run, as its settings declare it; `distillation` None = it has no teacher."""
 
     name: str
+    kind: RoleKind
+    init_group: int
     method: str
     settings: RoleSettings
     distillation: StudentSettings | None = None
 
     @property
-    def heard(self) -> tuple[str, ...]:
-        """The roles it learns from."""
-        given = self.distillation
-        if given is None:
+    def learns_from(self) -> tuple[str, ...]:
+        """The roles that must be trained before it; `agre` needs a biased model besides."""
+        chosen = self.distillation
+        if chosen is None:
             return ()
-        return given.teachers + ((given.biased_teacher,) if given.combine == "agre" else ())
+        return chosen.teachers + ((chosen.biased_teacher,) if chosen.combine == "agre" else ())
+
+
+def init_seed(seed: int, init_group: int, round_number: int = 0, *, continued: bool = False) -> int:
+    """The seed of a training's first weights and batches, another for each set of arguments.
+
+    `seed` is the run's, in [0, 2**32); `init_group` and `round_number` are in [0, 2**14).
+    `continued` trainings go on from weights of their own role and must not repeat its batches.
+    The seeds of first rounds of the two large groups are small numbers, as they were when README's
+    numbers were made; all others have bit 62 set, so that the two kinds never meet.
+    """
+    if init_group in (TEACHERS, STUDENTS) and round_number == 0:
+        return 1000 * seed + 500 * init_group + continued
+    packed = (seed << 14 | init_group) << 14 | round_number
+    return 1 << 62 | packed << 1 | continued
 
 
 def plan_of_roles(settings: TaskSettings) -> dict[str, Role]:
@@ -44,7 +80,7 @@ def plan_of_roles(settings: TaskSettings) -> dict[str, Role]:
             circle = [*open_roles[open_roles.index(name) :], name]
             raise HarnessError(f"roles learn from each other: {' <- '.join(circle)}.")
         open_roles.append(name)
-        for teacher in roles[name].heard:
+        for teacher in roles[name].learns_from:
             if teacher not in roles:
                 raise unknown(f"teacher of {name}", teacher, roles)
             visit(teacher)
@@ -61,40 +97,25 @@ def behind(roles: Mapping[str, Role], name: str) -> dict[str, Role]:
     needed, open_roles = set[str](), [name]
     while open_roles:
         needed.add(role := open_roles.pop())
-        open_roles += [teacher for teacher in roles[role].heard if teacher not in needed]
+        open_roles += [teacher for teacher in roles[role].learns_from if teacher not in needed]
     return {role: roles[role] for role in roles if role in needed}
-
-
-def narrowed(settings: TaskSettings, name: str) -> TaskSettings:
-    """The settings without the roles that `name` does not need, and without their method."""
-    roles = behind(plan_of_roles(settings), name)
-    changes: dict[str, object] = {
-        "teachers": {role: given for role, given in settings.teachers.items() if role in roles},
-        "students": {role: given for role, given in settings.students.items() if role in roles},
-        "control": settings.control if "control" in roles else False,
-        "references": bool({"erm_teacher", "erm_student"} & roles.keys()),
-    }
-    if settings.method not in {role.method for role in roles.values()}:
-        changes["method"] = "erm"
-    if all(role.method == "erm" and role.distillation is None for role in roles.values()):
-        changes["group_inference"] = "none"
-    return settings.model_copy(update=changes)
 
 
 def declared(settings: TaskSettings) -> list[Role]:
     """Every role, as it is written down."""
     method, teacher, student = settings.method, settings.teacher, settings.student
-    roles = [Role("teacher", method, teacher)]
+    roles = [Role("teacher", RoleKind.TEACHER, TEACHERS, method, teacher)]
     if settings.references:
-        roles.append(Role("erm_teacher", "erm", teacher))
-    for name, other in settings.teachers.items():
+        roles.append(Role("erm_teacher", RoleKind.ERM_TEACHER, TEACHERS, "erm", teacher))
+    for number, (name, other) in enumerate(settings.teachers.items()):
         own = method if other.method == "same" else other.method
-        roles.append(Role(name, own, settings.changed_teacher(other), other.distillation))
-    for name, taught in settings.students.items():
-        own = method if taught.method == "same" else taught.method
-        roles.append(Role(name, own, student, taught))
+        chosen, group = settings.changed_teacher(other), STUDENTS + 1 + number
+        roles.append(Role(name, RoleKind.TEACHER, group, own, chosen, other.distillation))
+    for name, distilled in settings.students.items():
+        own = method if distilled.method == "same" else distilled.method
+        roles.append(Role(name, RoleKind.STUDENT, STUDENTS, own, student, distilled))
     if settings.control:
-        roles.append(Role("control", method, student))
+        roles.append(Role("control", RoleKind.CONTROL, STUDENTS, method, student))
     if settings.references:
-        roles.append(Role("erm_student", "erm", student))
+        roles.append(Role("erm_student", RoleKind.ERM_STUDENT, STUDENTS, "erm", student))
     return roles

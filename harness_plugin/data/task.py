@@ -127,6 +127,15 @@ class Task(BaseModel):
             f"{' or --data '.join('DIR' if s == 'path' else s for s in self.sources)}."
         )
 
+    def code_targets(self, source: Source) -> tuple[str, ...]:
+        """The "module:name" targets whose code decides what data a source gives.
+
+        Without a module that lies beside the task's own file: it goes by no importable name.
+        """
+        target = self.sources.get(source, "")
+        beside = Path(self.file).parent / f"{target.partition(':')[0]}.py" if self.file else None
+        return () if not target or (beside and beside.is_file()) else (target,)
+
     def load_attribute(self, target: str) -> Any:
         """The object behind a "module:attribute" string of this task.
 

@@ -40,6 +40,12 @@ class Source:
     model_type: str = ""
     """What a preset's checkpoint is read as, where its own configuration says something else."""
 
+    def spec(self) -> list[Any]:
+        """What of a name decides the first weights, as JSON, but for a checkpoint's content."""
+        if self.backbone is not None:
+            return [self.backbone.model_type, dict(self.backbone.config)]
+        return [self.checkpoint, self.model_type]
+
 
 def locate(settings: RoleSettings, modality: str, plugins: Plugins) -> Source:
     """What `settings.model` means: a preset, a local folder, or a hub id (it has a slash).

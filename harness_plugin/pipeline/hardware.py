@@ -286,3 +286,15 @@ def environment(choices: Mapping[str, HardwareSettings]) -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "choices": {modality: asdict(choice) for modality, choice in choices.items()},
     }
+
+
+def machine_of(
+    config: RunConfig, modality: str, root: Path
+) -> tuple[HardwareSettings, Accelerator]:
+    """The settings of the machine, measured or asked for, and an Accelerator that has them."""
+    accelerator = make_accelerator(config, "no")
+    with accelerator.main_process_first():  # one measures, the others read
+        hardware = choose(config, modality, root, accelerator.num_processes)
+    if hardware.precision != "no":
+        accelerator = make_accelerator(config, hardware.precision)
+    return hardware, accelerator

@@ -14,11 +14,12 @@ from harness_plugin.config.settings import RunConfig, StudentSettings, TaskSetti
 from harness_plugin.data.dataset import TaskData, check, stratified_rows
 from harness_plugin.data.task import Task
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.models.checkpoints import check_settings
-from harness_plugin.pipeline.distilling import check_student
+from harness_plugin.pipeline.checks import check_plan
+from harness_plugin.pipeline.context import RunContext
+from harness_plugin.pipeline.open_task import OpenTask, context_of
+from harness_plugin.pipeline.plan import resolve
 from harness_plugin.pipeline.remedies import Remedy
-from harness_plugin.pipeline.roles import Workshop
-from harness_plugin.pipeline.run import answers_of, open_workshop, scored
+from harness_plugin.pipeline.run_task import predict_models, score_models
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records import Estimate, TaskScores, TrainedModel
 
@@ -74,7 +75,7 @@ class Trial:
 def try_remedies(
     config: RunConfig,
     plugins: Plugins,
-    job: tuple[Task, TaskSettings, TaskData],
+    opened: OpenTask,
     root: Path,
     remedies: Sequence[Remedy],
     *,
@@ -90,7 +91,7 @@ def try_remedies(
 
     Raises HarnessError where there are no validation rows with groups, or no such student.
     """
-    task, settings, data = job
+    task, settings, data = opened.task, opened.settings, opened.data
     if baseline not in settings.students:
         raise unknown(f"student of task {task.task}", baseline, settings.students)
     if config.eval_only:
@@ -98,7 +99,7 @@ def try_remedies(
     base = settings.students[baseline]
     data = halved(task, data, config.data_seed)
     alone = settings.model_copy(update={"control": False, "students": {baseline: base}})
-    shop = open_workshop(task, alone, data, config, plugins, root)
+    ctx = context_of(OpenTask(task, alone, data), config, plugins, root)
     students, skipped, left = {baseline: base}, list[tuple[str, str]](), list[str]()
     taken: dict[str, Remedy] = {}
     teachers = dict(settings.teachers)
@@ -113,17 +114,17 @@ def try_remedies(
                 "teachers": {**teachers, **remedy.teachers},
             }
         )
-        if reason := unfit(replace(shop, settings=plan), name, base):
+        if reason := unfit(ctx, plan, name, base):
             skipped.append((remedy.name, reason))
             continue
         students, teachers, taken[name] = plan.students, plan.teachers, remedy
     plan = alone.model_copy(update={"students": students, "teachers": teachers})
-    shop = open_workshop(task, plan, data, config, plugins, root)
+    ctx = context_of(OpenTask(task, plan, data), config, plugins, root)
     plugins.hook.data_loaded(task=task, data=data)
-    trained, predictions = answers_of(shop)
+    trained, predictions = predict_models(ctx)
     # the student without a remedy takes the control's place: contributions are what is gained
     predictions = [replace(p, role="control") if p.role == baseline else p for p in predictions]
-    scores = scored(shop, trained, predictions)
+    scores = score_models(ctx, trained, predictions)
     trial = ranked(scores, trained, taken, plan, baseline, metric)
     (rows,) = data.evaluation
     least = int(rows.group_counts.argmin())
@@ -156,25 +157,15 @@ def halved(task: Task, data: TaskData, seed: int) -> TaskData:
     return out
 
 
-def unfit(shop: Workshop, name: str, base: StudentSettings) -> str:
+def unfit(ctx: RunContext, settings: TaskSettings, name: str, base: StudentSettings) -> str:
     """Why a student cannot be trained here, or need not be; "" when it can."""
     try:
-        roles = plan_of_roles(shop.settings)
-        role: Role = roles[name]
-        if role.distillation == base:
+        if settings.students[name] == base:
             return "is what the student does already"
-        for heard in role.heard:
-            check_settings(
-                roles[heard].settings,
-                shop.task.modality,
-                shop.plugins,
-                shop.config.trust_remote_code,
-            )
-        shop.check_settings()
-        shop.check_method(role.method, role.settings)
-        check_student(shop, role, roles)
+        plan = resolve(ctx.task, settings, ctx.plugins, only=name)
+        check_plan(replace(ctx, settings=settings, plan=plan))
     except HarnessError as error:
-        said = str(error).removeprefix(f"task {shop.task.task}: ").removeprefix(f"{name}: ")
+        said = str(error).removeprefix(f"task {ctx.task.task}: ").removeprefix(f"{name}: ")
         return said.replace(name, "it")
     return ""
 
@@ -239,7 +230,7 @@ def ranked(
 
 def extra(role: Role) -> set[str]:
     """The roles a student needs besides the task's teacher, which is trained in any case."""
-    return set(role.heard) - {"teacher"}
+    return set(role.learns_from) - {"teacher"}
 
 
 def gain(scores: TaskScores, student: str, metric: str) -> Estimate:

@@ -10,7 +10,6 @@ key finds it and may continue from what lies inside.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import os
 import shutil
@@ -18,9 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from filelock import SoftFileLease
@@ -39,12 +36,6 @@ def default_root() -> Path:
     if folder := os.environ.get("HARNESS_PLUGIN_CACHE"):
         return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "harness_plugin"
-
-
-@cache
-def code_version(module: ModuleType) -> str:
-    """Hash of a module's source text: a change in the code never meets an old result."""
-    return hashlib.sha256(inspect.getsource(module).encode()).hexdigest()[:12]
 
 
 def key_of(spec: Mapping[str, Any]) -> str:

@@ -12,12 +12,10 @@ touch it, and a role once for every combination of the settings that it depends 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property
-from pathlib import Path
+from functools import cached_property
 from typing import Any, Literal
 
 from harness_plugin.config.roles import Role, plan_of_roles
@@ -25,6 +23,7 @@ from harness_plugin.config.settings import RunConfig, TaskSettings, problems, ta
 from harness_plugin.data.task import Task, find_task
 from harness_plugin.errors import HarnessError
 from harness_plugin.plugins.registry import Plugins
+from harness_plugin.store.keys import code_version
 from harness_plugin.study.plan import Configuration, Study
 
 ROLES = ("method", "teacher", "student", "teachers", "students", "control", "references")
@@ -50,16 +49,20 @@ OF_RUN = (
 """Run settings that can change a model or what it answers."""
 
 
+TRAINING = "harness_plugin.pipeline.train_role:train_role"
+"""Where the code of a training begins."""
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One role's model, of any seed. `heard` are the nodes that it learns from."""
+    """One role's model, of any seed. `learns_from` are the nodes that it learns from."""
 
     key: str
     task: str
     role: str
     method: str
     model: str
-    heard: tuple[int, ...]
+    learns_from: tuple[int, ...]
     configuration: int
     """The first configuration that needs it: its settings say how it is trained."""
     alike: str
@@ -199,8 +202,8 @@ class Builder:
             self._roles[wanted] = tuple(plan_of_roles(settings).values())
         found: dict[str, int] = {}
         for role in self._roles[wanted]:
-            heard = tuple(found[name] for name in role.heard)
-            found[role.name] = self._node(number, task, role, values, heard)
+            learns_from = tuple(found[name] for name in role.learns_from)
+            found[role.name] = self._node(number, task, role, values, learns_from)
         return tuple(found.values())
 
     def _resolved(self, task: str, configuration: Configuration) -> dict[str, int]:
@@ -285,7 +288,12 @@ class Builder:
         return self._texts[text]
 
     def _node(
-        self, number: int, task: str, role: Role, values: dict[str, int], heard: tuple[int, ...]
+        self,
+        number: int,
+        task: str,
+        role: Role,
+        values: dict[str, int],
+        learns_from: tuple[int, ...],
     ) -> int:
         """The number of a role's node, which is made when it is new."""
         of_methods = role.method != "erm" or role.distillation is not None
@@ -294,19 +302,30 @@ class Builder:
             role.method,
             id(role.settings),
             id(role.distillation) if role.distillation else None,
-            self._seeded(role, values),
-            heard,
+            role.init_group,
+            learns_from,
             *(values[name] for name in OF_ALL),
             *((values["method_options"], *(values[n] for n in OF_METHODS)) if of_methods else ()),
         )
         if key not in self._numbers:
-            self._numbers[key] = self._made(number, task, role, values, heard, of_methods)
+            self._numbers[key] = self._made(number, task, role, values, learns_from, of_methods)
         return self._numbers[key]
 
-    def _seeded(self, role: Role, values: dict[str, int]) -> tuple[bool, int]:
-        """What of a role's name decides its first weights (see `Lab.init_seed`)."""
-        further = list(self._pool[values["teachers"]])
-        return "teacher" in role.name, further.index(role.name) + 1 if role.name in further else 0
+    def _code(self, task: str, role: Role, values: dict[str, int]) -> str:
+        """The version of the code that makes a role's model, its data and its classes."""
+        of_task = self.tasks[task]
+        taught = role.distillation
+        names = [("method", role.method), ("method", "erm")]
+        if taught is not None:
+            names += [("distiller", taught.distiller)]
+            names += [("augmentation", name) for name in taught.augmentations]
+        for kind in ("bias_model", "group_inference"):
+            name = self._pool[values[kind]]
+            names += [(kind, name)] if name in self.plugins[kind] else []
+        targets = [self.plugins[kind].offer(name).target for kind, name in names]
+        return code_version(
+            TRAINING, *targets, *of_task.code_targets(self.config.source_of(of_task))
+        )
 
     def _made(
         self,
@@ -314,7 +333,7 @@ class Builder:
         task: str,
         role: Role,
         values: dict[str, int],
-        heard: tuple[int, ...],
+        learns_from: tuple[int, ...],
         of_methods: bool,
     ) -> int:
         """A new node, or the one that turns out to have the same key."""
@@ -330,11 +349,11 @@ class Builder:
         spec = {
             **training,
             "method": role.method,
-            "seeded": self._seeded(role, values),
-            "heard": [self.nodes[node].key for node in heard],
+            "init_group": role.init_group,
+            "learns_from": [self.nodes[node].key for node in learns_from],
             "method_options": options if of_methods else None,
             "of_methods": [self._pool[values[n]] for n in OF_METHODS] if of_methods else None,
-            "code": code_hash(),
+            "code": self._code(task, role, values),
         }
         key = hashed(spec)
         if key in self._keys:
@@ -346,7 +365,7 @@ class Builder:
                 role=role.name,
                 method=role.method,
                 model=str(settings["model"]),
-                heard=heard,
+                learns_from=learns_from,
                 configuration=number,
                 alike=hashed({**training, "method": role.method}),
             )
@@ -368,28 +387,3 @@ def hashed(spec: Mapping[str, Any]) -> str:
 def dumped(value: Any) -> Any:
     """What JSON does not know: a pydantic model's fields, else its text."""
     return value.model_dump(mode="json") if hasattr(value, "model_dump") else str(value)
-
-
-@cache
-def code_hash() -> str:
-    """Hash of all source that can change a model: the host, the built-in methods and tasks.
-
-    A change makes every node open again; what did not really change is found in the store.
-    """
-    digest = hashlib.sha256()
-    for package in ("harness_plugin", "harness_plugin_hooks", "harness_plugin_tasks"):
-        found = importlib.util.find_spec(package)
-        for folder in (found.submodule_search_locations if found else None) or ():
-            for file in source_files(Path(folder)):
-                digest.update(file.read_bytes())
-    return digest.hexdigest()[:12]
-
-
-def source_files(package: Path) -> Sequence[Path]:
-    """The modules of a package that models depend on, sorted."""
-    if package.name == "harness_plugin":
-        return sorted(package.glob("*.py"))
-    folders = ("debias", "distill", "augment", "backbones")
-    if package.name == "harness_plugin_hooks":
-        return sorted(file for name in folders for file in (package / name).rglob("*.py"))
-    return sorted(package.rglob("*.py"))

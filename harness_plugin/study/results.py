@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from harness_plugin.pipeline.run import models_of, scored
-from harness_plugin.scoring import metrics, score, stats
-from harness_plugin.store.stages import code_version
+from harness_plugin.pipeline.predictions import predict_split
+from harness_plugin.pipeline.run_task import score_models, train_models
+from harness_plugin.store.keys import code_version
 from harness_plugin.study.graph import Graph
 from harness_plugin.study.scheduler import Progress
-from harness_plugin.study.worker import shop_of
+from harness_plugin.study.worker import context_for, shared_of
 
 if TYPE_CHECKING:
     from harness_plugin.records import Estimate, TaskScores
@@ -83,16 +83,15 @@ def scores_of(
     spec = {
         "run": run,
         "models": models,
-        "code": [code_version(module) for module in (metrics, score, stats)],
+        "code": code_version("harness_plugin.scoring.score:score_task"),
     }
-    shop = None
 
     def build(folder: Path) -> dict[str, Any]:
-        nonlocal shop
-        shop = shop_of(run, str(root))
-        trained = [model for seed in seeds for model in models_of(shop, seed)]
-        answers = [shop.predictions(m, split) for m in trained for split in shop.data.evaluation]
-        scores = scored(shop, trained, answers)
+        ctx = context_for(shared_of(run, str(root)))
+        models = [model for seed in seeds for model in train_models(ctx, seed)]
+        sets = ctx.data.evaluation
+        predictions = [predict_split(ctx, model, split) for model in models for split in sets]
+        scores = score_models(ctx, models, predictions)
         rows = {
             "numbers": list(numbers_of(scores)),
             "estimates": list(estimates_of(scores)),

@@ -63,7 +63,7 @@ def failed_before(graph: Graph, ledger: TrainingRecords, progress: Progress) -> 
         if found := ledger.failure(graph.name_of(node, seed)):
             failure = Failure(node, seed, found["tries"], found["error"], found["trace"])
             progress.failed[node, seed] = failure
-        for teacher in graph.nodes[node].heard:  # a teacher's number is the smaller one
+        for teacher in graph.nodes[node].learns_from:  # a teacher's number is the smaller one
             if (teacher, seed) in progress.failed and (node, seed) not in progress.failed:
                 progress.failed[node, seed] = because(graph, teacher, node, seed)
 
@@ -118,13 +118,13 @@ class Scheduler:
         self.issued = 0
         self.look_again = 0.0
         for number, node in enumerate(graph.nodes):
-            for teacher in node.heard:
+            for teacher in node.learns_from:
                 self.followers.setdefault(teacher, []).append(number)
         for node_number, seed in graph.instances():
             if (node_number, seed) in progress.done:
                 continue
-            heard = set(graph.nodes[node_number].heard)
-            open_ones = sum((teacher, seed) not in progress.done for teacher in heard)
+            teachers = set(graph.nodes[node_number].learns_from)
+            open_ones = sum((teacher, seed) not in progress.done for teacher in teachers)
             if open_ones:
                 self.waiting[node_number, seed] = open_ones
             else:

@@ -37,13 +37,13 @@ def cost_of(graph: Graph, progress: Progress) -> Cost:
         if not record.get("reused"):
             node = graph.nodes[number]
             exact[node.alike].append(record["seconds"])
-            near[node.task, node.model, bool(node.heard)].append(record["seconds"])
+            near[node.task, node.model, bool(node.learns_from)].append(record["seconds"])
     seconds, measured, unknown = 0.0, 0, 0
     for number, seed in graph.instances():
         if (number, seed) in progress.done:
             continue
         node = graph.nodes[number]
-        known = exact.get(node.alike) or near.get((node.task, node.model, bool(node.heard)))
+        known = exact.get(node.alike) or near.get((node.task, node.model, bool(node.learns_from)))
         if known:
             seconds += statistics.fmean(known)
             measured += 1

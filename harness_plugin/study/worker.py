@@ -17,9 +17,16 @@ from harness_plugin.errors import HarnessError
 from harness_plugin.study.training_records import TrainingRecords
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from harness_plugin.config.settings import RunConfig
     from harness_plugin.data.dataset import TaskData
-    from harness_plugin.pipeline.roles import Workshop
+    from harness_plugin.pipeline.context import RunContext
+    from harness_plugin.pipeline.hardware import HardwareSettings
+    from harness_plugin.pipeline.open_task import OpenTask
+    from harness_plugin.plugins.registry import Plugins
     from harness_plugin.records import TrainedModel
+    from harness_plugin.store.stages import Store
 
 
 @dataclass(frozen=True)
@@ -61,67 +68,100 @@ def execute(job: Job) -> dict[str, Any]:
 
 
 def trained(job: Job) -> dict[str, Any]:
-    """Train and ask in this process."""
+    """Train and predict in this process."""
     from harness_plugin.cli.main import quiet_libraries
-    from harness_plugin.pipeline.run import check_roles
+    from harness_plugin.pipeline.predictions import logits_stage
 
     quiet_libraries()  # this may be a worker, whose bars would run through the study's lines
-    shop = shop_of(job.run, job.root)
+    shared = shared_of(job.run, job.root)
     started = time.perf_counter()  # imports and data are the process's cost, not this training's
-    check_roles(shop, job.role)
-    model = taught(shop, job.role, job.seed, {})
-    for split in shop.data.evaluation:
-        shop.logits(model, split)
+    ctx = context_for(shared, job.role)
+    model = train_with_teachers(ctx, job.role, job.seed, {})
+    for split in ctx.data.evaluation:
+        logits_stage(ctx, model, split)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "role": job.role,
         "seed": job.seed,
-        "stage": model.settings.get("stage"),
+        "stage": model.key if model.settings["method"] != "as saved" else None,
         "seconds": time.perf_counter() - started,
         "training_seconds": model.seconds,
         "updates": model.updates,
         "reused": model.reused,
         "peak_memory": peak if sys.platform == "darwin" else peak * 1024,
-        "processes": shop.accelerator.num_processes,
+        "processes": ctx.accelerator.num_processes,
     }
 
 
-def taught(shop: Workshop, name: str, seed: int, done: dict[str, TrainedModel]) -> TrainedModel:
+def train_with_teachers(
+    ctx: RunContext, name: str, seed: int, models: dict[str, TrainedModel]
+) -> TrainedModel:
     """A role's model, and before it those that it learns from, which the store has."""
-    from harness_plugin.config.roles import plan_of_roles
-    from harness_plugin.pipeline.run import model_of
+    from harness_plugin.pipeline.train_role import train_role
 
-    role = plan_of_roles(shop.settings)[name]
-    for teacher in role.heard:
-        if teacher not in done:
-            done[teacher] = taught(shop, teacher, seed, done)
-    return model_of(shop, role, seed, done)
+    role = ctx.plan.roles[name]
+    for teacher in role.learns_from:
+        if teacher not in models:
+            models[teacher] = train_with_teachers(ctx, teacher, seed, models)
+    return train_role(ctx, role, seed, models)
 
 
-_SHOPS: dict[str, Workshop] = {}
+@dataclass(frozen=True)
+class SharedTask:
+    """What trainings of one configuration share in a process: data, settings, the machine."""
+
+    opened: OpenTask
+    config: RunConfig
+    hardware: HardwareSettings
+    accelerator: Accelerator
+    store: Store
+    plugins: Plugins
+
+
+def context_for(shared: SharedTask, role: str | None = None) -> RunContext:
+    """The context of a configuration, or of one role and those that it learns from; checked."""
+    from harness_plugin.pipeline.context import RunContext
+    from harness_plugin.pipeline.open_task import check_context, plan_of
+
+    ctx = RunContext(
+        shared.opened.task,
+        shared.opened.settings,
+        shared.opened.data,
+        shared.config,
+        plan_of(shared.opened, shared.config, shared.plugins, role),
+        shared.hardware,
+        shared.accelerator,
+        shared.store,
+        shared.plugins,
+    )
+    check_context(ctx)
+    return ctx
+
+
+_SHARED: dict[str, SharedTask] = {}
 _DATA: dict[str, TaskData] = {}
 KEPT = 8
-"""Workshops, and sets of data, that a process keeps open."""
+"""Configurations, and sets of data, that a process keeps open."""
 
 
-def shop_of(run: Mapping[str, Any], root: str) -> Workshop:
-    """The workshop of a configuration, whatever its seeds.
+def shared_of(run: Mapping[str, Any], root: str) -> SharedTask:
+    """What the trainings of a configuration share, whatever its seeds.
 
     Data that another one has loaded are not loaded again. Precision and threads are the process's:
-    a workshop that was opened before another one that chose differently gets its own back.
+    a configuration that was opened before another one that chose differently gets its own back.
     """
     import torch
 
     from harness_plugin.config.settings import RunConfig, task_settings
     from harness_plugin.data.dataset import load_for
     from harness_plugin.data.task import find_task
-    from harness_plugin.pipeline.hardware import make_accelerator, processes_of
-    from harness_plugin.pipeline.run import workshop_of
+    from harness_plugin.pipeline.hardware import machine_of, make_accelerator, processes_of
+    from harness_plugin.pipeline.open_task import OpenTask
     from harness_plugin.plugins.registry import load_plugins
     from harness_plugin.store.stages import Store
 
     key = json.dumps([{**run, "seeds": ()}, root], sort_keys=True, default=str)
-    if key not in _SHOPS:
+    if key not in _SHARED:
         plugins = load_plugins()
         config = RunConfig.model_validate({**run, "use_cache": root})
         (name,) = config.tasks
@@ -132,18 +172,26 @@ def shop_of(run: Mapping[str, Any], root: str) -> Workshop:
         if of_data not in _DATA:
             keep_few(_DATA)
             _DATA[of_data] = load_for(task, settings, config)
-        shop = workshop_of(task, settings, _DATA[of_data], config, plugins, Path(root))
-        keep_few(_SHOPS)
+        hardware, accelerator = machine_of(config, task.modality, Path(root))
+        shared = SharedTask(
+            OpenTask(task, settings, _DATA[of_data]),
+            config,
+            hardware,
+            accelerator,
+            Store(Path(root), processes_of(accelerator)),
+            plugins,
+        )
+        keep_few(_SHARED)
     else:
-        in_use = next(reversed(_SHOPS.values()))
-        shop = _SHOPS.pop(key)
-        if shop.choice != in_use.choice:
-            torch.set_num_threads(shop.choice.threads)
-            accelerator = make_accelerator(shop.config, shop.choice.precision)
+        in_use = next(reversed(_SHARED.values()))
+        shared = _SHARED.pop(key)
+        if shared.hardware != in_use.hardware:
+            torch.set_num_threads(shared.hardware.threads)
+            accelerator = make_accelerator(shared.config, shared.hardware.precision)
             store = Store(Path(root), processes_of(accelerator))
-            shop = replace(shop, accelerator=accelerator, store=store)
-    _SHOPS[key] = shop  # the last one is the one in use
-    return shop
+            shared = replace(shared, accelerator=accelerator, store=store)
+    _SHARED[key] = shared  # the last one is the one in use
+    return shared
 
 
 def keep_few(kept: dict[str, Any]) -> None:
@@ -178,11 +226,11 @@ def main(asked: str, told: str) -> None:
     """One of several processes: the main one writes the record."""
     job = Job(**json.loads(Path(asked).read_text(encoding="utf-8")))
     record = trained(job)
-    shop = shop_of(job.run, job.root)
-    shop.accelerator.wait_for_everyone()
-    if shop.accelerator.is_main_process:
+    accelerator = shared_of(job.run, job.root).accelerator
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
         Path(told).write_text(json.dumps(record), encoding="utf-8")
-    shop.accelerator.end_training()
+    accelerator.end_training()
 
 
 if __name__ == "__main__":

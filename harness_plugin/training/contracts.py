@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from harness_plugin.data.dataset import Split
     from harness_plugin.data.task import Task
     from harness_plugin.models.layers import Layers, Shape
-    from harness_plugin.pipeline.lab import Lab
     from harness_plugin.store.stages import Stage
     from harness_plugin.training.loss import TeacherOutputs
+    from harness_plugin.training.trainer import Trainer
 
 Inputs: TypeAlias = dict[str, Tensor]
 
@@ -146,7 +146,7 @@ class BiasModel(Configured):
     """A model of the spurious cue alone, whose log-probabilities ensemble methods lean on."""
 
     @classmethod
-    def log_probs(cls, lab: Lab, options: Mapping[str, Any]) -> Stage:
+    def log_probs(cls, trainer: Trainer, options: Mapping[str, Any]) -> Stage:
         """A stage with `log_probs.npy` (N, C) float32 of the training rows, clamped from below.
 
         No row may be scored by a model that was fitted on it. `options` are resolved.
@@ -158,7 +158,7 @@ class GroupInference(Configured):
     """Finds environments where no group labels are given: label x environment are the groups."""
 
     @classmethod
-    def environments(cls, lab: Lab, options: Mapping[str, Any]) -> Stage:
+    def environments(cls, trainer: Trainer, options: Mapping[str, Any]) -> Stage:
         """A stage with `environment.npy` (N,) int64 and their `names` in its record."""
         raise NotImplementedError
 
@@ -187,17 +187,17 @@ class Method(Configured):
         return ""
 
     @classmethod
-    def rows(cls, lab: Lab, options: Mapping[str, Any]) -> NDArray[np.int64] | None:
+    def rows(cls, trainer: Trainer, options: Mapping[str, Any]) -> NDArray[np.int64] | None:
         """(R,) the training rows that the loop may see; None = all."""
         return None
 
     @classmethod
-    def prepare(cls, lab: Lab, options: Mapping[str, Any]) -> Prepared:
+    def prepare(cls, trainer: Trainer, options: Mapping[str, Any]) -> Prepared:
         """A first stage, trained through the same loop; called with resolved options."""
         return Prepared()
 
     @classmethod
-    def finish(cls, lab: Lab, trained: Stage, options: Mapping[str, Any]) -> Stage:
+    def finish(cls, trainer: Trainer, trained: Stage, options: Mapping[str, Any]) -> Stage:
         """A last stage on the trained model, for methods with a `base`."""
         return trained
 

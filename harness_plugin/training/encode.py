@@ -16,13 +16,14 @@ from tqdm import tqdm
 
 from harness_plugin.data.dataset import Split
 from harness_plugin.errors import HarnessError
-from harness_plugin.store.stages import Store, code_version
-from harness_plugin.training import encode as this_module
-from harness_plugin.training import pixels as reading
+from harness_plugin.store.keys import code_version
+from harness_plugin.store.stages import Store
 from harness_plugin.training.pixels import read_images, target_size, to_pixels
 
 Ints: TypeAlias = NDArray[np.int64]
 CHUNK, IMAGES = 2048, 256
+KIND = "encoded"
+"""What stages of encoded rows are called."""
 
 
 class Encoded(Protocol):
@@ -129,11 +130,36 @@ def processor_key(processor: Any) -> str:
         state = json.loads(processor.backend_tokenizer.to_str())
         for setting in ("truncation", "padding"):  # left behind by the last call, not its nature
             state.pop(setting, None)
+        state |= {name: getattr(processor, name) for name in TOKENIZER_STATE}
         state["model_input_names"] = sorted(processor.model_input_names)
-        text = json.dumps(state, sort_keys=True)
     else:
-        text = json.dumps(processor.to_dict(), sort_keys=True, default=str)
+        state = processor.to_dict()
+    text = json.dumps(state, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+TOKENIZER_STATE = ("padding_side", "truncation_side", "pad_token_id", "pad_token_type_id")
+"""What of a tokenizer shapes ids and masks and is not in its backend's file."""
+
+
+def spec_of(
+    split: Split,
+    inputs: Sequence[str],
+    processor: Any,
+    *,
+    max_length: int,
+    center_crop: int | None = None,
+) -> dict[str, Any]:
+    """What encoded rows depend on, as JSON: what the stage's key is the hash of."""
+    is_text = hasattr(processor, "backend_tokenizer")
+    build = "write_text_rows" if is_text else "write_images"
+    spec: dict[str, Any] = {
+        "split": split.fingerprint,
+        "inputs": list(inputs),
+        "processor": processor_key(processor),
+        "code": code_version(f"{__name__}:{build}"),
+    }
+    return spec | ({"max_length": max_length} if is_text else {"center_crop": center_crop})
 
 
 def encode(
@@ -152,13 +178,7 @@ def encode(
     tokens are truncated (the longer of the two first) and counted in the stage's record.
     """
     is_text = hasattr(processor, "backend_tokenizer")
-    spec: dict[str, Any] = {
-        "split": split.fingerprint,
-        "inputs": list(inputs),
-        "processor": processor_key(processor),
-        "code": [code_version(module) for module in (this_module, reading)],
-    }
-    spec |= {"max_length": max_length} if is_text else {"center_crop": center_crop}
+    spec = spec_of(split, inputs, processor, max_length=max_length, center_crop=center_crop)
 
     def build(folder: Path) -> dict[str, Any] | None:
         if not store.processes.is_main:
@@ -167,7 +187,7 @@ def encode(
             return write_text_rows(split, inputs, processor, max_length, folder, quiet)
         return write_images(split, inputs[0], processor, center_crop, folder, quiet)
 
-    stage = store.run("encoded", spec, build)
+    stage = store.run(KIND, spec, build)
     if is_text:
         second = stage.path / "second.npy"
         return EncodedText(

@@ -34,7 +34,7 @@ CHECK_EVERY = 50
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingArgs:
     """How long, how fast, in what portions, from which seed."""
 
     epochs: float
@@ -58,7 +58,7 @@ def fit(
     encoded: Encoded,
     facts: TrainingMetadata,
     objective: DistillationLoss,
-    plan: Plan,
+    plan: TrainingArgs,
     *,
     name: str,
     folder: Path,
@@ -237,7 +237,7 @@ def global_rows(accelerator: Accelerator, local: Tensor, rows: int) -> Tensor:
     return torch.cat(parts)
 
 
-def adamw(model: torch.nn.Module, plan: Plan) -> torch.optim.Optimizer:
+def adamw(model: torch.nn.Module, plan: TrainingArgs) -> torch.optim.Optimizer:
     """AdamW; biases and normalisation weights are not decayed."""
     trainable = [p for p in model.parameters() if p.requires_grad]
     groups = [

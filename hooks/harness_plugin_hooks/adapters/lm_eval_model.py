@@ -23,9 +23,10 @@ from harness_plugin.config.settings import RoleSettings
 from harness_plugin.data.dataset import make_split
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.models import checkpoints, classifiers, processors
-from harness_plugin.pipeline.roles import weights_key
+from harness_plugin.pipeline.predictions import weights_key
 from harness_plugin.records import Predictions
-from harness_plugin.store.stages import code_version, key_of
+from harness_plugin.store.keys import code_version
+from harness_plugin.store.stages import key_of
 from harness_plugin.training.encode import EncodedText, processor_key, write_text_rows
 from harness_plugin.training.predict import as_predictions, predict
 from harness_plugin_hooks.adapters.checkpoints import named_labels
@@ -113,14 +114,14 @@ class SequenceClassifier(LM):  # type: ignore[misc]
         self.batch_size, self.max_batch_size = batch_size, max_batch_size
         self.truncated = 0
         self.rules: dict[str, None] = {}
-        self.weights = weights_key(Path(pretrained))
+        self.weights = weights_key(pretrained)
         self.fingerprint = key_of(
             {
                 "weights": self.weights,
                 "tokenizer": processor_key(self.tokenizer),
                 "labels": self.labels,
                 "settings": [self.max_length, dtype, attention],
-                "code": code_version(classifiers),
+                "code": code_version("harness_plugin.models.classifiers:load_trained"),
             }
         )
 

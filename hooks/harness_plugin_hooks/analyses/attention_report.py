@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from harness_plugin.analysis.inputs import AnalysisInput
+from harness_plugin.pipeline.context import is_quiet
+from harness_plugin.pipeline.encode_split import processor_of
 from harness_plugin.records import Floats, Ints
 from harness_plugin.scoring import stats
 from harness_plugin.training.encode import processor_key
@@ -116,7 +118,7 @@ def compare_attention(scene: AnalysisInput, options: AttentionOptions) -> Attent
             chosen,
             matched_rows=options.matched,
             device=scene.device,
-            quiet=scene.task.shop.quiet,
+            quiet=is_quiet(scene.task.ctx),
             title=f"attention, {group}",
         )
         counts = row_counts(len(chosen), options.resamples, rng)
@@ -137,7 +139,7 @@ def sides_of(scene: AnalysisInput, chosen: Ints, notes: dict[str, None]) -> list
         for subject, encoded in zip(scene.models, scene.encoded, strict=True)
         if has_attention(subject.model)
     ]
-    images = task.shop.task.modality == "image"
+    images = task.ctx.task.modality == "image"
     region = regions(task, scene.split, chosen) if images and read else None
     if images and read and region is None:
         notes["no region: the task does not say where its attribute is (attribute_region)"] = None
@@ -147,8 +149,8 @@ def sides_of(scene: AnalysisInput, chosen: Ints, notes: dict[str, None]) -> list
         if images:
             cut = f"patches {grid_of(subject.model.config)}"
         else:
-            tokenizer = processor_key(task.shop.processor(subject.settings)[0])
-            cut = f"{tokenizer} {subject.settings.max_length}"
+            tokenizer = processor_key(processor_of(task.ctx, str(subject.path))[0])
+            cut = f"{tokenizer} {subject.max_length}"
         if cut not in known:
             known[cut] = places_of(task, subject, scene.split, chosen, region)
         out.append(Side(subject, encoded, known[cut], cut))

@@ -15,6 +15,7 @@ from harness_plugin.analysis.loaded_models import FinishedTask, LoadedModel
 from harness_plugin.data.dataset import Split
 from harness_plugin.errors import HarnessError
 from harness_plugin.models import checkpoints
+from harness_plugin.pipeline.context import is_quiet
 from harness_plugin.records import Floats, Ints
 from harness_plugin.scoring.stats import interval
 from harness_plugin.training import predict
@@ -58,7 +59,7 @@ def analyse(scene: AnalysisInput) -> AnalysisResult:
             scene.split.label[pairs.rows],
             options,
             device=scene.device,
-            quiet=scene.task.shop.quiet,
+            quiet=is_quiet(scene.task.ctx),
         )
         for i in chosen
     ]
@@ -104,7 +105,7 @@ def targets_of(task: FinishedTask, subject: LoadedModel, split: Split) -> Ints:
     return predict.as_predictions(
         split,
         nothing,
-        task=task.shop.task.task,
+        task=task.ctx.task.task,
         role=subject.role,
         model=subject.role,
         seed=subject.seed,

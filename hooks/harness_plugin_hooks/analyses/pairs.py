@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from harness_plugin.analysis.inputs import AnalysisInput
 from harness_plugin.analysis.loaded_models import encoded_for
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.pipeline.augmenting import changed
+from harness_plugin.pipeline.augment import changed
 from harness_plugin.records import Ints
 from harness_plugin.training.encode import Encoded
 from harness_plugin_hooks.augment.rows import encoded as stored_image
@@ -113,7 +113,7 @@ CORRUPTIONS = ("auto", *TEXTS, "counterfactual", "mean")
 
 def possible(scene: AnalysisInput) -> tuple[str, ...]:
     """The kinds that a task's inputs allow, in the order in which they are tried."""
-    task = scene.task.shop.task
+    task = scene.task.ctx.task
     if task.modality == "image":
         return ("counterfactual", "mean") if task.counterfactual else ("mean",)
     return ("swap", "negation", "premise", "mean") if len(task.inputs) > 1 else ("negation", "mean")
@@ -131,7 +131,7 @@ def find_pairs(scene: AnalysisInput, wanted: str, count: int, seed: int) -> Pair
     kinds = possible(scene)
     if wanted != "auto" and wanted not in kinds:
         raise HarnessError(
-            f"corruption {wanted!r} cannot be made for task {scene.task.shop.task.task}; it has "
+            f"corruption {wanted!r} cannot be made for task {scene.task.ctx.task.task}; it has "
             f"{', '.join(kinds)}."
         )
     notes: list[str] = []
@@ -187,7 +187,7 @@ def corrupted(
     scene: AnalysisInput, kind: str, rows: Ints, rng: np.random.Generator
 ) -> tuple[Ints, dict[str, list[Any]]]:
     """(K,) positions in `rows` that have a twin, and the columns in which twins differ."""
-    task = scene.task.shop.task
+    task = scene.task.ctx.task
     some = scene.split.select(rows)
     if kind == "counterfactual":
         inputs, _ = task.load_attribute(str(task.counterfactual))(some, rng)

@@ -16,6 +16,7 @@ from torch import Tensor
 from harness_plugin.analysis.loaded_models import FinishedTask, LoadedModel
 from harness_plugin.data.dataset import DataRequest, Split, resolve_options
 from harness_plugin.errors import HarnessError
+from harness_plugin.pipeline.encode_split import processor_of
 from harness_plugin.records import Floats, Ints
 from harness_plugin.training.pixels import target_size, to_pixels
 
@@ -207,21 +208,21 @@ def coverage(
 
 def regions(task: FinishedTask, split: Split, rows: Ints) -> NDArray[np.bool_] | None:
     """Where the attribute is drawn in the chosen images: (R, H, W), (H, W) for all, or None."""
-    shop = task.shop
-    source = shop.config.source_of(shop.task)
-    target = shop.task.attribute_region.get(source)
+    ctx = task.ctx
+    source = ctx.config.source_of(ctx.task)
+    target = ctx.task.attribute_region.get(source)
     if target is None:
         return None
-    options = resolve_options(shop.task, shop.settings.options)
-    request = DataRequest(shop.task, source, shop.config.data_path, options, shop.config.data_seed)
-    mask: NDArray[np.bool_] = shop.task.load_attribute(target)(request, split.select(rows))
+    options = resolve_options(ctx.task, ctx.settings.options)
+    request = DataRequest(ctx.task, source, ctx.config.data_path, options, ctx.config.data_seed)
+    mask: NDArray[np.bool_] = ctx.task.load_attribute(target)(request, split.select(rows))
     if (
         mask.dtype != np.bool_
         or mask.ndim not in (2, 3)
         or (mask.ndim == 3 and len(mask) != len(rows))
     ):
         raise HarnessError(
-            f"{shop.task.file}: attribute_region {target}: expected booleans (H, W) or "
+            f"{ctx.task.file}: attribute_region {target}: expected booleans (H, W) or "
             f"({len(rows)}, H, W), found {mask.dtype} {mask.shape}."
         )
     return mask
@@ -235,14 +236,14 @@ def places_of(
     region: NDArray[np.bool_] | None,
 ) -> TextPlaces | ImagePlaces:
     """What stands where in the chosen rows as this model reads them."""
-    processor = task.shop.processor(subject.settings)[0]
-    if task.shop.task.modality == "text":
-        columns = task.shop.task.inputs
-        return text_places(split, rows, columns, processor, subject.settings.max_length)
+    processor = processor_of(task.ctx, str(subject.path))[0]
+    if task.ctx.task.modality == "text":
+        columns = task.ctx.task.inputs
+        return text_places(split, rows, columns, processor, subject.max_length)
     grid = grid_of(subject.model.config)
     if region is None:
         return ImagePlaces(None, grid[0] * grid[1])
-    crop = task.shop.settings.image.center_crop
+    crop = task.ctx.plan.image.center_crop
     if region.ndim == 2:
         one = coverage(region, processor, crop, grid)
         return ImagePlaces(np.repeat(one[None], len(rows), axis=0), len(one))

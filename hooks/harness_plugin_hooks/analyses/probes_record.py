@@ -11,6 +11,7 @@ from rich.table import Table
 from harness_plugin.analysis.inputs import AnalysisInput, AnalysisResult
 from harness_plugin.analysis.loaded_models import encoded_for
 from harness_plugin.errors import HarnessError, unknown
+from harness_plugin.pipeline.context import is_quiet
 from harness_plugin.records import Estimate
 from harness_plugin.scoring import stats
 from harness_plugin_hooks.analyses.probes import (
@@ -26,7 +27,7 @@ from harness_plugin_hooks.analyses.probes import (
 def analyse(scene: AnalysisInput) -> AnalysisResult:
     """Label and attribute, read off every layer of every model."""
     options = scene.options_of("probes", ProbeOptions())
-    data = scene.task.shop.data
+    data = scene.task.ctx.data
     sets = [split.name for split in data.evaluation]
     if options.split not in (None, *sets):
         raise unknown("evaluation set", str(options.split), sets)
@@ -51,7 +52,7 @@ def analyse(scene: AnalysisInput) -> AnalysisResult:
         rows,
         options,
         device=scene.device,
-        quiet=scene.task.shop.quiet,
+        quiet=is_quiet(scene.task.ctx),
     )
     record = {
         **head,

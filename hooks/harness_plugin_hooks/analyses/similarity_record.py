@@ -10,6 +10,7 @@ import numpy as np
 from rich.table import Table
 
 from harness_plugin.analysis.inputs import AnalysisInput, AnalysisResult
+from harness_plugin.pipeline.context import is_quiet
 from harness_plugin.records import Ints
 from harness_plugin_hooks.analyses.similarity import (
     CKAOptions,
@@ -34,7 +35,7 @@ def analyse(scene: AnalysisInput) -> AnalysisResult:
         scene.rows,
         options,
         device=scene.device,
-        quiet=scene.task.shop.quiet,
+        quiet=is_quiet(scene.task.ctx),
     )
     return AnalysisResult(as_record(found, options), list(as_rows(found)), list(as_tables(found)))
 

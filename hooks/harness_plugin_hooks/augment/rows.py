@@ -15,7 +15,7 @@ from PIL import Image
 from harness_plugin.data.dataset import Ints, Split
 from harness_plugin.data.task import Task
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.pipeline.augmenting import additional, changed
+from harness_plugin.pipeline.augment import additional, changed
 from harness_plugin.training.contracts import Additional, Augmentation
 from harness_plugin.training.pixels import as_rgb, read_images
 from harness_plugin_tasks.own.tables import Format, read_columns

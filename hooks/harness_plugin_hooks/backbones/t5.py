@@ -4,6 +4,7 @@
 transformers' T5ForSequenceClassification: encoder and decoder, read at the last end of sequence.
 """
 
+from harness_plugin.models import t5  # noqa: F401  (registers the model type)
 from harness_plugin.models.checkpoints import Backbone
 
 

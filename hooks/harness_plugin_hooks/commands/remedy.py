@@ -90,14 +90,13 @@ def main(words: list[str]) -> int:
     config = run_config(file, given, [*shortcuts, *sets])
     plugins = installed_plugins()
     quiet_libraries()
+    from harness_plugin.pipeline.open_task import load_tasks, store_root
     from harness_plugin.pipeline.outputs import check_writable
     from harness_plugin.pipeline.remedy import try_remedies
-    from harness_plugin.pipeline.run import prepare
-    from harness_plugin.store.stages import default_root
 
     check_writable(Path(config.output_path))
-    jobs = prepare(config, plugins)
-    root = Path(config.use_cache) if config.use_cache else default_root()
+    jobs = load_tasks(config, plugins)
+    root = store_root(config)
     plugins.hook.run_started(config=config)
     for job in jobs:
         trial = try_remedies(

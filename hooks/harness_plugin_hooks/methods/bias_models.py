@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness_plugin.errors import HarnessError
-from harness_plugin.pipeline.lab import Lab
-from harness_plugin.store.stages import Stage, code_version
+from harness_plugin.store.stages import Stage
 from harness_plugin.training.contracts import BiasModel
-from harness_plugin_hooks.methods import bias_models as this_module
+from harness_plugin.training.trainer import Trainer
 
 Ints = NDArray[np.int64]
 
@@ -33,9 +31,9 @@ class Features(BiasModel):
     defaults: ClassVar[Mapping[str, Any]] = {"folds": 5}
 
     @classmethod
-    def log_probs(cls, lab: Lab, options: Mapping[str, Any]) -> Stage:
+    def log_probs(cls, trainer: Trainer, options: Mapping[str, Any]) -> Stage:
         """Every row is scored by the model fitted on the other folds."""
-        task, train = lab.shop.task, lab.train
+        task, train = trainer.task, trainer.train
 
         def made() -> tuple[NDArray[np.float64], dict[str, Any]]:
             values = task.load_attribute(task.bias_features or "")(train)
@@ -45,11 +43,13 @@ class Features(BiasModel):
                     f"task {task.task}: bias_features gives shape {features.shape} for "
                     f"{len(train)} training rows; expected (rows, features)."
                 )
-            found = regression(features, train.label, len(train.labels), lab.seed, options["folds"])
+            found = regression(
+                features, train.label, len(train.labels), trainer.seed, options["folds"]
+            )
             return found, {"features": features.shape[1]}
 
         source = {"features": task.bias_features}
-        return bias_stage(lab, {**source, **options}, (), made)
+        return bias_stage(trainer, {**source, **options}, (), made)
 
 
 class InputPart(BiasModel):
@@ -63,16 +63,16 @@ class InputPart(BiasModel):
     defaults: ClassVar[Mapping[str, Any]] = {"column": "", "model": "", "epochs": 2.0, "folds": 2}
 
     @classmethod
-    def log_probs(cls, lab: Lab, options: Mapping[str, Any]) -> Stage:
+    def log_probs(cls, trainer: Trainer, options: Mapping[str, Any]) -> Stage:
         """`column` defaults to the last input column, `model` to the student's."""
-        columns = lab.shop.task.inputs
+        columns = trainer.task.inputs
         column = options["column"] or columns[-1]
         if column not in columns:
             raise HarnessError(
                 f"bias model input_part: column {column!r} is no input of task "
-                f"{lab.shop.task.task} (inputs: {', '.join(columns)})."
+                f"{trainer.task.task} (inputs: {', '.join(columns)})."
             )
-        return cross_fitted(lab, options, (column,))
+        return cross_fitted(trainer, options, (column,))
 
 
 class WeakLearner(BiasModel):
@@ -86,9 +86,9 @@ class WeakLearner(BiasModel):
     defaults: ClassVar[Mapping[str, Any]] = {"model": "", "epochs": 1.0, "folds": 2}
 
     @classmethod
-    def log_probs(cls, lab: Lab, options: Mapping[str, Any]) -> Stage:
+    def log_probs(cls, trainer: Trainer, options: Mapping[str, Any]) -> Stage:
         """`model` defaults to the student's."""
-        return cross_fitted(lab, options, lab.shop.task.inputs)
+        return cross_fitted(trainer, options, trainer.task.inputs)
 
 
 class Subset(BiasModel):
@@ -101,79 +101,76 @@ class Subset(BiasModel):
     defaults: ClassVar[Mapping[str, Any]] = {"rows": 2000, "epochs": 5.0, "model": ""}
 
     @classmethod
-    def log_probs(cls, lab: Lab, options: Mapping[str, Any]) -> Stage:
+    def log_probs(cls, trainer: Trainer, options: Mapping[str, Any]) -> Stage:
         """`rows` are drawn with the data seed."""
-        total, size = len(lab.train), options["rows"]
+        total, size = len(trainer.train), options["rows"]
         if not 1 <= size <= total // 2:
             raise HarnessError(
                 f"bias model subset: rows must be between 1 and half of the {total} training "
                 f"rows, found {size}."
             )
-        order = np.random.default_rng(lab.seed).permutation(total)
+        order = np.random.default_rng(trainer.seed).permutation(total)
         first, second = np.sort(order[:size]), np.sort(order[size : 2 * size])
-        small = with_model(lab, options["model"])
+        small = with_model(trainer, options["model"])
         stages = [small.erm(epochs=options["epochs"], rows=rows) for rows in (first, second)]
 
         def made() -> tuple[NDArray[np.float64], dict[str, Any]]:
-            tables = [softmax(small.answers(stage).logits) for stage in stages]
+            tables = [softmax(small.predict(stage).logits) for stage in stages]
             out = tables[0]
             out[first] = tables[1][first]
             return out, {"rows": size}
 
-        return bias_stage(lab, dict(options), tuple(stages), made)
+        return bias_stage(trainer, dict(options), tuple(stages), made)
 
 
-def with_model(lab: Lab, model: str) -> Lab:
-    """The lab with another model, if one is named."""
-    if not model:
-        return lab
-    return replace(lab, settings=lab.settings.model_copy(update={"model": model, "config": {}}))
+def with_model(trainer: Trainer, model: str) -> Trainer:
+    """The trainer of another model, if one is named."""
+    return trainer.with_preset(model) if model else trainer
 
 
-def cross_fitted(lab: Lab, options: Mapping[str, Any], inputs: tuple[str, ...]) -> Stage:
+def cross_fitted(trainer: Trainer, options: Mapping[str, Any], inputs: tuple[str, ...]) -> Stage:
     """Networks trained on all folds but one, each scoring the fold it has not seen."""
-    small = with_model(lab, options["model"])
-    parts = folds_of(lab.train.label, options["folds"], lab.seed)
-    everything = np.arange(len(lab.train))
+    small = with_model(trainer, options["model"])
+    parts = folds_of(trainer.train.label, options["folds"], trainer.seed)
+    everything = np.arange(len(trainer.train))
     stages = [
         small.erm(epochs=options["epochs"], rows=np.setdiff1d(everything, fold), inputs=inputs)
         for fold in parts
     ]
 
     def made() -> tuple[NDArray[np.float64], dict[str, Any]]:
-        out = np.zeros((len(lab.train), len(lab.train.labels)))
+        out = np.zeros((len(trainer.train), len(trainer.train.labels)))
         for stage, fold in zip(stages, parts, strict=True):
-            out[fold] = softmax(small.answers(stage, inputs=inputs).logits)[fold]
+            out[fold] = softmax(small.predict(stage, inputs=inputs).logits)[fold]
         return out, {"inputs": list(inputs)}
 
-    return bias_stage(lab, {**options, "inputs": list(inputs)}, tuple(stages), made)
+    return bias_stage(trainer, {**options, "inputs": list(inputs)}, tuple(stages), made)
 
 
 def bias_stage(
-    lab: Lab, settings: Mapping[str, Any], stages: tuple[Stage, ...], made: Any
+    trainer: Trainer, settings: Mapping[str, Any], stages: tuple[Stage, ...], made: Any
 ) -> Stage:
     """The stage with `log_probs.npy`, from the (N, C) probabilities that `made` gives."""
     spec = {
-        "train": lab.train.fingerprint,
+        "train": trainer.train.fingerprint,
         "settings": dict(settings),
         "stages": [stage.key for stage in stages],
-        "seed": lab.seed,
-        "code": code_version(this_module),
+        "seed": trainer.seed,
     }
 
     def build(folder: Path) -> dict[str, Any] | None:
         probabilities, record = made()
-        if not lab.store.processes.is_main:
+        if not trainer.is_main:
             return None
         log_probs = floored(probabilities)
         np.save(folder / "log_probs.npy", log_probs)
-        label = lab.train.label
+        label = trainer.train.label
         accuracy = float((log_probs.argmax(axis=1) == label).mean())
         majority = float(np.bincount(label).max() / len(label))
         updates = sum(int(stage.record["updates"]) for stage in stages)
         return {**record, "accuracy": accuracy, "majority": majority, "updates": updates}
 
-    return lab.store.run("bias_model", spec, build)
+    return trainer.run_stage("bias_model", spec, build)
 
 
 def floored(probabilities: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -11,8 +11,8 @@ from torch.nn.functional import cross_entropy, normalize
 
 from harness_plugin.errors import HarnessError
 from harness_plugin.models.network import Network
-from harness_plugin.pipeline.lab import Lab
 from harness_plugin.training.contracts import Batch, Inputs, Method, Prepared, TrainingMetadata
+from harness_plugin.training.trainer import Trainer
 
 
 class FeatureMethod(Method):
@@ -44,13 +44,13 @@ class CnC(FeatureMethod):
     family: ClassVar[Mapping[str, Mapping[str, Any]]] = {"image": {"temperature": 0.05}}
 
     @classmethod
-    def prepare(cls, lab: Lab, options: Mapping[str, Any]) -> Prepared:
+    def prepare(cls, trainer: Trainer, options: Mapping[str, Any]) -> Prepared:
         """yhat (N,) of an ERM model of `epochs` epochs. HarnessError when it is always right."""
-        first = lab.erm(epochs=options["epochs"])
-        predicted = torch.from_numpy(lab.answers(first).logits.argmax(axis=1))
-        if bool((predicted.numpy() == lab.train.label).all()):
+        first = trainer.erm(epochs=options["epochs"])
+        predicted = torch.from_numpy(trainer.predict(first).logits.argmax(axis=1))
+        if bool((predicted.numpy() == trainer.train.label).all()):
             raise HarnessError(
-                f"task {lab.shop.task.task}: CnC's first model, {options['epochs']:g} epoch(s) of "
+                f"task {trainer.task.task}: CnC's first model, {options['epochs']:g} epoch(s) of "
                 f"ERM, makes no error on {len(predicted)} training rows: nothing to contrast. "
                 f"Train it shorter (option epochs)."
             )

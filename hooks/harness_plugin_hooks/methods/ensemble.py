@@ -15,8 +15,8 @@ from torch.nn.functional import cross_entropy, log_softmax, softplus
 
 from harness_plugin.errors import HarnessError
 from harness_plugin.models.network import Network
-from harness_plugin.pipeline.lab import Lab
 from harness_plugin.training.contracts import Batch, Inputs, Method, Prepared, TrainingMetadata
+from harness_plugin.training.trainer import Trainer
 
 THETA = {"theta": 1.0}
 """Exponent on p_B, annealed linearly from 1 to this over the training (Utama et al. 2020,
@@ -170,10 +170,10 @@ class ConfidenceRegularisation(BiasEnsemble):
     """
 
     @classmethod
-    def prepare(cls, lab: Lab, options: Mapping[str, Any]) -> Prepared:
+    def prepare(cls, trainer: Trainer, options: Mapping[str, Any]) -> Prepared:
         """Log-probabilities (N, C) of the ERM model on the training rows."""
-        teacher = lab.erm()
-        logits = torch.from_numpy(lab.answers(teacher).logits)
+        teacher = trainer.erm()
+        logits = torch.from_numpy(trainer.predict(teacher).logits)
         return Prepared({"teacher_log_probs": log_softmax(logits, dim=1)}, stages=(teacher,))
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:

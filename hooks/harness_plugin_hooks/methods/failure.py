@@ -14,8 +14,8 @@ from torch.nn.functional import cross_entropy
 
 from harness_plugin.errors import HarnessError
 from harness_plugin.models.network import Network
-from harness_plugin.pipeline.lab import Lab
 from harness_plugin.training.contracts import Batch, Inputs, Method, Prepared, TrainingMetadata
+from harness_plugin.training.trainer import Trainer
 
 
 def generalised_cross_entropy(logits: Tensor, label: Tensor, q: float) -> Tensor:
@@ -131,12 +131,12 @@ class PGD(Method):
     defaults: ClassVar[Mapping[str, Any]] = {"epochs": 2.0, "q": 0.7, "bias_term": True}
 
     @classmethod
-    def prepare(cls, lab: Lab, options: Mapping[str, Any]) -> Prepared:
+    def prepare(cls, trainer: Trainer, options: Mapping[str, Any]) -> Prepared:
         """The biased model's weights to start from, and the norms (N,)."""
-        biased = lab.erm(epochs=options["epochs"], method="gce", options={"q": options["q"]})
-        answers = lab.answers(biased)
+        biased = trainer.erm(epochs=options["epochs"], method="gce", options={"q": options["q"]})
+        answers = trainer.predict(biased)
         norms = gradient_norms(
-            answers.logits, answers.features, lab.train.label, options["bias_term"]
+            answers.logits, answers.features, trainer.train.label, options["bias_term"]
         )
         return Prepared({"norm": torch.from_numpy(norms).float()}, start=biased, stages=(biased,))
 

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from harness_plugin.data.dataset import Split
 from harness_plugin.errors import HarnessError
-from harness_plugin.pipeline.lab import Lab
-from harness_plugin.store.stages import Stage, code_version
+from harness_plugin.store.stages import Stage
 from harness_plugin.training.contracts import GroupInference
-from harness_plugin_hooks.methods import inference as this_module
+from harness_plugin.training.trainer import Trainer
 from harness_plugin_hooks.methods.jtt import errors_of
 
 Ints = NDArray[np.int64]
@@ -33,10 +32,12 @@ class ErrorSet(GroupInference):
     defaults: ClassVar[Mapping[str, Any]] = {"epochs": 1.0}
 
     @classmethod
-    def environments(cls, lab: Lab, options: Mapping[str, Any]) -> Stage:
+    def environments(cls, trainer: Trainer, options: Mapping[str, Any]) -> Stage:
         """0 = right, 1 = wrong."""
-        first, wrong = errors_of(lab, options["epochs"])
-        return environment_stage(lab, options, (first,), wrong.astype(np.int64), ("right", "wrong"))
+        first, wrong = errors_of(trainer, options["epochs"])
+        return environment_stage(
+            trainer, options, (first,), wrong.astype(np.int64), ("right", "wrong")
+        )
 
 
 class EIIL(GroupInference):
@@ -54,14 +55,14 @@ class EIIL(GroupInference):
     }
 
     @classmethod
-    def environments(cls, lab: Lab, options: Mapping[str, Any]) -> Stage:
+    def environments(cls, trainer: Trainer, options: Mapping[str, Any]) -> Stage:
         """0 and 1, in no order."""
-        first = lab.erm(epochs=options["epochs"])
-        gradient = scale_gradient(lab.answers(first).logits, lab.train.label)
+        first = trainer.erm(epochs=options["epochs"])
+        gradient = scale_gradient(trainer.predict(first).logits, trainer.train.label)
         environment = opposed(
-            gradient, steps=options["steps"], rate=options["learning_rate"], seed=lab.seed
+            gradient, steps=options["steps"], rate=options["learning_rate"], seed=trainer.seed
         )
-        return environment_stage(lab, options, (first,), environment, ("first", "second"))
+        return environment_stage(trainer, options, (first,), environment, ("first", "second"))
 
 
 class SSA(GroupInference):
@@ -80,30 +81,30 @@ class SSA(GroupInference):
     defaults: ClassVar[Mapping[str, Any]] = {"parts": 3, "threshold": 0.95, "epochs": 4.0}
 
     @classmethod
-    def environments(cls, lab: Lab, options: Mapping[str, Any]) -> Stage:
+    def environments(cls, trainer: Trainer, options: Mapping[str, Any]) -> Stage:
         """The index of the predicted attribute value."""
-        held, names = with_attribute(lab.validation)
-        total, parts = len(lab.train), options["parts"]
+        held, names = with_attribute(trainer.validation)
+        total, parts = len(trainer.train), options["parts"]
         if parts < 2:
             raise HarnessError(f"group inference SSA: parts must be at least 2, found {parts}.")
-        first = lab.erm(split=held, epochs=options["epochs"])
-        guess = lab.answers(first).logits
-        chosen = confident(guess, lab.train.label, options["threshold"])
-        pool = joined(held, lab.train.select(chosen), guess[chosen].argmax(axis=1))
-        part = np.random.default_rng(lab.seed).integers(parts, size=total)
+        first = trainer.erm(split=held, epochs=options["epochs"])
+        guess = trainer.predict(first).logits
+        chosen = confident(guess, trainer.train.label, options["threshold"])
+        pool = joined(held, trainer.train.select(chosen), guess[chosen].argmax(axis=1))
+        part = np.random.default_rng(trainer.seed).integers(parts, size=total)
         environment = np.zeros(total, np.int64)
         stages = [first]
         for number in range(parts):
             allowed = np.concatenate([np.ones(len(held), bool), part[chosen] != number])
-            stage = lab.erm(split=pool, rows=np.flatnonzero(allowed), epochs=options["epochs"])
-            predicted = lab.answers(stage).logits.argmax(axis=1)
+            stage = trainer.erm(split=pool, rows=np.flatnonzero(allowed), epochs=options["epochs"])
+            predicted = trainer.predict(stage).logits.argmax(axis=1)
             environment[part == number] = predicted[part == number]
             stages.append(stage)
-        return environment_stage(lab, options, tuple(stages), environment, names)
+        return environment_stage(trainer, options, tuple(stages), environment, names)
 
 
 def environment_stage(
-    lab: Lab,
+    trainer: Trainer,
     options: Mapping[str, Any],
     stages: tuple[Stage, ...],
     environment: Ints,
@@ -116,26 +117,25 @@ def environment_stage(
     counts = np.bincount(environment, minlength=len(names))
     if (counts > 0).sum() < 2:
         raise HarnessError(
-            f"task {lab.shop.task.task}: group inference puts all {len(environment)} training "
+            f"task {trainer.task.task}: group inference puts all {len(environment)} training "
             f"rows into one environment."
         )
     spec = {
-        "train": lab.train.fingerprint,
+        "train": trainer.train.fingerprint,
         "options": dict(options),
         "stages": [stage.key for stage in stages],
-        "seed": lab.seed,
-        "environment": code_version(this_module),
+        "seed": trainer.seed,
     }
 
     def build(folder: Path) -> dict[str, Any] | None:
-        if not lab.store.processes.is_main:
+        if not trainer.is_main:
             return None
         np.save(folder / "environment.npy", environment)
         updates = sum(int(stage.record["updates"]) for stage in stages)
         rows = dict(zip(names, counts.tolist(), strict=True))
         return {"names": list(names), "rows": rows, "updates": updates}
 
-    return lab.store.run("groups", spec, build)
+    return trainer.run_stage("groups", spec, build)
 
 
 def scale_gradient(logits: NDArray[np.float32], label: Ints) -> NDArray[np.float64]:

@@ -9,21 +9,21 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from harness_plugin.errors import HarnessError
-from harness_plugin.pipeline.lab import Lab
 from harness_plugin.store.stages import Stage
 from harness_plugin.training.contracts import Batch, Method, Prepared, TrainingMetadata
+from harness_plugin.training.trainer import Trainer
 
 
-def errors_of(lab: Lab, epochs: float) -> tuple[Stage, np.ndarray]:
+def errors_of(trainer: Trainer, epochs: float) -> tuple[Stage, np.ndarray]:
     """(N,) bool: the training rows that an ERM model of `epochs` epochs gets wrong, and its stage.
 
     Raises HarnessError for an empty or a full set: it says nothing about the groups.
     """
-    first = lab.erm(epochs=epochs)
-    wrong = lab.answers(first).logits.argmax(axis=1) != lab.train.label
+    first = trainer.erm(epochs=epochs)
+    wrong = trainer.predict(first).logits.argmax(axis=1) != trainer.train.label
     if wrong.all() or not wrong.any():
         raise HarnessError(
-            f"task {lab.shop.task.task}: the first model, {epochs:g} epoch(s) of ERM, gets "
+            f"task {trainer.task.task}: the first model, {epochs:g} epoch(s) of ERM, gets "
             f"{int(wrong.sum())} of {len(wrong)} training rows wrong. An error set needs some "
             f"and not all: train it {'shorter' if not wrong.any() else 'longer'} (option epochs)."
         )
@@ -48,9 +48,9 @@ class JTT(Method):
     }
 
     @classmethod
-    def prepare(cls, lab: Lab, options: Mapping[str, Any]) -> Prepared:
+    def prepare(cls, trainer: Trainer, options: Mapping[str, Any]) -> Prepared:
         """The error set (N,) of the first model."""
-        first, wrong = errors_of(lab, options["epochs"])
+        first, wrong = errors_of(trainer, options["epochs"])
         return Prepared({"wrong": torch.from_numpy(wrong)}, stages=(first,))
 
     def __init__(self, facts: TrainingMetadata, **options: Any) -> None:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel
 
 from harness_plugin.errors import HarnessError
-from harness_plugin.models import classifiers
 from harness_plugin.models.network import last_layer
-from harness_plugin.pipeline.lab import Lab
-from harness_plugin.store.stages import Stage, code_version
+from harness_plugin.store.stages import Stage
 from harness_plugin.training.contracts import Method
-from harness_plugin_hooks.methods import last_layer as this_module
+from harness_plugin.training.trainer import Trainer
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -36,31 +34,22 @@ class LastLayer(Method):
     base = "erm"
 
     @classmethod
-    def refit(cls, lab: Lab, trained: Stage, old: Head, options: Mapping[str, Any]) -> Head:
+    def refit(cls, trainer: Trainer, trained: Stage, old: Head, options: Mapping[str, Any]) -> Head:
         """The new last layer."""
         raise NotImplementedError
 
     @classmethod
-    def finish(cls, lab: Lab, trained: Stage, options: Mapping[str, Any]) -> Stage:
+    def finish(cls, trainer: Trainer, trained: Stage, options: Mapping[str, Any]) -> Stage:
         """The checkpoint with the new last layer, as a stage of its own."""
-        validation = lab.shop.data.validation
         spec = {
             "method": cls.__name__,
             "options": dict(options),
-            "trained": trained.key,
-            "train": lab.train.fingerprint,
-            "validation": None if validation is None else validation.fingerprint,
-            "seed": lab.seed,
-            "code": [code_version(this_module), *lab.shop.code()],
+            "train": trainer.train.fingerprint,
+            "validation": trainer.validation.fingerprint if trainer.has_validation else None,
+            "seed": trainer.seed,
         }
 
-        def build(folder: Path) -> dict[str, Any]:
-            model = classifiers.load_trained(
-                str(trained.path),
-                lab.shop.task.modality,
-                attention=lab.shop.choice.attention,
-                trust_remote_code=lab.shop.config.trust_remote_code,
-            )
+        def edit(model: PreTrainedModel) -> dict[str, Any]:
             layer = last_layer(model)
             if layer.bias is None:
                 layer.bias = torch.nn.Parameter(layer.weight.new_zeros(layer.out_features))
@@ -68,18 +57,13 @@ class LastLayer(Method):
                 layer.weight.detach().double().cpu().numpy(),
                 layer.bias.detach().double().cpu().numpy(),
             )
-            new = cls.refit(lab, trained, old, options)
+            new = cls.refit(trainer, trained, old, options)
             with torch.no_grad():
                 layer.weight.copy_(torch.from_numpy(new.weight))
                 layer.bias.copy_(torch.from_numpy(new.bias))
-            _, processor_folder = lab.shop.processor(lab.settings)  # on every process: a stage
-            if lab.store.processes.is_main:
-                lab.save(model, folder, processor_folder)
-                about = {"task": lab.shop.task.task, "role": lab.role, "seed": lab.seed}
-                classifiers.model_card(folder, {**about, "spec": spec})
             return {"selection": trained.record.get("selection")}
 
-        return lab.store.run("model", spec, build)
+        return trainer.edit_model(trained, spec, edit, code=cls)
 
 
 class DFR(LastLayer):
@@ -99,12 +83,12 @@ class DFR(LastLayer):
     STRENGTHS: ClassVar[tuple[float, ...]] = (1.0, 0.7, 0.3, 0.1, 0.07, 0.03, 0.01)
 
     @classmethod
-    def refit(cls, lab: Lab, trained: Stage, old: Head, options: Mapping[str, Any]) -> Head:
+    def refit(cls, trainer: Trainer, trained: Stage, old: Head, options: Mapping[str, Any]) -> Head:
         """The mean of the fits, with the scaler folded into the layer."""
-        mean, scale = scaler_of(lab.answers(trained).features)
-        features, label, group = cls.rows_to_fit(lab, trained)
+        mean, scale = scaler_of(trainer.predict(trained).features)
+        features, label, group = cls.rows_to_fit(trainer, trained)
         scaled = (features - mean) / scale
-        rng = np.random.default_rng(lab.seed)
+        rng = np.random.default_rng(trainer.seed)
         strength = cls.choose(scaled, label, group, old, rng)
         fits = []
         for _ in range(options["subsamples"]):
@@ -115,11 +99,11 @@ class DFR(LastLayer):
         return Head(weight, bias)
 
     @classmethod
-    def rows_to_fit(cls, lab: Lab, trained: Stage) -> tuple[Floats, Ints, Ints]:
+    def rows_to_fit(cls, trainer: Trainer, trained: Stage) -> tuple[Floats, Ints, Ints]:
         """Features (R, H), labels and groups (R,) of the validation rows that have a group."""
-        split = lab.validation
+        split = trainer.validation
         known = np.flatnonzero(split.group >= 0)
-        features = lab.answers(trained, split).features[known]
+        features = trainer.predict(trained, split).features[known]
         return features.astype(np.float64), split.label[known], split.group[known]
 
     @classmethod
@@ -146,11 +130,11 @@ class DFRTrain(DFR):
     defaults: ClassVar[Mapping[str, Any]] = {"subsamples": 10}
 
     @classmethod
-    def rows_to_fit(cls, lab: Lab, trained: Stage) -> tuple[Floats, Ints, Ints]:
+    def rows_to_fit(cls, trainer: Trainer, trained: Stage) -> tuple[Floats, Ints, Ints]:
         """Features (R, H), labels and groups (R,) of the training rows."""
-        split = lab.train
+        split = trainer.train
         known = np.flatnonzero(split.group >= 0)
-        features = lab.answers(trained).features[known]
+        features = trainer.predict(trained).features[known]
         return features.astype(np.float64), split.label[known], split.group[known]
 
 
@@ -176,16 +160,16 @@ class AFR(LastLayer):
     }
 
     @classmethod
-    def rows(cls, lab: Lab, options: Mapping[str, Any]) -> Ints:
+    def rows(cls, trainer: Trainer, options: Mapping[str, Any]) -> Ints:
         """The rows of the first stage."""
-        return parts_of(len(lab.train), options["held_out"], lab.seed)[0]
+        return parts_of(len(trainer.train), options["held_out"], trainer.seed)[0]
 
     @classmethod
-    def refit(cls, lab: Lab, trained: Stage, old: Head, options: Mapping[str, Any]) -> Head:
+    def refit(cls, trainer: Trainer, trained: Stage, old: Head, options: Mapping[str, Any]) -> Head:
         """Gradient descent from the old layer on the held-out rows."""
-        held = parts_of(len(lab.train), options["held_out"], lab.seed)[1]
-        answers = lab.answers(trained)
-        label = lab.train.label[held]
+        held = parts_of(len(trainer.train), options["held_out"], trainer.seed)[1]
+        answers = trainer.predict(trained)
+        label = trainer.train.label[held]
         weights = afr_weights(answers.logits[held], label, options["gamma"])
         return descend(
             answers.features[held],
@@ -223,11 +207,11 @@ class SELF(LastLayer):
     }
 
     @classmethod
-    def refit(cls, lab: Lab, trained: Stage, old: Head, options: Mapping[str, Any]) -> Head:
+    def refit(cls, trainer: Trainer, trained: Stage, old: Head, options: Mapping[str, Any]) -> Head:
         """Fine-tuning on the chosen rows."""
-        split = lab.validation
-        answers = lab.answers(trained, split)
-        other = cls.other_logits(lab, answers.features, old, options)
+        split = trainer.validation
+        answers = trainer.predict(trained, split)
+        other = cls.other_logits(trainer, answers.features, old, options)
         distance = divergence(answers.logits, other)
         chosen = most_of_each_label(distance, split.label, options["points"])
         return descend(
@@ -242,18 +226,18 @@ class SELF(LastLayer):
 
     @classmethod
     def other_logits(
-        cls, lab: Lab, features: NDArray[np.float32], old: Head, options: Mapping[str, Any]
+        cls, trainer: Trainer, features: NDArray[np.float32], old: Head, options: Mapping[str, Any]
     ) -> NDArray[np.float32]:
         """(R, C) what the other model says."""
         if options["disagreement"] == "early_stop":
-            early = lab.erm(epochs=options["epochs"])
-            return lab.answers(early, lab.validation).logits
+            early = trainer.erm(epochs=options["epochs"])
+            return trainer.predict(early, trainer.validation).logits
         if options["disagreement"] != "dropout":
             raise HarnessError(
                 f"SELF: disagreement must be early_stop or dropout, found "
                 f"{options['disagreement']!r}."
             )
-        kept = np.random.default_rng(lab.seed).random(features.shape) >= options["dropout"]
+        kept = np.random.default_rng(trainer.seed).random(features.shape) >= options["dropout"]
         dropped = features * kept / (1 - options["dropout"])
         logits: Floats = dropped @ old.weight.T + old.bias
         return logits.astype(np.float32)

@@ -16,6 +16,7 @@ import numpy as np
 from harness_plugin.analysis.loaded_models import FinishedTask
 from harness_plugin.data.dataset import Split
 from harness_plugin.errors import HarnessError
+from harness_plugin.pipeline.predictions import predict_split
 from harness_plugin.records import Predictions, TrainedModel
 from harness_plugin.scoring.pairing import by_id, check_same_rows
 from harness_plugin_hooks.outputs.predictions import EvaluationSet, file_name, from_csv
@@ -85,7 +86,7 @@ def disagreements(
     """
     out = []
     for known in reversed(record.sets):
-        split = next(s for s in task.shop.data.evaluation if s.name == known.name)
+        split = next(s for s in task.ctx.data.evaluation if s.name == known.name)
         answers = answers_on(task, record, known, split, folder)
         shown = Shown(task, split)
         out += [of_student(answers, student, known.name, shown, most) for student in students]
@@ -103,7 +104,7 @@ def answers_on(
         found = from_csv(text, known, record.task, names, str(file))
     else:
         wanted = [m for m in record.models if m.role.startswith(("teacher", "student", "control"))]
-        found = [by_id(task.shop.predictions(trained(m, record.task), split)) for m in wanted]
+        found = [by_id(predict_split(task.ctx, trained(m, record.task), split)) for m in wanted]
     for p in found:
         check_same_rows(p, found[0])
     return {(p.role, p.seed): p for p in found}
@@ -139,8 +140,8 @@ class Shown:
     def of(self, name: str) -> dict[str, Any]:
         """Texts, or an image, as arguments of `Example`."""
         row = self.split.rows[self.rows[name]]
-        inputs = self.task.shop.task.inputs
-        if self.task.shop.task.modality == "image":
+        inputs = self.task.ctx.task.inputs
+        if self.task.ctx.task.modality == "image":
             return {"image": thumbnail(row[inputs[0]])}
         return {"texts": {column: shortened(str(row[column])) for column in inputs}}
 

@@ -1,83 +1,60 @@
-"""A student that learns from further rows: what is added, who labels it, and what it costs."""
+"""Further training rows for a student: what is added, who labels it, and what it costs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import datasets
 import numpy as np
 import pyarrow as pa
 from scipy.special import softmax
 
-from harness_plugin.config.settings import RoleSettings
-from harness_plugin.data.dataset import UNDEFINED, Ints, Split
+from harness_plugin.data.dataset import TaskData
+from harness_plugin.data.split import UNDEFINED, Ints, Split
 from harness_plugin.errors import HarnessError
-from harness_plugin.pipeline.distilling import Distillation, label_order
+from harness_plugin.pipeline.context import RunContext
+from harness_plugin.pipeline.plan import ResolvedRole
+from harness_plugin.pipeline.predictions import label_order, logits_stage
 from harness_plugin.records import TrainedModel
-from harness_plugin.training.contracts import Augmentation
-
-if TYPE_CHECKING:
-    from harness_plugin.pipeline.roles import Workshop
 
 
-def trained(
-    shop: Workshop,
-    role: str,
-    settings: RoleSettings,
-    method_name: str,
-    seed: int,
-    distillation: Distillation,
-) -> TrainedModel:
-    """The student of a role on the task's rows and those its augmentations add.
+def augment(
+    ctx: RunContext, role: ResolvedRole, teacher: TrainedModel
+) -> tuple[TaskData, dict[str, int]]:
+    """The data with the rows that a student's augmentations add, and how many rows each adds.
 
-    With `equal_budget` it sees as many examples as without: fewer epochs of more rows.
+    Rows without labels of their own are labelled by `teacher`.
     """
-    train = shop.data.train
-    split, added = joined(shop, distillation)
-    splits = {**shop.data.splits, train.name: split}
-    larger = replace(shop, data=replace(shop.data, splits=splits), vocabulary=train)
-    if distillation.settings.equal_budget:
-        share = len(train) / len(split)
-        shares = {"epochs": settings.epochs * share, "erm_epochs": settings.erm_epochs * share}
-        settings = settings.model_copy(update=shares)
-    model = larger.trained_on_rows(role, settings, method_name, seed, distillation)
-    return replace(model, settings={**model.settings, "augmented_rows": added})
-
-
-def joined(shop: Workshop, distillation: Distillation) -> tuple[Split, dict[str, int]]:
-    """The training rows with what the augmentations add, and how many rows each adds."""
-    train, seed = shop.data.train, shop.config.data_seed
+    train, seed = ctx.data.train, ctx.config.data_seed
+    chosen = () if role.distillation is None else role.distillation.augmentations
     parts, added = [train.rows], {}
-    for name, given in distillation.settings.augmentations.items():
-        kind: type[Augmentation] = shop.plugins["augmentation"].get(name)
-        options = kind.resolved(given, shop.task.modality)
+    for each in chosen:
         count = 0
-        for more in kind.rows(shop.task, train, options, seed):
+        for more in each.cls.rows(ctx.task, train, each.options, seed):
             split = more.split
             if not more.labelled:
-                split = labelled(shop, distillation, split, float(options.get("confidence", 0)))
+                confidence = float(each.options.get("confidence", 0))
+                split = labelled(ctx, teacher, split, confidence)
             parts.append(split.rows)
             count += len(split)
         if not count:
-            raise HarnessError(f"task {shop.task.task}: augmentation {name} adds no row.")
-        added[name] = count
-    rows = datasets.concatenate_datasets(parts)
-    whole = replace(train, rows=rows)
+            raise HarnessError(f"task {ctx.task.task}: augmentation {each.name} adds no row.")
+        added[each.name] = count
+    whole = replace(train, rows=datasets.concatenate_datasets(parts))
     if len(np.unique(whole.ids)) < len(whole):
         values, counts = np.unique(whole.ids, return_counts=True)
         raise HarnessError(
-            f"task {shop.task.task}: augmentations give the id {values[counts.argmax()]!r} to "
+            f"task {ctx.task.task}: augmentations give the id {values[counts.argmax()]!r} to "
             "several rows."
         )
-    return whole, added
+    return replace(ctx.data, splits={**ctx.data.splits, train.name: whole}), added
 
 
-def labelled(shop: Workshop, distillation: Distillation, split: Split, confidence: float) -> Split:
-    """`split` with the first teacher's answers as labels, where it is `confidence` sure."""
-    teacher = distillation.teacher
-    stage = shop.logits(teacher, split)
+def labelled(ctx: RunContext, teacher: TrainedModel, split: Split, confidence: float) -> Split:
+    """`split` with the teacher's predictions as labels, where it is `confidence` sure."""
+    stage = logits_stage(ctx, teacher, split)
     order = label_order(teacher, split.labels)
     p = softmax(np.load(stage.path / "logits.npy")[:, order].astype(np.float64), axis=1)
     label, kept = p.argmax(axis=1), np.flatnonzero(p.max(axis=1) >= confidence)

@@ -1,0 +1,232 @@
+"""What cannot work is refused here, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from harness_plugin.errors import HarnessError
+from harness_plugin.models import checkpoints
+from harness_plugin.models.layers import Shape
+from harness_plugin.models.transplant import check_families
+from harness_plugin.pipeline.context import RunContext
+from harness_plugin.pipeline.encode_split import processor_of
+from harness_plugin.pipeline.plan import Component, ResolvedRole
+from harness_plugin.training.contracts import NEEDS, Method, missing_needs
+from harness_plugin.training.encode import processor_key
+from harness_plugin.training.predict import check_labels
+
+
+def check_plan(ctx: RunContext) -> None:
+    """Refuse roles whose needs, options, models or labels this task and these data do not meet."""
+    trust = ctx.config.trust_remote_code
+    for role in ctx.plan.roles.values():
+        checkpoints.check_settings(role.settings, ctx.task.modality, ctx.plugins, trust)
+    check_shared(ctx)
+    for role in ctx.plan.roles.values():
+        check_method(ctx, role)
+        check_student(ctx, role)
+
+
+def data_of(ctx: RunContext) -> str:
+    """The data, for messages."""
+    return f"{ctx.data.source} data of this task do not have"
+
+
+def available(ctx: RunContext) -> set[str]:
+    """What this data can give a method: keys of `NEEDS`."""
+    task, train, validation = ctx.task, ctx.data.train, ctx.data.validation
+    has = set()
+    if train.groups and bool((train.group >= 0).any()):
+        has.add("groups")
+    if any(train.column("attribute")):
+        has.add("environments")
+    if validation is not None:
+        has.add("validation")
+        if validation.groups and bool((validation.group >= 0).any()):
+            has.add("validation_groups")
+    inference = ctx.plan.group_inference
+    if inference is not None and not missing_needs(inference.cls, has):
+        has |= {"groups", "environments"}
+    if task.bias_features is not None:
+        has.add("bias_features")
+    if task.counterfactual is not None:
+        has.add("counterfactual")
+    if task.modality == "text" and len(task.inputs) > 1:
+        has.add("text_pair")
+    bias_model = ctx.plan.bias_model
+    if bias_model is not None and not missing_needs(bias_model.cls, has):
+        has.add("bias_model")
+    return has
+
+
+def check_shared(ctx: RunContext) -> None:
+    """Refuse a model selection, bias model or group inference that this task cannot have."""
+    has, where = available(ctx), f"task {ctx.task.task}"
+    roles = ctx.plan.roles.values()
+    classes = {role.method.cls for role in roles}
+    classes |= {role.distillation.distiller.cls for role in roles if role.distillation}
+    chosen: dict[str, Component] = {}
+    if ctx.plan.group_inference is not None:
+        chosen["group_inference"] = ctx.plan.group_inference
+    if any("bias_model" in cls.needs for cls in classes):
+        if ctx.plan.bias_model is None:
+            ctx.plugins["bias_model"].offer(ctx.settings.bias_model)  # says what there is
+        else:
+            chosen["bias_model"] = ctx.plan.bias_model
+    for kind, component in chosen.items():
+        if missing := missing_needs(component.cls, has):
+            raise HarnessError(
+                f"{where}: {kind} {component.name} needs {' and '.join(missing)}, which "
+                f"{data_of(ctx)}."
+            )
+    for role in roles:
+        if role.distillation is None or role.distillation.ce_weight:
+            continue
+        if role.method.cls.parts is not Method.parts:
+            name = role.method.name
+            raise HarnessError(
+                f"{where}: {role.name} has ce_weight 0, and method {name} trains modules of its "
+                f"own with the label term: give it a weight, or students.{role.name}.method=erm."
+            )
+    select = ctx.plan.select
+    needed = {"average": "validation", "worst_group": "validation_groups"}.get(select)
+    if needed and needed not in has:
+        raise HarnessError(
+            f"{where}: --select {select} needs {NEEDS[needed]}, which {data_of(ctx)}."
+        )
+
+
+def check_method(ctx: RunContext, role: ResolvedRole) -> None:
+    """Refuse a method whose needs or model this task does not meet."""
+    has, method = available(ctx), role.method
+    where = f"task {ctx.task.task}: method {method.name}"
+    if reasons := missing_of_method(ctx, method.cls, has):
+        works = [
+            offer.name
+            for offer in ctx.plugins["method"]
+            if not missing_of_method(ctx, offer.load(), has)
+        ]
+        raise HarnessError(
+            f"{where} needs {' and '.join(reasons)}, which {data_of(ctx)}. "
+            f"Methods that work: {', '.join(works)}."
+        )
+    model_type = checkpoints.model_type(role.model, ctx.config.trust_remote_code)
+    if refusal := method.cls.refusal(ctx.task.modality, model_type):
+        raise HarnessError(f"{where} cannot train {role.settings.model}: {refusal}.")
+
+
+def missing_of_method(ctx: RunContext, cls: type[Any], has: Iterable[str]) -> list[str]:
+    """What a method, and the one that trains its base, needs and cannot have, in words."""
+    base = [ctx.plugins["method"].get(cls.base)] if cls.base else []
+    return [word for each in (cls, *base) for word in missing_needs(each, set(has))]
+
+
+def check_student(ctx: RunContext, role: ResolvedRole) -> None:
+    """Refuse a distiller whose needs, options or labels this task and student do not meet.
+
+    And one that cannot compare the student's layers with its teacher's.
+    """
+    taught = role.distillation
+    if taught is None:
+        return
+    cls, options, has = taught.distiller.cls, taught.distiller.options, available(ctx)
+    where = f"task {ctx.task.task}: {role.name}: distiller {taught.distiller.name}"
+    if missing := missing_needs(cls, has):
+        works = [offer.name for offer in ctx.plugins["distiller"] if offer.load().needs <= has]
+        raise HarnessError(
+            f"{where} needs {' and '.join(missing)}, which {data_of(ctx)}. "
+            f"Distillers that work: {', '.join(works)}."
+        )
+    if refusal := cls.refusal(options, taught, len(ctx.data.train.labels)):
+        raise HarnessError(f"{where} {refusal}.")
+    for each in taught.augmentations:
+        if missing := missing_needs(each.cls, has):
+            raise HarnessError(
+                f"task {ctx.task.task}: {role.name}: augmentation {each.name} needs "
+                f"{' and '.join(missing)}, which {data_of(ctx)}."
+            )
+    teacher = ctx.plan.roles[taught.teachers[0]]
+    ours, theirs = shape_of(ctx, role), shape_of(ctx, teacher)
+    if taught.from_teacher != "none":
+        check_families(ours.model_type, theirs.model_type, taught.from_teacher)
+    if cls.hears != {"logits"} and len(taught.teachers) > 1:
+        raise HarnessError(
+            f"{where} learns from what is inside one teacher, and {len(taught.teachers)} are "
+            f"named: name one, or take a distiller on logits."
+        )
+    if taught.biased_teacher in taught.teachers:
+        raise HarnessError(
+            f"{where}: biased_teacher {taught.biased_teacher} is one of the teachers; "
+            "combine=agre weighs teachers by how little they pull like it."
+        )
+    if "layers" in cls.hears:
+        reason = cls.mismatch(options, ours, theirs) or other_inputs(ctx, role, teacher)
+        if reason:
+            raise HarnessError(f"{where} cannot compare {role.name} with {teacher.name}: {reason}.")
+    if cls.weighs and role.method.cls.weights is not Method.weights:
+        raise HarnessError(
+            f"{where} weighs groups itself, and so does method {role.method.name}: they would "
+            f"count twice. Set students.{role.name}.method=erm."
+        )
+    if taught.rounds > 1 and taught.equal_budget and role.args.epochs < taught.rounds:
+        raise HarnessError(
+            f"{where}: {taught.rounds} rounds share {role.args.epochs:g} epochs, which is "
+            "less than one each: give the student more epochs, or set equal_budget=false."
+        )
+
+
+def shape_of(ctx: RunContext, role: ResolvedRole) -> Shape:
+    """The measures of a role's model."""
+    config = checkpoints.config_of(role.model, role.settings, ctx.config.trust_remote_code)
+    if role.model.model_type:
+        config = checkpoints.read_as(role.model, config)
+    return Shape.of(config)
+
+
+def other_inputs(ctx: RunContext, student: ResolvedRole, teacher: ResolvedRole) -> str:
+    """Why the positions of two models do not correspond, "" when they do."""
+    ours, theirs = (processor_of(ctx, role.model.checkpoint)[0] for role in (student, teacher))
+    if processor_key(ours) != processor_key(theirs):
+        what = "tokenizer" if ctx.task.modality == "text" else "image processor"
+        return f"they do not have the same {what}, so that their positions do not correspond"
+    if student.max_length != teacher.max_length:
+        return (
+            f"their texts are cut to {student.max_length} and "
+            f"{teacher.max_length} tokens; give both the same max_length"
+        )
+    return ""
+
+
+def supervision_of(ctx: RunContext, role: ResolvedRole) -> dict[str, Any]:
+    """Which labels besides the task's own a model was trained and chosen with."""
+    needs: frozenset[str] = role.method.cls.needs
+    if role.distillation is not None:
+        needs |= role.distillation.needs
+        needs |= frozenset().union(*(each.cls.needs for each in role.distillation.augmentations))
+    wants = bool(needs & {"groups", "environments"})
+    inference = ctx.plan.group_inference if wants else None
+    held = {"validation_groups"} & needs
+    if inference is not None:
+        held |= {"validation_groups"} & inference.cls.needs
+    return {
+        "train_groups": wants and inference is None,
+        "validation_groups": bool(held) or ctx.plan.select == "worst_group",
+        "group_inference": inference.name if inference else None,
+        "bias_model": ctx.settings.bias_model if "bias_model" in needs else None,
+        "select": ctx.plan.select,
+    }
+
+
+def check_comparable(ctx: RunContext, labels: dict[str, tuple[str, ...]]) -> None:
+    """Refuse checkpoints that cannot be compared; `labels` are each role's, in logit order."""
+    for role, names in labels.items():
+        for split in ctx.data.evaluation:
+            check_labels(split, role, names)
+    sets = {role: frozenset(name.lower() for name in names) for role, names in labels.items()}
+    for role in sets:
+        if sets[role] != sets["teacher"]:
+            raise HarnessError(
+                f"teacher predicts {', '.join(labels['teacher'])}, {role} "
+                f"{', '.join(labels[role])}: models with different label sets are not compared."
+            )

@@ -1,0 +1,307 @@
+"""Names become what they stand for, once: settings and plugins → the plan of a run.
+
+`resolve` is the one place that looks up models, methods, distillers and their options. What comes
+out is frozen; its `spec()` is JSON, says everything that the settings can change in a training,
+and is the settings' part of that training's key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from harness_plugin.config.roles import (
+    STUDENTS,
+    TEACHERS,
+    Role,
+    RoleKind,
+    behind,
+    plan_of_roles,
+)
+from harness_plugin.config.settings import (
+    ImageSettings,
+    RoleSettings,
+    StudentSettings,
+    TaskSettings,
+)
+from harness_plugin.data.task import Task
+from harness_plugin.models.checkpoints import Source, locate
+from harness_plugin.plugins.registry import Plugins
+from harness_plugin.training.loop import TrainingArgs
+
+
+@dataclass(frozen=True)
+class Component:
+    """A plugin's class by name, with every option filled in."""
+
+    name: str
+    cls: type[Any]
+    options: Mapping[str, Any]
+
+    def spec(self) -> dict[str, Any]:
+        """Name and options, as JSON."""
+        return {"name": self.name, "options": dict(self.options)}
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """How a student learns from its teachers, which are named in order.
+
+    `biased_teacher` is the role whose gradient `combine="agre"` avoids; "" for other ways.
+    """
+
+    distiller: Component
+    teachers: tuple[str, ...]
+    combine: str
+    biased_teacher: str
+    ce_weight: float
+    kd_weight: float
+    temperature: float
+    from_teacher: str
+    augmentations: tuple[Component, ...]
+    rounds: int
+    between_rounds: str
+    equal_budget: bool
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What the distiller has to know of the training rows."""
+        needs: frozenset[str] = self.distiller.cls.needs
+        return needs if self.kd_weight else frozenset()
+
+    def spec(self) -> dict[str, Any]:
+        """What changes one training: not how many there are, nor on which rows."""
+        return {
+            "distiller": self.distiller.spec(),
+            "combine": self.combine if len(self.teachers) > 1 else "",
+            "ce_weight": self.ce_weight,
+            "kd_weight": self.kd_weight,
+            "temperature": self.temperature,
+            "from_teacher": self.from_teacher,
+        }
+
+
+@dataclass(frozen=True)
+class ResolvedRole:
+    """One model of a run, with everything that its settings name looked up."""
+
+    name: str
+    kind: RoleKind
+    init_group: int
+    model: Source
+    model_config: Mapping[str, Any]
+    max_length: int
+    args: TrainingArgs
+    erm_epochs: float
+    erm_learning_rate: float
+    """Peak of the ERM epochs, and of the first models that methods train."""
+    method: Component
+    distillation: Distillation | None
+    settings: RoleSettings
+    """As they were given: what records show."""
+
+    @property
+    def learns_from(self) -> tuple[str, ...]:
+        """The roles that must be trained before it."""
+        chosen = self.distillation
+        if chosen is None:
+            return ()
+        return chosen.teachers + ((chosen.biased_teacher,) if chosen.biased_teacher else ())
+
+    @property
+    def trained(self) -> bool:
+        """False for a checkpoint that is taken as it is."""
+        return self.args.epochs > 0
+
+    def spec(self) -> dict[str, Any]:
+        """Everything of the role that its settings decide, as JSON."""
+        taught = self.distillation
+        return {
+            "init_group": self.init_group,
+            "model": self.model.spec(),
+            "model_config": dict(self.model_config),
+            "max_length": self.max_length,
+            "args": asdict(self.args),
+            "erm_epochs": self.erm_epochs,
+            "erm_learning_rate": self.erm_learning_rate,
+            "method": self.method.spec(),
+            "distillation": taught
+            and {
+                **taught.spec(),
+                "augmentations": [each.spec() for each in taught.augmentations],
+                "rounds": taught.rounds,
+                "between_rounds": taught.between_rounds,
+                "equal_budget": taught.equal_budget,
+            },
+        }
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What one task's run trains, teachers before students, and what all its trainings share."""
+
+    roles: Mapping[str, ResolvedRole]
+    select: str
+    bias_model: Component | None
+    group_inference: Component | None
+    vocab_size: int
+    image: ImageSettings
+    student: RoleSettings = field(repr=False)
+    """The small model: bias models that need a network take its size."""
+
+    def only(self, name: str) -> RunPlan:
+        """The plan of one role and those that it learns from."""
+        wanted, waiting = set[str](), [name]
+        while waiting:
+            wanted.add(role := waiting.pop())
+            waiting += [r for r in self.roles[role].learns_from if r not in wanted]
+        kept = {role: plan for role, plan in self.roles.items() if role in wanted}
+        inference = self.group_inference
+        if all(r.method.name == "erm" and r.distillation is None for r in kept.values()):
+            inference = None
+        return RunPlan(
+            kept,
+            self.select,
+            self.bias_model,
+            inference,
+            self.vocab_size,
+            self.image,
+            self.student,
+        )
+
+    def spec(self) -> dict[str, Any]:
+        """What all trainings share, as JSON."""
+        return {
+            "select": self.select,
+            "bias_model": self.bias_model and self.bias_model.spec(),
+            "group_inference": self.group_inference and self.group_inference.spec(),
+            "vocab_size": self.vocab_size,
+            "image": self.image.model_dump(),
+        }
+
+
+def resolve(
+    task: Task, settings: TaskSettings, plugins: Plugins, *, only: str | None = None
+) -> RunPlan:
+    """The plan that settings describe; `only` = of one role and those that it learns from.
+
+    Raises HarnessError for names and options that do not exist, and for a model that is none.
+    """
+    roles = plan_of_roles(settings)
+    if only is not None:
+        roles = behind(roles, only)
+    modality = task.modality
+
+    def component(kind: str, name: str, options: Mapping[str, Any]) -> Component:
+        cls = plugins[kind].get(name)
+        return Component(name, cls, cls.resolved(options, modality))
+
+    bias_model = group_inference = None
+    if settings.bias_model in plugins["bias_model"]:
+        name = settings.bias_model
+        bias_model = component("bias_model", name, settings.bias_model_options.get(name, {}))
+    if settings.group_inference != "none":
+        name = settings.group_inference
+        given = settings.group_inference_options.get(name, {})
+        group_inference = component("group_inference", name, given)
+    return RunPlan(
+        {
+            name: resolve_role(role, settings, modality, plugins, component)
+            for name, role in roles.items()
+        },
+        settings.select,
+        bias_model,
+        group_inference,
+        settings.vocab_size,
+        settings.image,
+        settings.student,
+    )
+
+
+def resolve_checkpoints(task: Task, settings: TaskSettings, plugins: Plugins) -> RunPlan:
+    """The plan of an evaluation: teacher, student and control are checkpoints, used as they are."""
+    roles = {
+        "teacher": Role("teacher", RoleKind.TEACHER, TEACHERS, "erm", settings.teacher),
+        "student": Role("student", RoleKind.STUDENT, STUDENTS, "erm", settings.student),
+    }
+    if isinstance(settings.control, str):
+        twin = settings.student.model_copy(update={"model": settings.control})
+        roles["control"] = Role("control", RoleKind.CONTROL, STUDENTS, "erm", twin)
+
+    def component(kind: str, name: str, options: Mapping[str, Any]) -> Component:
+        cls = plugins[kind].get(name)
+        return Component(name, cls, cls.resolved(options, task.modality))
+
+    resolved = {
+        name: resolve_role(role, settings, task.modality, plugins, component)
+        for name, role in roles.items()
+    }
+    return RunPlan(
+        {name: replace(role, args=replace(role.args, epochs=0)) for name, role in resolved.items()},
+        "none",
+        None,
+        None,
+        settings.vocab_size,
+        settings.image,
+        settings.student,
+    )
+
+
+def resolve_role(
+    role: Role, settings: TaskSettings, modality: str, plugins: Plugins, component: Any
+) -> ResolvedRole:
+    """One role; `component(kind, name, options)` looks up the plugins' classes."""
+    chosen = role.settings
+    return ResolvedRole(
+        name=role.name,
+        kind=role.kind,
+        init_group=role.init_group,
+        model=locate(chosen, modality, plugins),
+        model_config=chosen.config,
+        max_length=chosen.max_length,
+        args=training_args(chosen),
+        erm_epochs=chosen.erm_epochs,
+        erm_learning_rate=chosen.erm_learning_rate or chosen.learning_rate,
+        method=component("method", role.method, settings.method_options.get(role.method, {})),
+        distillation=resolve_distillation(role.distillation, component),
+        settings=chosen,
+    )
+
+
+def resolve_distillation(chosen: StudentSettings | None, component: Any) -> Distillation | None:
+    """How a student is distilled, with its distiller and augmentations looked up."""
+    if chosen is None:
+        return None
+    return Distillation(
+        distiller=component("distiller", chosen.distiller, chosen.distiller_options),
+        teachers=chosen.teachers,
+        combine=chosen.combine,
+        biased_teacher=chosen.biased_teacher if chosen.combine == "agre" else "",
+        ce_weight=chosen.ce_weight,
+        kd_weight=chosen.kd_weight,
+        temperature=chosen.temperature,
+        from_teacher=chosen.from_teacher,
+        augmentations=tuple(
+            component("augmentation", name, options)
+            for name, options in chosen.augmentations.items()
+        ),
+        rounds=chosen.rounds,
+        between_rounds=chosen.between_rounds,
+        equal_budget=chosen.equal_budget,
+    )
+
+
+def training_args(settings: RoleSettings) -> TrainingArgs:
+    """How a role's model is trained; its seed is set where a training starts."""
+    return TrainingArgs(
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        lr_warmup=settings.lr_warmup,
+        weight_decay=settings.weight_decay,
+        adam_beta2=settings.adam_beta2,
+        max_grad_norm=settings.max_grad_norm,
+        gradient_accumulation_steps=settings.gradient_accumulation_steps,
+        seed=0,
+    )

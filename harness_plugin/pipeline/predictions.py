@@ -1,0 +1,132 @@
+"""What a model gives on a split, asked once: logits and last-layer inputs as stages."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers.utils import cached_file
+
+from harness_plugin.data.split import Split
+from harness_plugin.errors import HarnessError
+from harness_plugin.models.classifiers import load_trained
+from harness_plugin.pipeline.context import RunContext, hardware_key, is_quiet
+from harness_plugin.pipeline.encode_split import encoded_key, encoded_rows
+from harness_plugin.records import Predictions, TrainedModel
+from harness_plugin.store.keys import code_version
+from harness_plugin.store.stages import Stage
+from harness_plugin.training import predict
+
+
+def logits_stage(ctx: RunContext, model: TrainedModel, split: Split) -> Stage:
+    """One model's logits on one split: `logits.npy` (N, C) float32, by row.
+
+    Ids are not kept beside them: the key holds the split's fingerprint, and with it every id in
+    order, so that a million rows of three logits are 12 MB.
+    """
+    return predict_stage(ctx, model.path, model.key, model.max_length, split, None, features=False)
+
+
+def predict_stage(
+    ctx: RunContext,
+    checkpoint: Path,
+    key: str,
+    max_length: int,
+    split: Split,
+    inputs: Sequence[str] | None,
+    *,
+    features: bool,
+) -> Stage:
+    """What a checkpoint gives on a split: `logits.npy` (N, C), `features.npy` (N, H) on request.
+
+    `key` says which weights these are: the key of the stage that made them, or their hash.
+    """
+    # a checkpoint that was just built is read from its own folder, processor and all
+    spec = {
+        "model": key,
+        "split": split.fingerprint,
+        "rows": encoded_key(ctx, split, str(checkpoint), max_length, inputs),
+        "hardware": hardware_key(ctx),
+        "batch_size": ctx.config.eval_batch_size,
+        "code": code_version("harness_plugin.training.predict:predict_with_features"),
+    }
+
+    def build(folder: Path) -> dict[str, Any]:
+        model = load_trained(
+            str(checkpoint),
+            ctx.task.modality,
+            attention=ctx.hardware.attention,
+            trust_remote_code=ctx.config.trust_remote_code,
+        )
+        arguments: dict[str, Any] = {
+            "batch_size": ctx.config.eval_batch_size,
+            "name": f"{checkpoint.name} on {split.name}",
+            "quiet": is_quiet(ctx),
+        }
+        rows = encoded_rows(ctx, split, str(checkpoint), max_length, inputs)
+        if features:
+            logits, inside = predict.predict_with_features(
+                ctx.accelerator, model, rows, **arguments
+            )
+        else:
+            logits = predict.predict(ctx.accelerator, model, rows, **arguments)
+        if ctx.store.processes.is_main:
+            np.save(folder / "logits.npy", logits)
+            if features:
+                np.save(folder / "features.npy", inside)
+        return {"rows": len(split)}
+
+    return ctx.store.run("features" if features else "logits", spec, build)
+
+
+def predict_split(ctx: RunContext, model: TrainedModel, split: Split) -> Predictions:
+    """What `model` predicts on `split`."""
+    logits: NDArray[np.float32] = np.load(logits_stage(ctx, model, split).path / "logits.npy")
+    return predict.as_predictions(
+        split,
+        logits,
+        task=ctx.task.task,
+        role=model.role,
+        model=model.name,
+        seed=model.seed,
+        model_labels=model.labels,
+        texts=ctx.task.inputs if ctx.task.modality == "text" else (),
+    )
+
+
+def label_order(model: TrainedModel, labels: tuple[str, ...]) -> list[int]:
+    """Columns of a teacher's logits in the order of `labels`; matched by name, never position."""
+    theirs = [name.lower() for name in model.labels]
+    ours = [name.lower() for name in labels]
+    if sorted(theirs) != sorted(ours):
+        raise HarnessError(
+            f"teacher {model.name} predicts {', '.join(model.labels)}, its student "
+            f"{', '.join(labels)}: distillation needs the same labels."
+        )
+    return [theirs.index(name) for name in ours]
+
+
+def weights_key(checkpoint: str) -> str:
+    """Hash of a checkpoint's weights and configuration; a hub id's key is its commit."""
+    folder = Path(checkpoint)
+    if not folder.is_dir():
+        commit = Path(str(cached_file(checkpoint, "config.json"))).parent.name
+        return f"{checkpoint}@{commit}"
+    files = sorted([*folder.glob("*.safetensors"), folder / "config.json"])
+    return hash_of(tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files))
+
+
+@cache
+def hash_of(files: tuple[tuple[Path, int, int], ...]) -> str:
+    """Hash of the content of files; size and time tell a file that was replaced meanwhile."""
+    digest = hashlib.sha256()
+    for file, _, _ in files:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()[:20]

@@ -1,0 +1,220 @@
+"""One role's model of one seed: its rounds, and in each the ERM epochs and the method's stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from harness_plugin.errors import HarnessError
+from harness_plugin.models.checkpoints import trained_labels
+from harness_plugin.pipeline.augment import augment
+from harness_plugin.pipeline.checks import supervision_of
+from harness_plugin.pipeline.context import RunContext
+from harness_plugin.pipeline.metadata import training_metadata
+from harness_plugin.pipeline.plan import Component, ResolvedRole
+from harness_plugin.pipeline.predictions import weights_key
+from harness_plugin.pipeline.teacher import TeacherModels
+from harness_plugin.pipeline.trainer import RoleTrainer, bias_model_trainer
+from harness_plugin.records import TrainedModel
+from harness_plugin.store.stages import Stage
+from harness_plugin.training.trainer import TrainingSpec
+
+
+def train_role(
+    ctx: RunContext, role: ResolvedRole, seed: int, models: Mapping[str, TrainedModel]
+) -> TrainedModel:
+    """The trained model of a role; `models` holds those that it learns from, by role.
+
+    With augmentations of an equal budget it sees as many examples as without: fewer epochs of more
+    rows.
+    """
+    if not role.trained:
+        return checkpoint_model(ctx, role, seed)
+    taught = role.distillation
+    if taught is None:
+        return train_once(ctx, role, seed, None)
+    teachers = TeacherModels(
+        tuple(models[name] for name in taught.teachers),
+        models[taught.biased_teacher] if taught.biased_teacher else None,
+    )
+    if not taught.augmentations:
+        return train_rounds(ctx, role, seed, teachers)
+    data, added = augment(ctx, role, teachers.first)
+    if taught.equal_budget:
+        role = scaled(role, len(ctx.data.train) / len(data.train))
+    augmented = replace(ctx, data=data, vocabulary=ctx.data.train)
+    model = train_rounds(augmented, role, seed, teachers)
+    return replace(model, settings={**model.settings, "augmented_rows": added})
+
+
+def scaled(role: ResolvedRole, share: float) -> ResolvedRole:
+    """The role with `share` of its epochs."""
+    args = replace(role.args, epochs=role.args.epochs * share)
+    return replace(role, args=args, erm_epochs=role.erm_epochs * share)
+
+
+def train_rounds(
+    ctx: RunContext, role: ResolvedRole, seed: int, teachers: TeacherModels
+) -> TrainedModel:
+    """The student after all its rounds, each taught or initialised by the one before."""
+    taught = role.distillation
+    if taught is None or taught.rounds == 1:
+        return train_once(ctx, role, seed, teachers)
+    if taught.equal_budget:
+        role = scaled(role, 1 / taught.rounds)
+    rounds: list[TrainedModel] = []
+    while len(rounds) < taught.rounds:
+        this = replace(teachers, round_number=len(rounds))
+        if rounds and taught.between_rounds != "initialises":
+            this = replace(this, models=(rounds[-1],))
+        if rounds and taught.between_rounds != "teaches":
+            before = rounds[-1]
+            this = replace(this, start=Stage(before.key, before.path, {}, before.reused))
+        rounds.append(train_once(ctx, role, seed, this))
+    return replace(
+        rounds[-1],
+        settings={**rounds[-1].settings, "rounds": [model.key for model in rounds]},
+        updates=sum(model.updates for model in rounds),
+        seconds=sum(model.seconds for model in rounds),
+        reused=all(model.reused for model in rounds),
+    )
+
+
+def train_once(
+    ctx: RunContext, role: ResolvedRole, seed: int, teachers: TeacherModels | None
+) -> TrainedModel:
+    """The trained model of a role, or of one of its rounds."""
+    trainer, method = RoleTrainer(ctx, role, seed, teachers), role.method
+    rows = method.cls.rows(trainer, method.options)
+    stages = train_stages(trainer, base_method(ctx, method), rows)
+    final = stages[-1]
+    if method.cls.base:
+        final = method.cls.finish(trainer, final, method.options)
+    records = [stage.record for stage in stages]
+    return TrainedModel(
+        task=ctx.task.task,
+        role=role.name,
+        seed=seed,
+        name=f"{ctx.task.task}-{role.name}-{method.name}-seed{seed}",
+        path=final.path,
+        settings=settings_record(ctx, role, final.key)
+        | {
+            "selection": records[-1].get("selection"),
+            "from_teacher": next((r for each in records if (r := each.get("from_teacher"))), None),
+        },
+        key=final.key,
+        kind=role.kind.value,
+        labels=ctx.data.train.labels,
+        max_length=role.max_length,
+        updates=sum(int(record.get("updates", 0)) for record in records),
+        seconds=sum(float(record.get("training_seconds", 0)) for record in records),
+        reused=final.reused,
+    )
+
+
+def base_method(ctx: RunContext, method: Component) -> Component:
+    """The method that trains the model: of a last-layer method, its base."""
+    if not method.cls.base:
+        return method
+    cls = ctx.plugins["method"].get(method.cls.base)
+    given = ctx.settings.method_options.get(method.cls.base, {})
+    return Component(method.cls.base, cls, cls.resolved(given, ctx.task.modality))
+
+
+def train_stages(trainer: RoleTrainer, method: Component, rows: NDArray[Any] | None) -> list[Stage]:
+    """The trainings of a role, the last one last: first stages, ERM epochs, the method.
+
+    The ERM epochs are a stage of their own, so that every method of the same model and seed
+    continues from the same weights.
+    """
+    ctx, role, teachers = trainer.ctx, trainer.role, trainer.teachers
+    prepared = method.cls.prepare(trainer, method.options)
+    taught_needs = role.distillation.needs if role.distillation else frozenset()
+    metadata, used = training_metadata(
+        ctx, method.cls.needs | taught_needs, trainer, bias_model_trainer(ctx), prepared
+    )
+    start, before = prepared.start, list(prepared.stages)
+    if teachers is not None and teachers.start is not None:
+        if start is not None:
+            raise HarnessError(
+                f"{role.name}: method {method.name} starts from weights of its own, so that a "
+                "round cannot initialise the next: set between_rounds=teaches."
+            )
+        start = teachers.start
+    epochs, plain_student = role.args.epochs, teachers is not None and method.name == "erm"
+    if role.erm_epochs and method.cls.warm and not plain_student:
+        start = trainer.fit(
+            TrainingSpec(
+                "erm",
+                rows=rows,
+                start=start,
+                epochs=role.erm_epochs,
+                learning_rate=role.erm_learning_rate,
+                metadata=replace(metadata, found={}) if taught_needs else None,
+                keys=tuple(stage.key for stage in used) if taught_needs else (),
+                distilled=True,
+            )
+        )
+        before.append(start)
+        epochs -= role.erm_epochs
+    final = trainer.fit(
+        TrainingSpec(
+            method.name,
+            method.options,
+            rows=rows,
+            metadata=metadata,
+            keys=tuple(stage.key for stage in (*prepared.stages, *used)),
+            start=start,
+            epochs=epochs,
+            distilled=True,
+            selected=True,
+        )
+    )
+    return [*before, *used, final]
+
+
+def settings_record(ctx: RunContext, role: ResolvedRole, key: str) -> dict[str, Any]:
+    """What a role's record in the result files says of how it was trained."""
+    taught = role.distillation
+    given = ctx.settings.model_dump()["students"].get(role.name)
+    if taught is not None and given is None:
+        given = ctx.settings.model_dump()["teachers"][role.name]["distillation"]
+    return {
+        **role.settings.model_dump(),
+        "epochs": role.args.epochs,
+        "erm_epochs": role.erm_epochs,
+        "labels": ctx.data.train.labels,
+        "method": role.method.name,
+        "stage": key,
+        "supervision": supervision_of(ctx, role),
+    } | ({"distillation": given} if taught is not None else {})
+
+
+def checkpoint_model(ctx: RunContext, role: ResolvedRole, seed: int) -> TrainedModel:
+    """A checkpoint that is evaluated (or teaches) without further training."""
+    source = role.model
+    if source.checkpoint is None:
+        raise HarnessError(
+            f"{role.name}: {role.settings.model!r} is a preset with random weights; an evaluation "
+            f"needs a trained checkpoint (a folder saved with save_pretrained, or a hub id)."
+        )
+    labels = trained_labels(
+        source.checkpoint, role.settings.labels, role.name, ctx.config.trust_remote_code
+    )
+    return TrainedModel(
+        task=ctx.task.task,
+        role=role.name,
+        seed=seed,
+        name=source.name,
+        path=Path(source.checkpoint),
+        settings={**role.settings.model_dump(), "labels": labels, "method": "as saved"},
+        key=weights_key(source.checkpoint),
+        kind=role.kind.value,
+        labels=labels,
+        max_length=role.max_length,
+        reused=True,
+    )

@@ -1,0 +1,377 @@
+"""The trainer of one role and seed: each training is a stage whose key says all it depends on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from transformers import PreTrainedModel
+
+from harness_plugin.config.roles import STUDENTS, RoleKind, init_seed
+from harness_plugin.data.split import Split
+from harness_plugin.data.task import Task
+from harness_plugin.errors import HarnessError
+from harness_plugin.models import classifiers, processors
+from harness_plugin.models.checkpoints import Source, locate
+from harness_plugin.pipeline.context import RunContext, hardware_key, is_quiet
+from harness_plugin.pipeline.encode_split import encoded_key, encoded_rows, processor_of
+from harness_plugin.pipeline.metadata import metadata_of
+from harness_plugin.pipeline.plan import Component, ResolvedRole, training_args
+from harness_plugin.pipeline.predictions import predict_stage, weights_key
+from harness_plugin.pipeline.teacher import (
+    TeacherModels,
+    initialise_from_teacher,
+    output_stages,
+    teacher_outputs,
+)
+from harness_plugin.store.keys import code_version, target_of
+from harness_plugin.store.stages import Stage
+from harness_plugin.training import loop
+from harness_plugin.training.contracts import Method, TrainingMetadata
+from harness_plugin.training.encode import EncodedRows
+from harness_plugin.training.loop import TrainingArgs
+from harness_plugin.training.loss import DistillationLoss
+from harness_plugin.training.selection import Selection
+from harness_plugin.training.trainer import Ints, StoredOutputs, TrainingSpec
+
+TRAINING = (
+    "harness_plugin.pipeline.trainer:RoleTrainer",
+    "harness_plugin.pipeline.trainer:distillation_loss",
+)
+"""Where the code of a training begins; the method's and the distiller's classes are added."""
+
+
+@dataclass(frozen=True)
+class RoleTrainer:
+    """Trains models of one role and seed; what methods with several stages are handed."""
+
+    ctx: RunContext
+    role: ResolvedRole
+    seed: int
+    teachers: TeacherModels | None = None
+
+    @property
+    def task(self) -> Task:
+        """The task."""
+        return self.ctx.task
+
+    @property
+    def role_name(self) -> str:
+        """The role, for messages."""
+        return self.role.name
+
+    @property
+    def train(self) -> Split:
+        """The training rows."""
+        return self.ctx.data.train
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether there are validation rows."""
+        return self.ctx.data.validation is not None
+
+    @property
+    def validation(self) -> Split:
+        """The validation rows; HarnessError when there are none."""
+        if self.ctx.data.validation is None:
+            raise HarnessError(
+                f"task {self.task.task}: {self.role.name} needs a validation split; this data has "
+                f"none. Hold rows out: --set validation_fraction=0.1."
+            )
+        return self.ctx.data.validation
+
+    def erm(
+        self,
+        *,
+        epochs: float | None = None,
+        rows: Ints | None = None,
+        split: Split | None = None,
+        inputs: tuple[str, ...] | None = None,
+        method: str = "erm",
+        options: Mapping[str, Any] | None = None,
+    ) -> Stage:
+        """A plain training of the role's model, as a first stage is. Without distillation."""
+        return self.fit(
+            TrainingSpec(
+                method,
+                options or {},
+                split=split,
+                rows=rows,
+                inputs=inputs,
+                epochs=self.role.args.epochs if epochs is None else epochs,
+                learning_rate=self.role.erm_learning_rate,
+            )
+        )
+
+    def predict(
+        self, trained: Stage, split: Split | None = None, inputs: tuple[str, ...] | None = None
+    ) -> StoredOutputs:
+        """What a trained stage gives on a split (default: the training rows)."""
+        stage = predict_stage(
+            self.ctx,
+            trained.path,
+            trained.key,
+            self.role.max_length,
+            split or self.train,
+            inputs,
+            features=True,
+        )
+        return StoredOutputs(
+            stage.key,
+            np.load(stage.path / "logits.npy"),
+            np.load(stage.path / "features.npy", mmap_mode="r"),
+        )
+
+    def with_preset(self, preset: str) -> RoleTrainer:
+        """The trainer of another model with the same settings, from random weights."""
+        settings = self.role.settings.model_copy(update={"model": preset, "config": {}})
+        source = locate(settings, self.task.modality, self.ctx.plugins)
+        role = replace(self.role, model=source, model_config={}, settings=settings)
+        return replace(self, role=role)
+
+    def args_of(self, training: TrainingSpec) -> TrainingArgs:
+        """How long, how fast and from which seed a training goes."""
+        changed: dict[str, Any] = {"epochs": training.epochs}
+        changed["learning_rate"] = training.learning_rate
+        seed = init_seed(
+            self.seed,
+            self.role.init_group,
+            self.teachers.round_number if self.teachers else 0,
+            continued=training.start is not None,
+        )
+        given = {name: value for name, value in changed.items() if value is not None}
+        return replace(self.role.args, seed=seed, **given)
+
+    def spec_of(self, training: TrainingSpec) -> dict[str, Any]:
+        """Everything that a training depends on, as JSON: what its key is the hash of."""
+        ctx, role, split = self.ctx, self.role, training.split or self.train
+        method = ctx.plugins["method"].get(training.method)
+        targets = [*TRAINING, target_of(method)]
+        distillation = None
+        if training.distilled and role.distillation is not None and self.teachers is not None:
+            taught, teachers = role.distillation, self.teachers
+            targets.append(target_of(taught.distiller.cls))
+            distillation = {
+                **taught.spec(),
+                "teachers": [model.key for model in teachers.models],
+                "outputs": [stage.key for stage in output_stages(ctx, taught, teachers)],
+            }
+        selection = None
+        if training.selected and ctx.plan.select != "none":
+            rows = encoded_key(ctx, self.validation, role.model.checkpoint, role.max_length)
+            selection = [ctx.plan.select, self.validation.fingerprint, rows]
+        source = role.model
+        rows_key = encoded_key(ctx, split, source.checkpoint, role.max_length, training.inputs)
+        return {
+            "split": split.fingerprint,
+            "encoded": rows_key,
+            "rows": None if training.rows is None else hash_of_rows(training.rows),
+            "args": asdict(self.args_of(training)),
+            "model": source.spec()
+            if source.checkpoint is None
+            else [source.spec(), weights_key(source.checkpoint)],
+            "model_config": dict(role.model_config),
+            "method": training.method,
+            "method_options": method.resolved(training.options, self.task.modality),
+            "start": training.start.key if training.start else None,
+            "metadata": list(training.keys),
+            "selection": selection,
+            "distillation": distillation,
+            "hardware": hardware_key(ctx),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "code": code_version(*targets),
+        }
+
+    def fit(self, training: TrainingSpec) -> Stage:
+        """One training as a stage: a folder that `from_pretrained` loads."""
+        spec = self.spec_of(training)
+
+        def build(folder: Path) -> dict[str, Any]:
+            return self._build(training, spec, folder)
+
+        return self.ctx.store.run("model", spec, build)
+
+    def _build(
+        self, training: TrainingSpec, spec: Mapping[str, Any], folder: Path
+    ) -> dict[str, Any]:
+        """Build the model, train it, save it; returns the record."""
+        ctx, role, split = self.ctx, self.role, training.split or self.train
+        processor, processor_folder = processor_of(ctx, role.model.checkpoint)
+        args = self.args_of(training)
+        source = role.model
+        if training.start is not None:
+            source = Source(source.name, checkpoint=str(training.start.path))
+        model = classifiers.build_model(
+            source,
+            role.settings,
+            modality=self.task.modality,
+            labels=split.labels,
+            processor=processor,
+            attention=ctx.hardware.attention,
+            seed=args.seed - (training.start is not None),
+            trust_remote_code=ctx.config.trust_remote_code,
+        )
+        teachers = self.teachers if training.distilled else None
+        begun = None
+        if teachers is not None and role.distillation is not None and training.start is None:
+            begun = initialise_from_teacher(ctx, model, processor, role.distillation, teachers)
+        metadata = training.metadata or metadata_of(split)
+        checkpoint = role.model.checkpoint
+        encoded = encoded_rows(ctx, split, checkpoint, role.max_length, training.inputs)
+        if training.rows is not None:
+            encoded = EncodedRows(encoded, training.rows)
+            metadata = metadata.select(torch.from_numpy(training.rows))
+        metadata = metadata.to(ctx.accelerator.device)
+        method = ctx.plugins["method"].get(training.method)
+        options = method.resolved(training.options, self.task.modality)
+        record = loop.fit(
+            ctx.accelerator,
+            model,
+            encoded,
+            metadata,
+            distillation_loss(
+                ctx, role, method(metadata, **options), metadata, teachers, training.rows
+            ),
+            args,
+            name=f"{self.task.task} seed {self.seed} {role.name} ({training.method})",
+            folder=folder,
+            selection=self._selection() if training.selected else None,
+            checkpoint_steps=ctx.config.checkpoint_steps,
+            compile_model=ctx.config.compile,
+            quiet=is_quiet(ctx),
+        )
+        record |= {"from_teacher": begun.record()} if begun else {}
+        if ctx.store.processes.is_main:
+            loop.drop_checkpoints(folder)
+            self._save(ctx.accelerator.unwrap_model(model), processor_folder, folder, record, spec)
+        return record
+
+    def _save(
+        self,
+        model: PreTrainedModel,
+        processor_folder: Path,
+        folder: Path,
+        record: Mapping[str, Any],
+        spec: Mapping[str, Any],
+    ) -> None:
+        """Weights, configuration, processor, card: a folder that `from_pretrained` loads."""
+        model.save_pretrained(folder)
+        processor = processors.load_processor(str(processor_folder), self.task.modality)
+        processor.save_pretrained(folder)
+        about = {"task": self.task.task, "role": self.role.name, "seed": self.seed}
+        classifiers.model_card(folder, {**about, **record, "spec": spec})
+
+    def _selection(self) -> Selection | None:
+        """What the run's `select` scores a training on; None when it selects nothing."""
+        ctx, role = self.ctx, self.role
+        if ctx.plan.select == "none":
+            return None
+        split = self.validation
+        return Selection(
+            ctx.plan.select,
+            split.name,
+            encoded_rows(ctx, split, role.model.checkpoint, role.max_length),
+            split.label,
+            split.group,
+            ctx.config.eval_batch_size,
+        )
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files; the others take part in trainings and predictions."""
+        return self.ctx.store.processes.is_main
+
+    def run_stage(
+        self, kind: str, spec: Mapping[str, Any], build: Callable[[Path], Mapping[str, Any] | None]
+    ) -> Stage:
+        """A stage of a method's own, from the store where it is finished.
+
+        `spec` is what it depends on (JSON), besides the code of `build`, which is added.
+        """
+        code = code_version(f"{build.__module__}:{build.__qualname__.partition('.')[0]}")
+        return self.ctx.store.run(kind, {**spec, "code": code}, build)
+
+    def edit_model(
+        self,
+        trained: Stage,
+        spec: Mapping[str, Any],
+        edit: Callable[[PreTrainedModel], Mapping[str, Any]],
+        *,
+        code: type[Any],
+    ) -> Stage:
+        """The trained model after `edit` has changed its weights, as a model stage of its own."""
+        ctx = self.ctx
+        full = {**spec, "trained": trained.key, "torch": torch.__version__}
+        full["code"] = code_version(target_of(code), *TRAINING)
+
+        def build(folder: Path) -> Mapping[str, Any]:
+            model = classifiers.load_trained(
+                str(trained.path),
+                self.task.modality,
+                attention=ctx.hardware.attention,
+                trust_remote_code=ctx.config.trust_remote_code,
+            )
+            record = edit(model)
+            _, processor_folder = processor_of(ctx, self.role.model.checkpoint)  # may be a stage
+            if self.is_main:
+                self._save(model, processor_folder, folder, record, full)
+            return record
+
+        return ctx.store.run("model", full, build)
+
+
+def distillation_loss(
+    ctx: RunContext,
+    role: ResolvedRole,
+    method: Method,
+    metadata: TrainingMetadata,
+    teachers: TeacherModels | None,
+    rows: Ints | None,
+) -> DistillationLoss:
+    """The loss of a training on all training rows or on `rows` (R,) of them."""
+    taught = role.distillation
+    if taught is None or teachers is None:
+        return DistillationLoss(method)
+    stages = output_stages(ctx, taught, teachers)
+    outputs = teacher_outputs(ctx, taught, teachers, stages, rows)
+    return DistillationLoss(
+        method,
+        taught.distiller.cls(taught.temperature, metadata, **taught.distiller.options),
+        outputs if rows is None else outputs.select(torch.from_numpy(rows)),
+        ce_weight=taught.ce_weight,
+        kd_weight=taught.kd_weight,
+    )
+
+
+def bias_model_trainer(ctx: RunContext) -> RoleTrainer:
+    """The trainer of bias models: of the students' size, one for all seeds of a run."""
+    settings = ctx.plan.student
+    method = ctx.plugins["method"].get("erm")
+    source = locate(settings, ctx.task.modality, ctx.plugins)
+    role = ResolvedRole(
+        name="bias_model",
+        kind=RoleKind.STUDENT,
+        init_group=STUDENTS,
+        model=source,
+        model_config=settings.config,
+        max_length=settings.max_length,
+        args=training_args(settings),
+        erm_epochs=settings.erm_epochs,
+        erm_learning_rate=settings.erm_learning_rate or settings.learning_rate,
+        method=Component("erm", method, method.resolved({}, ctx.task.modality)),
+        distillation=None,
+        settings=settings,
+    )
+    return RoleTrainer(ctx, role, ctx.config.data_seed)
+
+
+def hash_of_rows(rows: Ints) -> str:
+    """Hash of a choice of rows."""
+    return hashlib.sha256(np.ascontiguousarray(rows, np.int64).tobytes()).hexdigest()[:20]

@@ -1,0 +1,84 @@
+"""The whole flow: task → data → teacher → signals → students, control → predictions → scores."""
+
+from __future__ import annotations
+
+import gc
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from harness_plugin.analysis import run_analyses
+from harness_plugin.analysis.loaded_models import just_finished
+from harness_plugin.config.settings import RunConfig
+from harness_plugin.pipeline.context import RunContext
+from harness_plugin.pipeline.hardware import environment
+from harness_plugin.pipeline.open_task import OpenTask, context_of, load_tasks
+from harness_plugin.pipeline.outputs import check_writable, chosen_outputs, timestamp, write_outputs
+from harness_plugin.pipeline.run_task import run_task
+from harness_plugin.plugins.registry import Plugins
+from harness_plugin.records import RunReport, TaskScores
+
+
+def run(config: RunConfig, plugins: Plugins) -> RunReport:
+    """Everything a run does. Raises HarnessError for bad input before anything is trained."""
+    started = time.time()
+    chosen_outputs(config, plugins)  # a name that does not exist is told before any work
+    analyses = run_analyses.chosen_analyses(config.analyze, plugins) if config.analyze else []
+    tasks = load_tasks(config, plugins)
+    check_writable(Path(config.output_path))
+    # what cannot work in any task is refused before the first one is trained
+    contexts = [context_of(opened, config, plugins) for opened in tasks]
+    for opened in tasks if analyses else ():
+        run_analyses.rows_asked(opened.data, run_analyses.AnalysisRequest())
+    plugins.hook.run_started(config=config)
+    # every training ends with a garbage collection: it need not walk through all that was imported
+    gc.collect()
+    gc.freeze()
+    scores: list[TaskScores] = []
+    for number, opened in enumerate(tasks):
+        if len(tasks) > 1:  # precision and threads are the process's: the last opened task's
+            contexts[number] = context_of(opened, config, plugins)
+        plugins.hook.data_loaded(task=opened.task, data=opened.data)
+        scores.append(run_task(contexts[number]))
+    report = RunReport(
+        config=resolved_config(config, tasks),
+        environment=environment({ctx.task.modality: ctx.hardware for ctx in contexts}),
+        tasks=tuple(scores),
+        started=started,
+        seconds=time.time() - started,
+    )
+    accelerator = contexts[-1].accelerator
+    if accelerator.is_main_process:
+        report = replace(report, files=write_outputs(report, config, plugins))
+    if analyses:
+        report = replace(report, files=(*report.files, *analysed(report, contexts, analyses)))
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+    plugins.hook.run_finished(report=report)
+    return report
+
+
+def analysed(report: RunReport, contexts: list[RunContext], names: list[str]) -> list[Path]:
+    """Look inside the models of every task; the main process shows and writes the results.
+
+    Every process reads the models: what they share lies in stages, which all reach together.
+    """
+    files = []
+    for ctx, scores in zip(contexts, report.tasks, strict=True):
+        finished = just_finished(ctx, scores.models, timestamp(report.started))
+        made = run_analyses.make(finished, names, run_analyses.AnalysisRequest())
+        if ctx.accelerator.is_main_process:
+            run_analyses.show(made.findings)
+            files += run_analyses.write(made, Path(ctx.config.output_path))
+    return files
+
+
+def resolved_config(config: RunConfig, tasks: list[OpenTask]) -> dict[str, object]:
+    """The configuration with every default filled in; give it back as `--config`.
+
+    `data` stays open where each task took what it has of its own and these differ in kind.
+    """
+    settings = {opened.task.task: opened.settings.model_dump(mode="json") for opened in tasks}
+    sources = {opened.data.source for opened in tasks}
+    taken = config.data if config.data or len(sources) > 1 else sources.pop()
+    return {**config.model_dump(mode="json"), "data": taken, "settings": settings}
