@@ -52,15 +52,17 @@ def plugins() -> Plugins:
 
 @pytest.fixture
 def open_shop(tmp_path, plugins):
-    """Open a workshop on the toy text task (or another) in a store of its own."""
+    """Open the toy text task (or another) in a store of its own."""
+    from opened import OpenedTask
+
     from harness_plugin.config.settings import run_config
-    from harness_plugin.pipeline.run import open_workshop, prepare
+    from harness_plugin.pipeline.open_task import context_of, load_tasks
 
     def opened(*sets: str, task: str = TOY, store: str = "store", **flags):
         flags = {"threads": 1, "precision": "no", "attention": "sdpa", **flags}
         config = run_config(None, {"tasks": (task,), **flags}, sets)
-        (job,) = prepare(config, plugins)
-        return open_workshop(*job, config, plugins, tmp_path / store)
+        (task,) = load_tasks(config, plugins)
+        return OpenedTask(context_of(task, config, plugins, tmp_path / store))
 
     return opened
 

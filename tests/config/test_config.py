@@ -14,8 +14,9 @@ from harness_plugin.config.settings import (
     task_settings,
 )
 from harness_plugin.data.task import read_task
+from harness_plugin.pipeline.open_task import load_tasks
 from harness_plugin.pipeline.outputs import strict
-from harness_plugin.pipeline.run import prepare, resolved
+from harness_plugin.run import resolved_config
 
 TOY = Path(__file__).parents[1] / "toy" / "toy.yaml"
 
@@ -145,23 +146,23 @@ def test_the_resolved_configuration_gives_the_same_run(tmp_path, plugins):
     flags = {"tasks": (str(TOY),), "seeds": (3, 4), "precision": "no", "limit": 40}
     flags["data"] = "embedded"  # what is written down where it was left open
     first = run_config(None, flags, sets)
-    jobs = prepare(first, plugins)
+    jobs = load_tasks(first, plugins)
     file = tmp_path / "config.yaml"
-    file.write_text(yaml.safe_dump(strict(resolved(first, jobs))))
+    file.write_text(yaml.safe_dump(strict(resolved_config(first, jobs))))
     second = run_config(file, {}, [])
-    ((_, chosen, data),) = prepare(second, plugins)
-    assert chosen == jobs[0][1]
-    assert data.fingerprint == jobs[0][2].fingerprint
+    (again,) = load_tasks(second, plugins)
+    assert again.settings == jobs[0].settings
+    assert again.data.fingerprint == jobs[0].data.fingerprint
     assert second.model_dump(exclude={"settings"}) == first.model_dump(exclude={"settings"})
-    assert resolved(second, prepare(second, plugins)) == resolved(first, jobs)
-    ((_, changed, _),) = prepare(run_config(file, {}, ["method=erm"]), plugins)
-    assert changed.method == "erm"
+    assert resolved_config(second, load_tasks(second, plugins)) == resolved_config(first, jobs)
+    (changed,) = load_tasks(run_config(file, {}, ["method=erm"]), plugins)
+    assert changed.settings.method == "erm"
 
 
 def test_two_tasks_of_one_name_do_not_run_together(plugins):
     config = run_config(None, {"tasks": (str(TOY), str(TOY))}, [])
     with pytest.raises(HarnessError, match="names task toy twice"):
-        prepare(config, plugins)
+        load_tasks(config, plugins)
 
 
 def test_every_setting_has_a_default_but_the_models():

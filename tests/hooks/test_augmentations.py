@@ -4,15 +4,14 @@ import json
 
 import numpy as np
 import pytest
+from opened import Taught
 from PIL import Image
 
 from harness_plugin import HarnessError
-from harness_plugin.config.roles import plan_of_roles
 from harness_plugin.config.settings import RunConfig, StudentSettings, task_settings
 from harness_plugin.data.dataset import load_data, load_for
 from harness_plugin.data.task import find_task
-from harness_plugin.pipeline.augmenting import additional, cells_of, joined
-from harness_plugin.pipeline.distilling import Distillation, check_student
+from harness_plugin.pipeline.augment import additional, cells_of
 from harness_plugin.plugins.registry import load_plugins
 from harness_plugin.training.pixels import as_rgb, read_images
 from harness_plugin_hooks.augment.rows import Counterfactual, Pool, Upsample, moved
@@ -243,7 +242,7 @@ QUICK = ("teacher.epochs=1", "student.epochs=1")
 
 def heard(shop, seed=0, **settings):
     teacher = shop.trained("teacher", shop.settings.teacher, "erm", seed)
-    return Distillation((teacher,), StudentSettings(method="erm", **settings))
+    return Taught((teacher,), StudentSettings(method="erm", **settings))
 
 
 @pytest.mark.parametrize("name", ["negation", "other_premise", "upsample"])
@@ -268,7 +267,7 @@ def test_a_student_learns_from_more_rows_at_the_same_cost(open_shop, name):
 
 def test_labels_of_unlabelled_rows_are_the_teachers_and_doubt_is_left_out(open_shop):
     shop = open_shop("teacher.epochs=3")
-    every, added = joined(shop, heard(shop, augmentations={"negation": {}}))
+    every, added = shop.joined(heard(shop, augmentations={"negation": {}}))
     rows = np.arange(len(shop.data.train), len(every))
     assert len(rows) == added["negation"]
     own = every.select(rows)
@@ -278,10 +277,10 @@ def test_labels_of_unlabelled_rows_are_the_teachers_and_doubt_is_left_out(open_s
     p = np.exp(logits - logits.max(1, keepdims=True))
     sure = (p / p.sum(1, keepdims=True)).max(axis=1)
     limit = float(np.median(sure))
-    _, fewer = joined(shop, heard(shop, augmentations={"negation": {"confidence": limit}}))
+    _, fewer = shop.joined(heard(shop, augmentations={"negation": {"confidence": limit}}))
     assert fewer["negation"] == int((sure >= limit).sum()) < added["negation"]
     with pytest.raises(HarnessError, match="negation adds no row"):
-        joined(shop, heard(shop, augmentations={"negation": {"confidence": 1.1}}))
+        shop.joined(heard(shop, augmentations={"negation": {"confidence": 1.1}}))
 
 
 def test_augmentations_compose_with_each_other_rounds_and_methods(open_shop):
@@ -290,7 +289,7 @@ def test_augmentations_compose_with_each_other_rounds_and_methods(open_shop):
     settings = StudentSettings(method="group_dro", **more)
     teacher = heard(shop).teacher
     student = shop.trained(
-        "student", shop.settings.student, "group_dro", 0, Distillation((teacher,), settings)
+        "student", shop.settings.student, "group_dro", 0, Taught((teacher,), settings)
     )
     assert list(student.settings["augmented_rows"]) == list(more["augmentations"])
     assert len(student.settings["rounds"]) == 2
@@ -308,9 +307,8 @@ def test_augmentations_compose_with_each_other_rounds_and_methods(open_shop):
 def test_what_cannot_be_added_is_refused_before_any_training(open_shop, sets, augmentations, said):
     shop = open_shop(*sets, "method=erm")
     student = StudentSettings(augmentations=augmentations)
-    roles = plan_of_roles(shop.settings.model_copy(update={"students": {"student": student}}))
     with pytest.raises(HarnessError) as caught:
-        check_student(shop, roles["student"], roles)
+        shop.check_student(student)
     assert said in str(caught.value)
 
 

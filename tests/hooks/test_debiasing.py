@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harness_plugin.config.settings import run_config, task_settings
-from harness_plugin.pipeline.run import open_workshop, prepare
+from harness_plugin.pipeline.open_task import load_tasks
 
 pytestmark = pytest.mark.slow
 
@@ -44,13 +44,14 @@ def faces(tmp_path_factory, plugins):
     folder = tmp_path_factory.mktemp("store")
     flags = {"tasks": ("celeba_bias",), "device": "cpu", "threads": 1}
     flags |= {"precision": "no", "attention": "sdpa"}
-    ((task, _, data),) = prepare(run_config(None, flags, []), plugins)
+    (opened,) = load_tasks(run_config(None, flags, []), plugins)
 
     @cache
     def by_group(method, seed):
         config = run_config(None, flags, [f"method={method}", "references=false"])
-        settings = task_settings(task, "embedded", ["celeba_bias"], config.settings)
-        shop = open_workshop(task, settings, data, config, plugins, folder)
+        settings = task_settings(opened.task, "embedded", ["celeba_bias"], config.settings)
+        task = replace(opened, settings=settings)
+        shop = OpenedTask(context_of(task, config, plugins, folder))
         split = shop.data.splits["balanced"]
         p = shop.predictions(shop.trained("control", shop.settings.student, method, seed), split)
         accuracies = [p.correct[p.group == g].mean() for g in range(len(p.groups))]

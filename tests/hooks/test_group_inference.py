@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from harness_plugin import HarnessError
-from harness_plugin.pipeline.lab import Lab, crossed, metadata_of
+from harness_plugin.pipeline.metadata import crossed, metadata_of
 from harness_plugin.training.contracts import Prepared
 from harness_plugin_hooks.methods.groups import GroupDRO
 from harness_plugin_hooks.methods.inference import confident, opposed, scale_gradient
@@ -16,7 +16,7 @@ Y = np.array([0, 1, 2, 0])
 
 
 def place(shop, role="teacher"):
-    return Lab(shop, role, shop.settings.teacher, 0)
+    return shop.trainer(role, shop.settings.teacher, 0)
 
 
 def test_scale_gradient_is_that_of_the_scaled_cross_entropy():
@@ -59,7 +59,7 @@ def test_the_error_set_is_what_the_first_model_gets_wrong(open_shop):
     environment = np.load(stage.path / "environment.npy")
     first = lab.erm(epochs=1.0)
     assert first.reused
-    wrong = lab.answers(first).logits.argmax(1) != shop.data.train.label
+    wrong = lab.predict(first).logits.argmax(1) != shop.data.train.label
     assert np.array_equal(environment == 1, wrong)
     assert stage.record["names"] == ["right", "wrong"]
     assert stage.record["rows"] == {"right": int((~wrong).sum()), "wrong": int(wrong.sum())}

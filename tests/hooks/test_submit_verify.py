@@ -151,11 +151,11 @@ def test_a_trained_run_on_embedded_data_is_a_demonstration_only(
 
 def test_predictions_made_elsewhere_can_be_submitted(tmp_path, plugins):
     from harness_plugin.config.settings import run_config
-    from harness_plugin.pipeline.run import prepare
+    from harness_plugin.pipeline.open_task import load_tasks
 
     toy = "tests/toy/toy.yaml"
-    (job,) = prepare(run_config(None, {"tasks": (toy,)}, ()), plugins)
-    split = next(s for s in job[2].evaluation if s.name == "id")
+    (task,) = load_tasks(run_config(None, {"tasks": (toy,)}, ()), plugins)
+    split = next(s for s in task.data.evaluation if s.name == "id")
     file = tmp_path / "ours.csv"
     file.write_text("id,label\n" + "".join(f"{i},positive\n" for i in split.ids))
     score = ["score", "--task", toy, "--predictions", str(file), "--split", "id"]

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import torch
+from opened import Taught
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn.functional import normalize
@@ -11,7 +12,6 @@ from transformers import AutoConfig, AutoModelForImageClassification
 from transformers import AutoModelForSequenceClassification as Texts
 
 from harness_plugin import HarnessError
-from harness_plugin.config.roles import plan_of_roles
 from harness_plugin.config.settings import StudentSettings
 from harness_plugin.models.classifiers import load_trained
 from harness_plugin.models.layers import (
@@ -23,7 +23,6 @@ from harness_plugin.models.layers import (
 )
 from harness_plugin.models.processors import train_tokenizer
 from harness_plugin.models.t5 import T5EncoderClassifierConfig
-from harness_plugin.pipeline.distilling import Distillation, check_student
 from harness_plugin_hooks.distill.layers import (
     AttentionTransfer,
     MiniLM,
@@ -252,12 +251,8 @@ def test_models_whose_layers_cannot_be_compared(kind, options, student, teacher,
 
 
 def refused(shop, **student):
-    settings = shop.settings.model_copy(
-        update={"students": {"student": StudentSettings(**student)}}
-    )
-    roles = plan_of_roles(settings)
     with pytest.raises(HarnessError) as caught:
-        check_student(shop, roles["student"], roles)
+        shop.check_student(StudentSettings(**student))
     return str(caught.value)
 
 
@@ -285,9 +280,7 @@ def test_the_teacher_in_the_loop_is_no_part_of_the_student(open_shop):
     teacher = shop.trained("teacher", shop.settings.teacher, "erm", 0)
     before = load_file(teacher.path / "model.safetensors")
     settings = StudentSettings(method="erm", distiller="tinybert")
-    student = shop.trained(
-        "student", shop.settings.student, "erm", 0, Distillation((teacher,), settings)
-    )
+    student = shop.trained("student", shop.settings.student, "erm", 0, Taught((teacher,), settings))
     after = load_file(teacher.path / "model.safetensors")
     assert all(torch.equal(before[key], after[key]) for key in before)
     control = shop.trained("control", shop.settings.student, "erm", 0)
@@ -316,7 +309,7 @@ def test_a_student_takes_after_its_teachers_layers(open_shop):
             method="erm", distiller=name, distiller_options=options, ce_weight=0.1, kd_weight=1.0
         )
         model = shop.trained(
-            "student", shop.settings.student, "erm", 0, Distillation((teacher,), settings)
+            "student", shop.settings.student, "erm", 0, Taught((teacher,), settings)
         )
         inputs = shop.encoded(shop.data.train, shop.settings.student).batch(
             torch.arange(32).numpy()

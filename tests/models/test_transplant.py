@@ -4,15 +4,14 @@ import json
 
 import pytest
 import torch
+from opened import Taught
 from safetensors.torch import load_file
 from transformers import AutoConfig
 
 from harness_plugin import HarnessError
-from harness_plugin.config.roles import plan_of_roles
 from harness_plugin.config.settings import StudentSettings
 from harness_plugin.models import classifiers, t5
 from harness_plugin.models.transplant import MAPS, check_families, from_teacher
-from harness_plugin.pipeline.distilling import Distillation, check_student
 
 assert t5  # registers its model type
 TEXT = {"vocab_size": 40, "num_labels": 3}
@@ -205,9 +204,8 @@ def test_what_cannot_be_handed_on_is_refused():
 def test_another_family_is_refused_before_any_training(open_shop):
     shop = open_shop("student.model=t5-pico", "student.config={}")
     student = StudentSettings(from_teacher="even")
-    roles = plan_of_roles(shop.settings.model_copy(update={"students": {"student": student}}))
     with pytest.raises(HarnessError, match="the student is a t5_encoder_classifier, its"):
-        check_student(shop, roles["student"], roles)
+        shop.check_student(student)
 
 
 def test_a_student_begins_where_its_teacher_is_and_says_how_much_of_it(open_shop):
@@ -216,7 +214,7 @@ def test_a_student_begins_where_its_teacher_is_and_says_how_much_of_it(open_shop
     found = {}
     for layers in ("none", "even"):
         settings = StudentSettings(method="erm", from_teacher=layers)
-        heard = Distillation((teacher,), settings)
+        heard = Taught((teacher,), settings)
         found[layers] = shop.trained("student", shop.settings.student, "erm", 0, heard)
     assert found["none"].settings["from_teacher"] is None
     record = json.loads((found["even"].path / "stage.json").read_text())

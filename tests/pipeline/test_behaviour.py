@@ -3,10 +3,10 @@
 from functools import cache
 
 import pytest
+from opened import OpenedTask, Taught
 
 from harness_plugin.config.settings import run_config
-from harness_plugin.pipeline.distilling import Distillation
-from harness_plugin.pipeline.run import open_workshop, prepare
+from harness_plugin.pipeline.open_task import context_of, load_tasks
 from harness_plugin.plugins.registry import load_plugins
 
 pytestmark = pytest.mark.slow
@@ -23,8 +23,8 @@ def shops(tmp_path_factory):
     def opened(task):
         config = run_config(None, {"tasks": (task,), "precision": "no", "threads": 1}, [])
         plugins = load_plugins()
-        (job,) = prepare(config, plugins)
-        return open_workshop(*job, config, plugins, folder)
+        (task,) = load_tasks(config, plugins)
+        return OpenedTask(context_of(task, config, plugins, folder))
 
     return opened
 
@@ -36,7 +36,7 @@ def test_faces_plain_labels_undo_what_pure_distillation_keeps(shops, seed):
     worst = {}
     for role, settings in shop.settings.students.items():
         learned = shop.trained(
-            role, shop.settings.student, settings.method, seed, Distillation((teacher,), settings)
+            role, shop.settings.student, settings.method, seed, Taught((teacher,), settings)
         )
         p = shop.predictions(learned, shop.data.splits["balanced"])
         worst[role] = min(p.correct[p.group == g].mean() for g in range(4))

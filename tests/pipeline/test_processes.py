@@ -168,13 +168,16 @@ def test_accelerate_launch_works_in_all_its_forms(tmp_path, launcher, here):
     assert {m["role"] for m in transfer(tmp_path / "out")["models"]} == set(ROLES)
 
 
-TRAIN = """
-import json, sys
+HELPERS = str(ROOT / "tests" / "helpers")
+TRAIN = (
+    f"import sys; sys.path.insert(0, {HELPERS!r})"
+    + """
+import json
 from pathlib import Path
 from harness_plugin.config.settings import StudentSettings, run_config
-from harness_plugin.pipeline.distilling import Distillation
+from opened import OpenedTask, Taught
 from harness_plugin.plugins.registry import load_plugins
-from harness_plugin.pipeline.run import open_workshop, prepare
+from harness_plugin.pipeline.open_task import context_of, load_tasks
 
 DISTILLERS = ("minilm", "kd", "group_dro_kd", "hints", "crd", "simkd")
 
@@ -185,14 +188,14 @@ def train(toy, store, methods):
     sets += [f"method_options.{name}.epochs=0.2" for name in ("jtt", "cnc", "pgd", "self")]
     sets += ["teacher.config={hidden_dropout_prob: 0, attention_probs_dropout_prob: 0}"]
     config, plugins = run_config(None, flags, sets), load_plugins()
-    (job,) = prepare(config, plugins)
-    shop = open_workshop(*job, config, plugins, Path(store))
+    (task,) = load_tasks(config, plugins)
+    shop = OpenedTask(context_of(task, config, plugins, Path(store)))
     models = {m: shop.trained("teacher", shop.settings.teacher, m, 0) for m in methods}
     teacher = models["erm"]
     for name in DISTILLERS:
         heard = StudentSettings(method="erm", distiller=name, ce_weight=0, kd_weight=0.5)
         models[name] = shop.trained(
-            "student", shop.settings.teacher, "erm", 0, Distillation((teacher,), heard)
+            "student", shop.settings.teacher, "erm", 0, Taught((teacher,), heard)
         )
     if shop.accelerator.is_main_process:
         paths = {name: [str(m.path), m.updates] for name, m in models.items()}
@@ -202,6 +205,7 @@ def train(toy, store, methods):
 if __name__ == "__main__":
     train(sys.argv[1], sys.argv[2], sys.argv[3].split(","))
 """
+)
 
 
 def test_two_processes_train_the_weights_of_one_for_every_method(tmp_path):

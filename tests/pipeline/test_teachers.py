@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from opened import Taught
 from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
@@ -14,13 +15,10 @@ from harness_plugin import HarnessError
 from harness_plugin.config.roles import plan_of_roles
 from harness_plugin.config.settings import StudentSettings, TeacherSettings
 from harness_plugin.models.processors import train_tokenizer
-from harness_plugin.pipeline.augmenting import joined
-from harness_plugin.pipeline.distilling import Distillation, signals
-from harness_plugin.pipeline.lab import Lab, Training
-from harness_plugin.pipeline.run import models_of
 from harness_plugin.training.contracts import Batch
 from harness_plugin.training.ensemble import Ensemble, agreement, confidence
 from harness_plugin.training.loss import TeacherOutputs
+from harness_plugin.training.trainer import TrainingSpec
 
 
 def combine(how, teachers, student=None, label=None, temperature=1.0, biased=None):
@@ -198,7 +196,7 @@ def test_further_teachers_are_others_and_an_assistant_stands_between(open_shop):
         "students.student.teachers=[teacher, teacher_b]",
         "students.student_ta.teachers=[teacher_ta]",
     )
-    models = {model.role: model for model in models_of(shop, 0)}
+    models = shop.models(0)
     assert not same(weights(models["teacher"]), weights(models["teacher_b"]))
     assistant = models["teacher_ta"].settings
     assert assistant["distillation"]["teachers"] == ("teacher",)
@@ -217,7 +215,7 @@ def test_a_teacher_twice_teaches_as_it_does_alone(open_shop, how):
             shop.settings.student,
             "erm",
             0,
-            Distillation(
+            Taught(
                 (teacher,) * many,
                 StudentSettings(method="erm", combine=how, ce_weight=0.2, temperature=3.0),
                 biased if how == "agre" and many > 1 else None,
@@ -240,11 +238,9 @@ def test_teachers_of_different_tokenizers(open_shop, tmp_path):
         f"teachers.teacher_b.changes={{model: {foreign}, epochs: 0}}",
         "students.student.teachers=[teacher, teacher_b]",
     )
-    models = {model.role: model for model in models_of(shop, 0)}
-    heard = Distillation(
-        (models["teacher"], models["teacher_b"]), shop.settings.students["student"]
-    )
-    first, second = (np.load(s.path / "logits.npy") for s in signals(shop, heard))
+    models = shop.models(0)
+    heard = Taught((models["teacher"], models["teacher_b"]), shop.settings.students["student"])
+    first, second = (np.load(s.path / "logits.npy") for s in shop.outputs(heard))
     assert first.shape == second.shape
     assert not np.allclose(first, second)
     assert models["student"].settings["distillation"]["teachers"] == ("teacher", "teacher_b")
@@ -256,7 +252,7 @@ def test_rounds_share_the_budget_and_build_on_each_other(open_shop, between):
     teacher = shop.trained("teacher", shop.settings.teacher, "erm", 0)
 
     def student(**settings):
-        heard = Distillation((teacher,), StudentSettings(method="erm", **settings))
+        heard = Taught((teacher,), StudentSettings(method="erm", **settings))
         return shop.trained("student", shop.settings.student, "erm", 0, heard)
 
     once = student()
@@ -283,7 +279,7 @@ def test_a_chain_continues_where_it_was_interrupted(open_shop, monkeypatch):
     for store in ("whole", "cut"):
         shop = open_shop(*QUICK, "student.epochs=3", store=store)
         teacher = shop.trained("teacher", shop.settings.teacher, "erm", 0)
-        heard = Distillation((teacher,), StudentSettings(method="erm", rounds=3))
+        heard = Taught((teacher,), StudentSettings(method="erm", rounds=3))
         ask = ("student", shop.settings.student, "erm", 0, heard)
         if store == "cut":
             real, seen = loop.one_update, []
@@ -318,18 +314,18 @@ def test_a_training_on_some_rows_hears_the_teacher_of_those_rows(open_shop):
     shop = open_shop("teacher.epochs=3", "student.epochs=8")
     teacher = shop.trained("teacher", shop.settings.teacher, "erm", 0)
     settings = StudentSettings(method="erm", ce_weight=0.0, kd_weight=1.0)
-    place = Lab(shop, "student", shop.settings.student, 0, Distillation((teacher,), settings))
+    place = shop.trainer("student", shop.settings.student, 0, Taught((teacher,), settings))
     split = shop.data.train
     rows = np.arange(len(split))[::-1][: len(split) * 4 // 5].copy()
-    stage = place.fit(Training("erm", rows=rows, distilled=True))
+    stage = place.fit(TrainingSpec("erm", rows=rows, distilled=True))
     theirs = shop.predictions(teacher, split).predicted
-    assert (place.answers(stage).logits.argmax(axis=1) == theirs).mean() > 0.9
+    assert (place.predict(stage).logits.argmax(axis=1) == theirs).mean() > 0.9
 
 
 @pytest.mark.parametrize("method", ["dfr", "afr", "self"])
 def test_the_last_layer_is_refitted_after_distillation(open_shop, method):
     shop = open_shop(*QUICK, "validation_fraction=0.3", f"students.student.method={method}")
-    models = {model.role: model for model in models_of(shop, 0)}
+    models = shop.models(0)
     student = models["student"]
     assert student.settings["method"] == method
     assert student.settings["distillation"]["kd_weight"] == 0.5
@@ -342,7 +338,7 @@ def test_stored_answers_are_asked_anew_after_every_change_that_matters(open_shop
     teacher = shop.trained("teacher", shop.settings.teacher, "erm", 0)
 
     def key(shop, model):
-        (stage,) = signals(shop, Distillation((model,), settings))
+        (stage,) = shop.outputs(Taught((model,), settings))
         return stage.key, stage.reused
 
     first, reused = key(shop, teacher)
@@ -350,16 +346,16 @@ def test_stored_answers_are_asked_anew_after_every_change_that_matters(open_shop
     assert key(shop, teacher) == (first, True)
     assert key(open_shop(*QUICK, "student.learning_rate=0.01"), teacher) == (first, True)
     other_weights = shop.trained("teacher", shop.settings.teacher, "erm", 1)
-    shorter = replace(teacher, settings={**teacher.settings, "max_length": 8})
+    shorter = replace(teacher, max_length=8)
     found = [
         key(shop, other_weights)[0],
         key(open_shop(*QUICK, "toy.rows=200"), teacher)[0],
         key(shop, shorter)[0],
     ]
     more = StudentSettings(augmentations={"negation": {}})
-    larger, _ = joined(shop, Distillation((teacher,), more))
+    larger, _ = shop.joined(Taught((teacher,), more))
     splits = {**shop.data.splits, shop.data.train.name: larger}
-    found.append(key(replace(shop, data=replace(shop.data, splits=splits)), teacher)[0])
+    found.append(key(shop.with_data(replace(shop.data, splits=splits)), teacher)[0])
     assert len({first, *found}) == 5
 
 
@@ -379,6 +375,6 @@ def test_a_student_of_another_architecture_hears_its_teacher(open_shop, task, se
     settings = StudentSettings(method="erm", distiller=distiller)
     student, control = (
         shop.trained(role, shop.settings.student, "erm", 0, heard)
-        for role, heard in (("student", Distillation((teacher,), settings)), ("control", None))
+        for role, heard in (("student", Taught((teacher,), settings)), ("control", None))
     )
     assert not same(weights(student), weights(control))

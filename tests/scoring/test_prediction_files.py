@@ -12,7 +12,7 @@ from harness_plugin import HarnessError
 from harness_plugin.cli import main as cli
 from harness_plugin.config.settings import run_config
 from harness_plugin.data.dataset import make_split
-from harness_plugin.pipeline.run import prepare
+from harness_plugin.pipeline.open_task import load_tasks
 from harness_plugin.scoring.prediction_files import covered, read_answers
 
 ROOT = Path(__file__).parents[2]
@@ -255,7 +255,7 @@ def test_a_shuffled_hans_submission_scores_as_its_rule_says(real_data, plugins, 
     config = run_config(
         ROOT / "examples" / "real_nli.yaml", {"data": str(real_data), "tasks": ("hans",)}, ()
     )
-    ((_, _, data),) = prepare(config, plugins)
+    ((_, _, data),) = load_tasks(config, plugins)
     hans = next(split for split in data.evaluation if split.name == "hans")
     ids = np.random.default_rng(0).permutation(hans.ids)
     lines = ["pairID,gold_label", *(f"{i},entailment" for i in ids)]

@@ -156,5 +156,5 @@ def test_a_training_set_with_overlapping_groups_alone_gives_no_groups_to_methods
     assert "groups" in shop.available()
     train = split(role="train", inputs={"premise": list("abcdef"), "hypothesis": list("abcdef")})
     splits = {**shop.data.splits, shop.data.train.name: train}
-    other = replace(shop, data=replace(shop.data, splits=splits))
+    other = shop.with_data(replace(shop.data, splits=splits))
     assert "groups" not in other.available()

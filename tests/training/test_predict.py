@@ -3,17 +3,17 @@
 import json
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from opened import Taught
 from safetensors.torch import load_file, save_file
 
 from harness_plugin import HarnessError
 from harness_plugin.models import classifiers
-from harness_plugin.pipeline import roles
-from harness_plugin.pipeline.distilling import label_order
+from harness_plugin.pipeline import predictions
+from harness_plugin.pipeline.predictions import label_order
 from harness_plugin.training import predict
 from harness_plugin.training.batching import evaluation_batches
 
@@ -96,26 +96,20 @@ def test_another_order_of_labels_gives_the_same_answers(asked, tmp_path):
 
 
 def test_a_student_hears_its_teacher_by_the_names_of_labels(asked, tmp_path):
-    from harness_plugin.pipeline.distilling import Distillation, objective, signals
-    from harness_plugin.pipeline.lab import metadata_of
-    from harness_plugin_hooks.methods.erm import ERM
-
     shop, model, *_ = asked
     settings = shop.settings.teacher.model_copy(
         update={"model": str(turned(model.path, tmp_path / "turned"))}
     )
     heard = []
     for teacher in (model, shop.as_it_is("teacher", settings, 0)):
-        distillation = Distillation((teacher,), shop.settings.students["student"])
-        (stage,) = signals(shop, distillation)
-        facts = metadata_of(shop.data.train)
-        heard.append(objective(shop, ERM(facts), facts, distillation, [stage]).teacher.logits)
+        distillation = Taught((teacher,), shop.settings.students["student"])
+        heard.append(shop.teacher_outputs(distillation).logits)
     assert torch.allclose(heard[0], heard[1])
 
 
 def test_a_teacher_of_other_labels_is_refused(asked):
     _, model, *_ = asked
-    other = replace(model, settings={**model.settings, "labels": ("cat", "dog")})
+    other = replace(model, labels=("cat", "dog"))
     with pytest.raises(
         HarnessError, match=r"predicts cat, dog, its student negative, positive: dis"
     ):
@@ -153,12 +147,12 @@ def test_a_model_of_other_labels_is_refused_before_it_is_asked(asked):
 def test_weights_that_are_replaced_are_other_weights(asked, tmp_path):
     _, model, *_ = asked
     copy = shutil.copytree(model.path, tmp_path / "copy")
-    first = roles.weights_key(copy)
-    assert first == roles.weights_key(model.path)
+    first = predictions.weights_key(str(copy))
+    assert first == predictions.weights_key(str(model.path))
     weights = load_file(copy / "model.safetensors")
     weights["classifier.bias"] += 1
     save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
-    assert roles.weights_key(copy) != first
+    assert predictions.weights_key(str(copy)) != first
 
 
 def test_a_hub_checkpoint_is_keyed_by_its_commit(monkeypatch):
@@ -166,7 +160,7 @@ def test_a_hub_checkpoint_is_keyed_by_its_commit(monkeypatch):
     monkeypatch.setattr(
         roles, "cached_file", lambda name, file: f"/hub/snapshots/{found['commit']}/{file}"
     )
-    first = roles.weights_key(Path("org/model"))
+    first = predictions.weights_key("org/model")
     assert first == "org/model@abc"
     found["commit"] = "def"
-    assert roles.weights_key(Path("org/model")) != first
+    assert predictions.weights_key("org/model") != first
