@@ -125,7 +125,7 @@ def check_student(shop: Materials, role: Role, roles: Mapping[str, Role]) -> Non
     ours, theirs = shape_of(shop, role.settings), shape_of(shop, teacher.settings)
     if student.from_teacher != "none":
         check_families(ours.model_type, theirs.model_type, student.from_teacher)
-    if kind.hears != {"logits"} and len(student.teachers) > 1:
+    if kind.teacher_outputs != {"logits"} and len(student.teachers) > 1:
         raise HarnessError(
             f"{where} learns from what is inside one teacher, and {len(student.teachers)} are "
             f"named: name one, or take a distiller on logits."
@@ -135,12 +135,12 @@ def check_student(shop: Materials, role: Role, roles: Mapping[str, Role]) -> Non
             f"{where}: biased_teacher {student.biased_teacher} is one of the teachers; "
             "combine=agre weighs teachers by how little they pull like it."
         )
-    if "layers" in kind.hears:
+    if "layers" in kind.teacher_outputs:
         reason = kind.mismatch(options, ours, theirs) or other_inputs(shop, role, teacher)
         if reason:
             raise HarnessError(f"{where} cannot compare {name} with {teacher.name}: {reason}.")
     method: type[Method] = shop.plugins["method"].get(role.method)
-    if kind.weighs and method.weights is not Method.weights:
+    if kind.weighs_examples and method.weighs_examples:
         raise HarnessError(
             f"{where} weighs groups itself, and so does method {role.method}: they would count "
             f"twice. Set students.{name}.method=erm."
@@ -180,7 +180,7 @@ def signals(shop: Workshop, distillation: Distillation) -> tuple[Stage, ...]:
 
     Those of the biased model come last.
     """
-    if "features" in distiller_of(shop, distillation.settings).hears:
+    if "features" in distiller_of(shop, distillation.settings).teacher_outputs:
         teacher = distillation.teacher
         return (shop.answers(teacher.path, role_of(teacher), shop.data.train, None),)
     asked = distillation.teachers + ((distillation.biased,) if distillation.biased else ())
@@ -252,14 +252,14 @@ def heard(
         ensemble = Ensemble(settings.combine, settings.temperature, avoided)
         return TeacherOutputs(stacked, ensemble=ensemble)
     logits = logits_of(teacher, stages[0])
-    if "layers" in kind.hears:
+    if "layers" in kind.teacher_outputs:
         model = load_teacher(shop, teacher, shop.choice.attention)
         encoded = shop.encoded(shop.data.train, role_of(teacher))
         return TeacherOutputs(
             logits,
             live=OnlineTeacher(model, encoded if rows is None else EncodedRows(encoded, rows)),
         )
-    if "features" not in kind.hears:
+    if "features" not in kind.teacher_outputs:
         return TeacherOutputs(logits)
     head = last_layer(load_teacher(shop, teacher))
     weight = head.weight.detach()[label_order(teacher, shop.labels)].float()

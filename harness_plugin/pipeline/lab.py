@@ -22,7 +22,7 @@ from harness_plugin.store.stages import Stage, Store, code_version
 from harness_plugin.training import encode, loop
 from harness_plugin.training.contracts import Method, TrainingMetadata
 from harness_plugin.training.encode import EncodedRows
-from harness_plugin.training.selection import Selection
+from harness_plugin.training.selection import ModelSelection
 
 if TYPE_CHECKING:
     from harness_plugin.pipeline.distilling import Distillation
@@ -140,7 +140,7 @@ class Lab:
         processor, processor_folder = shop.processor(settings)
         init_seed = self.init_seed()
         changed = {"epochs": training.epochs, "learning_rate": training.learning_rate}
-        plan = loop.Plan(
+        plan = loop.TrainingArgs(
             seed=init_seed + (1 if training.start else 0),
             **{name: getattr(settings, name) for name in PLAN_FIELDS}
             | {name: value for name, value in changed.items() if value is not None},
@@ -200,16 +200,17 @@ class Lab:
             record = loop.fit(
                 shop.accelerator,
                 model,
-                encoded,
-                facts,
+                loop.TrainingRows(encoded, facts),
                 goal,
                 plan,
-                name=f"{shop.task.task} seed {self.seed} {self.role} ({training.method})",
-                folder=folder,
-                selection=self._selection() if training.selected else None,
-                checkpoint_steps=shop.config.checkpoint_steps,
-                compile_model=shop.config.compile,
-                quiet=shop.quiet,
+                loop.LoopOptions(
+                    name=f"{shop.task.task} seed {self.seed} {self.role} ({training.method})",
+                    folder=folder,
+                    checkpoint_steps=shop.config.checkpoint_steps,
+                    compile_model=shop.config.compile,
+                    quiet=shop.quiet,
+                ),
+                self._selection() if training.selected else None,
             )
             record |= {"from_teacher": begun.record()} if begun else {}
             if shop.store.processes.is_main:
@@ -239,12 +240,12 @@ class Lab:
         processor = processors.load_processor(str(processor_folder), self.shop.task.modality)
         processor.save_pretrained(folder)
 
-    def _selection(self) -> Selection | None:
+    def _selection(self) -> ModelSelection | None:
         """What the run's `select` scores a training on; None when it selects nothing."""
         if self.shop.settings.select == "none":
             return None
         split = self.validation
-        return Selection(
+        return ModelSelection(
             self.shop.settings.select,
             split.name,
             self.shop.encoded(split, self.settings),

@@ -120,7 +120,7 @@ class Materials:
                 )
         for name, student in taught.items():
             method = roles[name].method
-            trains = self.plugins["method"].get(method).parts is not Method.parts
+            trains = self.plugins["method"].get(method).has_trainable_modules
             if trains and student.ce_weight == 0:
                 raise HarnessError(
                     f"task {self.task.task}: {name} has ce_weight 0, and method {method} trains "

@@ -196,7 +196,7 @@ class Workshop(Materials):
                     start=start,
                     epochs=settings.erm_epochs,
                     learning_rate=settings.erm_learning_rate or settings.learning_rate,
-                    facts=replace(facts, found={}) if taught else None,
+                    facts=replace(facts, prepared={}) if taught else None,
                     keys=tuple(stage.key for stage in used) if taught else (),
                     distilled=True,
                 )
@@ -225,7 +225,7 @@ class Workshop(Materials):
 
         And the stages that found it out.
         """
-        facts = replace(metadata_of(self.data.train), found=prepared.found)
+        facts = replace(metadata_of(self.data.train), prepared=prepared.tensors)
         used: list[Stage] = []
         if self.infers(needs):
             name = self.settings.group_inference
