@@ -112,7 +112,7 @@ class GroupWeights(nn.Module):
             means = means + torch.where(present, adjustment, 0.0)
         if torch.is_grad_enabled():
             q = self.q * torch.exp(self.eta * means.detach() * present)
-            self.q = q / q.sum()
+            self.q = (q / q.sum()).to(self.q)
         return means, present
 
     def of_rows(self, group: Tensor) -> Tensor:
