@@ -30,8 +30,8 @@ from workload import (
     accelerator_on,
     attention_for,
     bert,
-    facts_of,
     fit,
+    metadata_of,
     prepare_device,
     text,
 )
@@ -48,28 +48,26 @@ TINY_STUDENT, TINY_TEACHERS = Size(1, 32), (Size(1, 64), Size(2, 64))
 ALONE = "student, no teacher"
 
 
-class OnlineTeacher:
-    """An objective that asks the teacher at every update."""
+class OnlineTeacherLoss(DistillationLoss):
+    """A loss that asks the teacher at every update."""
 
     def __init__(
-        self, accelerator: Accelerator, teacher: Any, encoded: EncodedText, stored: DistillationLoss
+        self, method: ERM, accelerator: Accelerator, teacher: Any, encoded: EncodedText
     ) -> None:
-        self.accelerator, self.encoded, self.stored = accelerator, encoded, stored
-        self.live = teacher.eval().to(accelerator.device)
+        super().__init__(method, KD(2.0), None, ce_weight=0.5, kd_weight=0.5)
+        self.accelerator, self.encoded = accelerator, encoded
+        self.live = [teacher.eval().to(accelerator.device)]  # in a list: no part of the student
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.stored, name)
-
-    def __call__(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def forward(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         """() the same loss as from the store."""
         rows = self.encoded.batch(batch.row.cpu().numpy())
         inputs = {name: value.to(logits.device) for name, value in rows.items()}
         with torch.inference_mode(), self.accelerator.autocast():
-            teacher = self.live(**inputs).logits.float()
-        distiller = self.stored.distiller
-        term = distiller.loss(logits, teacher.clone(), batch).mean()
-        label_term = self.stored.ce_weight * self.method.loss(logits, batch)
-        return label_term + self.stored.kd_weight * distiller.factor * term
+            teacher = self.live[0](**inputs).logits.float()
+        assert self.distiller is not None
+        term = self.distiller.loss(logits, teacher.clone(), batch).mean()
+        label_term = self.ce_weight * self.method.loss(logits, batch)
+        return label_term + self.kd_weight * self.distiller.temperature_factor * term
 
 
 def main() -> None:
@@ -273,8 +271,8 @@ def variants(
             accelerator = accelerator_on(args.device, precision)
             attention = attention_for(args.device) if precision == "bf16" else "sdpa"
             model = bert(student, attention, args.seed)
-            objective = make(accelerator) if make else None
-            each = fit(accelerator, model, encoded, label, args.batch_size, args.seed, objective)
+            loss = make(accelerator) if make else None
+            each = fit(accelerator, model, encoded, label, args.batch_size, args.seed, loss)
             return each * updates
 
         return run
@@ -289,14 +287,13 @@ def variants(
         logits = torch.from_numpy(ask(teacher))
 
         def stored(accelerator: Accelerator, logits: torch.Tensor = logits) -> DistillationLoss:
-            method = ERM(facts_of(label, accelerator.device))
-            signals = logits.to(accelerator.device)
-            return DistillationLoss(
-                method, KD(2.0), TeacherOutputs(signals), ce_weight=0.5, kd_weight=0.5
-            )
+            method = ERM(metadata_of(label, accelerator.device))
+            teacher = TeacherOutputs(logits.to(accelerator.device))
+            return DistillationLoss(method, KD(2.0), teacher, ce_weight=0.5, kd_weight=0.5)
 
-        def live(accelerator: Accelerator, teacher: Any = teacher, stored: Any = stored) -> Any:
-            return OnlineTeacher(accelerator, teacher, encoded, stored(accelerator))
+        def live(accelerator: Accelerator, teacher: Any = teacher) -> DistillationLoss:
+            method = ERM(metadata_of(label, accelerator.device))
+            return OnlineTeacherLoss(method, accelerator, teacher, encoded)
 
         def one_pass(teacher: Any = teacher) -> float:
             return timed(lambda: ask(teacher))

@@ -39,9 +39,9 @@ from workload import (
     attention_for,
     bert,
     fit,
-    plan,
     prepare_device,
     text,
+    training_args,
 )
 
 from harness_plugin.training import batching, loop
@@ -100,7 +100,7 @@ def ours(args: Any, size: Size, encoded: EncodedText, label: torch.Tensor) -> fl
 def bare(args: Any, size: Size, encoded: EncodedText, label: torch.Tensor) -> float:
     """Forward, backward, clip, step: nothing can be left out."""
     model = bert(size, attention_for(args.device), args.seed).to(args.device).train()
-    settings = plan(args.batch_size, args.seed)
+    settings = training_args(args.batch_size, args.seed)
     optimizer = loop.adamw(model, settings)
     order = batching.epoch(
         len(encoded), args.batch_size, seed=args.seed, number=0, lengths=encoded.lengths

@@ -105,9 +105,9 @@ def attention_for(device: str) -> str:
     return "eager" if device == "cpu" else "sdpa"
 
 
-def plan(batch_size: int, seed: int) -> loop.Plan:
+def training_args(batch_size: int, seed: int) -> loop.TrainingArgs:
     """One epoch with the settings of transformers' Trainer."""
-    return loop.Plan(
+    return loop.TrainingArgs(
         epochs=1,
         batch_size=batch_size,
         learning_rate=5e-5,
@@ -120,7 +120,7 @@ def plan(batch_size: int, seed: int) -> loop.Plan:
     )
 
 
-def facts_of(label: torch.Tensor, device: torch.device) -> TrainingMetadata:
+def metadata_of(label: torch.Tensor, device: torch.device) -> TrainingMetadata:
     """Labels, and no groups."""
     return TrainingMetadata(label.to(device), torch.full_like(label, -1).to(device), LABELS, ())
 
@@ -132,20 +132,18 @@ def fit(
     label: torch.Tensor,
     batch_size: int,
     seed: int,
-    objective: DistillationLoss | None = None,
+    loss: DistillationLoss | None = None,
 ) -> float:
     """Seconds of one update of the product's own loop, over one epoch."""
-    facts = facts_of(label, accelerator.device)
+    metadata = metadata_of(label, accelerator.device)
     model.to(accelerator.device)
     with tempfile.TemporaryDirectory() as folder:
         record = loop.fit(
             accelerator,
             model,
-            encoded,
-            facts,
-            objective or DistillationLoss(ERM(facts)),
-            plan(batch_size, seed),
-            name="bench",
-            folder=Path(folder),
+            loop.TrainingRows(encoded, metadata),
+            loss or DistillationLoss(ERM(metadata)),
+            training_args(batch_size, seed),
+            loop.LoopOptions("bench", Path(folder)),
         )
     return float(record["training_seconds"]) / int(record["updates"])

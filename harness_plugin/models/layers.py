@@ -73,14 +73,14 @@ class HiddenStateRecorder:
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
         self.heads = int(getattr(model.config, "num_attention_heads", 0) or 0)
-        self.found = list(attention_projections(model))
+        self.projections = list(attention_projections(model))
         self._seen: list[dict[int, Tensor]] = [{}, {}, {}]
 
     @contextmanager
     def on(self) -> Iterator[None]:
         """Projections of the forwards inside the block are kept, the last one's."""
         handles = []
-        for layer, linears in enumerate(self.found):
+        for layer, linears in enumerate(self.projections):
             for seen, linear in zip(self._seen, linears, strict=True):
                 handles.append(linear.register_forward_hook(save_output(seen, layer)))
         try:
@@ -99,7 +99,8 @@ class HiddenStateRecorder:
             raise HarnessError(f"{type(self.model).__name__} gives no hidden states.")
         mask = inputs.get("attention_mask")
         queries, keys, values = (
-            tuple(seen[layer].float() for layer in range(len(self.found))) for seen in self._seen
+            tuple(seen[layer].float() for layer in range(len(self.projections)))
+            for seen in self._seen
         )
         return Layers(
             tuple(value.float() for value in hidden),
@@ -142,7 +143,7 @@ class OnlineTeacher:
     def __init__(self, model: PreTrainedModel, encoded: Any) -> None:
         self.model = model.eval().requires_grad_(False)
         self.encoded = encoded
-        self.watch = HiddenStateRecorder(model)
+        self.recorder = HiddenStateRecorder(model)
 
     def to(self, device: torch.device) -> None:
         """Move the weights."""
@@ -154,8 +155,8 @@ class OnlineTeacher:
         """Its layers for rows (B,) of the training set."""
         made = self.encoded.batch(row.cpu().numpy())
         inputs = {key: value.to(row.device, non_blocking=True) for key, value in made.items()}
-        with self.watch.on():
-            return self.watch.layers(self.model(**inputs, output_hidden_states=True), inputs)
+        with self.recorder.on():
+            return self.recorder.layers(self.model(**inputs, output_hidden_states=True), inputs)
 
 
 def teacher_layer(layer: int, students: int, teachers: int) -> int:

@@ -50,7 +50,8 @@ class TrainingMetadata:
 
     `label` (N,) int64; `group` and `environment` (N,) int64, -1 = none: indices into `groups` and
     `environments` (values of the attribute, unless they were inferred). `bias_log_probs` (N, C)
-    float32 of the bias-only model, or None. `found` holds what the method's `prepare` gave.
+    float32 of the bias-only model, or None. `prepared` (N, ...) holds what the method's `prepare`
+    gave.
     """
 
     label: Tensor
@@ -60,23 +61,23 @@ class TrainingMetadata:
     bias_log_probs: Tensor | None = None
     environment: Tensor | None = None
     environments: tuple[str, ...] = ()
-    found: Mapping[str, Tensor] = field(default_factory=dict)
+    prepared: Mapping[str, Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> TrainingMetadata:
-        """The same facts on `device`."""
+        """The same metadata on `device`."""
         return self._each(lambda value: value.to(device))
 
     def select(self, rows: Tensor) -> TrainingMetadata:
-        """The facts of some rows (R,)."""
+        """The metadata of some rows (R,)."""
         return self._each(lambda value: value[rows])
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> TrainingMetadata:
-        """The facts with every tensor changed in the same way."""
+        """The metadata with every tensor changed in the same way."""
         changed: dict[str, Any] = {
             name: change(value) for name, value in vars(self).items() if torch.is_tensor(value)
         }
-        found = {name: change(value) for name, value in self.found.items()}
-        return replace(self, **changed, found=found)
+        prepared = {name: change(value) for name, value in self.prepared.items()}
+        return replace(self, **changed, prepared=prepared)
 
 
 @dataclass(frozen=True)
@@ -114,9 +115,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a method's first stage found: tensors (N, ...) by name, and weights to start from."""
+    """What a method's first stage gave: tensors (N, ...) by name, and weights to start from.
 
-    found: Mapping[str, Tensor] = field(default_factory=dict)
+    Every tensor becomes a buffer of the method under its name.
+    """
+
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
     start: Stage | None = None
     stages: tuple[Stage, ...] = ()
     """The stages it used: their keys become part of the training's key, their cost of its cost."""
@@ -163,7 +167,51 @@ class GroupInference(Configured):
         raise NotImplementedError
 
 
-class Method(Configured):
+@dataclass(frozen=True)
+class ForwardContext:
+    """What a method's `forward` works on: the local rows of a batch.
+
+    `partner_inputs` are those of the rows that `partners` chose. `distilled`: whether the loss has
+    a distillation term, which needs the output for the plain inputs.
+    """
+
+    network: Network
+    inputs: Inputs
+    batch: Batch
+    partner_inputs: Inputs | None = None
+    distilled: bool = False
+
+
+class Objective(nn.Module, Configured):
+    """What methods and distillers share: options, and the metadata of the training rows as buffers.
+
+    `label`, `group`, `environment` (N,) and `bias_log_probs` (N, C) are those of
+    `TrainingMetadata`, and so is every tensor of its `prepared`, under its own name. They are data:
+    in no checkpoint. What changes while training is a persistent buffer.
+    """
+
+    weighs_examples: ClassVar[bool] = False
+    """Whether it gives every example a weight of its own; a method by `loss_and_weights`."""
+
+    label: Tensor
+    group: Tensor
+    environment: Tensor | None
+    bias_log_probs: Tensor | None
+
+    def __init__(self, metadata: TrainingMetadata | None, options: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.options = self.resolved(options)
+        if metadata is None:
+            return
+        self.n_labels = metadata.n_labels
+        self.groups = metadata.groups
+        for name in ("label", "group", "environment", "bias_log_probs"):
+            self.register_buffer(name, getattr(metadata, name), persistent=False)
+        for name, value in metadata.prepared.items():
+            self.register_buffer(name, value, persistent=False)
+
+
+class Method(Objective):
     """A training objective for the label term.
 
     A method overrides what it is about: most only `loss`. `needs` and `refusal` are checked
@@ -174,12 +222,13 @@ class Method(Configured):
     """For methods that work on a trained model (`finish`): the method that trains it."""
     warm: ClassVar[bool] = True
     """Whether a recipe's ERM epochs come before; False for methods that define their own start."""
+    uses_features: ClassVar[bool] = False
+    """Whether `loss` finds the last layer's inputs (B, H) in `batch.outputs["features"]`."""
+    has_trainable_modules: ClassVar[bool] = False
+    """Whether `setup` adds modules that are trained with the label term."""
 
-    def __init__(self, facts: TrainingMetadata, **options: Any) -> None:
-        self.facts = facts
-        self.options = self.resolved(options)
-        self.distilled = False
-        """Whether the loss has a distillation term, which needs logits of the plain inputs."""
+    def __init__(self, metadata: TrainingMetadata, **options: Any) -> None:
+        super().__init__(metadata, options)
 
     @classmethod
     def refusal(cls, modality: str, model_type: str) -> str:
@@ -201,9 +250,11 @@ class Method(Configured):
         """A last stage on the trained model, for methods with a `base`."""
         return trained
 
-    def parts(self, network: Network) -> nn.Module | None:
-        """Trainable modules of the method's own; they are dropped after training."""
-        return None
+    def setup(self, network: Network) -> None:
+        """Add trainable modules of the method's own as sub-modules, before the optimiser is made.
+
+        They are in checkpoints, and dropped after training. Declare `has_trainable_modules`.
+        """
 
     def sampling_weights(self) -> Tensor | None:
         """(N,) how often each row is drawn, up to a factor; None = every row once an epoch."""
@@ -213,73 +264,50 @@ class Method(Configured):
         """(B,) a second training row for each row of the batch, whose inputs `forward` gets."""
         return None
 
-    def forward(
-        self,
-        network: Network,
-        parts: nn.Module | None,
-        inputs: Inputs,
-        batch: Batch,
-        partners: Inputs | None,
-    ) -> dict[str, Tensor]:
-        """`logits` (b, C) of the local rows, and whatever else `loss` wants, (b, ...) each.
+    def forward(self, context: ForwardContext) -> tuple[ModelOutput, dict[str, Tensor]]:
+        """The network's output for the local rows, and whatever else `loss` wants, (b, ...) each.
 
-        `batch` holds the local rows. What is returned reaches `loss` gathered over all processes.
+        The logits of the output and all else reach `loss` gathered over all processes. A distiller
+        learns from the same output.
         """
-        return {"logits": network(inputs).logits}
+        output = context.network(context.inputs)
+        return output, {"features": output.features} if self.uses_features else {}
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """() the label term; logits (B, C) float32."""
         raise NotImplementedError
 
-    def weights(self, batch: Batch) -> Tensor | None:
-        """(B,) weights with mean about 1 for the distillation term; None = all 1."""
-        return None
+    def loss_and_weights(self, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """The label term, and (B,) weights of mean about 1 for the distillation term; None = all 1.
 
-    def to(self, device: torch.device) -> Method:
-        """Move the method's tensors."""
-        for name, value in vars(self).items():
-            if isinstance(value, Tensor):
-                setattr(self, name, value.to(device))
-        self.facts = self.facts.to(device)
-        return self
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Tensors that change while training; they go into checkpoints."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Restore what `state_dict` gave."""
+        Called instead of `loss` where there is a distillation term. Declare `weighs_examples`.
+        """
+        return self.loss(logits, batch), None
 
 
-class Distiller(Configured):
+class Distiller(Objective):
     """What a student learns from its teacher: a loss on the rows of a batch.
 
     A distiller overrides what it is about: most only `loss`. `needs` and `refusal` are checked
-    before anything is trained.
+    before anything is trained. One that `weighs_examples` is refused beside a method that does:
+    the weights would count twice.
     """
 
-    hears: ClassVar[frozenset[str]] = frozenset({"logits"})
+    teacher_outputs: ClassVar[frozenset[str]] = frozenset({"logits"})
     """What of the teacher it learns from: "logits"; "features", the inputs of its last layer;
     "layers", what is inside, for which the teacher runs along in the training."""
-    weighs: ClassVar[bool] = False
-    """Whether it weighs groups itself, so that a method's weights would count twice."""
+    softened_only: ClassVar[bool] = True
+    """Whether the loss has no term but on softened probabilities: then `DistillationLoss`
+    multiplies the whole of it by `temperature_factor`."""
 
     def __init__(
-        self, temperature: float, facts: TrainingMetadata | None = None, **options: Any
+        self, temperature: float, metadata: TrainingMetadata | None = None, **options: Any
     ) -> None:
+        super().__init__(metadata, options)
         self.temperature = temperature
-        self.options = self.resolved(options)
-        self._facts = facts
 
     @property
-    def facts(self) -> TrainingMetadata:
-        """What is known of the training rows; HarnessError where they were not given."""
-        if self._facts is None:
-            raise HarnessError(f"{type(self).__name__} needs the facts of the training rows.")
-        return self._facts
-
-    @property
-    def factor(self) -> float:
+    def temperature_factor(self) -> float:
         """T^2: it keeps the gradient's scale as T grows (Hinton et al. 2015, section 2.1)."""
         return self.temperature**2
 
@@ -293,47 +321,29 @@ class Distiller(Configured):
         """Why the loss cannot compare two models' layers, "" when it can."""
         return ""
 
-    def parts(self, network: Network, signals: TeacherOutputs) -> nn.Module | None:
-        """Trainable modules of the distiller's own (projectors); dropped after training."""
-        return None
+    def setup(self, network: Network, teacher: TeacherOutputs) -> None:
+        """Add trainable modules of the distiller's own (projectors) as sub-modules.
 
-    def forward(
-        self,
-        parts: nn.Module | None,
-        answer: ModelOutput,
-        layers: tuple[Layers, Layers] | None = None,
-    ) -> dict[str, Tensor]:
+        They are in checkpoints, and dropped after training.
+        """
+
+    def forward(self, student: ModelOutput, teacher_layers: Layers | None) -> dict[str, Tensor]:
         """What `loss` wants of the student besides logits, (b, ...) each, for the local rows.
 
-        `answer` is the student's, `layers` are its own and the teacher's for those that hear them.
+        With "layers" in `teacher_outputs` there are those of the teacher and of the student.
         """
         return {}
 
     def loss(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
         """(B,) loss of every example; student and teacher logits (B, C) float32.
 
-        What `forward` gave is in `batch.outputs`, and for those that hear features also
+        What `forward` gave is in `batch.outputs`, and with "features" in `teacher_outputs` also
         `teacher_features` (B, H).
         """
         raise NotImplementedError
 
-    def fold(self, network: Network, parts: nn.Module | None) -> None:
+    def fold(self, network: Network) -> None:
         """Put into the network what it answers with: before it is scored, and after training."""
-
-    def to(self, device: torch.device) -> Distiller:
-        """Move the distiller's tensors."""
-        for name, value in vars(self).items():
-            if isinstance(value, Tensor):
-                setattr(self, name, value.to(device))
-        self._facts = None if self._facts is None else self._facts.to(device)
-        return self
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Tensors that change while training; they go into checkpoints."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Restore what `state_dict` gave."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Several teachers become one: targets from the logits of all, row by row.
 
 z_m (B, M, C) are the teachers' logits, p_m = softmax(z_m / T). Combined targets are given as
-logits, so that every distiller on logits can hear them: softmax(target / T) is the combined
+logits, so that every distiller on logits can learn from them: softmax(target / T) is the combined
 probability.
 For KD itself, sum_m w_m KL(p_m || p_s) and KL(sum_m w_m p_m || p_s) differ by a constant, so that
 weighing teachers' losses and weighing their probabilities is the same training.

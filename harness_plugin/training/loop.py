@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
@@ -27,7 +26,7 @@ from harness_plugin.training import batching
 from harness_plugin.training.contracts import Batch, TrainingMetadata
 from harness_plugin.training.encode import Encoded
 from harness_plugin.training.loss import DistillationLoss, TrainableModel
-from harness_plugin.training.selection import Selection, Selector
+from harness_plugin.training.selection import ModelSelection, Selector
 
 CHECK_EVERY = 50
 """Updates between looks at the loss: each look waits for the device."""
@@ -52,109 +51,229 @@ class TrainingArgs:
         return math.ceil(self.epochs * batching.updates_per_epoch(rows, self.batch_size))
 
 
+@dataclass(frozen=True)
+class TrainingRows:
+    """What is trained on: the model inputs of every row, and its labels and groups."""
+
+    encoded: Encoded
+    metadata: TrainingMetadata
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """What changes no weights: what a training is called, and where its checkpoints go."""
+
+    name: str
+    folder: Path
+    checkpoint_steps: int = 0
+    compile_model: bool = False
+    quiet: bool = True
+
+
 def fit(
     accelerator: Accelerator,
     model: PreTrainedModel,
-    encoded: Encoded,
-    facts: TrainingMetadata,
-    objective: DistillationLoss,
-    plan: TrainingArgs,
-    *,
-    name: str,
-    folder: Path,
-    selection: Selection | None = None,
-    checkpoint_steps: int = 0,
-    compile_model: bool = False,
-    quiet: bool = True,
+    rows: TrainingRows,
+    loss: DistillationLoss,
+    args: TrainingArgs,
+    options: LoopOptions,
+    selection: ModelSelection | None = None,
 ) -> dict[str, Any]:
     """Train `model` in place; what it did is returned as a JSON-able record.
 
-    Checkpoints go to `folder`; the newest one found there is continued. Every random choice of
-    update u is a function of (seed, u, rank), so that a continued training repeats the
+    Checkpoints go to the folder of `options`; the newest one found there is continued. Every random
+    choice of update u is a function of (seed, u, rank), so that a continued training repeats the
     uninterrupted one bit for bit, and batches do not depend on the number of processes. With a
     `selection` the model ends with the weights of the epoch that scored best on it.
 
-    Raises HarnessError naming `name` and the update when the loss is not finite; the last
+    Raises HarnessError naming the training and the update when the loss is not finite; the last
     checkpoint before it is kept.
     """
-    rows, total = len(encoded), plan.updates(len(encoded))
-    pieces = plan.gradient_accumulation_steps
-    if plan.batch_size < accelerator.num_processes * pieces or rows < plan.batch_size:
+    check_batch_size(accelerator, len(rows), args, options.name)
+    loop = TrainingLoop(accelerator, model, rows, loss, args, options, selection)
+    loop.trainee.model.train()
+    for update in loop.updates():
+        mean_loss = one_update(loop.trainee, loop.step(update))
+        accelerator.clip_grad_norm_(loop.trainee.model.parameters(), args.max_grad_norm)
+        loop.optimizer.step()
+        loop.schedule.step()
+        loop.optimizer.zero_grad()
+        loop.after_update(update, mean_loss)
+    return loop.finish()
+
+
+def check_batch_size(accelerator: Accelerator, rows: int, args: TrainingArgs, name: str) -> None:
+    """Refuse a batch that is larger than the data, or too small for all processes."""
+    pieces = args.gradient_accumulation_steps
+    if args.batch_size < accelerator.num_processes * pieces or rows < args.batch_size:
         raise HarnessError(
-            f"{name}: a batch of {plan.batch_size} of {rows} rows cannot be cut into "
+            f"{name}: a batch of {args.batch_size} of {rows} rows cannot be cut into "
             f"{accelerator.num_processes} processes x {pieces} accumulation steps."
         )
-    if encoded.lengths is None:
-        model.to(memory_format=torch.channels_last)
-    facts = facts.to(accelerator.device)
-    objective.to(accelerator.device)
-    trainee = TrainableModel(Network(model), objective)
-    optimizer = adamw(trainee, plan)
-    accelerator.free_memory()  # what a training that was interrupted left behind
-    prepared, optimizer = accelerator.prepare(trainee, optimizer)
-    schedule = get_linear_schedule_with_warmup(optimizer, round(plan.lr_warmup * total), total)
-    forward = torch.compile(prepared, dynamic=True) if compile_model else prepared
-    weights = objective.method.sampling_weights()
-    probabilities = None if weights is None else weights.double().cpu().numpy()
-    state = resume(accelerator, folder, schedule, objective)
-    first, curve = int(state["update"]), list(state["curve"])
-    started, used = time.perf_counter(), float(state["seconds"])
-    watch = LossWatch(accelerator.device)
-    selector = Selector(accelerator, model, selection, folder, state["selection"])
-    prepared.train()
-    bar = tqdm(total=total, initial=first, desc=name, disable=quiet, leave=False, unit="update")
-    plan_of_epoch: list[batching.Ints] = []
-    per_epoch = batching.updates_per_epoch(rows, plan.batch_size)
-    for update in range(first, total):
-        if not plan_of_epoch or update % per_epoch == 0:
-            plan_of_epoch = batching.epoch(
-                rows,
-                plan.batch_size,
-                seed=plan.seed,
-                number=update // per_epoch,
-                lengths=encoded.lengths,
-                weights=probabilities,
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """What an update computes with. `forward` is `model`, compiled or not."""
+
+    accelerator: Accelerator
+    model: torch.nn.Module
+    forward: Any
+    loss: DistillationLoss
+    rows: TrainingRows
+
+
+@dataclass(frozen=True)
+class Step:
+    """One update: its rows (B,), where it stands in the training, into how many pieces it is cut.
+
+    `update` counts from 0, `progress` is the share of the training that is done, in [0, 1).
+    """
+
+    rows: batching.Ints
+    update: int
+    progress: float
+    seed: int
+    pieces: int
+
+
+class BatchOrder:
+    """Which rows make up each update; `weights` (N,) say how often a row is drawn."""
+
+    def __init__(self, rows: TrainingRows, args: TrainingArgs, weights: Tensor | None) -> None:
+        self.rows, self.args = rows, args
+        self.weights = None if weights is None else weights.double().cpu().numpy()
+        self.per_epoch = batching.updates_per_epoch(len(rows), args.batch_size)
+        self._epoch = -1
+        self._batches: list[batching.Ints] = []
+
+    def batch(self, update: int) -> batching.Ints:
+        """(B,) row numbers of an update."""
+        epoch, position = divmod(update, self.per_epoch)
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._batches = batching.epoch(
+                len(self.rows),
+                self.args.batch_size,
+                seed=self.args.seed,
+                number=epoch,
+                lengths=self.rows.encoded.lengths,
+                weights=self.weights,
             )
-        chosen = plan_of_epoch[update % per_epoch]
-        torch.manual_seed(seed_of(plan.seed, update, accelerator.process_index))
-        step = Step(update, update / total, plan.seed, pieces)
-        loss = one_update(accelerator, forward, prepared, encoded, facts, objective, chosen, step)
-        accelerator.clip_grad_norm_(prepared.parameters(), plan.max_grad_norm)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-        watch.add(loss, update)
-        done = update + 1
-        save = checkpoint_steps and done % checkpoint_steps == 0 and done < total
-        if done % CHECK_EVERY == 0 or done == total or save:
-            mean = watch.check(name, folder)
-            curve.append([done, mean])
-            bar.set_postfix(loss=f"{mean:.3f}")
-            accelerator.log({f"{name}/loss": mean, f"{name}/lr": schedule.get_last_lr()[0]}, done)
-        if done % per_epoch == 0 or done == total:
-            trainee.fold()
-            selector.look(done)
-            prepared.train()
-        if save:
-            seconds = used + time.perf_counter() - started
-            progress = {"update": done, "curve": curve, "seconds": seconds}
-            progress["selection"] = selector.history
-            checkpoint(accelerator, folder, objective, progress)
-        bar.update()
-    bar.close()
-    chosen_weights = selector.restore()
-    seconds = used + time.perf_counter() - started
-    accelerator.free_memory()
-    return {
-        "updates": total,
-        "examples": total * plan.batch_size,
-        "training_seconds": seconds,
-        "loss": curve,
-        "processes": accelerator.num_processes,
-        "threads": torch.get_num_threads(),
-        "precision": str(accelerator.mixed_precision),
-        "selection": chosen_weights,
-    }
+        return self._batches[position]
+
+
+class TrainingLoop:
+    """One training: everything that `fit` sets up, and what it does between the updates."""
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        model: PreTrainedModel,
+        rows: TrainingRows,
+        loss: DistillationLoss,
+        args: TrainingArgs,
+        options: LoopOptions,
+        selection: ModelSelection | None,
+    ) -> None:
+        self.accelerator, self.args, self.options = accelerator, args, options
+        self.total = args.updates(len(rows))
+        if rows.encoded.lengths is None:
+            model.to(memory_format=torch.channels_last)
+        self.trainable = TrainableModel(Network(model), loss)
+        if self.trainable.teacher is not None:
+            self.trainable.teacher.to(accelerator.device)
+        optimizer = adamw(self.trainable, args)
+        accelerator.free_memory()  # what a training that was interrupted left behind
+        wrapped, self.optimizer = accelerator.prepare(self.trainable, optimizer)
+        self.schedule = get_linear_schedule_with_warmup(
+            self.optimizer, round(args.lr_warmup * self.total), self.total
+        )
+        forward = torch.compile(wrapped, dynamic=True) if options.compile_model else wrapped
+        on_device = replace(rows, metadata=rows.metadata.to(accelerator.device))
+        self.trainee = Trainee(accelerator, wrapped, forward, loss, on_device)
+        self.order = BatchOrder(rows, args, loss.method.sampling_weights())
+        progress = resume(accelerator, options.folder, self.schedule)
+        self.first, self.curve = int(progress["update"]), list(progress["curve"])
+        self.seconds_before, self.started = float(progress["seconds"]), time.perf_counter()
+        self.watch = LossWatch(accelerator.device)
+        self.selector = Selector(
+            accelerator, model, selection, options.folder, progress["selection"]
+        )
+        self.bar = tqdm(
+            total=self.total,
+            initial=self.first,
+            desc=options.name,
+            disable=options.quiet,
+            leave=False,
+            unit="update",
+        )
+
+    def updates(self) -> Iterator[int]:
+        """The updates that are left to do."""
+        for update in range(self.first, self.total):
+            yield update
+            self.bar.update()
+        self.bar.close()
+
+    def step(self, update: int) -> Step:
+        """The rows of an update; torch's random stream becomes that of this update and process."""
+        torch.manual_seed(seed_of(self.args.seed, update, self.accelerator.process_index))
+        return Step(
+            self.order.batch(update),
+            update,
+            update / self.total,
+            self.args.seed,
+            self.args.gradient_accumulation_steps,
+        )
+
+    def after_update(self, update: int, loss: Tensor) -> None:
+        """Log the loss, score the epoch and save a checkpoint, where it is time."""
+        self.watch.add(loss, update)
+        done, every = update + 1, self.options.checkpoint_steps
+        saves = bool(every) and done % every == 0 and done < self.total
+        if done % CHECK_EVERY == 0 or done == self.total or saves:
+            self.log(done)
+        if done % self.order.per_epoch == 0 or done == self.total:
+            self.trainable.fold()
+            self.selector.step(done)
+            self.trainee.model.train()
+        if saves:
+            progress = {"update": done, "curve": self.curve, "seconds": self.seconds()}
+            progress["selection"] = self.selector.history
+            checkpoint(self.accelerator, self.options.folder, progress)
+
+    def log(self, done: int) -> None:
+        """Note the mean loss since the last time; HarnessError when it was not finite."""
+        name = self.options.name
+        mean = self.watch.check(name, self.options.folder)
+        self.curve.append([done, mean])
+        self.bar.set_postfix(loss=f"{mean:.3f}")
+        rate = self.schedule.get_last_lr()[0]
+        self.accelerator.log({f"{name}/loss": mean, f"{name}/lr": rate}, done)
+
+    def seconds(self) -> float:
+        """Seconds of training, those before an interruption included."""
+        return self.seconds_before + time.perf_counter() - self.started
+
+    def finish(self) -> dict[str, Any]:
+        """Take the selected weights; the record of the training."""
+        selected = self.selector.restore()
+        seconds = self.seconds()
+        self.accelerator.free_memory()
+        return {
+            "updates": self.total,
+            "examples": self.total * self.args.batch_size,
+            "training_seconds": seconds,
+            "loss": self.curve,
+            "processes": self.accelerator.num_processes,
+            "threads": torch.get_num_threads(),
+            "precision": str(self.accelerator.mixed_precision),
+            "selection": selected,
+        }
 
 
 def seed_of(*numbers: int) -> int:
@@ -162,66 +281,50 @@ def seed_of(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
-@dataclass(frozen=True)
-class Step:
-    """Where an update stands in its training, and into how many micro-batches it is cut."""
-
-    update: int
-    progress: float
-    seed: int
-    pieces: int
-
-
-def one_update(
-    accelerator: Accelerator,
-    forward: Any,
-    model: torch.nn.Module,
-    encoded: Encoded,
-    facts: TrainingMetadata,
-    objective: DistillationLoss,
-    chosen: batching.Ints,
-    step: Step,
-) -> Tensor:
+def one_update(trainee: Trainee, step: Step) -> Tensor:
     """Forward and backward of one update's rows; () the detached loss of the whole update."""
-    total = torch.zeros((), device=accelerator.device)
-
-    def inputs_of(rows: batching.Ints) -> dict[str, Tensor]:
-        made = encoded.batch(rows)
-        return {key: value.to(accelerator.device, non_blocking=True) for key, value in made.items()}
-
-    for number, piece in enumerate(np.array_split(chosen, step.pieces)):
-        row = torch.from_numpy(piece).to(accelerator.device)
-        batch = Batch(
-            row,
-            facts.label[row],
-            facts.group[row],
-            None if facts.environment is None else facts.environment[row],
-            update=step.update,
-            progress=step.progress,
-            seed=seed_of(step.seed, step.update, number, 1),  # dropout's seeds are triples
-        )
-        start, stop = batching.bounds(
-            len(piece), accelerator.process_index, accelerator.num_processes
-        )
-        others = None
-        if (partner := objective.method.partners(batch)) is not None:
-            others = inputs_of(partner[start:stop].cpu().numpy())
-            batch = replace(batch, partner=partner.to(accelerator.device))
+    total = torch.zeros((), device=trainee.accelerator.device)
+    for number, piece in enumerate(np.array_split(step.rows, step.pieces)):
         last = number == step.pieces - 1
-        with nullcontext() if last else accelerator.no_sync(model):
-            local = forward(inputs_of(piece[start:stop]), batch.part(start, stop), others)
-            outputs = {
-                name: global_rows(accelerator, value.float(), len(piece))
-                for name, value in local.items()
-            }
-            logits = outputs.pop("logits")
-            loss = objective(logits, replace(batch, outputs=outputs))
-            part = loss * (len(piece) / len(chosen))
+        with nullcontext() if last else trainee.accelerator.no_sync(trainee.model):
+            part = piece_loss(trainee, step, number, piece) * (len(piece) / len(step.rows))
             # every process holds the loss of the whole batch but only its own rows' gradient;
             # data parallelism averages gradients, so the factor turns the mean into the sum
-            accelerator.backward(part * accelerator.num_processes)
+            trainee.accelerator.backward(part * trainee.accelerator.num_processes)
         total += part.detach()
     return total
+
+
+def piece_loss(trainee: Trainee, step: Step, number: int, piece: batching.Ints) -> Tensor:
+    """() the loss of one micro-batch of all processes, from the forward of the local rows."""
+    accelerator, metadata = trainee.accelerator, trainee.rows.metadata
+
+    def inputs_of(rows: batching.Ints) -> dict[str, Tensor]:
+        made = trainee.rows.encoded.batch(rows)
+        return {key: value.to(accelerator.device, non_blocking=True) for key, value in made.items()}
+
+    row = torch.from_numpy(piece).to(accelerator.device)
+    batch = Batch(
+        row,
+        metadata.label[row],
+        metadata.group[row],
+        None if metadata.environment is None else metadata.environment[row],
+        update=step.update,
+        progress=step.progress,
+        seed=seed_of(step.seed, step.update, number, 1),  # dropout's seeds are triples
+    )
+    start, stop = batching.bounds(len(piece), accelerator.process_index, accelerator.num_processes)
+    partner_inputs = None
+    if (partner := trainee.loss.method.partners(batch)) is not None:
+        partner_inputs = inputs_of(partner[start:stop].cpu().numpy())
+        batch = replace(batch, partner=partner.to(accelerator.device))
+    local = trainee.forward(inputs_of(piece[start:stop]), batch.part(start, stop), partner_inputs)
+    outputs = {
+        name: global_rows(accelerator, value.float(), len(piece)) for name, value in local.items()
+    }
+    logits: Tensor = outputs.pop("logits")
+    loss: Tensor = trainee.loss(logits, replace(batch, outputs=outputs))
+    return loss
 
 
 def global_rows(accelerator: Accelerator, local: Tensor, rows: int) -> Tensor:
@@ -237,15 +340,15 @@ def global_rows(accelerator: Accelerator, local: Tensor, rows: int) -> Tensor:
     return torch.cat(parts)
 
 
-def adamw(model: torch.nn.Module, plan: TrainingArgs) -> torch.optim.Optimizer:
+def adamw(model: torch.nn.Module, args: TrainingArgs) -> torch.optim.Optimizer:
     """AdamW; biases and normalisation weights are not decayed."""
     trainable = [p for p in model.parameters() if p.requires_grad]
     groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": plan.weight_decay},
+        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": args.weight_decay},
         {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(
-        groups, lr=plan.learning_rate, betas=(0.9, plan.adam_beta2), fused=True
+        groups, lr=args.learning_rate, betas=(0.9, args.adam_beta2), fused=True
     )
 
 
@@ -284,19 +387,13 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return max(found, key=lambda path: int(path.name[11:]), default=None)
 
 
-def checkpoint(
-    accelerator: Accelerator, folder: Path, objective: DistillationLoss, progress: Mapping[str, Any]
-) -> None:
-    """Save model, optimiser and method; the folder gets its name when it is complete."""
+def checkpoint(accelerator: Accelerator, folder: Path, progress: Mapping[str, Any]) -> None:
+    """Save model and optimiser; the folder gets its name when it is complete."""
     temporary = folder / "checkpoint.tmp"
     accelerator.wait_for_everyone()
     accelerator.save_state(str(temporary))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        if state := objective.state_dict():
-            save_file(
-                {k: v.contiguous() for k, v in state.items()}, temporary / "method.safetensors"
-            )
         (temporary / "progress.json").write_text(json.dumps(progress), encoding="utf-8")
         old = list(folder.glob("checkpoint-*"))
         os.replace(temporary, folder / f"checkpoint-{progress['update']}")
@@ -305,9 +402,7 @@ def checkpoint(
     accelerator.wait_for_everyone()
 
 
-def resume(
-    accelerator: Accelerator, folder: Path, schedule: Any, objective: DistillationLoss
-) -> dict[str, Any]:
+def resume(accelerator: Accelerator, folder: Path, schedule: Any) -> dict[str, Any]:
     """Continue the newest checkpoint in `folder`; its progress, or that of a fresh start."""
     if accelerator.is_main_process and (folder / "checkpoint.tmp").exists():
         shutil.rmtree(folder / "checkpoint.tmp")
@@ -321,8 +416,6 @@ def resume(
         | {"last_epoch": progress["update"], "_step_count": progress["update"] + 1}
     )
     accelerator.load_state(str(path))
-    if (path / "method.safetensors").exists():
-        objective.load_state_dict(load_file(path / "method.safetensors"))
     return progress
 
 

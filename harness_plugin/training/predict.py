@@ -50,7 +50,13 @@ def predict_with_features(
     quiet: bool = True,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """(N, C) logits and (N, H) inputs of the last layer, as `predict` does."""
-    logits, features = tables(accelerator, model, Network(model), encoded, batch_size, name, quiet)
+    network = Network(model)
+
+    def outputs(inputs: dict[str, torch.Tensor]) -> Sequence[torch.Tensor]:
+        output = network(inputs)
+        return output.logits, output.features
+
+    logits, features = tables(accelerator, model, outputs, encoded, batch_size, name, quiet)
     return logits, features
 
 

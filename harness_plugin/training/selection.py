@@ -21,7 +21,7 @@ BEST = "selected.safetensors"
 
 
 @dataclass(frozen=True)
-class Selection:
+class ModelSelection:
     """By what the weights are chosen: `criterion` is "average" or "worst_group".
 
     `label` and `group` (N,) belong to the rows of `encoded`; the groups are read by "worst_group"
@@ -56,7 +56,7 @@ class Selector:
         self,
         accelerator: Accelerator,
         model: PreTrainedModel,
-        selection: Selection | None,
+        selection: ModelSelection | None,
         folder: Path,
         history: list[list[float]],
     ) -> None:
@@ -66,7 +66,7 @@ class Selector:
         self.file = folder / BEST
         self.history = list(history)
 
-    def look(self, update: int) -> None:
+    def step(self, update: int) -> None:
         """Score the weights after `update` updates."""
         if self.selection is None:
             return

@@ -44,7 +44,9 @@ from harness_plugin_hooks.methods.erm import ERM
 
 PLUGINS = load_plugins()
 NAMES = [offer.name for offer in PLUGINS["distiller"]]
-ON_FEATURES = [name for name in NAMES if "features" in PLUGINS["distiller"].get(name).hears]
+ON_FEATURES = [
+    name for name in NAMES if "features" in PLUGINS["distiller"].get(name).teacher_outputs
+]
 Z = torch.tensor([[2, 0, -1], [0.5, 1, 0], [-1, 0, 1], [1, 1, 0]], dtype=torch.float64)
 TEACHER = torch.tensor([[3, 0, 0], [0, 2, 1], [0, 0, 3], [2, 0, 0]], dtype=torch.float64)
 Y = torch.tensor([0, 1, 2, 0])
@@ -74,7 +76,7 @@ def random_logits(classes, rows=16, seed=0):
 
 def test_three_labels_by_hand():
     close(KD(1.0).loss(Z, TEACHER, ALL).mean(), 0.161760)
-    t2 = KD(4.0).factor
+    t2 = KD(4.0).temperature_factor
     assert t2 == 16
     close(t2 * KD(4.0).loss(Z, TEACHER, ALL).mean(), 0.256979)
     tckd, nckd = decoupled(Z / 4, TEACHER / 4, Y)
@@ -261,10 +263,10 @@ def test_a_folded_simkd_answers_as_the_teachers_head_on_projected_features():
     weight, bias = (torch.randn(3, 7, generator=generator), torch.randn(3, generator=generator))
     signals = TeacherOutputs(torch.zeros(4, 3), np.zeros((4, 7), np.float32), weight, bias)
     distiller = SimKD(1.0)
-    projector = distiller.parts(network, signals)
-    distiller.fold(network, projector)
+    distiller.setup(network, signals)
+    distiller.fold(network)
     x = torch.randn(6, 5, generator=generator)
-    expected = projector(x) @ weight.T + bias
+    expected = distiller.projector(x) @ weight.T + bias
     assert torch.allclose(network({"x": x}).logits, expected, atol=1e-6)
 
 

@@ -125,7 +125,7 @@ def test_jtt_draws_errors_more_often_and_is_erm_with_weight_1(open_shop):
     lab = place(shop)
     prepared = JTT.prepare(lab, {"epochs": 1.0, "upweight": 20.0})
     facts, _ = shop.facts(JTT.needs, lab, prepared)
-    wrong = facts.found["wrong"]
+    wrong = facts.prepared["wrong"]
     weights = JTT(facts, upweight=7.0).sampling_weights()
     assert weights[wrong].unique().tolist() == [7.0]
     assert weights[~wrong].unique().tolist() == [1.0]

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy, log_softmax
 
 from harness_plugin import HarnessError
 from harness_plugin.plugins.registry import load_plugins
-from harness_plugin.training.contracts import Batch, TrainingMetadata
+from harness_plugin.training.contracts import Batch, ForwardContext, TrainingMetadata
 from harness_plugin_hooks.methods.contrast import (
     CnC,
     KernelWhitening,
@@ -189,7 +189,7 @@ def test_theta_anneals_the_bias():
 def test_dfl():
     close(DebiasedFocalLoss(facts()).loss(Z, batch()), 0.266281)
     close(DebiasedFocalLoss(facts(), gamma=0.0).loss(Z, batch()), ERM)
-    close(DebiasedFocalLoss(facts()).weights(batch()).mean(), 1.0)
+    close(DebiasedFocalLoss(facts()).loss_and_weights(Z, batch())[1].mean(), 1.0)
 
 
 @pytest.mark.parametrize(("s", "total"), [(2.0, 1.212887), (1.0, 0.789685)])
@@ -207,7 +207,9 @@ def test_learned_mixin_without_scale_is_erm_and_fits_any_width():
     for width in (128, 512):
         head = torch.nn.Linear(width, 3)
         network = type("Network", (), {"head": head})
-        assert LearnedMixin(facts()).parts(network).in_features == width
+        method = LearnedMixin(facts())
+        method.setup(network)
+        assert method.scale.in_features == width
 
 
 def test_bias_reweight_and_rubi():
@@ -219,7 +221,7 @@ def test_bias_reweight_and_rubi():
 
 def test_confidence_regularisation():
     log_probs = log_softmax(TEACHER, 1)
-    method = ConfidenceRegularisation(facts(found={"teacher_log_probs": log_probs}))
+    method = ConfidenceRegularisation(facts(prepared={"teacher_log_probs": log_probs}))
     close(method.loss(Z, batch()), 1.068415)
     p_y = method.gold(batch())
     target = ((1 - p_y)[:, None] * log_probs).softmax(1)
@@ -234,7 +236,9 @@ ALWAYS_RIGHT = torch.full((4, 3), -60.0, dtype=torch.float64).scatter(1, Y[:, No
     "method", [ProductOfExperts, DebiasedFocalLoss, BiasReweight, ConfidenceRegularisation]
 )
 def test_a_bias_model_that_is_always_right_gives_finite_numbers(method):
-    sure = facts(bias_log_probs=ALWAYS_RIGHT, found={"teacher_log_probs": log_softmax(TEACHER, 1)})
+    sure = facts(
+        bias_log_probs=ALWAYS_RIGHT, prepared={"teacher_log_probs": log_softmax(TEACHER, 1)}
+    )
     z = Z.clone().requires_grad_()
     loss = method(sure).loss(z, batch())
     loss.backward()
@@ -242,7 +246,7 @@ def test_a_bias_model_that_is_always_right_gives_finite_numbers(method):
     assert torch.isfinite(z.grad).all()
     if method in (DebiasedFocalLoss, BiasReweight):
         close(loss, 0.0)
-    weights = method(sure).weights(batch())
+    _, weights = method(sure).loss_and_weights(Z, batch())
     assert weights is None or torch.isfinite(weights).all()
 
 
@@ -276,10 +280,25 @@ def test_lff_weights_without_scaling_are_those_of_the_table():
 
 def test_lff_with_equal_losses_weighs_one_half():
     method = LfF(facts())
-    loss = method.loss(Z.clone().requires_grad_(), batch(outputs={"biased": Z}))
-    assert method.last.tolist() == pytest.approx([0.5] * 4, abs=1e-6)
+    z = Z.clone().requires_grad_()
+    loss, weights = method.loss_and_weights(z, batch(outputs={"biased": Z}))
     close(loss, 0.5 * ERM + 0.236469, 1e-5)
-    assert method.weights(batch()).tolist() == pytest.approx([1.0] * 4)
+    assert weights.tolist() == pytest.approx([1.0] * 4)
+
+
+def test_lff_weights_do_not_depend_on_the_loss_of_another_batch():
+    """Those of the last loss were once taken for any batch of the same size."""
+    biased = log_softmax(RAW, 1)
+    method, other = LfF(facts()), LfF(facts())
+    method.loss(Z.clone(), batch(outputs={"biased": biased}))
+    other.load_state_dict(method.state_dict())
+    order = torch.tensor([2, 0, 3, 1])
+    with torch.no_grad():  # nothing is remembered
+        other.loss(Z[order], batch(order, outputs={"biased": biased[order]}))
+        one = batch(outputs={"biased": biased})
+        found = [m.loss_and_weights(Z, one)[1] for m in (method, other)]
+    assert torch.equal(*found)
+    assert found[0].unique().numel() > 1
 
 
 def test_lff_remembers_rows_with_a_moving_average():
@@ -311,7 +330,7 @@ def test_pgd_norms_are_those_of_the_last_layers_gradient():
         logits = Z[i] + (weight - weight.detach()) @ h
         (g,) = torch.autograd.grad(cross_entropy(logits[None], Y[[i]]), weight)
         assert plain[i] == pytest.approx(float(g.norm()))
-    method = PGD(facts(found={"norm": torch.from_numpy(biased)}))
+    method = PGD(facts(prepared={"norm": torch.from_numpy(biased)}))
     assert method.sampling_weights().tolist() == biased.tolist()
 
 
@@ -395,14 +414,16 @@ def test_what_is_mixed_are_pixels_or_features_and_plain_logits_stay_for_distilla
     one = Batch(rows, data.label[rows], data.group[rows], partner=torch.tensor([9, 8]), seed=3)
     shape = (2, 1, 1, 2) if key == "pixel_values" else (2, 2)
     own, other = torch.ones(shape), torch.full(shape, 5.0)
-    out = method.forward(Doubling(), None, {key: own}, one, {key: other})
-    kept = out["kept"][:, None]
-    assert torch.allclose(out["mixed"], 6 * (kept * 1 + (1 - kept) * 5).expand(2, 2))
-    assert out["logits"] is out["mixed"]
-    method.distilled = True
-    plain = method.forward(Doubling(), None, {key: own}, one, {key: other})
-    assert torch.equal(plain["logits"], torch.full((2, 2), 6.0))
-    assert torch.equal(plain["mixed"], out["mixed"])
+    context = ForwardContext(Doubling(), {key: own}, one, {key: other})
+    output, extra = method(context)
+    kept = extra["kept"][:, None]
+    assert torch.allclose(extra["mixed"], 6 * (kept * 1 + (1 - kept) * 5).expand(2, 2))
+    assert output.logits is extra["mixed"]
+    assert torch.equal(output.features, output.logits / 3)
+    plain, again = method(replace(context, distilled=True))
+    assert torch.equal(plain.logits, torch.full((2, 2), 6.0))
+    assert torch.equal(plain.features, torch.full((2, 2), 2.0))
+    assert torch.equal(again["mixed"], extra["mixed"])
 
 
 def test_the_mixing_share_is_drawn_from_its_beta():
@@ -434,7 +455,7 @@ def test_contrast_without_anchors_is_zero_and_keeps_the_gradient_finite():
     nothing.backward()
     close(nothing, 0.0)
     assert torch.equal(features.grad, torch.zeros(4, 3, dtype=torch.float64))
-    method = CnC(facts(found={"predicted": Y}))
+    method = CnC(facts(prepared={"predicted": Y}))
     close(method.loss(Z, batch(outputs={"features": features.detach()})), 0.25 * ERM)
 
 
@@ -442,7 +463,7 @@ def test_cnc_draws_right_and_wrong_rows_of_a_label_equally_often():
     label = torch.tensor([0] * 10 + [1] * 6)
     predicted = label.clone()
     predicted[:2] = 1
-    data = facts(label=label, found={"predicted": predicted})
+    data = facts(label=label, prepared={"predicted": predicted})
     chance = CnC(data).sampling_weights()
     assert float(chance[:2].sum()) == pytest.approx(float(chance[2:10].sum()))
     assert float(chance[10:].sum()) == pytest.approx(1.0)
@@ -485,10 +506,22 @@ def test_kernel_whitening_without_steps_is_erm_and_keeps_its_memory():
     assert torch.equal(other.stored, method.stored)
 
 
+def test_kernel_whitening_weighs_the_first_batch_and_each_one_by_itself():
+    features = torch.randn(4, 3, dtype=torch.float64)
+    method = KernelWhitening(facts())
+    first = batch(outputs={"features": features})
+    loss, weights = method.loss_and_weights(Z, first)
+    close((weights * torch.tensor(EACH).double()).mean(), float(loss), 1e-5)
+    other = KernelWhitening(facts())
+    with torch.no_grad():  # nothing is remembered
+        other.loss(Z, batch(outputs={"features": features.flip(0)}))
+        assert torch.equal(other.loss_and_weights(Z, first)[1], weights)
+
+
 # all
 
 
-FOUND = {
+PREPARED = {
     "wrong": torch.tensor([True, False, False, True]),
     "teacher_log_probs": log_softmax(TEACHER, 1),
     "norm": torch.ones(4, dtype=torch.float64),
@@ -503,7 +536,7 @@ def test_every_loss_with_a_single_label_a_single_row_and_rows_of_no_group(name, 
     method = METHODS.get(name)
     nobody = torch.full((4,), -1)
     for group in (G, nobody):
-        known = facts(group=group, environment=group, found=FOUND)
+        known = facts(group=group, environment=group, prepared=PREPARED)
         z = Z.clone().requires_grad_()
         chosen = torch.tensor(rows)
         outputs = {
@@ -525,7 +558,8 @@ def test_every_loss_with_a_single_label_a_single_row_and_rows_of_no_group(name, 
         if loss.requires_grad:
             loss.backward()
             assert torch.isfinite(z.grad).all()
-        weights = made.weights(one)
+        _, weights = method(known).loss_and_weights(z[chosen], one)
+        assert (weights is not None) == method.weighs_examples
         assert weights is None or torch.isfinite(weights).all()
 
 
@@ -534,4 +568,5 @@ def test_every_loss_with_a_single_label_a_single_row_and_rows_of_no_group(name, 
 def test_distillation_weights_keep_the_mean_1_while_the_bias_is_annealed(method, theta):
     made = method(facts(), theta=theta)
     for progress in (0.0, 0.5, 0.99):
-        close(made.weights(batch(progress=progress)).mean(), 1.0)
+        _, weights = made.loss_and_weights(Z, batch(progress=progress))
+        close(weights.mean(), 1.0)

@@ -10,7 +10,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from harness_plugin import HarnessError
 from harness_plugin.models.network import Network, last_layer
-from harness_plugin.training.contracts import Batch, TrainingMetadata
+from harness_plugin.training.contracts import Batch, ForwardContext, TrainingMetadata
 from harness_plugin_hooks.methods.attention import READ, attentions_of, layers_of
 from harness_plugin_hooks.methods.views import (
     FairFlow,
@@ -120,14 +120,20 @@ def test_what_a_view_does_to_a_row_depends_on_update_and_row_alone():
     network.eval()
     inputs = {k: v.repeat(2, 1) for k, v in PAIR.items()}
     method = FairFlow(FACTS, views="drop,shuffle,zero")
-    whole = method.forward(network, None, inputs, Batch(ROWS, Y, ROWS, seed=5), None)
+    batch = Batch(ROWS, Y, ROWS, seed=5)
+    whole = forward(method, network, inputs, batch)
     half = {k: v[2:] for k, v in inputs.items()}
-    part = method.forward(network, None, half, Batch(ROWS, Y, ROWS, seed=5).part(2, 4), None)
-    other = method.forward(network, None, inputs, Batch(ROWS, Y, ROWS, seed=6), None)
+    part = forward(method, network, half, batch.part(2, 4))
+    other = forward(method, network, inputs, Batch(ROWS, Y, ROWS, seed=6))
     assert set(whole) == {"logits", "drop", "shuffle", "zero"}
     for name, value in part.items():
         assert torch.allclose(value, whole[name][2:], atol=1e-6), name
     assert not torch.allclose(whole["zero"], other["zero"])
+
+
+def forward(method, network, inputs, batch):
+    output, extra = method(ForwardContext(network, inputs, batch))
+    return {"logits": output.logits, **extra}
 
 
 def tiny(layers=4):
@@ -159,7 +165,9 @@ def test_features_times_the_last_layer_are_the_logits():
 @pytest.mark.parametrize("layers", [1, 2, 4])
 def test_the_branch_is_at_most_half_as_deep(layers):
     network = Network(tiny(layers))
-    branch = READ(FACTS).parts(network)
+    method = READ(FACTS)
+    method.setup(network)
+    branch = method.branch
     assert len(layers_of(branch.model)) == max(1, layers // 2)
     names = {id(p) for p in network.parameters()}
     assert not names & {id(p) for p in branch.parameters()}
@@ -172,7 +180,8 @@ def test_read_mixes_the_branch_attention_in_while_training_only():
     plain.load_state_dict(model.state_dict())
     network = Network(model)
     method = READ(FACTS, ratio=0.25, layers=2)
-    branch = method.parts(network)
+    method.setup(network)
+    branch = method.branch
     for parameter in branch.parameters():  # another attention than the main model's
         parameter.data += 0.2 * torch.randn_like(parameter)
     seen = []
@@ -181,7 +190,7 @@ def test_read_mixes_the_branch_attention_in_while_training_only():
     network.train()
     branch.train()
     batch = Batch(ROWS[:2], Y[:2], ROWS[:2])
-    out = method.forward(network, branch, PAIR, batch, None)
+    out = forward(method, network, PAIR, batch)
     theirs = attentions_of(layers_of(branch.model))[0].attention_seen[0]
     plain.set_attn_implementation("eager")
     own = plain(**PAIR, output_attentions=True).attentions[0]

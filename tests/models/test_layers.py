@@ -95,7 +95,9 @@ def test_layers_of_every_architecture(kind):
     assert layers.heads == shape.heads == (0 if kind == "resnet" else 2)
     assert (layers.real is None) == (kind in ("vit", "resnet"))
     assert not any(
-        linear._forward_hooks for linears in HiddenStateRecorder(model).found for linear in linears
+        linear._forward_hooks
+        for linears in HiddenStateRecorder(model).projections
+        for linear in linears
     )  # transformers has hooks of its own on other modules
 
 
@@ -132,8 +134,8 @@ def test_a_model_has_nothing_to_learn_from_itself_and_something_from_another(nam
     distiller, _ = KINDS[name]
     mine = seen(model_of(kind), inputs_of(kind))
     other = seen(model_of(kind, seed=1), inputs_of(kind))
-    assert distiller.compare(None, mine, mine).tolist() == pytest.approx([0, 0, 0], abs=1e-5)
-    assert bool((distiller.compare(None, mine, other) > 1e-8).all())
+    assert distiller.compare(mine, mine).tolist() == pytest.approx([0, 0, 0], abs=1e-5)
+    assert bool((distiller.compare(mine, other) > 1e-8).all())
 
 
 @pytest.mark.parametrize("name", sorted(KINDS))
@@ -143,7 +145,7 @@ def test_padding_changes_no_loss(name):
         [seen(model_of("bert", seed), inputs_of("bert", padding)) for seed in (0, 1)]
         for padding in (0, 3)
     )
-    first, second = distiller.compare(None, *plain), distiller.compare(None, *padded)
+    first, second = distiller.compare(*plain), distiller.compare(*padded)
     assert torch.allclose(first, second, atol=1e-6, rtol=1e-4)
 
 
@@ -168,8 +170,8 @@ def test_patience_by_hand():
     student = layers([[9.0, 9.0], [1.0, 0.0], [0.0, 1.0]])
     teacher = layers([[9.0, 9.0], [1.0, 1.0], [0.0, 2.0], [3.0, 0.0], [1.0, 5.0]])
     # the student's one middle layer hears layer 2 of 4 (skip) or 3 of 4 (last)
-    assert PatientKD(1.0).compare(None, student, teacher).item() == pytest.approx(2)
-    assert PatientKD(1.0, layers="last").compare(None, student, teacher).item() == pytest.approx(0)
+    assert PatientKD(1.0).compare(student, teacher).item() == pytest.approx(2)
+    assert PatientKD(1.0, layers="last").compare(student, teacher).item() == pytest.approx(0)
 
 
 def test_tinybert_by_hand():
@@ -183,8 +185,8 @@ def test_tinybert_by_hand():
     teacher = layers([[0.0, 0.0], [0.0, 2.0]], [[1.0, 0.0], [0.0, 1.0]])
     # scores differ by 1/sqrt 2 and 2/sqrt 2 in two of four pairs; hidden by 1 in two of four
     attention = (0.5 + 2) / 4
-    assert TinyBERT(1.0).compare(None, student, teacher).item() == pytest.approx(attention + 0.5)
-    only = TinyBERT(1.0, attention=0.0, hidden=3.0).compare(None, student, teacher)
+    assert TinyBERT(1.0).compare(student, teacher).item() == pytest.approx(attention + 0.5)
+    only = TinyBERT(1.0, attention=0.0, hidden=3.0).compare(student, teacher)
     assert only.item() == pytest.approx(1.5)
     pairs = torch.tensor([[[1.0, 2.0], [3.0, 100.0]]])
     assert mean_over_pairs(pairs, torch.tensor([[True, False]])).item() == 1
@@ -198,7 +200,7 @@ def test_relations_by_hand_and_any_number_of_heads():
     mine = seen(model_of("bert", num_attention_heads=4), inputs_of("bert"))
     other = seen(model_of("bert", seed=1, hidden_size=32), inputs_of("bert"))
     for heads in (0, 2, 8):
-        found = MiniLM(1.0, relation_heads=heads).compare(None, mine, other)
+        found = MiniLM(1.0, relation_heads=heads).compare(mine, other)
         assert bool(torch.isfinite(found).all())
         assert bool((found > 0).all())
 
@@ -207,15 +209,15 @@ def test_a_projector_learns_what_a_narrow_student_cannot_be():
     narrow = seen(model_of("bert"), inputs_of("bert"))
     wide = seen(model_of("bert", hidden_size=32), inputs_of("bert"))
     distiller = PatientKD(1.0)
-    parts = nn.Linear(16, 32)
-    first = distiller.compare(parts, narrow, wide).sum()
-    optimizer = torch.optim.Adam(parts.parameters(), lr=0.05)
+    distiller.projector = nn.Linear(16, 32)
+    first = distiller.compare(narrow, wide).sum()
+    optimizer = torch.optim.Adam(distiller.parameters(), lr=0.05)
     for _ in range(50):
         optimizer.zero_grad()
-        distiller.compare(parts, narrow, wide).sum().backward()
+        distiller.compare(narrow, wide).sum().backward()
         optimizer.step()
-    assert distiller.compare(parts, narrow, wide).sum() < 0.2 * first
-    mapped = normalize(parts(narrow.hidden[1][:, 0]), dim=1)
+    assert distiller.compare(narrow, wide).sum() < 0.2 * first
+    mapped = normalize(distiller.projector(narrow.hidden[1][:, 0]), dim=1)
     assert mapped.shape == (3, 32)
 
 
@@ -319,5 +321,5 @@ def test_a_student_takes_after_its_teachers_layers(open_shop):
             for m in (model, teacher)
         )
         only = TinyBERT(1.0, hidden=0.0)
-        found[name] = float(only.compare(None, mine, theirs).mean())
+        found[name] = float(only.compare(mine, theirs).mean())
     assert found["tinybert"] < 0.5 * found["kd"]

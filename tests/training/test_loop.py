@@ -18,9 +18,10 @@ from harness_plugin.plugins.registry import load_plugins
 from harness_plugin.store.stages import code_version
 from harness_plugin.training import loop
 from harness_plugin.training.contracts import Batch, Method
-from harness_plugin.training.loss import DistillationLoss, TeacherOutputs
+from harness_plugin.training.loss import DistillationLoss, TeacherOutputs, TrainableModel
 from harness_plugin_hooks.distill.logits import KD
 from harness_plugin_hooks.methods.erm import ERM
+from harness_plugin_hooks.methods.failure import LfF
 from harness_plugin_hooks.methods.groups import GroupDRO
 
 TOY = str(Path(__file__).parents[1] / "toy" / "toy.yaml")
@@ -159,8 +160,8 @@ def test_a_batch_that_cannot_be_cut_is_refused(open_shop):
 
 def test_the_optimiser_holds_every_parameter_once(open_shop):
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.LayerNorm(4))
-    plan = loop.Plan(1, 1, 1e-3, 0, 0.1, 0.99, 1, 1, 0)
-    groups = loop.adamw(model, plan).param_groups
+    args = loop.TrainingArgs(1, 1, 1e-3, 0, 0.1, 0.99, 1, 1, 0)
+    groups = loop.adamw(model, args).param_groups
     held = [parameter for group in groups for parameter in group["params"]]
     assert {id(p) for p in held} == {id(p) for p in model.parameters()}
     assert len(held) == 4
@@ -181,7 +182,7 @@ def cases():
 
     Mixed precision goes with gradient accumulation: the loop offers both, every method bears both.
     """
-    touching = {"forward", "parts", "finish", "prepare", "partners"}
+    touching = {"forward", "setup", "uses_features", "finish", "prepare", "partners"}
     for offer in load_plugins()["method"]:
         classes = offer.load().__mro__
         own = {name for c in classes[: classes.index(Method)] for name in vars(c)}
@@ -232,16 +233,37 @@ def test_a_methods_own_modules_are_trained(open_shop, monkeypatch, name):
     method = shop.plugins["method"].get(name)
     kept = []
 
-    def parts(self, network, original=method.parts):
-        module = original(self, network)
-        kept.append((module, {n: p.detach().clone() for n, p in module.named_parameters()}))
-        return module
+    def setup(self, network, original=method.setup):
+        original(self, network)
+        kept.append((self, {n: p.detach().clone() for n, p in self.named_parameters()}))
 
-    monkeypatch.setattr(method, "parts", parts)
+    monkeypatch.setattr(method, "setup", setup)
     shop.trained("teacher", shop.settings.teacher, name, 0)
     ((module, before),) = kept
     moved = {n for n, p in module.named_parameters() if not torch.equal(p.cpu(), before[n])}
+    assert before
     assert moved >= {n for n in before if "position_embeddings" not in n}
+
+
+def test_methods_declare_what_they_train_and_weigh():
+    for offer in load_plugins()["method"]:
+        method = offer.load()
+        assert method.has_trainable_modules == (method.setup is not Method.setup), offer.name
+        weighs = method.loss_and_weights is not Method.loss_and_weights
+        assert method.weighs_examples == weighs, offer.name
+
+
+def test_processes_do_not_send_each_other_what_all_of_them_know(open_shop):
+    """The buffers of the training rows; those of a method's own modules they do."""
+    method = LfF(metadata_of(open_shop().data.train))
+    network = torch.nn.Sequential(torch.nn.BatchNorm1d(3))
+    trainable = TrainableModel(network, DistillationLoss(method))
+    ignored = set(trainable._ddp_params_and_buffers_to_ignore)
+    assert {"loss.method.label", "loss.method.easy"} <= ignored
+    assert ignored < {name for name, _ in trainable.named_buffers()}
+    assert "loss.method.biased.0.running_mean" not in ignored
+    assert not any("label" in name for name in trainable.state_dict())
+    assert "loss.method.easy" in trainable.state_dict()
 
 
 def test_a_student_without_a_label_term_cannot_have_a_method_that_trains_modules(open_shop):

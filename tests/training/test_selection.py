@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from harness_plugin import HarnessError
 from harness_plugin.data.dataset import held_out
 from harness_plugin.training import loop
-from harness_plugin.training.selection import BEST, Selection
+from harness_plugin.training.selection import BEST, ModelSelection
 
 SPLIT = "validation_fraction=0.25"
 
@@ -18,7 +18,7 @@ SPLIT = "validation_fraction=0.25"
 def selection(criterion):
     label = np.array([0, 0, 0, 0, 1, 1])
     group = np.array([0, 0, 0, 1, 3, -1])
-    return Selection(criterion, "validation", [None] * 6, label, group, 4)
+    return ModelSelection(criterion, "validation", [None] * 6, label, group, 4)
 
 
 def test_scores_are_accuracy_and_the_worst_of_the_groups_that_occur():
@@ -36,7 +36,7 @@ def weights(path):
 def test_the_best_epoch_is_kept(open_shop, monkeypatch):
     """With scores that we dictate, the weights are those of a training that ended there."""
     scores = iter([0.4, 0.9, 0.9, 0.2])
-    monkeypatch.setattr(Selection, "score", lambda self, logits: next(scores))
+    monkeypatch.setattr(ModelSelection, "score", lambda self, logits: next(scores))
     shop = open_shop(SPLIT, "select=average", "teacher.epochs=4", "teacher.lr_warmup=0")
     model = shop.trained("teacher", shop.settings.teacher, "erm", 0)
     chosen = model.settings["selection"]
@@ -54,7 +54,7 @@ def test_the_best_epoch_is_kept(open_shop, monkeypatch):
 
 def test_selecting_the_last_epoch_changes_nothing(open_shop, monkeypatch):
     scores = iter([0.1, 0.2])
-    monkeypatch.setattr(Selection, "score", lambda self, logits: next(scores))
+    monkeypatch.setattr(ModelSelection, "score", lambda self, logits: next(scores))
     shop = open_shop(SPLIT, "select=worst_group")
     model = shop.trained("teacher", shop.settings.teacher, "group_dro", 0)
     plain = open_shop(SPLIT)

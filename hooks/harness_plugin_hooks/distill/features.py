@@ -1,4 +1,4 @@
-"""Distillers that hear the teacher's features h_t, the inputs of its last layer.
+"""Distillers on the teacher's features h_t, the inputs of its last layer.
 
 They come from the store, as logits do: the teacher is asked once for all its students, whatever its
 tokenizer or architecture. h_s are the student's features, which may have another width.
@@ -15,48 +15,27 @@ from torch.nn.functional import cross_entropy, mse_loss, normalize, smooth_l1_lo
 
 from harness_plugin.errors import HarnessError
 from harness_plugin.models.network import ModelOutput, Network
-from harness_plugin.training.contracts import Batch, Distiller
-from harness_plugin_hooks.distill.logits import divergence
+from harness_plugin.training.contracts import Batch
+from harness_plugin_hooks.distill.intermediate import LOGITS, IntermediateDistiller
 
 if TYPE_CHECKING:
     from harness_plugin.config.settings import StudentSettings
     from harness_plugin.models.layers import Layers
     from harness_plugin.training.loss import TeacherOutputs
 
-LOGITS = {"logits": 1.0}
-"""Weight of T^2 KL(p_t^T || p_s^T), with which these losses are combined in their papers."""
 
+class FeatureDistiller(IntermediateDistiller):
+    """weight x a loss on features + logits x T^2 KL."""
 
-class FeatureDistiller(Distiller):
-    """weight x a loss on features + logits x T^2 KL; the factor T^2 is on the KL alone."""
+    teacher_outputs: ClassVar[frozenset[str]] = frozenset({"logits", "features"})
 
-    hears: ClassVar[frozenset[str]] = frozenset({"logits", "features"})
-    defaults: ClassVar[Mapping[str, Any]] = {**LOGITS, "weight": 1.0}
-
-    @property
-    def factor(self) -> float:
-        """1: a loss on features has no temperature."""
-        return 1.0
-
-    def forward(
-        self,
-        parts: nn.Module | None,
-        answer: ModelOutput,
-        layers: tuple[Layers, Layers] | None = None,
-    ) -> dict[str, Tensor]:
+    def forward(self, student: ModelOutput, teacher_layers: Layers | None) -> dict[str, Tensor]:
         """`features` (b, H) of the student, projected where the distiller has a projector."""
-        return {"features": answer.features if parts is None else parts(answer.features)}
+        return {"features": self.projected(student.features)}
 
-    def loss(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
-        """(B,) both terms."""
-        seen = batch.outputs
-        each: Tensor = self.options["weight"] * self.compare(
-            seen["features"], seen["teacher_features"]
-        )
-        if self.options["logits"]:
-            t = self.temperature
-            each = each + self.options["logits"] * t**2 * divergence(student / t, teacher / t)
-        return each
+    def intermediate_loss(self, batch: Batch) -> Tensor:
+        """(B,) or (): `compare` of both models' features."""
+        return self.compare(batch.outputs["features"], batch.outputs["teacher_features"])
 
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
         """(B,), or () for a loss of the whole batch; features (B, H_s) and (B, H_t)."""
@@ -73,9 +52,9 @@ class Hints(FeatureDistiller):
 
     defaults: ClassVar[Mapping[str, Any]] = {**LOGITS, "weight": 100.0}
 
-    def parts(self, network: Network, signals: TeacherOutputs) -> nn.Module:
+    def setup(self, network: Network, teacher: TeacherOutputs) -> None:
         """The projector r."""
-        return nn.Linear(network.head.in_features, signals.width)
+        self.projector = nn.Linear(network.head.in_features, teacher.width)
 
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
         """(B,) mean squared difference."""
@@ -152,9 +131,9 @@ class ContrastiveKD(FeatureDistiller):
 
     defaults: ClassVar[Mapping[str, Any]] = {**LOGITS, "weight": 0.8, "tau": 0.07}
 
-    def parts(self, network: Network, signals: TeacherOutputs) -> nn.Module:
+    def setup(self, network: Network, teacher: TeacherOutputs) -> None:
         """The student's projector."""
-        return nn.Linear(network.head.in_features, signals.width)
+        self.projector = nn.Linear(network.head.in_features, teacher.width)
 
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
         """(B,) mean of both directions."""
@@ -176,6 +155,9 @@ class SimKD(FeatureDistiller):
 
     defaults: ClassVar[Mapping[str, Any]] = {"weight": 1.0, "logits": 0.0}
 
+    head_weight: Tensor
+    head_bias: Tensor
+
     @classmethod
     def refusal(cls, options: Mapping[str, Any], student: StudentSettings, n_labels: int) -> str:
         """The student's own last layer is replaced: nothing may train it."""
@@ -186,25 +168,26 @@ class SimKD(FeatureDistiller):
             )
         return ""
 
-    def parts(self, network: Network, signals: TeacherOutputs) -> nn.Module:
+    def setup(self, network: Network, teacher: TeacherOutputs) -> None:
         """The projector P."""
-        if signals.weight is None or signals.bias is None:
+        if teacher.weight is None or teacher.bias is None:
             raise HarnessError("simkd needs the teacher's last layer.")
-        self.weight, self.bias = signals.weight, signals.bias
-        return nn.Linear(network.head.in_features, signals.width)
+        self.register_buffer("head_weight", teacher.weight, persistent=False)
+        self.register_buffer("head_bias", teacher.bias, persistent=False)
+        self.projector = nn.Linear(network.head.in_features, teacher.width)
 
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
         """(B,) mean squared difference."""
         return mse_loss(student, teacher, reduction="none").mean(dim=1)
 
     @torch.no_grad()
-    def fold(self, network: Network, parts: nn.Module | None) -> None:
+    def fold(self, network: Network) -> None:
         """The student's last layer becomes W_t P h + W_t p + b_t."""
-        if not isinstance(parts, nn.Linear):
+        projector, head = self.projector, network.head
+        if not isinstance(projector, nn.Linear):
             raise HarnessError("simkd has no projector to fold.")
-        head = network.head
-        weight, bias = (x.to(head.weight.device) for x in (self.weight, self.bias))
-        head.weight.copy_(weight @ parts.weight.float())
+        weight, bias = (x.to(head.weight.device) for x in (self.head_weight, self.head_bias))
+        head.weight.copy_(weight @ projector.weight.float())
         if head.bias is None:
             raise HarnessError("simkd needs a student whose last layer has a bias.")
-        head.bias.copy_(weight @ parts.bias.float() + bias)
+        head.bias.copy_(weight @ projector.bias.float() + bias)

@@ -1,8 +1,9 @@
-"""Distillers that hear the teacher's layers: the teacher runs along on the same rows.
+"""Distillers on the teacher's layers: the teacher runs along on the same rows.
 
 Its positions must be the student's: one tokenizer (image processor) and one length. A student's
-layer l of L_s hears the teacher's layer at the same relative depth, round(l L_t / L_s). Every loss
-is a mean over what it compares within a row, so that rows of other lengths count the same.
+layer l of L_s is compared with the teacher's layer at the same relative depth, round(l L_t / L_s).
+Every loss is a mean over what it compares within a row, so that rows of other lengths count the
+same.
 """
 
 from __future__ import annotations
@@ -18,10 +19,9 @@ from torch.nn.functional import kl_div, log_softmax, normalize
 from harness_plugin.errors import HarnessError
 from harness_plugin.models.layers import Layers, Shape, teacher_layer
 from harness_plugin.models.network import ModelOutput, Network
-from harness_plugin.training.contracts import Batch, Distiller
+from harness_plugin.training.contracts import Batch
 from harness_plugin.training.loss import TeacherOutputs
-from harness_plugin_hooks.distill.features import LOGITS
-from harness_plugin_hooks.distill.logits import divergence
+from harness_plugin_hooks.distill.intermediate import LOGITS, IntermediateDistiller
 
 SCALED = ("bert", "roberta", "distilbert", "vit")
 """Model types whose attention is softmax(Q K^T / sqrt d), with the heads side by side."""
@@ -29,59 +29,31 @@ CLASSIFYING = (*SCALED, "deberta-v2")
 """Model types whose first token is read by the classifier."""
 
 
-class LayerDistiller(Distiller):
-    """weight x a loss on layers + logits x T^2 KL; the factor T^2 is on the KL alone."""
+class LayerDistiller(IntermediateDistiller):
+    """weight x a loss on layers + logits x T^2 KL."""
 
-    hears: ClassVar[frozenset[str]] = frozenset({"logits", "layers"})
-    defaults: ClassVar[Mapping[str, Any]] = {**LOGITS, "weight": 1.0}
+    teacher_outputs: ClassVar[frozenset[str]] = frozenset({"logits", "layers"})
 
-    @property
-    def factor(self) -> float:
-        """1: a loss on layers has no temperature."""
-        return 1.0
-
-    def forward(
-        self,
-        parts: nn.Module | None,
-        answer: ModelOutput,
-        layers: tuple[Layers, Layers] | None = None,
-    ) -> dict[str, Tensor]:
-        """`compared` (b,) the loss on layers of every local row."""
-        if layers is None:
+    def forward(self, student: ModelOutput, teacher_layers: Layers | None) -> dict[str, Tensor]:
+        """`layer_loss` (b,) of every local row."""
+        if student.layers is None or teacher_layers is None:
             raise HarnessError(f"{type(self).__name__} needs the layers of student and teacher.")
-        return {"compared": self.compare(parts, *layers)}
+        return {"layer_loss": self.compare(student.layers, teacher_layers)}
 
-    def loss(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
-        """(B,) both terms."""
-        each: Tensor = self.options["weight"] * batch.outputs["compared"]
-        if self.options["logits"]:
-            t = self.temperature
-            each = each + self.options["logits"] * t**2 * divergence(student / t, teacher / t)
-        return each
+    def intermediate_loss(self, batch: Batch) -> Tensor:
+        """(B,) the loss on layers of the global batch."""
+        return batch.outputs["layer_loss"]
 
-    def compare(self, parts: nn.Module | None, student: Layers, teacher: Layers) -> Tensor:
+    def compare(self, student: Layers, teacher: Layers) -> Tensor:
         """(B,) the loss on layers."""
         raise NotImplementedError
 
 
-class Projected(nn.Module):
-    """A linear map of the student's width onto the teacher's; none where both are the same."""
-
-    def __init__(self, student: int, teacher: int) -> None:
-        super().__init__()
-        self.linear = nn.Identity() if student == teacher else nn.Linear(student, teacher)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """(..., H_t) of (..., H_s)."""
-        mapped: Tensor = self.linear(hidden)
-        return mapped
-
-
-def widths(network: Network, signals: TeacherOutputs) -> tuple[int, int]:
+def widths(network: Network, teacher: TeacherOutputs) -> tuple[int, int]:
     """The widths of student and teacher."""
-    if signals.live is None:
+    if teacher.live is None:
         raise HarnessError("a distiller on layers needs its teacher, and none was given.")
-    return Shape.of(network.model.config).width, Shape.of(signals.live.model.config).width
+    return Shape.of(network.model.config).width, Shape.of(teacher.live.model.config).width
 
 
 class AttentionTransfer(LayerDistiller):
@@ -106,7 +78,7 @@ class AttentionTransfer(LayerDistiller):
                 return f"the attention of a {shape.model_type} is no softmax of Q K^T / sqrt d"
         return ""
 
-    def compare(self, parts: nn.Module | None, student: Layers, teacher: Layers) -> Tensor:
+    def compare(self, student: Layers, teacher: Layers) -> Tensor:
         """(B,) mean over the student's layers."""
         own, theirs = attention_maps(student), attention_maps(teacher)
         pairs = None
@@ -182,19 +154,19 @@ class PatientKD(LayerDistiller):
             return f"the student has {student.layers} layers, its teacher {teacher.layers}"
         return ""
 
-    def parts(self, network: Network, signals: TeacherOutputs) -> nn.Module:
+    def setup(self, network: Network, teacher: TeacherOutputs) -> None:
         """The projector, where the widths differ."""
-        return Projected(*widths(network, signals))
+        own, theirs = widths(network, teacher)
+        self.projector = None if own == theirs else nn.Linear(own, theirs)
 
-    def compare(self, parts: nn.Module | None, student: Layers, teacher: Layers) -> Tensor:
+    def compare(self, student: Layers, teacher: Layers) -> Tensor:
         """(B,) sum over the student's layers below its last."""
         depth, theirs = len(student.hidden) - 1, len(teacher.hidden) - 1
         total = torch.zeros(len(student.hidden[0]), device=student.hidden[0].device)
         for layer in range(1, depth):
             last = self.options["layers"] == "last"
             other = theirs - depth + layer if last else teacher_layer(layer, depth, theirs)
-            own = student.hidden[layer][:, 0]
-            own = own if parts is None else parts(own)
+            own = self.projected(student.hidden[layer][:, 0])
             target = normalize(teacher.hidden[other][:, 0], dim=1)
             total = total + (normalize(own, dim=1) - target).square().sum(dim=1)
         return total
@@ -230,11 +202,11 @@ class TinyBERT(LayerDistiller):
             )
         return ""
 
-    def parts(self, network: Network, signals: TeacherOutputs) -> nn.Module:
+    def setup(self, network: Network, teacher: TeacherOutputs) -> None:
         """The projector of all layers; trained also where the widths are the same, as theirs is."""
-        return nn.Linear(*widths(network, signals))
+        self.projector = nn.Linear(*widths(network, teacher))
 
-    def compare(self, parts: nn.Module | None, student: Layers, teacher: Layers) -> Tensor:
+    def compare(self, student: Layers, teacher: Layers) -> Tensor:
         """(B,) weighted sum of both terms."""
         depth, theirs = len(student.hidden) - 1, len(teacher.hidden) - 1
         total = torch.zeros(len(student.hidden[0]), device=student.hidden[0].device)
@@ -250,7 +222,7 @@ class TinyBERT(LayerDistiller):
             each = []
             for layer in range(depth + 1):
                 other = teacher_layer(layer, depth, theirs) if layer else 0
-                own = student.hidden[layer] if parts is None else parts(student.hidden[layer])
+                own = self.projected(student.hidden[layer])
                 difference = (own - teacher.hidden[other]).square().mean(dim=2)
                 each.append(mean_over(difference, student.real))
             total = total + self.options["hidden"] * torch.stack(each).mean(dim=0)
@@ -297,7 +269,7 @@ class MiniLM(LayerDistiller):
             return f"the teacher has {teacher.layers} layers and no layer {options['layer']}"
         return ""
 
-    def compare(self, parts: nn.Module | None, student: Layers, teacher: Layers) -> Tensor:
+    def compare(self, student: Layers, teacher: Layers) -> Tensor:
         """(B,) weighted sum of the relations' divergences."""
         heads, layer = self.options["relation_heads"] or student.heads, self.options["layer"]
         pairs = {

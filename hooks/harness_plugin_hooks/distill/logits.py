@@ -148,14 +148,16 @@ class BiasAwareKD(Distiller):
 
     needs: ClassVar[frozenset[str]] = frozenset({"bias_model"})
 
+    bias: Tensor
+
     def __init__(
-        self, temperature: float, facts: TrainingMetadata | None = None, **options: Any
+        self, temperature: float, metadata: TrainingMetadata | None = None, **options: Any
     ) -> None:
-        super().__init__(temperature, facts, **options)
-        if self.facts.bias_log_probs is None:
+        super().__init__(temperature, metadata, **options)
+        if metadata is None or metadata.bias_log_probs is None:
             raise HarnessError("bias_aware_kd needs the bias-only model's log-probabilities.")
-        gold = self.facts.bias_log_probs.gather(1, self.facts.label[:, None])
-        self.bias = gold.squeeze(1).exp()
+        gold = metadata.bias_log_probs.gather(1, metadata.label[:, None])
+        self.register_buffer("bias", gold.squeeze(1).exp(), persistent=False)
 
     def loss(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
         """(B,) divergence from the smoothed target."""
@@ -173,31 +175,21 @@ class GroupDROKD(KD):
 
     needs: ClassVar[frozenset[str]] = frozenset({"groups"})
     defaults: ClassVar[Mapping[str, Any]] = {"eta": 0.01}
-    weighs: ClassVar[bool] = True
+    weighs_examples = True
 
     def __init__(
-        self, temperature: float, facts: TrainingMetadata | None = None, **options: Any
+        self, temperature: float, metadata: TrainingMetadata | None = None, **options: Any
     ) -> None:
-        super().__init__(temperature, facts, **options)
-        self.group_weights = GroupWeights(group_counts(self.facts), self.options["eta"])
+        super().__init__(temperature, metadata, **options)
+        if metadata is None:
+            raise HarnessError("group_dro_kd needs the metadata of the training rows.")
+        counts = group_counts(metadata.group, len(metadata.groups))
+        self.group_weights = GroupWeights(counts, self.options["eta"])
 
     def loss(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
         """(B,) divergences whose mean is the q-weighted sum of the groups' means."""
         each = super().loss(student, teacher, batch)
         known = batch.group >= 0
-        self.group_weights.update(self.factor * each.detach()[known], batch.group[known])
+        divergences = self.temperature_factor * each.detach()[known]
+        self.group_weights.update(divergences, batch.group[known])
         return self.group_weights.of_rows(batch.group) * each
-
-    def to(self, device: torch.device) -> GroupDROKD:
-        """Move the group weights."""
-        super().to(device)
-        self.group_weights.q = self.group_weights.q.to(device)
-        return self
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The group weights."""
-        return {"q": self.group_weights.q}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Restore the group weights."""
-        self.group_weights.q = state["q"].to(self.group_weights.q.device)

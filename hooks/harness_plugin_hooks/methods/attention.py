@@ -11,9 +11,8 @@ from torch.nn.functional import cross_entropy, log_softmax
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
-from harness_plugin.errors import HarnessError
-from harness_plugin.models.network import Network
-from harness_plugin.training.contracts import Batch, Inputs, Method
+from harness_plugin.models.network import ModelOutput, Network
+from harness_plugin.training.contracts import Batch, ForwardContext, Method
 
 NAME = "attention_product_of_experts"
 KNOWN = frozenset({"bert", "distilbert", "roberta", "vit", "t5_encoder_classifier"})
@@ -32,6 +31,7 @@ class READ(Method):
     """
 
     defaults: ClassVar[Mapping[str, Any]] = {"ratio": 0.1, "layers": 3}
+    has_trainable_modules = True
 
     @classmethod
     def refusal(cls, modality: str, model_type: str) -> str:
@@ -40,8 +40,8 @@ class READ(Method):
             return ""
         return f"{model_type} is not one of {', '.join(sorted(KNOWN))}, whose attention it changes"
 
-    def parts(self, network: Network) -> nn.Module:
-        """The branch; from here on the main model's lower layers listen to it."""
+    def setup(self, network: Network) -> None:
+        """Make the branch; from here on the main model's lower layers listen to it."""
         AttentionInterface.register(NAME, attention)
         AttentionMaskInterface.register(NAME, eager_mask)
         branch = deepcopy(network)
@@ -54,21 +54,12 @@ class READ(Method):
             theirs.__dict__["attention_seen"] = []
             # past nn.Module: the branch must not become a part of the main model
             ours.__dict__["attention_mix"] = (theirs, self.options["ratio"])
-        return branch
+        self.branch = branch
 
-    def forward(
-        self,
-        network: Network,
-        parts: nn.Module | None,
-        inputs: Inputs,
-        batch: Batch,
-        partners: Inputs | None,
-    ) -> dict[str, Tensor]:
-        """`logits` of the main model and `branch`, those of the bias branch (b, C)."""
-        if parts is None:
-            raise HarnessError("READ needs its bias branch.")
-        branch = parts(inputs).logits  # first: the main model reads its attention
-        return {"logits": network(inputs).logits, "branch": branch}
+    def forward(self, context: ForwardContext) -> tuple[ModelOutput, dict[str, Tensor]]:
+        """The main model's output, and `branch`, the logits of the bias branch (b, C)."""
+        branch = self.branch(context.inputs).logits  # first: the main model reads its attention
+        return context.network(context.inputs), {"branch": branch}
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """() both terms, means over the batch."""

@@ -6,31 +6,15 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from harness_plugin.errors import HarnessError
-from harness_plugin.models.network import Network
-from harness_plugin.training.contracts import Batch, Inputs, Method, Prepared, TrainingMetadata
 from harness_plugin.training.trainer import Trainer
+from harness_plugin.training.contracts import Batch, Method, Prepared, TrainingMetadata
 
 
-class FeatureMethod(Method):
-    """A loss that sees `features` (B, H) beside the logits."""
-
-    def forward(
-        self,
-        network: Network,
-        parts: nn.Module | None,
-        inputs: Inputs,
-        batch: Batch,
-        partners: Inputs | None,
-    ) -> dict[str, Tensor]:
-        """`logits` and `features` (b, H)."""
-        return network(inputs)._asdict()  # type: ignore[no-any-return]
-
-
-class CnC(FeatureMethod):
+class CnC(Method):
     """Correct-n-contrast: pull rows of a label together that an ERM model predicts differently.
 
     Zhang et al. 2022 (arXiv:2203.01517), section 4: with yhat the first model's predictions, the
@@ -42,6 +26,9 @@ class CnC(FeatureMethod):
 
     defaults: ClassVar[Mapping[str, Any]] = {"epochs": 1.0, "contrast": 0.75, "temperature": 0.1}
     family: ClassVar[Mapping[str, Mapping[str, Any]]] = {"image": {"temperature": 0.05}}
+    uses_features = True
+
+    predicted: Tensor
 
     @classmethod
     def prepare(cls, trainer: Trainer, options: Mapping[str, Any]) -> Prepared:
@@ -58,13 +45,13 @@ class CnC(FeatureMethod):
 
     def sampling_weights(self) -> Tensor:
         """(N,) the inverse size of each row's cell label x (right or wrong)."""
-        right = self.facts.found["predicted"] == self.facts.label
-        cell = self.facts.label * 2 + right.long()
+        right = self.predicted == self.label
+        cell = self.label * 2 + right.long()
         return 1.0 / torch.bincount(cell).float()[cell]
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """() both terms; a batch without a positive or negative has cross-entropy only."""
-        predicted = self.facts.found["predicted"][batch.row]
+        predicted = self.predicted[batch.row]
         contrast = contrastive(
             batch.outputs["features"], batch.label, predicted, self.options["temperature"]
         )
@@ -93,7 +80,7 @@ def contrastive(features: Tensor, label: Tensor, predicted: Tensor, temperature:
     return each.mean()
 
 
-class KernelWhitening(FeatureMethod):
+class KernelWhitening(Method):
     """Cross-entropy with weights that decorrelate the kernel features of a batch.
 
     Gao et al. 2022 (arXiv:2210.07547), section 3: Nystrom features Phi = K_nm K_mm^(-1/2) of a
@@ -112,19 +99,26 @@ class KernelWhitening(FeatureMethod):
         "rate": 6.0,
         "memory": 0.9,
     }
+    uses_features = True
+    weighs_examples = True
 
-    def __init__(self, facts: TrainingMetadata, **options: Any) -> None:
-        super().__init__(facts, **options)
-        self.stored = torch.zeros(0, 0)
-        self.last: Tensor | None = None
+    stored: Tensor
+
+    def __init__(self, metadata: TrainingMetadata, **options: Any) -> None:
+        super().__init__(metadata, **options)
+        self.register_buffer("stored", torch.zeros(0, 0))
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """() weighted mean over the batch."""
+        return self.loss_and_weights(logits, batch)[0]
+
+    def loss_and_weights(self, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The weighted mean, and the weights (B,); the memory follows where gradients are on."""
         features = normalize(batch.outputs["features"].detach(), dim=1)
         usable = self.stored.shape == features.shape
         known = self.stored.to(features) if usable else features[:0]
         phi = nystrom(torch.cat([known, features]), features[: self.options["landmarks"]])
-        self.last = decorrelating(
+        weights = decorrelating(
             phi, len(known), steps=self.options["steps"], rate=self.options["rate"]
         )
         if torch.is_grad_enabled():
@@ -132,19 +126,15 @@ class KernelWhitening(FeatureMethod):
             old = self.stored.to(features) if usable else features
             self.stored = keep * old + (1 - keep) * features
         each = cross_entropy(logits, batch.label, reduction="none")
-        return (self.last * each).mean()
+        return (weights * each).mean(), weights
 
-    def weights(self, batch: Batch) -> Tensor | None:
-        """(B,) the weights of the last loss; None before the first."""
-        return self.last if self.last is not None and len(self.last) == len(batch.row) else None
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The memory."""
-        return {"stored": self.stored}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Restore the memory."""
-        self.stored = state["stored"]
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """Take over the shape of the memory, which is that of a batch's features."""
+        if (stored := state_dict.get(f"{prefix}stored")) is not None:
+            self.stored = self.stored.new_zeros(stored.shape, dtype=stored.dtype)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
 def nystrom(features: Tensor, landmarks: Tensor) -> Tensor:

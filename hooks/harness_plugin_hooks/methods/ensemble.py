@@ -14,9 +14,15 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax, softplus
 
 from harness_plugin.errors import HarnessError
-from harness_plugin.models.network import Network
-from harness_plugin.training.contracts import Batch, Inputs, Method, Prepared, TrainingMetadata
+from harness_plugin.models.network import ModelOutput, Network
 from harness_plugin.training.trainer import Trainer
+from harness_plugin.training.contracts import (
+    Batch,
+    ForwardContext,
+    Method,
+    Prepared,
+    TrainingMetadata,
+)
 
 THETA = {"theta": 1.0}
 """Exponent on p_B, annealed linearly from 1 to this over the training (Utama et al. 2020,
@@ -29,12 +35,13 @@ class BiasEnsemble(Method):
     needs: ClassVar[frozenset[str]] = frozenset({"bias_model"})
     defaults: ClassVar[Mapping[str, Any]] = THETA
 
-    def __init__(self, facts: TrainingMetadata, **options: Any) -> None:
-        super().__init__(facts, **options)
-        if facts.bias_log_probs is None:
+    bias_log_probs: Tensor
+
+    def __init__(self, metadata: TrainingMetadata, **options: Any) -> None:
+        super().__init__(metadata, **options)
+        if metadata.bias_log_probs is None:
             name = type(self).__name__
             raise HarnessError(f"{name} needs the bias-only model's log-probabilities.")
-        self.bias_log_probs = facts.bias_log_probs
 
     def bias(self, batch: Batch) -> Tensor:
         """(B, C) log p_B, with the annealed exponent."""
@@ -52,7 +59,7 @@ class BiasEnsemble(Method):
     def gold_in_training(self, batch: Batch) -> Tensor:
         """(N,) p_B of the gold label of every training row, annealed as the batch is."""
         b = self.annealed(self.bias_log_probs, batch)
-        return b.gather(1, self.facts.label[:, None]).squeeze(1).exp()
+        return b.gather(1, self.label[:, None]).squeeze(1).exp()
 
 
 class ProductOfExperts(BiasEnsemble):
@@ -75,6 +82,7 @@ class DebiasedFocalLoss(BiasEnsemble):
     """
 
     defaults: ClassVar[Mapping[str, Any]] = {**THETA, "gamma": 2.0}
+    weighs_examples = True
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """() mean over the batch."""
@@ -82,11 +90,11 @@ class DebiasedFocalLoss(BiasEnsemble):
         gamma: float = self.options["gamma"]
         return ((1 - self.gold(batch)).pow(gamma) * each).mean()
 
-    def weights(self, batch: Batch) -> Tensor:
-        """(B,) (1 - p_B,y)^gamma over its mean on the training rows."""
+    def loss_and_weights(self, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss, and (B,) (1 - p_B,y)^gamma over its mean on the training rows."""
         gamma: float = self.options["gamma"]
         mean = (1 - self.gold_in_training(batch)).pow(gamma).mean().clamp(min=1e-12)
-        return (1 - self.gold(batch)).pow(gamma) / mean
+        return self.loss(logits, batch), (1 - self.gold(batch)).pow(gamma) / mean
 
 
 class LearnedMixin(BiasEnsemble):
@@ -98,24 +106,16 @@ class LearnedMixin(BiasEnsemble):
     """
 
     defaults: ClassVar[Mapping[str, Any]] = {**THETA, "penalty": 0.03}
+    has_trainable_modules = True
 
-    def parts(self, network: Network) -> nn.Module:
+    def setup(self, network: Network) -> None:
         """The layer w, as wide as the network's features."""
-        return nn.Linear(network.head.in_features, 1)
+        self.scale = nn.Linear(network.head.in_features, 1)
 
-    def forward(
-        self,
-        network: Network,
-        parts: nn.Module | None,
-        inputs: Inputs,
-        batch: Batch,
-        partners: Inputs | None,
-    ) -> dict[str, Tensor]:
-        """`logits` and `scale` (b,)."""
-        if parts is None:
-            raise HarnessError("learned-mixin needs its scale layer.")
-        answer = network(inputs)
-        return {"logits": answer.logits, "scale": softplus(parts(answer.features)).squeeze(1)}
+    def forward(self, context: ForwardContext) -> tuple[ModelOutput, dict[str, Tensor]]:
+        """The network's output, and `scale` (b,)."""
+        output = context.network(context.inputs)
+        return output, {"scale": softplus(self.scale(output.features)).squeeze(1)}
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """() both terms, means over the batch."""
@@ -132,15 +132,18 @@ class BiasReweight(BiasEnsemble):
     Clark et al. 2019, "reweight"; also Schuster et al. 2019. With uniform b it is ERM.
     """
 
+    weighs_examples = True
+
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """() weighted mean over the batch; 0 where every weight is 0."""
         w = 1 - self.gold(batch)
         each = cross_entropy(logits, batch.label, reduction="none")
         return (w * each).sum() / w.sum().clamp(min=1e-12)
 
-    def weights(self, batch: Batch) -> Tensor:
-        """(B,) w over its mean on the training rows."""
-        return (1 - self.gold(batch)) / (1 - self.gold_in_training(batch)).mean().clamp(min=1e-12)
+    def loss_and_weights(self, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss, and (B,) w over its mean on the training rows."""
+        mean = (1 - self.gold_in_training(batch)).mean().clamp(min=1e-12)
+        return self.loss(logits, batch), (1 - self.gold(batch)) / mean
 
 
 class RUBi(BiasEnsemble):
@@ -169,6 +172,8 @@ class ConfidenceRegularisation(BiasEnsemble):
     the teacher's distribution, 1 the uniform one.
     """
 
+    teacher_log_probs: Tensor
+
     @classmethod
     def prepare(cls, trainer: Trainer, options: Mapping[str, Any]) -> Prepared:
         """Log-probabilities (N, C) of the ERM model on the training rows."""
@@ -178,6 +183,6 @@ class ConfidenceRegularisation(BiasEnsemble):
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """() mean over the batch."""
-        teacher = self.facts.found["teacher_log_probs"][batch.row]
+        teacher = self.teacher_log_probs[batch.row]
         target = ((1 - self.gold(batch))[:, None] * teacher).softmax(dim=1)
         return -(target * log_softmax(logits, dim=1)).sum(dim=1).mean()

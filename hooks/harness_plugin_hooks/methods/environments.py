@@ -10,12 +10,11 @@ from itertools import combinations
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from harness_plugin.errors import HarnessError
-from harness_plugin.models.network import Network
-from harness_plugin.training.contracts import Batch, Inputs, Method
+from harness_plugin.training.contracts import Batch, Method
 
 
 def rows_of(batch: Batch, least: int) -> Iterator[Tensor]:
@@ -106,17 +105,7 @@ class CORAL(Invariance):
 
     defaults: ClassVar[Mapping[str, Any]] = {"weight": 1.0}
     least = 2
-
-    def forward(
-        self,
-        network: Network,
-        parts: nn.Module | None,
-        inputs: Inputs,
-        batch: Batch,
-        partners: Inputs | None,
-    ) -> dict[str, Tensor]:
-        """`logits` and `features` (b, H)."""
-        return network(inputs)._asdict()  # type: ignore[no-any-return]
+    uses_features = True
 
     def penalty(self, logits: Tensor, batch: Batch, rows: list[Tensor]) -> Tensor:
         """() mean over the pairs of environments."""

@@ -9,13 +9,18 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from harness_plugin.errors import HarnessError
-from harness_plugin.models.network import Network
-from harness_plugin.training.contracts import Batch, Inputs, Method, Prepared, TrainingMetadata
+from harness_plugin.models.network import ModelOutput, Network
 from harness_plugin.training.trainer import Trainer
+from harness_plugin.training.contracts import (
+    Batch,
+    ForwardContext,
+    Method,
+    Prepared,
+    TrainingMetadata,
+)
 
 
 def generalised_cross_entropy(logits: Tensor, label: Tensor, q: float) -> Tensor:
@@ -50,41 +55,45 @@ class LfF(Method):
 
     warm = False
     defaults: ClassVar[Mapping[str, Any]] = {"q": 0.7, "ema": 0.7}
+    has_trainable_modules = True
+    weighs_examples = True
 
-    def __init__(self, facts: TrainingMetadata, **options: Any) -> None:
-        super().__init__(facts, **options)
-        self.easy, self.hard = (torch.zeros(len(facts.label)) for _ in range(2))
-        self.visited = torch.zeros(len(facts.label))
-        self.last: Tensor | None = None
+    easy: Tensor
+    hard: Tensor
+    visited: Tensor
 
-    def parts(self, network: Network) -> nn.Module:
+    def __init__(self, metadata: TrainingMetadata, **options: Any) -> None:
+        super().__init__(metadata, **options)
+        for name in ("easy", "hard", "visited"):  # averages of both networks, and rows seen: (N,)
+            self.register_buffer(name, torch.zeros(len(metadata.label)))
+
+    def setup(self, network: Network) -> None:
         """The biased network."""
-        return deepcopy(network)
+        self.biased = deepcopy(network)
 
-    def forward(
-        self,
-        network: Network,
-        parts: nn.Module | None,
-        inputs: Inputs,
-        batch: Batch,
-        partners: Inputs | None,
-    ) -> dict[str, Tensor]:
-        """`logits` and those of the biased network, `biased` (b, C)."""
-        if parts is None:
-            raise HarnessError("LfF needs its biased network.")
-        return {"logits": network(inputs).logits, "biased": parts(inputs).logits}
+    def forward(self, context: ForwardContext) -> tuple[ModelOutput, dict[str, Tensor]]:
+        """The network's output, and `biased`, the logits of the biased one (b, C)."""
+        output = context.network(context.inputs)
+        return output, {"biased": self.biased(context.inputs).logits}
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """() the losses of both networks."""
+        return self.loss_and_weights(logits, batch)[0]
+
+    def loss_and_weights(self, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The losses of both networks, and (B,) W over its mean in the batch.
+
+        The averages follow the batch first where gradients are on.
+        """
         biased = batch.outputs["biased"]
         each = cross_entropy(logits, batch.label, reduction="none")
         theirs = cross_entropy(biased, batch.label, reduction="none")
         if torch.is_grad_enabled():
             self.remember(batch.row, theirs.detach(), each.detach())
         scaled = [self.scaled(table, batch) for table in (self.easy, self.hard)]
-        self.last = scaled[0] / (scaled[0] + scaled[1] + 1e-8)
+        weights = scaled[0] / (scaled[0] + scaled[1] + 1e-8)
         failing = generalised_cross_entropy(biased, batch.label, self.options["q"]).mean()
-        return (self.last * each).mean() + failing
+        return (weights * each).mean() + failing, weights / weights.mean().clamp(min=1e-8)
 
     def remember(self, row: Tensor, theirs: Tensor, ours: Tensor) -> None:
         """Moving averages of both networks' losses; a first visit counts whole."""
@@ -96,26 +105,8 @@ class LfF(Method):
 
     def scaled(self, table: Tensor, batch: Batch) -> Tensor:
         """(B,) averages of the batch's rows over the largest one of their label."""
-        largest = table.new_zeros(self.facts.n_labels).scatter_reduce(
-            0, self.facts.label, table, "amax"
-        )
+        largest = table.new_zeros(self.n_labels).scatter_reduce(0, self.label, table, "amax")
         return table[batch.row] / largest[batch.label].clamp(min=1e-8)
-
-    def weights(self, batch: Batch) -> Tensor | None:
-        """(B,) W of the last loss over its mean; None before the first."""
-        if self.last is None or len(self.last) != len(batch.row):
-            return None
-        return self.last / self.last.mean().clamp(min=1e-8)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Both averages, and which rows have been seen."""
-        return {"easy": self.easy, "hard": self.hard, "visited": self.visited}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Restore the averages."""
-        self.easy, self.hard, self.visited = (
-            state[name].to(self.easy.device) for name in ("easy", "hard", "visited")
-        )
 
 
 class PGD(Method):
@@ -130,6 +121,8 @@ class PGD(Method):
     warm = False
     defaults: ClassVar[Mapping[str, Any]] = {"epochs": 2.0, "q": 0.7, "bias_term": True}
 
+    norm: Tensor
+
     @classmethod
     def prepare(cls, trainer: Trainer, options: Mapping[str, Any]) -> Prepared:
         """The biased model's weights to start from, and the norms (N,)."""
@@ -142,7 +135,7 @@ class PGD(Method):
 
     def sampling_weights(self) -> Tensor:
         """(N,) the gradient norms."""
-        return self.facts.found["norm"]
+        return self.norm
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """() mean over the batch."""

@@ -4,22 +4,21 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from harness_plugin.training.contracts import Batch, Method, TrainingMetadata
 
 
-def group_counts(facts: TrainingMetadata) -> Tensor:
-    """(G,) float32 training rows of each group."""
-    known = facts.group[facts.group >= 0]
-    return torch.bincount(known, minlength=len(facts.groups)).float()
+def group_counts(group: Tensor, n_groups: int) -> Tensor:
+    """(G,) float32 training rows of each group; `group` (N,), -1 = none."""
+    return torch.bincount(group[group >= 0], minlength=n_groups).float()
 
 
-def balanced_sampling(facts: TrainingMetadata) -> Tensor:
+def balanced_sampling(group: Tensor, n_groups: int) -> Tensor:
     """(N,) weights that draw every non-empty group equally often; rows of no group never."""
-    inverse = 1.0 / group_counts(facts).clamp(min=1.0)
-    return torch.where(facts.group >= 0, inverse[facts.group.clamp(min=0)], 0.0)
+    inverse = 1.0 / group_counts(group, n_groups).clamp(min=1.0)
+    return torch.where(group >= 0, inverse[group.clamp(min=0)], 0.0)
 
 
 class ReSample(Method):
@@ -33,7 +32,7 @@ class ReSample(Method):
 
     def sampling_weights(self) -> Tensor:
         """(N,) the inverse size of each row's group."""
-        return balanced_sampling(self.facts)
+        return balanced_sampling(self.group, len(self.groups))
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """() mean over the batch."""
@@ -47,8 +46,8 @@ class ReSampleClass(ReSample):
 
     def sampling_weights(self) -> Tensor:
         """(N,) the inverse frequency of each row's label."""
-        counts = torch.bincount(self.facts.label, minlength=self.facts.n_labels).float()
-        return 1.0 / counts[self.facts.label]
+        counts = torch.bincount(self.label, minlength=self.n_labels).float()
+        return 1.0 / counts[self.label]
 
 
 class ReWeight(Method):
@@ -61,32 +60,40 @@ class ReWeight(Method):
 
     needs: ClassVar[frozenset[str]] = frozenset({"groups"})
     defaults: ClassVar[Mapping[str, Any]] = {"power": 1.0}
+    weighs_examples = True
 
-    def __init__(self, facts: TrainingMetadata, **options: Any) -> None:
-        super().__init__(facts, **options)
-        counts = group_counts(facts)
+    group_weights: Tensor
+
+    def __init__(self, metadata: TrainingMetadata, **options: Any) -> None:
+        super().__init__(metadata, **options)
+        counts = group_counts(self.group, len(self.groups))
         inverse = torch.where(counts > 0, counts.clamp(min=1.0) ** -self.options["power"], 0.0)
-        self.group_weights = (counts > 0).sum() * inverse / inverse.sum()
-
-    def weights(self, batch: Batch) -> Tensor:
-        """(B,) the weight of each row's group."""
-        known = self.group_weights[batch.group.clamp(min=0)]
-        return torch.where(batch.group >= 0, known, 1.0)
+        weights = (counts > 0).sum() * inverse / inverse.sum()
+        self.register_buffer("group_weights", weights, persistent=False)
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """() mean of the weighted cross-entropies."""
-        return (self.weights(batch) * cross_entropy(logits, batch.label, reduction="none")).mean()
+        return self.loss_and_weights(logits, batch)[0]
+
+    def loss_and_weights(self, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The mean of the weighted cross-entropies, and (B,) the weight of each row's group."""
+        known = self.group_weights[batch.group.clamp(min=0)]
+        weights = torch.where(batch.group >= 0, known, 1.0)
+        return (weights * cross_entropy(logits, batch.label, reduction="none")).mean(), weights
 
 
-class GroupWeights:
+class GroupWeights(nn.Module):
     """q (G,), the weights of group DRO: q_g <- q_g exp(eta L_g), normalised; empty groups have 0.
 
     Sagawa et al. 2020 (arXiv:1911.08731), algorithm 1. A group absent from a batch keeps its q:
     counting its loss as 0 would shrink it for being rare.
     """
 
+    q: Tensor
+
     def __init__(self, counts: Tensor, eta: float) -> None:
-        self.q = (counts > 0).float() / (counts > 0).sum()
+        super().__init__()
+        self.register_buffer("q", (counts > 0).float() / (counts > 0).sum())
         self.eta = eta
 
     def update(
@@ -105,7 +112,7 @@ class GroupWeights:
             means = means + torch.where(present, adjustment, 0.0)
         if torch.is_grad_enabled():
             q = self.q * torch.exp(self.eta * means.detach() * present)
-            self.q = q / q.sum()
+            self.q = (q / q.sum()).to(self.q)
         return means, present
 
     def of_rows(self, group: Tensor) -> Tensor:
@@ -127,16 +134,20 @@ class GroupDRO(Method):
 
     needs: ClassVar[frozenset[str]] = frozenset({"groups"})
     defaults: ClassVar[Mapping[str, Any]] = {"eta": 0.01, "adjustment": 0.0, "balanced": True}
+    weighs_examples = True
 
-    def __init__(self, facts: TrainingMetadata, **options: Any) -> None:
-        super().__init__(facts, **options)
-        counts = group_counts(facts)
-        self.adjustment = self.options["adjustment"] / counts.clamp(min=1.0).sqrt()
+    adjustment: Tensor
+
+    def __init__(self, metadata: TrainingMetadata, **options: Any) -> None:
+        super().__init__(metadata, **options)
+        counts = group_counts(self.group, len(self.groups))
+        adjustment = self.options["adjustment"] / counts.clamp(min=1.0).sqrt()
+        self.register_buffer("adjustment", adjustment, persistent=False)
         self.group_weights = GroupWeights(counts, self.options["eta"])
 
     def sampling_weights(self) -> Tensor | None:
         """(N,) group-balanced unless `balanced` is off."""
-        return balanced_sampling(self.facts) if self.options["balanced"] else None
+        return balanced_sampling(self.group, len(self.groups)) if self.options["balanced"] else None
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """() q-weighted group losses, after q has been updated with this batch."""
@@ -145,19 +156,6 @@ class GroupDRO(Method):
         means, present = self.group_weights.update(each, batch.group[known], self.adjustment)
         return (self.group_weights.q * means)[present].sum()
 
-    def weights(self, batch: Batch) -> Tensor:
-        """(B,) q_g / (share of g in the batch), so that group means count as q says."""
-        return self.group_weights.of_rows(batch.group)
-
-    def to(self, device: torch.device) -> Method:
-        """Move the group weights."""
-        self.group_weights.q = self.group_weights.q.to(device)
-        return super().to(device)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The group weights."""
-        return {"q": self.group_weights.q}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Restore the group weights."""
-        self.group_weights.q = state["q"].to(self.group_weights.q.device)
+    def loss_and_weights(self, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss, and (B,) q_g / (share of g in the batch): group means count as q says."""
+        return self.loss(logits, batch), self.group_weights.of_rows(batch.group)

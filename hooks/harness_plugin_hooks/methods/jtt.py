@@ -53,16 +53,18 @@ class JTT(Method):
         first, wrong = errors_of(trainer, options["epochs"])
         return Prepared({"wrong": torch.from_numpy(wrong)}, stages=(first,))
 
-    def __init__(self, facts: TrainingMetadata, **options: Any) -> None:
-        super().__init__(facts, **options)
-        if "wrong" not in facts.found:
+    wrong: Tensor
+
+    def __init__(self, metadata: TrainingMetadata, **options: Any) -> None:
+        super().__init__(metadata, **options)
+        if "wrong" not in metadata.prepared:
             raise HarnessError("JTT needs the error set of its first stage.")
 
     def sampling_weights(self) -> Tensor | None:
         """(N,) `upweight` for the error set, 1 for the rest."""
         if self.options["upweight"] == 1:
             return None
-        return torch.where(self.facts.found["wrong"], float(self.options["upweight"]), 1.0)
+        return torch.where(self.wrong, float(self.options["upweight"]), 1.0)
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """() mean over the batch."""

@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from harness_plugin.errors import HarnessError
-from harness_plugin.models.network import Network
-from harness_plugin.training.contracts import Batch, Inputs, Method, TrainingMetadata
+from harness_plugin.models.network import ModelOutput
+from harness_plugin.training.contracts import Batch, ForwardContext, Method, TrainingMetadata
 
 Ints = NDArray[np.int64]
 
@@ -35,41 +35,38 @@ class Mixup(Method):
 
     def partner(self, row: int, rng: np.random.Generator) -> int:
         """Any training row."""
-        return int(rng.integers(len(self.facts.label)))
+        return int(rng.integers(len(self.label)))
 
     @staticmethod
     def stream(batch: Batch, row: int, use: int = 0) -> np.random.Generator:
         """The random stream of one row in one update."""
         return np.random.default_rng([batch.seed, row, use])
 
-    def forward(
-        self,
-        network: Network,
-        parts: nn.Module | None,
-        inputs: Inputs,
-        batch: Batch,
-        partners: Inputs | None,
-    ) -> dict[str, Tensor]:
-        """`mixed` logits (b, C) and the share `kept` (b,) of the row itself.
+    def forward(self, context: ForwardContext) -> tuple[ModelOutput, dict[str, Tensor]]:
+        """The mixture's output, `mixed` logits (b, C) and the share `kept` (b,) of the row itself.
 
-        `logits` are those of the row itself where a distillation term wants them.
+        Where a distillation term needs it, the output is that of the row itself.
         """
-        if partners is None or batch.partner is None:
+        network, inputs, batch = context.network, context.inputs, context.batch
+        if context.partner_inputs is None or batch.partner is None:
             raise HarnessError("mixing needs a partner for every row.")
         alpha = self.options["alpha"]
         draws = [float(self.stream(batch, row, 1).beta(alpha, alpha)) for row in batch.row.tolist()]
         kept = torch.tensor(draws, device=batch.row.device)
         if "pixel_values" in inputs:
             share = kept.view(-1, 1, 1, 1)
-            pixels = share * inputs["pixel_values"] + (1 - share) * partners["pixel_values"]
-            mixed = network({**inputs, "pixel_values": pixels}).logits
-            plain = network(inputs).logits if self.distilled else mixed
+            others = context.partner_inputs["pixel_values"]
+            pixels = share * inputs["pixel_values"] + (1 - share) * others
+            mixed = network({**inputs, "pixel_values": pixels})
+            plain = network(inputs) if context.distilled else mixed
         else:
-            plain, features = network(inputs)
-            other = network(partners).features
+            plain = network(inputs)
+            other = network(context.partner_inputs).features
             share = kept.view(-1, 1)
-            mixed = network.head(share * features + (1 - share) * other).float()
-        return {"kept": kept, "mixed": mixed, "logits": plain if self.distilled else mixed}
+            features = share * plain.features + (1 - share) * other
+            mixed = ModelOutput(network.head(features).float(), features)
+        output = plain if context.distilled else mixed
+        return output, {"kept": kept, "mixed": mixed.logits}
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """() mean over the batch."""
@@ -77,7 +74,7 @@ class Mixup(Method):
             raise HarnessError("mixing needs a partner for every row.")
         mixed, kept = batch.outputs["mixed"], batch.outputs["kept"]
         ours = cross_entropy(mixed, batch.label, reduction="none")
-        theirs = cross_entropy(mixed, self.facts.label[batch.partner], reduction="none")
+        theirs = cross_entropy(mixed, self.label[batch.partner], reduction="none")
         return (kept * ours + (1 - kept) * theirs).mean()
 
 
@@ -94,26 +91,26 @@ class LISA(Mixup):
     needs: ClassVar[frozenset[str]] = frozenset({"environments"})
     defaults: ClassVar[Mapping[str, Any]] = {"alpha": 2.0, "same_label": 0.5}
 
-    def __init__(self, facts: TrainingMetadata, **options: Any) -> None:
-        super().__init__(facts, **options)
-        if facts.environment is None:
+    def __init__(self, metadata: TrainingMetadata, **options: Any) -> None:
+        super().__init__(metadata, **options)
+        if metadata.environment is None:
             raise HarnessError("LISA needs the attribute of every training row.")
-        self.label = facts.label.cpu().numpy()
-        self.attribute = facts.environment.cpu().numpy()
+        self.labels = metadata.label.cpu().numpy()
+        self.attributes = metadata.environment.cpu().numpy()
         self.pools: dict[tuple[int, int, bool], Ints] = {}
 
     def partner(self, row: int, rng: np.random.Generator) -> int:
         """A row of the pool that this row's label, attribute and the coin choose."""
         same_label = bool(rng.random() < self.options["same_label"])
-        pool = self.pool(int(self.label[row]), int(self.attribute[row]), same_label)
+        pool = self.pool(int(self.labels[row]), int(self.attributes[row]), same_label)
         return int(pool[rng.integers(len(pool))]) if len(pool) else row
 
     def pool(self, label: int, attribute: int, same_label: bool) -> Ints:
         """The rows a row of this label and attribute may be mixed with."""
         key = (label, attribute, same_label)
         if key not in self.pools:
-            equal, other = self.label == label, self.attribute == attribute
+            equal, other = self.labels == label, self.attributes == attribute
             wanted = equal & ~other if same_label else other & ~equal
-            known = (self.attribute >= 0) & (attribute >= 0)
+            known = (self.attributes >= 0) & (attribute >= 0)
             self.pools[key] = np.flatnonzero(wanted & known)
         return self.pools[key]

@@ -21,8 +21,8 @@ class CVaRDRO(Method):
 
     defaults: ClassVar[Mapping[str, Any]] = {"alpha": 0.1}
 
-    def __init__(self, facts: TrainingMetadata, **options: Any) -> None:
-        super().__init__(facts, **options)
+    def __init__(self, metadata: TrainingMetadata, **options: Any) -> None:
+        super().__init__(metadata, **options)
         if not 0 < self.options["alpha"] <= 1:
             raise HarnessError(f"CVaRDRO: alpha must be in (0, 1], found {self.options['alpha']}.")
 

@@ -8,12 +8,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax
 
 from harness_plugin.errors import HarnessError
-from harness_plugin.models.network import Network
-from harness_plugin.training.contracts import Batch, Inputs, Method, TrainingMetadata
+from harness_plugin.models.network import ModelOutput
+from harness_plugin.training.contracts import (
+    Batch,
+    ForwardContext,
+    Inputs,
+    Method,
+    TrainingMetadata,
+)
 
 VIEWS = ("drop", "shuffle", "zero")
 
@@ -40,8 +46,8 @@ class FairFlow(Method):
 
     defaults: ClassVar[Mapping[str, Any]] = {"weight": 1.0, "views": "drop,shuffle"}
 
-    def __init__(self, facts: TrainingMetadata, **options: Any) -> None:
-        super().__init__(facts, **options)
+    def __init__(self, metadata: TrainingMetadata, **options: Any) -> None:
+        super().__init__(metadata, **options)
         self.views = tuple(name.strip() for name in self.options["views"].split(","))
         for name in self.views:
             if name not in VIEWS:
@@ -49,27 +55,22 @@ class FairFlow(Method):
                     f"FairFlow: unknown view {name!r}; known are {', '.join(VIEWS)}."
                 )
 
-    def forward(
-        self,
-        network: Network,
-        parts: nn.Module | None,
-        inputs: Inputs,
-        batch: Batch,
-        partners: Inputs | None,
-    ) -> dict[str, Tensor]:
-        """`logits`, and one more table of logits (b, C) a view."""
-        answer = network(inputs)
-        out = {"logits": answer.logits}
+    def forward(self, context: ForwardContext) -> tuple[ModelOutput, dict[str, Tensor]]:
+        """The network's output, and a table of logits (b, C) a view."""
+        network, inputs, batch = context.network, context.inputs, context.batch
+        output = network(inputs)
+        of_views = {}
         for number, name in enumerate(self.views):
             rngs = [np.random.default_rng([batch.seed, row, number]) for row in batch.row.tolist()]
             if name == "zero":
-                width = answer.features.shape[1]
+                width = output.features.shape[1]
                 kept = np.stack([rng.permutation(width) < width // 2 for rng in rngs])
-                mask = torch.from_numpy(kept).to(answer.features)
-                out[name] = network.head(answer.features * mask).float()
+                mask = torch.from_numpy(kept).to(output.features)
+                of_views[name] = network.head(output.features * mask).float()
             else:
-                out[name] = network(damaged(inputs, name, rngs, network.model.config)).logits
-        return out
+                views = damaged(inputs, name, rngs, network.model.config)
+                of_views[name] = network(views).logits
+        return output, of_views
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """() both terms, means over the batch."""
