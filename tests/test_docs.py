@@ -266,6 +266,7 @@ def check_settings(settings, tasks):
         ("bias_model", "docs/methods.md"),
         ("group_inference", "docs/methods.md"),
         ("backbone", "docs/hooks.md"),
+        ("remedy", "docs/remedies.md"),
         ("analysis", "hooks/README.md"),
         ("output", "hooks/README.md"),
         ("command", "hooks/README.md"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from harness_plugin.config.remedies import Remedy
 from harness_plugin.config.roles import Role, plan_of_roles
 from harness_plugin.config.settings import RunConfig, StudentSettings, TaskSettings
 from harness_plugin.data.dataset import TaskData, check, stratified_rows
@@ -16,7 +17,6 @@ from harness_plugin.data.task import Task
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.models.checkpoints import check_settings
 from harness_plugin.pipeline.distilling import check_student
-from harness_plugin.pipeline.remedies import Remedy
 from harness_plugin.pipeline.roles import Workshop
 from harness_plugin.pipeline.run import answers_of, open_workshop, scored
 from harness_plugin.plugins.registry import Plugins
@@ -27,7 +27,7 @@ RANKING = "ranking"
 
 
 @dataclass(frozen=True)
-class Tried:
+class RemedyResult:
     """One student with a remedy; the student without one has remedy "none".
 
     `score` and `gap` are its own; `gained` is its score minus that of the student without a remedy,
@@ -36,7 +36,7 @@ class Tried:
     """
 
     remedy: str
-    words: str
+    summary: str
     settings: StudentSettings
     score: Estimate
     accuracy: Estimate
@@ -48,7 +48,7 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class Trial:
+class RemedyReport:
     """All remedies tried for one task, the best first."""
 
     task: str
@@ -56,19 +56,19 @@ class Trial:
     gap: str
     baseline: str
     teacher: Estimate
-    tried: tuple[Tried, ...]
+    results: tuple[RemedyResult, ...]
     skipped: tuple[tuple[str, str], ...]
     """Remedies that this data cannot have, or that change nothing, and why."""
-    left: tuple[str, ...]
-    """Remedies beyond the budget."""
+    beyond_budget: tuple[str, ...]
+    """Remedies that were not tried."""
     smallest: tuple[str, int]
     """The smallest group of the rows that rank, and its size."""
     scores: TaskScores
 
     @property
-    def plain(self) -> Tried:
+    def plain(self) -> RemedyResult:
         """The student without a remedy."""
-        return next(tried for tried in self.tried if tried.remedy == "none")
+        return next(result for result in self.results if result.remedy == "none")
 
 
 def try_remedies(
@@ -81,7 +81,7 @@ def try_remedies(
     budget: int,
     baseline: str,
     metric: str,
-) -> Trial:
+) -> RemedyReport:
     """Train the student `baseline` as it is and with up to `budget` of `remedies`; rank them.
 
     Half of the validation rows (stratified by group) are for methods that use such rows, the other
@@ -99,21 +99,25 @@ def try_remedies(
     data = halved(task, data, config.data_seed)
     alone = settings.model_copy(update={"control": False, "students": {baseline: base}})
     shop = open_workshop(task, alone, data, config, plugins, root)
-    students, skipped, left = {baseline: base}, list[tuple[str, str]](), list[str]()
+    students, skipped, beyond_budget = {baseline: base}, list[tuple[str, str]](), list[str]()
     taken: dict[str, Remedy] = {}
     teachers = dict(settings.teachers)
     for remedy in remedies:
         if len(taken) == budget:
-            left.append(remedy.name)
+            beyond_budget.append(remedy.name)
             continue
         name = f"student_{remedy.name}"
+        change = remedy.change(base)
         plan = alone.model_copy(
             update={
-                "students": {**students, name: remedy.settings(base)},
-                "teachers": {**teachers, **remedy.teachers},
+                "students": {**students, name: change.applied_to(base)},
+                "teachers": {**teachers, **change.teachers},
             }
         )
-        if reason := unfit(replace(shop, settings=plan), name, base):
+        reason = remedy.why_not_applicable(base, data) or why_not_applicable(
+            replace(shop, settings=plan), name, base
+        )
+        if reason:
             skipped.append((remedy.name, reason))
             continue
         students, teachers, taken[name] = plan.students, plan.teachers, remedy
@@ -124,13 +128,13 @@ def try_remedies(
     # the student without a remedy takes the control's place: contributions are what is gained
     predictions = [replace(p, role="control") if p.role == baseline else p for p in predictions]
     scores = scored(shop, trained, predictions)
-    trial = ranked(scores, trained, taken, plan, baseline, metric)
+    report = ranked(scores, trained, taken, plan, baseline, metric)
     (rows,) = data.evaluation
     least = int(rows.group_counts.argmin())
     return replace(
-        trial,
+        report,
         skipped=tuple(skipped),
-        left=tuple(left),
+        beyond_budget=tuple(beyond_budget),
         smallest=(rows.groups[least], int(rows.group_counts[least])),
     )
 
@@ -156,7 +160,7 @@ def halved(task: Task, data: TaskData, seed: int) -> TaskData:
     return out
 
 
-def unfit(shop: Workshop, name: str, base: StudentSettings) -> str:
+def why_not_applicable(shop: Workshop, name: str, base: StudentSettings) -> str:
     """Why a student cannot be trained here, or need not be; "" when it can."""
     try:
         roles = plan_of_roles(shop.settings)
@@ -186,7 +190,7 @@ def ranked(
     plan: TaskSettings,
     baseline: str,
     metric: str,
-) -> Trial:
+) -> RemedyReport:
     """The students by score, best first."""
     gap = scores.primary.get(RANKING, "")
     teacher, before = scores.of("teacher", RANKING), scores.of("control", RANKING)
@@ -201,15 +205,15 @@ def ranked(
         seeds = len(scores.seeds)
         return sum(t.seconds for t in own) / seeds, round(sum(t.updates for t in own) / seeds)
 
-    def tried(name: str, remedy: str, words: str) -> Tried:
+    def result(name: str, remedy: str, summary: str) -> RemedyResult:
         found = scores.of("control" if name == baseline else name, RANKING)
         score = found.metrics[metric]
         gained = Estimate(0.0, 0.0, 0.0) if name == baseline else gain(scores, name, metric)
         share = gained.value / lost if lost * sign > 0 else math.nan
         seconds, updates = cost(name)
-        return Tried(
+        return RemedyResult(
             remedy=remedy,
-            words=words,
+            summary=summary,
             settings=plan.students[name],
             score=score,
             accuracy=found.metrics["acc"],
@@ -220,18 +224,18 @@ def ranked(
             updates=updates,
         )
 
-    every = [tried(baseline, "none", "the student as it is")]
-    every += [tried(name, remedy.name, remedy.words) for name, remedy in taken.items()]
+    every = [result(baseline, "none", "the student as it is")]
+    every += [result(name, remedy.name, remedy.summary) for name, remedy in taken.items()]
     every.sort(key=lambda one: (math.isnan(one.score.value), -sign * one.score.value))
-    return Trial(
+    return RemedyReport(
         task=scores.task,
         metric=metric,
         gap=gap,
         baseline=baseline,
         teacher=teacher.metrics[metric],
-        tried=tuple(every),
+        results=tuple(every),
         skipped=(),
-        left=(),
+        beyond_budget=(),
         smallest=("", 0),
         scores=scores,
     )
