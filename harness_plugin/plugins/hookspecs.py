@@ -75,7 +75,7 @@ def register_metrics(register: Register) -> None:
 
 @hookspec
 def register_analyses(register: Register) -> None:
-    """Offer analyses of trained models: `target` is a function `(scene) -> AnalysisResult`."""
+    """Offer analyses of trained models: `target` is an `analysis.contract.Analysis`."""
 
 
 @hookspec
