@@ -40,7 +40,7 @@ KIND_OF = {
     "bias_model_options": "bias_model",
     "group_inference_options": "group_inference",
 }
-EXAMPLE_NAMES = {"task": {"reviews"}, "method": {"focal"}}
+EXAMPLE_NAMES = {"task": {"reviews"}, "method": {"focal"}, "output": {"accuracies"}}
 """Names of examples/third_party_plugin, which is not installed here."""
 
 

@@ -27,6 +27,7 @@ from harness_plugin.training.encode import EncodedImages, EncodedText
 from harness_plugin_hooks.analyses.attention import measures
 from harness_plugin_hooks.analyses.attention.compute import resampled
 from harness_plugin_hooks.analyses.attention.heads import Side, masses, measure, seen_at
+from harness_plugin_hooks.analyses.attention.options import AttentionOptions
 from harness_plugin_hooks.analyses.attention.places import (
     ImagePlaces,
     Places,
@@ -35,7 +36,6 @@ from harness_plugin_hooks.analyses.attention.places import (
     text_places,
     words_of,
 )
-from harness_plugin_hooks.analyses.attention.options import AttentionOptions
 from harness_plugin_hooks.analyses.attention.record import analyse
 
 P, Q = torch.tensor([0.5, 0.5, 0.0]), torch.tensor([0.25, 0.25, 0.5])
