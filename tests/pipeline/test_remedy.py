@@ -292,9 +292,10 @@ def test_every_remedy_starts_from_the_weights_and_sees_the_batches_of_the_studen
     )
     first_seeds = {
         role: {
-            stages[key]["plan"]["seed"]
+            spec["plan"]["seed"]
             for key in made_from(models[role], stages) - of_teachers
-            if "plan" in stages[key] and not stages[key]["start"]
+            for spec in first_round(stages[key], stages)
+            if "plan" in spec and not spec["start"]
         }
         for role in models
         if is_student[role]
@@ -315,6 +316,29 @@ def made_from(key, stages):
             found.add(current)
             waiting += [text for text in texts_in(stages[current]) if text in stages]
     return found
+
+
+def first_round(spec, stages):
+    """The stage that a later round of the same training began with; the stage itself of others."""
+    if not (spec.get("distillation") or {}).get("round"):
+        return [spec]
+    return [
+        other
+        for other in stages.values()
+        if other.get("distillation")
+        and other["distillation"]["round"] == 0
+        and without_round(other) == without_round(spec)
+    ]
+
+
+def without_round(spec):
+    """What two rounds of one training have in common."""
+    later = {"round": None, "signals": None}
+    return {
+        **spec,
+        "plan": {**spec["plan"], "seed": None},
+        "distillation": {**spec["distillation"], **later},
+    }
 
 
 def texts_in(value):

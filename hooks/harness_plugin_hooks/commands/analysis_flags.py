@@ -134,7 +134,7 @@ def refusal(parser: argparse.ArgumentParser, analysis: str, error: ValidationErr
     elif first["type"] == "value_error":
         expected = str(bound["error"])
     else:
-        expected = f"{first['msg'][0].lower()}{first['msg'][1:]}."
+        expected = f"{first['msg'].replace('Input should be', 'expected')}."
     return f"{flag} {shown_value(first['input'])}: {expected}"
 
 
