@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from workload import prepare_device
 
-from harness_plugin_hooks.analyses.cka import StreamingCKA
+from harness_plugin_hooks.analyses.cka.streaming import StreamingCKA
 
 BATCHES = (250, 64)
 OURS, OURS64 = "harness-plugin, float32 Grams", "harness-plugin, float64 Grams"

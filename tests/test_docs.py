@@ -40,7 +40,7 @@ KIND_OF = {
     "bias_model_options": "bias_model",
     "group_inference_options": "group_inference",
 }
-EXAMPLE_NAMES = {"task": {"reviews"}, "method": {"focal"}}
+EXAMPLE_NAMES = {"task": {"reviews"}, "method": {"focal"}, "output": {"accuracies"}}
 """Names of examples/third_party_plugin, which is not installed here."""
 
 
@@ -266,6 +266,7 @@ def check_settings(settings, tasks):
         ("bias_model", "docs/methods.md"),
         ("group_inference", "docs/methods.md"),
         ("backbone", "docs/hooks.md"),
+        ("remedy", "docs/remedies.md"),
         ("analysis", "hooks/README.md"),
         ("output", "hooks/README.md"),
         ("command", "hooks/README.md"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from rich.console import RenderableType
@@ -14,15 +14,13 @@ from harness_plugin.data.dataset import Split
 from harness_plugin.records import Ints
 from harness_plugin.training.encode import Encoded
 
-Options = TypeVar("Options")
-
 
 @dataclass(frozen=True)
 class AnalysisInput:
     """The models of one task, the rows they are asked, and how.
 
     `encoded` are all rows of `split` as each of `models` reads them; `rows` are equally many of
-    each group, in random order. `options` holds what the user said, by the name of an analysis.
+    each group, in random order.
     """
 
     task: FinishedTask
@@ -30,18 +28,12 @@ class AnalysisInput:
     models: Sequence[LoadedModel]
     encoded: Sequence[Encoded]
     rows: Mapping[str, Ints]
-    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
         """Where the models are."""
         device: torch.device = self.task.ctx.accelerator.device
         return device
-
-    def options_of(self, name: str, default: Options) -> Options:
-        """The options of one analysis, `default` where the user said nothing of it."""
-        chosen: Options = self.options.get(name, default)
-        return chosen
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+
+from pydantic import BaseModel
 
 from harness_plugin import __version__
 from harness_plugin.analysis import loaded_models
+from harness_plugin.analysis.contract import load_analysis
 from harness_plugin.analysis.files import write_record, write_table
 from harness_plugin.analysis.inputs import AnalysisInput, AnalysisResult
 from harness_plugin.analysis.loaded_models import FinishedTask
@@ -28,7 +30,10 @@ FEWEST = 4
 
 @dataclass(frozen=True)
 class AnalysisRequest:
-    """Which models are read on which rows, and the options of every analysis, by its name."""
+    """Which models are read on which rows, and options by the name of an analysis.
+
+    An analysis that `options` does not name has its defaults.
+    """
 
     roles: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
@@ -36,7 +41,7 @@ class AnalysisRequest:
     groups: tuple[str, ...] = ()
     examples: int = 2000
     seed: int = 0
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, BaseModel] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -85,11 +90,15 @@ def make(task: FinishedTask, names: Sequence[str], wanted: AnalysisRequest) -> A
         models=models,
         encoded=[loaded_models.encoded_for(task, model, split) for model in models],
         rows=rows,
-        options=wanted.options,
     )
-    offered = task.ctx.plugins["analysis"]
-    findings = {name: offered.get(name)(scene) for name in names}
-    return Analysed(task, wanted, split, rows, findings)
+    analyses = {name: load_analysis(task.ctx.plugins["analysis"], name) for name in names}
+    options = {
+        name: wanted.options.get(name) or analysis.options() for name, analysis in analyses.items()
+    }
+    findings = {
+        name: analysis.function(scene, options[name]) for name, analysis in analyses.items()
+    }
+    return Analysed(task, replace(wanted, options=options), split, rows, findings)
 
 
 def show(findings: Mapping[str, AnalysisResult]) -> None:
@@ -132,15 +141,10 @@ def write(made: Analysed, folder: Path) -> list[Path]:
             "groups": wanted.groups,
             "examples": wanted.examples,
             "seed": wanted.seed,
-            **{name: plain(options) for name, options in wanted.options.items()},
+            **{name: options.model_dump() for name, options in wanted.options.items()},
         },
         **{name: finding.record for name, finding in made.findings.items()},
     }
     files.append(folder / f"{stem}.json")
     write_record(files[-1], record)
     return files
-
-
-def plain(options: Any) -> Any:
-    """The options of an analysis as a mapping."""
-    return asdict(options) if is_dataclass(options) and not isinstance(options, type) else options

@@ -21,6 +21,7 @@ KINDS = {
     "group_inferences": "group_inference",
     "distillers": "distiller",
     "augmentations": "augmentation",
+    "remedies": "remedy",
     "backbones": "backbone",
     "metrics": "metric",
     "analyses": "analysis",

@@ -12,7 +12,7 @@ from harness_plugin.models.transplant import check_families
 from harness_plugin.pipeline.context import RunContext
 from harness_plugin.pipeline.encode_split import processor_of
 from harness_plugin.pipeline.plan import Component, ResolvedRole
-from harness_plugin.training.contracts import NEEDS, Method, missing_needs
+from harness_plugin.training.contracts import NEEDS, missing_needs
 from harness_plugin.training.encode import processor_key
 from harness_plugin.training.predict import check_labels
 
@@ -83,7 +83,7 @@ def check_shared(ctx: RunContext) -> None:
     for role in roles:
         if role.distillation is None or role.distillation.ce_weight:
             continue
-        if role.method.cls.parts is not Method.parts:
+        if role.method.cls.has_trainable_modules:
             name = role.method.name
             raise HarnessError(
                 f"{where}: {role.name} has ce_weight 0, and method {name} trains modules of its "
@@ -150,7 +150,7 @@ def check_student(ctx: RunContext, role: ResolvedRole) -> None:
     ours, theirs = shape_of(ctx, role), shape_of(ctx, teacher)
     if taught.from_teacher != "none":
         check_families(ours.model_type, theirs.model_type, taught.from_teacher)
-    if cls.hears != {"logits"} and len(taught.teachers) > 1:
+    if cls.teacher_outputs != {"logits"} and len(taught.teachers) > 1:
         raise HarnessError(
             f"{where} learns from what is inside one teacher, and {len(taught.teachers)} are "
             f"named: name one, or take a distiller on logits."
@@ -160,11 +160,11 @@ def check_student(ctx: RunContext, role: ResolvedRole) -> None:
             f"{where}: biased_teacher {taught.biased_teacher} is one of the teachers; "
             "combine=agre weighs teachers by how little they pull like it."
         )
-    if "layers" in cls.hears:
+    if "layers" in cls.teacher_outputs:
         reason = cls.mismatch(options, ours, theirs) or other_inputs(ctx, role, teacher)
         if reason:
             raise HarnessError(f"{where} cannot compare {role.name} with {teacher.name}: {reason}.")
-    if cls.weighs and role.method.cls.weights is not Method.weights:
+    if cls.weighs_examples and role.method.cls.weighs_examples:
         raise HarnessError(
             f"{where} weighs groups itself, and so does method {role.method.name}: they would "
             f"count twice. Set students.{role.name}.method=erm."

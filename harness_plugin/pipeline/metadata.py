@@ -56,7 +56,7 @@ def training_metadata(
 
     Inferred groups are found with the role's own `trainer`, the bias model with `bias_trainer`.
     """
-    metadata = replace(metadata_of(ctx.data.train), found=prepared.found)
+    metadata = replace(metadata_of(ctx.data.train), prepared=prepared.tensors)
     used: list[Stage] = []
     inference = ctx.plan.group_inference
     if inference is not None and needs & {"groups", "environments"}:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from harness_plugin.config.remedies import Remedy
 from harness_plugin.config.roles import Role, plan_of_roles
 from harness_plugin.config.settings import RunConfig, StudentSettings, TaskSettings
 from harness_plugin.data.dataset import TaskData, check, stratified_rows
@@ -18,7 +19,6 @@ from harness_plugin.pipeline.checks import check_plan
 from harness_plugin.pipeline.context import RunContext
 from harness_plugin.pipeline.open_task import OpenTask, context_of
 from harness_plugin.pipeline.plan import resolve
-from harness_plugin.pipeline.remedies import Remedy
 from harness_plugin.pipeline.run_task import predict_models, score_models
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records import Estimate, TaskScores, TrainedModel
@@ -28,7 +28,7 @@ RANKING = "ranking"
 
 
 @dataclass(frozen=True)
-class Tried:
+class RemedyResult:
     """One student with a remedy; the student without one has remedy "none".
 
     `score` and `gap` are its own; `gained` is its score minus that of the student without a remedy,
@@ -37,7 +37,7 @@ class Tried:
     """
 
     remedy: str
-    words: str
+    summary: str
     settings: StudentSettings
     score: Estimate
     accuracy: Estimate
@@ -49,7 +49,7 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class Trial:
+class RemedyReport:
     """All remedies tried for one task, the best first."""
 
     task: str
@@ -57,19 +57,19 @@ class Trial:
     gap: str
     baseline: str
     teacher: Estimate
-    tried: tuple[Tried, ...]
+    results: tuple[RemedyResult, ...]
     skipped: tuple[tuple[str, str], ...]
     """Remedies that this data cannot have, or that change nothing, and why."""
-    left: tuple[str, ...]
-    """Remedies beyond the budget."""
+    beyond_budget: tuple[str, ...]
+    """Remedies that were not tried."""
     smallest: tuple[str, int]
     """The smallest group of the rows that rank, and its size."""
     scores: TaskScores
 
     @property
-    def plain(self) -> Tried:
+    def plain(self) -> RemedyResult:
         """The student without a remedy."""
-        return next(tried for tried in self.tried if tried.remedy == "none")
+        return next(result for result in self.results if result.remedy == "none")
 
 
 def try_remedies(
@@ -82,7 +82,7 @@ def try_remedies(
     budget: int,
     baseline: str,
     metric: str,
-) -> Trial:
+) -> RemedyReport:
     """Train the student `baseline` as it is and with up to `budget` of `remedies`; rank them.
 
     Half of the validation rows (stratified by group) are for methods that use such rows, the other
@@ -100,21 +100,23 @@ def try_remedies(
     data = halved(task, data, config.data_seed)
     alone = settings.model_copy(update={"control": False, "students": {baseline: base}})
     ctx = context_of(OpenTask(task, alone, data), config, plugins, root)
-    students, skipped, left = {baseline: base}, list[tuple[str, str]](), list[str]()
+    students, skipped, beyond_budget = {baseline: base}, list[tuple[str, str]](), list[str]()
     taken: dict[str, Remedy] = {}
     teachers = dict(settings.teachers)
     for remedy in remedies:
         if len(taken) == budget:
-            left.append(remedy.name)
+            beyond_budget.append(remedy.name)
             continue
         name = f"student_{remedy.name}"
+        change = remedy.change(base)
         plan = alone.model_copy(
             update={
-                "students": {**students, name: remedy.settings(base)},
-                "teachers": {**teachers, **remedy.teachers},
+                "students": {**students, name: change.applied_to(base)},
+                "teachers": {**teachers, **change.teachers},
             }
         )
-        if reason := unfit(ctx, plan, name, base):
+        reason = remedy.why_not_applicable(base, data) or why_not_applicable(ctx, plan, name, base)
+        if reason:
             skipped.append((remedy.name, reason))
             continue
         students, teachers, taken[name] = plan.students, plan.teachers, remedy
@@ -125,13 +127,13 @@ def try_remedies(
     # the student without a remedy takes the control's place: contributions are what is gained
     predictions = [replace(p, role="control") if p.role == baseline else p for p in predictions]
     scores = score_models(ctx, trained, predictions)
-    trial = ranked(scores, trained, taken, plan, baseline, metric)
+    report = ranked(scores, trained, taken, plan, baseline, metric)
     (rows,) = data.evaluation
     least = int(rows.group_counts.argmin())
     return replace(
-        trial,
+        report,
         skipped=tuple(skipped),
-        left=tuple(left),
+        beyond_budget=tuple(beyond_budget),
         smallest=(rows.groups[least], int(rows.group_counts[least])),
     )
 
@@ -157,7 +159,9 @@ def halved(task: Task, data: TaskData, seed: int) -> TaskData:
     return out
 
 
-def unfit(ctx: RunContext, settings: TaskSettings, name: str, base: StudentSettings) -> str:
+def why_not_applicable(
+    ctx: RunContext, settings: TaskSettings, name: str, base: StudentSettings
+) -> str:
     """Why a student cannot be trained here, or need not be; "" when it can."""
     try:
         if settings.students[name] == base:
@@ -177,7 +181,7 @@ def ranked(
     plan: TaskSettings,
     baseline: str,
     metric: str,
-) -> Trial:
+) -> RemedyReport:
     """The students by score, best first."""
     gap = scores.primary.get(RANKING, "")
     teacher, before = scores.of("teacher", RANKING), scores.of("control", RANKING)
@@ -192,15 +196,15 @@ def ranked(
         seeds = len(scores.seeds)
         return sum(t.seconds for t in own) / seeds, round(sum(t.updates for t in own) / seeds)
 
-    def tried(name: str, remedy: str, words: str) -> Tried:
+    def result(name: str, remedy: str, summary: str) -> RemedyResult:
         found = scores.of("control" if name == baseline else name, RANKING)
         score = found.metrics[metric]
         gained = Estimate(0.0, 0.0, 0.0) if name == baseline else gain(scores, name, metric)
         share = gained.value / lost if lost * sign > 0 else math.nan
         seconds, updates = cost(name)
-        return Tried(
+        return RemedyResult(
             remedy=remedy,
-            words=words,
+            summary=summary,
             settings=plan.students[name],
             score=score,
             accuracy=found.metrics["acc"],
@@ -211,18 +215,18 @@ def ranked(
             updates=updates,
         )
 
-    every = [tried(baseline, "none", "the student as it is")]
-    every += [tried(name, remedy.name, remedy.words) for name, remedy in taken.items()]
+    every = [result(baseline, "none", "the student as it is")]
+    every += [result(name, remedy.name, remedy.summary) for name, remedy in taken.items()]
     every.sort(key=lambda one: (math.isnan(one.score.value), -sign * one.score.value))
-    return Trial(
+    return RemedyReport(
         task=scores.task,
         metric=metric,
         gap=gap,
         baseline=baseline,
         teacher=teacher.metrics[metric],
-        tried=tuple(every),
+        results=tuple(every),
         skipped=(),
-        left=(),
+        beyond_budget=(),
         smallest=("", 0),
         scores=scores,
     )

@@ -54,7 +54,7 @@ def output_stages(
 
     A stage each, in the teachers' order; that of the biased model comes last.
     """
-    if "features" in distillation.distiller.cls.hears:
+    if "features" in distillation.distiller.cls.teacher_outputs:
         first = teachers.first
         return (
             predict_stage(
@@ -89,7 +89,7 @@ def teacher_outputs(
         biased = None if teachers.biased is None else logits_of(teachers.biased, stages[-1])
         ensemble = Ensemble(distillation.combine, distillation.temperature, biased)
         return TeacherOutputs(stacked, ensemble=ensemble)
-    logits, needed = logits_of(first, stages[0]), distillation.distiller.cls.hears
+    logits, needed = logits_of(first, stages[0]), distillation.distiller.cls.teacher_outputs
     if "layers" in needed:
         model = load_teacher(ctx, first, ctx.hardware.attention)
         encoded = encoded_rows(ctx, ctx.data.train, str(first.path), first.max_length)

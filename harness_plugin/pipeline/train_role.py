@@ -154,7 +154,7 @@ def train_stages(trainer: RoleTrainer, method: Component, rows: NDArray[Any] | N
                 start=start,
                 epochs=role.erm_epochs,
                 learning_rate=role.erm_learning_rate,
-                metadata=replace(metadata, found={}) if taught_needs else None,
+                metadata=replace(metadata, prepared={}) if taught_needs else None,
                 keys=tuple(stage.key for stage in used) if taught_needs else (),
                 distilled=True,
             )

@@ -37,7 +37,7 @@ from harness_plugin.training.contracts import Method, TrainingMetadata
 from harness_plugin.training.encode import EncodedRows
 from harness_plugin.training.loop import TrainingArgs
 from harness_plugin.training.loss import DistillationLoss
-from harness_plugin.training.selection import Selection
+from harness_plugin.training.selection import ModelSelection
 from harness_plugin.training.trainer import Ints, StoredOutputs, TrainingSpec
 
 TRAINING = (
@@ -234,18 +234,19 @@ class RoleTrainer:
         record = loop.fit(
             ctx.accelerator,
             model,
-            encoded,
-            metadata,
+            loop.TrainingRows(encoded, metadata),
             distillation_loss(
                 ctx, role, method(metadata, **options), metadata, teachers, training.rows
             ),
             args,
-            name=f"{self.task.task} seed {self.seed} {role.name} ({training.method})",
-            folder=folder,
-            selection=self._selection() if training.selected else None,
-            checkpoint_steps=ctx.config.checkpoint_steps,
-            compile_model=ctx.config.compile,
-            quiet=is_quiet(ctx),
+            loop.LoopOptions(
+                name=f"{self.task.task} seed {self.seed} {role.name} ({training.method})",
+                folder=folder,
+                checkpoint_steps=ctx.config.checkpoint_steps,
+                compile_model=ctx.config.compile,
+                quiet=is_quiet(ctx),
+            ),
+            self._selection() if training.selected else None,
         )
         record |= {"from_teacher": begun.record()} if begun else {}
         if ctx.store.processes.is_main:
@@ -268,13 +269,13 @@ class RoleTrainer:
         about = {"task": self.task.task, "role": self.role.name, "seed": self.seed}
         classifiers.model_card(folder, {**about, **record, "spec": spec})
 
-    def _selection(self) -> Selection | None:
+    def _selection(self) -> ModelSelection | None:
         """What the run's `select` scores a training on; None when it selects nothing."""
         ctx, role = self.ctx, self.role
         if ctx.plan.select == "none":
             return None
         split = self.validation
-        return Selection(
+        return ModelSelection(
             ctx.plan.select,
             split.name,
             encoded_rows(ctx, split, role.model.checkpoint, role.max_length),

@@ -64,13 +64,18 @@ def register_augmentations(register: Register) -> None:
 
 
 @hookspec
+def register_remedies(register: Register) -> None:
+    """Offer repairs of a student: `target` is a `config.remedies.Remedy` of the same name."""
+
+
+@hookspec
 def register_metrics(register: Register) -> None:
     """Offer metrics of one model on one evaluation set: `target` is a `metrics.Metric`."""
 
 
 @hookspec
 def register_analyses(register: Register) -> None:
-    """Offer analyses of trained models: `target` is a function `(scene) -> AnalysisResult`."""
+    """Offer analyses of trained models: `target` is an `analysis.contract.Analysis`."""
 
 
 @hookspec

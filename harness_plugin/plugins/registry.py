@@ -145,6 +145,7 @@ KINDS = (
     "group_inference",
     "distiller",
     "augmentation",
+    "remedy",
     "metric",
     "analysis",
     "output",
@@ -152,9 +153,12 @@ KINDS = (
 )
 
 
+PLURALS = {"remedy": "remedies", "analysis": "analyses"}
+
+
 def hook_of(kind: str) -> str:
     """The hook that offers things of one kind."""
-    return "register_analyses" if kind == "analysis" else f"register_{kind}s"
+    return f"register_{PLURALS.get(kind, f'{kind}s')}"
 
 
 @dataclass

@@ -17,9 +17,9 @@ from harness_plugin.analysis.open_run import opened
 from harness_plugin.cli.main import main
 from harness_plugin.config.settings import run_config
 from harness_plugin.models.t5 import T5EncoderClassifierConfig
-from harness_plugin_hooks.analyses.cka import StreamingCKA
+from harness_plugin_hooks.analyses.cka.compute import same_depth
+from harness_plugin_hooks.analyses.cka.streaming import StreamingCKA
 from harness_plugin_hooks.analyses.reading import Reader, pooled
-from harness_plugin_hooks.analyses.similarity import same_depth
 
 TOY = str(Path(__file__).parents[1] / "toy" / "toy.yaml")
 QUICK = ["--permutations", "20", "--resamples", "100", "--examples", "64"]

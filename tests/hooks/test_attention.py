@@ -24,11 +24,11 @@ from harness_plugin.data.task import read_task, resource_path
 from harness_plugin.models.processors import load_processor, save_image_processor, train_tokenizer
 from harness_plugin.models.t5 import T5EncoderClassifierConfig
 from harness_plugin.training.encode import EncodedImages, EncodedText
-from harness_plugin_hooks.analyses import attention
-from harness_plugin_hooks.analyses.attention_record import analyse
-from harness_plugin_hooks.analyses.attention_report import resampled
-from harness_plugin_hooks.analyses.heads import Side, masses, measure, seen_at
-from harness_plugin_hooks.analyses.places import (
+from harness_plugin_hooks.analyses.attention import measures
+from harness_plugin_hooks.analyses.attention.compute import resampled
+from harness_plugin_hooks.analyses.attention.heads import Side, masses, measure, seen_at
+from harness_plugin_hooks.analyses.attention.options import AttentionOptions
+from harness_plugin_hooks.analyses.attention.places import (
     ImagePlaces,
     Places,
     coverage,
@@ -36,6 +36,7 @@ from harness_plugin_hooks.analyses.places import (
     text_places,
     words_of,
 )
+from harness_plugin_hooks.analyses.attention.record import analyse
 
 P, Q = torch.tensor([0.5, 0.5, 0.0]), torch.tensor([0.25, 0.25, 0.5])
 
@@ -43,19 +44,19 @@ P, Q = torch.tensor([0.5, 0.5, 0.0]), torch.tensor([0.25, 0.25, 0.5])
 
 
 def test_divergence_by_hand_and_against_scipy():
-    assert float(attention.divergence(P, Q)) == pytest.approx(0.215762, abs=1e-6)
-    assert float(attention.divergence(P, P)) == 0
-    apart = attention.divergence(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]))
+    assert float(measures.divergence(P, Q)) == pytest.approx(0.215762, abs=1e-6)
+    assert float(measures.divergence(P, P)) == 0
+    apart = measures.divergence(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]))
     assert float(apart) == pytest.approx(math.log(2))
     rng = np.random.default_rng(0)
     p, q = rng.dirichlet(np.ones(7), (2, 20))
-    ours = attention.divergence(torch.from_numpy(p), torch.from_numpy(q)).numpy()
+    ours = measures.divergence(torch.from_numpy(p), torch.from_numpy(q)).numpy()
     assert np.allclose(ours, jensenshannon(p, q, axis=1) ** 2, atol=1e-12)
 
 
 def test_entropy_by_hand():
     three, two = torch.ones(3, dtype=torch.bool), torch.tensor([True, True, False])
-    entropy = attention.normalised_entropy
+    entropy = measures.normalised_entropy
     assert float(entropy(P, three)) == pytest.approx(0.630930, abs=1e-6)
     assert float(entropy(P, two)) == pytest.approx(1)  # uniform over what may be attended to
     assert float(entropy(torch.eye(3)[0], three)) == 0
@@ -65,13 +66,13 @@ def test_entropy_by_hand():
 def test_rollout_by_hand():
     first = torch.tensor([[0.5, 0.5], [0.2, 0.8]])
     second = torch.tensor([[0.9, 0.1], [0.4, 0.6]])
-    found = attention.rollout([first, second])
+    found = measures.rollout([first, second])
     assert torch.allclose(found, torch.tensor([[0.7175, 0.2825], [0.23, 0.77]]).double())
 
 
 def test_restriction_renormalises_and_tells_rows_without_mass():
     keys = torch.tensor([True, True, False])
-    maps, there = attention.restricted(torch.stack([Q, torch.eye(3)[2]]), keys)
+    maps, there = measures.restricted(torch.stack([Q, torch.eye(3)[2]]), keys)
     assert maps.tolist() == [[0.5, 0.5, 0.0], [0.0, 0.0, 0.0]]
     assert there.tolist() == [True, False]
 
@@ -81,7 +82,7 @@ def test_tokens_become_words_by_hand():
         [[0.1, 0.2, 0.3, 0.4], [0.3, 0.4, 0.2, 0.1], [0.25] * 4, [0.7, 0.1, 0.1, 0.1]]
     )
     unit = torch.tensor([[0, 0, 1, -1]])  # two tokens, one token, a special one that is left out
-    found = attention.by_unit(maps[None], unit, 3)[0]
+    found = measures.by_unit(maps[None], unit, 3)[0]
     expected = [[(0.3 + 0.7) / 2, (0.3 + 0.2) / 2, 0], [0.5, 0.25, 0], [0, 0, 0]]
     assert torch.allclose(found, torch.tensor(expected).double(), atol=1e-7)
 
@@ -90,8 +91,8 @@ def test_heads_are_matched_as_a_permutation():
     order = [2, 0, 3, 1]
     distances = np.ones((4, 4))
     distances[order, range(4)] = 0
-    assert attention.matched_heads(distances) == [(a, b) for b, a in enumerate(order)]
-    assert attention.matched_heads(distances[:, :2]) == [(2, 0), (0, 1)]
+    assert measures.matched_heads(distances) == [(a, b) for b, a in enumerate(order)]
+    assert measures.matched_heads(distances[:, :2]) == [(2, 0), (0, 1)]
 
 
 def test_resamples_leave_rows_without_a_value_out():
@@ -323,7 +324,7 @@ def test_a_model_compared_with_itself_and_with_its_heads_reordered(tokenizers):
     assert pair.level == "token"
     for specials in (True, False):
         assert np.abs(pair.layers[specials]).max() < 1e-6
-        found = attention.matched_heads(pair.heads[specials])
+        found = measures.matched_heads(pair.heads[specials])
         expected = [
             (4 * layer + order[head], 4 * layer + head) for layer in (0, 1) for head in range(4)
         ]
@@ -345,7 +346,7 @@ def test_models_of_other_sizes_and_tokenizers_are_compared_by_words(tokenizers):
         assert len(there) == 6
         assert ((there > 0) & (there < math.log(2))).all()
         assert pair.heads[specials].shape == (16, 4)
-        assert len(attention.matched_heads(pair.heads[specials])) == 4
+        assert len(measures.matched_heads(pair.heads[specials])) == 4
 
 
 def test_one_attention_under_two_tokenizers_is_the_same_by_words(tokenizers):
@@ -364,8 +365,8 @@ def test_one_attention_under_two_tokenizers_is_the_same_by_words(tokenizers):
         views.append((maps, places))
     (ours, here), (theirs, there) = (seen_at(*view, "word", False) for view in views)
     assert torch.equal(here, there)
-    p, _ = attention.restricted(ours, here)
-    q, _ = attention.restricted(theirs, here)
+    p, _ = measures.restricted(ours, here)
+    q, _ = measures.restricted(theirs, here)
     assert torch.allclose(p, q, atol=1e-12)
 
 
@@ -383,7 +384,7 @@ def test_masses_by_hand():
     asking = torch.tensor([[True, False, False, False]])
 
     def found(keys):
-        kept, there = attention.restricted(maps, keys[:, None])
+        kept, there = measures.restricted(maps, keys[:, None])
         return {n: float(v) for n, v in masses(kept, there, places, keys, asking)}
 
     whole, words = found(real), found(content)
@@ -403,8 +404,8 @@ def test_a_vit_attends_to_its_region_and_patches_must_agree():
     model = vit()
     subject = LoadedModel("teacher", 0, None, RoleSettings(model="made"), model)
     (found,), _ = measured(Side(subject, images, ImagePlaces(region, 4), "p"), rows=5, pairs=())
-    with attention.eager(model):
-        maps = attention.read_attention(model, images.batch(np.arange(5)))
+    with measures.eager(model):
+        maps = measures.read_attention(model, images.batch(np.arange(5)))
     for layer, seen in enumerate(maps):
         by_hand = seen[:, :, 0, 1] + 0.5 * seen[:, :, 0, 2]
         assert np.allclose(found.heads[True, "region"][:, layer], by_hand, atol=1e-6)
@@ -421,9 +422,9 @@ def test_attention_is_eager_while_it_is_read_and_then_what_it_was():
     seen = []
 
     def fail_half_way():
-        with attention.eager(model):
+        with measures.eager(model):
             seen.append(model.config._attn_implementation)
-            seen.append(len(attention.read_attention(model, inputs)))
+            seen.append(len(measures.read_attention(model, inputs)))
             raise RuntimeError("half way")
 
     with pytest.raises(RuntimeError, match="half way"):
@@ -431,9 +432,9 @@ def test_attention_is_eager_while_it_is_read_and_then_what_it_was():
     assert seen == ["eager", 2]
     assert model.config._attn_implementation == "sdpa"
     with pytest.raises(HarnessError, match="only eager attention does"):
-        attention.read_attention(model, inputs)
+        measures.read_attention(model, inputs)
     with pytest.raises(HarnessError, match="eval mode"):
-        attention.read_attention(model.train(), inputs)
+        measures.read_attention(model.train(), inputs)
 
 
 def scene_of(models, modality="image"):
@@ -466,7 +467,7 @@ def resnet():
 
 
 def test_a_resnet_has_no_attention_and_says_so(tmp_path):
-    found = analyse(scene_of([resnet(), resnet()]))
+    found = analyse(scene_of([resnet(), resnet()]), AttentionOptions())
     assert found.record["models"] == found.record["pairs"] == []
     assert found.record["notes"] == [
         "teacher: a resnet has no attention",
@@ -480,14 +481,14 @@ def test_a_resnet_has_no_attention_and_says_so(tmp_path):
 
 
 def test_what_can_be_compared_is_and_the_rest_is_noted():
-    found = analyse(scene_of([vit(), resnet(), vit(layers=4, heads=4)]))
+    found = analyse(scene_of([vit(), resnet(), vit(layers=4, heads=4)]), AttentionOptions())
     assert [m["role"] for m in found.record["models"]] == ["teacher"] * 2 + ["control"] * 2
     assert [(p["first"], p["second"]) for p in found.record["pairs"]] == [
         ("teacher", "control")
     ] * 2
     assert len(found.record["pairs"][0]["matched"]) == 4
     assert any("does not say where its attribute is" in note for note in found.record["notes"])
-    found = analyse(scene_of([vit(), vit(patch=4)]))
+    found = analyse(scene_of([vit(), vit(patch=4)]), AttentionOptions())
     assert len(found.record["models"]) == 4
     assert found.record["pairs"] == []
     assert any("their patches differ" in note for note in found.record["notes"])

@@ -18,13 +18,14 @@ from harness_plugin.analysis.inputs import AnalysisInput
 from harness_plugin.cli.main import main
 from harness_plugin.models.t5 import T5EncoderClassifierConfig
 from harness_plugin.training.encode import EncodedText
-from harness_plugin_hooks.analyses import circuit_record
-from harness_plugin_hooks.analyses.circuit_comparison import compare, gini
-from harness_plugin_hooks.analyses.circuits import CircuitOptions, first_of, grown, sizes_of
-from harness_plugin_hooks.analyses.exploring import Asked, explore, margin
-from harness_plugin_hooks.analyses.families import GRAPHS, graph_of
-from harness_plugin_hooks.analyses.graphs import Graph, Node, Reader, Writer
-from harness_plugin_hooks.analyses.pairs import (
+from harness_plugin_hooks.analyses.circuits import record as circuit_record
+from harness_plugin_hooks.analyses.circuits.circuit import first_of, grown, sizes_of
+from harness_plugin_hooks.analyses.circuits.comparison import compare, gini
+from harness_plugin_hooks.analyses.circuits.compute import Asked, explore, margin
+from harness_plugin_hooks.analyses.circuits.families import GRAPHS, graph_of
+from harness_plugin_hooks.analyses.circuits.graphs import Graph, Node, Reader, Writer
+from harness_plugin_hooks.analyses.circuits.options import CircuitOptions
+from harness_plugin_hooks.analyses.circuits.pairs import (
     ALIKE,
     UNEQUAL,
     Pairs,
@@ -33,7 +34,7 @@ from harness_plugin_hooks.analyses.pairs import (
     fitting,
     other_first,
 )
-from harness_plugin_hooks.analyses.patching import (
+from harness_plugin_hooks.analyses.circuits.patching import (
     attribute,
     check_parity,
     hooked,

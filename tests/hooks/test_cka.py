@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from harness_plugin import HarnessError
-from harness_plugin_hooks.analyses.cka import Kernel, StreamingCKA, resampled_blocks
-from harness_plugin_hooks.analyses.views import fitted
+from harness_plugin_hooks.analyses.cka.streaming import Kernel, StreamingCKA, resampled_blocks
+from harness_plugin_hooks.analyses.cka.views import fitted
 
 X5 = np.array([[1, 0], [0, 1], [1, 1], [2, 0], [0, 3]], float)
 Y5 = np.array([[1, 1], [0, 2], [2, 1], [3, 0], [1, 3]], float)

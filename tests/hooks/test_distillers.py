@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from opened import Taught
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -15,7 +16,6 @@ from harness_plugin.config.roles import plan_of_roles
 from harness_plugin.config.settings import StudentSettings
 from harness_plugin.models.classifiers import load_trained
 from harness_plugin.models.network import Network, last_layer
-from harness_plugin.pipeline.distilling import Distillation, check_student
 from harness_plugin.plugins.registry import load_plugins
 from harness_plugin.training.contracts import Batch, TrainingMetadata
 from harness_plugin.training.loss import DistillationLoss, TeacherOutputs
@@ -290,7 +290,7 @@ def test_features_reach_the_loss_by_training_row():
 def refused(open_shop, sets=(), **student):
     shop = open_shop(*sets)
     with pytest.raises(HarnessError) as error:
-        check_student(shop, *student_role(shop, StudentSettings(**student)))
+        shop.check_student(StudentSettings(**student))
     return str(error.value)
 
 
@@ -321,7 +321,7 @@ def test_missing_groups_are_named_with_what_works(open_shop):
 def test_an_intra_term_alone_serves_two_labels(open_shop):
     student = StudentSettings(distiller="dist", distiller_options={"inter": 0})
     shop = open_shop()
-    check_student(shop, *student_role(shop, student))
+    shop.check_student(student)
 
 
 # ---- trainings
@@ -337,7 +337,7 @@ def distilled(shop, name, method="erm", seed=0, **more):
     student["ce_weight"] = 0.0 if name in PURE else 0.5
     settings = StudentSettings(method=method, **student)
     model = shop.trained(
-        "student", shop.settings.student, method, seed, Distillation((teacher,), settings)
+        "student", shop.settings.student, method, seed, Taught((teacher,), settings)
     )
     return teacher, model
 
@@ -429,6 +429,6 @@ def test_features_are_those_of_the_logits_whatever_the_method(open_shop, method)
     shop = open_shop("student.epochs=0.1", "teacher.epochs=0.1", "validation_fraction=0.2")
     teacher = shop.trained("teacher", shop.settings.teacher, "erm", 0)
     settings = StudentSettings(method=method, distiller="hints")
-    distillation = Distillation((teacher,), settings)
+    distillation = Taught((teacher,), settings)
     model = shop.trained("student", shop.settings.student, method, 0, distillation)
     assert model.path.is_dir()

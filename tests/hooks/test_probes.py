@@ -13,15 +13,15 @@ from sklearn.preprocessing import StandardScaler
 
 from harness_plugin.cli.main import main
 from harness_plugin.data.dataset import TaskData, make_split
-from harness_plugin_hooks.analyses.probes import (
+from harness_plugin_hooks.analyses.probes.compute import (
     Crossed,
     Curve,
-    ProbeOptions,
     Probes,
     crossed,
     crossed_rows,
     resampled_rows,
 )
+from harness_plugin_hooks.analyses.probes.options import ProbeOptions
 
 CELLS = {("a", "x"): 40, ("a", "y"): 12, ("b", "x"): 15, ("b", "y"): 60, ("a", "z"): 30}
 """Label, attribute -> rows; z never occurs with b."""
@@ -133,7 +133,7 @@ def test_what_was_planted_is_found_and_nothing_else(rows):
 
 
 def test_rows_are_drawn_within_their_cell(rows):
-    counts = resampled_rows(rows.cell, ProbeOptions(resamples=30), np.random.default_rng(0))
+    counts = resampled_rows(rows.cell, ProbeOptions(resamples=100), np.random.default_rng(0))
     assert (counts[0] == 1).all()
     for cell in range(4):
         assert (counts[:, rows.cell == cell].sum(axis=1) == 12).all()

@@ -1,5 +1,6 @@
 """The examples work as their READMEs say: a plugin that is installed, a task that is not."""
 
+import json
 import os
 import subprocess
 import sys
@@ -29,15 +30,20 @@ def installed(tmp_path_factory) -> Path:
     return target
 
 
-def harness(*arguments: str, path: Path | None = None, **environment: str) -> str:
-    """What the command line prints in a process of its own; it must succeed."""
-    done = subprocess.run(
+def started(*arguments: str, path: Path | None = None, **environment: str):
+    """The command line in a process of its own, when it has ended."""
+    return subprocess.run(
         [sys.executable, "-m", "harness_plugin", *arguments],
         env={**os.environ, "PYTHONPATH": str(path or ""), **environment},
         cwd=ROOT,
         capture_output=True,
         text=True,
     )
+
+
+def harness(*arguments: str, path: Path | None = None, **environment: str) -> str:
+    """What the command line prints in a process of its own; it must succeed."""
+    done = started(*arguments, path=path, **environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -53,6 +59,21 @@ def test_an_installed_plugin_is_listed(installed):
     assert "reviews" in harness("ls", "plugins", path=installed)
 
 
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("tasks", "reviews"),
+        ("methods", "focal"),
+        ("remedies", "fewer_labels"),
+        ("metrics", "confident_errors"),
+        ("analyses", "weights"),
+        ("outputs", "accuracies"),
+    ],
+)
+def test_each_thing_an_installed_plugin_offers_is_listed(installed, kind, name):
+    assert name in listed(kind, path=installed)
+
+
 def test_a_blocked_plugin_is_hidden_and_not_imported(installed):
     block = {"path": installed, "HARNESS_PLUGIN_BLOCK": "reviews"}
     assert "hans" in listed("tasks", **block)
@@ -62,17 +83,75 @@ def test_a_blocked_plugin_is_hidden_and_not_imported(installed):
     assert "reviews    blocked" in harness("ls", "plugins", **block)
 
 
-def test_an_installed_plugin_brings_task_method_and_moment(installed, tmp_path):
-    log = tmp_path / "models.tsv"
+@pytest.fixture(scope="module")
+def results(installed, tmp_path_factory) -> Path:
+    """The files of a run of the plugin's task with its method, and `models.tsv` beside them."""
+    folder = tmp_path_factory.mktemp("run")
     harness(
         *("--tasks", "reviews", "--method", "focal", "--set", "method_options.focal.gamma=1"),
-        *("--output_path", str(tmp_path / "results"), *TINY),
+        *("--output_path", str(folder / "results"), "--use_cache", str(folder / "store"), *TINY),
         path=installed,
-        HARNESS_REVIEWS_LOG=str(log),
+        HARNESS_REVIEWS_LOG=str(folder / "models.tsv"),
     )
-    rows = [line.split("\t") for line in log.read_text().splitlines()]
+    return folder / "results"
+
+
+def test_an_installed_plugin_brings_task_method_and_moment(results):
+    rows = [line.split("\t") for line in (results.parent / "models.tsv").read_text().splitlines()]
     assert rows == [["reviews", role, "0", "focal"] for role in ("teacher", "student", "control")]
-    assert list((tmp_path / "results").glob("transfer_reviews_*.json"))
+    assert list(results.glob("transfer_reviews_*.json"))
+
+
+def test_an_installed_plugin_brings_a_metric_and_an_output(results):
+    (file,) = results.glob("transfer_reviews_*.json")
+    record = file.read_text()
+    assert '"confident_errors"' in record
+    head, *lines = (results / "accuracies.tsv").read_text().splitlines()
+    assert head.split("\t") == ["task", "role", "seed", "set", "accuracy"]
+    assert len(lines) == 3 * 2  # models x evaluation sets
+    assert all(0 <= float(line.split("\t")[-1]) <= 1 for line in lines)
+
+
+def test_the_options_of_an_installed_analysis_are_flags(installed, results, tmp_path):
+    said = harness("analyze", "--help", path=installed)
+    assert "options of weights" in said
+    assert "matrices of each model that are shown (3)" in said
+    words = ["analyze", str(results), "--weights", "--output_path", str(tmp_path)]
+    said = harness(*words, "--weights_largest", "1", "--weights_size", "max", path=installed)
+    (line,) = [line for line in said.splitlines() if line.startswith("weights of student 0")]
+    assert line.count(",") == 0
+    (file,) = tmp_path.glob("analysis_reviews_*.json")
+    record = json.loads(file.read_text())
+    assert record["options"]["weights"] == {"size": "max", "largest": 1}
+    assert record["weights"]["size"] == "max"
+    assert list(tmp_path.glob("analysis_reviews_*_weights.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--weights_largest", "0"], "--weights_largest 0: expected at least 1."),
+        (["--weights_size", "min"], "invalid choice: 'min'"),
+        (["--weights_larger", "1"], "--weights_largest"),
+    ],
+)
+def test_a_wrong_option_of_an_installed_analysis_is_named(installed, results, words, said):
+    done = started("analyze", str(results), *words, path=installed)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_an_installed_remedy_is_listed_in_its_place_and_tried(installed, tmp_path):
+    names = [line.split()[0] for line in harness("remedy", "--list", path=installed).splitlines()]
+    assert names[3:6] == ["pure_kd_t10", "fewer_labels", "weighted_kd"]
+    words = ["remedy", "--tasks", "reviews", *TINY[:-2], "--set", "validation_fraction=0.5"]
+    words += ["--remedies", "fewer_labels,pure_kd+fewer_labels", "--output_path", str(tmp_path)]
+    said = harness(*words, "--use_cache", str(tmp_path / "store"), path=installed)
+    assert "skipped pure_kd+fewer_labels: the student has no label term" in said
+    (file,) = tmp_path.glob("remedies_reviews_*.json")
+    remedies = {one["remedy"]: one for one in json.loads(file.read_text())["remedies"]}
+    assert set(remedies) == {"none", "fewer_labels"}
+    assert remedies["fewer_labels"]["settings"]["ce_weight"] == 0.05
 
 
 def test_focal_is_erm_at_gamma_zero_and_weighs_sure_rows_down(installed, monkeypatch):

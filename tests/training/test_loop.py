@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from opened import Taught
 from safetensors.torch import load_file
 
 from harness_plugin import HarnessError
 from harness_plugin.cli.main import main
 from harness_plugin.config.settings import StudentSettings
-from harness_plugin.pipeline.distilling import Distillation, signals
-from harness_plugin.pipeline.lab import metadata_of
+from harness_plugin.pipeline.metadata import metadata_of
 from harness_plugin.plugins.registry import load_plugins
 from harness_plugin.store.stages import code_version
 from harness_plugin.training import loop
@@ -289,7 +289,7 @@ def test_group_weights_follow_a_training_without_a_label_term(open_shop):
 def test_a_student_learns_from_the_store_as_from_the_live_teacher(open_shop):
     shop = open_shop("teacher.epochs=1")
     teacher = shop.trained("teacher", shop.settings.teacher, "erm", 0)
-    (stage,) = signals(shop, Distillation((teacher,), shop.settings.students["student"]))
+    (stage,) = shop.outputs(Taught((teacher,), shop.settings.students["student"]))
     stored = np.load(stage.path / "logits.npy")
     from harness_plugin.models.classifiers import load_trained
 
@@ -303,7 +303,7 @@ def test_a_student_learns_from_the_store_as_from_the_live_teacher(open_shop):
 def test_a_student_depends_on_the_code_of_its_distiller_and_method(open_shop):
     shop = open_shop("teacher.epochs=0.2", "student.epochs=0.2")
     teacher = shop.trained("teacher", shop.settings.teacher, "erm", 0)
-    distillation = Distillation((teacher,), shop.settings.students["student"])
+    distillation = Taught((teacher,), shop.settings.students["student"])
     student = shop.trained("student", shop.settings.student, "erm", 0, distillation)
     code = json.loads((student.path / "stage.json").read_text())["spec"]["code"]
     for method in (KD, ERM):
@@ -337,7 +337,7 @@ def test_every_family_trains_is_distilled_and_loads_again(open_shop, name):
     shop = open_shop(*sets)
     teacher = shop.trained("teacher", shop.settings.teacher, "group_dro", 0)
     settings = StudentSettings(method="erm", distiller="hints")
-    distillation = Distillation((teacher,), settings)
+    distillation = Taught((teacher,), settings)
     student = shop.trained("student", shop.settings.student, "erm", 0, distillation)
     split = shop.data.evaluation[0]
     p = shop.predictions(student, split)

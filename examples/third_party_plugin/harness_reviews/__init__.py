@@ -36,6 +36,42 @@ def register_methods(register: Register) -> None:
 
 
 @hookimpl
+def register_remedies(register: Register) -> None:
+    """Offer the remedy."""
+    register(
+        "fewer_labels",
+        "harness_reviews.remedy:FEWER_LABELS",
+        summary="a tenth of the weight of the labels",
+    )
+
+
+@hookimpl
+def register_metrics(register: Register) -> None:
+    """Offer the metric."""
+    register(
+        "confident_errors",
+        "harness_reviews.metric:CONFIDENT_ERRORS",
+        summary="share of rows, sure and wrong",
+    )
+
+
+@hookimpl
+def register_analyses(register: Register) -> None:
+    """Offer the analysis."""
+    register("weights", "harness_reviews.analysis:WEIGHTS", summary="how large the weights are")
+
+
+@hookimpl
+def register_outputs(register: Register) -> None:
+    """Offer the output."""
+    register(
+        "accuracies",
+        "harness_reviews.output:write",
+        summary="accuracies.tsv: one line a model and evaluation set",
+    )
+
+
+@hookimpl
 def model_trained(model: TrainedModel) -> None:
     """Append one line a model, on the main process, where the user asked for it."""
     if (file := os.environ.get(LOG)) and os.environ.get("RANK", "0") == "0":

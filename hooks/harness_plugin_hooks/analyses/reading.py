@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +13,7 @@ from transformers import PreTrainedModel
 from harness_plugin.errors import HarnessError
 from harness_plugin.models.layers import Shape
 from harness_plugin.models.network import last_layer
-
-Pool: TypeAlias = Literal["mean", "cls", "tokens"]
-"""Masked mean over tokens (global average of a ResNet's maps); the first token; every token."""
+from harness_plugin_hooks.analyses.cka.options import Pool
 
 
 class Reader:

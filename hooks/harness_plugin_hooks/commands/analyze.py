@@ -32,7 +32,10 @@ Checkpoints that were made elsewhere: `harness --eval_only … --output_path DIR
 
 
 def parser(plugins: Plugins | None = None) -> Parser:
-    """Every option of `harness analyze`, one for each analysis that `plugins` offer."""
+    """Every option of `harness analyze`: its own, and those of each analysis in `plugins`."""
+    from harness_plugin_hooks.commands.analysis_flags import add_flags, option_classes
+
+    plugins = plugins or installed_plugins()
     out = Parser(
         prog="harness analyze",
         description="Compare the insides of the teacher, student and control of a finished run.",
@@ -44,7 +47,7 @@ def parser(plugins: Plugins | None = None) -> Parser:
     out.formatter_class = RawDescriptionHelpFormatter
     out.add_argument("run", type=Path, metavar="RUN", help="the --output_path of a run")
     which = out.add_argument_group("analyses (default: all)")
-    for offer in (plugins or installed_plugins())["analysis"]:
+    for offer in plugins["analysis"]:
         which.add_argument(f"--{offer.name}", action="store_true", help=offer.summary)
     rows = out.add_argument_group("models and rows")
     rows.add_argument("--tasks", type=comma_list, default=(), metavar="A,B", help="of the run")
@@ -64,73 +67,24 @@ def parser(plugins: Plugins | None = None) -> Parser:
     rows.add_argument(
         "--examples", type=int, default=2000, metavar="N", help="at most, of each group (2000)"
     )
-    cka = out.add_argument_group("CKA")
-    cka.add_argument(
-        "--pool",
-        choices=("mean", "cls", "tokens"),
-        default="mean",
-        help="a row's vector: mean over real tokens (default), the first token; or every token",
-    )
-    cka.add_argument(
-        "--rbf", type=float, metavar="W", help="Gaussian kernel, W x the median distance wide"
-    )
-    cka.add_argument(
-        "--views",
-        type=comma_list,
-        default=("plain", "standardised", "without_top"),
-        metavar="A,B",
-        help="features as they are, standardised, without their dominant direction",
-    )
-    cka.add_argument("--permutations", type=int, default=100, metavar="N", help="of the null (100)")
-    cka.add_argument("--float64", action="store_true", help="Gram matrices in double precision")
-    attention = out.add_argument_group("attention")
-    attention.add_argument(
-        "--matched",
-        type=int,
-        default=128,
-        metavar="N",
-        help="rows of each group on which every head is compared with every head (128)",
-    )
-    circuits = out.add_argument_group("circuits")
-    circuits.add_argument(
-        "--pairs", type=int, default=128, metavar="N", help="clean and corrupted, all groups (128)"
-    )
-    circuits.add_argument(
-        "--corruption",
-        choices=("auto", "swap", "negation", "premise", "counterfactual", "mean"),
-        default="auto",
-        help="how a row's twin differs; mean: no twin, nodes say their means (auto: the first that "
-        "the task has)",
-    )
-    circuits.add_argument(
-        "--ig_steps", type=int, default=10, metavar="M", help="of EAP-IG (10); 0: plain EAP"
-    )
-    circuits.add_argument(
-        "--random_circuits", type=int, default=3, metavar="N", help="of every size (3)"
-    )
-    probes = out.add_argument_group("linear probes")
-    probes.add_argument("--probe_rows", type=int, default=2000, metavar="N", help="in all (2000)")
-    probes.add_argument("--probe_folds", type=int, default=5, metavar="N", help="(5)")
-    probes.add_argument(
-        "--probe_permutations",
-        type=int,
-        default=1,
-        metavar="N",
-        help="trainings on shuffled targets, each layer of each model (1)",
-    )
     out.add_argument("--resamples", type=int, default=1000, metavar="N", help="of intervals (1000)")
     out.add_argument("--seed", type=int, default=0, metavar="N", help="of rows and resamples (0)")
     out.add_argument("--output_path", type=Path, metavar="DIR", help="default: RUN")
     out.add_argument("--device", metavar="NAME", help="default: that of the run")
     out.add_argument("--threads", type=int, metavar="N", help="default: those of the run")
+    add_flags(out, option_classes(plugins["analysis"]))
     return out
 
 
 def main(words: list[str]) -> int:
     """Analyse every task of the run, show tables, write the files."""
     plugins = installed_plugins()
-    given = vars(parser(plugins).parse_args(words))
+    from harness_plugin_hooks.commands.analysis_flags import option_classes, options_of
+
+    flags = parser(plugins)
+    given = vars(flags.parse_args(words))
     check(given)
+    options = options_of(flags, option_classes(plugins["analysis"]), given)
     from harness_plugin.analysis.open_run import open_run
     from harness_plugin.analysis.run_analyses import (
         AnalysisRequest,
@@ -159,7 +113,7 @@ def main(words: list[str]) -> int:
         groups=given["groups"] or (),
         examples=given["examples"],
         seed=given["seed"],
-        options=options_of(given),
+        options=options,
     )
     for task in tasks:
         made = make(task, names, wanted)
@@ -172,53 +126,8 @@ def main(words: list[str]) -> int:
 
 def check(given: dict[str, Any]) -> None:
     """Refuse numbers that mean nothing, before anything is loaded."""
-    least = {"examples": 4, "matched": 1, "permutations": 0, "resamples": 100, "threads": 1}
-    least |= {"pairs": 1, "ig_steps": 0, "random_circuits": 0}
-    least |= {"probe_rows": 20, "probe_folds": 2, "probe_permutations": 0}
-    for name, fewest in least.items():
+    for name, fewest in {"examples": 4, "resamples": 100, "threads": 1}.items():
         if given[name] is not None and given[name] < fewest:
             raise HarnessError(f"--{name} {given[name]}: expected at least {fewest}.")
-    if given["rbf"] is not None and not given["rbf"] > 0:
-        raise HarnessError(f"--rbf {given['rbf']:g}: expected a width above 0.")
     if given["groups"] == ():
         raise HarnessError("--groups: name at least one group.")
-
-
-def options_of(given: dict[str, Any]) -> dict[str, Any]:
-    """The options of every analysis, by its name."""
-    from harness_plugin_hooks.analyses.attention_report import AttentionOptions
-    from harness_plugin_hooks.analyses.circuits import CircuitOptions
-    from harness_plugin_hooks.analyses.cka import Kernel
-    from harness_plugin_hooks.analyses.probes import ProbeOptions
-    from harness_plugin_hooks.analyses.similarity import CKAOptions
-
-    return {
-        "cka": CKAOptions(
-            pool=given["pool"],
-            kernel=Kernel(given["rbf"]),
-            views=given["views"],
-            permutations=given["permutations"],
-            resamples=given["resamples"],
-            seed=given["seed"],
-            double=given["float64"],
-        ),
-        "attention": AttentionOptions(
-            matched=given["matched"], resamples=given["resamples"], seed=given["seed"]
-        ),
-        "circuits": CircuitOptions(
-            pairs=given["pairs"],
-            corruption=given["corruption"],
-            ig_steps=given["ig_steps"],
-            random_circuits=given["random_circuits"],
-            resamples=given["resamples"],
-            seed=given["seed"],
-        ),
-        "probes": ProbeOptions(
-            split=given["split"],
-            rows=given["probe_rows"],
-            folds=given["probe_folds"],
-            permutations=given["probe_permutations"],
-            resamples=given["resamples"],
-            seed=given["seed"],
-        ),
-    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,8 @@ from harness_plugin.errors import HarnessError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from harness_plugin.pipeline.remedy import Trial, Tried
+    from harness_plugin.config.remedies import Remedy
+    from harness_plugin.pipeline.remedy import RemedyReport, RemedyResult
 
 EXAMPLES = """\
 examples:
@@ -74,21 +76,20 @@ def main(words: list[str]) -> int:
     """Try remedies, print the ranked table, write it."""
     given = vars(parser().parse_args(words))
     own = {name: given.pop(name) for name in ("budget", "baseline", "remedies", "rank_by", "list")}
+    from harness_plugin.config.remedies import select_remedies
     from harness_plugin.config.settings import run_config
-    from harness_plugin.pipeline.remedies import REMEDIES, chosen
 
+    plugins = installed_plugins()
     if own["list"]:
-        width = max(len(remedy.name) for remedy in REMEDIES)
-        print(*(f"{remedy.name:{width}}  {remedy.words}" for remedy in REMEDIES), sep="\n")
+        print_list(select_remedies((), plugins["remedy"]))
         return 0
     if own["budget"] < 1:
         raise HarnessError(f"--budget {own['budget']}: expected at least 1 remedy.")
-    remedies = chosen(own["remedies"])
+    remedies = select_remedies(own["remedies"], plugins["remedy"])
     sets, file = given.pop("set"), given.pop("config")
     given["eval_batch_size"] = given.pop("batch_size")
     shortcuts = model_flags(given)
     config = run_config(file, given, [*shortcuts, *sets])
-    plugins = installed_plugins()
     quiet_libraries()
     from harness_plugin.pipeline.open_task import load_tasks, store_root
     from harness_plugin.pipeline.outputs import check_writable
@@ -99,7 +100,7 @@ def main(words: list[str]) -> int:
     root = store_root(config)
     plugins.hook.run_started(config=config)
     for job in jobs:
-        trial = try_remedies(
+        report = try_remedies(
             config,
             plugins,
             job,
@@ -110,48 +111,58 @@ def main(words: list[str]) -> int:
             metric=own["rank_by"],
         )
         if os.environ.get("RANK", "0") == "0":
-            show(trial)
-            print(f"  {write(trial, Path(config.output_path))}")
+            show(report)
+            print(f"  {write(report, Path(config.output_path))}")
     return 0
 
 
-def show(trial: Trial) -> None:
+def print_list(remedies: Sequence[Remedy]) -> None:
+    """One line a remedy, in the order in which they are tried."""
+    width = max(len(remedy.name) for remedy in remedies)
+    for remedy in remedies:
+        cost = "" if remedy.cost == "none" else f" (cost: {remedy.cost})"
+        print(f"{remedy.name:{width}}  {remedy.summary}{cost}")
+
+
+def show(report: RemedyReport) -> None:
     """The table, what was skipped, and the answer in a sentence."""
     from rich.console import Console
 
     console = Console(width=None if os.isatty(1) else 120)
     console.print()
-    console.print(table_of(trial))
-    for name, reason in trial.skipped:
+    console.print(table_of(report))
+    for name, reason in report.skipped:
         print(f"  skipped {name}: {reason}")
-    if trial.left:
-        print(f"  beyond the budget of {len(trial.tried) - 1}: {', '.join(trial.left)}")
-    group, rows = trial.smallest
+    if report.beyond_budget:
+        print(
+            f"  beyond the budget of {len(report.results) - 1}: {', '.join(report.beyond_budget)}"
+        )
+    group, rows = report.smallest
     if rows < FEW:
         print(
             f"  NOTE {rows} rows of group {group} rank these students: its accuracy is noise below "
             f"{FEW}. Take more validation rows."
         )
-    print(f"  {sentence(trial)}")
+    print(f"  {sentence(report)}")
 
 
-def table_of(trial: Trial) -> Table:
+def table_of(report: RemedyReport) -> Table:
     """One row a student, the best first."""
     from rich.table import Table
 
-    seeds = len(trial.scores.seeds)
+    seeds = len(report.scores.seeds)
     table = Table(
         title=(
-            f"{trial.task} · {trial.baseline} with remedies, half of the validation rows · %, "
+            f"{report.task} · {report.baseline} with remedies, half of the validation rows · %, "
             f"mean of {seeds} seed(s) [95%]"
         ),
         title_justify="left",
     )
-    columns = ("remedy", trial.metric, "gained [95%]", "brought back", trial.gap or "gap", "acc")
+    columns = ("remedy", report.metric, "gained [95%]", "brought back", report.gap or "gap", "acc")
     for column in (*columns, "cost"):
         table.add_column(column, justify="left" if column == "remedy" else "right")
-    plain = trial.plain.seconds
-    for one in trial.tried:
+    plain = report.plain.seconds
+    for one in report.results:
         table.add_row(
             one.remedy,
             number(one.score.value),
@@ -162,7 +173,7 @@ def table_of(trial: Trial) -> Table:
             f"{one.seconds / plain:.2f}x" if plain else "n/a",
         )
     table.caption = (
-        f"teacher: {trial.metric} {number(trial.teacher.value)}; cost: training time against the "
+        f"teacher: {report.metric} {number(report.teacher.value)}; cost: training time against the "
         "student's, further teachers included"
     )
     return table
@@ -173,7 +184,7 @@ def number(value: float) -> str:
     return "n/a" if math.isnan(value) else f"{100 * value:.1f}"
 
 
-def between(one: Tried) -> str:
+def between(one: RemedyResult) -> str:
     """`+3.1 [1.0, 5.2]`."""
     e = one.gained
     if math.isnan(e.value):
@@ -181,31 +192,33 @@ def between(one: Tried) -> str:
     return f"{100 * e.value:+.1f} [{100 * e.low:.1f}, {100 * e.high:.1f}]"
 
 
-def sentence(trial: Trial) -> str:
+def sentence(report: RemedyReport) -> str:
     """What the table says of the best remedy."""
-    best, higher = trial.tried[0], trial.scores.higher_is_better.get(trial.metric, True)
+    best, higher = report.results[0], report.scores.higher_is_better.get(report.metric, True)
     if best.remedy == "none":
-        return f"No remedy is better than {trial.baseline} as it is."
+        return f"No remedy is better than {report.baseline} as it is."
     clear = best.gained.low > 0 if higher else best.gained.high < 0
-    what = f"{best.remedy} ({best.words}) changes {trial.metric} by {between(best)} points"
+    what = f"{best.remedy} ({best.summary}) changes {report.metric} by {between(best)} points"
     if not clear:
         return f"UNDECIDED: {what}; the interval holds 0. More seeds or rows are needed."
-    cheaper = [one.remedy for one in trial.tried[1:] if overlaps(one, best) and better(one, higher)]
+    cheaper = [
+        one.remedy for one in report.results[1:] if overlaps(one, best) and better(one, higher)
+    ]
     tie = f" Not told apart from it: {', '.join(cheaper)}." if cheaper else ""
     return f"BEST: {what}.{tie}"
 
 
-def better(one: Tried, higher: bool) -> bool:
+def better(one: RemedyResult, higher: bool) -> bool:
     """Whether a remedy clearly helps."""
     return one.remedy != "none" and (one.gained.low > 0 if higher else one.gained.high < 0)
 
 
-def overlaps(one: Tried, best: Tried) -> bool:
+def overlaps(one: RemedyResult, best: RemedyResult) -> bool:
     """Whether two gains have intervals in common."""
     return one.gained.high >= best.gained.low and best.gained.high >= one.gained.low
 
 
-def write(trial: Trial, folder: Path) -> Path:
+def write(report: RemedyReport, folder: Path) -> Path:
     """remedies_<task>_<time>.json: the table, every setting, what was skipped."""
     import time
 
@@ -216,19 +229,19 @@ def write(trial: Trial, folder: Path) -> Path:
         return None if e is None else {"value": e.value, "low": e.low, "high": e.high, "n": e.n}
 
     record = {
-        "task": trial.task,
-        "source": trial.scores.source,
-        "fingerprint": trial.scores.fingerprint,
-        "seeds": trial.scores.seeds,
-        "ranked_by": trial.metric,
+        "task": report.task,
+        "source": report.scores.source,
+        "fingerprint": report.scores.fingerprint,
+        "seeds": report.scores.seeds,
+        "ranked_by": report.metric,
         "rows": "half of the validation split, stratified by group",
-        "baseline": trial.baseline,
-        "gap": trial.gap,
-        "teacher": estimate(trial.teacher),
+        "baseline": report.baseline,
+        "gap": report.gap,
+        "teacher": estimate(report.teacher),
         "remedies": [
             {
                 "remedy": one.remedy,
-                "words": one.words,
+                "words": one.summary,
                 "score": estimate(one.score),
                 "gained": estimate(one.gained),
                 "brought_back": one.kept,
@@ -238,13 +251,13 @@ def write(trial: Trial, folder: Path) -> Path:
                 "updates": one.updates,
                 "settings": one.settings.model_dump(mode="json"),
             }
-            for one in trial.tried
+            for one in report.results
         ],
-        "skipped": [{"remedy": name, "reason": reason} for name, reason in trial.skipped],
-        "beyond_the_budget": trial.left,
-        "smallest_group": {"group": trial.smallest[0], "rows": trial.smallest[1]},
+        "skipped": [{"remedy": name, "reason": reason} for name, reason in report.skipped],
+        "beyond_the_budget": report.beyond_budget,
+        "smallest_group": {"group": report.smallest[0], "rows": report.smallest[1]},
     }
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"remedies_{trial.task}_{timestamp(time.time())}.json"
+    path = folder / f"remedies_{report.task}_{timestamp(time.time())}.json"
     write_text(path, json.dumps(strict(record), indent=2, allow_nan=False) + "\n")
     return path

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from harness_plugin.errors import HarnessError
-from harness_plugin.training.trainer import Trainer
 from harness_plugin.training.contracts import Batch, Method, Prepared, TrainingMetadata
+from harness_plugin.training.trainer import Trainer
 
 
 class CnC(Method):

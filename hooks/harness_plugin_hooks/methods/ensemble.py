@@ -15,7 +15,6 @@ from torch.nn.functional import cross_entropy, log_softmax, softplus
 
 from harness_plugin.errors import HarnessError
 from harness_plugin.models.network import ModelOutput, Network
-from harness_plugin.training.trainer import Trainer
 from harness_plugin.training.contracts import (
     Batch,
     ForwardContext,
@@ -23,6 +22,7 @@ from harness_plugin.training.contracts import (
     Prepared,
     TrainingMetadata,
 )
+from harness_plugin.training.trainer import Trainer
 
 THETA = {"theta": 1.0}
 """Exponent on p_B, annealed linearly from 1 to this over the training (Utama et al. 2020,

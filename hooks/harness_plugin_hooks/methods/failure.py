@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from harness_plugin.models.network import ModelOutput, Network
-from harness_plugin.training.trainer import Trainer
 from harness_plugin.training.contracts import (
     Batch,
     ForwardContext,
@@ -21,6 +20,7 @@ from harness_plugin.training.contracts import (
     Prepared,
     TrainingMetadata,
 )
+from harness_plugin.training.trainer import Trainer
 
 
 def generalised_cross_entropy(logits: Tensor, label: Tensor, q: float) -> Tensor:

@@ -10,29 +10,26 @@ from rich.table import Table
 
 from harness_plugin.analysis.inputs import AnalysisInput, AnalysisResult
 from harness_plugin.analysis.loaded_models import encoded_for
-from harness_plugin.errors import HarnessError, unknown
+from harness_plugin.errors import unknown
 from harness_plugin.pipeline.context import is_quiet
 from harness_plugin.records import Estimate
 from harness_plugin.scoring import stats
-from harness_plugin_hooks.analyses.probes import (
+from harness_plugin_hooks.analyses.probes.compute import (
     TARGETS,
     Curve,
     Probed,
-    ProbeOptions,
     crossed_rows,
     probe,
 )
+from harness_plugin_hooks.analyses.probes.options import ProbeOptions
 
 
-def analyse(scene: AnalysisInput) -> AnalysisResult:
+def analyse(scene: AnalysisInput, options: ProbeOptions) -> AnalysisResult:
     """Label and attribute, read off every layer of every model."""
-    options = scene.options_of("probes", ProbeOptions())
     data = scene.task.ctx.data
     sets = [split.name for split in data.evaluation]
     if options.split not in (None, *sets):
         raise unknown("evaluation set", str(options.split), sets)
-    if options.folds < 2:
-        raise HarnessError(f"probes: {options.folds} folds; expected at least 2.")
     rows, notes = crossed_rows(data, options)
     head = {
         "measure": "accuracy of cross-fitted logistic regressions on rows that are equally many of "

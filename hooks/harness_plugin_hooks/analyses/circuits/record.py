@@ -19,11 +19,12 @@ from harness_plugin.pipeline.context import is_quiet
 from harness_plugin.records import Floats, Ints
 from harness_plugin.scoring.stats import interval
 from harness_plugin.training import predict
-from harness_plugin_hooks.analyses.circuit_comparison import Comparison, comparisons, gini
-from harness_plugin_hooks.analyses.circuits import Circuit, CircuitOptions
-from harness_plugin_hooks.analyses.exploring import explore
-from harness_plugin_hooks.analyses.families import graph_of
-from harness_plugin_hooks.analyses.pairs import Pairs, find_pairs
+from harness_plugin_hooks.analyses.circuits.circuit import Circuit
+from harness_plugin_hooks.analyses.circuits.comparison import Comparison, comparisons, gini
+from harness_plugin_hooks.analyses.circuits.compute import explore
+from harness_plugin_hooks.analyses.circuits.families import graph_of
+from harness_plugin_hooks.analyses.circuits.options import CircuitOptions
+from harness_plugin_hooks.analyses.circuits.pairs import Pairs, find_pairs
 
 STRONGEST, SHOWN = 200, 8
 """Edges of a model that the JSON holds (the table has all), and that the terminal shows."""
@@ -38,9 +39,8 @@ CONVENTION = (
 )
 
 
-def analyse(scene: AnalysisInput) -> AnalysisResult:
+def analyse(scene: AnalysisInput, options: CircuitOptions) -> AnalysisResult:
     """Find, test and compare the circuits of all models."""
-    options = scene.options_of("circuits", CircuitOptions())
     notes: list[str] = []
     chosen = [i for i, subject in enumerate(scene.models) if has_graph(subject, notes)]
     if not chosen:

@@ -18,17 +18,17 @@ from harness_plugin.errors import HarnessError
 from harness_plugin.records import Floats, Ints
 from harness_plugin.scoring import stats
 from harness_plugin.training.encode import Encoded
-from harness_plugin_hooks.analyses import patching
-from harness_plugin_hooks.analyses.circuits import (
+from harness_plugin_hooks.analyses.circuits import patching
+from harness_plugin_hooks.analyses.circuits.circuit import (
     Circuit,
-    CircuitOptions,
     first_of,
     grown,
     sizes_of,
 )
-from harness_plugin_hooks.analyses.families import graph_of
-from harness_plugin_hooks.analyses.graphs import Graph
-from harness_plugin_hooks.analyses.pairs import Pairs
+from harness_plugin_hooks.analyses.circuits.families import graph_of
+from harness_plugin_hooks.analyses.circuits.graphs import Graph
+from harness_plugin_hooks.analyses.circuits.options import CircuitOptions
+from harness_plugin_hooks.analyses.circuits.pairs import Pairs
 
 BATCH, MEMORY = 64, 2**28
 """Most pairs of a batch, and most bytes of what the components of a batch say."""

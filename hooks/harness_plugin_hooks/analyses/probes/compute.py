@@ -26,6 +26,7 @@ from harness_plugin.data.dataset import Split, TaskData
 from harness_plugin.records import Estimate, Floats, Ints
 from harness_plugin.scoring import stats
 from harness_plugin.training.encode import Encoded
+from harness_plugin_hooks.analyses.probes.options import ProbeOptions
 from harness_plugin_hooks.analyses.reading import Reader
 
 Bools: TypeAlias = NDArray[np.bool_]
@@ -33,23 +34,6 @@ Target: TypeAlias = Literal["label", "attribute"]
 TARGETS: tuple[Target, ...] = ("label", "attribute")
 
 BATCH = 64
-
-
-@dataclass(frozen=True)
-class ProbeOptions:
-    """How probes are fitted, and on how many rows."""
-
-    split: str | None = None
-    """The evaluation set; by default the one with most rows of the rarest combination."""
-    rows: int = 2000
-    """At most, in all."""
-    folds: int = 5
-    strength: float = 0.1
-    """C of the L2 penalty, on features of unit variance."""
-    permutations: int = 1
-    """Trainings on shuffled targets, each layer of each model: what a probe finds in nothing."""
-    resamples: int = 1000
-    seed: int = 0
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.integrate import trapezoid
 
 from harness_plugin.records import Floats, Ints
-from harness_plugin_hooks.analyses.graphs import Graph
+from harness_plugin_hooks.analyses.circuits.graphs import Graph
 
 SHARES = (0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1)
 """Circuits hold so many of the edges."""
@@ -21,18 +21,6 @@ NEGLIGIBLE = 1e-3
 """Of the mean size of the metric: a change below it is none, and faithfulness is undefined."""
 
 COMPONENTS = ("head", "mlp", "block")
-
-
-@dataclass(frozen=True)
-class CircuitOptions:
-    """How circuits are found."""
-
-    pairs: int = 128
-    corruption: str = "auto"
-    ig_steps: int = 10
-    random_circuits: int = 3
-    resamples: int = 1000
-    seed: int = 0
 
 
 @dataclass(frozen=True)

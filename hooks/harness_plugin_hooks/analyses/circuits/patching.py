@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from harness_plugin.errors import HarnessError
-from harness_plugin_hooks.analyses.graphs import Graph, Seen
+from harness_plugin_hooks.analyses.circuits.graphs import Graph, Seen
 
 Metric: TypeAlias = Callable[[Tensor], Tensor]
 """Logits (B, C) -> (B,)."""

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from harness_plugin.errors import HarnessError
-from harness_plugin_hooks.analyses.graphs import (
+from harness_plugin_hooks.analyses.circuits.graphs import (
     PORTS,
     Channels,
     Graph,

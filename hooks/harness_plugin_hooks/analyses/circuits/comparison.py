@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import spearmanr, wasserstein_distance
 
 from harness_plugin.records import Floats, Ints
-from harness_plugin_hooks.analyses.circuits import Circuit
+from harness_plugin_hooks.analyses.circuits.circuit import Circuit
 
 TOP = 0.1
 """Share of the edges whose overlap is counted."""

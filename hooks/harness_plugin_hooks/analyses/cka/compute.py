@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -17,7 +17,8 @@ from harness_plugin.errors import HarnessError
 from harness_plugin.records import Floats, Ints
 from harness_plugin.scoring import stats
 from harness_plugin.training.encode import Encoded
-from harness_plugin_hooks.analyses.cka import (
+from harness_plugin_hooks.analyses.cka.options import CKAOptions
+from harness_plugin_hooks.analyses.cka.streaming import (
     BLOCKS,
     FEWEST,
     Kernel,
@@ -25,8 +26,8 @@ from harness_plugin_hooks.analyses.cka import (
     StreamingCKA,
     resampled_blocks,
 )
-from harness_plugin_hooks.analyses.reading import Pool, Reader
-from harness_plugin_hooks.analyses.views import Fixed, fitted
+from harness_plugin_hooks.analyses.cka.views import Fixed, fitted
+from harness_plugin_hooks.analyses.reading import Reader
 
 CALIBRATION = 256
 """Rows on which the views are fitted."""
@@ -39,20 +40,6 @@ FEW_BLOCKS = 8
 
 TOKENS = 256
 """Most tokens of a batch that are compared, where tokens are."""
-
-
-@dataclass(frozen=True)
-class CKAOptions:
-    """How similarity is measured."""
-
-    pool: Pool = "mean"
-    kernel: Kernel = field(default_factory=Kernel)
-    views: tuple[str, ...] = ("plain", "standardised", "without_top")
-    permutations: int = 100
-    resamples: int = 1000
-    seed: int = 0
-    double: bool = False
-    """Gram matrices in float64 instead of float32; sums always are."""
 
 
 @dataclass(frozen=True)
@@ -190,8 +177,8 @@ def stream_of(layers: int, options: CKAOptions, number: int) -> StreamingCKA:
     """The accumulator of one group and view."""
     return StreamingCKA(
         layers,
-        kernel=options.kernel,
-        dtype=torch.float64 if options.double else torch.float32,
+        kernel=Kernel(options.rbf),
+        dtype=torch.float64 if options.float64 else torch.float32,
         permutations=options.permutations,
         seed=options.seed + number,
     )

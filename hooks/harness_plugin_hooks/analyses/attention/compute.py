@@ -14,7 +14,7 @@ from harness_plugin.pipeline.encode_split import processor_of
 from harness_plugin.records import Floats, Ints
 from harness_plugin.scoring import stats
 from harness_plugin.training.encode import processor_key
-from harness_plugin_hooks.analyses.heads import (
+from harness_plugin_hooks.analyses.attention.heads import (
     SPECIALS,
     Measured,
     Pair,
@@ -22,18 +22,9 @@ from harness_plugin_hooks.analyses.heads import (
     has_attention,
     measure,
 )
-from harness_plugin_hooks.analyses.places import grid_of, places_of, regions
-from harness_plugin_hooks.analyses.similarity import comparisons
-
-
-@dataclass(frozen=True)
-class AttentionOptions:
-    """How attention is compared."""
-
-    matched: int = 128
-    """Rows of each group on which heads are matched: all pairs of heads are many."""
-    resamples: int = 1000
-    seed: int = 0
+from harness_plugin_hooks.analyses.attention.options import AttentionOptions
+from harness_plugin_hooks.analyses.attention.places import grid_of, places_of, regions
+from harness_plugin_hooks.analyses.cka.compute import comparisons
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from harness_plugin.analysis.loaded_models import LoadedModel, inputs_of
 from harness_plugin.models.layers import Shape
 from harness_plugin.records import Floats, Ints
 from harness_plugin.training.encode import Encoded
-from harness_plugin_hooks.analyses import attention
-from harness_plugin_hooks.analyses.places import ImagePlaces, Places, TextPlaces
-from harness_plugin_hooks.analyses.similarity import same_depth
+from harness_plugin_hooks.analyses.attention import measures
+from harness_plugin_hooks.analyses.attention.places import ImagePlaces, Places, TextPlaces
+from harness_plugin_hooks.analyses.cka.compute import same_depth
 
 BATCH = 16
 """Rows of a batch: all its maps are in memory at once, 150 MB for BERT-base at 128 tokens."""
@@ -109,7 +109,7 @@ def measure(
     compared = [opened(sides, a, b, len(rows)) for a, b in pairs]
     with ExitStack() as stack:
         for side in sides:
-            stack.enter_context(attention.eager(side.subject.model))
+            stack.enter_context(measures.eager(side.subject.model))
         batches = list(batches_of(sides[0].encoded, rows))
         for some in tqdm(batches, desc=title, disable=quiet, leave=False):
             views = []
@@ -147,7 +147,7 @@ def opened(sides: Sequence[Side], first: int, second: int, rows: int) -> Pair:
 def read(side: Side, rows: Ints, some: Ints, device: torch.device) -> tuple[list[Tensor], Places]:
     """The maps of every layer for a batch, and what stands where."""
     inputs = inputs_of(side.encoded, rows[some], device)
-    layers = attention.read_attention(side.subject.model, inputs)
+    layers = measures.read_attention(side.subject.model, inputs)
     if isinstance(side.places, ImagePlaces):
         return layers, side.places.batch(some, layers[0].shape[-1], device)
     return layers, side.places.batch(some, inputs)
@@ -168,24 +168,24 @@ def own(
     first = torch.zeros_like(places.real)
     first[:, 0] = True
     asking = first if readout == "first token" else places.real
-    rolled = attention.rollout([clean(layer, places.real) for layer in head_means(layers)])
-    taken = attention.mean_rows(rolled.transpose(1, 2), asking[:, None].expand_as(rolled))
+    rolled = measures.rollout([clean(layer, places.real) for layer in head_means(layers)])
+    taken = measures.mean_rows(rolled.transpose(1, 2), asking[:, None].expand_as(rolled))
     for specials, keys in places.keys.items():
         each: dict[str, list[Tensor]] = {}
         for layer in layers:
-            maps, there = attention.restricted(layer, keys[:, None])
-            entropy = attention.normalised_entropy(maps, keys[:, None, None])
+            maps, there = measures.restricted(layer, keys[:, None])
+            entropy = measures.normalised_entropy(maps, keys[:, None, None])
             each.setdefault("entropy", []).append(
-                attention.mean_rows(entropy, keys[:, None] & there)
+                measures.mean_rows(entropy, keys[:, None] & there)
             )
             for name, value in masses(maps, there, places, keys, asking):
                 each.setdefault(name, []).append(value)
         for name, values in each.items():
             yield (into.heads, (specials, name)), torch.stack(values, dim=1)
-        even, there = attention.restricted(torch.ones_like(rolled)[:, None], keys[:, None])
+        even, there = measures.restricted(torch.ones_like(rolled)[:, None], keys[:, None])
         for name, value in masses(even, there, places, keys, asking):
             yield (into.uniform, (specials, name)), value[:, 0]
-        kept, _ = attention.restricted(taken[:, None], keys)
+        kept, _ = measures.restricted(taken[:, None], keys)
         for name, share in places.sets.items():
             mass = (kept[:, 0] * share).sum(dim=-1)
             yield (
@@ -222,7 +222,7 @@ def masses(
     for name, share in places.sets.items():
         mass = (maps @ share[:, None, :, None])[..., 0]
         queries = asking if name == "region" else keys
-        value = attention.mean_rows(mass, queries[:, None] & there)
+        value = measures.mean_rows(mass, queries[:, None] & there)
         yield name, torch.where(shown(share, keys)[:, None], value, torch.nan)
     if places.segment is None or not bool((places.segment == 1).any()):
         return
@@ -237,7 +237,7 @@ def masses(
         ("first_to_second", to[1], here & ~second),
         ("second_to_first", to[0], here & second),
     ):
-        yield name, torch.where(both[:, None], attention.mean_rows(value, queries), torch.nan)
+        yield name, torch.where(both[:, None], measures.mean_rows(value, queries), torch.nan)
 
 
 def seen_at(maps: Tensor, places: Places, level: str, specials: bool) -> tuple[Tensor, Tensor]:
@@ -252,7 +252,7 @@ def seen_at(maps: Tensor, places: Places, level: str, specials: bool) -> tuple[T
         unit = torch.where(places.real & ~places.content, places.words, unit)
     units = places.words + specials
     present = (unit[..., None] == torch.arange(units, device=unit.device)).any(dim=1)
-    return attention.by_unit(maps, unit, units), present
+    return measures.by_unit(maps, unit, units), present
 
 
 def compare_layers(
@@ -263,10 +263,10 @@ def compare_layers(
     for specials in SPECIALS:
         ours, here = seen_at(first[0], first[1], pair.level, specials)
         theirs, there = seen_at(second[0], second[1], pair.level, specials)
-        p, p_there = attention.restricted(ours[aligned], here & there)
-        q, q_there = attention.restricted(theirs, here & there)
+        p, p_there = measures.restricted(ours[aligned], here & there)
+        q, q_there = measures.restricted(theirs, here & there)
         rows = here & there & p_there & q_there
-        value = attention.mean_rows(attention.divergence(p, q), rows)
+        value = measures.mean_rows(measures.divergence(p, q), rows)
         pair.layers[specials][some] = value.T.cpu().numpy()
 
 
@@ -285,20 +285,20 @@ def match_heads(
             theirs, there = seen_at(stacks[1], seen[1][1], pair.level, specials)
             total[specials].append(all_heads(ours, theirs, here & there))
     pair.heads = {
-        specials: attention.mean_there(np.concatenate(parts, axis=2).T).T
+        specials: measures.mean_there(np.concatenate(parts, axis=2).T).T
         for specials, parts in total.items()
     }
 
 
 def all_heads(ours: Tensor, theirs: Tensor, keys: Tensor) -> NDArray[np.float64]:
     """(A, B, n) divergence of heads (A, n, U, U) and (B, n, U, U), by row of the batch."""
-    p, p_there = attention.restricted(ours, keys)
-    q, q_there = attention.restricted(theirs, keys)
-    p_entropy, q_entropy = attention.row_entropy(p), attention.row_entropy(q)  # of each head once
+    p, p_there = measures.restricted(ours, keys)
+    q, q_there = measures.restricted(theirs, keys)
+    p_entropy, q_entropy = measures.row_entropy(p), measures.row_entropy(q)  # of each head once
     out = np.empty((len(p), len(q), len(keys)))
     for number, (head, entropy, there) in enumerate(zip(q, q_entropy, q_there, strict=True)):
-        apart = attention.divergence(p, head, (p_entropy, entropy))
-        out[:, number] = attention.mean_rows(apart, keys & p_there & there).cpu().numpy()
+        apart = measures.divergence(p, head, (p_entropy, entropy))
+        out[:, number] = measures.mean_rows(apart, keys & p_there & there).cpu().numpy()
     return out
 
 

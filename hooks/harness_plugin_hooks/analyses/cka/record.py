@@ -12,8 +12,7 @@ from rich.table import Table
 from harness_plugin.analysis.inputs import AnalysisInput, AnalysisResult
 from harness_plugin.pipeline.context import is_quiet
 from harness_plugin.records import Ints
-from harness_plugin_hooks.analyses.similarity import (
-    CKAOptions,
+from harness_plugin_hooks.analyses.cka.compute import (
     Compared,
     Difference,
     SimilarityReport,
@@ -21,14 +20,15 @@ from harness_plugin_hooks.analyses.similarity import (
     interval,
     p_value,
 )
+from harness_plugin_hooks.analyses.cka.options import CKAOptions
+from harness_plugin_hooks.analyses.cka.streaming import Kernel
 
 CONSTANT = "a layer is the same for every row"
 NO_INTERVAL = "no interval: too few batches"
 
 
-def analyse(scene: AnalysisInput) -> AnalysisResult:
+def analyse(scene: AnalysisInput, options: CKAOptions) -> AnalysisResult:
     """Similarity of all layers of all models."""
-    options = scene.options_of("cka", CKAOptions())
     found = compare_models(
         scene.models,
         scene.encoded,
@@ -44,13 +44,13 @@ def as_record(found: SimilarityReport, options: CKAOptions) -> dict[str, Any]:
     """The JSON part; nan where a number is undefined, with a reason."""
     return {
         "measure": "unbiased minibatch CKA (HSIC_1 summed over batches before the ratio)",
-        "kernel": str(options.kernel),
+        "kernel": str(Kernel(options.rbf)),
         "pool": options.pool,
         "batch": found.batch,
         "permutations": options.permutations,
         "resamples": options.resamples,
         "seed": options.seed,
-        "gram_dtype": "float64" if options.double else "float32",
+        "gram_dtype": "float64" if options.float64 else "float32",
         "pairs": [pair_record(pair) for pair in found.pairs],
         "ceiling": [pair_record(pair) for pair in found.ceilings],
         "differences": [difference_record(one) for one in found.differences],

@@ -12,17 +12,17 @@ from rich.table import Table
 
 from harness_plugin.analysis.inputs import AnalysisInput, AnalysisResult
 from harness_plugin.records import Floats
-from harness_plugin_hooks.analyses.attention import LARGEST, matched_heads
-from harness_plugin_hooks.analyses.attention_report import (
-    AttentionOptions,
+from harness_plugin_hooks.analyses.attention.compute import (
     AttentionReport,
     Diverged,
     Own,
     compare_attention,
 )
-from harness_plugin_hooks.analyses.heads import Pair
-from harness_plugin_hooks.analyses.similarity import interval
-from harness_plugin_hooks.analyses.similarity_record import number
+from harness_plugin_hooks.analyses.attention.heads import Pair
+from harness_plugin_hooks.analyses.attention.measures import LARGEST, matched_heads
+from harness_plugin_hooks.analyses.attention.options import AttentionOptions
+from harness_plugin_hooks.analyses.cka.compute import interval
+from harness_plugin_hooks.analyses.cka.record import number
 
 NO_ROW = "no row of the group shows it"
 NO_INTERVAL = "no interval: undefined in some resamples"
@@ -30,9 +30,8 @@ SHOWN = False
 """The terminal shows values without special tokens, which are sinks and hide all the others."""
 
 
-def analyse(scene: AnalysisInput) -> AnalysisResult:
+def analyse(scene: AnalysisInput, options: AttentionOptions) -> AnalysisResult:
     """What the models attend to, and how far they differ in it."""
-    options = scene.options_of("attention", AttentionOptions())
     found = compare_attention(scene, options)
     return AnalysisResult(as_record(found, options), list(as_rows(found)), list(shown(found)))
 

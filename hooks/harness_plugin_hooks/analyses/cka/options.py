@@ -1,0 +1,48 @@
+"""How CKA is measured."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from pydantic import Field, field_validator
+
+from harness_plugin.analysis.contract import ResampledOptions, flag
+
+Pool: TypeAlias = Literal["mean", "cls", "tokens"]
+"""Masked mean over tokens (global average of a ResNet's maps); the first token; every token."""
+
+
+class CKAOptions(ResampledOptions):
+    """Options of the analysis `cka`."""
+
+    pool: Pool = Field(
+        "mean",
+        description="a row's vector: mean over real tokens, the first token; or every token",
+        json_schema_extra=flag("pool"),
+    )
+    rbf: float | None = Field(
+        None,
+        description="Gaussian kernel, so many times the median distance wide; else linear",
+        json_schema_extra=flag("rbf"),
+    )
+    views: tuple[str, ...] = Field(
+        ("plain", "standardised", "without_top"),
+        description="features as they are, standardised, without their dominant direction",
+        json_schema_extra=flag("views"),
+    )
+    permutations: int = Field(
+        100, ge=0, description="of the null", json_schema_extra=flag("permutations")
+    )
+    float64: bool = Field(
+        False,
+        description="Gram matrices in double precision; sums always are",
+        json_schema_extra=flag("float64"),
+    )
+
+    @field_validator("rbf")
+    @classmethod
+    def above_zero(cls, width: float | None) -> float | None:
+        """Refuse a width that is no width."""
+        if width is not None and not width > 0:
+            raise ValueError("expected a width above 0.")
+        return width

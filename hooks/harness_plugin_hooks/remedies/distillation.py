@@ -1,0 +1,47 @@
+"""Remedies that change the student's loss: the distillation term, its weights, its targets."""
+
+from harness_plugin.config.remedies import Remedy
+from harness_plugin_hooks.remedies.changes import pure_distillation, setting
+
+PURE_KD = Remedy(
+    "pure_kd", "learn from the teacher alone, not from labels", pure_distillation(), order=10
+)
+PURE_KD_T4 = Remedy(
+    "pure_kd_t4", "the same at temperature 4", pure_distillation(temperature=4.0), order=20
+)
+PURE_KD_T1 = Remedy(
+    "pure_kd_t1", "the same at temperature 1", pure_distillation(temperature=1.0), order=30
+)
+PURE_KD_T10 = Remedy(
+    "pure_kd_t10", "the same at temperature 10", pure_distillation(temperature=10.0), order=40
+)
+WEIGHTED_KD = Remedy(
+    "weighted_kd", "the method's weights on labels and teacher", setting(method="same"), order=50
+)
+GROUP_DRO_KD = Remedy(
+    "group_dro_kd",
+    "group DRO over divergences from the teacher",
+    pure_distillation("group_dro_kd"),
+    order=60,
+)
+LAST_LAYER = Remedy(
+    "last_layer",
+    "refit the last layer on balanced validation rows (DFR) after distillation",
+    setting(method="dfr"),
+    order=70,
+    cost="logistic regressions on the validation rows",
+)
+SIMKD = Remedy(
+    "simkd",
+    "the teacher's last layer on projected features",
+    pure_distillation("simkd"),
+    order=80,
+    cost="a projection and the teacher's last layer in the student",
+)
+BIAS_AWARE_KD = Remedy(
+    "bias_aware_kd",
+    "teacher smoothed where a bias-only model is sure",
+    setting(method="erm", distiller="bias_aware_kd", distiller_options={}),
+    order=90,
+    cost="a bias-only model",
+)

@@ -1,0 +1,17 @@
+"""Remedies that distil what the teacher computes before its logits."""
+
+from harness_plugin.config.remedies import Remedy
+from harness_plugin_hooks.remedies.changes import setting
+
+HINTS = Remedy(
+    "hints",
+    "the teacher's last features",
+    setting(distiller="hints", distiller_options={}),
+    order=180,
+)
+MINILM = Remedy(
+    "minilm",
+    "relations among tokens",
+    setting(distiller="minilm", distiller_options={}),
+    order=190,
+)
