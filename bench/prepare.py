@@ -21,8 +21,8 @@ from pathlib import Path
 
 from common import Table, environment, interleave, parse, parser, report
 
-from harness_plugin.cli.main import quiet_libraries
-from harness_plugin.config.settings import run_config
+from harness_plugin.cli.startup import quiet_libraries
+from harness_plugin.config.merge import run_config
 from harness_plugin.pipeline.run import open_workshop, prepare
 from harness_plugin.plugins.registry import load_plugins
 

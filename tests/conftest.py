@@ -53,7 +53,7 @@ def plugins() -> Plugins:
 @pytest.fixture
 def open_shop(tmp_path, plugins):
     """Open a workshop on the toy text task (or another) in a store of its own."""
-    from harness_plugin.config.settings import run_config
+    from harness_plugin.config.merge import run_config
     from harness_plugin.pipeline.run import open_workshop, prepare
 
     def opened(*sets: str, task: str = TOY, store: str = "store", **flags):

@@ -11,8 +11,9 @@ from typing import TypeAlias
 
 from harness_plugin.analysis import run_analyses
 from harness_plugin.analysis.loaded_models import just_finished
+from harness_plugin.config.merge import task_settings
 from harness_plugin.config.roles import Role, behind, narrowed, plan_of_roles
-from harness_plugin.config.settings import RunConfig, TaskSettings, hub_sets_of, task_settings
+from harness_plugin.config.settings import RunConfig, TaskSettings, hub_sets_of
 from harness_plugin.data.dataset import TaskData, load_for
 from harness_plugin.data.task import Task, find_task
 from harness_plugin.errors import HarnessError

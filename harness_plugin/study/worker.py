@@ -62,7 +62,7 @@ def execute(job: Job) -> dict[str, Any]:
 
 def trained(job: Job) -> dict[str, Any]:
     """Train and ask in this process."""
-    from harness_plugin.cli.main import quiet_libraries
+    from harness_plugin.cli.startup import quiet_libraries
     from harness_plugin.pipeline.run import check_roles
 
     quiet_libraries()  # this may be a worker, whose bars would run through the study's lines
@@ -112,7 +112,8 @@ def shop_of(run: Mapping[str, Any], root: str) -> Workshop:
     """
     import torch
 
-    from harness_plugin.config.settings import RunConfig, task_settings
+    from harness_plugin.config.merge import task_settings
+    from harness_plugin.config.settings import RunConfig
     from harness_plugin.data.dataset import load_for
     from harness_plugin.data.task import find_task
     from harness_plugin.pipeline.hardware import make_accelerator, processes_of

@@ -6,14 +6,9 @@ import pytest
 import yaml
 
 from harness_plugin import HarnessError
-from harness_plugin.config.settings import (
-    RunConfig,
-    merge,
-    parse_assignments,
-    run_config,
-    task_settings,
-)
-from harness_plugin.data.task import read_task
+from harness_plugin.config.merge import parse_assignments, run_config, task_settings
+from harness_plugin.config.settings import RunConfig
+from harness_plugin.data.task import merge, read_task
 from harness_plugin.pipeline.outputs import strict
 from harness_plugin.pipeline.run import prepare, resolved
 

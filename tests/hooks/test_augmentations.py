@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from harness_plugin import HarnessError
+from harness_plugin.config.merge import task_settings
 from harness_plugin.config.roles import plan_of_roles
-from harness_plugin.config.settings import RunConfig, StudentSettings, task_settings
+from harness_plugin.config.settings import RunConfig, StudentSettings
 from harness_plugin.data.dataset import load_data, load_for
 from harness_plugin.data.task import find_task
 from harness_plugin.pipeline.augmenting import additional, cells_of, joined

@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from harness_plugin.config.settings import run_config, task_settings
+from harness_plugin.config.merge import run_config, task_settings
 from harness_plugin.pipeline.run import open_workshop, prepare
 
 pytestmark = pytest.mark.slow

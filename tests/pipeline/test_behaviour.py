@@ -4,7 +4,7 @@ from functools import cache
 
 import pytest
 
-from harness_plugin.config.settings import run_config
+from harness_plugin.config.merge import run_config
 from harness_plugin.pipeline.distilling import Distillation
 from harness_plugin.pipeline.run import open_workshop, prepare
 from harness_plugin.plugins.registry import load_plugins

@@ -171,7 +171,8 @@ def test_accelerate_launch_works_in_all_its_forms(tmp_path, launcher, here):
 TRAIN = """
 import json, sys
 from pathlib import Path
-from harness_plugin.config.settings import StudentSettings, run_config
+from harness_plugin.config.merge import run_config
+from harness_plugin.config.settings import StudentSettings
 from harness_plugin.pipeline.distilling import Distillation
 from harness_plugin.plugins.registry import load_plugins
 from harness_plugin.pipeline.run import open_workshop, prepare

@@ -8,7 +8,8 @@ import pytest
 
 from harness_plugin import HarnessError
 from harness_plugin.cli.main import main
-from harness_plugin.config.settings import StudentSettings, run_config
+from harness_plugin.config.merge import run_config
+from harness_plugin.config.settings import StudentSettings
 from harness_plugin.pipeline.remedies import REMEDIES, chosen
 from harness_plugin.pipeline.remedy import RANKING, halved, try_remedies
 from harness_plugin.pipeline.run import prepare

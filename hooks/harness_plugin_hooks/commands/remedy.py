@@ -8,14 +8,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness_plugin.cli.main import (
-    Parser,
-    comma_list,
-    installed_plugins,
-    model_flags,
-    quiet_libraries,
-    run_parser,
-)
+from harness_plugin.cli.parser import Parser, comma_list, config_from_flags, run_parser
+from harness_plugin.cli.startup import installed_plugins, quiet_libraries
 from harness_plugin.errors import HarnessError
 
 if TYPE_CHECKING:
@@ -74,7 +68,6 @@ def main(words: list[str]) -> int:
     """Try remedies, print the ranked table, write it."""
     given = vars(parser().parse_args(words))
     own = {name: given.pop(name) for name in ("budget", "baseline", "remedies", "rank_by", "list")}
-    from harness_plugin.config.settings import run_config
     from harness_plugin.pipeline.remedies import REMEDIES, chosen
 
     if own["list"]:
@@ -84,10 +77,7 @@ def main(words: list[str]) -> int:
     if own["budget"] < 1:
         raise HarnessError(f"--budget {own['budget']}: expected at least 1 remedy.")
     remedies = chosen(own["remedies"])
-    sets, file = given.pop("set"), given.pop("config")
-    given["eval_batch_size"] = given.pop("batch_size")
-    shortcuts = model_flags(given)
-    config = run_config(file, given, [*shortcuts, *sets])
+    config = config_from_flags(given)
     plugins = installed_plugins()
     quiet_libraries()
     from harness_plugin.pipeline.outputs import check_writable
