@@ -94,7 +94,10 @@ def top_parser() -> argparse.ArgumentParser:
 def run(argv: list[str]) -> int:
     """`harness run`."""
     config = config_from_flags(vars(run_parser().parse_args(argv)))
+    from harness_plugin.config.merge import check_option_names
+
     plugins = installed_plugins()
+    check_option_names(config.settings, plugins)
     quiet_libraries()
     from harness_plugin.pipeline.run import run as run_tasks
 

@@ -153,7 +153,10 @@ def of_offer(offer: Offer) -> Iterator[str]:
     documented = inspect.isclass(thing) or inspect.isroutine(thing)
     if documented and (text := inspect.getdoc(thing)):
         yield ""
-        yield from textwrap.indent(text, " " * INDENT).splitlines()
+        for number, part in enumerate(text.split("\n\n")):
+            if number:
+                yield ""
+            yield from paragraph(part)
 
 
 def fields_of(thing: Any) -> dict[str, str]:

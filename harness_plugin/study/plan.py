@@ -14,7 +14,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from harness_plugin.config.merge import merge_settings, parse_assignments
-from harness_plugin.config.settings import Options, RunConfig, Seed, Strict, TaskSettings
+from harness_plugin.config.settings import RunConfig, Seed, Strict, TaskSettings
 from harness_plugin.data.task import line_of, read_yaml
 from harness_plugin.errors import HarnessError, unknown
 
@@ -49,8 +49,8 @@ class StudyFile(Strict):
     summary: str = Field("", description="one line: the question")
     tasks: tuple[str, ...] = Field(min_length=1, description="the factor `task`")
     seeds: tuple[Seed, ...] = Field(min_length=1, description="the factor `seed`")
-    run: Options = Field(default_factory=dict, description="settings of every run")
-    settings: Options = Field(
+    run: dict[str, Any] = Field(default_factory=dict, description="settings of every run")
+    settings: dict[str, Any] = Field(
         default_factory=dict, description="task settings, for all tasks or under a task's name"
     )
     factors: dict[str, list[Any] | dict[str, dict[str, Any] | None]] = Field(
