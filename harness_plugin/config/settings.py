@@ -240,7 +240,9 @@ class TaskSettings(Strict):
         "one out, false does whether or not there is one",
     )
     vocab_size: int = Field(8000, ge=100, description="of a tokenizer trained on the task's text")
-    image: ImageSettings = ImageSettings()
+    image: ImageSettings = Field(
+        default_factory=ImageSettings, description="how images become pixels"
+    )
     options: Options = Field(default_factory=dict, description="the task's own options")
     _left_out: tuple[str, ...] = PrivateAttr(default=())
 

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from harness_plugin import hookimpl
 from harness_plugin.cli.list_names import KINDS
 from harness_plugin.cli.main import main
 from harness_plugin.data.task import find_task
-from harness_plugin.plugins.registry import load_plugins
+from harness_plugin.plugins.registry import collect, load_plugins
 from harness_plugin.training.contracts import NEEDS
 
 TOY = Path(__file__).parents[1] / "toy"
@@ -58,16 +59,24 @@ def test_a_task_says_all_that_its_file_says(shown, name):
     assert "hub" not in task.sources or "hub" in text
 
 
-def test_a_name_of_several_kinds_asks_for_its_kind(shown):
-    status, text = shown("attention")
-    if status == 2:
-        assert "say `harness show " in text
-    names = [name for _, name in OFFERS]
-    for name in {name for name in names if names.count(name) > 1}:
-        status, text = shown(name)
-        assert status == 2
-        kinds = [kind for kind, other in OFFERS if other == name]
-        assert all(f"`harness show {kind} {name}`" in text for kind in kinds)
+class Namesake:
+    """A plugin whose output has the name of a method."""
+
+    @hookimpl
+    def register_outputs(self, register):
+        register("jtt", "builtins:print", summary="other things")
+
+
+def test_a_name_of_several_kinds_asks_for_its_kind(shown, monkeypatch):
+    PLUGINS.manager.register(Namesake(), name="namesake")
+    both = collect(PLUGINS.manager)
+    PLUGINS.manager.unregister(name="namesake")
+    monkeypatch.setattr("harness_plugin.plugins.registry.load_plugins", lambda: both)
+    status, text = shown("jtt")
+    assert status == 2
+    assert "say `harness show method jtt` or `harness show output jtt`" in text
+    assert shown("output", "jtt")[1].startswith("output jtt\n  other things\n")
+    assert shown("method", "jtt")[1].startswith("method jtt\n")
 
 
 def test_a_name_of_one_kind_needs_no_kind(shown):

@@ -183,6 +183,15 @@ def test_what_is_wrong_with_a_plan_is_named(expand, changes, said):
         expand(**changes)
 
 
+def test_a_level_may_leave_out_a_student_that_the_study_brings(expand):
+    students = {"student": {}, "student_kd": {"kd_weight": 1}}
+    levels = {"both": {}, "one": {"students": {"student_kd": None}}}
+    graph = expand(settings={"students": students}, factors={"which": levels}, leave_out=[])
+    both, one = graph.study.configurations[:2]
+    assert set(graph.study.settings_of(both)["students"]) == {"student", "student_kd"}
+    assert graph.study.settings_of(one)["students"]["student_kd"] is False
+
+
 def test_planning_imports_nothing_heavy(tmp_path):
     program = (
         "import sys; from harness_plugin.cli.main import main\n"
