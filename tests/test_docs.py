@@ -185,6 +185,8 @@ def test_commands_parse_and_name_what_exists(page, line, monkeypatch):
     command, rest = ("run", words) if words[0].startswith("-") else (words[0], words[1:])
     if command == "ls":
         assert rest[0] in [*KINDS, "plugins"]
+    elif command == "show":
+        assert cli.main(words) == 0
     elif command == "validate":
         check_validate(rest, monkeypatch)
     elif command == "launch":

@@ -27,7 +27,7 @@ from harness_plugin.study.training_records import TrainingRecords
 from harness_plugin.study.worker import shop_of
 
 TOY = str(Path(__file__).parents[1] / "toy" / "toy.yaml")
-HELPERS = str(Path(__file__).parent / "helpers")
+HELPERS = str(Path(__file__).parents[1] / "helpers")
 PLAN = {
     "study": "small",
     "summary": "does it run",
