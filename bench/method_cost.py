@@ -19,8 +19,8 @@ from pathlib import Path
 import psutil
 from common import Table, environment, interleave, parse, parser, report
 
-from harness_plugin.cli.main import quiet_libraries
-from harness_plugin.config.settings import run_config
+from harness_plugin.cli.startup import quiet_libraries
+from harness_plugin.config.merge import run_config
 from harness_plugin.errors import HarnessError
 from harness_plugin.pipeline.context import RunContext
 from harness_plugin.pipeline.encode_split import encoded_rows

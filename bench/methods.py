@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from harness_plugin.cli.main import quiet_libraries
-from harness_plugin.config.settings import run_config
+from harness_plugin.cli.startup import quiet_libraries
+from harness_plugin.config.merge import run_config
 from harness_plugin.errors import HarnessError
 from harness_plugin.pipeline.context import RunContext
 from harness_plugin.pipeline.open_task import context_of, load_tasks

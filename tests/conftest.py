@@ -55,7 +55,7 @@ def open_shop(tmp_path, plugins):
     """Open the toy text task (or another) in a store of its own."""
     from opened import OpenedTask
 
-    from harness_plugin.config.settings import run_config
+    from harness_plugin.config.merge import run_config
     from harness_plugin.pipeline.open_task import context_of, load_tasks
 
     def opened(*sets: str, task: str = TOY, store: str = "store", **flags):

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from harness_plugin.cli import main as cli
-from harness_plugin.cli.main import KINDS, launch, run_parser
-from harness_plugin.config.settings import RoleSettings, RunConfig, TaskSettings, parse_assignments
+from harness_plugin.cli.list_names import KINDS
+from harness_plugin.cli.main import launch
+from harness_plugin.cli.parser import run_parser
+from harness_plugin.config.merge import parse_assignments
+from harness_plugin.config.settings import RoleSettings, RunConfig, TaskSettings
 from harness_plugin.data.task import find_task, read_task, task_files
 from harness_plugin.plugins import hookspecs
 from harness_plugin.plugins.registry import collect, load_plugins, make_manager
@@ -182,6 +185,8 @@ def test_commands_parse_and_name_what_exists(page, line, monkeypatch):
     command, rest = ("run", words) if words[0].startswith("-") else (words[0], words[1:])
     if command == "ls":
         assert rest[0] in [*KINDS, "plugins"]
+    elif command == "show":
+        assert cli.main(words) == 0
     elif command == "validate":
         check_validate(rest, monkeypatch)
     elif command == "launch":

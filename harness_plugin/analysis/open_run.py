@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from harness_plugin.analysis.loaded_models import FinishedTask
-from harness_plugin.config.settings import RunConfig, run_config
+from harness_plugin.config.merge import run_config
+from harness_plugin.config.settings import RunConfig
 from harness_plugin.data.task import find_task
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.pipeline.open_task import context_of, load_tasks, store_root

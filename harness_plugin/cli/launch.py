@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 
+from harness_plugin.cli.parser import run_parser
 from harness_plugin.errors import HarnessError
 
 REQUESTED = "HARNESS_NUM_PROCESSES"
@@ -28,8 +29,6 @@ def launch(argv: list[str]) -> int:
     rest = rest[1:] if rest[:1] == ["--"] else rest
     if given.num_processes is not None and given.num_processes < 1:
         raise HarnessError(f"--num_processes {given.num_processes}: expected 1 or more.")
-    from harness_plugin.cli.main import run_parser
-
     run_parser().parse_args(rest)  # a wrong option is one line here, a traceback in N processes
     import torch
 

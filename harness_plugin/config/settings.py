@@ -1,41 +1,90 @@
-"""The configuration of a run: what each setting means, its default, and how they are merged.
+"""The settings of a run, of its tasks and of their models: the one place for each of them.
 
-Order, later wins: defaults here < the task's recipe for the data source < `--config` file <
-command line flags < `--set key=value`. What comes out is written beside the results and can be
-given back as `--config`.
+A field says its name, type, bounds, default and meaning; the command line, its help and the checks
+are made from it (`cli.parser`). How recipes, files and flags are put together is in `merge`.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
-from harness_plugin.data.task import HubSet, Loader, Source, Task, merge, read_yaml
-from harness_plugin.errors import HarnessError, unknown
+from harness_plugin.config.mappings import fitting, problems
+from harness_plugin.data.task import HubSet, Source, Task, merge
 
 NAMED: tuple[Source, ...] = ("embedded", "hub", "own")
 """Sources that `data` names; anything else is a folder."""
 
+WHAT, MODELS, MACHINE, RESULTS = "what to run", "models and methods", "machine", "results"
+"""The groups of options in `harness --help`."""
+
+
+def finite(value: Any) -> Any:
+    """`value`; ValueError where a number in it, however deep, is infinite or no number."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("Input should be a finite number")
+    if isinstance(value, Mapping):
+        for each in value.values():
+            finite(each)
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            finite(each)
+    return value
+
+
+Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**32)]
+"""What NumPy, torch and Accelerate all take as a seed."""
+Brightness: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+Spread: TypeAlias = Annotated[float, Field(gt=0)]
+Options: TypeAlias = Annotated[dict[str, Any], AfterValidator(finite)]
+"""Settings whose names another object knows: a method, a task, an architecture."""
+
+
+def flag(group: str, metavar: str = "", **how: Any) -> dict[str, Any]:
+    """What a field's own type does not say of its command line option.
+
+    `names`: other names than the field's. `repeat`: once a value, instead of a comma list.
+    `bare`: the value of an option that is given without one.
+    """
+    return {"flag": {"group": group, "metavar": metavar, **how}}
+
 
 class Strict(BaseModel):
-    """Frozen, and an unknown key is an error."""
+    """Frozen; an unknown key is an error, and so is a number that is not finite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True
+    )  # deferred: `harness --help` reads fields and checks nothing
 
 
 class RoleSettings(Strict):
     """One model and how it is trained."""
 
-    model: str = Field(description="a preset (harness ls backbones), a local folder or a hub id")
-    init: Literal["scratch", "pretrained"] = Field(
-        "pretrained", description="random weights, or the preset's hub checkpoint"
+    model: str = Field(
+        description="a preset (harness ls backbones), a checkpoint folder or a hub id",
+        json_schema_extra=flag(MODELS, "MODEL"),
     )
-    config: dict[str, Any] = Field(
+    init: Literal["scratch", "pretrained"] = Field(
+        "pretrained",
+        description="random weights, or the preset's hub checkpoint",
+        json_schema_extra=flag(MODELS),
+    )
+    config: Options = Field(
         default_factory=dict, description="overrides of the transformers configuration"
     )
     labels: tuple[str, ...] | None = Field(
@@ -50,10 +99,10 @@ class RoleSettings(Strict):
         32, ge=1, description="examples an update sees, over all processes and accumulation steps"
     )
     learning_rate: float = Field(2e-5, gt=0, description="peak, after warm-up, of the method")
-    erm_learning_rate: float | None = Field(None, description="peak of the ERM epochs")
+    erm_learning_rate: float | None = Field(None, gt=0, description="peak of the ERM epochs")
     lr_warmup: float = Field(0.1, ge=0, le=1, description="fraction of the updates; then linear")
-    weight_decay: float = Field(0.01, ge=0)
-    adam_beta2: float = Field(0.999, gt=0, lt=1)
+    weight_decay: float = Field(0.01, ge=0, description="of AdamW")
+    adam_beta2: float = Field(0.999, gt=0, lt=1, description="of AdamW, the second moment's decay")
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to it")
     gradient_accumulation_steps: int = Field(
         1, ge=1, description="micro-batches that an update's examples are cut into"
@@ -71,19 +120,19 @@ class StudentSettings(Strict):
 
     method: str = Field("same", description="method of the label term; 'same' as the teacher")
     distiller: str = Field("kd", description="what it learns from (harness ls distillers)")
-    distiller_options: dict[str, Any] = Field(
+    distiller_options: Options = Field(
         default_factory=dict, description="options of the distiller: {beta: 4}"
     )
     from_teacher: Literal["none", "even", "first", "last", "tinybert"] = Field(
         "none", description="start from the teacher's weights: which of its layers"
     )
-    augmentations: dict[str, dict[str, Any]] = Field(
+    augmentations: dict[str, Options] = Field(
         default_factory=dict,
         description="rows it learns from besides (harness ls augmentations): {upsample: {}}",
     )
-    ce_weight: float = Field(0.5, ge=0)
-    kd_weight: float = Field(0.5, ge=0)
-    temperature: float = Field(2.0, gt=0)
+    ce_weight: float = Field(0.5, ge=0, description="of the method's loss on the labels")
+    kd_weight: float = Field(0.5, ge=0, description="of the distiller's loss")
+    temperature: float = Field(2.0, gt=0, description="T, that logits are divided by")
     teachers: tuple[str, ...] = Field(
         ("teacher",), min_length=1, description="the roles it learns from; another student may be"
     )
@@ -114,7 +163,7 @@ class TeacherSettings(Strict):
     """A further teacher: as the task's teacher, with something changed."""
 
     method: str = Field("same", description="method; 'same' as the task's teacher")
-    changes: dict[str, Any] = Field(
+    changes: Options = Field(
         default_factory=dict, description="settings of `teacher` that differ: {model: bert-small}"
     )
     distillation: StudentSettings | None = Field(
@@ -126,34 +175,49 @@ class ImageSettings(Strict):
     """How images become pixels, for models built from scratch."""
 
     size: int = Field(224, ge=8, description="side in pixels")
-    center_crop: int | None = Field(None, description="square cut out first (CelebA: 178)")
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    center_crop: int | None = Field(
+        None, ge=1, description="side in pixels of a square cut out first (CelebA: 178)"
+    )
+    mean: tuple[Brightness, Brightness, Brightness] = Field(
+        (0.485, 0.456, 0.406), description="of red, green and blue in [0, 1], subtracted"
+    )
+    std: tuple[Spread, Spread, Spread] = Field(
+        (0.229, 0.224, 0.225), description="of red, green and blue, divided by"
+    )
 
 
 class TaskSettings(Strict):
     """Everything about one task that can be set; a recipe and a run file hold the same keys."""
 
-    method: str = Field("group_dro", description="method (harness ls methods)")
-    method_options: dict[str, dict[str, Any]] = Field(
+    method: str = Field(
+        "group_dro",
+        description="debiasing method (harness ls methods)",
+        json_schema_extra=flag(MODELS, "NAME"),
+    )
+    method_options: dict[str, Options] = Field(
         default_factory=dict, description="options of each method: {group_dro: {eta: 0.05}}"
     )
     bias_model: str = Field(
-        "features", description="of the methods that need one (harness ls bias_models)"
+        "features",
+        description="of methods that need one (harness ls bias_models)",
+        json_schema_extra=flag(MODELS, "NAME"),
     )
-    bias_model_options: dict[str, dict[str, Any]] = Field(
+    bias_model_options: dict[str, Options] = Field(
         default_factory=dict, description="options of each bias model: {subset: {rows: 1000}}"
     )
     group_inference: str = Field(
         "none",
         description="find the training groups instead of reading them "
         "(harness ls group_inferences); 'none' = the data's own",
+        json_schema_extra=flag(MODELS, "NAME"),
     )
-    group_inference_options: dict[str, dict[str, Any]] = Field(
+    group_inference_options: dict[str, Options] = Field(
         default_factory=dict, description="options of each: {error_set: {epochs: 1}}"
     )
     select: Literal["none", "average", "worst_group"] = Field(
-        "none", description="which epoch's weights count: the last, or the best on validation"
+        "none",
+        description="which epoch's weights count: the last, or the best on the validation split",
+        json_schema_extra=flag(MODELS),
     )
     validation_fraction: float = Field(
         0, ge=0, lt=1, description="share of the training rows held out where data have no such set"
@@ -167,15 +231,20 @@ class TaskSettings(Strict):
     control: bool | str = Field(
         True,
         description="train the student's twin without a teacher; or its checkpoint (eval_only)",
+        json_schema_extra=flag(MODELS, "MODEL"),
     )
     references: bool = Field(True, description="train ERM twins; retention needs them")
     students: dict[str, StudentSettings] = Field(
         default_factory=lambda: {"student": StudentSettings()},
-        description="the ways the student is distilled; names begin with 'student', null = none",
+        description="the ways the student is distilled; names begin with 'student'. null leaves "
+        "one out, false does whether or not there is one",
     )
     vocab_size: int = Field(8000, ge=100, description="of a tokenizer trained on the task's text")
-    image: ImageSettings = ImageSettings()
-    options: dict[str, Any] = Field(default_factory=dict, description="the task's own options")
+    image: ImageSettings = Field(
+        default_factory=ImageSettings, description="how images become pixels"
+    )
+    options: Options = Field(default_factory=dict, description="the task's own options")
+    _left_out: tuple[str, ...] = PrivateAttr(default=())
 
     @field_validator("teachers")
     @classmethod
@@ -200,13 +269,26 @@ class TaskSettings(Strict):
         changes = {"teacher": teacher.changes}
         return RoleSettings.model_validate(merge(fitting(base, changes), changes)["teacher"])
 
-    @field_validator("students", mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _without_those_left_out(cls, students: object) -> object:
-        """`student_ce: null` in a file or a flag leaves a student of the recipe out."""
+    def _remember_what_is_left_out(
+        cls, given: Any, handler: ModelWrapValidatorHandler[TaskSettings]
+    ) -> TaskSettings:
+        """Students that are null or false are none; they are kept for what is written down."""
+        students = given.get("students") if isinstance(given, Mapping) else None
         if not isinstance(students, Mapping):
-            return students
-        return {name: given for name, given in students.items() if given is not None}
+            return handler(given)
+        left_out = [name for name, one in students.items() if one is None or one is False]
+        kept = {name: one for name, one in students.items() if name not in left_out}
+        settings = handler({**given, "students": kept})
+        settings._left_out = tuple(left_out)
+        return settings
+
+    @field_serializer("students")
+    def _with_those_left_out(self, students: dict[str, StudentSettings]) -> dict[str, Any]:
+        """A recipe's student that was left out is so again when the settings are read back."""
+        trained = {name: one.model_dump() for name, one in students.items()}
+        return {**trained, **dict.fromkeys(self._left_out, False)}
 
     @field_validator("students")
     @classmethod
@@ -220,35 +302,106 @@ class TaskSettings(Strict):
 class RunConfig(Strict):
     """One run: which tasks, on which data, how often, on what, and where the results go."""
 
-    tasks: tuple[str, ...] = Field(min_length=1)
+    tasks: tuple[str, ...] = Field(
+        min_length=1,
+        description="tasks to run (harness ls tasks)",
+        json_schema_extra=flag(WHAT, "NAME[,NAME]"),
+    )
     data: str | None = Field(
-        None, description="embedded, hub, or a folder; what a task has of its own by default"
+        None,
+        description="embedded: generated (default where there is one); hub: the real sets; "
+        "DIR: your copy",
+        json_schema_extra=flag(WHAT, "embedded|hub|DIR"),
     )
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
-    data_seed: int = 0
-    limit: int | None = Field(None, ge=1)
-    eval_only: bool = False
+    seeds: tuple[Seed, ...] = Field(
+        (0, 1, 2),
+        min_length=1,
+        description="every role is trained once a seed",
+        json_schema_extra=flag(WHAT, "N[,N]", names=["seeds", "seed"]),
+    )
+    data_seed: Seed = Field(0, description="which rows are generated, drawn and resampled")
+    limit: int | None = Field(
+        None,
+        ge=1,
+        description="rows a split, stratified by group",
+        json_schema_extra=flag(WHAT, "N"),
+    )
+    eval_only: bool = Field(
+        False,
+        description="score checkpoints, train nothing",
+        json_schema_extra=flag(MODELS),
+    )
     eval_batch_size: int = Field(
-        64, ge=1, description="larger ones are slower on a CPU (bench/evaluate.py), not on a GPU"
+        64,
+        ge=1,
+        description="examples in a prediction batch: larger is slower on a CPU "
+        "(bench/evaluate.py), not on a GPU; training: --set teacher.batch_size=N",
+        json_schema_extra=flag(MACHINE, "N", names=["batch_size"]),
     )
-    device: str | None = None
-    threads: int | Literal["auto"] = "auto"
-    precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
-    attention: Literal["auto", "eager", "sdpa"] = "auto"
-    compile: bool = False
-    checkpoint_steps: int = Field(500, ge=0, description="0 = no checkpoints inside a training")
-    output_path: str = "results"
-    log_samples: bool = False
+    device: str | None = Field(
+        None,
+        description="cpu, cuda, mps, xpu; without it the best there is",
+        json_schema_extra=flag(MACHINE, "NAME"),
+    )
+    threads: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        "auto",
+        description="CPU threads; auto: the quickest, measured",
+        json_schema_extra=flag(MACHINE, "N|auto"),
+    )
+    precision: Literal["auto", "no", "bf16", "fp16"] = Field(
+        "auto",
+        description="of matrix products; no: float32",
+        json_schema_extra=flag(MACHINE, names=["precision", "mixed_precision"]),
+    )
+    attention: Literal["auto", "eager", "sdpa"] = Field(
+        "auto", description="implementation of attention", json_schema_extra=flag(MACHINE)
+    )
+    compile: bool = Field(False, description="use torch.compile", json_schema_extra=flag(MACHINE))
+    checkpoint_steps: int = Field(
+        500,
+        ge=0,
+        description="updates between checkpoints; 0: none inside a training",
+        json_schema_extra=flag(MACHINE, "N"),
+    )
+    output_path: str = Field(
+        "results", description="results folder", json_schema_extra=flag(RESULTS, "DIR")
+    )
+    log_samples: bool = Field(
+        False, description="write every prediction as well", json_schema_extra=flag(RESULTS)
+    )
     outputs: tuple[str, ...] | None = Field(
-        None, description="writers of result files (harness ls outputs); all by default"
+        None,
+        description="which result files to write (harness ls outputs); without it all",
+        json_schema_extra=flag(RESULTS, "NAME[,NAME]"),
     )
-    use_cache: str | None = None
-    include_path: tuple[str, ...] = ()
-    log_with: str | None = None
-    trust_remote_code: bool = False
-    resamples: int = Field(1000, ge=100, description="bootstrap resamples")
+    use_cache: str | None = Field(
+        None,
+        description="stage store; without it $HARNESS_PLUGIN_CACHE or ~/.cache/harness_plugin",
+        json_schema_extra=flag(RESULTS, "DIR"),
+    )
+    include_path: tuple[str, ...] = Field(
+        (),
+        description="folder with more task YAML files (repeatable)",
+        json_schema_extra=flag(WHAT, "DIR", repeat=True),
+    )
+    log_with: str | None = Field(
+        None,
+        description="wandb, tensorboard, … (Accelerate)",
+        json_schema_extra=flag(RESULTS, "TRACKER"),
+    )
+    trust_remote_code: bool = Field(
+        False,
+        description="run Python code that a hub checkpoint brings (off)",
+        json_schema_extra=flag(MODELS),
+    )
+    resamples: int = Field(
+        1000, ge=100, description="bootstrap resamples", json_schema_extra=flag(RESULTS, "N")
+    )
     analyze: tuple[str, ...] = Field(
-        (), description="analyses made of the run's models (harness ls analyses); 'all' = all"
+        (),
+        description="then look inside the models (harness ls analyses); without a name: all "
+        "analyses",
+        json_schema_extra=flag(RESULTS, "NAME[,NAME]", bare=["all"]),
     )
     settings: dict[str, Any] = Field(
         default_factory=dict, description="task settings for all tasks, or under a task's name"
@@ -289,121 +442,3 @@ def hub_sets_of(
     if source != "hub" or config.limit is not None or changed:
         return {}
     return dict(task.hub_sets)
-
-
-def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
-    """`["hans.collapse=sum", "teacher.epochs=3"]` as nested mappings; values are YAML."""
-    out: dict[str, Any] = {}
-    for assignment in assignments:
-        key, separator, text = assignment.partition("=")
-        if not separator or not all(key.split(".")):
-            raise HarnessError(f"--set {assignment!r}: expected key=value, e.g. teacher.epochs=3.")
-        try:
-            value = yaml.load(text, Loader=Loader)
-        except yaml.YAMLError:
-            raise HarnessError(f"--set {assignment!r}: {text!r} is not a YAML value.") from None
-        for part in reversed(key.split(".")):
-            value = {part: value}
-        out = merge(out, value)
-    return out
-
-
-def over_settings(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` on top of `base`: what it sets for all tasks wins over what `base` sets for one."""
-    general = {key: value for key, value in over.items() if key in TaskSettings.model_fields}
-    tasks = {
-        key: merge(value, general)
-        for key, value in base.items()
-        if key not in TaskSettings.model_fields and isinstance(value, Mapping)
-    }
-    return merge(merge(merge(dict(base), tasks), general), over)
-
-
-def task_settings(
-    task: Task, source: Source, tasks: Iterable[str], given: Mapping[str, Any]
-) -> TaskSettings:
-    """The settings of `task`: its recipe, then `given` for all tasks, then `given[task]`.
-
-    `given` may hold setting names, names of `tasks`, and below a task's name also that task's
-    own options. Raises HarnessError naming the key and near matches.
-    """
-    known = set(TaskSettings.model_fields)
-    names = set(tasks)
-    for key in given:
-        if key not in known | names:
-            raise unknown("setting", key, known | names)
-    own = dict(given.get(task.task, {}))
-    for option in [key for key in own if key in task.options]:
-        own["options"] = {**own.get("options", {}), option: own.pop(option)}
-    for key in own:
-        if key not in known:
-            raise unknown(f"setting of task {task.task}", key, known | set(task.options))
-    wanted = merge({key: value for key, value in given.items() if key in known}, own)
-    recipe = merge(dict(task.recipe.get("all", {})), task.recipe.get(source, {}))
-    merged = merge(fitting(recipe, wanted), wanted)
-    for role in ("teacher", "student"):
-        if isinstance(merged.get(role), dict):
-            check_names(f"{task.task}.{role}", merged[role], RoleSettings)
-    try:
-        return TaskSettings.model_validate(merged)
-    except ValidationError as error:
-        raise HarnessError(problems(f"task {task.task}", error)) from None
-
-
-def fitting(recipe: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """The recipe without the `config` of a model that is replaced by one of another family.
-
-    `config` holds arguments of one architecture: a BERT's dropout is no setting of a T5's.
-    """
-    out = copy.deepcopy(dict(recipe))
-    for role in ("teacher", "student"):
-        named = wanted.get(role, {}).get("model") if isinstance(wanted.get(role), dict) else None
-        if isinstance(named, str) and isinstance(out.get(role), dict):
-            old = str(out[role].get("model", ""))
-            if named.partition("-")[0] != old.partition("-")[0]:
-                out[role].pop("config", None)
-    return out
-
-
-def check_names(where: str, given: Mapping[str, Any], model: type[BaseModel]) -> None:
-    """Refuse keys `model` does not have, with near matches."""
-    for key in given:
-        if key not in model.model_fields:
-            raise unknown(f"setting of {where}", key, model.model_fields)
-
-
-def problems(where: str, error: ValidationError) -> str:
-    """Every problem of a validation, one line each: key, message, value."""
-    lines = []
-    for problem in error.errors():
-        key = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "missing":
-            lines.append(f"{where}: setting {key!r} is missing.")
-        else:
-            value = repr(problem.get("input"))[:80]
-            lines.append(f"{where}: {key}: {problem['msg']} (got {value}).")
-    return "\n".join(lines)
-
-
-def run_config(file: Path | None, flags: Mapping[str, Any], sets: Iterable[str]) -> RunConfig:
-    """The configuration from a file, command line flags (those given) and assignments."""
-    base: dict[str, Any] = {}
-    if file is not None:
-        base, _ = read_yaml(file)
-        check_names(str(file), base, RunConfig)
-    merged = merge(base, {key: value for key, value in flags.items() if value is not None})
-    assigned = parse_assignments(sets)
-    top = {key: assigned.pop(key) for key in list(assigned) if key in RunConfig.model_fields}
-    merged = merge(merged, top)
-    if merged.get("eval_only"):  # a checkpoint is one model, of one seed
-        merged.setdefault("seeds", (0,))
-    settings = dict(merged.get("settings") or {})
-    for task in set(base.get("tasks") or ()) - set(merged.get("tasks") or ()):
-        settings.pop(task, None)  # the file has more tasks than this run
-    merged["settings"] = over_settings(settings, assigned)
-    if not merged.get("tasks"):
-        raise HarnessError("no task given: --tasks NAME[,NAME] (see `harness ls tasks`).")
-    try:
-        return RunConfig.model_validate(merged)
-    except ValidationError as error:
-        raise HarnessError(problems(str(file) if file else "command line", error)) from None

@@ -23,8 +23,27 @@ if TYPE_CHECKING:
 Source: TypeAlias = Literal["embedded", "hub", "own", "path"]
 
 
+TWICE = "key given twice: "
+
+
 class Loader(yaml.SafeLoader):
-    """YAML 1.2's numbers and booleans: 1e-3 is no text, and the label (or precision) `no` is."""
+    """YAML 1.2's numbers and booleans: 1e-3 is no text, and the label (or precision) `no` is.
+
+    A key that stands twice in a mapping is an error, where PyYAML takes the last.
+    """
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """A mapping as it is written, before `<<` is put in."""
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    raise yaml.composer.ComposerError(
+                        "in a mapping", node.start_mark, f"{TWICE}{key.value}", key.start_mark
+                    )
+                seen.add((key.tag, key.value))
+        return node
 
 
 Loader.yaml_implicit_resolvers = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness_plugin.config.settings import RunConfig, TaskSettings, task_settings
+from harness_plugin.config.merge import task_settings
+from harness_plugin.config.settings import RunConfig, TaskSettings
 from harness_plugin.data.dataset import TaskData, load_for
 from harness_plugin.data.task import Task, find_task
 from harness_plugin.errors import HarnessError

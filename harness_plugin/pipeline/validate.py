@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from harness_plugin.config.settings import run_config, task_settings
+from harness_plugin.config.merge import run_config, task_settings
 from harness_plugin.data.dataset import Split, TaskData, load_for
 from harness_plugin.data.task import find_task
 from harness_plugin.plugins.registry import Plugins

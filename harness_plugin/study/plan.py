@@ -13,8 +13,9 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
-from harness_plugin.config.settings import RunConfig, Strict, TaskSettings, parse_assignments
-from harness_plugin.data.task import line_of, merge, read_yaml
+from harness_plugin.config.merge import merge_settings, parse_assignments
+from harness_plugin.config.settings import RunConfig, Seed, Strict, TaskSettings
+from harness_plugin.data.task import line_of, read_yaml
 from harness_plugin.errors import HarnessError, unknown
 
 TASK, SEED = "task", "seed"
@@ -47,7 +48,7 @@ class StudyFile(Strict):
     study: str = Field(pattern=r"^[a-z0-9_]+$", description="its name: files are called after it")
     summary: str = Field("", description="one line: the question")
     tasks: tuple[str, ...] = Field(min_length=1, description="the factor `task`")
-    seeds: tuple[int, ...] = Field(min_length=1, description="the factor `seed`")
+    seeds: tuple[Seed, ...] = Field(min_length=1, description="the factor `seed`")
     run: dict[str, Any] = Field(default_factory=dict, description="settings of every run")
     settings: dict[str, Any] = Field(
         default_factory=dict, description="task settings, for all tasks or under a task's name"
@@ -140,7 +141,7 @@ class Study:
         """Task settings as a run file has them: the study's, then every level's, later wins."""
         merged = dict(self.given.settings)
         for factor, index in zip(self.factors, configuration.levels[1:], strict=True):
-            merged = merge(merged, factor.levels[index].settings)
+            merged = merge_settings(merged, factor.levels[index].settings)
         task = self.task_of(configuration)
         other = set(self.given.tasks) - {task}
         return {key: value for key, value in merged.items() if key not in other}
@@ -170,7 +171,9 @@ def read_study(file: Path, assignments: Sequence[str] = (), seeds: tuple[int, ..
     if seeds:
         value["seeds"] = list(seeds)
     if assignments:
-        value["settings"] = merge(value.get("settings") or {}, parse_assignments(assignments))
+        value["settings"] = merge_settings(
+            value.get("settings") or {}, parse_assignments(assignments)
+        )
     for key in value:
         if key not in StudyFile.model_fields:
             raise unknown(f"key of {file}:{line_of(node, [key])}", key, StudyFile.model_fields)

@@ -69,7 +69,7 @@ def execute(job: Job) -> dict[str, Any]:
 
 def trained(job: Job) -> dict[str, Any]:
     """Train and predict in this process."""
-    from harness_plugin.cli.main import quiet_libraries
+    from harness_plugin.cli.startup import quiet_libraries
     from harness_plugin.pipeline.predictions import logits_stage
 
     quiet_libraries()  # this may be a worker, whose bars would run through the study's lines
@@ -152,7 +152,8 @@ def shared_of(run: Mapping[str, Any], root: str) -> SharedTask:
     """
     import torch
 
-    from harness_plugin.config.settings import RunConfig, task_settings
+    from harness_plugin.config.merge import task_settings
+    from harness_plugin.config.settings import RunConfig
     from harness_plugin.data.dataset import load_for
     from harness_plugin.data.task import find_task
     from harness_plugin.pipeline.hardware import machine_of, make_accelerator, processes_of

@@ -10,34 +10,32 @@ import pytest
 
 from harness_plugin import hookimpl
 from harness_plugin.cli import main as cli
+from harness_plugin.cli.list_names import KINDS
+from harness_plugin.cli.parser import run_parser
+from harness_plugin.cli.startup import COMMANDS
 from harness_plugin.plugins.registry import collect, make_manager
 
 ROOT = Path(__file__).parents[2]
 TOY = str(ROOT / "tests" / "toy" / "toy.yaml")
-HEAVY = {"torch", "transformers", "datasets", "evaluate", "accelerate", "numpy", "pydantic"}
+HEAVY = {"torch", "transformers", "datasets", "evaluate", "accelerate", "numpy"}
+LISTING = ("--version", "ls methods", "ls plugins", "ls tasks", "compare --help", "ls x", "show x")
+OPTIONS = ("--help", "run --help", "study --help", "--t x", "", "show hans", "launch --x", "run")
+"""What needs the settings' fields, or a task's."""
 
 
-LIGHT = (
-    "--help",
-    "run --help",
-    "--version",
-    "ls methods",
-    "ls plugins",
-    "ls tasks",
-    "compare --help",
-    "ls x",
-    "--t x",
-    "",
+@pytest.mark.parametrize(
+    ("arguments", "heavy"),
+    [
+        *((line.split(), HEAVY | {"pydantic"}) for line in LISTING),
+        *((line.split(), HEAVY) for line in OPTIONS),
+    ],
 )
-
-
-@pytest.mark.parametrize("arguments", [line.split() for line in LIGHT])
-def test_listing_and_help_import_nothing_heavy(arguments):
+def test_listing_and_help_import_nothing_heavy(arguments, heavy):
     program = (
         "import sys; from harness_plugin.cli.main import main\n"
         f"try: main({arguments!r})\n"
         "except SystemExit: pass\n"
-        f"print('HEAVY', sorted({HEAVY!r} & set(sys.modules)))"
+        f"print('HEAVY', sorted({heavy!r} & set(sys.modules)))"
     )
     out = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
@@ -48,15 +46,15 @@ def test_listing_and_help_import_nothing_heavy(arguments):
 def test_help_shows_every_command_and_option(capsys):
     assert cli.main(["--help"]) == 0
     shown = capsys.readouterr().out
-    for word in [*cli.COMMANDS, *cli.run_parser()._option_string_actions]:
+    for word in [*COMMANDS, *run_parser()._option_string_actions]:
         assert word in shown
 
 
-@pytest.mark.parametrize("kind", sorted(cli.KINDS))
+@pytest.mark.parametrize("kind", sorted(KINDS))
 def test_every_kind_is_listed(kind, capsys, plugins):
     assert cli.main(["ls", kind]) == 0
     listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
-    assert listed == [offer.name for offer in plugins[cli.KINDS[kind]]]
+    assert listed == [offer.name for offer in plugins[KINDS[kind]]]
 
 
 class Commands:

@@ -1,22 +1,31 @@
 """Settings: who wins, what is unknown, and that a run's own file repeats the run."""
 
 from pathlib import Path
+from typing import Annotated, Literal, get_args, get_origin
 
 import pytest
 import yaml
 
 from harness_plugin import HarnessError
-from harness_plugin.config.settings import (
-    RunConfig,
-    merge,
+from harness_plugin.config.merge import (
+    check_option_names,
     parse_assignments,
     run_config,
     task_settings,
 )
-from harness_plugin.data.task import read_task
+from harness_plugin.config.settings import (
+    ImageSettings,
+    RoleSettings,
+    RunConfig,
+    StudentSettings,
+    TaskSettings,
+    TeacherSettings,
+)
+from harness_plugin.data.task import merge, read_task, read_yaml
 from harness_plugin.pipeline.open_task import load_tasks
 from harness_plugin.pipeline.outputs import strict
 from harness_plugin.run import resolved_config
+from harness_plugin.study.plan import Resources, StudyFile
 
 TOY = Path(__file__).parents[1] / "toy" / "toy.yaml"
 
@@ -83,6 +92,13 @@ def test_options_of_a_task_stand_below_its_name():
         ("teacher.epochs", "expected key=value"),
         ("teacher..epochs=1", "expected key=value"),
         ("teacher.epochs=[1", "is not a YAML value"),
+        ("students={studnt_ce: null}", "student of task toy.* 'studnt_ce'. Did you mean student"),
+        ("toy.students.student_ce=null", "unknown student of task toy.* 'student_ce'"),
+        ("students={student:null}", "key 'student:null' has no value; YAML needs a space after"),
+        ("method_options={group_dro: {eta:1}}", "key 'eta:1' has no value"),
+        ("teacher={epochs: 1, epochs: 2}", "key given twice: epochs"),
+        ("teacher.config={a: .inf}", "teacher.config: .*finite"),
+        ("method_options={group_dro: {eta: [.nan]}}", "method_options.group_dro: .*finite"),
     ],
 )
 def test_a_bad_assignment_is_named(assignment, message):
@@ -96,12 +112,107 @@ def test_a_bad_assignment_is_named(assignment, message):
         ({"task": ["toy"]}, r"run.yaml 'task'. Did you mean tasks"),
         ({"seeds": [1, 1]}, "a seed is given twice"),
         ({"limit": 0}, "limit: .*greater than or equal to 1"),
+        ({"seeds": [-1]}, r"seeds.0: .*greater than or equal to 0 \(got -1\)"),
+        ({"seeds": [0, 2**32]}, "seeds.1: .*less than 4294967296"),
+        ({"data_seed": -1}, "data_seed: .*greater than or equal to 0"),
+        ({"threads": 0}, "threads"),
         ({"eval_only": True, "seeds": [0, 1]}, "one checkpoint a role: give one seed"),
     ],
 )
 def test_a_bad_file_is_named(tmp_path, content, message):
     with pytest.raises(HarnessError, match=message):
         run_config(write(tmp_path / "run.yaml", **content), {"tasks": ("toy",)}, [])
+
+
+def test_a_key_that_stands_twice_in_a_file_is_named_with_its_line(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("tasks: [toy]\nlimit: 5\nlimit: 50\n")
+    with pytest.raises(HarnessError, match=r"run.yaml:3: .*key given twice: limit"):
+        run_config(file, {}, [])
+    file.write_text("a: &x {b: 1}\nc: {<<: *x, b: 2}\n")  # what is merged in may be replaced
+    assert read_yaml(file)[0] == {"a": {"b": 1}, "c": {"b": 2}}
+
+
+def test_a_student_that_a_lower_layer_brought_can_be_left_out(tmp_path):
+    students = {"student": {}, "student_kd": {"kd_weight": 1}}
+    for content in ({"students": students}, {"toy": {"students": students}}):
+        file = write(tmp_path / "run.yaml", settings=content)
+        assert set(settings(file).students) == {"student", "student_kd"}
+        for assignment in ("students.student_kd=null", "toy.students={student_kd: null}"):
+            assert set(settings(file, sets=[assignment]).students) == {"student"}
+    both = ["students.student_kd={}", "students.student_kd=null", "students.student={}"]
+    assert set(settings(sets=both).students) == {"student"}
+    assert settings(sets=["students.student=null"]).students == {}
+    assert settings(sets=["students.student_x=false"]).students == {}
+
+
+def number_types(annotation, metadata=()):
+    """Every int and float in a type, with what is said of it."""
+    if get_origin(annotation) is Annotated:
+        inner, *more = get_args(annotation)
+        yield from number_types(inner, (*metadata, *more))
+    elif annotation in (int, float):
+        yield metadata
+    else:
+        for part in get_args(annotation):
+            own = () if get_origin(annotation) is tuple else metadata
+            yield from number_types(part, own) if get_origin(annotation) is not Literal else ()
+
+
+def constraints(metadata):
+    for each in metadata:
+        yield from each.metadata if hasattr(each, "metadata") else [each]
+
+
+MODELS = [RunConfig, TaskSettings, RoleSettings, StudentSettings, TeacherSettings, ImageSettings]
+NUMBERS = [
+    (model, name, list(constraints(metadata)))
+    for model in [*MODELS, StudyFile, Resources]
+    for name, field in model.model_fields.items()
+    for metadata in number_types(field.annotation, tuple(field.metadata))
+]
+
+
+def test_every_number_of_every_settings_model_is_looked_at():
+    assert {(m.__name__, n) for m, n, _ in NUMBERS} >= {
+        ("RunConfig", "seeds"),
+        ("RunConfig", "threads"),
+        ("RoleSettings", "erm_learning_rate"),
+        ("ImageSettings", "mean"),
+        ("ImageSettings", "center_crop"),
+    }
+    assert len(NUMBERS) > 30
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "found"), NUMBERS, ids=lambda v: getattr(v, "__name__", v)
+)
+def test_every_number_has_bounds_and_is_finite(model, name, found):
+    assert any(hasattr(each, "ge") or hasattr(each, "gt") for each in found)
+    assert model.model_config["allow_inf_nan"] is False
+    if name in ("seeds", "data_seed"):
+        assert any(getattr(each, "lt", None) == 2**32 for each in found)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        *((f"teacher.{name}", value) for name in ("epochs", "weight_decay", "max_grad_norm")
+          for value in (".inf", ".nan")),
+        ("teacher.learning_rate", ".inf"),
+        ("teacher.erm_learning_rate", "0"),
+        ("students.student.temperature", ".inf"),
+        ("students.student.kd_weight", ".nan"),
+        ("image.center_crop", "0"),
+        ("image.mean", "[0.5, 0.5, 2]"),
+        ("image.std", "[0.5, 0, 0.5]"),
+        ("validation_fraction", ".nan"),
+        ("teacher.epochs", "1e999"),
+    ],
+)  # fmt: skip
+def test_numbers_out_of_bounds_are_refused(setting, value):
+    with pytest.raises(HarnessError, match=f"task toy: {setting}"):
+        settings(sets=[f"{setting}={value}"])
 
 
 def test_a_missing_file_and_no_task_are_named(tmp_path):
@@ -157,6 +268,28 @@ def test_the_resolved_configuration_gives_the_same_run(tmp_path, plugins):
     assert resolved_config(second, load_tasks(second, plugins)) == resolved_config(first, jobs)
     (changed,) = load_tasks(run_config(file, {}, ["method=erm"]), plugins)
     assert changed.settings.method == "erm"
+
+
+def test_a_student_that_a_run_left_out_stays_left_out_when_its_file_is_given_back(
+    tmp_path, plugins
+):
+    flags = {"tasks": ("celeba_bias",), "data": "embedded", "limit": 40}
+    first = run_config(None, flags, ["students.student_ce=null", "celeba_bias.n_train=100"])
+    jobs = load_tasks(first, plugins)
+    assert set(jobs[0].settings.students) == {"student"}
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(strict(resolved_config(first, jobs))))
+    second = run_config(file, {}, [])
+    again = load_tasks(second, plugins)
+    assert again[0].settings == jobs[0].settings
+    assert resolved_config(second, again) == resolved_config(first, jobs)
+
+
+def test_options_of_what_nobody_offers_are_refused(plugins):
+    for given in ({"method_options": {"grup_dro": {}}}, {"toy": {"method_options": {"jt": {}}}}):
+        with pytest.raises(HarnessError, match=r"unknown method .* Did you mean"):
+            check_option_names(given, plugins)
+    check_option_names({"method_options": {"jtt": {}}, "toy": {"rows": 3}}, plugins)
 
 
 def test_two_tasks_of_one_name_do_not_run_together(plugins):

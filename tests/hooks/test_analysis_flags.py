@@ -15,7 +15,7 @@ from harness_plugin.analysis.contract import (
     flag,
     load_analysis,
 )
-from harness_plugin.cli.main import Parser
+from harness_plugin.cli.parser import Parser
 from harness_plugin.plugins.registry import Offer, Registry
 from harness_plugin_hooks.commands.analysis_flags import add_flags, options_of
 

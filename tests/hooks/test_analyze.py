@@ -15,7 +15,7 @@ from harness_plugin import HarnessError
 from harness_plugin.analysis.loaded_models import rows_of_groups
 from harness_plugin.analysis.open_run import opened
 from harness_plugin.cli.main import main
-from harness_plugin.config.settings import run_config
+from harness_plugin.config.merge import run_config
 from harness_plugin.models.t5 import T5EncoderClassifierConfig
 from harness_plugin_hooks.analyses.cka.compute import same_depth
 from harness_plugin_hooks.analyses.cka.streaming import StreamingCKA

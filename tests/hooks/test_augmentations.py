@@ -8,7 +8,8 @@ from opened import Taught
 from PIL import Image
 
 from harness_plugin import HarnessError
-from harness_plugin.config.settings import RunConfig, StudentSettings, task_settings
+from harness_plugin.config.merge import task_settings
+from harness_plugin.config.settings import RunConfig, StudentSettings
 from harness_plugin.data.dataset import load_data, load_for
 from harness_plugin.data.task import find_task
 from harness_plugin.pipeline.augment import additional, cells_of

@@ -1,12 +1,14 @@
 """On planted bias ERM shows the gap and a debiasing method narrows it, in every seed."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
+from opened import OpenedTask
 
-from harness_plugin.config.settings import run_config, task_settings
-from harness_plugin.pipeline.open_task import load_tasks
+from harness_plugin.config.merge import run_config, task_settings
+from harness_plugin.pipeline.open_task import context_of, load_tasks
 
 pytestmark = pytest.mark.slow
 

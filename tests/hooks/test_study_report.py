@@ -11,7 +11,7 @@ import pytest
 from statsmodels.regression.mixed_linear_model import MixedLM
 from study_tables import plan, tables
 
-from harness_plugin.config.settings import task_settings
+from harness_plugin.config.merge import task_settings
 from harness_plugin.data.task import find_task
 from harness_plugin.errors import HarnessError
 from harness_plugin.study.graph import graph_of

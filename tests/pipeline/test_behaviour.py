@@ -5,7 +5,7 @@ from functools import cache
 import pytest
 from opened import OpenedTask, Taught
 
-from harness_plugin.config.settings import run_config
+from harness_plugin.config.merge import run_config
 from harness_plugin.pipeline.open_task import context_of, load_tasks
 from harness_plugin.plugins.registry import load_plugins
 

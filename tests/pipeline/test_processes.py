@@ -174,7 +174,8 @@ TRAIN = (
     + """
 import json
 from pathlib import Path
-from harness_plugin.config.settings import StudentSettings, run_config
+from harness_plugin.config.merge import run_config
+from harness_plugin.config.settings import StudentSettings
 from opened import OpenedTask, Taught
 from harness_plugin.plugins.registry import load_plugins
 from harness_plugin.pipeline.open_task import context_of, load_tasks

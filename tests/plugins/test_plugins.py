@@ -7,7 +7,7 @@ import pluggy
 import pytest
 
 from harness_plugin import HarnessError, hookimpl
-from harness_plugin.config.settings import run_config
+from harness_plugin.config.merge import run_config
 from harness_plugin.plugins import hookspecs, registry
 from harness_plugin.plugins.registry import BrokenPlugin, collect, load_installed, load_plugins
 from harness_plugin.run import run

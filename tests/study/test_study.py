@@ -27,7 +27,7 @@ from harness_plugin.study.training_records import TrainingRecords
 from harness_plugin.study.worker import shop_of
 
 TOY = str(Path(__file__).parents[1] / "toy" / "toy.yaml")
-HELPERS = str(Path(__file__).parent / "helpers")
+HELPERS = str(Path(__file__).parents[1] / "helpers")
 PLAN = {
     "study": "small",
     "summary": "does it run",
@@ -181,6 +181,15 @@ def test_settings_under_a_tasks_name_hold_for_it_alone(expand):
 def test_what_is_wrong_with_a_plan_is_named(expand, changes, said):
     with pytest.raises(HarnessError, match=said):
         expand(**changes)
+
+
+def test_a_level_may_leave_out_a_student_that_the_study_brings(expand):
+    students = {"student": {}, "student_kd": {"kd_weight": 1}}
+    levels = {"both": {}, "one": {"students": {"student_kd": None}}}
+    graph = expand(settings={"students": students}, factors={"which": levels}, leave_out=[])
+    both, one = graph.study.configurations[:2]
+    assert set(graph.study.settings_of(both)["students"]) == {"student", "student_kd"}
+    assert graph.study.settings_of(one)["students"]["student_kd"] is False
 
 
 def test_planning_imports_nothing_heavy(tmp_path):

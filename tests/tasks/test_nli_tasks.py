@@ -7,7 +7,7 @@ import datasets
 import numpy as np
 import pytest
 
-from harness_plugin.config.settings import task_settings
+from harness_plugin.config.merge import task_settings
 from harness_plugin.data.dataset import load_data
 from harness_plugin.data.task import read_task, resource_path
 from harness_plugin.errors import HarnessError

@@ -158,7 +158,7 @@ def test_weights_that_are_replaced_are_other_weights(asked, tmp_path):
 def test_a_hub_checkpoint_is_keyed_by_its_commit(monkeypatch):
     found = {"commit": "abc"}
     monkeypatch.setattr(
-        roles, "cached_file", lambda name, file: f"/hub/snapshots/{found['commit']}/{file}"
+        predictions, "cached_file", lambda name, file: f"/hub/snapshots/{found['commit']}/{file}"
     )
     first = predictions.weights_key("org/model")
     assert first == "org/model@abc"

@@ -16,7 +16,7 @@ from inspect_ai.model import (
 )
 from inspect_ai.tool import ToolChoice, ToolInfo
 
-from harness_plugin.cli.main import quiet_libraries
+from harness_plugin.cli.startup import quiet_libraries
 from harness_plugin.config.settings import RoleSettings
 from harness_plugin.errors import HarnessError
 from harness_plugin.models import classifiers, processors

@@ -11,7 +11,7 @@ from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import ChatMessageUser
 from inspect_ai.solver import generate
 
-from harness_plugin.config.settings import run_config
+from harness_plugin.config.merge import run_config
 from harness_plugin.data.dataset import Split, TaskData, load_data
 from harness_plugin.data.task import find_task
 from harness_plugin.errors import HarnessError, unknown

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from harness_plugin.analysis.contract import load_analysis
-from harness_plugin.cli.main import comma_list, seed_list
+from harness_plugin.cli.parser import comma_list, seed_list
 from harness_plugin.errors import HarnessError
 from harness_plugin.plugins.registry import Registry
 

@@ -5,14 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness_plugin.cli.main import (
-    Parser,
-    comma_list,
-    installed_plugins,
-    is_main_process,
-    quiet_libraries,
-    seed_list,
-)
+from harness_plugin.cli.parser import Parser, comma_list, seed_list
+from harness_plugin.cli.startup import installed_plugins, is_main_process, quiet_libraries
 from harness_plugin.errors import HarnessError
 
 if TYPE_CHECKING:

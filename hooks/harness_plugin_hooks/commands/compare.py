@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from harness_plugin.cli.main import Parser, comma_list, installed_plugins, seed_list
+from harness_plugin.cli.parser import Parser, comma_list, seed_list
+from harness_plugin.cli.startup import installed_plugins
 from harness_plugin.errors import HarnessError
 
 EXIT = {"pass": 0, "regressed": 1, "undecided": 3}

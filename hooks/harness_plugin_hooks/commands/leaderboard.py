@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness_plugin.cli.main import Parser, installed_plugins
+from harness_plugin.cli.parser import Parser
+from harness_plugin.cli.startup import installed_plugins
 from harness_plugin.errors import HarnessError
 
 if TYPE_CHECKING:

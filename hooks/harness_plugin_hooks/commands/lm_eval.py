@@ -7,7 +7,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from harness_plugin.cli.main import is_main_process
+from harness_plugin.cli.startup import is_main_process
 from harness_plugin.errors import HarnessError
 from harness_plugin.pipeline.outputs import check_writable
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness_plugin.cli.main import Parser
+from harness_plugin.cli.parser import Parser
 
 
 def parser() -> Parser:

@@ -9,14 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness_plugin.cli.main import (
-    Parser,
-    comma_list,
-    installed_plugins,
-    model_flags,
-    quiet_libraries,
-    run_parser,
-)
+from harness_plugin.cli.parser import Parser, comma_list, config_from_flags, run_parser
+from harness_plugin.cli.startup import installed_plugins, quiet_libraries
 from harness_plugin.errors import HarnessError
 
 if TYPE_CHECKING:
@@ -77,7 +71,6 @@ def main(words: list[str]) -> int:
     given = vars(parser().parse_args(words))
     own = {name: given.pop(name) for name in ("budget", "baseline", "remedies", "rank_by", "list")}
     from harness_plugin.config.remedies import select_remedies
-    from harness_plugin.config.settings import run_config
 
     plugins = installed_plugins()
     if own["list"]:
@@ -86,10 +79,7 @@ def main(words: list[str]) -> int:
     if own["budget"] < 1:
         raise HarnessError(f"--budget {own['budget']}: expected at least 1 remedy.")
     remedies = select_remedies(own["remedies"], plugins["remedy"])
-    sets, file = given.pop("set"), given.pop("config")
-    given["eval_batch_size"] = given.pop("batch_size")
-    shortcuts = model_flags(given)
-    config = run_config(file, given, [*shortcuts, *sets])
+    config = config_from_flags(given)
     quiet_libraries()
     from harness_plugin.pipeline.open_task import load_tasks, store_root
     from harness_plugin.pipeline.outputs import check_writable

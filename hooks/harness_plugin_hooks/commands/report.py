@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness_plugin.cli.main import Parser, comma_list, installed_plugins, quiet_libraries
+from harness_plugin.cli.parser import Parser, comma_list
+from harness_plugin.cli.startup import installed_plugins, quiet_libraries
 from harness_plugin.errors import HarnessError
 
 EXAMPLES = """\

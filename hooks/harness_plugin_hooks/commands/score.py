@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness_plugin.cli.main import Parser, comma_list, installed_plugins, quiet_libraries
+from harness_plugin.cli.parser import Parser, add_file_options, add_run_options, comma_list
+from harness_plugin.cli.startup import installed_plugins, quiet_libraries
 from harness_plugin.errors import HarnessError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def parser() -> Parser:
         allow_abbrev=False,
     )
     out.add_argument("--task", required=True, metavar="NAME|FILE.yaml")
-    out.add_argument("--data", metavar="embedded|hub|DIR", help="default: embedded")
+    add_run_options(out, "data")
     out.add_argument(
         "--predictions",
         required=True,
@@ -53,18 +54,16 @@ def parser() -> Parser:
     out.add_argument(
         "--labels", type=comma_list, metavar="A,B,C", help="names of a list column's entries"
     )
-    out.add_argument("--config", type=Path, metavar="FILE", help="run file with data and options")
-    out.add_argument("--include_path", action="append", default=[], metavar="DIR")
-    out.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    out.add_argument("--limit", type=int, metavar="N", help="as of the run it is compared with")
-    out.add_argument("--output_path", metavar="DIR", help="results folder (default: results)")
-    out.add_argument(
-        "--outputs",
-        type=comma_list,
-        metavar="NAME[,NAME]",
-        help="which result files to write (harness ls outputs); default: all",
+    add_file_options(out)
+    add_run_options(
+        out,
+        "include_path",
+        "limit",
+        "output_path",
+        "outputs",
+        "resamples",
+        limit="as of the run it is compared with",
     )
-    out.add_argument("--resamples", type=int, metavar="N", help="bootstrap resamples (1000)")
     return out
 
 
@@ -74,7 +73,8 @@ def main(words: list[str]) -> int:
     import time
     from dataclasses import replace
 
-    from harness_plugin.config.settings import hub_sets_of, run_config, task_settings
+    from harness_plugin.config.merge import run_config, task_settings
+    from harness_plugin.config.settings import hub_sets_of
     from harness_plugin.data.dataset import load_for
     from harness_plugin.data.task import find_task
     from harness_plugin.pipeline.hardware import environment
@@ -83,7 +83,7 @@ def main(words: list[str]) -> int:
 
     started = time.time()
     plugins = installed_plugins()
-    task = find_task(given["task"], plugins["task"], given["include_path"])
+    task = find_task(given["task"], plugins["task"], given["include_path"] or ())
     quiet_libraries()
     files = {role: given[option_of(role)] or [] for role in ROLES}
     flags: dict[str, Any] = {

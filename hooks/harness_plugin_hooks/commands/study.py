@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness_plugin.cli.main import Parser, installed_plugins, quiet_libraries, seed_list
+from harness_plugin.cli.parser import Parser, add_run_options, seed_list
+from harness_plugin.cli.startup import installed_plugins, quiet_libraries
 from harness_plugin.errors import HarnessError
 
 if TYPE_CHECKING:
@@ -60,11 +61,7 @@ def parser() -> Parser:
     where.add_argument(
         "--address", metavar="HOST:PORT", help="of a Ray cluster (auto: the running one)"
     )
-    where.add_argument(
-        "--use_cache",
-        metavar="DIR",
-        help="stage store (default: $HARNESS_PLUGIN_CACHE or ~/.cache/harness_plugin)",
-    )
+    add_run_options(where, "use_cache")
     where.add_argument(
         "--output_path", type=Path, metavar="DIR", help="results (default: results/STUDY)"
     )

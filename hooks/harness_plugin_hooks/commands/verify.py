@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from harness_plugin.cli.main import Parser, installed_plugins
+from harness_plugin.cli.parser import Parser
+from harness_plugin.cli.startup import installed_plugins
 
 SHOWN = 20
 

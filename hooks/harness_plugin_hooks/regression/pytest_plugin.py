@@ -72,7 +72,7 @@ def pytest_collection_modifyitems(
 
 def compared(config: pytest.Config) -> tuple[Comparison, ...]:
     """The comparisons that the options ask for; UsageError for what cannot be compared."""
-    from harness_plugin.cli.main import installed_plugins
+    from harness_plugin.cli.startup import installed_plugins
     from harness_plugin.errors import HarnessError
     from harness_plugin.scoring.gate import default_thresholds, read_thresholds
     from harness_plugin_hooks.regression.sides import Selected, compare_outputs

@@ -1,0 +1,48 @@
+"""What every command begins with: the plugins, and who speaks for several processes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from harness_plugin.errors import HarnessError
+
+if TYPE_CHECKING:
+    from harness_plugin.plugins.registry import Plugins
+
+COMMANDS = ("run", "ls", "show", "validate", "launch")
+
+
+def is_main_process() -> bool:
+    """Whether this process speaks for all (launchers set RANK)."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def quiet_libraries() -> None:
+    """One program, one set of progress bars: ours. Warnings still come through."""
+    import datasets
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+
+
+def installed_plugins() -> Plugins:
+    """The installed plugins; broken ones are reported once, by the main process.
+
+    Raises HarnessError for a plugin that offers a command by the name of a built-in one.
+    """
+    from harness_plugin.plugins.registry import BLOCK, load_plugins
+
+    plugins = load_plugins()
+    for offer in plugins["command"]:
+        if offer.name in COMMANDS:
+            raise HarnessError(
+                f"plugin {offer.plugin!r} offers command {offer.name!r}, which is built in; "
+                f"block it with {BLOCK}={offer.plugin}."
+            )
+    if is_main_process():
+        for broken in plugins.broken:
+            print(f"harness: {broken}", file=sys.stderr)
+    return plugins

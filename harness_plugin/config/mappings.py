@@ -1,0 +1,46 @@
+"""Mappings of settings before they are models: names that exist, and what is wrong in words."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from harness_plugin.errors import unknown
+
+
+def fitting(recipe: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe without the `config` of a model that is replaced by one of another family.
+
+    `config` holds arguments of one architecture: a BERT's dropout is no setting of a T5's.
+    """
+    out = copy.deepcopy(dict(recipe))
+    for role in ("teacher", "student"):
+        named = wanted.get(role, {}).get("model") if isinstance(wanted.get(role), dict) else None
+        if isinstance(named, str) and isinstance(out.get(role), dict):
+            old = str(out[role].get("model", ""))
+            if named.partition("-")[0] != old.partition("-")[0]:
+                out[role].pop("config", None)
+    return out
+
+
+def check_names(where: str, given: Mapping[str, Any], model: type[BaseModel]) -> None:
+    """Refuse keys `model` does not have, with near matches."""
+    for key in given:
+        if key not in model.model_fields:
+            raise unknown(f"setting of {where}", key, model.model_fields)
+
+
+def problems(where: str, error: ValidationError) -> str:
+    """Every problem of a validation, one line each: key, message, value."""
+    lines = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "missing":
+            lines.append(f"{where}: setting {key!r} is missing.")
+        else:
+            value = repr(problem.get("input"))[:80]
+            lines.append(f"{where}: {key}: {problem['msg']} (got {value}).")
+    return "\n".join(lines)

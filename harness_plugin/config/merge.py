@@ -1,0 +1,187 @@
+"""From a recipe, a file, flags and assignments to the settings of a run and of its tasks.
+
+Order, later wins: the defaults of the models in `settings` < the task's recipe for the data source
+< `--config` file < command line flags < `--set key=value`. What comes out is written beside the
+results and can be given back as `--config`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import ValidationError
+
+from harness_plugin.config.mappings import check_names, fitting, problems
+from harness_plugin.config.settings import RoleSettings, RunConfig, TaskSettings
+from harness_plugin.data.task import TWICE, Loader, Source, Task, merge, read_yaml
+from harness_plugin.errors import HarnessError, unknown
+
+if TYPE_CHECKING:
+    from harness_plugin.plugins.registry import Plugins
+
+
+def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
+    """`["hans.collapse=sum", "teacher.epochs=3"]` as nested mappings; values are YAML."""
+    out: dict[str, Any] = {}
+    for assignment in assignments:
+        key, separator, text = assignment.partition("=")
+        if not separator or not all(key.split(".")):
+            raise HarnessError(f"--set {assignment!r}: expected key=value, e.g. teacher.epochs=3.")
+        try:
+            value = yaml.load(text, Loader=Loader)
+        except yaml.MarkedYAMLError as error:
+            if error.problem and error.problem.startswith(TWICE):
+                raise HarnessError(f"--set {assignment!r}: {error.problem}.") from None
+            raise HarnessError(f"--set {assignment!r}: {text!r} is not a YAML value.") from None
+        except yaml.YAMLError:
+            raise HarnessError(f"--set {assignment!r}: {text!r} is not a YAML value.") from None
+        for name in keys_with_a_colon(value):
+            raise HarnessError(
+                f"--set {assignment!r}: key {name!r} has no value; YAML needs a space after ':'."
+            )
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        out = merge_settings(out, value)
+    return out
+
+
+def keys_with_a_colon(value: Any) -> Iterator[str]:
+    """The keys `name:value` without a value in a YAML value: `{a:1}` is {"a:1": None}."""
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            if each is None and isinstance(key, str) and ":" in key:
+                yield key
+            yield from keys_with_a_colon(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from keys_with_a_colon(each)
+
+
+def merge_settings(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` on top of `base`, where a student that `base` has and `over` leaves out is false.
+
+    Null must name a student of the recipe; this one need not be one, `base` itself has brought it.
+    """
+    merged = merge(base, over)
+    for key, value in over.items():
+        before = base.get(key)
+        if not isinstance(value, Mapping) or not isinstance(before, Mapping):
+            continue
+        if key == "students":
+            out = [n for n, one in value.items() if one is None and before.get(n) is not None]
+            merged[key].update(dict.fromkeys(out, False))
+        else:
+            merged[key] = merge_settings(before, value)
+    return merged
+
+
+def over_settings(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` on top of `base`: what it sets for all tasks wins over what `base` sets for one."""
+    general = {key: value for key, value in over.items() if key in TaskSettings.model_fields}
+    tasks = {
+        key: merge_settings(value, general)
+        for key, value in base.items()
+        if key not in TaskSettings.model_fields and isinstance(value, Mapping)
+    }
+    for layer in (tasks, general, over):
+        base = merge_settings(base, layer)
+    return dict(base)
+
+
+def task_settings(
+    task: Task, source: Source, tasks: Iterable[str], given: Mapping[str, Any]
+) -> TaskSettings:
+    """The settings of `task`: its recipe, then `given` for all tasks, then `given[task]`.
+
+    `given` may hold setting names, names of `tasks`, and below a task's name also that task's
+    own options. Raises HarnessError naming the key and near matches.
+    """
+    known = set(TaskSettings.model_fields)
+    names = set(tasks)
+    for key in given:
+        if key not in known | names:
+            raise unknown("setting", key, known | names)
+    own = dict(given.get(task.task, {}))
+    for option in [key for key in own if key in task.options]:
+        own["options"] = {**own.get("options", {}), option: own.pop(option)}
+    for key in own:
+        if key not in known:
+            raise unknown(f"setting of task {task.task}", key, known | set(task.options))
+    wanted = merge_settings({key: value for key, value in given.items() if key in known}, own)
+    recipe = merge(task.recipe.get("all", {}), task.recipe.get(source, {}))
+    check_left_out(task.task, wanted, recipe)
+    merged = merge(fitting(recipe, wanted), wanted)
+    for role in ("teacher", "student"):
+        if isinstance(merged.get(role), dict):
+            check_names(f"{task.task}.{role}", merged[role], RoleSettings)
+    try:
+        return TaskSettings.model_validate(merged)
+    except ValidationError as error:
+        raise HarnessError(problems(f"task {task.task}", error)) from None
+
+
+def check_left_out(task: str, wanted: Mapping[str, Any], recipe: Mapping[str, Any]) -> None:
+    """Refuse `null` for a student that the task does not have, with near matches."""
+    students = wanted.get("students")
+    known = recipe.get("students", {"student": {}})
+    for name, one in students.items() if isinstance(students, Mapping) else ():
+        if one is None and name not in known:
+            raise unknown(f"student of task {task}, to leave out,", name, known)
+
+
+OPTIONS_OF = {
+    "method_options": "method",
+    "bias_model_options": "bias_model",
+    "group_inference_options": "group_inference",
+}
+"""Settings that hold the options of several things by their names, in use or not."""
+
+
+def check_option_names(settings: Mapping[str, Any], plugins: Plugins) -> None:
+    """Refuse options of a method, bias model or group inference that nobody offers.
+
+    Options of a method that is not in use are no error, so that a misspelt one would be ignored.
+    """
+    for key, value in settings.items():
+        if not isinstance(value, Mapping):
+            continue
+        if key in OPTIONS_OF:
+            for name in value:
+                plugins[OPTIONS_OF[key]].offer(name)
+        elif key not in TaskSettings.model_fields:  # a task's name
+            check_option_names(value, plugins)
+
+
+def run_config(
+    file: Path | None,
+    flags: Mapping[str, Any],
+    sets: Iterable[str],
+    shortcuts: Mapping[str, Any] | None = None,
+) -> RunConfig:
+    """The configuration from a file, flags (None = not given), and assignments.
+
+    `shortcuts` are the task settings that have a flag of their own; assignments win over them.
+    """
+    base: dict[str, Any] = {}
+    if file is not None:
+        base, _ = read_yaml(file)
+        check_names(str(file), base, RunConfig)
+    merged = merge(base, {key: value for key, value in flags.items() if value is not None})
+    assigned = merge_settings(shortcuts or {}, parse_assignments(sets))
+    top = {key: assigned.pop(key) for key in list(assigned) if key in RunConfig.model_fields}
+    merged = merge(merged, top)
+    if merged.get("eval_only"):  # a checkpoint is one model, of one seed
+        merged.setdefault("seeds", (0,))
+    settings = dict(merged.get("settings") or {})
+    for task in set(base.get("tasks") or ()) - set(merged.get("tasks") or ()):
+        settings.pop(task, None)  # the file has more tasks than this run
+    merged["settings"] = over_settings(settings, assigned)
+    if not merged.get("tasks"):
+        raise HarnessError("no task given: --tasks NAME[,NAME] (see `harness ls tasks`).")
+    try:
+        return RunConfig.model_validate(merged)
+    except ValidationError as error:
+        raise HarnessError(problems(str(file) if file else "command line", error)) from None
