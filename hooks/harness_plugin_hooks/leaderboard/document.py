@@ -93,7 +93,7 @@ def leaderboard(
         [Paragraph(about)],
         sections,
         [*footer, files[0], ", ", files[1], "."],
-        contents="Boards" if len(boards) > 1 else "",
+        contents="Sections" if len(boards) > 1 else "",
         wide=True,
     )
 

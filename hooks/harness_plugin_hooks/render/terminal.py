@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from harness_plugin_hooks.render.document import (
     Block,
+    Cell,
     Folded,
     Inline,
     Items,
+    Number,
     Paragraph,
     Section,
     Table,
@@ -17,6 +19,7 @@ from harness_plugin_hooks.render.document import (
     numeric,
     texts,
 )
+from harness_plugin_hooks.render.text import estimate, interval, ranks
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -60,9 +63,26 @@ def table(block: Table) -> RenderableType:
     for column, number in zip(block.columns, numeric(block), strict=True):
         grid.add_column(column.title, justify="right" if number else "left", overflow="fold")
     for row in block.rows:
-        cells = (cell if isinstance(cell, Text) else Text(str(cell)) for cell in row)
-        grid.add_row(*(Line(cell.text, style=COLOURS.get(cell.style, "")) for cell in cells))
+        grid.add_row(*map(cell, row))
     return grid
+
+
+def cell(value: Cell) -> Line:
+    """A cell's text, verdicts in their colour."""
+    from rich.text import Text as Line
+
+    match value:
+        case None:
+            return Line()
+        case Text():
+            return Line("\n".join((value.text, *value.below)), COLOURS.get(value.style, ""))
+        case Number():
+            return Line(estimate(value) + interval(value, " ({} to {})"))
+        case str():
+            return Line(value)
+        case int():
+            return Line(f"{value:,}")
+    return Line(ranks(value))
 
 
 def inline(line: Inline) -> Line:

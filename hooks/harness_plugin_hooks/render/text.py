@@ -50,7 +50,7 @@ def interval(number: Number, form: str = "{} to {}") -> str:
 
 
 def ranks(value: Rank) -> str:
-    """`2`, or `1–3` for ranks that cannot be told apart."""
+    """`2`, or `1-3` for ranks that cannot be told apart."""
     first, last = value
     return str(first) if first == last else f"{first}{DASH}{last}"
 

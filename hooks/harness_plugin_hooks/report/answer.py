@@ -57,9 +57,9 @@ def sentence(record: TransferRecord, verdict: Verdict) -> str:
         return verdict.sentence
     seeds = plural(len(change.seeds), "seed")
     told = (
-        f"From teacher to {verdict.student}, the {metric_title(verdict.gap)} on {verdict.split} changes "
-        f"by {percent(change.value, True)} points (95% interval {percent(change.low, True)} to "
-        f"{percent(change.high, True)}, {seeds})"
+        f"From teacher to {verdict.student}, the {metric_title(verdict.gap)} on {verdict.split} "
+        f"changes by {percent(change.value, True)} points (95% interval "
+        f"{percent(change.low, True)} to {percent(change.high, True)}, {seeds})"
     )
     why = verdict.sentence.partition("seed(s))")[2].strip(" ,:")
     few = re.fullmatch(r"\d+ seed\(s\), (a verdict needs \d+)\.", why)
