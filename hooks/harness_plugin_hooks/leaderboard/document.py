@@ -175,7 +175,7 @@ def explanation(boards: Sequence[Board], min_seeds: int) -> Iterator[tuple[str, 
     )
     yield "no rank", f"fewer than {min_seeds} seeds: one training says little about the next."
     yield "interval", "95%, hierarchical bootstrap over seeds and, within groups, examples."
-    yield "numbers", "percent; differences in percentage points."
+    yield "numbers", "percent; differences in points, bold where the interval leaves 0 out."
     columns = [measure.column for board in boards for measure in measures(board)]
     yield from {column.title: column.about for column in columns}.items()
     yield (

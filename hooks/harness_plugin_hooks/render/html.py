@@ -202,7 +202,8 @@ def add_figure(parent: Element, block: Figure, level: int) -> None:
     frame = {"class": "plot", "role": "region", "tabindex": "0", "aria-label": plain(block.title)}
     plot = SubElement(part, "div", frame)
     if block.theme:
-        plot.append(themed(block.svg, prefix, block.title, block.about, block.theme))
+        words = plain(block.title), plain(block.about, LONGEST)
+        plot.append(themed(block.svg, prefix, *words, block.theme))
     else:
         data = base64.b64encode(block.svg.encode()).decode()
         alt = f"{plain(block.title)}: the numbers are in the tables below"

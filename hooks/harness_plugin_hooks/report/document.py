@@ -58,7 +58,8 @@ def report(run: RunPages, tasks: Sequence[TaskReport]) -> Document:
     """The whole document."""
     about = (
         "How much of the teacher's debiasing does the student keep, where is it lost? Accuracies "
-        "are percent, differences percentage points, intervals 95%."
+        "are percent, differences percentage points (bold where the interval leaves 0 out), "
+        "intervals 95%."
     )
     footer = (
         f"Made by harness-plugin {__version__} from the run of {run.started}. All figures lie as "

@@ -475,7 +475,7 @@ def how_to_read(study: Study) -> dict[str, str]:
         "rank": f"needs {MIN_SEEDS} seeds; intervals that overlap share their ranks.",
         **{spoken(response.name): response.about for response in RESPONSES},
         "gap": f"{gaps}. Signed: below 0 is the opposite bias.",
-        "numbers": "percent; differences in percentage points.",
+        "numbers": "percent; differences in points, bold where the interval leaves 0 out.",
     }
 
 
