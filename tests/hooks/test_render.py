@@ -5,10 +5,12 @@ import math
 import re
 from html.parser import HTMLParser
 from itertools import count
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+import harness_plugin_hooks
 from harness_plugin_hooks.render.document import (
     Card,
     Cards,
@@ -222,3 +224,11 @@ def test_undefined_numbers_say_why_below_their_table():
     assert "acc: reason 0. acc: reason 1." in html
     assert "and 2 more reasons" in html
     assert "<script" not in html  # nothing to sort or filter
+
+
+@pytest.mark.parametrize("package", ["report", "study_report", "leaderboard"])
+def test_reports_hold_no_markup(package):
+    folder = Path(harness_plugin_hooks.__file__).parent / package
+    assert {file.suffix for file in folder.iterdir() if file.is_file()} == {".py"}
+    for file in folder.glob("*.py"):
+        assert not re.search(r"\bxml\.|</\w|<(?:p|span|td|th|tr|div)\b", file.read_text("utf-8"))

@@ -108,7 +108,5 @@ def escaped(text: str) -> str:
 
     An underscore within a word is no emphasis and stays.
     """
-    before, after = text[:1].isspace(), text[-1:].isspace() and text.strip()
-    safe = html.escape(" ".join(text.split()), quote=False)
-    safe = re.sub(r"([\\`*{}\[\]|#~]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", safe)
-    return " " * before + safe + " " * bool(after)
+    safe = html.escape(re.sub(r"\s+", " ", text), quote=False)
+    return re.sub(r"([\\`*{}\[\]|#~]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", safe)
