@@ -182,8 +182,8 @@ def test_the_step_summary_is_appended(compare, tmp_path, monkeypatch):
     assert compare("base worse --step_summary")[0] == 1
     text = summary.read_text()
     assert text.startswith("before\n## Debiasing gate: regressed\n")
-    assert r"| balanced | worst\_group\_acc | 79.3 ± 0.6 | 50.0 ± 1.0 | +29.3 \[" in text
-    assert r"- **regressed**: worst\_group\_acc on balanced is worse by" in text
+    assert r"| balanced | worst_group_acc | 79.3 ± 0.6 | 50.0 ± 1.0 | +29.3 \[" in text
+    assert r"- **regressed**: worst_group_acc on balanced is worse by" in text
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path))
     status, _, err = compare("base same --step_summary")
     assert (status, err) == (2, f"harness: error: --step_summary: {tmp_path}: Is a directory.\n")

@@ -185,7 +185,14 @@ def test_the_page_needs_nothing_else_and_says_all_without_a_script(site):
     assert tags.count("style") == 1
     assert not {"img", "iframe", "object", "embed", "b", "form", "input", "button"} & set(tags)
     linked = {a[key] for _, a in read.tags for key in ("src", "href") if key in a}
-    assert linked == {"data:,", "#board-1", "#board-2", "leaderboard.json", "leaderboard.csv"}
+    assert linked == {
+        "data:,",
+        "#board-1",
+        "#board-2",
+        "#how",
+        "leaderboard.json",
+        "leaderboard.csv",
+    }
     assert not [name for _, a in read.tags for name in a if name.startswith("on")]
     assert HOSTILE in read.text
     assert "<b>bold</b>, group_dro" in read.text

@@ -18,15 +18,17 @@ from PIL import Image
 from harness_plugin import HarnessError
 from harness_plugin.cli.main import main
 from harness_plugin_hooks.outputs.transfer import read_record
+from harness_plugin_hooks.render.document import Number
+from harness_plugin_hooks.render.svg import themed
+from harness_plugin_hooks.render.text import estimate, interval, percent
 from harness_plugin_hooks.report import answer, figures_scores
-from harness_plugin_hooks.report.drawing import apart, inline, styled
+from harness_plugin_hooks.report.drawing import THEME, apart, styled
 from harness_plugin_hooks.report.examples import KINDS, thumbnail
 from harness_plugin_hooks.report.figures_attention import attention
 from harness_plugin_hooks.report.figures_circuits import circuits, node_of, places
 from harness_plugin_hooks.report.figures_inside import sentences
 from harness_plugin_hooks.report.making import write
 from harness_plugin_hooks.report.reading import read_run
-from harness_plugin_hooks.report.words import of_number, percent
 
 HOSTILE = "<script>document.title = 'broken'</script><img src=https://example.org/x onerror=a()>"
 QUICK = ["--permutations", "2", "--resamples", "100", "--examples", "64", "--probe_folds", "2"]
@@ -280,7 +282,7 @@ def test_labels_are_kept_apart():
 def test_a_figure_in_the_page_has_no_styles_and_its_own_ids():
     with styled():
         pictures = [*circuits(report_records.circuits(), ROLES)]
-        found = [inline(p, p.name) for p in pictures]
+        found = [themed(p.svg, p.name, p.title, p.about, THEME) for p in pictures]
     ids = [e.get("id") for root in found for e in root.iter() if e.get("id")]
     assert len(ids) == len(set(ids))
     for root in found:
@@ -469,7 +471,9 @@ def test_examples_are_filtered_and_sorted(opened):
     from selenium.webdriver.support.ui import Select
 
     def find(selector):
-        return opened.driver.find_elements("css selector", f".browser[open] {selector}")
+        return opened.driver.find_elements(
+            "css selector", f"details[open]:has(> .cards) {selector}"
+        )
 
     chosen = {label.text.split("\n")[0]: label for label in find(".controls label")}
     kinds = Select(chosen["kind"].find_element("css selector", "select"))
@@ -497,7 +501,7 @@ def test_without_a_script_the_page_is_whole(browser, site):
         browser.open(site[0])
         assert browser.texts("select, button") == []
         assert browser.texts(".answer")[0].startswith("? undecided From teacher to student")
-        assert browser.texts(".browser[open] .examples li")
+        assert browser.texts("details[open] > .cards li")
     finally:
         browser.driver.execute_cdp_cmd(disable, {"value": False})
 
@@ -552,7 +556,11 @@ def test_on_paper_there_is_no_navigation_and_nothing_is_cut(opened):
 def test_numbers_are_written_with_their_interval_or_reason(run_folder):
     number = transfer_of(run_folder).scores[0].metrics["acc"]
     low, high = (percent(end, False) for end in (number.low, number.high))
-    assert of_number(number) == f"{percent(number.value, False)} ({low} to {high})"
-    nothing = number.model_copy(update={"value": None, "reason": "one group"})
-    assert of_number(nothing) == "\u2013 (one group)"
-    assert of_number(None) == "\u2013"
+    shown = Number.of(number)
+    assert (estimate(shown), interval(shown)) == (
+        percent(number.value, False),
+        f"{low} to {high}",
+    )
+    nothing = Number.of(number.model_copy(update={"value": None, "reason": "one group"}))
+    assert (estimate(nothing), interval(nothing), nothing.reason) == ("\u2013", "", "one group")
+    assert estimate(Number.of(None)) == "\u2013"

@@ -71,6 +71,7 @@ def main(words: list[str]) -> int:
     from harness_plugin.pipeline.outputs import check_writable
     from harness_plugin_hooks.regression import reports
     from harness_plugin_hooks.regression.sides import Selected, compare_outputs
+    from harness_plugin_hooks.render.terminal import COLOURS
 
     if given.output_path:
         check_writable(given.output_path)
@@ -89,7 +90,7 @@ def main(words: list[str]) -> int:
     for comparison in found:
         for part in reports.on_terminal(comparison):
             console.print(part)
-    console.print(f"\n[bold {reports.COLOURS[state]}]{state.upper()}[/]")
+    console.print(f"\n[bold {COLOURS[state]}]{state.upper()}[/]")
     if given.output_path:
         files = reports.write_reports(found, given.output_path)
         print(f"{len(files)} files in {given.output_path}: {', '.join(f.name for f in files)}")

@@ -57,9 +57,10 @@ def main(words: list[str]) -> int:
     from harness_plugin.scoring.verdict import MIN_SEEDS
     from harness_plugin.store.stages import write_json, write_text
     from harness_plugin_hooks.leaderboard.board import boards_of
-    from harness_plugin_hooks.leaderboard.page import page
+    from harness_plugin_hooks.leaderboard.document import leaderboard
     from harness_plugin_hooks.leaderboard.reference import references
     from harness_plugin_hooks.leaderboard.tables import as_csv, as_json
+    from harness_plugin_hooks.render.html import page
 
     plugins = installed_plugins()
     metric = plugins["metric"].get(given.metric)
@@ -88,7 +89,7 @@ def main(words: list[str]) -> int:
         min_seeds=min_seeds,
     )
     out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "index.html", page(boards, refused, given.title, min_seeds))
+    write_text(out / "index.html", page(leaderboard(boards, refused, given.title, min_seeds)))
     write_json(out / "leaderboard.json", as_json(boards, refused, given.title))
     write_text(out / "leaderboard.csv", as_csv(boards))
     students = sum(len(board.rows) for board in boards)

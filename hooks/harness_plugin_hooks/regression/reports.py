@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import html
 import json
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -17,21 +15,22 @@ from harness_plugin.records import Estimate
 from harness_plugin.scoring.gate import Check, Comparison, State, worst
 from harness_plugin.scoring.verdict import points
 from harness_plugin.store.stages import write_text
+from harness_plugin_hooks.render.document import (
+    Block,
+    Column,
+    Folded,
+    Items,
+    Section,
+    Table,
+    Text,
+)
+from harness_plugin_hooks.render.markdown import written
+from harness_plugin_hooks.render.terminal import terminal
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-COLOURS = {"pass": "green", "regressed": "red", "undecided": "yellow"}
 NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table, whatever shows it: a title, columns, and rows of text."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: list[tuple[str, ...]]
 
 
 def headline(comparison: Comparison) -> str:
@@ -40,11 +39,27 @@ def headline(comparison: Comparison) -> str:
     return f"{comparison.task} ({candidate.source}): {candidate} against {baseline}"
 
 
-def check_grid(comparison: Comparison) -> Grid:
+def section(comparison: Comparison) -> Section:
+    """The checks, the groups, a sentence for every check that is not passed, and the notes."""
+    groups = group_table(comparison)
+    sentences = [
+        (Text(check.state, check.state), f": {sentence(check)}")
+        for check in comparison.checks
+        if check.state != "pass"
+    ]
+    notes = [f"note: {note}" for note in comparison.notes]
+    blocks: list[Block] = [check_table(comparison), Folded(groups.title, [groups])]
+    if sentences or notes:
+        blocks.append(Items([*sentences, *notes]))
+    return Section(headline(comparison), comparison.task, blocks)
+
+
+def check_table(comparison: Comparison) -> Table:
     """One row a check; percent and percentage points."""
-    return Grid(
+    titles = ("set", "metric", "baseline", "candidate", "worse by [95%]", "limit", "verdict")
+    return Table(
         f"{comparison.pairs} pair(s) of models, mean ± sd over seeds, %; change for the worse",
-        ("set", "metric", "baseline", "candidate", "worse by [95%]", "limit", "verdict"),
+        tuple(map(Column, titles)),
         [
             (
                 "/".join(filter(None, (c.split, c.gate.subset))),
@@ -53,32 +68,34 @@ def check_grid(comparison: Comparison) -> Grid:
                 percent(c.change.candidate),
                 between(c.change.value, c.change.low, c.change.high),
                 f"{100 * c.gate.limit:g}",
-                c.state,
+                Text(c.state, c.state),
             )
             for c in comparison.checks
         ],
     )
 
 
-def group_grid(comparison: Comparison) -> Grid:
+def group_table(comparison: Comparison) -> Table:
     """One row a group: both accuracies, and the rows on which the models differ."""
-    return Grid(
+    titles = ("set", "group", "n", "baseline", "candidate [Wilson 95%]", "lost", "won", "p")
+    return Table(
         "accuracy by group, %; p: exact McNemar test, Holm over a set's groups and seeds",
-        ("set", "group", "n", "baseline", "candidate [Wilson 95%]", "lost", "won", "p"),
+        tuple(map(Column, titles)),
         [
             (
                 test.split,
                 f"{test.group} (baseline's worst)" if test.worst else test.group or "all rows",
-                f"{test.n:,}",
+                test.n,
                 f"{100 * test.baseline:.1f}",
                 f"{100 * test.candidate:.1f} [{100 * test.bounds[0]:.1f}, "
                 f"{100 * test.bounds[1]:.1f}]",
-                f"{test.only_baseline:,}",
-                f"{test.only_candidate:,}",
+                test.only_baseline,
+                test.only_candidate,
                 "< 0.0001" if test.p < 0.0001 else f"{test.p:.4f}",
             )
             for test in comparison.groups
         ],
+        titled=False,
     )
 
 
@@ -102,58 +119,15 @@ def sentence(check: Check) -> str:
     return f"{check.metric.name} on {check.name.rpartition('/')[0]} {check.sentence}"
 
 
-def not_passed(comparison: Comparison) -> list[Check]:
-    """The checks that need a word."""
-    return [check for check in comparison.checks if check.state != "pass"]
-
-
 def on_terminal(comparison: Comparison) -> list[RenderableType]:
-    """The tables, a sentence for every check that is not passed, and the notes."""
-    from rich.table import Table
-    from rich.text import Text
-
-    parts: list[RenderableType] = ["", Text(headline(comparison), style="bold")]
-    for grid, texts in ((check_grid(comparison), 2), (group_grid(comparison), 2)):
-        table = Table(title=grid.title, title_justify="left")
-        for index, column in enumerate(grid.columns):
-            table.add_column(column, justify="left" if index < texts else "right", overflow="fold")
-        for row in grid.rows:
-            table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in row))
-        parts.append(table)
-    for check in not_passed(comparison):
-        verdict = Text(f"{check.state.upper()} ", style=f"bold {COLOURS[check.state]}")
-        parts.append(verdict.append(sentence(check), style="not bold default"))
-    return [*parts, *(Text(f"note: {note}") for note in comparison.notes)]
+    """What a console prints of one task."""
+    return list(terminal(section(comparison)))
 
 
 def markdown(comparisons: Sequence[Comparison]) -> str:
     """The step summary: verdict first, groups folded away."""
-    state = worst(c.state for c in comparisons)
-    lines = [f"## Debiasing gate: {state}", ""]
-    for comparison in comparisons:
-        lines += [f"### {escaped(headline(comparison))}", "", *pipes(check_grid(comparison)), ""]
-        lines += [
-            f"- **{check.state}**: {escaped(sentence(check))}" for check in not_passed(comparison)
-        ]
-        lines += [f"- note: {escaped(note)}" for note in comparison.notes]
-        grid = group_grid(comparison)
-        lines += ["", f"<details><summary>{escaped(grid.title)}</summary>", ""]
-        lines += [*pipes(grid)[2:], "", "</details>", ""]
-    return "\n".join(lines)
-
-
-def pipes(grid: Grid) -> list[str]:
-    """A Markdown table below its title."""
-    lines = [escaped(grid.title), ""]
-    for cells in (grid.columns, ("---",) * len(grid.columns), *grid.rows):
-        lines.append(f"| {' | '.join(map(escaped, cells))} |")
-    return lines
-
-
-def escaped(text: str) -> str:
-    """Text that Markdown shows as it is, on one line: names come from data."""
-    safe = html.escape(" ".join(text.split()), quote=False)
-    return re.sub(r"([\\`*_{}\[\]|#~])", r"\\\1", safe)
+    title = f"Debiasing gate: {verdict_of(comparisons)}"
+    return "\n".join(written(Section(title, "gate", [section(c) for c in comparisons]), level=2))
 
 
 def junit(comparisons: Sequence[Comparison]) -> str:

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from harness_plugin_hooks.outputs.transfer import Number, TransferRecord, Verdict
+from harness_plugin_hooks.outputs import transfer as records
+from harness_plugin_hooks.outputs.transfer import TransferRecord, Verdict
+from harness_plugin_hooks.render.document import Cell, Column, Number, Table
+from harness_plugin_hooks.render.text import MINUS, metric_title, percent, plural
 from harness_plugin_hooks.report.figures_scores import primary_gaps, scores_on
-from harness_plugin_hooks.report.words import MINUS, of_number, percent, plural, spoken
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ def answers(record: TransferRecord) -> list[Answered]:
 
 def measured(
     record: TransferRecord, student: str, split: str, metric: str, measure: str
-) -> Number | None:
+) -> records.Number | None:
     """One number of the transfer from teacher to student, on the whole set."""
     wanted = (student, split, "", metric, measure)
     return next(
@@ -55,9 +57,9 @@ def sentence(record: TransferRecord, verdict: Verdict) -> str:
         return verdict.sentence
     seeds = plural(len(change.seeds), "seed")
     told = (
-        f"From teacher to {verdict.student}, the {spoken(verdict.gap)} on {verdict.split} changes "
-        f"by {percent(change.value, True)} points (95% interval {percent(change.low, True)} to "
-        f"{percent(change.high, True)}, {seeds})"
+        f"From teacher to {verdict.student}, the {metric_title(verdict.gap)} on {verdict.split} "
+        f"changes by {percent(change.value, True)} points (95% interval "
+        f"{percent(change.low, True)} to {percent(change.high, True)}, {seeds})"
     )
     why = verdict.sentence.partition("seed(s))")[2].strip(" ,:")
     few = re.fullmatch(r"\d+ seed\(s\), (a verdict needs \d+)\.", why)
@@ -66,9 +68,9 @@ def sentence(record: TransferRecord, verdict: Verdict) -> str:
     return f"{told}: {f'{few[1]} seeds.' if few else why}" if why else f"{told}."
 
 
-def numbers(record: TransferRecord) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def numbers(record: TransferRecord) -> Table:
     """The table of the main numbers: a row a set and role."""
-    columns = (
+    titles = (
         "set",
         "role",
         "accuracy",
@@ -80,12 +82,17 @@ def numbers(record: TransferRecord) -> tuple[tuple[str, ...], list[tuple[str, ..
         "retention",
     )
     rows = list(number_rows(record))
-    used = [i for i in range(len(columns)) if i < 5 or any(row[i] for row in rows)]
-    return tuple(columns[i] for i in used), [tuple(row[i] for i in used) for row in rows]
+    used = [i for i in range(len(titles)) if i < 5 or any(row[i] is not None for row in rows)]
+    return Table(
+        f"Scores of {record.task}",
+        tuple(Column(titles[i]) for i in used),
+        [tuple(row[i] for i in used) for row in rows],
+        titled=False,
+    )
 
 
-def number_rows(record: TransferRecord) -> Iterator[Sequence[str]]:
-    """The cells; "" where a number does not belong to a role."""
+def number_rows(record: TransferRecord) -> Iterator[Sequence[Cell]]:
+    """The cells; None where a number does not belong to a role."""
     primary = primary_gaps(record)
     for known in record.sets:
         gap = primary.get(known.name, "")
@@ -101,11 +108,11 @@ def number_rows(record: TransferRecord) -> Iterator[Sequence[str]]:
             yield (
                 known.name,
                 role,
-                of_number(scores.metrics.get("acc")),
-                of_number(scores.metrics.get("worst_group_acc")),
-                of_number(scores.metrics.get(gap), True),
+                Number.of(scores.metrics.get("acc")),
+                Number.of(scores.metrics.get("worst_group_acc")),
+                Number.of(scores.metrics.get(gap), signed=True),
                 *(
-                    "" if number is None else of_number(number, measure != "retention")
+                    None if number is None else Number.of(number, measure != "retention")
                     for number, (_, measure) in zip(transfer, wanted, strict=True)
                 ),
             )

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
-from xml.etree.ElementTree import Element, fromstring
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+
+from harness_plugin_hooks.render.document import Cell
 
 Axes: TypeAlias = Any
 """matplotlib.axes.Axes; matplotlib has no types."""
@@ -90,7 +91,7 @@ class Picture:
     about: str
     figure: Figure
     columns: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
+    rows: Sequence[tuple[Cell, ...]]
 
     @cached_property
     def svg(self) -> str:
@@ -209,85 +210,3 @@ def apart(values: Sequence[float], least: float) -> list[float]:
     out = np.empty(len(placed))
     out[order] = placed
     return [float(value) for value in out]
-
-
-# ---- out of the figure
-
-
-def inline(picture: Picture, prefix: str) -> Element:
-    """The figure as an element of a page: in the page's colours and face, ids of its own.
-
-    A page that allows no inline styles cannot have what matplotlib writes, so that styles become
-    attributes.
-    """
-    root = fromstring(picture.svg)
-    for element in list(root):
-        styles = [part for part in element if local(part.tag) == "style"]
-        if local(element.tag) == "metadata" or styles:
-            root.remove(element)  # RDF, and a style for the whole page
-    for element in root.iter():
-        element.tag = local(element.tag)
-        for name, value in list(element.attrib.items()):
-            del element.attrib[name]
-            if local(name) == "style":
-                element.attrib.update(attributes_of(value))
-            else:
-                element.attrib[local(name)] = value
-        for name, value in element.attrib.items():
-            if name == "id":
-                element.attrib[name] = f"{prefix}-{value}"
-            else:
-                value = re.sub(r"url\(#", f"url(#{prefix}-", value)
-                points = name == "href" and value.startswith("#")
-                element.attrib[name] = f"#{prefix}-{value[1:]}" if points else value
-    drop_unused(root)
-    width, height = (float(part) for part in root.attrib["viewBox"].split()[2:])
-    root.attrib = {
-        "viewBox": root.attrib["viewBox"],
-        "width": f"{width * 4 / 3:.0f}",
-        "height": f"{height * 4 / 3:.0f}",
-        "class": "figure",
-        "role": "img",
-        "aria-labelledby": f"{prefix}-title {prefix}-about",
-        "stroke-linejoin": "round",
-        "stroke-linecap": "butt",
-    }
-    for tag, name, text in (("desc", "about", picture.about), ("title", "title", picture.title)):
-        told = Element(tag, id=f"{prefix}-{name}")
-        told.text = text
-        root.insert(0, told)
-    return root
-
-
-def local(name: str) -> str:
-    """A name without its namespace."""
-    return name.rpartition("}")[2]
-
-
-def drop_unused(root: Element) -> None:
-    """Ids that nothing points to."""
-    used = {
-        match
-        for element in root.iter()
-        for name, value in element.attrib.items()
-        if name != "id"
-        for match in re.findall(r"#([\w.-]+)", value)
-    }
-    for element in root.iter():
-        if element.attrib.get("id") not in used:
-            element.attrib.pop("id", None)
-
-
-def attributes_of(style: str) -> Iterator[tuple[str, str]]:
-    """A style as presentation attributes; theme colours as the page's variables."""
-    for declaration in style.split(";"):
-        name, _, value = (part.strip() for part in declaration.partition(":"))
-        if name == "font":
-            weight, size = re.fullmatch(r"(?:(\w+) )?([\d.]+)px .*", value).groups()  # type: ignore[union-attr]
-            yield "font-size", size
-            if weight:
-                yield "font-weight", weight
-        elif name == "font-family":
-            continue
-        elif name:
-            yield name, f"var({THEME[value]})" if value in THEME else value

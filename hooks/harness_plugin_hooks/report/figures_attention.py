@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from harness_plugin_hooks.render.text import decimal
 from harness_plugin_hooks.report.drawing import (
     LINE,
     MARKERS,
@@ -20,7 +21,6 @@ from harness_plugin_hooks.report.drawing import (
     numbers,
 )
 from harness_plugin_hooks.report.figures_inside import Record, ends, outside_legend
-from harness_plugin_hooks.report.words import told
 
 MOST = np.log(2)
 """The largest Jensen-Shannon divergence, in nats."""
@@ -89,7 +89,7 @@ def by_layer(pairs: Sequence[Record], roles: Sequence[str]) -> Picture:
                 specials(pair),
                 str(layer["second_layer"] + 1),
                 str(layer["first_layer"] + 1),
-                told(layer.get("js")),
+                decimal(layer.get("js")),
                 ends(layer.get("low"), layer.get("high")),
             )
             for pair in pairs
@@ -158,7 +158,7 @@ def by_head(pairs: Sequence[Record]) -> Picture:
                 str(match["second_head"] + 1),
                 str(match["first_layer"] + 1),
                 str(match["first_head"] + 1),
-                told(match.get("js")),
+                decimal(match.get("js")),
             )
             for pair in shown
             for match in pair["matched"]

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 
+from harness_plugin_hooks.render.text import decimal
 from harness_plugin_hooks.report.drawing import (
     MARKERS,
     OTHER,
@@ -22,7 +23,6 @@ from harness_plugin_hooks.report.drawing import (
     numbers,
 )
 from harness_plugin_hooks.report.figures_inside import Record, outside_legend
-from harness_plugin_hooks.report.words import told
 
 EDGES = 60
 """Strongest edges that are drawn; the table has all of the record."""
@@ -77,7 +77,7 @@ def graphs(models: Sequence[Record], convention: str) -> Picture:
         figure=figure,
         columns=("model", "from", "to", "score"),
         rows=[
-            (f"{m['role']} seed {m.get('seed')}", e["from"], e["to"], told(e["score"], "+.4f"))
+            (f"{m['role']} seed {m.get('seed')}", e["from"], e["to"], decimal(e["score"], "+.4f"))
             for m in models
             for e in m["edges"]
         ],
@@ -240,8 +240,8 @@ def faithfulness(models: Sequence[Record], roles: Sequence[str]) -> Picture:
             (
                 f"{m['role']} seed {m.get('seed')}",
                 f"{size:,}",
-                told(m["faithfulness"]["values"][i]),
-                told((m["faithfulness"].get("random") or [None] * (i + 1))[i]),
+                decimal(m["faithfulness"]["values"][i]),
+                decimal((m["faithfulness"].get("random") or [None] * (i + 1))[i]),
                 "" if m.get("size_90") is None else f"{m['size_90']:,}",
             )
             for m in models
@@ -276,7 +276,11 @@ def depth(models: Sequence[Record], roles: Sequence[str]) -> Picture:
         figure=figure,
         columns=("model", "depth", "mass"),
         rows=[
-            (f"{m['role']} seed {m.get('seed')}", told(p["depth"], ".2f"), told(p.get("mass")))
+            (
+                f"{m['role']} seed {m.get('seed')}",
+                decimal(p["depth"], ".2f"),
+                decimal(p.get("mass")),
+            )
             for m in models
             for p in m["profile"]
         ],

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from harness_plugin_hooks.render.text import decimal, percent
 from harness_plugin_hooks.report.drawing import (
     LINE,
     MARKERS,
@@ -18,7 +19,6 @@ from harness_plugin_hooks.report.drawing import (
     matrix,
     numbers,
 )
-from harness_plugin_hooks.report.words import percent, told
 
 Record = Mapping[str, Any]
 
@@ -73,7 +73,7 @@ def matrices(pairs: Sequence[Record]) -> Picture:
                 pair["group"],
                 first,
                 second,
-                told(cell(pair["value"], i, j)),
+                decimal(cell(pair["value"], i, j)),
                 ends(cell(pair.get("low"), i, j), cell(pair.get("high"), i, j)),
             )
             for pair in pairs
@@ -139,9 +139,9 @@ def depth_profile(
                 pair["group"],
                 layer["layer"],
                 layer["with"],
-                told(layer.get("value")),
+                decimal(layer.get("value")),
                 ends(layer.get("low"), layer.get("high")),
-                told(layer.get("null_high")),
+                decimal(layer.get("null_high")),
             )
             for pair in against
             for layer in pair["equal_depth"]
@@ -208,9 +208,9 @@ def probe_rows(curves: Sequence[Record]) -> Iterator[tuple[str, ...]]:
                 curve["target"],
                 curve["role"],
                 layer,
-                told(None if value is None else 100 * value, ".1f"),
+                decimal(None if value is None else 100 * value, ".1f"),
                 ends(low, high, ".1f"),
-                told(null, ".1f"),
+                decimal(null, ".1f"),
                 "" if found is None else ("yes" if found else "no"),
             )
 
@@ -285,4 +285,4 @@ def cell(table: Any, i: int, j: int) -> float | None:
 
 def ends(low: float | None, high: float | None, form: str = ".3f") -> str:
     """`.88 to .93`, or nothing."""
-    return "" if low is None or high is None else f"{told(low, form)} to {told(high, form)}"
+    return "" if low is None or high is None else f"{decimal(low, form)} to {decimal(high, form)}"

@@ -8,6 +8,8 @@ import numpy as np
 
 from harness_plugin.records import Floats
 from harness_plugin_hooks.outputs.transfer import Number, Scores, TransferRecord
+from harness_plugin_hooks.render import document
+from harness_plugin_hooks.render.text import metric_title, percent, plain
 from harness_plugin_hooks.report.drawing import (
     DIVERGING,
     LINE,
@@ -22,7 +24,6 @@ from harness_plugin_hooks.report.drawing import (
     grid,
     matrix,
 )
-from harness_plugin_hooks.report.words import of_number, percent, plain, spoken
 
 MOST_GROUPS, MOST_TYPES, MOST_PANELS = 14, 36, 4
 """More than these are left to the table: a figure shows those that change most."""
@@ -141,7 +142,7 @@ def groups(record: TransferRecord, split: str) -> Picture:
             (
                 name,
                 f"{next((s.groups[name].n for s in found.values() if name in s.groups), 0):,}",
-                *(of_number(scores.groups.get(name)) for scores in found.values()),
+                *(document.Number.of(scores.groups.get(name)) for scores in found.values()),
             )
             for name in change
         ],
@@ -205,7 +206,7 @@ def gaps(record: TransferRecord) -> Picture | None:
     for axes, split in zip(panels, shown, strict=True):
         numbers = {role: found[split][role].metrics.get(primary[split]) for role in roles}
         slope(axes, numbers, others, colours, 0.085 * span)
-        axes.set_title(f"{clipped(split, 24)}\n{spoken(primary[split])}", fontsize=9.5)
+        axes.set_title(f"{clipped(split, 24)}\n{metric_title(primary[split])}", fontsize=9.5)
     panels[0].set_ylabel("gap, points")
     names = dict.fromkeys(
         (split, name)
@@ -225,8 +226,11 @@ def gaps(record: TransferRecord) -> Picture | None:
         rows=[
             (
                 split,
-                spoken(name),
-                *(of_number(scores.metrics.get(name), True) for scores in found[split].values()),
+                metric_title(name),
+                *(
+                    document.Number.of(scores.metrics.get(name), True)
+                    for scores in found[split].values()
+                ),
             )
             for split, name in names
         ],
@@ -347,5 +351,8 @@ def bias_types(record: TransferRecord, split: str, breakdown: str) -> Picture:
         + shown_of(len(names), len(change), "values"),
         figure=figure,
         columns=(breakdown, *roles),
-        rows=[(name, *(of_number(numbers[role].get(name)) for role in roles)) for name in change],
+        rows=[
+            (name, *(document.Number.of(numbers[role].get(name)) for role in roles))
+            for name in change
+        ],
     )

@@ -13,13 +13,15 @@ from harness_plugin.pipeline.outputs import strict
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.store.stages import write_text
 from harness_plugin_hooks.outputs.transfer import TransferRecord
+from harness_plugin_hooks.render.document import Column, Table
+from harness_plugin_hooks.render.html import page
+from harness_plugin_hooks.render.text import listed, plural
 from harness_plugin_hooks.report import answer, figures_inside, figures_scores
+from harness_plugin_hooks.report.document import Part, TaskReport, file_stem, report
 from harness_plugin_hooks.report.drawing import Picture, styled
 from harness_plugin_hooks.report.figures_attention import attention
 from harness_plugin_hooks.report.figures_circuits import circuits
-from harness_plugin_hooks.report.page import Section, Told, page
 from harness_plugin_hooks.report.reading import RunPages, TaskPage
-from harness_plugin_hooks.report.words import listed, plural
 
 Draw = Callable[[Mapping[str, Any], Sequence[str]], Iterator[Picture]]
 INSIDE: dict[str, tuple[str, Draw]] = {
@@ -37,21 +39,15 @@ def write(run: RunPages, plugins: Plugins, folder: Path) -> list[Path]:
     stem = f"report_{run.started}"
     figures = folder / f"{stem}_figures"
     with styled():
-        tasks = [told(run, one, plugins) for one in run.tasks]
+        tasks = [report_of(run, one, plugins) for one in run.tasks]
         written = [folder / f"{stem}.html"]
-        title = f"Debiasing transfer: {listed([one.record.task for one in run.tasks])}"
-        write_text(written[0], page(run, tasks, title))
+        write_text(written[0], page(report(run, tasks)))
         figures.mkdir(exist_ok=True)
         for one in tasks:
-            for picture in [p for section in one.sections for p in section.pictures]:
+            for picture in [p for part in one.parts for p in part.pictures]:
                 name = file_stem(f"{one.page.record.task}_{picture.name}")
                 written += write_figure(picture, figures / name)
     return written
-
-
-def file_stem(name: str) -> str:
-    """A name that every file system has: sets and bias types are called what a user likes."""
-    return "".join(c if c.isalnum() or c in "-_." else "-" for c in name)[:120]
 
 
 def write_figure(picture: Picture, stem: Path) -> list[Path]:
@@ -62,28 +58,28 @@ def write_figure(picture: Picture, stem: Path) -> list[Path]:
     return [png, svg]
 
 
-def told(run: RunPages, one: TaskPage, plugins: Plugins) -> Told:
+def report_of(run: RunPages, one: TaskPage, plugins: Plugins) -> TaskReport:
     """One task with its figures."""
     record = one.record
     scores = list(figures_scores.pictures(record))
     types = [picture for picture in scores if picture.name.startswith("types_")]
-    sections = [
-        Section("Groups and gaps", [p for p in scores if p not in types], missing="No groups."),
-        Section("Bias types", types, missing="The sets of this task have no bias types."),
+    parts = [
+        Part("Groups and gaps", [p for p in scores if p not in types], missing="No groups."),
+        Part("Bias types", types, missing="The sets of this task have no bias types."),
         *inside(run, one, plugins),
     ]
-    return Told(
+    return TaskReport(
         page=one,
         answers=answer.answers(record),
         numbers=answer.numbers(record),
-        sections=sections,
+        parts=parts,
         facts=list(facts(run, one)),
         models=models(record),
         config=yaml.safe_dump(strict(record.config), sort_keys=False, allow_unicode=True),
     )
 
 
-def inside(run: RunPages, one: TaskPage, plugins: Plugins) -> Iterator[Section]:
+def inside(run: RunPages, one: TaskPage, plugins: Plugins) -> Iterator[Part]:
     """One section an analysis; where it was not made, the command that makes it."""
     roles = list(dict.fromkeys(model.role for model in one.record.models))
     for name, (title, draw) in INSIDE.items():
@@ -91,11 +87,11 @@ def inside(run: RunPages, one: TaskPage, plugins: Plugins) -> Iterator[Section]:
         if found is None:
             if name in plugins["analysis"]:
                 how = f"Not made; harness analyze {run.folder} --{name} makes it."
-                yield Section(title, [], missing=how)
+                yield Part(title, [], missing=how)
             continue
         try:
             pictures = list(draw(found.record, roles))
-            said = list(figures_inside.sentences(found.record)) if name == "probes" else []
+            sentences = list(figures_inside.sentences(found.record)) if name == "probes" else []
         except (KeyError, TypeError, IndexError, ValueError) as error:
             raise HarnessError(
                 f"{found.file}: {name} cannot be drawn ({type(error).__name__}: {error}); was it "
@@ -103,15 +99,15 @@ def inside(run: RunPages, one: TaskPage, plugins: Plugins) -> Iterator[Section]:
             ) from None
         notes = [f"On set {found.split}"] if found.split else []
         notes += [str(note) for note in found.record.get("notes") or ()]
-        yield Section(title, pictures, said, "There is nothing to draw.", notes)
+        yield Part(title, pictures, sentences, "There is nothing to draw.", notes)
     if others := [name for name in one.analyses if name not in INSIDE]:
-        yield Section("Other analyses", [], missing=f"Made, not drawn here: {listed(others)}.")
+        yield Part("Other analyses", [], missing=f"Made, not drawn here: {listed(others)}.")
 
 
-def models(record: TransferRecord) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def models(record: TransferRecord) -> Table:
     """The table of all models."""
-    columns = ("role", "seed", "model", "method", "learns from", "updates", "seconds", "checkpoint")
-    return columns, [
+    titles = ("role", "seed", "model", "method", "learns from", "updates", "seconds", "checkpoint")
+    rows = [
         (
             model.role,
             str(model.seed),
@@ -124,6 +120,7 @@ def models(record: TransferRecord) -> tuple[tuple[str, ...], list[tuple[str, ...
         )
         for model in record.models
     ]
+    return Table(f"Models of {record.task}", tuple(map(Column, titles)), rows, titled=False)
 
 
 def facts(run: RunPages, one: TaskPage) -> Iterator[tuple[str, str]]:

@@ -1,17 +1,30 @@
-"""What the report says, as sections of tables; Markdown and HTML are two ways to write them."""
+"""What the report of a study says: a document of sections with tables and figures."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 
+from harness_plugin import __version__
 from harness_plugin.scoring.verdict import MIN_SEEDS
-from harness_plugin_hooks.leaderboard.board import Rank
+from harness_plugin_hooks.render.document import (
+    Block,
+    Cell,
+    Column,
+    Document,
+    Figure,
+    Number,
+    Paragraph,
+    Section,
+    Table,
+    Terms,
+    Text,
+)
 from harness_plugin_hooks.study_report.analysis import Found, split_by
 from harness_plugin_hooks.study_report.effects import Average
 from harness_plugin_hooks.study_report.reading import (
@@ -25,109 +38,99 @@ from harness_plugin_hooks.study_report.reading import (
 SHOWN = ("gap_widening", "retention", "contribution", "worst_group_acc", "acc")
 
 
-@dataclass(frozen=True)
-class Number:
-    """A fraction with its interval, and whether it is a difference, written with its sign.
-
-    `reason` says why there is no value or no interval; `marked` are effects that many comparisons
-    leave standing.
-    """
-
-    value: float
-    low: float = math.nan
-    high: float = math.nan
-    signed: bool = False
-    reason: str = ""
-    marked: bool = False
-
-    @property
-    def clear(self) -> bool:
-        """Whether the interval of a difference leaves 0 out."""
-        return self.signed and (self.low > 0 or self.high < 0)
-
-
-Cell: TypeAlias = "str | int | Number | Rank | None"
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of cells under `columns`; `drawn` are the columns whose intervals are drawn.
-
-    `heat` colours the numbers by their size, on either side of 0.
-    """
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    drawn: tuple[str, ...] = ()
-    note: str = ""
-    heat: bool = False
+def report(
+    study: Study,
+    found: Sequence[Found],
+    figures: Mapping[str, Path],
+    parameters: Mapping[str, int],
+    embedded: bool,
+) -> Document:
+    """The whole document; the arguments are those of `sections`."""
+    line: list[str | Text] = [size(study)]
+    if embedded:
+        line += [" ", Text("demonstration: embedded (generated) data", "badge")]
+    terms = [Terms(list(how_to_read(study).items()))]
+    return Document(
+        f"Study {study.name}",
+        [Paragraph(study.summary), Paragraph(line, "soft")],
+        [
+            *sections(study, found, figures, parameters),
+            Section("How to read the numbers", "how", terms),
+        ],
+        f"Made by harness-plugin {__version__}.",
+        contents="Sections",
+        wide=True,
+    )
 
 
-@dataclass(frozen=True)
-class Section:
-    """A heading, a paragraph, tables and the names of figures."""
-
-    key: str
-    title: str
-    text: str
-    tables: tuple[Table, ...] = ()
-    figures: tuple[str, ...] = ()
+def size(study: Study) -> str:
+    """The size of the study in a sentence."""
+    configurations = str(study.numbers.configuration.nunique())
+    if int(configurations) < study.planned:
+        configurations = f"{configurations} of {study.planned}"
+    trained = len(study.numbers[["configuration", "seed"]].drop_duplicates())
+    sources = ", ".join(sorted(set(study.numbers.source)))
+    seeds = ", ".join(map(str, study.seeds))
+    factors = "; ".join(f"{name}: {', '.join(study.levels_of(name))}" for name in study.factors)
+    return (
+        f"{configurations} configurations, {trained} runs, seeds {seeds}; data {sources}. "
+        f"Factors: {factors or 'none'}."
+    )
 
 
 def sections(
-    study: Study, found: Sequence[Found], figures: Mapping[str, str], parameters: Mapping[str, int]
+    study: Study, found: Sequence[Found], figures: Mapping[str, Path], parameters: Mapping[str, int]
 ) -> list[Section]:
-    """The report in the order in which it is read; `figures` are file names by section.
+    """The sections in the order in which they are read; `figures` are files by section.
 
     `parameters` are counts by "teacher=LEVEL" or "student=LEVEL" of a task ("TASK: …").
     """
-
-    def drawn(key: str) -> tuple[str, ...]:
-        return (figures[key],) if key in figures else ()
-
-    out = [
-        Section(
+    every: tuple[tuple[str, str, str, Iterable[Table]], ...] = (
+        (
             "ranks",
             "Levels and ranks",
             "The mean of each level over the configurations that all levels of its factor have in "
             "common, with 95% intervals over seeds. 1\u20133 means that first, second and third "
             "cannot be told apart from here: one is ranked above another only if its whole "
             "interval is.",
-            tuple(rank_tables(study, found)),
+            rank_tables(study, found),
         ),
-        Section(
+        (
             "effects",
             "Effects",
             "Each level against its factor's reference, over pairs of configurations that differ "
             "in nothing else. \u2020 marks those whose p-value stays below .05 after Holm's "
             "adjustment for the levels compared.",
-            tuple(effect_tables(study, found)),
-            drawn("effects"),
+            effect_tables(study, found),
         ),
-        Section(
+        (
             "scale",
             "Scale",
             "Gap widening by the teacher's size (down) and the student's (across).",
-            tuple(scale_tables(study, found, parameters)),
-            drawn("scale"),
+            scale_tables(study, found, parameters),
         ),
-        Section(
+        (
             "bias_types",
             "Bias types",
             "Accuracy of the student minus its teacher's within each bias type and each group: an "
             "unchanged average can hide large opposite changes.",
-            tuple(bias_type_tables(study, found)),
-            drawn("bias_types"),
+            bias_type_tables(study, found),
         ),
-        Section(
+        (
             "configurations",
             "All configurations",
             "Each configuration and student, with the hierarchical bootstrap over seeds and rows.",
-            tuple(configuration_tables(study)),
+            configuration_tables(study),
         ),
-    ]
-    return [*(section for section in out if section.tables), undefined(study, found)]
+    )
+    out = []
+    for key, title, text, of_section in every:
+        blocks: list[Block] = [Paragraph(text)]
+        if file := figures.get(key):
+            blocks.append(Figure(title, file.read_text(encoding="utf-8"), file.name))
+        if tables := list(of_section):
+            out.append(Section(title, key, [*blocks, *tables]))
+    return [*out, undefined(study, found)]
 
 
 def number(average: Average, signed: bool, marked: bool = False) -> Number:
@@ -172,9 +175,16 @@ def rank_tables(study: Study, found: Sequence[Found]) -> Iterator[Table]:
         yield trimmed(
             Table(
                 f"By {factor}",
-                ("set", "role", factor, "rank: gap", "rank: worst group", *map(spoken, SHOWN)),
-                tuple(rows),
-                (spoken("gap_widening"), spoken("worst_group_acc")),
+                columns(
+                    "set",
+                    "role",
+                    factor,
+                    "rank: gap",
+                    "rank: worst group",
+                    *map(spoken, SHOWN),
+                    drawn=(spoken("gap_widening"), spoken("worst_group_acc")),
+                ),
+                rows,
                 "Not all levels were trained in the same configurations: each mean is over its own."
                 if unmatched
                 else "",
@@ -212,9 +222,15 @@ def effect_tables(study: Study, found: Sequence[Found]) -> Iterator[Table]:
         yield trimmed(
             Table(
                 f"Effects of {factor}",
-                ("set", "role", factor, *map(spoken, SHOWN), "pairs"),
-                tuple(rows),
-                (spoken("gap_widening"),),
+                columns(
+                    "set",
+                    "role",
+                    factor,
+                    *map(spoken, SHOWN),
+                    "pairs",
+                    drawn=(spoken("gap_widening"),),
+                ),
+                rows,
             )
         )
 
@@ -242,21 +258,24 @@ def trimmed(table: Table) -> Table:
     """Without columns that have the same or nothing to say in every row."""
     kept = [
         index
-        for index, name in enumerate(table.columns)
+        for index, column in enumerate(table.columns)
         if any(said(row[index]) for row in table.rows)
         and not (
-            name in ("set", "role")
+            column.title in ("set", "role")
             and len({row[index] for row in table.rows}) == 1
             and len(table.rows) > 1
         )
     ]
-    return Table(
-        table.title,
-        tuple(table.columns[index] for index in kept),
-        tuple(tuple(row[index] for index in kept) for row in table.rows),
-        table.drawn,
-        table.note,
+    return replace(
+        table,
+        columns=tuple(table.columns[index] for index in kept),
+        rows=[tuple(row[index] for index in kept) for row in table.rows],
     )
+
+
+def columns(*titles: str, drawn: Sequence[str] = ()) -> tuple[Column, ...]:
+    """Columns by title; the intervals of some are drawn."""
+    return tuple(Column(title, drawn=title in drawn) for title in titles)
 
 
 def said(cell: Cell) -> bool:
@@ -311,12 +330,12 @@ def scale_tables(
                     )
                     for teacher in teachers
                 )
-                columns = (
+                heads = columns(
                     "teacher",
                     *(f"student {sized(where.task, 'student', s, parameters)}" for s in students),
                 )
                 title = f"{spoken(response)} of {role}"
-                yield Table(titled(where, title), columns, rows, heat=response == "gap_widening")
+                yield Table(titled(where, title), heads, rows, heat=response == "gap_widening")
 
 
 def sized(task: str, role: str, level: str, parameters: Mapping[str, int]) -> str:
@@ -345,7 +364,12 @@ def bias_type_tables(study: Study, found: Sequence[Found]) -> Iterator[Table]:
             present = [level for level in levels if any(key[1] == level for key in cells)]
             yield Table(
                 titled(where, f"accuracy of {role} minus its teacher's"),
-                ("bias type", "rows", *(level or "change" for level in present)),
+                columns(
+                    "bias type",
+                    "rows",
+                    *(level or "change" for level in present),
+                    drawn=(present[0] or "change",),
+                ),
                 tuple(
                     (
                         subset or "all rows",
@@ -357,7 +381,6 @@ def bias_type_tables(study: Study, found: Sequence[Found]) -> Iterator[Table]:
                     )
                     for subset, n in rows.items()
                 ),
-                (present[0] or "change",),
             )
 
 
@@ -381,8 +404,8 @@ def configuration_tables(study: Study) -> Iterator[Table]:
                     )
                 )
         if rows:
-            columns = (*factors, "role", *map(spoken, SHOWN))
-            yield trimmed(Table(where.name, columns, tuple(rows)))
+            heads = columns(*factors, "role", *map(spoken, SHOWN))
+            yield trimmed(Table(where.name, heads, rows))
 
 
 def estimated(part: pd.DataFrame, response: str, where: EvaluationSet) -> Number | None:
@@ -435,10 +458,9 @@ def undefined(study: Study, found: Sequence[Found]) -> Section:
     if reasons:
         told = "; ".join(f"{count}: {reason}" for reason, count in reasons.most_common(5))
         text += f" Effects that could not be estimated: {told}."
-    columns = ("set", "number", "undefined", "of", "configurations", "reason")
-    return Section(
-        "undefined", "What is undefined", text, (Table("", columns, tuple(rows)),) if rows else ()
-    )
+    heads = columns("set", "number", "undefined", "of", "configurations", "reason")
+    blocks: list[Block] = [Paragraph(text), *([Table("", heads, rows)] if rows else [])]
+    return Section("What is undefined", "undefined", blocks)
 
 
 def how_to_read(study: Study) -> dict[str, str]:
@@ -453,7 +475,7 @@ def how_to_read(study: Study) -> dict[str, str]:
         "rank": f"needs {MIN_SEEDS} seeds; intervals that overlap share their ranks.",
         **{spoken(response.name): response.about for response in RESPONSES},
         "gap": f"{gaps}. Signed: below 0 is the opposite bias.",
-        "numbers": "percent; differences in percentage points.",
+        "numbers": "percent; differences in points, bold where the interval leaves 0 out.",
     }
 
 

@@ -12,8 +12,8 @@ import re
 from collections.abc import Sequence
 
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin_hooks.study_report import markdown
-from harness_plugin_hooks.study_report.document import Section, Table
+from harness_plugin_hooks.render import markdown
+from harness_plugin_hooks.render.document import Section, Table, tables
 
 START = re.compile(r"<!-- study (?P<name>[a-z0-9_]+): (?P<titles>[^\n]*?) -->\n")
 
@@ -29,7 +29,7 @@ def filled(page: str, study: str, about: str, sections: Sequence[Section]) -> st
     A title names every table that it is the beginning of. Raises HarnessError for a study or a
     table that does not exist and for a marker without an end.
     """
-    tables = [table for section in sections for table in section.tables]
+    known = list(tables(sections))
     found = [mark for mark in START.finditer(page) if mark["name"] == study]
     if not found:
         raise unknown("study of the page", study, wanted(page))
@@ -38,17 +38,17 @@ def filled(page: str, study: str, about: str, sections: Sequence[Section]) -> st
         stop = page.find(end, mark.end())
         if stop < 0:
             raise HarnessError(f"the tables of study {study} have no end: {end} is missing.")
-        lines = ["", *([markdown.text(about), ""] if mark is found[0] else [])]
+        lines = ["", *([markdown.escaped(about), ""] if mark is found[0] else [])]
         for title in (part.strip() for part in mark["titles"].split(";")):
-            for table in chosen(tables, title):
+            for table in chosen(known, title):
                 lines += [*markdown.table(table, level=4), ""]
         page = page[: mark.end()] + "\n".join([*lines, page[stop:]])
     return page
 
 
-def chosen(tables: Sequence[Table], title: str) -> list[Table]:
+def chosen(known: Sequence[Table], title: str) -> list[Table]:
     """The tables whose titles begin with `title`."""
-    found = [table for table in tables if table.title.startswith(title)]
+    found = [table for table in known if table.title.startswith(title)]
     if not found:
-        raise unknown("table", title, [table.title for table in tables if table.title])
+        raise unknown("table", title, [table.title for table in known if table.title])
     return found

@@ -10,9 +10,12 @@ import pandas as pd
 from harness_plugin.analysis.files import write_table
 from harness_plugin.store.stages import write_text
 from harness_plugin.study.plan import Study as Plan
-from harness_plugin_hooks.study_report import figures, markdown, page
+from harness_plugin_hooks.render.document import Section
+from harness_plugin_hooks.render.html import page
+from harness_plugin_hooks.render.markdown import markdown
+from harness_plugin_hooks.study_report import figures
 from harness_plugin_hooks.study_report.analysis import analyse
-from harness_plugin_hooks.study_report.document import Section, how_to_read, sections
+from harness_plugin_hooks.study_report.document import report, sections, size
 from harness_plugin_hooks.study_report.reading import Study, read
 
 
@@ -28,17 +31,13 @@ def write(
     found = analyse(study)
     folder.mkdir(parents=True, exist_ok=True)
     drawings = figures.draw(study, found, folder, parameters)
-    told = sections(study, found, {key: path.name for key, path in drawings.items()}, parameters)
-    title = f"Study {study.name}"
-    words = title, study.summary, about(study), told, how_to_read(study)
-    files = {path.name: path for path in drawings.values()}
-    embedded = "embedded" in set(numbers.source)
+    document = report(study, found, drawings, parameters, "embedded" in set(numbers.source))
     html, text = (folder / f"study_{study.name}.{end}" for end in ("html", "md"))
-    write_text(html, page.page(*words, files, embedded))
-    write_text(text, markdown.page(*words))
+    write_text(html, page(document))
+    write_text(text, markdown(document))
     parquet = folder / f"effects_{study.name}.parquet"
     write_table(parquet, [one.row(study.name) for one in found])
-    return [html, text, *files.values(), parquet]
+    return [html, text, *drawings.values(), parquet]
 
 
 def tell(
@@ -46,7 +45,7 @@ def tell(
 ) -> tuple[str, list[Section]]:
     """The size of a study in a sentence, and its sections without figures."""
     study = of_plan(plan, numbers, estimates)
-    return about(study), sections(study, analyse(study), {}, parameters)
+    return size(study), sections(study, analyse(study), {}, parameters)
 
 
 def of_plan(plan: Plan, numbers: pd.DataFrame, estimates: pd.DataFrame) -> Study:
@@ -59,19 +58,4 @@ def of_plan(plan: Plan, numbers: pd.DataFrame, estimates: pd.DataFrame) -> Study
         {"task": plan.given.tasks, **levels},
         numbers,
         estimates,
-    )
-
-
-def about(study: Study) -> str:
-    """The size of the study in a sentence."""
-    configurations = str(study.numbers.configuration.nunique())
-    if int(configurations) < study.planned:
-        configurations = f"{configurations} of {study.planned}"
-    trained = len(study.numbers[["configuration", "seed"]].drop_duplicates())
-    sources = ", ".join(sorted(set(study.numbers.source)))
-    seeds = ", ".join(map(str, study.seeds))
-    factors = "; ".join(f"{name}: {', '.join(study.levels_of(name))}" for name in study.factors)
-    return (
-        f"{configurations} configurations, {trained} runs, seeds {seeds}; data {sources}. "
-        f"Factors: {factors or 'none'}."
     )

@@ -1,7 +1,6 @@
 "use strict";
-// The page is whole without this script; it only makes the examples filtered and sorted.
-for (const browser of document.querySelectorAll(".browser")) {
-  const list = browser.querySelector(".examples");
+// The page is whole without this script; it only makes examples and tables sortable.
+for (const list of document.querySelectorAll(".cards")) {
   const items = [...list.children];
   if (items.length < 2) continue;
   const facets = new Map(items.map((item) => [item, JSON.parse(item.dataset.facets)]));
@@ -45,4 +44,37 @@ for (const browser of document.querySelectorAll(".browser")) {
   controls.append(shown);
   list.before(controls);
   show();
+}
+const said = document.createElement("p");  // what was sorted, for those who do not see it
+said.id = "said";
+said.className = "aside";
+said.role = "status";
+document.body.append(said);
+for (const table of document.querySelectorAll("table.sortable")) {
+  const heads = [...table.tHead.rows[0].cells];
+  heads.forEach((head, column) => {
+    const name = head.textContent;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...head.childNodes);
+    head.append(button);
+    button.addEventListener("click", () => {
+      const before = head.getAttribute("aria-sort");
+      const order = before === null ? head.dataset.first
+        : before === "ascending" ? "descending" : "ascending";
+      heads.forEach((other) => other.removeAttribute("aria-sort"));
+      head.setAttribute("aria-sort", order);
+      const sign = order === "ascending" ? 1 : -1;
+      const value = (row) => row.cells[column].dataset.value;
+      const compare = (a, b) => head.classList.contains("number") || column === 0
+        ? Number(a) - Number(b) : a.localeCompare(b);
+      const rows = [...table.tBodies[0].rows].sort((a, b) => {
+        const [x, y] = [value(a), value(b)];
+        if (x === undefined || y === undefined) return (x === undefined) - (y === undefined);
+        return sign * compare(x, y);
+      });
+      table.tBodies[0].append(...rows);
+      said.textContent = `${table.caption.textContent}: sorted by ${name}, ${order}`;
+    });
+  });
 }
