@@ -17,11 +17,11 @@ from harness_plugin.data import hub as hub_access
 from harness_plugin.data.dataset import load_data
 from harness_plugin.data.task import read_task, resource_path
 from harness_plugin.errors import HarnessError
+from harness_plugin_tasks._shared.crossed import alignment
 from harness_plugin_tasks.celeba_bias import cells, hub
 from harness_plugin_tasks.celeba_bias.embedded import encoded, natural_counts
 from harness_plugin_tasks.celeba_bias.faces import draw
 from harness_plugin_tasks.celeba_bias.features import attribute_features
-from harness_plugin_tasks.crossed import alignment
 
 TASK = read_task(resource_path("harness_plugin_tasks.celeba_bias:celeba_bias.yaml"))
 GROUPS = (

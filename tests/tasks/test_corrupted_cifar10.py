@@ -10,10 +10,10 @@ from PIL import Image
 from harness_plugin.data.dataset import load_data
 from harness_plugin.data.task import read_task, resource_path
 from harness_plugin.errors import HarnessError
+from harness_plugin_tasks._shared.images import cifar
+from harness_plugin_tasks._shared.images.features import texture_features
 from harness_plugin_tasks.corrupted_cifar10 import corruptions
 from harness_plugin_tasks.corrupted_cifar10.corruptions import CORRUPTIONS, corrupted
-from harness_plugin_tasks.images import cifar
-from harness_plugin_tasks.images.features import texture_features
 
 TASK = read_task(resource_path("harness_plugin_tasks.corrupted_cifar10:corrupted_cifar10.yaml"))
 SMALL = {"n_train": 200, "n_validation": 50, "n_test": 100}

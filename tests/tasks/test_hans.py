@@ -14,11 +14,11 @@ import harness_plugin_tasks.hans as package
 from harness_plugin.data.dataset import load_data
 from harness_plugin.data.task import read_task
 from harness_plugin.errors import HarnessError
+from harness_plugin_tasks._shared.text import cues
+from harness_plugin_tasks._shared.text.features import overlap_features
+from harness_plugin_tasks._shared.text.splits import joined
+from harness_plugin_tasks._shared.text.tables import Table
 from harness_plugin_tasks.hans import embedded, evaluation
-from harness_plugin_tasks.nli import cues
-from harness_plugin_tasks.nli.features import overlap_features
-from harness_plugin_tasks.nli.splits import joined
-from harness_plugin_tasks.nli.tables import Table
 
 TASK = read_task(Path(package.__file__).parent / "hans.yaml")
 WORDS = {

@@ -8,8 +8,8 @@ import pytest
 from harness_plugin.data.dataset import load_data
 from harness_plugin.data.task import read_task, resource_path
 from harness_plugin.errors import HarnessError
-from harness_plugin_tasks.nli import grammar
-from harness_plugin_tasks.nli.cues import NLI_LABELS, negation, words
+from harness_plugin_tasks._shared.text import grammar
+from harness_plugin_tasks._shared.text.cues import NLI_LABELS, negation, words
 from harness_plugin_tasks.nli_stress import categories, embedded
 
 NAMES = ("anli", "mnli_hard", "mnli_negation", "nli_stress", "snli_hard")

@@ -11,16 +11,16 @@ from harness_plugin.config.settings import task_settings
 from harness_plugin.data.dataset import load_data
 from harness_plugin.data.task import read_task, resource_path
 from harness_plugin.errors import HarnessError
-from harness_plugin_tasks.anli import real as anli
-from harness_plugin_tasks.mnli_hard import real as mnli_hard
-from harness_plugin_tasks.mnli_negation import real as mnli_negation
-from harness_plugin_tasks.nli import cues, hard, tables
-from harness_plugin_tasks.nli.cues import NEGATION_CUE, NLI_LABELS
-from harness_plugin_tasks.nli.features import surface_features
-from harness_plugin_tasks.nli.hypothesis_only import features
-from harness_plugin_tasks.nli.splits import cue_split
+from harness_plugin_tasks._shared.text import cues, hard, tables
+from harness_plugin_tasks._shared.text.cues import NEGATION_CUE, NLI_LABELS
+from harness_plugin_tasks._shared.text.features import surface_features
+from harness_plugin_tasks._shared.text.hypothesis_only import features
+from harness_plugin_tasks._shared.text.splits import cue_split
+from harness_plugin_tasks.anli import released as anli
+from harness_plugin_tasks.mnli_hard import released as mnli_hard
+from harness_plugin_tasks.mnli_negation import released as mnli_negation
 from harness_plugin_tasks.nli_stress import categories
-from harness_plugin_tasks.snli_hard import real as snli_hard
+from harness_plugin_tasks.snli_hard import released as snli_hard
 
 NAMES = ("anli", "mnli_hard", "mnli_negation", "nli_stress", "snli_hard")
 TASKS = {

@@ -36,7 +36,9 @@ def test_a_summary_is_read_off_its_line(tmp_path, text, summary):
     assert summary_of(file) == summary
 
 
-@pytest.mark.parametrize("text", ["task: mine\n", "summary:\n  plain words\n", "summary: >-\n  a\n"])
+@pytest.mark.parametrize(
+    "text", ["task: mine\n", "summary:\n  plain words\n", "summary: >-\n  a\n"]
+)
 def test_a_summary_on_another_line_is_refused(tmp_path, text):
     file = tmp_path / "mine.yaml"
     file.write_text(text)

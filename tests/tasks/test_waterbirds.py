@@ -10,7 +10,7 @@ from PIL import Image
 from harness_plugin.data.dataset import load_data
 from harness_plugin.data.task import read_task, resource_path
 from harness_plugin.errors import HarnessError
-from harness_plugin_tasks.images.features import border_features
+from harness_plugin_tasks._shared.images.features import border_features
 from harness_plugin_tasks.waterbirds import cells, released
 
 TASK = read_task(resource_path("harness_plugin_tasks.waterbirds:waterbirds.yaml"))

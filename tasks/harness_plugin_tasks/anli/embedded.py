@@ -8,10 +8,10 @@ import numpy as np
 
 from harness_plugin.data.dataset import DataRequest, Role, Split, TaskData
 from harness_plugin.errors import HarnessError
-from harness_plugin_tasks.nli import grammar
-from harness_plugin_tasks.nli.embedded import planted_data
-from harness_plugin_tasks.nli.giveaways import giveaway_split
-from harness_plugin_tasks.options import whole_number
+from harness_plugin_tasks._shared.options import whole_number
+from harness_plugin_tasks._shared.text import grammar
+from harness_plugin_tasks._shared.text.giveaways import giveaway_split
+from harness_plugin_tasks._shared.text.nli_embedded import planted_data
 
 RATES = {"r1": 0.5, "r2": 0.25, "r3": 0.1}
 """Share of each round's pairs whose opener points to the label: rounds look for what fails."""

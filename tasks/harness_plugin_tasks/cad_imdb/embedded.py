@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 
 from harness_plugin.data.dataset import DataRequest, Role, Split, TaskData, make_split
-from harness_plugin_tasks.cad_imdb.release import LABELS
-from harness_plugin_tasks.options import share, whole_number
-from harness_plugin_tasks.planted import balanced_labels, planted_cues
+from harness_plugin_tasks._shared.options import share, whole_number
+from harness_plugin_tasks._shared.planted import balanced_labels, planted_cues
+from harness_plugin_tasks.cad_imdb.released import LABELS
 
 GENRES = ("horror", "romance")
 """In the order of LABELS: the genre that points to each."""

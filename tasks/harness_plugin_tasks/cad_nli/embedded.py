@@ -18,9 +18,9 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from harness_plugin.data.dataset import DataRequest, Role, Split, TaskData, make_split
-from harness_plugin_tasks.cad_nli.release import COMBINED, LABELS
-from harness_plugin_tasks.options import share, whole_number
-from harness_plugin_tasks.planted import balanced_labels, planted_cues
+from harness_plugin_tasks._shared.options import share, whole_number
+from harness_plugin_tasks._shared.planted import balanced_labels, planted_cues
+from harness_plugin_tasks.cad_nli.released import COMBINED, LABELS
 
 Sentence: TypeAlias = Literal["premise", "hypothesis"]
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from harness_plugin.data.dataset import Ints, Role, Split, TaskData, make_split
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin_tasks.crossed import alignment
+from harness_plugin_tasks._shared.crossed import alignment
+from harness_plugin_tasks._shared.files import count_variants, row_variant
 
 Bits: TypeAlias = NDArray[np.bool_]
 
@@ -165,10 +166,7 @@ def variants(pair: Pair, splits: Mapping[str, Split]) -> Iterator[str]:
     for name, rows in RELEASED_ROWS.items():
         found = len(splits[name]) if name in splits else 0
         if found != rows:
-            yield f"variant: {name} has {found:,} rows, expected {rows:,}"
+            yield from row_variant(name, found, rows)
         elif name in released:
-            for group, n, expected in zip(
-                pair.groups, splits[name].group_counts, released[name], strict=True
-            ):
-                if n != expected:
-                    yield f"variant: {name} has {n:,} rows of {group}, expected {expected:,}"
+            counts = splits[name].group_counts
+            yield from count_variants(name, counts, released[name], pair.groups)

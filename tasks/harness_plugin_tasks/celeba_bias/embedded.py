@@ -6,9 +6,9 @@ import numpy as np
 
 from harness_plugin.data.dataset import DataRequest, Ints, Role, Split, TaskData
 from harness_plugin.errors import HarnessError
+from harness_plugin_tasks._shared.planted import proportional
 from harness_plugin_tasks.celeba_bias.cells import TRAIN_CELLS, Faces, Pair, cell_split
 from harness_plugin_tasks.celeba_bias.faces import GENDERED, Bools, Pixels, draw, paint, shapes
-from harness_plugin_tasks.planted import proportional
 
 PAIR = Pair("Blond_Hair", "Male")
 FEW = 30

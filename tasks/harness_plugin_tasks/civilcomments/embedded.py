@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from harness_plugin.data.dataset import DataRequest, Ints, Role, TaskData
+from harness_plugin_tasks._shared.options import share, whole_number
+from harness_plugin_tasks._shared.planted import balanced_labels, planted_cues
 from harness_plugin_tasks.civilcomments.comments import (
     IDENTITIES,
     LABELS,
@@ -22,8 +24,6 @@ from harness_plugin_tasks.civilcomments.comments import (
     direction,
     grouping,
 )
-from harness_plugin_tasks.options import share, whole_number
-from harness_plugin_tasks.planted import balanced_labels, planted_cues
 
 MENTIONS = ("male", "female", "gay", "christian", "muslim", "buddhist", "black", "white")
 """How a speaker of each of IDENTITIES is mentioned."""

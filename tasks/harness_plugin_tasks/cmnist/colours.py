@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from harness_plugin.data.dataset import DataRequest, Ints, Role, Split, TaskData
 from harness_plugin.errors import HarnessError
 from harness_plugin.training.pixels import as_rgb, read_images
-from harness_plugin_tasks.images.mnist import DIGITS, Digits
-from harness_plugin_tasks.images.splits import Cells, Pixels, cell_split
-from harness_plugin_tasks.options import share
-from harness_plugin_tasks.planted import own_cues
+from harness_plugin_tasks._shared.images.mnist import DIGITS, Digits
+from harness_plugin_tasks._shared.images.splits import Cells, Pixels, cell_split
+from harness_plugin_tasks._shared.options import share
+from harness_plugin_tasks._shared.planted import own_cues
 
 PALETTE = {
     "red": (230, 40, 40),

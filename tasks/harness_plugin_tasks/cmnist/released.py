@@ -8,10 +8,10 @@ import numpy as np
 
 from harness_plugin.data.dataset import DataRequest, Role, Split, TaskData
 from harness_plugin.errors import HarnessError
+from harness_plugin_tasks._shared.images.mnist import DIGITS, read_mnist
+from harness_plugin_tasks._shared.images.splits import Cells, cell_split
+from harness_plugin_tasks._shared.options import rows_wanted, share
 from harness_plugin_tasks.cmnist.colours import coloured, parted
-from harness_plugin_tasks.images.mnist import DIGITS, read_mnist
-from harness_plugin_tasks.images.splits import Cells, cell_split
-from harness_plugin_tasks.options import rows_wanted, share
 
 VALIDATION = 5_000
 """Training digits held out for validation, unless the options say otherwise."""

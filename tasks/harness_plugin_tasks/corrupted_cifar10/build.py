@@ -8,11 +8,11 @@ import numpy as np
 
 from harness_plugin.data.dataset import DataRequest, Role, TaskData
 from harness_plugin.errors import HarnessError
+from harness_plugin_tasks._shared.images.cifar import Objects
+from harness_plugin_tasks._shared.images.splits import Cells, cell_split
+from harness_plugin_tasks._shared.options import share, whole_number
+from harness_plugin_tasks._shared.planted import own_cues
 from harness_plugin_tasks.corrupted_cifar10.corruptions import CORRUPTIONS, corrupted
-from harness_plugin_tasks.images.cifar import Objects
-from harness_plugin_tasks.images.splits import Cells, cell_split
-from harness_plugin_tasks.options import share, whole_number
-from harness_plugin_tasks.planted import own_cues
 
 FEWEST = 20
 """Two rows a class: one with its own corruption, one with another."""

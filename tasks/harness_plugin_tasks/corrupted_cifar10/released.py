@@ -8,10 +8,10 @@ import numpy as np
 
 from harness_plugin.data.dataset import DataRequest, Ints, Role, Split, TaskData
 from harness_plugin.errors import HarnessError
+from harness_plugin_tasks._shared.images.cifar import CLASSES, SIDE, read_cifar
+from harness_plugin_tasks._shared.images.splits import Cells, Pixels, cell_split
+from harness_plugin_tasks._shared.options import rows_wanted, share
 from harness_plugin_tasks.corrupted_cifar10.build import FEWEST, build, severity_of
-from harness_plugin_tasks.images.cifar import CLASSES, SIDE, read_cifar
-from harness_plugin_tasks.images.splits import Cells, Pixels, cell_split
-from harness_plugin_tasks.options import rows_wanted, share
 
 VALIDATION = 1_000
 """Training pictures held out for validation, unless the options say otherwise."""

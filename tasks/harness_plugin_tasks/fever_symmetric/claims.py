@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness_plugin.data.dataset import Role, Split
-from harness_plugin_tasks.nli.cues import Cue, words
-from harness_plugin_tasks.nli.splits import cue_split
-from harness_plugin_tasks.nli.tables import Table
+from harness_plugin_tasks._shared.text.cues import Cue, words
+from harness_plugin_tasks._shared.text.splits import cue_split
+from harness_plugin_tasks._shared.text.tables import Table
 
 LABELS = ("SUPPORTS", "REFUTES", "NOT ENOUGH INFO")
 TWO_LABELS = LABELS[:2]

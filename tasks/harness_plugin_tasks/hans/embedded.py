@@ -34,16 +34,16 @@ import numpy as np
 
 from harness_plugin.data.dataset import DataRequest, Ints, Role, Split, TaskData
 from harness_plugin.errors import HarnessError
+from harness_plugin_tasks._shared.options import share, whole_number
+from harness_plugin_tasks._shared.text.cues import OVERLAP_CUE
+from harness_plugin_tasks._shared.text.splits import cue_split
+from harness_plugin_tasks._shared.text.tables import Table
 from harness_plugin_tasks.hans.evaluation import (
     HANS_GROUPS,
     HANS_LABELS,
     HEURISTICS,
     hans_split,
 )
-from harness_plugin_tasks.nli.cues import OVERLAP_CUE
-from harness_plugin_tasks.nli.splits import cue_split
-from harness_plugin_tasks.nli.tables import Table
-from harness_plugin_tasks.options import share, whole_number
 
 ENTAILMENT, NON_ENTAILMENT = HANS_LABELS
 

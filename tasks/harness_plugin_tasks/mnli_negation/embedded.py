@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from harness_plugin.data.dataset import DataRequest, Role, Split, TaskData
-from harness_plugin_tasks.nli.cues import NEGATION_CUE
-from harness_plugin_tasks.nli.embedded import planted_data
-from harness_plugin_tasks.nli.grammar import NEGATION_OPENERS, Rows
-from harness_plugin_tasks.nli.splits import cue_split
+from harness_plugin_tasks._shared.text.cues import NEGATION_CUE
+from harness_plugin_tasks._shared.text.grammar import NEGATION_OPENERS, Rows
+from harness_plugin_tasks._shared.text.nli_embedded import planted_data
+from harness_plugin_tasks._shared.text.splits import cue_split
 
 
 def load(request: DataRequest) -> TaskData:

@@ -11,8 +11,8 @@ import numpy as np
 
 from harness_plugin.data.dataset import DataRequest, Ints, Role, TaskData
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin_tasks.images.splits import Cells, cell_split
-from harness_plugin_tasks.options import share, whole_number
+from harness_plugin_tasks._shared.images.splits import Cells, cell_split
+from harness_plugin_tasks._shared.options import share, whole_number
 
 CLASSES = ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person")
 DOMAINS = ("art_painting", "cartoon", "photo", "sketch")

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness_plugin.data.dataset import ALIGNED, CONFLICTING, Role, Split, make_split
-from harness_plugin_tasks.nli.cues import words
-from harness_plugin_tasks.nli.splits import cells
-from harness_plugin_tasks.nli.tables import Table
+from harness_plugin_tasks._shared.text.cues import words
+from harness_plugin_tasks._shared.text.splits import cells
+from harness_plugin_tasks._shared.text.tables import Table
 
 LABELS = ("not_duplicate", "duplicate")
 VALUES = ("low_overlap", "high_overlap")

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from harness_plugin.data.dataset import Ints, Role, Split, TaskData
 from harness_plugin.errors import HarnessError
-from harness_plugin_tasks.images.splits import Cells, Images, cell_split, count_variants
+from harness_plugin_tasks._shared.files import count_variants
+from harness_plugin_tasks._shared.images.splits import Cells, Images, cell_split
 
 CELLS = Cells(("landbird", "waterbird"), ("land", "water"), "place")
 

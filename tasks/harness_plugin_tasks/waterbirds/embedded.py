@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness_plugin.data.dataset import DataRequest, Ints, Role, Split, TaskData
-from harness_plugin_tasks.images.drawings import Jitter, Part, box, drawn, ellipse, noisy
-from harness_plugin_tasks.images.splits import Pixels, cell_split
-from harness_plugin_tasks.options import whole_number
-from harness_plugin_tasks.planted import proportional
+from harness_plugin_tasks._shared.images.drawings import Jitter, Part, box, drawn, ellipse, noisy
+from harness_plugin_tasks._shared.images.splits import Pixels, cell_split
+from harness_plugin_tasks._shared.options import whole_number
+from harness_plugin_tasks._shared.planted import proportional
 from harness_plugin_tasks.waterbirds.cells import CELLS, RELEASED
 
 BIRDS: tuple[tuple[Part, ...], ...] = (

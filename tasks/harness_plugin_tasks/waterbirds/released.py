@@ -11,9 +11,9 @@ import numpy as np
 from harness_plugin.data.dataset import DataRequest, TaskData
 from harness_plugin.data.hub import load_hub, load_local
 from harness_plugin.errors import HarnessError
-from harness_plugin_tasks.images.mnist import is_hub_copy
-from harness_plugin_tasks.images.splits import class_indices, stored_images
-from harness_plugin_tasks.quoted import read_quoted
+from harness_plugin_tasks._shared.files import data_folder, is_hub_copy
+from harness_plugin_tasks._shared.images.splits import class_indices, stored_images
+from harness_plugin_tasks._shared.quoted import read_quoted
 from harness_plugin_tasks.waterbirds.cells import CELLS, ROLES, Birds, released_data
 
 REPOSITORY = "grodino/waterbirds"
@@ -34,9 +34,7 @@ def load(request: DataRequest) -> TaskData:
     if request.source == "hub":
         loaded = load_hub(REPOSITORY, revision=REVISION)
         return from_columns(loaded, request.source, REPOSITORY)
-    root = request.path
-    if root is None or not root.is_dir():
-        raise HarnessError(f"waterbirds: {root} is not a directory; give --data PATH.")
+    root = data_folder(request)
     folders = (root, root / FOLDER, root / "waterbirds")
     for folder in folders:
         if (folder / METADATA).is_file():
