@@ -166,7 +166,7 @@ def finished_report(plugins):
             fingerprint=fingerprint,
             train_groups=groups,
             train_group_counts=(90, 10, 10, 90),
-            split_roles={"id": "in_domain", "swapped": "ood"},
+            purposes={"id": "in_domain", "swapped": "ood"},
             metrics={offer.name: offer.load() for offer in plugins["metric"]},
             models=tuple(
                 TrainedModel("made", role, seed, f"{name}-{role}-seed{seed}", weights, settings)

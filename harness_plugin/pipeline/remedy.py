@@ -149,7 +149,7 @@ def halved(task: Task, data: TaskData, seed: int) -> TaskData:
     splits = {
         data.train.name: data.train,
         validation.name: validation.select(first),
-        RANKING: replace(validation.select(rest), name=RANKING, role="ood"),
+        RANKING: replace(validation.select(rest), name=RANKING, purpose="ood"),
     }
     out = replace(data, splits=splits)
     check(task, out)

@@ -12,13 +12,14 @@ from typing import TypeAlias
 from harness_plugin.analysis import run_analyses
 from harness_plugin.analysis.loaded_models import just_finished
 from harness_plugin.config.roles import Role, behind, narrowed, plan_of_roles
-from harness_plugin.config.settings import RunConfig, TaskSettings, hub_sets_of, task_settings
-from harness_plugin.data.dataset import TaskData, load_for
+from harness_plugin.config.settings import RunConfig, TaskSettings, hub_sets_of
+from harness_plugin.data.dataset import TaskData
 from harness_plugin.data.task import Task, find_task
 from harness_plugin.errors import HarnessError
 from harness_plugin.models.checkpoints import check_settings
 from harness_plugin.pipeline.distilling import Distillation, check_student
 from harness_plugin.pipeline.hardware import choose, environment, make_accelerator, processes_of
+from harness_plugin.pipeline.open_task import open_task
 from harness_plugin.pipeline.outputs import check_writable, chosen_outputs, timestamp, write_outputs
 from harness_plugin.pipeline.roles import Workshop, check_comparable
 from harness_plugin.plugins.registry import Plugins
@@ -90,11 +91,9 @@ def prepare(config: RunConfig, plugins: Plugins) -> list[Job]:
     names = [task.task for task in tasks]
     if twice := {name for name in names if names.count(name) > 1}:
         raise HarnessError(f"--tasks names task {', '.join(sorted(twice))} twice.")
-    jobs = []
+    jobs: list[Job] = []
     for task in tasks:
-        settings = task_settings(task, config.source_of(task), names, config.settings)
-        data = load_for(task, settings, config)
-        jobs.append((task, settings, data))
+        jobs.append(open_task(task, config, names))
     return jobs
 
 
@@ -187,7 +186,7 @@ def scored(
         fingerprint=shop.data.fingerprint,
         train_groups=train.groups,
         train_group_counts=train.group_counts,
-        split_roles={split.name: split.role for split in shop.data.evaluation},
+        purposes={split.name: split.purpose for split in shop.data.evaluation},
         metrics={offer.name: offer.load() for offer in shop.plugins["metric"]},
         models=tuple(trained),
         notes=shop.data.notes,

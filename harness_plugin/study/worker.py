@@ -113,9 +113,9 @@ def shop_of(run: Mapping[str, Any], root: str) -> Workshop:
     import torch
 
     from harness_plugin.config.settings import RunConfig, task_settings
-    from harness_plugin.data.dataset import load_for
     from harness_plugin.data.task import find_task
     from harness_plugin.pipeline.hardware import make_accelerator, processes_of
+    from harness_plugin.pipeline.open_task import load_for
     from harness_plugin.pipeline.run import workshop_of
     from harness_plugin.plugins.registry import load_plugins
     from harness_plugin.store.stages import Store

@@ -37,7 +37,7 @@ def pairs():
 
 
 def roles(data):
-    return {name: split.role for name, split in data.splits.items()}
+    return {name: split.purpose for name, split in data.splits.items()}
 
 
 def cells(split):

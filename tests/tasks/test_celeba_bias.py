@@ -143,7 +143,7 @@ def load(path, **options):
 
 def check_small(data, copy, rows_by_split=None):
     assert [split.name for split in data.splits.values()] == ["train", "validation", "test"]
-    assert [split.role for split in data.splits.values()] == ["train", "validation", "in_domain"]
+    assert [split.purpose for split in data.splits.values()] == ["train", "validation", "in_domain"]
     for number, split in enumerate(data.splits.values()):
         expected = copy.cell[copy.part == number]
         assert split.labels == ("not_blond_hair", "blond_hair")
@@ -170,7 +170,7 @@ def test_embedded_cells_have_celebas_proportions(embedded):
     assert counts[3] / counts.sum() < 0.01
     assert embedded.splits["id"].group_counts.min() >= 30
     np.testing.assert_array_equal(embedded.splits["balanced"].group_counts, [500] * 4)
-    roles = {name: split.role for name, split in embedded.splits.items()}
+    roles = {name: split.purpose for name, split in embedded.splits.items()}
     assert roles == {
         "train": "train",
         "validation": "validation",

@@ -35,7 +35,7 @@ def embedded():
 
 
 def roles(data):
-    return {name: split.role for name, split in data.splits.items()}
+    return {name: split.purpose for name, split in data.splits.items()}
 
 
 # ---- which way a mention points
@@ -109,7 +109,7 @@ def test_mention_features_are_one_hot():
 
 def test_comments_mean_their_label_and_name_whom_they_mention(embedded):
     for split in embedded.splits.values():
-        evaluated = split.role in ("in_domain", "ood")
+        evaluated = split.purpose in ("in_domain", "ood")
         for row, members in zip(split.rows, split.membership, strict=True):
             who, said = row["text"].split(" . ")
             insult = said.split()[-2] in generated.INSULTS

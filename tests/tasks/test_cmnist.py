@@ -202,7 +202,7 @@ def test_label_noise_is_the_share_of_flipped_labels(tmp_path):
 
 def test_embedded_splits():
     data = load_data(TASK, "embedded", options=SMALL)
-    roles = {name: (split.role, len(split)) for name, split in data.splits.items()}
+    roles = {name: (split.purpose, len(split)) for name, split in data.splits.items()}
     assert roles == {
         "train": ("train", 400),
         "validation": ("validation", 40),
@@ -410,7 +410,7 @@ def lee(tmp_path):
 def test_lee_layout(tmp_path, lee):
     for path in (tmp_path, lee):
         data = load_data(TASK, "path", path=path)
-        assert {name: split.role for name, split in data.splits.items()} == {
+        assert {name: split.purpose for name, split in data.splits.items()} == {
             "train": "train",
             "validation": "validation",
             "unbiased": "ood",

@@ -96,7 +96,7 @@ def test_every_corruption_grows_with_severity(embedded, kind):
 
 
 def test_embedded(embedded):
-    roles = {name: split.role for name, split in embedded.splits.items()}
+    roles = {name: split.purpose for name, split in embedded.splits.items()}
     assert roles == {
         "train": "train",
         "validation": "validation",
@@ -225,7 +225,7 @@ def test_released_arrays(tmp_path, kind, fourth):
     folder = write_arrays(tmp_path, kind)
     for root in (tmp_path, folder):
         data = load(root, type=kind.lower(), **NULLS)
-        assert {n: (s.role, len(s)) for n, s in data.splits.items()} == {
+        assert {n: (s.purpose, len(s)) for n, s in data.splits.items()} == {
             "train": ("train", 40),
             "unbiased": ("ood", 100),
         }

@@ -74,7 +74,7 @@ def test_halves_by_hand():
 
 
 def test_embedded(embedded):
-    found = {n: (s.role, s.group_counts.tolist()) for n, s in embedded.splits.items()}
+    found = {n: (s.purpose, s.group_counts.tolist()) for n, s in embedded.splits.items()}
     assert found == {
         "train": ("train", [95, 5, 5, 95]),
         "validation": ("validation", [19, 1, 1, 19]),

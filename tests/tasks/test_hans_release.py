@@ -194,7 +194,7 @@ def test_every_layout_gives_the_same_splits(tmp_path, write, prefix, mismatched)
     if write not in (write_hub_parquet, write_hub_saved):
         write_hans(tmp_path)
     data = load(tmp_path)
-    roles = {split.name: split.role for split in data.splits.values()}
+    roles = {split.name: split.purpose for split in data.splits.values()}
     expected = {"train": "train", "id": "in_domain", "hans": "ood"}
     assert roles == expected | ({"id_mismatched": "in_domain"} if mismatched else {})
     for name in {*roles} - {"hans"}:
@@ -712,7 +712,7 @@ def test_fixtures_of_the_releases(real_data, tmp_path, folder, rows, dropped, in
     # four rows of HANS are too few to score, so `load_data` would refuse them
     data = released.from_folder(request(tmp_path))
     assert (len(data.train) + data.train.dropped, data.train.dropped) == (rows, dropped)
-    got = {s.name: len(s) + s.dropped for s in data.evaluation if s.role == "in_domain"}
+    got = {s.name: len(s) + s.dropped for s in data.evaluation if s.purpose == "in_domain"}
     assert got == in_domain
     assert list(data.splits["hans"].ids) == ["ex0", "ex1", "ex2", "ex3"]
     assert all(

@@ -65,7 +65,7 @@ def test_the_cue_holds_at_its_rate_and_balanced_groups_are_equal(data):
     # 300 pairs: 100 of each label, 5 of them with an opener that points elsewhere
     assert sorted(data.splits["id"].group_counts.tolist()) == [5, 5, 5, 95, 95, 95]
     assert balanced.group_counts.tolist() == [20] * 6
-    assert data.splits["validation"].role == "validation"
+    assert data.splits["validation"].purpose == "validation"
     assert data.splits["validation"].groups == train.groups
     assert set(zip(*(train.rows[c] for c in ("premise", "hypothesis")), strict=True)).isdisjoint(
         zip(*(balanced.rows[c] for c in ("premise", "hypothesis")), strict=True)

@@ -38,7 +38,7 @@ def texts(split):
 
 
 def roles(data):
-    return {name: split.role for name, split in data.splits.items()}
+    return {name: split.purpose for name, split in data.splits.items()}
 
 
 # ---- the cue

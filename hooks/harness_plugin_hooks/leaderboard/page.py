@@ -138,7 +138,7 @@ def section(main: Element, board: Board, anchor: str) -> None:
     part = SubElement(main, "section", {"id": anchor, "aria-labelledby": f"{anchor}-title"})
     heading = SubElement(part, "h2", id=f"{anchor}-title")
     SubElement(heading, "bdi").text = plain(board.name)
-    kind = "in domain" if known.role == "in_domain" else "out of distribution"
+    kind = "in domain" if known.purpose == "in_domain" else "out of distribution"
     about = SubElement(part, "p", {"class": "soft"})
     about.text = (
         f"{kind}, {known.rows:,} examples, {len(known.groups)} groups; data source "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from harness_plugin.data.dataset import DataRequest, Role, Split, TaskData
+from harness_plugin.data.dataset import DataRequest, Purpose, Split, TaskData
 from harness_plugin.data.hub import load_hub, load_local
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.files import data_folder, hub_copy, missing
@@ -31,7 +31,7 @@ class Own(NamedTuple):
     """What one of ANLI's own parts is used for when it is trained on."""
 
     name: str
-    role: Role
+    purpose: Purpose
 
 
 OWN = {"train": Own("train", "train"), "validation": Own("dev", "validation")}
@@ -40,7 +40,7 @@ OWN = {"train": Own("train", "train"), "validation": Own("dev", "validation")}
 class Part(NamedTuple):
     """The tables of one split and their rounds, none where they are not of ANLI."""
 
-    role: Role
+    purpose: Purpose
     tables: list[Table]
     rounds: list[int]
 
@@ -90,7 +90,7 @@ def rounds_data(request: DataRequest, read: Reader, other: nli_hub.Training | No
     parts: dict[str, Part] = {}
     if other is None:
         for name, part in OWN.items():
-            parts[name] = Part(part.role, [read(part.name, n) for n in chosen], chosen)
+            parts[name] = Part(part.purpose, [read(part.name, n) for n in chosen], chosen)
         notes = row_variants((t for part in parts.values() for t in part.tables), ROWS)
     else:
         parts["train"] = Part("train", other.train, [])
@@ -122,7 +122,7 @@ def split_of(name: str, part: Part) -> Split:
     ]
     return pair_split(
         name,
-        role=part.role,
+        purpose=part.purpose,
         table=concatenated(part.tables),
         breakdowns={"round": rounds},
     )

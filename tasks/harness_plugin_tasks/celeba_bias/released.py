@@ -14,7 +14,7 @@ from harness_plugin.data.hub import load_local
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.files import data_folder
 from harness_plugin_tasks.celeba_bias.cells import (
-    ROLES,
+    PURPOSES,
     Faces,
     Pair,
     check_known,
@@ -66,7 +66,7 @@ def from_lists(folder: Path, pair: Pair, source: str) -> TaskData:
     cell = read_cells(attributes, pair)
     images = image_folder(folder)
     present = {file.name for file in images.iterdir()}
-    members: dict[str, list[str]] = {name: [] for name in ROLES}
+    members: dict[str, list[str]] = {name: [] for name in PURPOSES}
     seen: set[str] = set()
     for line, image, name in read_partitions(partitions):
         if image not in cell:
@@ -158,7 +158,7 @@ def read_cells(file: Path, pair: Pair) -> dict[str, int]:
 
 def read_partitions(file: Path) -> Iterator[tuple[int, str, str]]:
     """(line, image name, split name) of every image; the .csv has a header line."""
-    numbers = {str(number): name for number, name in enumerate(ROLES)}
+    numbers = {str(number): name for number, name in enumerate(PURPOSES)}
     lines = records(file)
     if file.suffix == ".csv":
         next(lines, None)

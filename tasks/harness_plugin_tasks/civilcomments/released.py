@@ -10,7 +10,7 @@ import datasets
 import numpy as np
 from numpy.typing import NDArray
 
-from harness_plugin.data.dataset import DataRequest, Role, TaskData
+from harness_plugin.data.dataset import DataRequest, Purpose, TaskData
 from harness_plugin.data.hub import hub_file, load_local
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.files import (
@@ -37,7 +37,7 @@ SHA256 = "403e638c83a225d738a937ff98b61fd0631e30f710d57928c7766d413526b77f"
 ROWS = 448_000
 
 COLUMNS = ("comment_text", "split", "toxicity", *IDENTITIES)
-SPLITS: dict[str, tuple[str, Role]] = {
+SPLITS: dict[str, tuple[str, Purpose]] = {
     "train": ("train", "train"),
     "val": ("validation", "validation"),
     "test": ("id", "in_domain"),
@@ -129,8 +129,8 @@ def task_data(
         )
     points_to = direction(parts["train"], chosen)
     splits = [
-        comment_split(name, role, parts[stored], chosen, points_to, f"{where}, split {stored!r}")
-        for stored, (name, role) in SPLITS.items()
+        comment_split(name, purpose, parts[stored], chosen, points_to, f"{where}, split {stored!r}")
+        for stored, (name, purpose) in SPLITS.items()
     ]
     return TaskData("civilcomments", request.source, {s.name: s for s in splits}, tuple(notes))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import datasets
 
-from harness_plugin.data.dataset import DataRequest, Role, TaskData
+from harness_plugin.data.dataset import DataRequest, Purpose, TaskData
 from harness_plugin.data.hub import load_hub, load_local
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin_tasks._shared.files import data_folder, find, hub_copy, missing, row_variant
@@ -46,7 +46,7 @@ SYMMETRIC = {
 }
 """File and rows of each version by the name of its split."""
 
-HUB_ROLES: dict[str, tuple[str, Role]] = {
+HUB_PURPOSES: dict[str, tuple[str, Purpose]] = {
     "validation": ("validation", "validation"),
     "test": ("id", "in_domain"),
 }
@@ -65,7 +65,7 @@ def from_folder(request: DataRequest) -> TaskData:
     train_files = file_names(options, "train_files")
     tests = symmetric_tables(Path(options["symmetric"] or root), options["tests"], train_files)
     notes: list[str] = []
-    splits: dict[tuple[str, Role], Table] = {}
+    splits: dict[tuple[str, Purpose], Table] = {}
     if train_files:
         named = [read_fever(root / name) for name in train_files]
         splits["train", "train"], notes = unseen(concatenated(named), tests)
@@ -105,15 +105,15 @@ def from_hub(request: DataRequest) -> TaskData:
 
 def task_data(
     request: DataRequest,
-    tables: Mapping[tuple[str, Role], Table],
+    tables: Mapping[tuple[str, Purpose], Table],
     tests: Mapping[str, Table],
     notes: Sequence[str],
 ) -> TaskData:
     """The splits of all tables, with two labels where the option two_way asks for them."""
     labels = TWO_LABELS if request.options["two_way"] else LABELS
     splits = [
-        claim_split(name, role, with_labels(table, labels), labels)
-        for (name, role), table in tables.items()
+        claim_split(name, purpose, with_labels(table, labels), labels)
+        for (name, purpose), table in tables.items()
     ]
     splits += [symmetric_split(name, table) for name, table in tests.items()]
     found = [
@@ -170,11 +170,11 @@ def read_fever(file: Path) -> Table:
     return nli_table(file.stem, str(file), columns, LABELS)
 
 
-def gold_evidence(loaded: datasets.DatasetDict, where: str) -> dict[tuple[str, Role], Table]:
+def gold_evidence(loaded: datasets.DatasetDict, where: str) -> dict[tuple[str, Purpose], Table]:
     """Tables of the hub's splits: train, validation, and test as the in-domain set."""
     if "train" not in loaded or "test" not in loaded:
         raise HarnessError(f"{where}: no split train or no split test (found {', '.join(loaded)}).")
-    names: dict[str, tuple[str, Role]] = {"train": ("train", "train"), **HUB_ROLES}
+    names: dict[str, tuple[str, Purpose]] = {"train": ("train", "train"), **HUB_PURPOSES}
     return {
         names[split]: gold_table(rows, f"fever_gold_{split}", f"{where}, split {split!r}")
         for split, rows in loaded.items()

@@ -38,7 +38,7 @@ def hans_split(
     """
     return make_split(
         "hans",
-        role="ood",
+        purpose="ood",
         inputs={"premise": premises, "hypothesis": hypotheses},
         ids=ids,
         label_texts=label_texts,

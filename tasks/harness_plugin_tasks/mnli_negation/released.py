@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness_plugin.data.dataset import DataRequest, Role, Split, TaskData
+from harness_plugin.data.dataset import DataRequest, Purpose, Split, TaskData
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.files import count_variants, data_folder, find, missing
 from harness_plugin_tasks._shared.text.cues import NEGATION_CUE
@@ -59,7 +59,7 @@ def from_path(request: DataRequest) -> TaskData:
 
 def as_asked(request: DataRequest, found: Training, split_file: Path) -> TaskData:
     """The splits of the option `split`, and notes on what is not as known."""
-    parts: dict[str, tuple[Role, list[Table]]]
+    parts: dict[str, tuple[Purpose, list[Table]]]
     if request.options["split"] == "random":
         train, validation, test = draw(found, split_file)
         parts = {
@@ -71,7 +71,8 @@ def as_asked(request: DataRequest, found: Training, split_file: Path) -> TaskDat
         parts = {"train": ("train", found.train)}
         parts |= {name: ("in_domain", tables) for name, tables in found.in_domain.items()}
     splits = {
-        name: joined(name, role, tables, NEGATION_CUE) for name, (role, tables) in parts.items()
+        name: joined(name, purpose, tables, NEGATION_CUE)
+        for name, (purpose, tables) in parts.items()
     }
     notes = [*found.notes]
     for split in splits.values():

@@ -101,7 +101,7 @@ def stress_split(tests: Sequence[Test]) -> Split:
     stress = [test.category for test in tests for _ in range(len(test.table))]
     return pair_split(
         "stress",
-        role="ood",
+        purpose="ood",
         table=table,
         attributes=stress,
         values=list(dict.fromkeys(test.category for test in tests)),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness_plugin.data.dataset import DataRequest, Role, Split, TaskData
+from harness_plugin.data.dataset import DataRequest, Purpose, Split, TaskData
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.options import whole_number
 from harness_plugin_tasks._shared.text import grammar
@@ -94,6 +94,6 @@ def distorted(table: Table, name: str, rng: np.random.Generator) -> Table:
     return Table(name, name, columns)
 
 
-def negation_split(name: str, role: Role, rows: grammar.Rows) -> Split:
+def negation_split(name: str, purpose: Purpose, rows: grammar.Rows) -> Split:
     """A split whose groups are read off its sentences."""
-    return cue_split(name, role=role, table=rows.table, cue=CUE)
+    return cue_split(name, purpose=purpose, table=rows.table, cue=CUE)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import datasets
 
-from harness_plugin.data.dataset import DataRequest, Role, TaskData
+from harness_plugin.data.dataset import DataRequest, Purpose, TaskData
 from harness_plugin.data.hub import load_hub, load_local
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.files import data_folder, find, hub_copy, missing
@@ -49,7 +49,7 @@ ROWS = {
     "paws_wiki": 8_000,
     "paws_qqp": 677,
 }
-Tables = dict[tuple[str, Role], Table]
+Tables = dict[tuple[str, Purpose], Table]
 
 
 def from_hub(request: DataRequest) -> TaskData:
@@ -80,7 +80,7 @@ def from_folder(request: DataRequest) -> TaskData:
         tables["paws_wiki", "ood"] = paws_test(load_local(copy, "labeled_final"), str(copy))
     if file := find(root, ["dev_and_test.tsv"]):
         tables["paws_qqp", "ood"] = read_paws(file, "paws_qqp")
-    if not any(role == "ood" for _, role in tables):
+    if not any(purpose == "ood" for _, purpose in tables):
         raise HarnessError(
             f"{missing(root, ['final/test.tsv', 'dev_and_test.tsv'])}, nor a folder in it with a "
             "hub copy of PAWS (columns sentence1, sentence2, label)."

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from harness_plugin.data.dataset import Ints, Role, Split, make_split
+from harness_plugin.data.dataset import Ints, Purpose, Split, make_split
 from harness_plugin.errors import HarnessError
 from harness_plugin.training.pixels import read_images
 
@@ -45,7 +45,7 @@ class Cells:
 
 def cell_split(
     name: str,
-    role: Role,
+    purpose: Purpose,
     cells: Cells,
     images: Images,
     *,
@@ -67,7 +67,7 @@ def cell_split(
     stored = isinstance(column, datasets.Dataset)
     split = make_split(
         name,
-        role=role,
+        purpose=purpose,
         inputs={} if stored else {"image": column},
         features={"image": datasets.Image()},
         ids=ids if ids is not None else [f"{name}-{row:06d}" for row in range(len(label))],

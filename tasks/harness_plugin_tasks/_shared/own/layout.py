@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from harness_plugin.data.dataset import DataRequest, Role
+from harness_plugin.data.dataset import DataRequest, Purpose
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.own.tables import Format
 
-ROLES: dict[str, Role] = {
+PURPOSES: dict[str, Purpose] = {
     "train": "train",
     "training": "train",
     "validation": "validation",
@@ -24,7 +24,7 @@ ROLES: dict[str, Role] = {
     "ood": "ood",
     "balanced": "ood",
 }
-"""What a split is for, where its name says so and `roles` does not."""
+"""What a split is for, where its name says so and `purposes` does not."""
 
 RESERVED = ("id", "label", "group", "members", "attribute", "aligned")
 """Columns that every split has of its own."""
@@ -48,7 +48,7 @@ class Layout:
     attribute: str
     split: str | Mapping[str, float]
     id: str
-    roles: Mapping[str, Role]
+    purposes: Mapping[str, Purpose]
     labels: tuple[str, ...]
     points_to: Mapping[str, str]
     breakdowns: tuple[str, ...]
@@ -61,15 +61,16 @@ class Layout:
         wanted = (*self.inputs, self.label, self.attribute, split, self.id, *self.breakdowns)
         return tuple(dict.fromkeys(name for name in wanted if name))
 
-    def role(self, split: str) -> Role:
+    def purpose(self, split: str) -> Purpose:
         """What the rows of `split` are for; HarnessError for a name that does not say it."""
-        role = self.roles.get(split) or ROLES.get(split)
-        if role is None:
+        purpose = self.purposes.get(split) or PURPOSES.get(split)
+        if purpose is None:
             raise HarnessError(
                 f"task {self.task}: nothing says what split {split!r} is for. Add a line to the "
-                f"task's file, e.g. roles: {{{split}: ood}}; one of {', '.join(get_args(Role))}."
+                f"task's file, e.g. purposes: {{{split}: ood}}; one of "
+                f"{', '.join(get_args(Purpose))}."
             )
-        return role
+        return purpose
 
 
 def layout_of(request: DataRequest) -> Layout:
@@ -109,7 +110,7 @@ def layout_of(request: DataRequest) -> Layout:
         attribute=optional(task.task, options, "attribute"),
         split=split_of(task.task, options["split"]) if "" in files else {},
         id=optional(task.task, options, "id"),
-        roles=roles_of(task.task, options["roles"]),
+        purposes=purposes_of(task.task, options["purposes"]),
         labels=names(task.task, "labels", options["labels"]),
         points_to=pointers(task.task, options["aligned"]),
         breakdowns=breakdowns_of(request),
@@ -194,14 +195,16 @@ def split_of(task: str, value: object) -> str | Mapping[str, float]:
     return shares
 
 
-def roles_of(task: str, value: object) -> dict[str, Role]:
-    """Split name -> role."""
-    known = get_args(Role)
+def purposes_of(task: str, value: object) -> dict[str, Purpose]:
+    """Split name -> purpose."""
+    known = get_args(Purpose)
     if value is None:
         return {}
-    if not isinstance(value, Mapping) or any(role not in known for role in value.values()):
-        raise refusal(task, "roles", f"split: role, with a role of {', '.join(known)}", value)
-    return {str(split): role for split, role in value.items()}
+    if not isinstance(value, Mapping) or any(purpose not in known for purpose in value.values()):
+        raise refusal(
+            task, "purposes", f"split: purpose, with a purpose of {', '.join(known)}", value
+        )
+    return {str(split): purpose for split, purpose in value.items()}
 
 
 def pointers(task: str, value: object) -> dict[str, str]:

@@ -45,8 +45,8 @@ def load(request: DataRequest) -> TaskData:
     for part in parts:
         check_filled(layout, part)
     order = {"train": 0, "validation": 1, "in_domain": 2, "ood": 3}
-    parts.sort(key=lambda part: order[layout.role(part.name)])
-    if layout.role(parts[0].name) != "train":
+    parts.sort(key=lambda part: order[layout.purpose(part.name)])
+    if layout.purpose(parts[0].name) != "train":
         raise HarnessError(
             f"task {layout.task}: no training rows; found split {', '.join(p.name for p in parts)}."
         )
@@ -180,10 +180,10 @@ def split_of(
     points: Ints,
 ) -> Split:
     """One checked split. A split that is scored has the groups of its own rows."""
-    columns, role = part.columns, layout.role(part.name)
+    columns, purpose = part.columns, layout.purpose(part.name)
     given = columns[layout.label]
     attributes = columns.get(layout.attribute) if layout.attribute else None
-    members = [part] if role in ("in_domain", "ood") else parts
+    members = [part] if purpose in ("in_domain", "ood") else parts
     present = {cell for p in members for cell in cells_of(layout, p)}
     grouped = attributes is not None
     image = request.task.modality == "image"
@@ -193,7 +193,7 @@ def split_of(
     column = {y: c for c, y in enumerate(labels)}
     return make_split(
         part.name,
-        role=role,
+        purpose=purpose,
         inputs=inputs,
         features={layout.inputs[0]: datasets.Image()} if image else None,
         ids=columns[layout.id] if layout.id else [f"{part.name}-{row + 1}" for row in part.row],

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness_plugin.data.dataset import DataRequest, Role, Split, make_split
+from harness_plugin.data.dataset import DataRequest, Purpose, Split, make_split
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.files import data_folder, row_variant
 from harness_plugin_tasks._shared.quoted import read_quoted
@@ -63,7 +63,7 @@ class Layout:
         path = Path(part.where)
         return row_variant(path, len(part), self.rows[path.parent.name][path.stem])
 
-    def split(self, name: str, role: Role, parts: Sequence[Part]) -> Split:
+    def split(self, name: str, purpose: Purpose, parts: Sequence[Part]) -> Split:
         """One split of the rows of `parts`: attribute = version, groups = label/version.
 
         Which cue a row holds is not annotated, so that `aligned` is undefined.
@@ -77,7 +77,7 @@ class Layout:
         labels = column("label")
         return make_split(
             name,
-            role=role,
+            purpose=purpose,
             inputs={key: column(key) for key in self.columns if key != "label"},
             ids=[f"{part.version}:{name}:{i:06d}" for part in parts for i in range(len(part))],
             label_texts=labels,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness_plugin.data.dataset import DataRequest, Role, Split, TaskData
+from harness_plugin.data.dataset import DataRequest, Purpose, Split, TaskData
 from harness_plugin_tasks._shared.text.grammar import GIVEAWAYS, Rows
 from harness_plugin_tasks._shared.text.hard import DIFFICULTY, OFFICIAL
 from harness_plugin_tasks._shared.text.nli_embedded import planted_data
@@ -14,13 +14,13 @@ def load(request: DataRequest) -> TaskData:
     return planted_data(request, GIVEAWAYS, giveaway_split)
 
 
-def giveaway_split(name: str, role: Role, rows: Rows) -> Split:
+def giveaway_split(name: str, purpose: Purpose, rows: Rows) -> Split:
     """A split in which a pair is easy when its hypothesis' opener is one of its label's."""
     easy, hard = OFFICIAL
     values = [easy if aligned else hard for aligned in rows.aligned]
     return pair_split(
         name,
-        role=role,
+        purpose=purpose,
         table=rows.table,
         attributes=values,
         values=OFFICIAL,

@@ -51,11 +51,11 @@ def hard_data(request: DataRequest, found: Training, official: Mapping[str, Tabl
     hypothesis-only model. In-domain groups are label x easy or hard, training rows have none.
     Raises HarnessError as `make_split` and `cross_fitted` do.
     """
-    splits = [pair_split("train", role="train", table=concatenated(found.train))]
+    splits = [pair_split("train", purpose="train", table=concatenated(found.train))]
     notes = [*found.notes]
     if found.validation:
         table = concatenated(found.validation)
-        splits.append(pair_split("validation", role="validation", table=table))
+        splits.append(pair_split("validation", purpose="validation", table=table))
     for name, tables in found.in_domain.items():
         whole = labelled(concatenated(tables))
         if name in official:
@@ -127,13 +127,13 @@ def judged_splits(name: str, judged: Judged) -> tuple[Split, Split]:
     A hypothesis-only model points to the label of easy pairs and away from that of hard ones.
     """
     easy, hard = judged.values
-    whole = pair_split(name, role="in_domain", table=judged.table)
+    whole = pair_split(name, purpose="in_domain", table=judged.table)
     if judged.is_hard is not None:
         values = [hard if is_hard else easy for is_hard in judged.is_hard]
         aligned = [CONFLICTING if is_hard else ALIGNED for is_hard in judged.is_hard]
         whole = pair_split(
             name,
-            role="in_domain",
+            purpose="in_domain",
             table=judged.table,
             attributes=values,
             values=judged.values,
@@ -143,7 +143,7 @@ def judged_splits(name: str, judged: Judged) -> tuple[Split, Split]:
     rows = len(judged.hard)
     subset = pair_split(
         SUBSETS[name],
-        role="ood",
+        purpose="ood",
         table=judged.hard,
         labels=NLI_LABELS,
         attributes=[hard] * rows,

@@ -7,15 +7,15 @@ from typing import TypeAlias
 
 import numpy as np
 
-from harness_plugin.data.dataset import DataRequest, Role, Split, TaskData
+from harness_plugin.data.dataset import DataRequest, Purpose, Split, TaskData
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.options import share, whole_number
 from harness_plugin_tasks._shared.text import grammar
 from harness_plugin_tasks._shared.text.grammar import Planted, Rows
 
-MakeSplit: TypeAlias = Callable[[str, Role, Rows], Split]
+MakeSplit: TypeAlias = Callable[[str, Purpose, Rows], Split]
 
-ROLES: Mapping[str, Role] = {
+PURPOSES: Mapping[str, Purpose] = {
     "train": "train",
     "validation": "validation",
     "id": "in_domain",
@@ -39,7 +39,7 @@ def planted_data(
     pairs that stand in another split are left out. Raises HarnessError for sizes that leave a
     group empty.
     """
-    sizes = {name: whole_number(request, f"n_{name}") for name in ROLES}
+    sizes = {name: whole_number(request, f"n_{name}") for name in PURPOSES}
     rate = share(request, "bias_rate")
     for name, size in sizes.items():
         rare = size // 6 if name == "balanced" else round(size // 3 * (1 - rate))
@@ -49,17 +49,17 @@ def planted_data(
                 f"pairs{'' if name == 'balanced' else f', or a bias_rate below {rate}'}."
             )
     # a stream of its own for every split, so that the size of one leaves the others as they are
-    *streams, last = np.random.default_rng(request.seed).spawn(len(ROLES) + 1)
+    *streams, last = np.random.default_rng(request.seed).spawn(len(PURPOSES) + 1)
     rows = {
         name: grammar.balanced(stream, name, sizes[name], planted)
         if name == "balanced"
         else grammar.biased(stream, name, sizes[name], rate, planted)
-        for name, stream in zip(ROLES, streams, strict=True)
+        for name, stream in zip(PURPOSES, streams, strict=True)
     }
     further = more(last) if more else []
-    tests = [rows[name] for name in list(ROLES)[1:]] + [pairs for pairs, _ in further]
+    tests = [rows[name] for name in list(PURPOSES)[1:]] + [pairs for pairs, _ in further]
     rows["train"] = grammar.unseen(rows["train"], *tests)
-    splits = [as_split(name, ROLES[name], part) for name, part in rows.items()]
+    splits = [as_split(name, PURPOSES[name], part) for name, part in rows.items()]
     splits += [split for _, split in further]
     note = f"embedded: generated, not the real sets; the cue holds in {rate:.1%} of train"
     return TaskData(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from harness_plugin.data.dataset import Ints, Role, Split, make_split
+from harness_plugin.data.dataset import Ints, Purpose, Split, make_split
 from harness_plugin_tasks._shared.text.cues import NLI_LABELS, OVERLAP_CUE, Cue
 from harness_plugin_tasks._shared.text.tables import Table
 
@@ -26,7 +26,7 @@ RELEASED_ROWS = {
 def pair_split(
     name: str,
     *,
-    role: Role,
+    purpose: Purpose,
     table: Table,
     labels: tuple[str, ...] = NLI_LABELS,
     attributes: Sequence[str] | None = None,
@@ -51,7 +51,7 @@ def pair_split(
         groups = tuple(group for group in cells(labels, values) if group in present)
     return make_split(
         name,
-        role=role,
+        purpose=purpose,
         inputs={"premise": columns["premise"], "hypothesis": columns["hypothesis"]},
         ids=columns["id"],
         label_texts=columns["label"],
@@ -68,7 +68,7 @@ def pair_split(
 def cue_split(
     name: str,
     *,
-    role: Role,
+    purpose: Purpose,
     table: Table,
     cue: Cue,
     labels: tuple[str, ...] = NLI_LABELS,
@@ -80,7 +80,7 @@ def cue_split(
     attributes = [cue.of(premise, hypothesis) for premise, hypothesis in pairs]
     return pair_split(
         name,
-        role=role,
+        purpose=purpose,
         table=table,
         labels=labels,
         attributes=attributes,
@@ -93,9 +93,9 @@ def cue_split(
     )
 
 
-def joined(name: str, role: Role, tables: Sequence[Table], cue: Cue = OVERLAP_CUE) -> Split:
+def joined(name: str, purpose: Purpose, tables: Sequence[Table], cue: Cue = OVERLAP_CUE) -> Split:
     """One split of all rows of `tables`, in their order, with groups label x `cue`."""
-    return cue_split(name, role=role, table=concatenated(tables), cue=cue)
+    return cue_split(name, purpose=purpose, table=concatenated(tables), cue=cue)
 
 
 def concatenated(tables: Sequence[Table]) -> Table:

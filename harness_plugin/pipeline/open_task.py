@@ -1,0 +1,47 @@
+"""From a task and a run's configuration to its settings and its checked data: the one recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from harness_plugin.config.settings import RunConfig, TaskSettings, task_settings
+from harness_plugin.data.dataset import TaskData, held_out, load_data
+from harness_plugin.data.task import Task
+
+
+class OpenTask(NamedTuple):
+    """A task of a run, what the run's configuration makes of it, and its splits."""
+
+    task: Task
+    settings: TaskSettings
+    data: TaskData
+
+
+def open_task(task: Task, config: RunConfig, names: Sequence[str] = ()) -> OpenTask:
+    """The settings of `task` in a run, and its data, loaded and checked.
+
+    `names`: the tasks that the configuration may have settings for; by default those of the run.
+
+    Raises HarnessError for settings that name none of them, and as `load_data` does.
+    """
+    settings = task_settings(task, config.source_of(task), names or config.tasks, config.settings)
+    return OpenTask(task, settings, load_for(task, settings, config))
+
+
+def load_for(task: Task, settings: TaskSettings, config: RunConfig) -> TaskData:
+    """The data a run asks for, loaded and checked; with the validation split it holds out.
+
+    Raises HarnessError as `load_data` does.
+    """
+    data = load_data(
+        task,
+        config.source_of(task),
+        path=config.data_path,
+        options=settings.options,
+        limit=config.limit,
+        seed=config.data_seed,
+    )
+    if settings.validation_fraction and data.validation is None:
+        data = held_out(data, settings.validation_fraction, config.data_seed)
+    return data
