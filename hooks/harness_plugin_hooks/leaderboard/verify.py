@@ -289,7 +289,7 @@ def differences(expected: Any, found: Any, where: str) -> Iterator[Problem]:
 
 def title(entry: Any) -> str:
     """What distinguishes an entry of a list."""
-    keys = ("role", "student", "seed", "split", "subset", "metric", "measure", "name")
+    keys = ("purpose", "role", "student", "seed", "split", "subset", "metric", "measure", "name")
     named = entry if isinstance(entry, dict) else {}
     return "/".join(str(named[key]) for key in keys if named.get(key) not in (None, ""))
 
