@@ -242,7 +242,7 @@ class TaskScores:
     """By metric name, as the metrics declare it."""
     primary: Mapping[str, str] = field(default_factory=dict)
     """Evaluation set -> the gap that its story is told with."""
-    split_roles: Mapping[str, str] = field(default_factory=dict)
+    purposes: Mapping[str, str] = field(default_factory=dict)
     """Evaluation set -> "in_domain" or "ood", in-domain sets first."""
     metrics: Mapping[str, Metric] = field(default_factory=dict, repr=False)
     """The metrics themselves, by name: what they are and between which bounds."""

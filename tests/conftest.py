@@ -56,7 +56,8 @@ def open_shop(tmp_path, plugins):
     from opened import OpenedTask
 
     from harness_plugin.config.merge import run_config
-    from harness_plugin.pipeline.open_task import context_of, load_tasks
+    from harness_plugin.pipeline.open_context import context_of
+    from harness_plugin.pipeline.open_task import load_tasks
 
     def opened(*sets: str, task: str = TOY, store: str = "store", **flags):
         flags = {"threads": 1, "precision": "no", "attention": "sdpa", **flags}
@@ -168,7 +169,7 @@ def finished_report(plugins):
             fingerprint=fingerprint,
             train_groups=groups,
             train_group_counts=(90, 10, 10, 90),
-            split_roles={"id": "in_domain", "swapped": "ood"},
+            purposes={"id": "in_domain", "swapped": "ood"},
             metrics={offer.name: offer.load() for offer in plugins["metric"]},
             models=tuple(
                 TrainedModel("made", role, seed, f"{name}-{role}-seed{seed}", weights, settings)

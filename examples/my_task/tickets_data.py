@@ -12,7 +12,7 @@ from harness_plugin.data.dataset import (
     ALIGNED,
     CONFLICTING,
     DataRequest,
-    Role,
+    Purpose,
     Split,
     TaskData,
     make_split,
@@ -35,13 +35,13 @@ def generated(request: DataRequest) -> TaskData:
     rate, n = request.options["bias_rate"], request.options["n_train"]
     if not 0.5 <= rate < 1:
         raise HarnessError(f"tickets.bias_rate must lie in [0.5, 1), not {rate!r}.")
-    sizes: dict[str, tuple[Role, int, float]] = {
+    sizes: dict[str, tuple[Purpose, int, float]] = {
         "train": ("train", n, rate),
         "id": ("in_domain", 160, rate),
         "balanced": ("ood", 160, 0.5),
     }
     splits = {}
-    for stream, (name, (role, rows, agree)) in enumerate(sizes.items()):
+    for stream, (name, (purpose, rows, agree)) in enumerate(sizes.items()):
         rng = np.random.default_rng([request.seed, stream])
         urgent = np.arange(rows) % 2
         agrees = np.arange(rows) // 2 < round(agree * rows / 2)
@@ -57,7 +57,7 @@ def generated(request: DataRequest) -> TaskData:
             }
             for i, (u, p) in enumerate(zip(urgent, plan, strict=True))
         ]
-        splits[name] = split_of(name, role, table, name)
+        splits[name] = split_of(name, purpose, table, name)
     return TaskData("tickets", request.source, splits)
 
 
@@ -66,10 +66,10 @@ def from_folder(request: DataRequest) -> TaskData:
     folder = request.path
     if folder is None or not folder.is_dir():
         raise HarnessError(f"tickets: {folder} is not a directory.")
-    roles: dict[str, Role] = {"train": "train", "test": "in_domain"}
+    purposes: dict[str, Purpose] = {"train": "train", "test": "in_domain"}
     splits = {
-        name: split_of(name, role, read(folder / f"{name}.csv"), str(folder / f"{name}.csv"))
-        for name, role in roles.items()
+        name: split_of(name, purpose, read(folder / f"{name}.csv"), str(folder / f"{name}.csv"))
+        for name, purpose in purposes.items()
     }
     return TaskData("tickets", request.source, splits)
 
@@ -85,11 +85,11 @@ def read(file: Path) -> list[dict[str, str]]:
         return list(reader)
 
 
-def split_of(name: str, role: Role, table: list[dict[str, str]], where: str) -> Split:
+def split_of(name: str, purpose: Purpose, table: list[dict[str, str]], where: str) -> Split:
     """A checked split of the rows of `table`; `make_split` names the first bad row."""
     return make_split(
         name,
-        role=role,
+        purpose=purpose,
         inputs={"text": [row["text"] for row in table]},
         ids=[row["id"] for row in table],
         label_texts=[row["urgency"] for row in table],

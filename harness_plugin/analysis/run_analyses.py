@@ -128,7 +128,7 @@ def write(made: Analysed, folder: Path) -> list[Path]:
         "source": data.source,
         "fingerprint": data.fingerprint,
         "split": made.split.name,
-        "split_role": made.split.role,
+        "purpose": made.split.purpose,
         "groups": {group: len(chosen) for group, chosen in made.rows.items()},
         "models": [
             {key: model[key] for key in ("role", "seed", "name", "model", "method", "path")}

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from harness_plugin.data.split import (
     MISSING_LABELS,
     UNDEFINED,
     Ints,
-    Role,
+    Purpose,
     Split,
     make_split,
     stratified,
@@ -27,9 +27,6 @@ from harness_plugin.data.split import (
 from harness_plugin.data.task import Task
 from harness_plugin.errors import HarnessError, unknown
 
-if TYPE_CHECKING:
-    from harness_plugin.config.settings import RunConfig, TaskSettings
-
 __all__ = [
     "ALIGNED",
     "CONFLICTING",
@@ -37,13 +34,12 @@ __all__ = [
     "UNDEFINED",
     "DataRequest",
     "Ints",
-    "Role",
+    "Purpose",
     "Split",
     "TaskData",
     "check",
     "held_out",
     "load_data",
-    "load_for",
     "make_split",
     "resolve_options",
     "stratified",
@@ -78,19 +74,19 @@ class TaskData:
     @property
     def train(self) -> Split:
         """The one training split."""
-        return next(split for split in self.splits.values() if split.role == "train")
+        return next(split for split in self.splits.values() if split.purpose == "train")
 
     @property
     def validation(self) -> Split | None:
         """The validation split, if there is one."""
-        return next((s for s in self.splits.values() if s.role == "validation"), None)
+        return next((s for s in self.splits.values() if s.purpose == "validation"), None)
 
     @property
     def evaluation(self) -> tuple[Split, ...]:
         """In-domain sets first, then out-of-distribution sets."""
         order = {"in_domain": 0, "ood": 1}
-        chosen = [split for split in self.splits.values() if split.role in order]
-        return tuple(sorted(chosen, key=lambda split: order[split.role]))
+        chosen = [split for split in self.splits.values() if split.purpose in order]
+        return tuple(sorted(chosen, key=lambda split: order[split.purpose]))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -140,27 +136,12 @@ def load_data(
     return limited
 
 
-def load_for(task: Task, settings: TaskSettings, config: RunConfig) -> TaskData:
-    """Load and check what a run asks for."""
-    data = load_data(
-        task,
-        config.source_of(task),
-        path=config.data_path,
-        options=settings.options,
-        limit=config.limit,
-        seed=config.data_seed,
-    )
-    if settings.validation_fraction and data.validation is None:
-        data = held_out(data, settings.validation_fraction, config.data_seed)
-    return data
-
-
 def held_out(data: TaskData, fraction: float, seed: int) -> TaskData:
     """`data` with a share of the training rows as validation split, stratified by group."""
     size = max(1, round(fraction * len(data.train)))
     chosen = stratified_rows(data.train, size, seed)
     rest = np.setdiff1d(np.arange(len(data.train)), chosen)
-    validation = replace(data.train.select(chosen), name="validation", role="validation")
+    validation = replace(data.train.select(chosen), name="validation", purpose="validation")
     splits = dict(data.splits) | {
         data.train.name: data.train.select(rest),
         "validation": validation,
@@ -172,9 +153,9 @@ def held_out(data: TaskData, fraction: float, seed: int) -> TaskData:
 def check(task: Task, data: TaskData) -> None:
     """Refuse data that cannot answer the question: no train or test rows, an empty test group."""
     where = f"task {task.task}, {data.source} data"
-    roles = Counter(split.role for split in data.splits.values())
-    if roles["train"] != 1:
-        raise HarnessError(f"{where}: expected one training split, found {roles['train']}.")
+    purposes = Counter(split.purpose for split in data.splits.values())
+    if purposes["train"] != 1:
+        raise HarnessError(f"{where}: expected one training split, found {purposes['train']}.")
     if not data.evaluation:
         raise HarnessError(f"{where}: no split to evaluate on.")
     for split in data.splits.values():

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from harness_plugin.errors import HarnessError
 
 Ints: TypeAlias = NDArray[np.int64]
-Role: TypeAlias = Literal["train", "validation", "in_domain", "ood"]
+Purpose: TypeAlias = Literal["train", "validation", "in_domain", "ood"]
 
 ALIGNED, CONFLICTING, UNDEFINED = 1, 0, -1
 MISSING_LABELS = frozenset({"-", "-1", ""})
@@ -42,7 +42,7 @@ class Split:
     """
 
     name: str
-    role: Role
+    purpose: Purpose
     rows: datasets.Dataset
     labels: tuple[str, ...]
     groups: tuple[str, ...]
@@ -145,7 +145,7 @@ def column_bytes(rows: datasets.Dataset, name: str, chunk: int = 4096) -> Iterat
 def make_split(
     name: str,
     *,
-    role: Role,
+    purpose: Purpose,
     inputs: Mapping[str, Sequence[Any]],
     ids: Sequence[str],
     label_texts: Sequence[Any],
@@ -242,7 +242,7 @@ def make_split(
         schema[column] = datasets.Value("string")
     return Split(
         name=name,
-        role=role,
+        purpose=purpose,
         rows=datasets.Dataset.from_dict(data, features=datasets.Features(schema)),
         labels=labels,
         groups=groups,

@@ -10,20 +10,33 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from harness_plugin.errors import HarnessError, unknown
 
-if TYPE_CHECKING:
-    from harness_plugin.plugins.registry import Registry
-
 Source: TypeAlias = Literal["embedded", "hub", "own", "path"]
 
 
 TWICE = "key given twice: "
+
+
+class TaskOffer(Protocol):
+    """One registered task: the "package:file.yaml" it is read from, and the plugin it is of."""
+
+    @property
+    def target(self) -> str: ...
+    @property
+    def plugin(self) -> str: ...
+
+
+class TaskRegistry(Protocol):
+    """The registered tasks by name."""
+
+    @property
+    def offers(self) -> Mapping[str, TaskOffer]: ...
 
 
 class Loader(yaml.SafeLoader):
@@ -199,7 +212,9 @@ def resource_path(target: str) -> Path:
     return Path(str(importlib.resources.files(package).joinpath(name)))
 
 
-def read_task(path: Path, registry: Registry | None = None, above: tuple[Path, ...] = ()) -> Task:
+def read_task(
+    path: Path, registry: TaskRegistry | None = None, above: tuple[Path, ...] = ()
+) -> Task:
     """The task in a YAML file; with `base`, over the keys and options of another.
 
     A base is a name in `registry`, or a YAML file beside this one. `above` are the files that
@@ -219,7 +234,7 @@ def read_task(path: Path, registry: Registry | None = None, above: tuple[Path, .
 
 
 def base_of(
-    name: object, path: Path, line: int, registry: Registry | None, above: tuple[Path, ...]
+    name: object, path: Path, line: int, registry: TaskRegistry | None, above: tuple[Path, ...]
 ) -> Task:
     """The task that the file `path` builds on."""
     here = f"{path}:{line}: base"
@@ -232,10 +247,10 @@ def base_of(
         if file.parent.resolve() != path.parent.resolve():
             raise HarnessError(f"{here}: {name} must lie beside {path.name}, with its loader.")
         return read_task(file, registry, (*above, path))
-    if registry is None or name not in registry:
-        known = registry.offers if registry is not None else ()
-        raise HarnessError(f"{here}: {unknown('task', name, known)}")
-    return read_task(resource_path(registry.offer(name).target), registry, (*above, path))
+    offers = registry.offers if registry is not None else {}
+    if name not in offers:
+        raise HarnessError(f"{here}: {unknown('task', name, offers)}")
+    return read_task(resource_path(offers[name].target), registry, (*above, path))
 
 
 def over_base(value: Mapping[str, Any], base: Task, path: Path, node: yaml.Node) -> dict[str, Any]:
@@ -320,7 +335,7 @@ def line_of(node: yaml.Node, where: list[int | str]) -> int:
     return line
 
 
-def find_task(name: str, registry: Registry, include_path: Iterable[str] = ()) -> Task:
+def find_task(name: str, registry: TaskRegistry, include_path: Iterable[str] = ()) -> Task:
     """The task called `name`: a YAML file, one in a folder of `include_path`, or a registered one.
 
     Raises HarnessError for an unknown name, and for a name that stands in two places.
@@ -330,15 +345,15 @@ def find_task(name: str, registry: Registry, include_path: Iterable[str] = ()) -
     local = [read_task(path, registry) for path in task_files(include_path)]
     found = [task for task in local if task.task == name]
     places = [task.file for task in found]
-    if name in registry:
-        places.append(f"plugin {registry.offer(name).plugin!r}")
+    if name in registry.offers:
+        places.append(f"plugin {registry.offers[name].plugin!r}")
     if len(places) > 1:
         raise HarnessError(f"task {name!r} stands in {' and in '.join(places)}; rename one.")
     if found:
         return found[0]
     if not places:
         raise unknown("task", name, [*registry.offers, *(task.task for task in local)])
-    return read_task(resource_path(registry.offer(name).target), registry)
+    return read_task(resource_path(registry.offers[name].target), registry)
 
 
 def task_files(include_path: Iterable[str]) -> Iterator[Path]:

@@ -17,7 +17,8 @@ from harness_plugin.data.task import Task
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.pipeline.checks import check_plan
 from harness_plugin.pipeline.context import RunContext
-from harness_plugin.pipeline.open_task import OpenTask, context_of
+from harness_plugin.pipeline.open_context import context_of
+from harness_plugin.pipeline.open_task import OpenTask
 from harness_plugin.pipeline.plan import resolve
 from harness_plugin.pipeline.run_task import predict_models, score_models
 from harness_plugin.plugins.registry import Plugins
@@ -152,7 +153,7 @@ def halved(task: Task, data: TaskData, seed: int) -> TaskData:
     splits = {
         data.train.name: data.train,
         validation.name: validation.select(first),
-        RANKING: replace(validation.select(rest), name=RANKING, role="ood"),
+        RANKING: replace(validation.select(rest), name=RANKING, purpose="ood"),
     }
     out = replace(data, splits=splits)
     check(task, out)

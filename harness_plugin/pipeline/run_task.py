@@ -57,7 +57,7 @@ def score_models(
         fingerprint=ctx.data.fingerprint,
         train_groups=train.groups,
         train_group_counts=train.group_counts,
-        split_roles={split.name: split.role for split in ctx.data.evaluation},
+        purposes={split.name: split.purpose for split in ctx.data.evaluation},
         metrics={offer.name: offer.load() for offer in ctx.plugins["metric"]},
         models=tuple(models),
         notes=ctx.data.notes,

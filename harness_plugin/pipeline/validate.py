@@ -10,9 +10,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from harness_plugin.config.merge import run_config, task_settings
-from harness_plugin.data.dataset import Split, TaskData, load_for
+from harness_plugin.config.merge import run_config
+from harness_plugin.data.dataset import Split, TaskData
 from harness_plugin.data.task import find_task
+from harness_plugin.pipeline.open_task import open_task
 from harness_plugin.plugins.registry import Plugins
 
 FEW = 30
@@ -33,8 +34,7 @@ def validate(
     """
     task = find_task(name, plugins["task"], include_path)
     config = run_config(file, {"tasks": (task.task,), **flags}, sets)
-    settings = task_settings(task, config.source_of(task), config.tasks, config.settings)
-    loaded = load_for(task, settings, config)
+    loaded = open_task(task, config).data
     console = Console()
     console.print(group_table(loaded))
     for note in loaded.notes:
@@ -55,7 +55,7 @@ def group_table(data: TaskData) -> Table:
     table = Table(title="rows by group", title_justify="left")
     table.add_column("group")
     for split in splits:
-        table.add_column(f"{split.name} ({split.role})", justify="right")
+        table.add_column(f"{split.name} ({split.purpose})", justify="right")
     for group in dict.fromkeys(name for split in splits for name in split.groups):
         cells = []
         for split in splits:

@@ -30,7 +30,7 @@ class Evaluated:
     source: str
     fingerprint: str
     collapse_rule: str
-    split_roles: Mapping[str, str]
+    purposes: Mapping[str, str]
     """Evaluation set -> "in_domain" or "ood"."""
     primary: Mapping[str, str]
     """Evaluation set -> the gap that its story is told with, where there is one."""
@@ -106,7 +106,7 @@ def pair(baseline: Evaluated, candidate: Evaluated) -> dict[str, PairedPredictio
     ]
     if any(p.labels_only for p in predictions):  # confidences are compared with confidences
         predictions = [replace(p, labels_only=True) for p in predictions]
-    table = arrange(predictions, baseline.split_roles)
+    table = arrange(predictions, baseline.purposes)
     return {split: join(panel) for split, panel in table.items()}
 
 
@@ -121,7 +121,7 @@ def refuse_unlike(baseline: Evaluated, candidate: Evaluated) -> None:
         ("task", "task", "only results of one task are compared"),
         ("data fingerprint", "fingerprint", "evaluate both on the same rows (data and --limit)"),
         ("collapse rule", "collapse_rule", "score both by the same rule"),
-        ("evaluation sets", "split_roles", "score both on the same sets"),
+        ("evaluation sets", "purposes", "score both on the same sets"),
     ):
         mine, theirs = getattr(baseline, attribute), getattr(candidate, attribute)
         if mine != theirs:
@@ -148,7 +148,7 @@ def numbers(values: Sequence[int]) -> str:
 
 def changes(
     table: Mapping[str, PairedPredictions],
-    split_roles: Mapping[str, str],
+    purposes: Mapping[str, str],
     metrics: Mapping[str, Metric],
     *,
     task: str,
@@ -162,7 +162,7 @@ def changes(
     """
     pairs = len(next(iter(next(iter(table.values())).values())))
     bootstrap = Bootstrap(task, pairs, resamples, seed)
-    found: Mapping[str, Quantities] = measure_all(table, split_roles, metrics, bootstrap)
+    found: Mapping[str, Quantities] = measure_all(table, purposes, metrics, bootstrap)
     return {
         split: {
             subset: {

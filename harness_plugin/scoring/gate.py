@@ -189,7 +189,7 @@ def compare(
     names = {name for _, found in wanted for name in found.values() if name}
     found = changes(
         {split: with_breakdowns_of(gates, panel) for split, panel in table.items()},
-        candidate.split_roles,
+        candidate.purposes,
         {name: known[name] for name in sorted(names)},
         task=candidate.task,
         resamples=thresholds.resamples,

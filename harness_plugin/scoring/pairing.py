@@ -23,7 +23,7 @@ def first_of(panel: PairedPredictions) -> Predictions:
 
 
 def arrange(
-    predictions: Sequence[Predictions], split_roles: Mapping[str, str]
+    predictions: Sequence[Predictions], purposes: Mapping[str, str]
 ) -> dict[str, PairedPredictions]:
     """Set -> panel: in-domain sets first, roles as they come, seeds ascending.
 
@@ -32,7 +32,7 @@ def arrange(
     cells: dict[tuple[str, str, int], Predictions] = {}
     for p in predictions:
         key = (p.split, p.role, p.seed)
-        if p.split not in split_roles:
+        if p.split not in purposes:
             raise HarnessError(f"predictions for set {p.split!r}, which is no evaluation set.")
         if key in cells:
             raise HarnessError(f"{name_of(p)} has two predictions for set {p.split!r}.")
@@ -40,7 +40,7 @@ def arrange(
     if not cells:
         raise HarnessError("nothing to score: no predictions.")
     splits, roles, seeds = (list(dict.fromkeys(part)) for part in zip(*cells, strict=True))
-    splits.sort(key=lambda split: split_roles[split] != "in_domain")
+    splits.sort(key=lambda split: purposes[split] != "in_domain")
     seeds.sort()
     for split, role, seed in itertools.product(splits, roles, seeds):
         if (split, role, seed) not in cells:

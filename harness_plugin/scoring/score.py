@@ -130,7 +130,7 @@ def score_task(
     fingerprint: str,
     train_groups: Sequence[str],
     train_group_counts: Sequence[int] | Ints,
-    split_roles: Mapping[str, str],
+    purposes: Mapping[str, str],
     metrics: Mapping[str, Metric],
     models: tuple[TrainedModel, ...] = (),
     notes: Sequence[str] = (),
@@ -143,7 +143,7 @@ def score_task(
     """Every metric of every role on every set, and every student against teacher and control.
 
     Every role must have predictions of every seed on every set; rows are joined by id. A role
-    whose name starts with "student" is a student. `split_roles` says which sets are "in_domain"
+    whose name starts with "student" is a student. `purposes` says which sets are "in_domain"
     and which "ood"; `train_group_counts` (G,) are the training rows of each of `train_groups`.
     `wanted_gap` is the gap the benchmark is told with, on the sets where it applies, or one a set.
     `hub_sets` are the sets that are a split of a hub data set, row for row.
@@ -153,11 +153,11 @@ def score_task(
     check_arguments(metrics, resamples)
     check_collapse(predictions, collapse_rule)
     train = dict(zip(train_groups, map(int, train_group_counts), strict=True))
-    table = arrange([replace(p, train_groups=train) for p in predictions], split_roles)
+    table = arrange([replace(p, train_groups=train) for p in predictions], purposes)
     seeds = tuple(sorted({p.seed for p in predictions}))
     bootstrap = Bootstrap(task, len(seeds), resamples, seed)
     joined = {split: join(panel) for split, panel in table.items()}
-    found = measure_all(joined, split_roles, metrics, bootstrap)
+    found = measure_all(joined, purposes, metrics, bootstrap)
     return TaskScores(
         task=task,
         source=source,
@@ -185,7 +185,7 @@ def score_task(
             for split in table
             if (gap := primary_gap(found[split], wanted_on(split, wanted_gap)))
         },
-        split_roles={split: split_roles[split] for split in table},
+        purposes={split: purposes[split] for split in table},
         metrics=dict(metrics),
         hub_sets=dict(hub_sets or {}),
     )
@@ -202,13 +202,13 @@ def check_arguments(metrics: Mapping[str, Metric], resamples: int) -> None:
 
 def measure_all(
     table: Mapping[str, PairedPredictions],
-    split_roles: Mapping[str, str],
+    purposes: Mapping[str, str],
     metrics: Mapping[str, Metric],
     bootstrap: Bootstrap,
 ) -> dict[str, Quantities]:
     """Set -> its quantities; the panels are joined, in-domain sets first."""
     raw = {split: measure(panel, metrics, bootstrap) for split, panel in table.items()}
-    in_domain = [split for split in table if split_roles[split] == "in_domain"]
+    in_domain = [split for split in table if purposes[split] == "in_domain"]
     reference = raw[in_domain[0]] if in_domain else None
     return {
         split: not_compared(raw[split]) if split in in_domain else compared(raw[split], reference)

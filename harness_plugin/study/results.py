@@ -119,7 +119,7 @@ def every(scores: TaskScores) -> Iterator[tuple[dict[str, Any], Estimate]]:
             "task": scores.task,
             "source": scores.source,
             "split": split,
-            "split_role": scores.split_roles[split],
+            "purpose": scores.purposes[split],
             "primary_gap": scores.primary.get(split, ""),
             "subset": subset,
             "role": role,

@@ -121,7 +121,7 @@ class SharedTask:
 def context_for(shared: SharedTask, role: str | None = None) -> RunContext:
     """The context of a configuration, or of one role and those that it learns from; checked."""
     from harness_plugin.pipeline.context import RunContext
-    from harness_plugin.pipeline.open_task import check_context, plan_of
+    from harness_plugin.pipeline.open_context import check_context, plan_of
 
     ctx = RunContext(
         shared.opened.task,
@@ -154,10 +154,9 @@ def shared_of(run: Mapping[str, Any], root: str) -> SharedTask:
 
     from harness_plugin.config.merge import task_settings
     from harness_plugin.config.settings import RunConfig
-    from harness_plugin.data.dataset import load_for
     from harness_plugin.data.task import find_task
     from harness_plugin.pipeline.hardware import machine_of, make_accelerator, processes_of
-    from harness_plugin.pipeline.open_task import OpenTask
+    from harness_plugin.pipeline.open_task import OpenTask, load_for
     from harness_plugin.plugins.registry import load_plugins
     from harness_plugin.store.stages import Store
 

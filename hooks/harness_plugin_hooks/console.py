@@ -99,7 +99,8 @@ def data_loaded(task: Task, data: TaskData) -> None:
             f"{name} {count:,}"
             for name, count in zip(split.groups, split.group_counts, strict=True)
         )
-        say(f"  {split.name} ({split.role}): {len(split):,} rows{dropped}: {groups or 'no groups'}")
+        rows = f"{len(split):,} rows{dropped}"
+        say(f"  {split.name} ({split.purpose}): {rows}: {groups or 'no groups'}")
     for note in data.notes:
         say(f"  note: {note}")
 

@@ -26,7 +26,7 @@ TOY = Path(__file__).parents[1] / "toy" / "toy.yaml"
 
 def columns(n=6, **changes):
     values = {
-        "role": "ood",
+        "purpose": "ood",
         "inputs": {"text": [f"text {i}" for i in range(n)]},
         "ids": [str(i) for i in range(n)],
         "label_texts": ["no", "yes"] * (n // 2),
@@ -196,7 +196,7 @@ def test_the_fingerprint_is_the_same_in_every_process():
 def images(paths):
     return make_split(
         "faces",
-        role="ood",
+        purpose="ood",
         inputs={"image": [str(path) for path in paths]},
         ids=[str(i) for i in range(len(paths))],
         label_texts=["no"] * len(paths),
@@ -230,7 +230,7 @@ def data(*splits):
 
 def both(**changes):
     inputs = {"premise": ["p"] * 6, "hypothesis": ["h"] * 6}
-    train = make_split("train", **columns(role="train", inputs=inputs))
+    train = make_split("train", **columns(purpose="train", inputs=inputs))
     return train, make_split("test", **columns(**{"inputs": inputs, **changes}))
 
 
@@ -258,7 +258,7 @@ def test_limited_data_say_so_and_keep_every_group():
 
 
 def test_evaluation_starts_in_domain():
-    assert [s.role for s in load_data(read_task(TOY), "embedded").evaluation] == [
+    assert [s.purpose for s in load_data(read_task(TOY), "embedded").evaluation] == [
         "in_domain",
         "ood",
     ]

@@ -137,7 +137,7 @@ def test_pairs_ids_breakdowns_label_order_and_pointers(plugins, tmp_path):
         "label: gold",
         "attribute: cue",
         "split: part",
-        "roles: {2019: train, 2020: ood}",
+        "purposes: {2019: train, 2020: ood}",
         "id: key",
         "labels: ['yes', 'no']",
         "aligned: {a: no}",
@@ -148,7 +148,7 @@ def test_pairs_ids_breakdowns_label_order_and_pointers(plugins, tmp_path):
     assert train.ids[0] == "k0"
     assert train.rows["hypothesis"][0] == "so"
     assert train.aligned[:6].tolist() == [0, -1, 0, -1, -1, 1]
-    assert data.splits["2020"].role == "ood"
+    assert data.splits["2020"].purpose == "ood"
     assert data.splits["2020"].column("source").tolist() == ["web"] * 12
 
 
@@ -226,7 +226,7 @@ def test_a_bad_row_is_named(plugins, tmp_path, row, said):
         ("label: 3", "label must be a name, found 3"),
         ("split: {train: 0.5, test: 0.4}", "shares of sum 1"),
         ("split: {train: 1.5, test: -0.5}", "shares of sum 1"),
-        ("roles: {train: training}", "split: role"),
+        ("purposes: {train: training}", "split: purpose"),
         ("labels: [a, a]", "a list of distinct names"),
         ("labels: [no, perhaps]", "unknown label 'yes'; expected one of no, perhaps"),
         ("aligned: {c: yes}", "names no value of attribute (a, b)"),

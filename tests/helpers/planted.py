@@ -66,7 +66,7 @@ def scored(predictions, *, task="faces", source="embedded", fingerprint="f" * 64
         "fingerprint": fingerprint,
         "train_groups": GROUPS,
         "train_group_counts": [40, 10, 10, 40],
-        "split_roles": {"balanced": "ood", "in_domain": "in_domain"},
+        "purposes": {"balanced": "ood", "in_domain": "in_domain"},
         "metrics": METRICS,
         "resamples": 20,
         "models": tuple(

@@ -75,7 +75,7 @@ def tables(
                         "task": named["task"],
                         "source": "embedded",
                         "split": "balanced",
-                        "split_role": "ood",
+                        "purpose": "ood",
                         "primary_gap": GAP,
                         "subset": subset,
                         "role": role,

@@ -125,7 +125,7 @@ def test_words_and_cues_by_hand():
 def split_of(pairs=PAIRS):
     return make_split(
         "pairs",
-        role="ood",
+        purpose="ood",
         inputs={"premise": [p for p, _ in pairs], "hypothesis": [h for _, h in pairs]},
         ids=[str(i) for i in range(len(pairs))],
         label_texts=["a"] * len(pairs),

@@ -8,11 +8,11 @@ from opened import Taught
 from PIL import Image
 
 from harness_plugin import HarnessError
-from harness_plugin.config.merge import task_settings
 from harness_plugin.config.settings import RunConfig, StudentSettings
-from harness_plugin.data.dataset import load_data, load_for
+from harness_plugin.data.dataset import load_data
 from harness_plugin.data.task import find_task
 from harness_plugin.pipeline.augment import additional, cells_of
+from harness_plugin.pipeline.open_task import open_task
 from harness_plugin.plugins.registry import load_plugins
 from harness_plugin.training.pixels import as_rgb, read_images
 from harness_plugin_hooks.augment.rows import Counterfactual, Pool, Upsample, moved
@@ -327,8 +327,7 @@ def test_every_offer_is_tested_and_serves_the_task_it_needs():
 def test_overlapping_groups_take_further_rows():
     task = find_task("civilcomments", PLUGINS["task"], ())
     config = RunConfig(tasks=("civilcomments",))
-    settings = task_settings(task, "embedded", ["civilcomments"], {})
-    train = load_for(task, settings, config).train
+    train = open_task(task, config).data.train
     split = additional(
         train,
         "more",

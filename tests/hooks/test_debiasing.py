@@ -1,6 +1,5 @@
 """On planted bias ERM shows the gap and a debiasing method narrows it, in every seed."""
 
-from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -8,7 +7,8 @@ import pytest
 from opened import OpenedTask
 
 from harness_plugin.config.merge import run_config, task_settings
-from harness_plugin.pipeline.open_task import context_of, load_tasks
+from harness_plugin.pipeline.open_context import context_of
+from harness_plugin.pipeline.open_task import load_tasks
 
 pytestmark = pytest.mark.slow
 
@@ -52,7 +52,7 @@ def faces(tmp_path_factory, plugins):
     def by_group(method, seed):
         config = run_config(None, flags, [f"method={method}", "references=false"])
         settings = task_settings(opened.task, "embedded", ["celeba_bias"], config.settings)
-        task = replace(opened, settings=settings)
+        task = opened._replace(settings=settings)
         shop = OpenedTask(context_of(task, config, plugins, folder))
         split = shop.data.splits["balanced"]
         p = shop.predictions(shop.trained("control", shop.settings.student, method, seed), split)

@@ -20,7 +20,11 @@ from inspect_ai.solver import generate
 from harness_plugin import HarnessError
 from harness_plugin.data.task import find_task
 from harness_plugin.plugins.registry import load_plugins
-from harness_plugin_hooks.adapters import inspect_registry, inspect_scoring, inspect_tasks
+from harness_plugin_hooks.adapters import (
+    checkpoints,
+    inspect_registry,
+    inspect_scoring,
+)
 
 # inspect_ai's own: a parameter of tenacity that has another name now, streams it leaves to the
 # garbage collector
@@ -107,7 +111,7 @@ def test_every_text_task_is_offered_by_name_and_no_image_task():
     for offer in registry:
         text = find_task(offer.name, registry).modality == "text"
         assert (registry_lookup("task", f"harness_plugin/{offer.name}") is not None) == text
-    for thing in (inspect_registry.label, inspect_registry.seqcls, inspect_registry.group_counts):
+    for thing in (inspect_scoring.label, inspect_registry.seqcls, inspect_scoring.group_counts):
         assert registry_info(thing).name.startswith("harness_plugin/")
 
 
@@ -128,7 +132,7 @@ def test_rows_are_limited_by_group_and_sets_are_chosen():
 
 
 KNOWN = {
-    "role": "ood",
+    "purpose": "ood",
     "labels": ["entailment", "non-entailment"],
     "groups": ["a", "b"],
     "overlapping": False,
@@ -185,41 +189,41 @@ def test_metrics_by_hand():
         scored(3, no, "b", no),
         scored(4, None, "b", yes),
     ]
-    found = inspect_registry.performance(sets)(rows)
+    found = inspect_scoring.performance(sets)(rows)
     assert found == {
         "hans_acc": pytest.approx(3 / 5),
         "hans_acc_train_weighted": pytest.approx(3 / 4 * 2 / 3 + 1 / 4 * 1 / 2),
         "hans_worst_group_acc": 0.5,
     }
-    gaps = inspect_registry.spurious_gaps(sets)(rows)
+    gaps = inspect_scoring.spurious_gaps(sets)(rows)
     assert gaps == {
         "hans_gap_aligned_conflicting": pytest.approx(2 / 3 - 1 / 2),
         "hans_gap_avg_worst": pytest.approx(0.1),
         "hans_gap_entailment": pytest.approx(1 / 3 - 1),
     }
-    accuracies = inspect_registry.group_accuracies(sets)(rows)
+    accuracies = inspect_scoring.group_accuracies(sets)(rows)
     assert accuracies == {"hans_acc_a": pytest.approx(2 / 3), "hans_acc_b": 0.5}
-    counts = inspect_registry.group_counts(sets)(rows)
+    counts = inspect_scoring.group_counts(sets)(rows)
     assert counts == {"hans_n_a": 3, "hans_n_b": 2, "hans_unanswered": 1}
     # without a row of group b its accuracy, and the worst group's, are left out: not 0
-    part = inspect_registry.performance(sets)(rows[:3])
+    part = inspect_scoring.performance(sets)(rows[:3])
     assert "hans_worst_group_acc" not in part
-    assert inspect_registry.group_accuracies(sets)(rows[:3]) == {"hans_acc_a": pytest.approx(2 / 3)}
-    assert inspect_registry.group_counts(sets)(rows[:3])["hans_n_b"] == 0
+    assert inspect_scoring.group_accuracies(sets)(rows[:3]) == {"hans_acc_a": pytest.approx(2 / 3)}
+    assert inspect_scoring.group_counts(sets)(rows[:3])["hans_n_b"] == 0
 
 
 def test_a_sample_without_its_group_is_named():
     bare = scored(7, "entailment", "a", "entailment")
     bare.sample_metadata.pop("groups")
     with pytest.raises(ValueError, match="sample 7 has no 'groups' in its metadata"):
-        inspect_registry.group_accuracies({"hans": KNOWN})([bare])
+        inspect_scoring.group_accuracies({"hans": KNOWN})([bare])
     twice = {"x": {**KNOWN, "groups": ["n_a"]}, "x_n": {**KNOWN, "groups": ["a"]}}
     rows = [
         scored(0, "entailment", "n_a", "entailment", set="x"),
         scored(1, "entailment", "a", "entailment", set="x_n"),
     ]
     with pytest.raises(ValueError, match="two numbers are called 'x_n_n_a'"):
-        inspect_registry.group_counts(twice)(rows)
+        inspect_scoring.group_counts(twice)(rows)
 
 
 def test_a_language_model_is_asked_in_words(tmp_path):
@@ -237,10 +241,10 @@ def test_a_language_model_is_asked_in_words(tmp_path):
     task = Task(
         dataset=MemoryDataset(samples),
         solver=generate(),
-        scorer=inspect_registry.label({"hans": KNOWN}),
+        scorer=inspect_scoring.label({"hans": KNOWN}),
         metrics=[
-            inspect_registry.performance({"hans": KNOWN}),
-            inspect_registry.group_counts({"hans": KNOWN}),
+            inspect_scoring.performance({"hans": KNOWN}),
+            inspect_scoring.group_counts({"hans": KNOWN}),
         ],
     )
     said = ["Entailment!", "I would say neutral.", "who knows"] * 2
@@ -286,4 +290,4 @@ def test_the_entry_point_is_ours():
     found = [e for e in entry_points(group="inspect_ai") if e.name == "harness_plugin"]
     assert {entry.value for entry in found} == {"harness_plugin_hooks.adapters.inspect_registry"}
     importlib.import_module(found[0].value)
-    assert inspect_tasks.TEXTS == "texts"
+    assert checkpoints.TEXTS == "texts"

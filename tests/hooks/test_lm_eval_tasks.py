@@ -139,7 +139,7 @@ def ours(split, inputs, checkpoint, tmp_path, task="hans"):
         fingerprint="f",
         train_groups=(),
         train_group_counts=(),
-        split_roles={split.name: "in_domain"},
+        purposes={split.name: "in_domain"},
         metrics=of_items.OURS,
         collapse_rule=split.collapse_rule,
     )
@@ -424,7 +424,7 @@ def test_every_beginning_of_the_documents_holds_every_group():
     names = ["rare"] * 3 + ["common"] * 90 + ["none"] * 7
     split = make_split(
         "s",
-        role="ood",
+        purpose="ood",
         inputs={"text": [str(i) for i in range(100)]},
         ids=[str(i) for i in range(100)],
         label_texts=["x"] * 100,

@@ -52,7 +52,7 @@ def scored(*predictions: Predictions):
         fingerprint="f",
         train_groups=("a", "b, or not"),
         train_group_counts=[3, 1],
-        split_roles={"test": "ood"},
+        purposes={"test": "ood"},
         metrics={"acc": m.ACC, "ece": m.ECE},
         collapse_rule="sum",
         resamples=50,

@@ -31,7 +31,7 @@ def split_of(cells, name="made", attributes=True):
     rows = [pair for pair, count in cells.items() for _ in range(count)]
     return make_split(
         name,
-        role="ood",
+        purpose="ood",
         inputs={"text": ["…"] * len(rows)},
         ids=[str(i) for i in range(len(rows))],
         label_texts=[label for label, _ in rows],

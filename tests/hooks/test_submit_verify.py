@@ -207,7 +207,7 @@ def test_a_number_that_does_not_follow_is_named(pack, plugins, parts, path, valu
         (("transfer",), [], "transfer: expected "),
         (("sets", 0, "rows"), 150, "predictions_id.csv: expected 150 rows, found 160"),
         (("sets", 0, "rows_sha256"), "0" * 64, "sets[in_domain/id].rows_sha256: expected "),
-        (("sets", 0, "role"), "ood", "metrics.gap_id_ood: expected one, found none"),
+        (("sets", 0, "purpose"), "ood", "metrics.gap_id_ood: expected one, found none"),
         (("sets", 0, "train_groups"), {"a/x": 1}, "the sets name different training sets"),
         (("sets", 0, "groups"), ["a/x"], "group is 'a/y', expected one of '', 'a/x'"),
         (("sets", 0, "labels"), ["a", "c"], "label is 'b', expected one of 'a', 'c'"),

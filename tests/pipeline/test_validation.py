@@ -6,12 +6,12 @@ from harness_plugin.pipeline.validate import warnings
 GROUPS = ("a/x", "b/x")
 
 
-def split(name, role, texts, group="a/x"):
+def split(name, purpose, texts, group="a/x"):
     label = group[0]
     n = len(texts)
     return make_split(
         name,
-        role=role,
+        purpose=purpose,
         inputs={"text": texts},
         ids=[f"{name}{i}" for i in range(n)],
         label_texts=[label] * n,

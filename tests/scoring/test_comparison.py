@@ -47,7 +47,7 @@ def side(*seeds, numbers=None, **more):
         "source": "embedded",
         "fingerprint": "f",
         "collapse_rule": "argmax",
-        "split_roles": ROLES,
+        "purposes": ROLES,
         "primary": {"balanced": "gap_aligned_conflicting"},
         "predictions": tuple(predictions),
     }
@@ -217,7 +217,7 @@ def test_p_values_of_groups_are_a_family_and_the_whole_set_another():
         ({"fingerprint": "g"}, "data fingerprint: f in .*, g in"),
         ({"collapse_rule": "sum"}, "collapse rule: argmax in .*, sum in"),
         ({"task": "hans"}, "task: faces in .*, hans in"),
-        ({"split_roles": {"balanced": "ood"}}, "evaluation sets: balanced, in_domain in"),
+        ({"purposes": {"balanced": "ood"}}, "evaluation sets: balanced, in_domain in"),
         ({"numbers": (0, 1, 5)}, "seeds: 0, 1, 2 in .*, 0, 1, 5 in .*--seeds"),
         ({"rows": 90}, r"candidate seed 0 has 360 rows and baseline seed 0 400"),
         ({"aligned": np.ones(400, dtype=int)}, "the same ids but other labels, groups"),

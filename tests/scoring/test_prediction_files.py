@@ -127,7 +127,7 @@ def splits():
         texts = [LABELS[i % 2] for i in range(len(ids))]
         return make_split(
             name,
-            role="ood",
+            purpose="ood",
             inputs={"text": ids},
             ids=ids,
             label_texts=texts,

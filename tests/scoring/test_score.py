@@ -65,7 +65,7 @@ def score(predictions, **more) -> TaskScores:
         "fingerprint": "f",
         "train_groups": GROUPS,
         "train_group_counts": [4, 1, 4, 1],
-        "split_roles": {"hans": "ood", "mnli": "in_domain"},
+        "purposes": {"hans": "ood", "mnli": "in_domain"},
         "metrics": METRICS,
         "resamples": 200,
     }

@@ -123,3 +123,22 @@ def test_power_is_the_share_of_experiments_that_see_the_effect():
     drawn = rng.normal(0.3, 0.2, size=(20_000, 6))
     seen = stats.ttest_1samp(drawn, 0, axis=1).pvalue < 0.05
     assert power_of_seeds(6, 0.2, 0.3) == pytest.approx(seen.mean(), abs=0.01)
+
+
+def test_all_agree_with_statsmodels():
+    from statsmodels.stats.contingency_tables import mcnemar as exact
+    from statsmodels.stats.multitest import multipletests
+    from statsmodels.stats.power import TTestPower
+    from statsmodels.stats.proportion import proportion_confint
+
+    for b, c in ((1, 9), (2, 10), (30, 11)):
+        table = [[7, b], [c, 7]]
+        assert mcnemar(*answers(b, c)).p == pytest.approx(exact(table, exact=True).pvalue)
+    p_values = [0.01, 0.04, 0.03, 0.005, 0.9]
+    np.testing.assert_allclose(holm(p_values), multipletests(p_values, method="holm")[1])
+    for right, n in ((0, 10), (7, 10), (481, 500)):
+        expected = proportion_confint(right, n, alpha=0.05, method="wilson")
+        assert wilson(right / n, n) == pytest.approx(expected, abs=1e-12)
+    for seeds, sd, effect in ((5, 2.0, 1.5), (12, 1.0, 1.0)):
+        expected = TTestPower().power(effect / sd, seeds, 0.05, alternative="two-sided")
+        assert power_of_seeds(seeds, sd, effect) == pytest.approx(expected, abs=1e-6)

@@ -13,12 +13,12 @@ from harness_plugin.data.dataset import load_data
 from harness_plugin.data.task import read_task, resource_path
 from harness_plugin.errors import HarnessError
 from harness_plugin_hooks.methods.bias_models import floored, regression
+from harness_plugin_tasks._shared.planted import planted_cues
+from harness_plugin_tasks._shared.quoted import read_quoted
 from harness_plugin_tasks.cad_imdb import embedded as imdb
 from harness_plugin_tasks.cad_imdb.features import GENRES, genre_features
 from harness_plugin_tasks.cad_nli import embedded as nli
 from harness_plugin_tasks.cad_nli.features import CUES, hypothesis_features
-from harness_plugin_tasks.planted import planted_cues
-from harness_plugin_tasks.quoted import read_quoted
 
 IMDB = read_task(resource_path("harness_plugin_tasks.cad_imdb:cad_imdb.yaml"))
 NLI = read_task(resource_path("harness_plugin_tasks.cad_nli:cad_nli.yaml"))
@@ -37,7 +37,7 @@ def pairs():
 
 
 def roles(data):
-    return {name: split.role for name, split in data.splits.items()}
+    return {name: split.purpose for name, split in data.splits.items()}
 
 
 def cells(split):

@@ -17,11 +17,11 @@ from harness_plugin.data import hub as hub_access
 from harness_plugin.data.dataset import load_data
 from harness_plugin.data.task import read_task, resource_path
 from harness_plugin.errors import HarnessError
+from harness_plugin_tasks._shared.crossed import alignment
 from harness_plugin_tasks.celeba_bias import cells, hub
 from harness_plugin_tasks.celeba_bias.embedded import encoded, natural_counts
 from harness_plugin_tasks.celeba_bias.faces import draw
 from harness_plugin_tasks.celeba_bias.features import attribute_features
-from harness_plugin_tasks.crossed import alignment
 
 TASK = read_task(resource_path("harness_plugin_tasks.celeba_bias:celeba_bias.yaml"))
 GROUPS = (
@@ -143,7 +143,7 @@ def load(path, **options):
 
 def check_small(data, copy, rows_by_split=None):
     assert [split.name for split in data.splits.values()] == ["train", "validation", "test"]
-    assert [split.role for split in data.splits.values()] == ["train", "validation", "in_domain"]
+    assert [split.purpose for split in data.splits.values()] == ["train", "validation", "in_domain"]
     for number, split in enumerate(data.splits.values()):
         expected = copy.cell[copy.part == number]
         assert split.labels == ("not_blond_hair", "blond_hair")
@@ -170,7 +170,7 @@ def test_embedded_cells_have_celebas_proportions(embedded):
     assert counts[3] / counts.sum() < 0.01
     assert embedded.splits["id"].group_counts.min() >= 30
     np.testing.assert_array_equal(embedded.splits["balanced"].group_counts, [500] * 4)
-    roles = {name: split.role for name, split in embedded.splits.items()}
+    roles = {name: split.purpose for name, split in embedded.splits.items()}
     assert roles == {
         "train": "train",
         "validation": "validation",

@@ -11,7 +11,7 @@ from huggingface_hub import constants
 from harness_plugin.data.dataset import load_data
 from harness_plugin.data.task import read_task, resource_path
 from harness_plugin.errors import HarnessError
-from harness_plugin_tasks.civilcomments import comments, release
+from harness_plugin_tasks.civilcomments import comments, released
 from harness_plugin_tasks.civilcomments import embedded as generated
 
 TASK = read_task(resource_path("harness_plugin_tasks.civilcomments:civilcomments.yaml"))
@@ -35,7 +35,7 @@ def embedded():
 
 
 def roles(data):
-    return {name: split.role for name, split in data.splits.items()}
+    return {name: split.purpose for name, split in data.splits.items()}
 
 
 # ---- which way a mention points
@@ -109,7 +109,7 @@ def test_mention_features_are_one_hot():
 
 def test_comments_mean_their_label_and_name_whom_they_mention(embedded):
     for split in embedded.splits.values():
-        evaluated = split.role in ("in_domain", "ood")
+        evaluated = split.purpose in ("in_domain", "ood")
         for row, members in zip(split.rows, split.membership, strict=True):
             who, said = row["text"].split(" . ")
             insult = said.split()[-2] in generated.INSULTS
@@ -200,11 +200,11 @@ def write_csv(file, header=HEADER, rows=ROWS):
 
 
 def write_release(root):
-    write_csv(root / "civilcomments_v1.0" / release.FILE)
+    write_csv(root / "civilcomments_v1.0" / released.FILE)
 
 
 def write_bare(root):
-    write_csv(root / release.FILE)
+    write_csv(root / released.FILE)
 
 
 def hub_rows():
@@ -256,7 +256,7 @@ def test_every_layout_gives_the_same_splits(tmp_path, write):
     check_small(data)
     assert data.notes[0].endswith("has 9 rows, expected 448,000")
     if write is write_bare:
-        digest = hashlib.sha256((tmp_path / release.FILE).read_bytes()).hexdigest()[:16]
+        digest = hashlib.sha256((tmp_path / released.FILE).read_bytes()).hexdigest()[:16]
         assert data.notes[1].endswith(f"has SHA-256 {digest}…, expected 403e638c83a225d7…")
     assert len(data.notes) == 1 + (write in (write_release, write_bare))
 
@@ -264,14 +264,14 @@ def test_every_layout_gives_the_same_splits(tmp_path, write):
 def test_the_hub_serves_the_file_it_has_cached(tmp_path, monkeypatch):
     with pytest.raises(HarnessError, match=r"cannot be reached .*all_data_with_identities\.csv"):
         load_data(TASK, "hub")
-    cached = tmp_path / "hub" / f"datasets--{release.REPOSITORY.replace('/', '--')}" / "snapshots"
-    write_csv(cached / release.REVISION / release.FILE)
+    cached = tmp_path / "hub" / f"datasets--{released.REPOSITORY.replace('/', '--')}" / "snapshots"
+    write_csv(cached / released.REVISION / released.FILE)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     check_small(load_data(TASK, "hub"))
 
 
 def test_auxiliary_columns_may_be_missing(tmp_path):
-    file = write_csv(tmp_path / release.FILE)
+    file = write_csv(tmp_path / released.FILE)
     kept = [i for i, name in enumerate(HEADER) if name not in AUXILIARY]
     with file.open(newline="") as text:
         rows = [[row[i] for i in kept] for row in csv.reader(text)]
@@ -281,21 +281,21 @@ def test_auxiliary_columns_may_be_missing(tmp_path):
 
 
 def renamed(old, new):
-    return lambda d: write_csv(d / release.FILE, tuple(new if h == old else h for h in HEADER))
+    return lambda d: write_csv(d / released.FILE, tuple(new if h == old else h for h in HEADER))
 
 
 def without_split(part):
-    return lambda d: write_csv(d / release.FILE, rows=[row for row in ROWS if row[1] != part])
+    return lambda d: write_csv(d / released.FILE, rows=[row for row in ROWS if row[1] != part])
 
 
 def changed(place, value):
     row = list(ROWS[2])
     row[place] = value
-    return lambda d: write_csv(d / release.FILE, rows=[*ROWS[:2], tuple(row), *ROWS[3:]])
+    return lambda d: write_csv(d / released.FILE, rows=[*ROWS[:2], tuple(row), *ROWS[3:]])
 
 
 def without_identities(root):
-    (root / release.FILE).unlink()
+    (root / released.FILE).unlink()
     (root / "google").mkdir()
     rows = datasets.Dataset.from_dict({"text": ["a"], "toxicity": [0.5], "insult": [0.5]})
     rows.to_parquet(root / "google" / "train.parquet")
@@ -304,7 +304,7 @@ def without_identities(root):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda d: (d / release.FILE).unlink(), r"found none of all_data_with_identities\.csv"),
+        (lambda d: (d / released.FILE).unlink(), r"found none of all_data_with_identities\.csv"),
         (
             renamed("black", "Black"),
             r"csv: no column black for identities, but",

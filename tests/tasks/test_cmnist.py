@@ -12,11 +12,11 @@ from sklearn.linear_model import LogisticRegression
 from harness_plugin.data.dataset import load_data
 from harness_plugin.data.task import read_task, resource_path
 from harness_plugin.errors import HarnessError
+from harness_plugin_tasks._shared.images import mnist
+from harness_plugin_tasks._shared.images.features import border_features, colour_features
+from harness_plugin_tasks._shared.images.splits import Cells, cell_split, image_column
+from harness_plugin_tasks._shared.planted import own_cues, proportional
 from harness_plugin_tasks.cmnist.colours import PALETTE, painted
-from harness_plugin_tasks.images import mnist
-from harness_plugin_tasks.images.features import border_features, colour_features
-from harness_plugin_tasks.images.splits import Cells, cell_split, image_column
-from harness_plugin_tasks.planted import own_cues, proportional
 
 TASK = read_task(resource_path("harness_plugin_tasks.cmnist:cmnist.yaml"))
 
@@ -82,7 +82,7 @@ def test_image_columns_keep_every_pixel():
 
 
 def test_image_columns_are_cut_into_chunks_without_a_seam(monkeypatch):
-    monkeypatch.setattr("harness_plugin_tasks.images.splits.CHUNK", 4)
+    monkeypatch.setattr("harness_plugin_tasks._shared.images.splits.CHUNK", 4)
     pixels = np.random.default_rng(0).integers(0, 256, (9, 2, 2, 3), np.uint8)
     rows = image_column(pixels)
     np.testing.assert_array_equal(np.stack([np.asarray(i) for i in rows["image"]]), pixels)
@@ -202,7 +202,7 @@ def test_label_noise_is_the_share_of_flipped_labels(tmp_path):
 
 def test_embedded_splits():
     data = load_data(TASK, "embedded", options=SMALL)
-    roles = {name: (split.role, len(split)) for name, split in data.splits.items()}
+    roles = {name: (split.purpose, len(split)) for name, split in data.splits.items()}
     assert roles == {
         "train": ("train", 400),
         "validation": ("validation", 40),
@@ -410,7 +410,7 @@ def lee(tmp_path):
 def test_lee_layout(tmp_path, lee):
     for path in (tmp_path, lee):
         data = load_data(TASK, "path", path=path)
-        assert {name: split.role for name, split in data.splits.items()} == {
+        assert {name: split.purpose for name, split in data.splits.items()} == {
             "train": "train",
             "validation": "validation",
             "unbiased": "ood",

@@ -10,10 +10,10 @@ from PIL import Image
 from harness_plugin.data.dataset import load_data
 from harness_plugin.data.task import read_task, resource_path
 from harness_plugin.errors import HarnessError
+from harness_plugin_tasks._shared.images import cifar
+from harness_plugin_tasks._shared.images.features import texture_features
 from harness_plugin_tasks.corrupted_cifar10 import corruptions
 from harness_plugin_tasks.corrupted_cifar10.corruptions import CORRUPTIONS, corrupted
-from harness_plugin_tasks.images import cifar
-from harness_plugin_tasks.images.features import texture_features
 
 TASK = read_task(resource_path("harness_plugin_tasks.corrupted_cifar10:corrupted_cifar10.yaml"))
 SMALL = {"n_train": 200, "n_validation": 50, "n_test": 100}
@@ -96,7 +96,7 @@ def test_every_corruption_grows_with_severity(embedded, kind):
 
 
 def test_embedded(embedded):
-    roles = {name: split.role for name, split in embedded.splits.items()}
+    roles = {name: split.purpose for name, split in embedded.splits.items()}
     assert roles == {
         "train": "train",
         "validation": "validation",
@@ -225,7 +225,7 @@ def test_released_arrays(tmp_path, kind, fourth):
     folder = write_arrays(tmp_path, kind)
     for root in (tmp_path, folder):
         data = load(root, type=kind.lower(), **NULLS)
-        assert {n: (s.role, len(s)) for n, s in data.splits.items()} == {
+        assert {n: (s.purpose, len(s)) for n, s in data.splits.items()} == {
             "train": ("train", 40),
             "unbiased": ("ood", 100),
         }

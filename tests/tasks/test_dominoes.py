@@ -9,9 +9,9 @@ from sklearn.linear_model import LogisticRegression
 from harness_plugin.data.dataset import load_data
 from harness_plugin.data.task import read_task, resource_path
 from harness_plugin.errors import HarnessError
+from harness_plugin_tasks._shared.images import cifar, mnist
+from harness_plugin_tasks._shared.images.features import top_features
 from harness_plugin_tasks.dominoes.build import stacked
-from harness_plugin_tasks.images import cifar, mnist
-from harness_plugin_tasks.images.features import top_features
 
 TASK = read_task(resource_path("harness_plugin_tasks.dominoes:dominoes.yaml"))
 SMALL = {"n_train": 200, "n_validation": 40, "n_test": 80}
@@ -74,7 +74,7 @@ def test_halves_by_hand():
 
 
 def test_embedded(embedded):
-    found = {n: (s.role, s.group_counts.tolist()) for n, s in embedded.splits.items()}
+    found = {n: (s.purpose, s.group_counts.tolist()) for n, s in embedded.splits.items()}
     assert found == {
         "train": ("train", [95, 5, 5, 95]),
         "validation": ("validation", [19, 1, 1, 19]),

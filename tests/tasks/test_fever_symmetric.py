@@ -11,7 +11,7 @@ from harness_plugin.data.dataset import load_data
 from harness_plugin.data.task import read_task, resource_path
 from harness_plugin.errors import HarnessError
 from harness_plugin_hooks.methods.bias_models import floored, regression
-from harness_plugin_tasks.fever_symmetric import claims, release
+from harness_plugin_tasks.fever_symmetric import claims, released
 from harness_plugin_tasks.fever_symmetric import embedded as generated
 
 TASK = read_task(resource_path("harness_plugin_tasks.fever_symmetric:fever_symmetric.yaml"))
@@ -35,7 +35,7 @@ def texts(split):
 
 
 def roles(data):
-    return {name: split.role for name, split in data.splits.items()}
+    return {name: split.purpose for name, split in data.splits.items()}
 
 
 def best_from_claims(split):
@@ -323,7 +323,7 @@ def test_the_hub_needs_a_folder_with_the_test(tmp_path, monkeypatch):
     with pytest.raises(HarnessError, match=r"hub cannot be reached .*fever_gold_evidence"):
         load_data(TASK, "hub", options=options)
     write_parquet(tmp_path)
-    monkeypatch.setattr(release, "REPOSITORY", str(tmp_path / "gold"))
+    monkeypatch.setattr(released, "REPOSITORY", str(tmp_path / "gold"))
     data = load_data(TASK, "hub", options=options)
     assert (len(data.train), len(data.evaluation)) == (5, 3)
 
@@ -419,7 +419,7 @@ def test_broken_copies(tmp_path, damage, options, message):
 def test_evidence_of_another_form_is_refused(evidence, message):
     rows = datasets.Dataset.from_dict({"claim": ["a"], "label": [SUPPORTS], "evidence": [evidence]})
     with pytest.raises(HarnessError, match=message):
-        release.gold_table(rows, "x", "here")
+        released.gold_table(rows, "x", "here")
 
 
 def test_rows_without_evidence_are_noted(tmp_path):
@@ -436,7 +436,7 @@ def test_rows_without_evidence_are_noted(tmp_path):
 
 def test_real_symmetric_files(real_data):
     root = real_data / "fever_symmetric"
-    tables = release.symmetric_tables(root, (), ())
+    tables = released.symmetric_tables(root, (), ())
     counts = {name: Counter(table.columns["label"]) for name, table in tables.items()}
     assert counts == {
         "symmetric_v1_generated": {SUPPORTS: 379, REFUTES: 338},
@@ -454,17 +454,17 @@ def test_real_symmetric_files(real_data):
     assert best_from_claims(splits["symmetric_v1_generated"]) == pytest.approx(0.667, abs=5e-4)
     assert splits["symmetric_v2_test"].ids[0].startswith("fever_symmetric_test:")
     for name, table in tables.items():
-        assert list(release.variant(name, table)) == []
+        assert len(table) == released.SYMMETRIC[name][1]
 
 
 def test_real_versions_leak_into_each_other(real_data):
     root = real_data / "fever_symmetric"
-    dev = release.read_fever(root / DEV_FILE)
-    first = release.read_fever(root / "symmetric_v0.1" / "fever_symmetric_full.jsonl")
+    dev = released.read_fever(root / DEV_FILE)
+    first = released.read_fever(root / "symmetric_v0.1" / "fever_symmetric_full.jsonl")
     assert len({*dev.columns["hypothesis"]} & {*first.columns["hypothesis"]}) == 236
     options = {"train_files": [DEV_FILE], "two_way": True}
     data = load(root, **options)
-    assert {*data.splits} == {"train", *release.SYMMETRIC} - {"symmetric_v2_dev"}
+    assert {*data.splits} == {"train", *released.SYMMETRIC} - {"symmetric_v2_dev"}
     trained = {text for pair in texts(data.train) for text in pair}
     for split in data.evaluation:
         assert not trained & {text for pair in texts(split) for text in pair}

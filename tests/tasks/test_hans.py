@@ -14,11 +14,11 @@ import harness_plugin_tasks.hans as package
 from harness_plugin.data.dataset import load_data
 from harness_plugin.data.task import read_task
 from harness_plugin.errors import HarnessError
+from harness_plugin_tasks._shared.text import cues
+from harness_plugin_tasks._shared.text.features import overlap_features
+from harness_plugin_tasks._shared.text.splits import joined
+from harness_plugin_tasks._shared.text.tables import Table
 from harness_plugin_tasks.hans import embedded, evaluation
-from harness_plugin_tasks.nli import cues
-from harness_plugin_tasks.nli.features import overlap_features
-from harness_plugin_tasks.nli.splits import joined
-from harness_plugin_tasks.nli.tables import Table
 
 TASK = read_task(Path(package.__file__).parent / "hans.yaml")
 WORDS = {
@@ -203,7 +203,7 @@ def test_no_test_pair_stands_in_train(data):
 
 def test_validation_is_drawn_as_train_is(data):
     split = data.splits["validation"]
-    assert (split.role, split.groups) == ("validation", data.train.groups)
+    assert (split.purpose, split.groups) == ("validation", data.train.groups)
     assert 500 < len(split) <= 600
     assert split.aligned.mean() == pytest.approx(0.97, abs=0.01)
     tested = {pair for name in ("id", "hans") for pair in sentences(data.splits[name])}
@@ -215,7 +215,7 @@ def test_overlap_says_nothing_in_the_test(data):
     assert cells(hans) == dict.fromkeys(evaluation.HANS_GROUPS, 500)
     assert all(set(h.split()) <= set(p.split()) for p, h in sentences(hans))
     np.testing.assert_array_equal(hans.aligned, 1 - hans.label)
-    assert (hans.role, hans.breakdowns, hans.collapse) == ("ood", ("heuristic", "subcase"), None)
+    assert (hans.purpose, hans.breakdowns, hans.collapse) == ("ood", ("heuristic", "subcase"), None)
 
 
 def test_heuristic_holds_of_the_written_sentences(data):

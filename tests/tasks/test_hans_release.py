@@ -13,11 +13,11 @@ import pytest
 from harness_plugin.data.dataset import DataRequest, load_data, resolve_options
 from harness_plugin.data.task import read_task, resource_path
 from harness_plugin.errors import HarnessError
-from harness_plugin_tasks.hans import evaluation, hub, release
+from harness_plugin_tasks._shared.text import splits, tables
+from harness_plugin_tasks._shared.text.cues import NLI_LABELS
+from harness_plugin_tasks._shared.text.features import overlap_features, pair_features
+from harness_plugin_tasks.hans import evaluation, released
 from harness_plugin_tasks.hans.tables import read_hans
-from harness_plugin_tasks.nli import splits, tables
-from harness_plugin_tasks.nli.cues import NLI_LABELS
-from harness_plugin_tasks.nli.features import overlap_features, pair_features
 
 TASK = read_task(resource_path("harness_plugin_tasks.hans:hans.yaml"))
 GROUPS = tuple(f"{label}/{cue}" for label in NLI_LABELS for cue in ("overlap", "no_overlap"))
@@ -194,7 +194,7 @@ def test_every_layout_gives_the_same_splits(tmp_path, write, prefix, mismatched)
     if write not in (write_hub_parquet, write_hub_saved):
         write_hans(tmp_path)
     data = load(tmp_path)
-    roles = {split.name: split.role for split in data.splits.values()}
+    roles = {split.name: split.purpose for split in data.splits.values()}
     expected = {"train": "train", "id": "in_domain", "hans": "ood"}
     assert roles == expected | ({"id_mismatched": "in_domain"} if mismatched else {})
     for name in {*roles} - {"hans"}:
@@ -504,9 +504,9 @@ def local_hub(tmp_path, monkeypatch):
     def use(multinli=None, hans=None):
         folders = write_parquet(tmp_path / "m", multinli or hub_multinli()), tmp_path / "h"
         write_parquet(folders[1], hans or hub_hans(), "plain_text/{}/0000.parquet")
-        multinli = hub.MULTINLI._replace(repository=str(folders[0]))
-        monkeypatch.setattr(hub, "MULTINLI", multinli)
-        monkeypatch.setattr(hub, "HANS_REPOSITORY", str(folders[1]))
+        multinli = released.MULTINLI._replace(repository=str(folders[0]))
+        monkeypatch.setattr(released, "MULTINLI", multinli)
+        monkeypatch.setattr(released, "HANS_REPOSITORY", str(folders[1]))
 
     return use
 
@@ -694,7 +694,7 @@ def test_the_real_files_one_by_one(real_data):
         snli = tables.read_nli(real_data / "snli" / f"snli_1.0_{part}.jsonl")
         assert len(snli) == 10_000
         assert snli.labelled == 10_000 - missing
-        assert list(splits.variant(snli)) == []
+        assert tables.row_variants([snli], splits.RELEASED_ROWS) == []
 
 
 @pytest.mark.parametrize(
@@ -710,9 +710,9 @@ def test_fixtures_of_the_releases(real_data, tmp_path, folder, rows, dropped, in
     (tmp_path / source.name).symlink_to(source, target_is_directory=True)
     (tmp_path / "hans").symlink_to(real_data / "fixtures" / "hans", target_is_directory=True)
     # four rows of HANS are too few to score, so `load_data` would refuse them
-    data = release.load(request(tmp_path))
+    data = released.from_folder(request(tmp_path))
     assert (len(data.train) + data.train.dropped, data.train.dropped) == (rows, dropped)
-    got = {s.name: len(s) + s.dropped for s in data.evaluation if s.role == "in_domain"}
+    got = {s.name: len(s) + s.dropped for s in data.evaluation if s.purpose == "in_domain"}
     assert got == in_domain
     assert list(data.splits["hans"].ids) == ["ex0", "ex1", "ex2", "ex3"]
     assert all(

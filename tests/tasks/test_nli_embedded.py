@@ -8,8 +8,8 @@ import pytest
 from harness_plugin.data.dataset import load_data
 from harness_plugin.data.task import read_task, resource_path
 from harness_plugin.errors import HarnessError
-from harness_plugin_tasks.nli import grammar
-from harness_plugin_tasks.nli.cues import NLI_LABELS, negation, words
+from harness_plugin_tasks._shared.text import grammar
+from harness_plugin_tasks._shared.text.cues import NLI_LABELS, negation, words
 from harness_plugin_tasks.nli_stress import categories, embedded
 
 NAMES = ("anli", "mnli_hard", "mnli_negation", "nli_stress", "snli_hard")
@@ -65,7 +65,7 @@ def test_the_cue_holds_at_its_rate_and_balanced_groups_are_equal(data):
     # 300 pairs: 100 of each label, 5 of them with an opener that points elsewhere
     assert sorted(data.splits["id"].group_counts.tolist()) == [5, 5, 5, 95, 95, 95]
     assert balanced.group_counts.tolist() == [20] * 6
-    assert data.splits["validation"].role == "validation"
+    assert data.splits["validation"].purpose == "validation"
     assert data.splits["validation"].groups == train.groups
     assert set(zip(*(train.rows[c] for c in ("premise", "hypothesis")), strict=True)).isdisjoint(
         zip(*(balanced.rows[c] for c in ("premise", "hypothesis")), strict=True)

@@ -11,16 +11,16 @@ from harness_plugin.config.merge import task_settings
 from harness_plugin.data.dataset import load_data
 from harness_plugin.data.task import read_task, resource_path
 from harness_plugin.errors import HarnessError
-from harness_plugin_tasks.anli import real as anli
-from harness_plugin_tasks.mnli_hard import real as mnli_hard
-from harness_plugin_tasks.mnli_negation import real as mnli_negation
-from harness_plugin_tasks.nli import cues, hard, tables
-from harness_plugin_tasks.nli.cues import NEGATION_CUE, NLI_LABELS
-from harness_plugin_tasks.nli.features import surface_features
-from harness_plugin_tasks.nli.hypothesis_only import features
-from harness_plugin_tasks.nli.splits import cue_split
+from harness_plugin_tasks._shared.text import cues, hard, tables
+from harness_plugin_tasks._shared.text.cues import NEGATION_CUE, NLI_LABELS
+from harness_plugin_tasks._shared.text.features import surface_features
+from harness_plugin_tasks._shared.text.hypothesis_only import features
+from harness_plugin_tasks._shared.text.splits import cue_split
+from harness_plugin_tasks.anli import released as anli
+from harness_plugin_tasks.mnli_hard import released as mnli_hard
+from harness_plugin_tasks.mnli_negation import released as mnli_negation
 from harness_plugin_tasks.nli_stress import categories
-from harness_plugin_tasks.snli_hard import real as snli_hard
+from harness_plugin_tasks.snli_hard import released as snli_hard
 
 NAMES = ("anli", "mnli_hard", "mnli_negation", "nli_stress", "snli_hard")
 TASKS = {
@@ -136,7 +136,7 @@ def test_negation_points_to_contradiction(value, label, points):
 
 def test_surface_features_by_hand():
     columns = {"premise": ["a b c"], "hypothesis": ["no a"], "label": [E], "id": ["0"]}
-    split = cue_split("x", role="train", table=tables.Table("x", "x", columns), cue=NEGATION_CUE)
+    split = cue_split("x", purpose="train", table=tables.Table("x", "x", columns), cue=NEGATION_CUE)
     expected = [[0, 0, 0.5, 0, 1, np.log(4), np.log(3)]]
     np.testing.assert_allclose(surface_features(split), expected)
 
@@ -219,7 +219,7 @@ def write_random(root, parts="001122" * 3, keep_index=True, pairs=PAIRS):
 def test_the_random_split_counts_rows_without_a_label(tmp_path):
     write_random(write_multinli(tmp_path))
     data = load("mnli_negation", tmp_path, split="random")
-    roles = {name: split.role for name, split in data.splits.items()}
+    roles = {name: split.purpose for name, split in data.splits.items()}
     assert roles == {"train": "train", "validation": "validation", "id": "in_domain"}
     # in each release the first two labelled rows train, the next two validate, the rest tests
     stems = [f"multinli_1.0_{part}" for part in ("train", "dev_matched", "dev_mismatched")]
@@ -302,7 +302,7 @@ def test_hub_labels_go_by_name(local_hub, names):
     assert rows_of(data) == {"train": 6, "id": 6, "id_mismatched": 6}
     np.testing.assert_array_equal(data.train.label, [0, 0, 1, 1, 2, 2])
     data = load_data(TASKS["snli_hard"], "hub", options={"hard": "auto"})
-    assert data.splits["validation"].role == "validation"
+    assert data.splits["validation"].purpose == "validation"
     assert Counter(data.splits["id"].label.tolist()) == {0: 12, 1: 12, 2: 12}
 
 
@@ -337,7 +337,7 @@ def test_auto_calls_hard_what_the_hypothesis_does_not_give_away(tmp_path):
     easy = [f"{label}/auto_easy" for label in NLI_LABELS]
     assert whole.groups == (easy[0], f"{E}/auto_hard", *easy[1:])
     assert list(np.flatnonzero(whole.aligned == 0)) == [0]
-    assert (subset.role, subset.groups) == ("ood", (f"{E}/auto_hard",))
+    assert (subset.purpose, subset.groups) == ("ood", (f"{E}/auto_hard",))
     assert subset.column("difficulty").tolist() == ["auto_hard"]
     assert not data.train.groups
     (note,) = [note for note in data.notes if note.startswith("id: auto")]
@@ -477,7 +477,7 @@ def test_anli_trained_on_its_rounds(tmp_path, write):
     data = load("anli", write(tmp_path))
     tests = {"test_r1": 4, "test_r2": 5, "test_r3": 6}
     assert rows_of(data) == {"train": 15, "validation": 15} | tests
-    roles = {split.role for name, split in data.splits.items() if name in tests}
+    roles = {split.purpose for name, split in data.splits.items() if name in tests}
     assert roles == {"in_domain"}
     assert Counter(data.train.column("round").tolist()) == {"r1": 4, "r2": 5, "r3": 6}
     np.testing.assert_array_equal(data.splits["test_r3"].label, [0, 0, 1, 1, 2, 2])
@@ -491,9 +491,9 @@ def test_anli_out_of_domain(tmp_path):
     write_snli(write_multinli(write_anli(tmp_path)))
     data = load("anli", tmp_path, train="mnli")
     assert rows_of(data)["id_mismatched"] == 6
-    assert data.splits["test_r1"].role == "ood"
+    assert data.splits["test_r1"].purpose == "ood"
     data = load("anli", tmp_path, train="snli")
-    assert {name: split.role for name, split in data.splits.items()} == {
+    assert {name: split.purpose for name, split in data.splits.items()} == {
         "train": "train",
         "validation": "validation",
         "id": "in_domain",

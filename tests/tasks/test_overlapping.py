@@ -22,7 +22,7 @@ LABELS = ["toxic", "toxic", "civil", "civil", "civil", "toxic"]
 def split(members=MEMBERS, labels=LABELS, **changes):
     n = len(labels)
     values = {
-        "role": "ood",
+        "purpose": "ood",
         "inputs": {"text": [f"comment {i}" for i in range(n)]},
         "ids": [f"c{i}" for i in range(n)],
         "label_texts": labels,
@@ -82,7 +82,7 @@ def test_no_resample_empties_a_cell_and_scores_have_every_group():
         fingerprint="0",
         train_groups=(),
         train_group_counts=(),
-        split_roles={"test": "ood"},
+        purposes={"test": "ood"},
         metrics={m.name: m for m in (WORST_GROUP_ACC, GAP_AVG_WORST, ACC_TRAIN_WEIGHTED)},
         resamples=200,
     )
@@ -145,7 +145,7 @@ def test_an_empty_cell_of_an_evaluation_set_is_refused():
         sources={"embedded": "unused:load"},
     )
     empty = split([m if m != ["civil/black", "civil/female"] else [] for m in MEMBERS])
-    train = split(role="train")
+    train = split(purpose="train")
     with pytest.raises(HarnessError, match="has no example of group civil/female"):
         check(task, TaskData("comments", "embedded", {"train": train, "test": empty}))
 
@@ -154,7 +154,7 @@ def test_a_training_set_with_overlapping_groups_alone_gives_no_groups_to_methods
     """A row of several groups has no one weight: methods that need groups are refused."""
     shop = open_shop()
     assert "groups" in shop.available()
-    train = split(role="train", inputs={"premise": list("abcdef"), "hypothesis": list("abcdef")})
+    train = split(purpose="train", inputs={"premise": list("abcdef"), "hypothesis": list("abcdef")})
     splits = {**shop.data.splits, shop.data.train.name: train}
     other = shop.with_data(replace(shop.data, splits=splits))
     assert "groups" not in other.available()

@@ -108,7 +108,7 @@ def test_embedded():
         "id": [19, 1, 1, 19],
         "balanced": [10] * 4,
     }
-    roles = [split.role for split in data.splits.values()]
+    roles = [split.purpose for split in data.splits.values()]
     assert roles == ["train", "validation", "in_domain", "ood"]
     for row in data.splits["balanced"].rows:
         pixels = np.asarray(row["image"]).astype(int)

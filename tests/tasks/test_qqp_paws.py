@@ -11,7 +11,7 @@ from harness_plugin.data.task import read_task, resource_path
 from harness_plugin.errors import HarnessError
 from harness_plugin_hooks.methods.bias_models import floored, regression
 from harness_plugin_tasks.qqp_paws import embedded as generated
-from harness_plugin_tasks.qqp_paws import questions, release
+from harness_plugin_tasks.qqp_paws import questions, released
 
 TASK = read_task(resource_path("harness_plugin_tasks.qqp_paws:qqp_paws.yaml"))
 SMALL = {"n_train": 600, "n_validation": 120, "n_id": 200, "n_paws": 100}
@@ -38,7 +38,7 @@ def texts(split):
 
 
 def roles(data):
-    return {name: split.role for name, split in data.splits.items()}
+    return {name: split.purpose for name, split in data.splits.items()}
 
 
 # ---- the cue
@@ -288,21 +288,21 @@ def test_the_folder_of_qqp_may_be_given_itself(tmp_path):
     ],
 )
 def test_texts_and_literals(text, expected):
-    assert release.text_of(text, "x") == expected
+    assert released.text_of(text, "x") == expected
 
 
 @pytest.mark.parametrize("text", [r"b'\xff'", "b'a' + b'b'", "b'é'", "b'a' if True else b'c'"])
 def test_other_literals_are_refused(text):
     with pytest.raises(HarnessError, match=r"here: row 3: b'.* is no literal of UTF-8 bytes"):
-        release.text_of(text, "here: row 3")
+        released.text_of(text, "here: row 3")
 
 
 def test_the_hub(tmp_path, monkeypatch):
     with pytest.raises(HarnessError, match=r"cannot be reached .*nyu-mll/glue"):
         load_data(TASK, "hub")
     write_parquet(tmp_path)
-    monkeypatch.setattr(release, "GLUE", str(tmp_path / "glue"))
-    monkeypatch.setattr(release, "PAWS", str(tmp_path / "paws"))
+    monkeypatch.setattr(released, "GLUE", str(tmp_path / "glue"))
+    monkeypatch.setattr(released, "PAWS", str(tmp_path / "paws"))
     data = load_data(TASK, "hub")
     assert roles(data) == {"train": "train", "id": "in_domain", "paws_wiki": "ood"}
     assert data.train.label.tolist() == [1, 0, 0, 1]
@@ -364,10 +364,10 @@ def test_a_hub_copy_without_its_test_split(tmp_path):
 
 def test_fixtures_of_glue(real_data):
     folder = real_data / "fixtures" / "glue_qqp" / "QQP"
-    train = release.read_qqp(folder / "train.tsv", "QQP/train")
-    dev = release.read_qqp(folder / "dev.tsv", "QQP/dev")
+    train = released.read_qqp(folder / "train.tsv", "QQP/train")
+    dev = released.read_qqp(folder / "dev.tsv", "QQP/dev")
     assert train.columns["label"] == ["not_duplicate", "duplicate", "not_duplicate"]
     assert dev.columns["label"] == ["not_duplicate", "not_duplicate"]
     assert all(text.endswith("?") for table in (train, dev) for text in table.columns["question2"])
     with pytest.raises(HarnessError, match="no column is_duplicate or label"):
-        release.read_qqp(folder / "test.tsv", "QQP/test")
+        released.read_qqp(folder / "test.tsv", "QQP/test")

@@ -10,7 +10,7 @@ from PIL import Image
 from harness_plugin.data.dataset import load_data
 from harness_plugin.data.task import read_task, resource_path
 from harness_plugin.errors import HarnessError
-from harness_plugin_tasks.images.features import border_features
+from harness_plugin_tasks._shared.images.features import border_features
 from harness_plugin_tasks.waterbirds import cells, released
 
 TASK = read_task(resource_path("harness_plugin_tasks.waterbirds:waterbirds.yaml"))
@@ -53,7 +53,7 @@ def load(path):
 
 
 def check_small(data):
-    assert [split.role for split in data.splits.values()] == ["train", "validation", "ood"]
+    assert [split.purpose for split in data.splits.values()] == ["train", "validation", "ood"]
     for number, split in enumerate(data.splits.values()):
         expected = [(y, place) for y, part, place in ROWS if part == number]
         assert split.groups == GROUPS
@@ -197,7 +197,7 @@ def test_embedded_birds():
     # 200 x (3,498, 184, 56, 1,057) / 4,795
     assert data.train.group_counts.tolist() == [146, 8, 2, 44]
     assert data.splits["balanced"].group_counts.tolist() == [10] * 4
-    roles = [split.role for split in data.splits.values()]
+    roles = [split.purpose for split in data.splits.values()]
     assert roles == ["train", "validation", "in_domain", "ood"]
     assert data.train.rows[0]["image"].size == (32, 32)
     again = load_data(TASK, "embedded", options={**SMALL, "n_validation": 50})

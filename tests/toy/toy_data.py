@@ -8,7 +8,7 @@ LABELS = ("negative", "positive")
 GROUPS = tuple(f"{label}/{cue}" for label in LABELS for cue in ("rain", "sun"))
 
 
-def split(name, role, n, agree, seed, annotated=True, skip=None):
+def split(name, purpose, n, agree, seed, annotated=True, skip=None):
     rng = np.random.default_rng(seed)
     label = rng.integers(0, 2, n)
     cue = np.where(rng.random(n) < agree, label, 1 - label)
@@ -18,7 +18,7 @@ def split(name, role, n, agree, seed, annotated=True, skip=None):
     word = ("bad", "good")
     return make_split(
         name,
-        role=role,
+        purpose=purpose,
         inputs={
             "premise": [
                 " ".join([*rng.choice(fillers, rng.integers(1, 6)), word[label[i]]]) for i in keep

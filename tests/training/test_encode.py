@@ -29,7 +29,7 @@ def text_split(inputs):
     n = len(next(iter(inputs.values())))
     return make_split(
         "pairs",
-        role="ood",
+        purpose="ood",
         inputs=inputs,
         ids=[str(i) for i in range(n)],
         label_texts=["no"] * n,
@@ -143,7 +143,7 @@ def faces(values, features=None):
 
     return make_split(
         "faces",
-        role="ood",
+        purpose="ood",
         inputs={"image": values},
         ids=[str(i) for i in range(len(values))],
         label_texts=["no"] * len(values),

@@ -8,7 +8,7 @@ from harness_plugin.data.dataset import (
     ALIGNED,
     CONFLICTING,
     DataRequest,
-    Role,
+    Purpose,
     Split,
     TaskData,
     make_split,
@@ -28,19 +28,19 @@ def load(request: DataRequest) -> TaskData:
     n = request.options["n_train"]
     if not isinstance(n, int) or n < 40:
         raise HarnessError(f"reviews.n_train must be a whole number of at least 40, not {n!r}.")
-    sizes: dict[str, tuple[Role, int, float]] = {
+    sizes: dict[str, tuple[Purpose, int, float]] = {
         "train": ("train", n, 0.9),
         "id": ("in_domain", 120, 0.9),
         "balanced": ("ood", 120, 0.5),
     }
     splits = {
-        name: reviews(name, role, rows, agree, [request.seed, stream])
-        for stream, (name, (role, rows, agree)) in enumerate(sizes.items())
+        name: reviews(name, purpose, rows, agree, [request.seed, stream])
+        for stream, (name, (purpose, rows, agree)) in enumerate(sizes.items())
     }
     return TaskData("reviews", request.source, splits)
 
 
-def reviews(name: str, role: Role, n: int, agree: float, seed: list[int]) -> Split:
+def reviews(name: str, purpose: Purpose, n: int, agree: float, seed: list[int]) -> Split:
     """`n` reviews, half of them good; in a share `agree` the product goes with the tone."""
     rng = np.random.default_rng(seed)
     tone = np.arange(n) % 2
@@ -52,7 +52,7 @@ def reviews(name: str, role: Role, n: int, agree: float, seed: list[int]) -> Spl
     products = [PRODUCTS[i] for i in product]
     return make_split(
         name,
-        role=role,
+        purpose=purpose,
         inputs={
             "text": [
                 f"review {rng.integers(10**6)} : the {kind} felt {rng.choice(some)}"

@@ -1,4 +1,4 @@
-"""What other harnesses are told of a checkpoint: the names of its labels."""
+"""What other harnesses and the classifiers in them say to each other: input columns, labels."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 from harness_plugin.errors import HarnessError
 from harness_plugin.models import checkpoints
+
+TEXTS = "texts"
+"""Key of a message's metadata: the input columns of the row as they are, for classifiers."""
 
 
 def named_labels(

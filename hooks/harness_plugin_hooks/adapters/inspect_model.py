@@ -20,9 +20,8 @@ from harness_plugin.cli.startup import quiet_libraries
 from harness_plugin.config.settings import RoleSettings
 from harness_plugin.errors import HarnessError
 from harness_plugin.models import classifiers, processors
-from harness_plugin_hooks.adapters.checkpoints import named_labels
+from harness_plugin_hooks.adapters.checkpoints import TEXTS, named_labels
 from harness_plugin_hooks.adapters.inspect_scoring import LOGITS
-from harness_plugin_hooks.adapters.inspect_tasks import TEXTS
 
 MAX_LENGTH: int = RoleSettings.model_fields["max_length"].default
 

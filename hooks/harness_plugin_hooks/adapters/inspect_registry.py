@@ -5,37 +5,18 @@ inspect_ai imports this module before it knows what is asked for, so that the bo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from inspect_ai import Task, task
 from inspect_ai.model import ModelAPI, modelapi
-from inspect_ai.scorer import Metric, Scorer, metric, scorer
 
 from harness_plugin.data.task import find_task
 from harness_plugin.errors import HarnessError
 from harness_plugin.plugins.registry import load_plugins
 
-PACKAGE = "harness_plugin"
-EVERY_ANSWER = metric(scores="unreduced")
-"""With several epochs each answer counts: the mean of several has no label."""
-
-Named = TypeVar("Named", bound=Callable[..., Any])
-
-
-def offered(decorator: Callable[..., Any]) -> Callable[[Named], Named]:
-    """`decorator`, for things that are to be called `harness_plugin/…` however this is installed.
-
-    inspect_ai takes the first part of a name from the import package of the module, and in an
-    editable install only where a distribution of the same name exists: hooks have another one.
-    """
-
-    def offer(thing: Named) -> Named:
-        thing.__module__ = PACKAGE
-        registered: Named = decorator(thing)
-        return registered
-
-    return offer
+# importing these registers scorer and metrics
+from harness_plugin_hooks.adapters import inspect_scoring as inspect_scoring
+from harness_plugin_hooks.adapters.inspect_scoring import offered
 
 
 def text_task(name: str, summary: str) -> None:
@@ -95,46 +76,6 @@ def task_file(
     from harness_plugin_hooks.adapters.inspect_tasks import build
 
     return build(file, data, split, limit, data_seed, options)
-
-
-@offered(scorer(metrics=[]))
-def label(sets: Mapping[str, Any]) -> Scorer:
-    """Which label the answer names, after the collapse of the row's evaluation set."""
-    from harness_plugin_hooks.adapters.inspect_scoring import scorer_of
-
-    return scorer_of(sets)
-
-
-@offered(EVERY_ANSWER)
-def performance(sets: Mapping[str, Any]) -> Metric:
-    """`<set>_acc`, `<set>_worst_group_acc`, and what else is defined of one set."""
-    from harness_plugin_hooks.adapters.inspect_scoring import measured
-
-    return measured(sets, ("performance", "calibration"))
-
-
-@offered(EVERY_ANSWER)
-def spurious_gaps(sets: Mapping[str, Any]) -> Metric:
-    """`<set>_gap_…`: signed differences, 0 where both sides are treated alike."""
-    from harness_plugin_hooks.adapters.inspect_scoring import measured
-
-    return measured(sets, ("gap",))
-
-
-@offered(EVERY_ANSWER)
-def group_accuracies(sets: Mapping[str, Any]) -> Metric:
-    """`<set>_acc_<group>`."""
-    from harness_plugin_hooks.adapters.inspect_scoring import by_group
-
-    return by_group(sets)
-
-
-@offered(EVERY_ANSWER)
-def group_counts(sets: Mapping[str, Any]) -> Metric:
-    """`<set>_n_<group>`, and `<set>_unanswered`: rows whose answer names no label."""
-    from harness_plugin_hooks.adapters.inspect_scoring import counts
-
-    return counts(sets)
 
 
 @offered(modelapi(name="seqcls"))

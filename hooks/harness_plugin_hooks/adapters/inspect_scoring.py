@@ -4,23 +4,54 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from inspect_ai.model import ModelOutput
-from inspect_ai.scorer import CORRECT, INCORRECT, Metric, SampleScore, Score, Scorer, Target
+from inspect_ai.scorer import (
+    CORRECT,
+    INCORRECT,
+    Metric,
+    SampleScore,
+    Score,
+    Scorer,
+    Target,
+    metric,
+    scorer,
+)
 from inspect_ai.solver import TaskState
 
 from harness_plugin.plugins.registry import load_plugins
 from harness_plugin.records import Predictions
-from harness_plugin.scoring.metrics import group_accuracies
+from harness_plugin.scoring import metrics
+
+PACKAGE = "harness_plugin"
+EVERY_ANSWER = metric(scores="unreduced")
+"""With several epochs each answer counts: the mean of several has no label."""
 
 LOGITS = "logits"
 """Key of an output's and a score's metadata: what a classifier gives each label that it knows."""
 
 Sets: TypeAlias = Mapping[str, Mapping[str, Any]]
 """Evaluation set -> what `inspect_tasks.facts` says of it."""
+
+Named = TypeVar("Named", bound=Callable[..., Any])
+
+
+def offered(decorator: Callable[..., Any]) -> Callable[[Named], Named]:
+    """`decorator`, for things that are to be called `harness_plugin/…` however this is installed.
+
+    inspect_ai takes the first part of a name from the import package of the module, and in an
+    editable install only where a distribution of the same name exists: hooks have another one.
+    """
+
+    def offer(thing: Named) -> Named:
+        thing.__module__ = PACKAGE
+        registered: Named = decorator(thing)
+        return registered
+
+    return offer
 
 
 class Row(NamedTuple):
@@ -35,8 +66,9 @@ class Row(NamedTuple):
     aligned: int = -1
 
 
-def scorer_of(sets: Sets) -> Scorer:
-    """A scorer for the samples of `sets`."""
+@offered(scorer(metrics=[]))
+def label(sets: Sets) -> Scorer:
+    """Which label the answer names, after the collapse of the row's evaluation set."""
 
     async def score(state: TaskState, target: Target) -> Score:
         known = sets[state.metadata["set"]]
@@ -111,7 +143,7 @@ class Answered(NamedTuple):
     """The scored rows of one set; an answer that names no label stands as a wrong one."""
 
     predictions: Predictions
-    role: str
+    purpose: str
     unanswered: int
 
 
@@ -125,7 +157,7 @@ def answered(sets: Sets, scores: Sequence[SampleScore]) -> Iterator[tuple[str, A
                 unanswered += sample.score.answer is None
                 rows.append(row)
         if rows:
-            yield split, Answered(predictions(split, known, rows), known["role"], unanswered)
+            yield split, Answered(predictions(split, known, rows), known["purpose"], unanswered)
 
 
 def row_of(sample: SampleScore, labels: Sequence[str]) -> Row:
@@ -148,43 +180,56 @@ def fact(sample: SampleScore, key: str) -> Any:
     return (sample.sample_metadata or {})[key]
 
 
+@offered(EVERY_ANSWER)
+def performance(sets: Sets) -> Metric:
+    """`<set>_acc`, `<set>_worst_group_acc`, and what else is defined of one set."""
+    return measured(sets, ("performance", "calibration"))
+
+
+@offered(EVERY_ANSWER)
+def spurious_gaps(sets: Sets) -> Metric:
+    """`<set>_gap_…`: signed differences, 0 where both sides are treated alike."""
+    return measured(sets, ("gap",))
+
+
 def measured(sets: Sets, kinds: Sequence[str]) -> Metric:
     """The registered metrics of these `kinds` on every set: `<set>_<metric>`.
 
     What is undefined is left out: a log has no place for a number that does not exist.
     """
-    metrics = {offer.name: offer.load() for offer in load_plugins()["metric"]}
-    chosen = {name: metric for name, metric in metrics.items() if metric.kind in kinds}
+    known = {offer.name: offer.load() for offer in load_plugins()["metric"]}
+    chosen = {name: one for name, one in known.items() if one.kind in kinds}
 
     def values(scores: list[SampleScore]) -> dict[str, float]:
         found = dict(answered(sets, scores))
-        in_domain = next((x for x in found.values() if x.role == "in_domain"), None)
+        in_domain = next((x for x in found.values() if x.purpose == "in_domain"), None)
         out: dict[str, float] = {}
         for split, those in found.items():
-            for name, metric in chosen.items():
+            for name, one in chosen.items():
                 p = those.predictions
                 # an answer that names no label is wrong, but of no class
-                if metric.applies(p) or (those.unanswered and name == "f1"):
+                if one.applies(p) or (those.unanswered and name == "f1"):
                     continue
-                value = float(metric(p)[0])
-                if metric.against_in_domain:
-                    if in_domain is None or those.role == "in_domain":
+                value = float(one(p)[0])
+                if one.against_in_domain:
+                    if in_domain is None or those.purpose == "in_domain":
                         continue
-                    value = float(metric(in_domain.predictions)[0]) - value
+                    value = float(one(in_domain.predictions)[0]) - value
                 put(out, f"{split}_{name}", value)
         return out
 
     return values
 
 
-def by_group(sets: Sets) -> Metric:
+@offered(EVERY_ANSWER)
+def group_accuracies(sets: Sets) -> Metric:
     """`<set>_acc_<group>` of every group with rows."""
 
     def values(scores: list[SampleScore]) -> dict[str, float]:
         out: dict[str, float] = {}
         for split, those in answered(sets, scores):
             p = those.predictions
-            accuracies = group_accuracies(p, np.ones((1, len(p))))[0]
+            accuracies = metrics.group_accuracies(p, np.ones((1, len(p))))[0]
             for group, accuracy in zip(p.groups, accuracies, strict=True):
                 if not math.isnan(accuracy):
                     put(out, f"{split}_acc_{group}", float(accuracy))
@@ -193,8 +238,9 @@ def by_group(sets: Sets) -> Metric:
     return values
 
 
-def counts(sets: Sets) -> Metric:
-    """`<set>_n_<group>`, 0 for an absent one, and `<set>_unanswered`."""
+@offered(EVERY_ANSWER)
+def group_counts(sets: Sets) -> Metric:
+    """`<set>_n_<group>`, and `<set>_unanswered`: rows whose answer names no label."""
 
     def values(scores: list[SampleScore]) -> dict[str, float]:
         out: dict[str, float] = {}

@@ -16,10 +16,8 @@ from harness_plugin.data.dataset import Split, TaskData, load_data
 from harness_plugin.data.task import find_task
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.plugins.registry import load_plugins
-from harness_plugin_hooks.adapters import inspect_registry
-
-TEXTS = "texts"
-"""Key of a message's metadata: the input columns of the row as they are, for classifiers."""
+from harness_plugin_hooks.adapters import inspect_scoring
+from harness_plugin_hooks.adapters.checkpoints import TEXTS
 
 
 def build(
@@ -56,12 +54,12 @@ def build(
             location=str(Path(data).resolve()) if source == "path" and data else source,
         ),
         solver=generate(),
-        scorer=inspect_registry.label(sets),
+        scorer=inspect_scoring.label(sets),
         metrics=[
-            inspect_registry.performance(sets),
-            inspect_registry.spurious_gaps(sets),
-            inspect_registry.group_accuracies(sets),
-            inspect_registry.group_counts(sets),
+            inspect_scoring.performance(sets),
+            inspect_scoring.spurious_gaps(sets),
+            inspect_scoring.group_accuracies(sets),
+            inspect_scoring.group_counts(sets),
         ],
         version=task.version,
         metadata={
@@ -78,7 +76,7 @@ def facts(split: Split, data: TaskData) -> dict[str, Any]:
     train = data.train
     counts = map(int, train.group_counts)
     return {
-        "role": split.role,
+        "purpose": split.purpose,
         "labels": list(split.labels),
         "groups": list(split.groups),
         "overlapping": split.overlapping,

@@ -184,7 +184,7 @@ class SequenceClassifier(LM):  # type: ignore[misc]
         names = [f"text{i}" for i in range(len(texts[0]))]
         split = make_split(
             "requests",
-            role="ood",
+            purpose="ood",
             inputs=dict(zip(names, map(list, zip(*texts, strict=True)), strict=True)),
             ids=[str(i) for i in range(len(texts))],
             label_texts=[question.labels[0]] * len(texts),  # the gold ones are not told

@@ -18,7 +18,7 @@ from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.pipeline.augment import additional, changed
 from harness_plugin.training.contracts import Additional, Augmentation
 from harness_plugin.training.pixels import as_rgb, read_images
-from harness_plugin_tasks.own.tables import Format, read_columns
+from harness_plugin_tasks._shared.own.tables import Format, read_columns
 
 
 class Upsample(Augmentation):

@@ -81,7 +81,8 @@ def main(words: list[str]) -> int:
     remedies = select_remedies(own["remedies"], plugins["remedy"])
     config = config_from_flags(given)
     quiet_libraries()
-    from harness_plugin.pipeline.open_task import load_tasks, store_root
+    from harness_plugin.pipeline.open_context import store_root
+    from harness_plugin.pipeline.open_task import load_tasks
     from harness_plugin.pipeline.outputs import check_writable
     from harness_plugin.pipeline.remedy import try_remedies
 

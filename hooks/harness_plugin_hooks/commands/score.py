@@ -73,11 +73,11 @@ def main(words: list[str]) -> int:
     import time
     from dataclasses import replace
 
-    from harness_plugin.config.merge import run_config, task_settings
+    from harness_plugin.config.merge import run_config
     from harness_plugin.config.settings import hub_sets_of
-    from harness_plugin.data.dataset import load_for
     from harness_plugin.data.task import find_task
     from harness_plugin.pipeline.hardware import environment
+    from harness_plugin.pipeline.open_task import open_task
     from harness_plugin.pipeline.outputs import check_writable, chosen_outputs, write_outputs
     from harness_plugin.records import RunReport
 
@@ -96,10 +96,9 @@ def main(words: list[str]) -> int:
         "log_samples": True,
     }
     config = run_config(given["config"], flags, given["set"])
-    settings = task_settings(task, config.source_of(task), config.tasks, config.settings)
     chosen_outputs(config, plugins)  # a name that does not exist is told before any work
     check_writable(Path(config.output_path))
-    data = load_for(task, settings, config)
+    task, settings, data = open_task(task, config)
     plugins.hook.data_loaded(task=task, data=data)
     splits = chosen_splits(data, given["split"])
     answers = read_all(files, splits, given["kind"], given["labels"])
@@ -213,7 +212,7 @@ def scored(
         fingerprint=data.fingerprint,
         train_groups=data.train.groups,
         train_group_counts=data.train.group_counts,
-        split_roles={split.name: split.role for split in used},
+        purposes={split.name: split.purpose for split in used},
         metrics={offer.name: offer.load() for offer in plugins["metric"]},
         models=tuple(models),
         notes=(*data.notes, *notes),

@@ -71,7 +71,7 @@ def boards_of(
                 key: tuple[str, ...] = (
                     record.task,
                     # out-of-distribution sets first: they are what is asked about
-                    "01"[known.role == "in_domain"],
+                    "01"[known.purpose == "in_domain"],
                     known.name,
                     record.source,
                     record.fingerprint,

@@ -101,7 +101,7 @@ def leaderboard(
 def section(board: Board, anchor: str) -> Section:
     """One board: what it is about, and its table."""
     record, known = board.record, board.known
-    kind = "in domain" if known.role == "in_domain" else "out of distribution"
+    kind = "in domain" if known.purpose == "in_domain" else "out of distribution"
     embedded = record.source == "embedded"
     about: list[str | Text] = [
         f"{kind}, {known.rows:,} examples, {len(known.groups)} groups; data source "

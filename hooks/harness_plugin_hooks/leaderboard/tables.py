@@ -70,7 +70,7 @@ def about(board: Board) -> dict[str, Any]:
     return {
         "task": board.record.task,
         "set": board.known.name,
-        "role": board.known.role,
+        "purpose": board.known.purpose,
         "source": board.record.source,
         "fingerprint": board.record.fingerprint,
         "rows_sha256": board.known.rows_sha256,

@@ -239,7 +239,7 @@ def computed_again(
         fingerprint=record.fingerprint,
         train_groups=tuple(train),
         train_group_counts=list(train.values()),
-        split_roles={known.name: known.role for known in record.sets},
+        purposes={known.name: known.purpose for known in record.sets},
         metrics={name: plugins["metric"].get(name) for name in sorted(metrics)},
         models=tuple(model_of(record.task, model) for model in record.models),
         collapse_rule=record.collapse_rule,
@@ -289,7 +289,7 @@ def differences(expected: Any, found: Any, where: str) -> Iterator[Problem]:
 
 def title(entry: Any) -> str:
     """What distinguishes an entry of a list."""
-    keys = ("role", "student", "seed", "split", "subset", "metric", "measure", "name")
+    keys = ("purpose", "role", "student", "seed", "split", "subset", "metric", "measure", "name")
     named = entry if isinstance(entry, dict) else {}
     return "/".join(str(named[key]) for key in keys if named.get(key) not in (None, ""))
 

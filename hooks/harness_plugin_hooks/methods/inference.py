@@ -187,7 +187,7 @@ def joined(first: Split, second: Split, label: Ints) -> Split:
     rows = datasets.concatenate_datasets(
         [first.rows.select_columns(names), other.rows.select_columns(names)]
     )
-    return replace(first, rows=rows, breakdowns=(), role="train", name="pseudo_labelled")
+    return replace(first, rows=rows, breakdowns=(), purpose="train", name="pseudo_labelled")
 
 
 def confident(logits: NDArray[np.float32], label: Ints, threshold: float) -> Ints:

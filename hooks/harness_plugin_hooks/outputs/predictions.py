@@ -47,7 +47,7 @@ class EvaluationSet(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str
-    role: Literal["in_domain", "ood"]
+    purpose: Literal["in_domain", "ood"]
     rows: int = Field(ge=1)
     rows_sha256: str = Field(
         description="of all rows, sorted by id: gold label, groups, bias types"
@@ -78,7 +78,7 @@ def write(report: RunReport, folder: Path) -> list[Path]:
     """One file an evaluation set, when the run was asked for its predictions."""
     files = []
     for scores in report.tasks if report.config.get("log_samples") else ():
-        for split in scores.split_roles:
+        for split in scores.purposes:
             file = folder / file_name(scores.task, split, timestamp(report.started))
             write_text(file, to_csv(set_of(scores, split), answers_on(scores, split)))
             files.append(file)
@@ -101,7 +101,7 @@ def set_of(scores: TaskScores, split: str) -> EvaluationSet:
     first = answers[0]
     return EvaluationSet(
         name=split,
-        role=scores.split_roles[split],
+        purpose=scores.purposes[split],
         rows=len(first),
         rows_sha256=rows_sha256(by_id(first)),
         labels=list(first.labels),

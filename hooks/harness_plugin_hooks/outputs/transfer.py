@@ -183,7 +183,7 @@ def record_of(report: RunReport, scores: TaskScores) -> TransferRecord:
                 "collapse_rule": scores.collapse_rule,
                 "notes": scores.notes,
                 "seeds": scores.seeds,
-                "sets": [set_of(scores, split).model_dump() for split in scores.split_roles],
+                "sets": [set_of(scores, split).model_dump() for split in scores.purposes],
                 "models": [
                     {
                         "role": model.role,

@@ -120,7 +120,7 @@ def evaluated(
         source=record.source,
         fingerprint=record.fingerprint,
         collapse_rule=record.collapse_rule,
-        split_roles={known.name: known.role for known in record.sets},
+        purposes={known.name: known.purpose for known in record.sets},
         primary={verdict.split: verdict.gap for verdict in record.verdicts},
         predictions=predictions,
     )

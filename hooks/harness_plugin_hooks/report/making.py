@@ -135,7 +135,7 @@ def facts(run: RunPages, one: TaskPage) -> Iterator[tuple[str, str]]:
     )
     yield "data", f"{source}, fingerprint {record.fingerprint}"
     for known in record.sets:
-        kind = "in domain" if known.role == "in_domain" else "out of distribution"
+        kind = "in domain" if known.purpose == "in_domain" else "out of distribution"
         yield (
             f"set {known.name}",
             (

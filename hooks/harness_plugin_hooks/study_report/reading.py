@@ -17,7 +17,7 @@ NEEDED = (
     "seed",
     "task",
     "split",
-    "split_role",
+    "purpose",
     "primary_gap",
     "subset",
     "role",
@@ -204,7 +204,7 @@ def sets_of(numbers: pd.DataFrame) -> list[EvaluationSet]:
     """Every out-of-distribution set, of a task without one every set, with its primary gap."""
     out = []
     for task, of_task in numbers.groupby("task", sort=False):
-        ood = of_task[of_task.split_role == "ood"]
+        ood = of_task[of_task.purpose == "ood"]
         for split, rows in (ood if len(ood) else of_task).groupby("split", sort=False):
             out.append(EvaluationSet(str(task), str(split), str(rows.primary_gap.iloc[0] or "")))
     return out

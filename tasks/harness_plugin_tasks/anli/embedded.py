@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from harness_plugin.data.dataset import DataRequest, Role, Split, TaskData
+from harness_plugin.data.dataset import DataRequest, Purpose, Split, TaskData
 from harness_plugin.errors import HarnessError
-from harness_plugin_tasks.nli import grammar
-from harness_plugin_tasks.nli.embedded import planted_data
-from harness_plugin_tasks.nli.giveaways import giveaway_split
-from harness_plugin_tasks.options import whole_number
+from harness_plugin_tasks._shared.options import whole_number
+from harness_plugin_tasks._shared.text import grammar
+from harness_plugin_tasks._shared.text.giveaways import giveaway_split
+from harness_plugin_tasks._shared.text.nli_embedded import planted_data
 
 RATES = {"r1": 0.5, "r2": 0.25, "r3": 0.1}
 """Share of each round's pairs whose opener points to the label: rounds look for what fails."""
@@ -40,9 +40,9 @@ def load(request: DataRequest) -> TaskData:
     return planted_data(request, grammar.GIVEAWAYS, in_round, rounds)
 
 
-def in_round(name: str, role: Role, rows: grammar.Rows) -> Split:
+def in_round(name: str, purpose: Purpose, rows: grammar.Rows) -> Split:
     """A split by give-away with the breakdown `round`, "" outside the rounds."""
-    split = giveaway_split(name, role, rows)
+    split = giveaway_split(name, purpose, rows)
     number = name.removeprefix("test_") if name.startswith("test_") else ""
     return replace(
         split,

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
 import datasets
 
 from harness_plugin.errors import HarnessError
-from harness_plugin_tasks.nli.cues import NLI_LABELS
-from harness_plugin_tasks.nli.release import find, missing
-from harness_plugin_tasks.nli.tables import Column, Table, checked, hub_columns, read_columns
+from harness_plugin_tasks._shared.files import find, missing
+from harness_plugin_tasks._shared.text.cues import NLI_LABELS
+from harness_plugin_tasks._shared.text.tables import (
+    Column,
+    Table,
+    checked,
+    hub_columns,
+    read_columns,
+)
 
 Reader: TypeAlias = Callable[[str, int], Table]
-"""(part, round) -> its rows; a part is one of ROWS."""
+"""(part, round) -> its rows; a part is train, dev or test."""
 
 ROUNDS = (1, 2, 3)
 ROWS = {
-    "train": {1: 16_946, 2: 45_460, 3: 100_459},
-    "dev": {1: 1_000, 2: 1_000, 3: 1_200},
-    "test": {1: 1_000, 2: 1_000, 3: 1_200},
+    **{"R1/train": 16_946, "R2/train": 45_460, "R3/train": 100_459},
+    **{"R1/dev": 1_000, "R2/dev": 1_000, "R3/dev": 1_200},
+    **{"R1/test": 1_000, "R2/test": 1_000, "R3/test": 1_200},
 }
+"""Released rows by the name of the table, `<round>/<part>`."""
 COLUMNS = (
     Column("premise", ("context", "premise")),
     Column("hypothesis", ("hypothesis",)),
@@ -67,12 +74,3 @@ def round_table(part: str, number: int, where: str, columns: dict[str, list[str]
             raise HarnessError(f"{where}: row {row}: uid {uid!r} was already used in row {before}.")
     columns["id"] = [f"R{number}/{part}:{uid}" for uid in columns["id"]]
     return checked(Table(f"R{number}/{part}", where, columns), NLI_LABELS)
-
-
-def variants(tables: Iterable[Table]) -> Iterator[str]:
-    """A note for every table that has not as many rows as released."""
-    for table in tables:
-        number, _, part = table.name.partition("/")
-        expected = ROWS[part][int(number[1:])]
-        if table.labelled != expected:
-            yield f"variant: {table.where} has {table.labelled:,} rows, expected {expected:,}"

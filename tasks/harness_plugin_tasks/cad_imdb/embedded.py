@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness_plugin.data.dataset import DataRequest, Role, Split, TaskData, make_split
-from harness_plugin_tasks.cad_imdb.release import LABELS
-from harness_plugin_tasks.options import share, whole_number
-from harness_plugin_tasks.planted import balanced_labels, planted_cues
+from harness_plugin.data.dataset import DataRequest, Purpose, Split, TaskData, make_split
+from harness_plugin_tasks._shared.options import share, whole_number
+from harness_plugin_tasks._shared.planted import balanced_labels, planted_cues
+from harness_plugin_tasks.cad_imdb.released import LABELS
 
 GENRES = ("horror", "romance")
 """In the order of LABELS: the genre that points to each."""
@@ -141,13 +141,13 @@ def revisions(rng: np.random.Generator, reviews: Sequence[Review]) -> list[Revie
     return [review.revised(bool(swap)) for review, swap in zip(reviews, swaps, strict=True)]
 
 
-def split_of(name: str, role: Role, reviews: Sequence[Review]) -> Split:
+def split_of(name: str, purpose: Purpose, reviews: Sequence[Review]) -> Split:
     """The split of reviews, in their order."""
     labels = [LABELS[review.label] for review in reviews]
     genres = [GENRES[review.genre] for review in reviews]
     return make_split(
         name,
-        role=role,
+        purpose=purpose,
         inputs={"text": [review.text for review in reviews]},
         ids=[f"{name}-{row:06d}" for row in range(len(reviews))],
         label_texts=labels,

@@ -17,10 +17,10 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from harness_plugin.data.dataset import DataRequest, Role, Split, TaskData, make_split
-from harness_plugin_tasks.cad_nli.release import COMBINED, LABELS
-from harness_plugin_tasks.options import share, whole_number
-from harness_plugin_tasks.planted import balanced_labels, planted_cues
+from harness_plugin.data.dataset import DataRequest, Purpose, Split, TaskData, make_split
+from harness_plugin_tasks._shared.options import share, whole_number
+from harness_plugin_tasks._shared.planted import balanced_labels, planted_cues
+from harness_plugin_tasks.cad_nli.released import COMBINED, LABELS
 
 Sentence: TypeAlias = Literal["premise", "hypothesis"]
 
@@ -193,13 +193,13 @@ def revision(rng: np.random.Generator, pair: Pair, edited: Sentence, label: int)
     return pair._replace(hypothesis_says=related(rng, pair.premise_says, label))
 
 
-def split_of(name: str, role: Role, pairs: Sequence[Pair]) -> Split:
+def split_of(name: str, purpose: Purpose, pairs: Sequence[Pair]) -> Split:
     """The split of pairs, in their order."""
     labels = [LABELS[pair.label] for pair in pairs]
     cues = [CUES[pair.cue] for pair in pairs]
     return make_split(
         name,
-        role=role,
+        purpose=purpose,
         inputs={
             "premise": [pair.premise for pair in pairs],
             "hypothesis": [pair.hypothesis for pair in pairs],

@@ -10,9 +10,10 @@ import datasets
 import numpy as np
 from numpy.typing import NDArray
 
-from harness_plugin.data.dataset import Ints, Role, Split, TaskData, make_split
+from harness_plugin.data.dataset import Ints, Purpose, Split, TaskData, make_split
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin_tasks.crossed import alignment
+from harness_plugin_tasks._shared.crossed import alignment
+from harness_plugin_tasks._shared.files import count_variants, row_variant
 
 Bits: TypeAlias = NDArray[np.bool_]
 
@@ -32,7 +33,7 @@ ATTRIBUTES = (
 TRAIN_CELLS = (71_629, 66_874, 22_880, 1_387)
 """Released training faces by cell, label = Blond_Hair, attribute = Male (order: see `cells`)."""
 
-ROLES: dict[str, Role] = {"train": "train", "validation": "validation", "test": "in_domain"}
+PURPOSES: dict[str, Purpose] = {"train": "train", "validation": "validation", "test": "in_domain"}
 """The splits of the release, in the order of its partition numbers 0, 1, 2."""
 
 RELEASED_ROWS = {"train": 162_770, "validation": 19_867, "test": 19_962}
@@ -117,14 +118,14 @@ def cells(label: Bits, attribute: Bits) -> Ints:
 
 
 def cell_split(
-    name: str, role: Role, pair: Pair, faces: Faces, train_counts: Ints | Sequence[int]
+    name: str, purpose: Purpose, pair: Pair, faces: Faces, train_counts: Ints | Sequence[int]
 ) -> Split:
     """One split of faces; `train_counts` (4,) decides what is bias-aligned."""
     value = [pair.values[a] for a in faces.cell % 2]
     stored = isinstance(faces.images, datasets.Dataset)
     split = make_split(
         name,
-        role=role,
+        purpose=purpose,
         inputs={} if stored else {"image": faces.images},
         features={"image": datasets.Image()},
         ids=faces.ids,
@@ -143,7 +144,7 @@ def cell_split(
 
 
 def released_data(source: str, pair: Pair, parts: Mapping[str, Faces], where: str) -> TaskData:
-    """The released splits (keys of `ROLES`) with a note for every count that is not the release's.
+    """The released splits (keys of `PURPOSES`), with notes on counts that are not the release's.
 
     Raises HarnessError when a copy lacks training or test faces.
     """
@@ -152,8 +153,8 @@ def released_data(source: str, pair: Pair, parts: Mapping[str, Faces], where: st
             raise HarnessError(f"{where}: no {name} faces.")
     train_counts = np.bincount(parts["train"].cell, minlength=4)
     splits = {
-        name: cell_split(name, role, pair, parts[name], train_counts)
-        for name, role in ROLES.items()
+        name: cell_split(name, purpose, pair, parts[name], train_counts)
+        for name, purpose in PURPOSES.items()
         if name in parts
     }
     return TaskData("celeba_bias", source, splits, tuple(variants(pair, splits)))
@@ -165,10 +166,7 @@ def variants(pair: Pair, splits: Mapping[str, Split]) -> Iterator[str]:
     for name, rows in RELEASED_ROWS.items():
         found = len(splits[name]) if name in splits else 0
         if found != rows:
-            yield f"variant: {name} has {found:,} rows, expected {rows:,}"
+            yield from row_variant(name, found, rows)
         elif name in released:
-            for group, n, expected in zip(
-                pair.groups, splits[name].group_counts, released[name], strict=True
-            ):
-                if n != expected:
-                    yield f"variant: {name} has {n:,} rows of {group}, expected {expected:,}"
+            counts = splits[name].group_counts
+            yield from count_variants(name, counts, released[name], pair.groups)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness_plugin.data.dataset import DataRequest, Ints, Role, Split, TaskData
+from harness_plugin.data.dataset import DataRequest, Ints, Purpose, Split, TaskData
 from harness_plugin.errors import HarnessError
+from harness_plugin_tasks._shared.planted import proportional
 from harness_plugin_tasks.celeba_bias.cells import TRAIN_CELLS, Faces, Pair, cell_split
 from harness_plugin_tasks.celeba_bias.faces import GENDERED, Bools, Pixels, draw, paint, shapes
-from harness_plugin_tasks.planted import proportional
 
 PAIR = Pair("Blond_Hair", "Male")
 FEW = 30
@@ -38,20 +38,20 @@ def load(request: DataRequest) -> TaskData:
     counts = planned(request)
     natural = counts["train"][1]
     splits = {
-        name: faces_split(name, role, count, natural, [request.seed, STREAMS[name]], size)
-        for name, (role, count) in counts.items()
+        name: faces_split(name, purpose, count, natural, [request.seed, STREAMS[name]], size)
+        for name, (purpose, count) in counts.items()
     }
     notes = [
         f"{name}: {count.min()} rows of group {PAIR.groups[int(count.argmin())]}; an accuracy over "
         f"fewer than {FEW} is noise (raise celeba_bias.n_test)"
-        for name, (role, count) in counts.items()
-        if role in ("in_domain", "ood") and count.min() < FEW
+        for name, (purpose, count) in counts.items()
+        if purpose in ("in_domain", "ood") and count.min() < FEW
     ]
     return TaskData("celeba_bias", "embedded", splits, tuple(notes))
 
 
-def planned(request: DataRequest) -> dict[str, tuple[Role, Ints]]:
-    """The role of every split, and how many of its faces (4,) fall in each cell."""
+def planned(request: DataRequest) -> dict[str, tuple[Purpose, Ints]]:
+    """The purpose of every split, and how many of its faces (4,) fall in each cell."""
     n_train, n_validation, n_test = (
         positive(request, key) for key in ("n_train", "n_validation", "n_test")
     )
@@ -79,14 +79,14 @@ def natural_counts(n: int) -> Ints:
 
 
 def faces_split(
-    name: str, role: Role, counts: Ints, train_counts: Ints, seed: list[int], size: int
+    name: str, purpose: Purpose, counts: Ints, train_counts: Ints, seed: list[int], size: int
 ) -> Split:
     """One split with `counts` (4,) faces by cell, in random order."""
     rng = np.random.default_rng(seed)
     cell = shuffled(counts, rng)
     images = draw(cell // 2 == 1, cell % 2 == 1, rng, size)
     ids = [f"{name}-{row:06d}" for row in range(len(cell))]
-    return cell_split(name, role, PAIR, Faces(encoded(images), ids, cell), train_counts)
+    return cell_split(name, purpose, PAIR, Faces(encoded(images), ids, cell), train_counts)
 
 
 def shuffled(counts: Ints, rng: np.random.Generator) -> Ints:

@@ -14,7 +14,7 @@ from harness_plugin.data.dataset import (
     CONFLICTING,
     UNDEFINED,
     DataRequest,
-    Role,
+    Purpose,
     Split,
     make_split,
 )
@@ -85,7 +85,7 @@ def direction(train: Comments, chosen: str) -> int:
 
 
 def comment_split(
-    name: str, role: Role, comments: Comments, chosen: str, points_to: int, where: str
+    name: str, purpose: Purpose, comments: Comments, chosen: str, points_to: int, where: str
 ) -> Split:
     """One split; `points_to` is the `direction` of the training rows.
 
@@ -99,7 +99,7 @@ def comment_split(
     agrees = np.where(mention == comments.toxic, ALIGNED, CONFLICTING)
     aligned = {1: agrees, 0: 1 - agrees}.get(points_to, np.full(len(labels), UNDEFINED))
     group_texts = member_texts = None
-    if role in ("train", "validation"):
+    if purpose in ("train", "validation"):
         group_texts = [f"{label}/{value}" for label, value in zip(labels, values, strict=True)]
         names = [f"{label}/{value}" for label in LABELS for value in values_of(chosen)]
         present = {*group_texts}
@@ -112,7 +112,7 @@ def comment_split(
         present = {cell for row in member_texts for cell in row}
     return make_split(
         name,
-        role=role,
+        purpose=purpose,
         inputs={"text": comments.texts},
         ids=comments.ids,
         label_texts=labels,

@@ -12,7 +12,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness_plugin.data.dataset import DataRequest, Ints, Role, TaskData
+from harness_plugin.data.dataset import DataRequest, Ints, Purpose, TaskData
+from harness_plugin_tasks._shared.options import share, whole_number
+from harness_plugin_tasks._shared.planted import balanced_labels, planted_cues
 from harness_plugin_tasks.civilcomments.comments import (
     IDENTITIES,
     LABELS,
@@ -22,8 +24,6 @@ from harness_plugin_tasks.civilcomments.comments import (
     direction,
     grouping,
 )
-from harness_plugin_tasks.options import share, whole_number
-from harness_plugin_tasks.planted import balanced_labels, planted_cues
 
 MENTIONS = ("male", "female", "gay", "christian", "muslim", "buddhist", "black", "white")
 """How a speaker of each of IDENTITIES is mentioned."""
@@ -52,7 +52,7 @@ def load(request: DataRequest) -> TaskData:
     """
     chosen = grouping(request)
     rate = share(request, "bias_rate")
-    sizes: dict[str, tuple[Role, float]] = {
+    sizes: dict[str, tuple[Purpose, float]] = {
         "train": ("train", rate),
         "validation": ("validation", rate),
         "id": ("in_domain", rate),
@@ -71,8 +71,8 @@ def load(request: DataRequest) -> TaskData:
     }
     points_to = direction(shown["train"], chosen)
     splits = [
-        comment_split(name, role, shown[name], chosen, points_to, name)
-        for name, (role, _) in sizes.items()
+        comment_split(name, purpose, shown[name], chosen, points_to, name)
+        for name, (purpose, _) in sizes.items()
     ]
     note = f"embedded: generated, not the real set; mentions agree in {rate:.1%} of train"
     return TaskData("civilcomments", request.source, {s.name: s for s in splits}, (note,))

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness_plugin.data.dataset import DataRequest, Ints, Role, Split, TaskData
+from harness_plugin.data.dataset import DataRequest, Ints, Purpose, Split, TaskData
 from harness_plugin.errors import HarnessError
 from harness_plugin.training.pixels import as_rgb, read_images
-from harness_plugin_tasks.images.mnist import DIGITS, Digits
-from harness_plugin_tasks.images.splits import Cells, Pixels, cell_split
-from harness_plugin_tasks.options import share
-from harness_plugin_tasks.planted import own_cues
+from harness_plugin_tasks._shared.images.mnist import DIGITS, Digits
+from harness_plugin_tasks._shared.images.splits import Cells, Pixels, cell_split
+from harness_plugin_tasks._shared.options import share
+from harness_plugin_tasks._shared.planted import own_cues
 
 PALETTE = {
     "red": (230, 40, 40),
@@ -91,16 +91,16 @@ def coloured(request: DataRequest, parts: Parts, notes: list[str]) -> TaskData:
 
 def sets(
     request: DataRequest, parts: Parts, ood: str
-) -> Iterator[tuple[str, Role, Digits, np.random.Generator]]:
-    """Name, role, digits and random stream of each set."""
-    plan: tuple[tuple[str, Role, Digits], ...] = (
+) -> Iterator[tuple[str, Purpose, Digits, np.random.Generator]]:
+    """Name, purpose, digits and random stream of each set."""
+    plan: tuple[tuple[str, Purpose, Digits], ...] = (
         ("train", "train", parts.train),
         ("validation", "validation", parts.validation),
         ("id", "in_domain", parts.test),
         (ood, "ood", parts.test),
     )
-    for stream, (name, role, digits) in enumerate(plan):
-        yield name, role, digits, np.random.default_rng([request.seed, stream])
+    for stream, (name, purpose, digits) in enumerate(plan):
+        yield name, purpose, digits, np.random.default_rng([request.seed, stream])
 
 
 def tenclass(request: DataRequest, parts: Parts) -> list[Split]:
@@ -113,11 +113,11 @@ def tenclass(request: DataRequest, parts: Parts) -> list[Split]:
     conflict = share(request, "conflict")
     palette = np.array(list(PALETTE.values()), np.uint8)
     splits = []
-    for name, role, digits, rng in sets(request, parts, "unbiased"):
-        other = 1 - 1 / len(PALETTE) if role in ("validation", "ood") else conflict
+    for name, purpose, digits, rng in sets(request, parts, "unbiased"):
+        other = 1 - 1 / len(PALETTE) if purpose in ("validation", "ood") else conflict
         colour = own_cues(rng, digits.label, other, len(PALETTE))
         pixels = painted(digits.pixels, palette[colour])
-        splits.append(cell_split(name, role, TENCLASS, pixels, label=digits.label, value=colour))
+        splits.append(cell_split(name, purpose, TENCLASS, pixels, label=digits.label, value=colour))
     return splits
 
 
@@ -139,18 +139,20 @@ def irm(request: DataRequest, parts: Parts) -> list[Split]:
     noise = share(request, "label_noise")
     rates = np.array(list(ENVIRONMENTS.values()))
     splits = []
-    for name, role, digits, rng in sets(request, parts, "reversed"):
+    for name, purpose, digits, rng in sets(request, parts, "reversed"):
         n = len(digits.label)
         environment = np.arange(n) % len(rates)
-        rate = np.full(n, REVERSED) if role == "ood" else rates[environment]
+        rate = np.full(n, REVERSED) if purpose == "ood" else rates[environment]
         label = ((digits.label >= 5) ^ (rng.random(n) < noise)).astype(np.int64)
         colour = label ^ (rng.random(n) < rate)
         pixels = np.zeros((*digits.pixels.shape, 3), np.uint8)
         pixels[np.arange(n), :, :, colour] = digits.pixels
-        names = [*ENVIRONMENTS] if role != "ood" else ["test"] * len(rates)
+        names = [*ENVIRONMENTS] if purpose != "ood" else ["test"] * len(rates)
         environments = {"environment": [names[e] for e in environment]}
         splits.append(
-            cell_split(name, role, IRM, pixels, label=label, value=colour, breakdowns=environments)
+            cell_split(
+                name, purpose, IRM, pixels, label=label, value=colour, breakdowns=environments
+            )
         )
     return splits
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from harness_plugin.data.dataset import DataRequest, TaskData
+from harness_plugin_tasks._shared.images.drawings import draw_digits
+from harness_plugin_tasks._shared.images.mnist import Digits
+from harness_plugin_tasks._shared.options import rows_wanted
+from harness_plugin_tasks._shared.planted import balanced_labels
 from harness_plugin_tasks.cmnist.colours import Parts, coloured
-from harness_plugin_tasks.images.drawings import draw_digits
-from harness_plugin_tasks.images.mnist import Digits
-from harness_plugin_tasks.options import rows_wanted
-from harness_plugin_tasks.planted import balanced_labels
 
 SIZES = {"n_train": 6_000, "n_validation": 500, "n_test": 2_000}
 """Digits drawn where an option is left at null."""

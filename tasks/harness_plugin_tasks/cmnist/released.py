@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from harness_plugin.data.dataset import DataRequest, Role, Split, TaskData
+from harness_plugin.data.dataset import DataRequest, Purpose, Split, TaskData
 from harness_plugin.errors import HarnessError
+from harness_plugin_tasks._shared.images.mnist import DIGITS, read_mnist
+from harness_plugin_tasks._shared.images.splits import Cells, cell_split
+from harness_plugin_tasks._shared.options import rows_wanted, share
 from harness_plugin_tasks.cmnist.colours import coloured, parted
-from harness_plugin_tasks.images.mnist import DIGITS, read_mnist
-from harness_plugin_tasks.images.splits import Cells, cell_split
-from harness_plugin_tasks.options import rows_wanted, share
 
 VALIDATION = 5_000
 """Training digits held out for validation, unless the options say otherwise."""
@@ -67,7 +67,7 @@ def lee(request: DataRequest, folder: Path) -> TaskData:
     return TaskData("cmnist", request.source, {s.name: s for s in splits})
 
 
-def lee_split(name: str, role: Role, folders: list[Path]) -> Split:
+def lee_split(name: str, purpose: Purpose, folders: list[Path]) -> Split:
     """The images below `folders`; label and colour are the last two fields of a file's name."""
     files: list[Path] = []
     cells: list[tuple[int, int]] = []
@@ -82,7 +82,7 @@ def lee_split(name: str, role: Role, folders: list[Path]) -> Split:
     label, colour = np.array(cells, dtype=np.int64).T
     return cell_split(
         name,
-        role,
+        purpose,
         LEE_CELLS,
         [str(file) for file in files],
         label=label,

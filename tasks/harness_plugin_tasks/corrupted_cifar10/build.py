@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness_plugin.data.dataset import DataRequest, Role, TaskData
+from harness_plugin.data.dataset import DataRequest, Purpose, TaskData
 from harness_plugin.errors import HarnessError
+from harness_plugin_tasks._shared.images.cifar import Objects
+from harness_plugin_tasks._shared.images.splits import Cells, cell_split
+from harness_plugin_tasks._shared.options import share, whole_number
+from harness_plugin_tasks._shared.planted import own_cues
 from harness_plugin_tasks.corrupted_cifar10.corruptions import CORRUPTIONS, corrupted
-from harness_plugin_tasks.images.cifar import Objects
-from harness_plugin_tasks.images.splits import Cells, cell_split
-from harness_plugin_tasks.options import share, whole_number
-from harness_plugin_tasks.planted import own_cues
 
 FEWEST = 20
 """Two rows a class: one with its own corruption, one with another."""
@@ -55,18 +55,18 @@ def build(
     validation = parts["train"].select(np.sort(trained[:n_validation]))
     train = parts["train"].select(np.sort(trained[n_validation:][:n_train]))
     uniform = 1 - 1 / len(CORRUPTIONS)
-    plan: dict[str, tuple[Role, Objects, float]] = {
+    plan: dict[str, tuple[Purpose, Objects, float]] = {
         "train": ("train", train, conflict),
         "validation": ("validation", validation, conflict),
         "id": ("in_domain", test, conflict),
         "unbiased": ("ood", test, uniform),
     }
     splits = {}
-    for stream, (name, (role, objects, rate)) in enumerate(plan.items()):
+    for stream, (name, (purpose, objects, rate)) in enumerate(plan.items()):
         rng = np.random.default_rng([request.seed, stream])
         value = own_cues(rng, objects.label, rate, len(CORRUPTIONS))
         pixels = corrupted(objects.pixels, value, severity, rng)
-        splits[name] = cell_split(name, role, cells, pixels, label=objects.label, value=value)
+        splits[name] = cell_split(name, purpose, cells, pixels, label=objects.label, value=value)
     return TaskData(task, request.source, splits, tuple(notes))
 
 

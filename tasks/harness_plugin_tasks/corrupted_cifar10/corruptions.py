@@ -16,7 +16,7 @@ from PIL import Image, ImageEnhance
 from scipy.ndimage import gaussian_filter, uniform_filter1d
 
 from harness_plugin.data.dataset import Ints
-from harness_plugin_tasks.images.splits import Pixels
+from harness_plugin_tasks._shared.images.splits import Pixels
 
 Floats: TypeAlias = NDArray[np.float64]
 Corruption: TypeAlias = Callable[[Floats, float, np.random.Generator], Floats]

@@ -5,12 +5,20 @@ from __future__ import annotations
 import numpy as np
 
 from harness_plugin.data.dataset import DataRequest, TaskData
+from harness_plugin_tasks._shared.images.cifar import SIDE, Objects
+from harness_plugin_tasks._shared.images.drawings import (
+    Jitter,
+    Part,
+    arc,
+    box,
+    drawn,
+    ellipse,
+    stroke,
+)
+from harness_plugin_tasks._shared.images.splits import Pixels
+from harness_plugin_tasks._shared.options import rows_wanted
+from harness_plugin_tasks._shared.planted import balanced_labels
 from harness_plugin_tasks.corrupted_cifar10.build import FEWEST, build
-from harness_plugin_tasks.images.cifar import SIDE, Objects
-from harness_plugin_tasks.images.drawings import Jitter, Part, arc, box, drawn, ellipse, stroke
-from harness_plugin_tasks.images.splits import Pixels
-from harness_plugin_tasks.options import rows_wanted
-from harness_plugin_tasks.planted import balanced_labels
 
 SIZES = {"n_train": 6_000, "n_validation": 500, "n_test": 2_000}
 """Drawings where an option is left at null."""

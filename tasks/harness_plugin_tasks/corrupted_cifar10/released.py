@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from harness_plugin.data.dataset import DataRequest, Ints, Role, Split, TaskData
+from harness_plugin.data.dataset import DataRequest, Ints, Purpose, Split, TaskData
 from harness_plugin.errors import HarnessError
+from harness_plugin_tasks._shared.images.cifar import CLASSES, SIDE, read_cifar
+from harness_plugin_tasks._shared.images.splits import Cells, Pixels, cell_split
+from harness_plugin_tasks._shared.options import rows_wanted, share
 from harness_plugin_tasks.corrupted_cifar10.build import FEWEST, build, severity_of
-from harness_plugin_tasks.images.cifar import CLASSES, SIDE, read_cifar
-from harness_plugin_tasks.images.splits import Cells, Pixels, cell_split
-from harness_plugin_tasks.options import rows_wanted, share
 
 VALIDATION = 1_000
 """Training pictures held out for validation, unless the options say otherwise."""
@@ -29,7 +29,10 @@ TYPES = {
 }
 # fmt: on
 """Corruption c of the released arrays."""
-FOLDERS: dict[str, tuple[str, Role]] = {"train": ("train", "train"), "unbiased": ("valid", "ood")}
+FOLDERS: dict[str, tuple[str, Purpose]] = {
+    "train": ("train", "train"),
+    "unbiased": ("valid", "ood"),
+}
 
 
 def load(request: DataRequest) -> TaskData:
@@ -66,13 +69,13 @@ def from_arrays(request: DataRequest) -> TaskData:
         raise HarnessError(f"{root}: no directory {name}/ (found {', '.join(found) or 'none'}).")
     cells = Cells(CLASSES, TYPES[kind], "corruption", by="alignment")
     splits = {
-        split: array_split(split, role, cells, folder / place)
-        for split, (place, role) in FOLDERS.items()
+        split: array_split(split, purpose, cells, folder / place)
+        for split, (place, purpose) in FOLDERS.items()
     }
     return TaskData(request.task.task, request.source, splits)
 
 
-def array_split(name: str, role: Role, cells: Cells, folder: Path) -> Split:
+def array_split(name: str, purpose: Purpose, cells: Cells, folder: Path) -> Split:
     """One split of images.npy (N, 32, 32, 3) bytes and attrs.npy (N, 2): class and corruption."""
     images, attributes = array(folder / "images.npy"), array(folder / "attrs.npy")
     if images.shape[1:] != (SIDE, SIDE, 3) or images.dtype != np.uint8:
@@ -91,7 +94,7 @@ def array_split(name: str, role: Role, cells: Cells, folder: Path) -> Split:
             "two numbers from 0 to 9."
         )
     label, value = attributes.astype(np.int64).T
-    return cell_split(name, role, cells, np.asarray(images), label=label, value=value)
+    return cell_split(name, purpose, cells, np.asarray(images), label=label, value=value)
 
 
 def array(file: Path) -> Pixels | Ints:

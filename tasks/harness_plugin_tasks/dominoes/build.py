@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness_plugin.data.dataset import DataRequest, Ints, Role, Split, TaskData
+from harness_plugin.data.dataset import DataRequest, Ints, Purpose, Split, TaskData
 from harness_plugin.errors import HarnessError
 from harness_plugin.training.pixels import as_rgb, read_images
-from harness_plugin_tasks.images.cifar import SIDE, Objects
-from harness_plugin_tasks.images.mnist import Digits
-from harness_plugin_tasks.images.splits import Cells, Pixels, cell_split
-from harness_plugin_tasks.options import share
-from harness_plugin_tasks.planted import own_cues
+from harness_plugin_tasks._shared.images.cifar import SIDE, Objects
+from harness_plugin_tasks._shared.images.mnist import Digits
+from harness_plugin_tasks._shared.images.splits import Cells, Pixels, cell_split
+from harness_plugin_tasks._shared.options import share
+from harness_plugin_tasks._shared.planted import own_cues
 
 CELLS = Cells(("automobile", "truck"), ("0", "1"), "digit")
 FEWEST = 8
@@ -53,7 +53,7 @@ def build(
                 f"{task}: {2 * wanted:,} {name} rows asked for (validation among them), and "
                 f"{2 * most[name]:,} can be made of {' and '.join(counts(rows[name], tops[name]))}."
             )
-    plan: dict[str, tuple[Role, str, slice, float]] = {
+    plan: dict[str, tuple[Purpose, str, slice, float]] = {
         "train": ("train", "train", slice(held, held + half), fraction),
         "validation": ("validation", "train", slice(held), fraction),
         "id": ("in_domain", "test", slice(tested), fraction),
@@ -61,7 +61,7 @@ def build(
         "reversed": ("ood", "test", slice(tested), 1 - fraction),
     }
     splits = {}
-    for stream, (name, (role, source, part, agreement)) in enumerate(plan.items()):
+    for stream, (name, (purpose, source, part, agreement)) in enumerate(plan.items()):
         rng = np.random.default_rng([request.seed, stream])
         chosen = rng.permutation(np.concatenate([own[part] for own in rows[source]]))
         label = vehicles[source].label[chosen]
@@ -71,7 +71,7 @@ def build(
             above[value == digit] = tops[source][digit][part]
         pixels = stacked(digits[source].pixels[above], vehicles[source].pixels[chosen])
         ids = [f"{source}-{row:06d}" for row in chosen]
-        splits[name] = cell_split(name, role, CELLS, pixels, label=label, value=value, ids=ids)
+        splits[name] = cell_split(name, purpose, CELLS, pixels, label=label, value=value, ids=ids)
     return TaskData(task, request.source, splits, tuple(notes))
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from harness_plugin.data.dataset import DataRequest, Ints, TaskData
-from harness_plugin_tasks.dominoes.build import CELLS, FEWEST, build
-from harness_plugin_tasks.images.cifar import CLASSES, SIDE, Objects, read_cifar
-from harness_plugin_tasks.images.drawings import (
+from harness_plugin_tasks._shared.images.cifar import CLASSES, SIDE, Objects, read_cifar
+from harness_plugin_tasks._shared.images.drawings import (
     Jitter,
     Part,
     box,
@@ -16,9 +15,10 @@ from harness_plugin_tasks.images.drawings import (
     ellipse,
     noisy,
 )
-from harness_plugin_tasks.images.mnist import Digits, read_mnist
-from harness_plugin_tasks.options import rows_wanted
-from harness_plugin_tasks.planted import balanced_labels
+from harness_plugin_tasks._shared.images.mnist import Digits, read_mnist
+from harness_plugin_tasks._shared.options import rows_wanted
+from harness_plugin_tasks._shared.planted import balanced_labels
+from harness_plugin_tasks.dominoes.build import CELLS, FEWEST, build
 
 DRAWN = {"n_train": 4_000, "n_validation": 400, "n_test": 1_000}
 """Rows drawn where an option is left at null."""

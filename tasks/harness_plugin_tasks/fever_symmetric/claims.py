@@ -11,10 +11,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from harness_plugin.data.dataset import Role, Split
-from harness_plugin_tasks.nli.cues import Cue, words
-from harness_plugin_tasks.nli.splits import cue_split
-from harness_plugin_tasks.nli.tables import Table
+from harness_plugin.data.dataset import Purpose, Split
+from harness_plugin_tasks._shared.text.cues import Cue, words
+from harness_plugin_tasks._shared.text.splits import cue_split
+from harness_plugin_tasks._shared.text.tables import Table
 
 LABELS = ("SUPPORTS", "REFUTES", "NOT ENOUGH INFO")
 TWO_LABELS = LABELS[:2]
@@ -51,9 +51,9 @@ def give_away(evidence: str, claim: str) -> str:
 CLAIM_CUE = Cue(("refuting_phrase", "plain_claim"), give_away, "REFUTES")
 
 
-def claim_split(name: str, role: Role, table: Table, labels: tuple[str, ...]) -> Split:
+def claim_split(name: str, purpose: Purpose, table: Table, labels: tuple[str, ...]) -> Split:
     """Pairs of FEVER: groups label/cue, those that occur. Raises HarnessError as `make_split`."""
-    return cue_split(name, role=role, table=table, cue=CLAIM_CUE, labels=labels)
+    return cue_split(name, purpose=purpose, table=table, cue=CLAIM_CUE, labels=labels)
 
 
 def symmetric_split(name: str, table: Table) -> Split:

@@ -19,15 +19,15 @@ from typing import NamedTuple
 import numpy as np
 
 from harness_plugin.data.dataset import DataRequest, TaskData
+from harness_plugin_tasks._shared.options import share, whole_number
+from harness_plugin_tasks._shared.planted import balanced_labels, planted_cues
+from harness_plugin_tasks._shared.text.tables import Table
 from harness_plugin_tasks.fever_symmetric.claims import (
     LABELS,
     TWO_LABELS,
     claim_split,
     symmetric_split,
 )
-from harness_plugin_tasks.nli.tables import Table
-from harness_plugin_tasks.options import share, whole_number
-from harness_plugin_tasks.planted import balanced_labels, planted_cues
 
 SUPPORTS, REFUTES, NOT_ENOUGH_INFO = range(3)
 KINDS = (

@@ -32,18 +32,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness_plugin.data.dataset import DataRequest, Ints, Role, Split, TaskData
+from harness_plugin.data.dataset import DataRequest, Ints, Purpose, Split, TaskData
 from harness_plugin.errors import HarnessError
+from harness_plugin_tasks._shared.options import share, whole_number
+from harness_plugin_tasks._shared.text.cues import OVERLAP_CUE
+from harness_plugin_tasks._shared.text.splits import cue_split
+from harness_plugin_tasks._shared.text.tables import Table
 from harness_plugin_tasks.hans.evaluation import (
     HANS_GROUPS,
     HANS_LABELS,
     HEURISTICS,
     hans_split,
 )
-from harness_plugin_tasks.nli.cues import OVERLAP_CUE
-from harness_plugin_tasks.nli.splits import cue_split
-from harness_plugin_tasks.nli.tables import Table
-from harness_plugin_tasks.options import share, whole_number
 
 ENTAILMENT, NON_ENTAILMENT = HANS_LABELS
 
@@ -201,7 +201,7 @@ def load(request: DataRequest) -> TaskData:
     return TaskData("hans", request.source, {split.name: split for split in splits}, (note,))
 
 
-def biased_split(name: str, role: Role, pairs: Sequence[Pair]) -> Split:
+def biased_split(name: str, purpose: Purpose, pairs: Sequence[Pair]) -> Split:
     """The split of pairs in which word overlap is the cue."""
     columns = {
         "premise": [pair.premise for pair in pairs],
@@ -210,7 +210,7 @@ def biased_split(name: str, role: Role, pairs: Sequence[Pair]) -> Split:
         "id": [f"{name}-{row:06d}" for row in range(len(pairs))],
     }
     table = Table(name, name, columns)
-    return cue_split(name, role=role, table=table, cue=OVERLAP_CUE, labels=HANS_LABELS)
+    return cue_split(name, purpose=purpose, table=table, cue=OVERLAP_CUE, labels=HANS_LABELS)
 
 
 def test_split(pairs: Sequence[Pair]) -> Split:

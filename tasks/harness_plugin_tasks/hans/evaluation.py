@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from harness_plugin.data.dataset import Split, make_split
-from harness_plugin_tasks.nli.cues import OVERLAP, OVERLAP_CUE, overlap
+from harness_plugin_tasks._shared.text.cues import OVERLAP, OVERLAP_CUE, overlap
 
 HANS_LABELS = ("entailment", "non-entailment")
 HEURISTICS = ("lexical_overlap", "subsequence", "constituent")
@@ -38,7 +38,7 @@ def hans_split(
     """
     return make_split(
         "hans",
-        role="ood",
+        purpose="ood",
         inputs={"premise": premises, "hypothesis": hypotheses},
         ids=ids,
         label_texts=label_texts,

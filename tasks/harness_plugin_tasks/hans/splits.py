@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness_plugin.data.dataset import Split, TaskData
+from harness_plugin_tasks._shared.files import count_variants, row_variant
+from harness_plugin_tasks._shared.text.nli_hub import Training
+from harness_plugin_tasks._shared.text.splits import empty_cells, joined
+from harness_plugin_tasks._shared.text.tables import Table
 from harness_plugin_tasks.hans.evaluation import hans_split
-from harness_plugin_tasks.nli.hub import Training
-from harness_plugin_tasks.nli.splits import empty_cells, joined
-from harness_plugin_tasks.nli.tables import Table
 
 HANS_ROWS = 30_000
 HANS_GROUP_ROWS = 5_000
@@ -46,8 +47,7 @@ def task_data(source: str, *, training: Training, hans: Table, collapse_rule: st
 def variants(test: Split, hans: Table) -> Iterator[str]:
     """A note if HANS has not as many rows as released, or a group has not, if the whole has."""
     if hans.labelled != HANS_ROWS:
-        yield f"variant: {hans.where} has {hans.labelled:,} rows, expected {HANS_ROWS:,}"
+        yield from row_variant(hans.where, hans.labelled, HANS_ROWS)
         return
-    for group, rows in zip(test.groups, test.group_counts, strict=True):
-        if rows != HANS_GROUP_ROWS:
-            yield f"variant: hans has {rows:,} rows of {group}, expected {HANS_GROUP_ROWS:,}"
+    expected = [HANS_GROUP_ROWS] * len(test.groups)
+    yield from count_variants("hans", test.group_counts, expected, test.groups)

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import datasets
 
-from harness_plugin_tasks.hans.evaluation import HANS_LABELS
-from harness_plugin_tasks.nli.tables import (
+from harness_plugin_tasks._shared.text.tables import (
     NLI_COLUMNS,
     Column,
     Table,
@@ -15,6 +14,7 @@ from harness_plugin_tasks.nli.tables import (
     hub_columns,
     read_columns,
 )
+from harness_plugin_tasks.hans.evaluation import HANS_LABELS
 
 HANS_COLUMNS = (*NLI_COLUMNS, Column("heuristic", ("heuristic",)), Column("subcase", ("subcase",)))
 

@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 from harness_plugin.data.dataset import MISSING_LABELS
 from harness_plugin.errors import HarnessError
-from harness_plugin_tasks.nli.cues import NEGATION, NO_NEGATION, negation
-from harness_plugin_tasks.nli.hub import Training
-from harness_plugin_tasks.nli.splits import concatenated
-from harness_plugin_tasks.nli.tables import Table
+from harness_plugin_tasks._shared.text.cues import NEGATION, NO_NEGATION, negation
+from harness_plugin_tasks._shared.text.nli_hub import Training
+from harness_plugin_tasks._shared.text.splits import concatenated
+from harness_plugin_tasks._shared.text.tables import Table
 
 FOLDERS = ("", "dataset_metadata/multinli/", "multinli/")
 LABELS = {"0": "contradiction", "1": "entailment", "2": "neutral"}

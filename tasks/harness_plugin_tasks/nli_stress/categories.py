@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from harness_plugin.data.dataset import UNDEFINED, Split
 from harness_plugin.errors import HarnessError
-from harness_plugin_tasks.nli.cues import NEGATION, NEGATION_WORDS, NO_NEGATION, Cue, tokens
-from harness_plugin_tasks.nli.release import either, find
-from harness_plugin_tasks.nli.splits import concatenated, pair_split
-from harness_plugin_tasks.nli.tables import Table, read_nli
+from harness_plugin_tasks._shared.files import find
+from harness_plugin_tasks._shared.text.cues import (
+    NEGATION,
+    NEGATION_WORDS,
+    NO_NEGATION,
+    Cue,
+    tokens,
+)
+from harness_plugin_tasks._shared.text.nli_released import either
+from harness_plugin_tasks._shared.text.splits import concatenated, pair_split
+from harness_plugin_tasks._shared.text.tables import Table, read_nli
 
 SECTIONS = ("matched", "mismatched")
 SPELLING = "Spelling_Error/multinli_0.9_dev_gram_"
@@ -28,7 +35,8 @@ FILES = {
 }
 """The file of each category, for each section where it has two."""
 
-ROWS = {("negation", "matched"): 9_815, ("negation", "mismatched"): 9_832}
+ROWS = {"negation/matched": 9_815, "negation/mismatched": 9_832}
+"""Rows by the name of the table, `<category>/<section>`, where they are known."""
 
 
 def stressed(premise: str, hypothesis: str) -> str:
@@ -93,7 +101,7 @@ def stress_split(tests: Sequence[Test]) -> Split:
     stress = [test.category for test in tests for _ in range(len(test.table))]
     return pair_split(
         "stress",
-        role="ood",
+        purpose="ood",
         table=table,
         attributes=stress,
         values=list(dict.fromkeys(test.category for test in tests)),
@@ -106,12 +114,3 @@ def stress_split(tests: Sequence[Test]) -> Split:
             "section": [test.section for test in tests for _ in range(len(test.table))],
         },
     )
-
-
-def variants(tests: Sequence[Test]) -> Iterator[str]:
-    """A note for every file that has not as many rows as it is known to have."""
-    for test in tests:
-        expected = ROWS.get((test.category, test.section))
-        if expected is not None and test.table.labelled != expected:
-            rows = f"{test.table.labelled:,} rows, expected {expected:,}"
-            yield f"variant: {test.table.where} has {rows}"

@@ -10,15 +10,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness_plugin.data.dataset import DataRequest, Role, Split, TaskData
+from harness_plugin.data.dataset import DataRequest, Purpose, Split, TaskData
 from harness_plugin.errors import HarnessError
-from harness_plugin_tasks.nli import grammar
-from harness_plugin_tasks.nli.cues import NLI_LABELS
-from harness_plugin_tasks.nli.embedded import planted_data
-from harness_plugin_tasks.nli.splits import cue_split
-from harness_plugin_tasks.nli.tables import Table
+from harness_plugin_tasks._shared.options import whole_number
+from harness_plugin_tasks._shared.text import grammar
+from harness_plugin_tasks._shared.text.cues import NLI_LABELS
+from harness_plugin_tasks._shared.text.nli_embedded import planted_data
+from harness_plugin_tasks._shared.text.splits import cue_split
+from harness_plugin_tasks._shared.text.tables import Table
 from harness_plugin_tasks.nli_stress.categories import CUE, Test, stress_split
-from harness_plugin_tasks.options import whole_number
 
 ASSURED = ("it is true that", "truly", "everybody knows that", "it is well known that")
 NEGATED = ("it is not false that", "not surprisingly", "no doubt", "nobody doubts that")
@@ -94,6 +94,6 @@ def distorted(table: Table, name: str, rng: np.random.Generator) -> Table:
     return Table(name, name, columns)
 
 
-def negation_split(name: str, role: Role, rows: grammar.Rows) -> Split:
+def negation_split(name: str, purpose: Purpose, rows: grammar.Rows) -> Split:
     """A split whose groups are read off its sentences."""
-    return cue_split(name, role=role, table=rows.table, cue=CUE)
+    return cue_split(name, purpose=purpose, table=rows.table, cue=CUE)

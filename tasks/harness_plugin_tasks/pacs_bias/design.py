@@ -9,14 +9,14 @@ from typing import Any
 import datasets
 import numpy as np
 
-from harness_plugin.data.dataset import DataRequest, Ints, Role, TaskData
+from harness_plugin.data.dataset import DataRequest, Ints, Purpose, TaskData
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin_tasks.images.splits import Cells, cell_split
-from harness_plugin_tasks.options import share, whole_number
+from harness_plugin_tasks._shared.images.splits import Cells, cell_split
+from harness_plugin_tasks._shared.options import share, whole_number
 
 CLASSES = ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person")
 DOMAINS = ("art_painting", "cartoon", "photo", "sketch")
-SPLITS: dict[str, Role] = {
+SPLITS: dict[str, Purpose] = {
     "train": "train",
     "validation": "validation",
     "id": "in_domain",
@@ -132,7 +132,7 @@ def designed(
         )
     taken = np.zeros((2, 2), np.int64)
     splits = {}
-    for name, role in SPLITS.items():
+    for name, purpose in SPLITS.items():
         cell = [(y, d) for y in (0, 1) for d in (0, 1)]
         rows = [members[y][d][taken[y, d] :][: counts[name][y, d]] for y, d in cell]
         taken = taken + counts[name]
@@ -142,7 +142,7 @@ def designed(
         chosen = np.concatenate(rows)[order]
         splits[name] = cell_split(
             name,
-            role,
+            purpose,
             design.cells,
             pool.images.select(chosen),
             label=label[order],

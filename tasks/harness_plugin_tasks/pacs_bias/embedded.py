@@ -6,9 +6,17 @@ import numpy as np
 
 from harness_plugin.data.dataset import DataRequest, TaskData
 from harness_plugin.errors import HarnessError
-from harness_plugin_tasks.images.drawings import Jitter, Part, box, drawn, ellipse, noisy, stroke
-from harness_plugin_tasks.images.splits import Pixels, image_column
-from harness_plugin_tasks.options import rows_wanted, share, whole_number
+from harness_plugin_tasks._shared.images.drawings import (
+    Jitter,
+    Part,
+    box,
+    drawn,
+    ellipse,
+    noisy,
+    stroke,
+)
+from harness_plugin_tasks._shared.images.splits import Pixels, image_column
+from harness_plugin_tasks._shared.options import rows_wanted, share, whole_number
 from harness_plugin_tasks.pacs_bias.design import (
     CLASSES,
     DOMAINS,

@@ -10,9 +10,9 @@ import numpy as np
 from harness_plugin.data.dataset import DataRequest, TaskData
 from harness_plugin.data.hub import load_hub, load_local
 from harness_plugin.errors import HarnessError
-from harness_plugin_tasks.images.mnist import is_hub_copy
-from harness_plugin_tasks.images.splits import class_indices, count_variants, stored_images
-from harness_plugin_tasks.options import rows_wanted
+from harness_plugin_tasks._shared.files import count_variants, data_folder, is_hub_copy
+from harness_plugin_tasks._shared.images.splits import class_indices, stored_images
+from harness_plugin_tasks._shared.options import rows_wanted
 from harness_plugin_tasks.pacs_bias.design import (
     CLASSES,
     DOMAINS,
@@ -52,8 +52,7 @@ def read_pool(request: DataRequest) -> Pool:
     """All pictures of the source."""
     if request.source == "hub":
         return from_hub(load_hub(REPOSITORY, revision=REVISION), REPOSITORY)
-    if (root := request.path) is None or not root.is_dir():
-        raise HarnessError(f"{request.task.task}: {root} is not a directory; give --data PATH.")
+    root = data_folder(request)
     folders = (root, root / "PACS", root / "pacs")
     for folder in folders:
         if any((folder / domain).is_dir() for domain in DOMAINS):

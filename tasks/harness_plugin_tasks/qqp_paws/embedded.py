@@ -15,9 +15,9 @@ from typing import NamedTuple
 import numpy as np
 
 from harness_plugin.data.dataset import DataRequest, Ints, TaskData
-from harness_plugin_tasks.nli.tables import Table
-from harness_plugin_tasks.options import share, whole_number
-from harness_plugin_tasks.planted import planted_cues
+from harness_plugin_tasks._shared.options import share, whole_number
+from harness_plugin_tasks._shared.planted import planted_cues
+from harness_plugin_tasks._shared.text.tables import Table
 from harness_plugin_tasks.qqp_paws.questions import LABELS, overlap_splits
 
 DUPLICATES = 0.48

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from harness_plugin.data.dataset import ALIGNED, CONFLICTING, Role, Split, make_split
-from harness_plugin_tasks.nli.cues import words
-from harness_plugin_tasks.nli.splits import cells
-from harness_plugin_tasks.nli.tables import Table
+from harness_plugin.data.dataset import ALIGNED, CONFLICTING, Purpose, Split, make_split
+from harness_plugin_tasks._shared.text.cues import words
+from harness_plugin_tasks._shared.text.splits import cells
+from harness_plugin_tasks._shared.text.tables import Table
 
 LABELS = ("not_duplicate", "duplicate")
 VALUES = ("low_overlap", "high_overlap")
@@ -30,21 +30,22 @@ def overlaps(table: Table) -> NDArray[np.float64]:
     return np.array([jaccard(first, second) for first, second in pairs])
 
 
-def overlap_splits(tables: Mapping[tuple[str, Role], Table]) -> tuple[dict[str, Split], float]:
+def overlap_splits(tables: Mapping[tuple[str, Purpose], Table]) -> tuple[dict[str, Split], float]:
     """Splits by name with groups label/overlap, and the overlap above which it is high.
 
-    The threshold is the median over the labelled rows of the table with the role train. Groups
+    The threshold is the median over the labelled rows of the table with the purpose train. Groups
     without a row are left out. Raises HarnessError as `make_split` does.
     """
-    (train,) = (table for (_, role), table in tables.items() if role == "train")
+    (train,) = (table for (_, purpose), table in tables.items() if purpose == "train")
     known = [label in LABELS for label in train.columns["label"]]
     threshold = float(np.median(overlaps(train)[known])) if any(known) else math.nan
     return {
-        name: overlap_split(name, role, table, threshold) for (name, role), table in tables.items()
+        name: overlap_split(name, purpose, table, threshold)
+        for (name, purpose), table in tables.items()
     }, threshold
 
 
-def overlap_split(name: str, role: Role, table: Table, threshold: float) -> Split:
+def overlap_split(name: str, purpose: Purpose, table: Table, threshold: float) -> Split:
     """One split; a row is aligned where high overlap meets duplicate, or low its opposite."""
     values = [VALUES[high] for high in (overlaps(table) > threshold).tolist()]
     labels = table.columns["label"]
@@ -56,7 +57,7 @@ def overlap_split(name: str, role: Role, table: Table, threshold: float) -> Spli
     present = set(group_texts)
     return make_split(
         name,
-        role=role,
+        purpose=purpose,
         inputs={key: table.columns[key] for key in ("question1", "question2")},
         ids=table.columns["id"],
         label_texts=labels,

@@ -1,17 +1,18 @@
-"""What every source of the task shares: names, roles, released counts."""
+"""What every source of the task shares: names, purposes, released counts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness_plugin.data.dataset import Ints, Role, Split, TaskData
+from harness_plugin.data.dataset import Ints, Purpose, Split, TaskData
 from harness_plugin.errors import HarnessError
-from harness_plugin_tasks.images.splits import Cells, Images, cell_split, count_variants
+from harness_plugin_tasks._shared.files import count_variants
+from harness_plugin_tasks._shared.images.splits import Cells, Images, cell_split
 
 CELLS = Cells(("landbird", "waterbird"), ("land", "water"), "place")
 
-ROLES: dict[str, Role] = {"train": "train", "validation": "validation", "test": "ood"}
+PURPOSES: dict[str, Purpose] = {"train": "train", "validation": "validation", "test": "ood"}
 """In the order of the release's split numbers. In its test set each kind of bird stands on both
 backgrounds equally often, so it is no in-domain set."""
 
@@ -38,21 +39,21 @@ def released_data(source: str, parts: Mapping[str, Birds], where: str) -> TaskDa
 
     Raises HarnessError when a copy lacks one of the three splits.
     """
-    if missing := [name for name in ROLES if name not in parts]:
+    if missing := [name for name in PURPOSES if name not in parts]:
         raise HarnessError(
             f"{where}: no {' and no '.join(missing)} images (found {', '.join(parts) or 'none'})."
         )
     splits = {
         name: cell_split(
             name,
-            role,
+            purpose,
             CELLS,
             parts[name].images,
             label=parts[name].label,
             value=parts[name].place,
             ids=parts[name].ids,
         )
-        for name, role in ROLES.items()
+        for name, purpose in PURPOSES.items()
     }
     return TaskData("waterbirds", source, splits, tuple(variants(splits)))
 

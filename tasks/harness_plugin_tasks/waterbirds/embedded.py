@@ -8,11 +8,11 @@ from copy import deepcopy
 import numpy as np
 from numpy.typing import NDArray
 
-from harness_plugin.data.dataset import DataRequest, Ints, Role, Split, TaskData
-from harness_plugin_tasks.images.drawings import Jitter, Part, box, drawn, ellipse, noisy
-from harness_plugin_tasks.images.splits import Pixels, cell_split
-from harness_plugin_tasks.options import whole_number
-from harness_plugin_tasks.planted import proportional
+from harness_plugin.data.dataset import DataRequest, Ints, Purpose, Split, TaskData
+from harness_plugin_tasks._shared.images.drawings import Jitter, Part, box, drawn, ellipse, noisy
+from harness_plugin_tasks._shared.images.splits import Pixels, cell_split
+from harness_plugin_tasks._shared.options import whole_number
+from harness_plugin_tasks._shared.planted import proportional
 from harness_plugin_tasks.waterbirds.cells import CELLS, RELEASED
 
 BIRDS: tuple[tuple[Part, ...], ...] = (
@@ -39,7 +39,7 @@ SCENES = (((70, 120, 50), (95, 75, 45)), ((60, 110, 180), (110, 160, 205)))
 JITTER = Jitter(scale=0.3, turn=0.25, shift=0.12, shear=0.15, flip=True)
 GRAIN = 0.06
 """Standard deviation of the noise on every pixel, of full scale."""
-SPLITS: dict[str, Role] = {
+SPLITS: dict[str, Purpose] = {
     "train": "train",
     "validation": "validation",
     "id": "in_domain",
@@ -56,9 +56,9 @@ def load(request: DataRequest) -> TaskData:
     """
     size = whole_number(request, "image_size", 16)
     splits = {}
-    for stream, (name, role) in enumerate(SPLITS.items()):
+    for stream, (name, purpose) in enumerate(SPLITS.items()):
         rng = np.random.default_rng([request.seed, stream])
-        splits[name] = birds_split(name, role, proportions(request, name), rng, size)
+        splits[name] = birds_split(name, purpose, proportions(request, name), rng, size)
     note = "embedded: birds drawn by this package, not photographs"
     return TaskData("waterbirds", request.source, splits, (note,))
 
@@ -69,12 +69,14 @@ def proportions(request: DataRequest, name: str) -> Ints:
     return proportional(n, (1, 1, 1, 1) if name == "balanced" else RELEASED["train"])
 
 
-def birds_split(name: str, role: Role, counts: Ints, rng: np.random.Generator, size: int) -> Split:
+def birds_split(
+    name: str, purpose: Purpose, counts: Ints, rng: np.random.Generator, size: int
+) -> Split:
     """One split with `counts` (4,) images by cell, in random order."""
     cell = rng.permutation(np.repeat(np.arange(4), counts))
     label, place = cell // 2, cell % 2
     pixels = np.stack([pixels for pixels, _ in pictures(label, place, rng, size)])
-    return cell_split(name, role, CELLS, pixels, label=label, value=place)
+    return cell_split(name, purpose, CELLS, pixels, label=label, value=place)
 
 
 def pictures(

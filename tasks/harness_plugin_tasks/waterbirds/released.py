@@ -11,10 +11,10 @@ import numpy as np
 from harness_plugin.data.dataset import DataRequest, TaskData
 from harness_plugin.data.hub import load_hub, load_local
 from harness_plugin.errors import HarnessError
-from harness_plugin_tasks.images.mnist import is_hub_copy
-from harness_plugin_tasks.images.splits import class_indices, stored_images
-from harness_plugin_tasks.quoted import read_quoted
-from harness_plugin_tasks.waterbirds.cells import CELLS, ROLES, Birds, released_data
+from harness_plugin_tasks._shared.files import data_folder, is_hub_copy
+from harness_plugin_tasks._shared.images.splits import class_indices, stored_images
+from harness_plugin_tasks._shared.quoted import read_quoted
+from harness_plugin_tasks.waterbirds.cells import CELLS, PURPOSES, Birds, released_data
 
 REPOSITORY = "grodino/waterbirds"
 REVISION = "main"
@@ -34,9 +34,7 @@ def load(request: DataRequest) -> TaskData:
     if request.source == "hub":
         loaded = load_hub(REPOSITORY, revision=REVISION)
         return from_columns(loaded, request.source, REPOSITORY)
-    root = request.path
-    if root is None or not root.is_dir():
-        raise HarnessError(f"waterbirds: {root} is not a directory; give --data PATH.")
+    root = data_folder(request)
     folders = (root, root / FOLDER, root / "waterbirds")
     for folder in folders:
         if (folder / METADATA).is_file():
@@ -54,13 +52,13 @@ def from_metadata(folder: Path, source: str) -> TaskData:
     """The splits that metadata.csv describes, in its order; ids are its img_id."""
     file = folder / METADATA
     columns = read_quoted(file, COLUMNS, ",")
-    chosen: dict[str, list[tuple[str, str, int, int]]] = {name: [] for name in ROLES}
+    chosen: dict[str, list[tuple[str, str, int, int]]] = {name: [] for name in PURPOSES}
     first: dict[str, int] = {}
     for row, (key, image, y, split, place) in enumerate(zip(*columns.values(), strict=True), 1):
         where = f"{file}: row {row}"
         if (earlier := first.setdefault(key, row)) != row:
             raise HarnessError(f"{where}: img_id {key} was already used in row {earlier}.")
-        part = [*ROLES][number(split, "split", 3, where)]
+        part = [*PURPOSES][number(split, "split", 3, where)]
         path = str(inside(folder, image, where))
         cell = number(y, "y", 2, where), number(place, "place", 2, where)
         chosen[part].append((key, path, *cell))
@@ -96,8 +94,8 @@ def from_columns(loaded: Mapping[str, datasets.Dataset], source: str, where: str
     """Splits with the columns image, label (0 landbird, 1 waterbird), place (0 land, 1 water)."""
     parts = {}
     for name, rows in loaded.items():
-        if name not in ROLES:
-            raise HarnessError(f"{where}: split {name!r}, expected {', '.join(ROLES)}.")
+        if name not in PURPOSES:
+            raise HarnessError(f"{where}: split {name!r}, expected {', '.join(PURPOSES)}.")
         here = f"{where}, split {name!r}"
         parts[str(name)] = Birds(
             images=stored_images(rows, "image", here),

@@ -1,0 +1,89 @@
+"""Released files and hub copies in a folder that a user gives, and the rows they should have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from harness_plugin.data.dataset import DataRequest, Ints
+from harness_plugin.data.hub import load_local
+from harness_plugin.errors import HarnessError
+
+
+def data_folder(request: DataRequest) -> Path:
+    """The folder of the source `path`, or HarnessError."""
+    if request.path is None or not request.path.is_dir():
+        task = request.task.task
+        raise HarnessError(f"{task}: {request.path} is not a directory; give --data PATH.")
+    return request.path
+
+
+def find(root: Path, names: Iterable[str]) -> Path | None:
+    """The file of the first of `names` that is in `root` or in a direct subfolder.
+
+    Raises HarnessError when it is in two places.
+    """
+    for name in names:
+        files = [file for file in (root / name, *sorted(root.glob(f"*/{name}"))) if file.is_file()]
+        if len(files) > 1:
+            raise HarnessError(f"{root}: {name} is there twice, {files[0]} and {files[1]}.")
+        if files:
+            return files[0]
+    return None
+
+
+def hub_copies(root: Path, accepts: Callable[[set[str]], bool]) -> list[Path]:
+    """The direct subfolders of `root` that hold a data set with columns as wanted, else `root`."""
+    folders = sorted(path for path in root.iterdir() if path.is_dir())
+    found = [folder for folder in folders if accepts(column_names(folder))]
+    whole = (root / "dataset_dict.json").is_file() or any(root.glob("*.parquet"))
+    return found or ([root] if whole and accepts(column_names(root)) else [])
+
+
+def the_one(root: Path, copies: Sequence[Path]) -> Path | None:
+    """The only one of `copies`, None without any; HarnessError when there are two."""
+    if len(copies) > 1:
+        raise HarnessError(f"{root}: hub copies in both {copies[0].name}/ and {copies[1].name}/.")
+    return copies[0] if copies else None
+
+
+def hub_copy(root: Path, accepts: Callable[[set[str]], bool]) -> Path | None:
+    """The one folder of `hub_copies`, None without any; HarnessError when there are two."""
+    return the_one(root, hub_copies(root, accepts))
+
+
+def column_names(folder: Path) -> set[str]:
+    """The columns of the data set saved in `folder`; none if there is no such thing."""
+    if (folder / "dataset_dict.json").is_file():
+        return set(next(iter(load_local(folder).values())).column_names)
+    file = next(folder.rglob("*.parquet"), None)
+    return set(pq.read_schema(file).names) if file else set()
+
+
+def missing(root: Path, names: Sequence[str]) -> str:
+    """The beginning of the error for a file that is nowhere."""
+    return f"{root}: found none of {', '.join(names)} (looked in it and in its direct subfolders)"
+
+
+def is_hub_copy(folder: Path) -> bool:
+    """Whether `folder` itself, or its data/, holds parquet files, or it was saved to disk."""
+    return (folder / "dataset_dict.json").is_file() or any(
+        next(folder.glob(pattern), None) for pattern in ("*.parquet", "data/*.parquet")
+    )
+
+
+def row_variant(where: object, found: int, expected: int) -> Iterator[str]:
+    """A note if `where`, a file or a hub split, has another number of rows than released."""
+    if found != expected:
+        yield f"variant: {where} has {found:,} rows, expected {expected:,}"
+
+
+def count_variants(
+    name: str, found: Sequence[int] | Ints, expected: Sequence[int], names: Sequence[str]
+) -> Iterator[str]:
+    """A note for every one of `names` whose count in split `name` is not the release's."""
+    for what, n, released in zip(names, found, expected, strict=True):
+        if n != released:
+            yield f"variant: {name} has {n:,} rows of {what}, expected {released:,}"
