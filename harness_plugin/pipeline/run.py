@@ -16,10 +16,11 @@ from harness_plugin.config.settings import RunConfig, TaskSettings, hub_sets_of,
 from harness_plugin.data.dataset import TaskData, load_for
 from harness_plugin.data.task import Task, find_task
 from harness_plugin.errors import HarnessError
+from harness_plugin.files import timestamp
 from harness_plugin.models.checkpoints import check_settings
 from harness_plugin.pipeline.distilling import Distillation, check_student
 from harness_plugin.pipeline.hardware import choose, environment, make_accelerator, processes_of
-from harness_plugin.pipeline.outputs import check_writable, chosen_outputs, timestamp, write_outputs
+from harness_plugin.pipeline.outputs import check_writable, chosen_outputs, write_outputs
 from harness_plugin.pipeline.roles import Workshop, check_comparable
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records import Predictions, RunReport, TaskScores, TrainedModel

@@ -14,7 +14,7 @@ from harness_plugin.config.settings import (
     task_settings,
 )
 from harness_plugin.data.task import read_task
-from harness_plugin.pipeline.outputs import strict
+from harness_plugin.files import strict
 from harness_plugin.pipeline.run import prepare, resolved
 
 TOY = Path(__file__).parents[1] / "toy" / "toy.yaml"

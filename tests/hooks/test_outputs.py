@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from harness_plugin import HarnessError
-from harness_plugin.pipeline.outputs import check_writable, strict, timestamp
+from harness_plugin.files import strict, timestamp
+from harness_plugin.pipeline.outputs import check_writable
 from harness_plugin.records import Estimate
 from harness_plugin_hooks.outputs import lm_eval, transfer
 

@@ -52,9 +52,9 @@ def main(words: list[str]) -> int:
     """Check, rank, write; without `--skip_refused` one refused bundle stops it."""
     given = parser().parse_args(words)
 
+    from harness_plugin.files import write_json, write_text
     from harness_plugin.pipeline.outputs import check_writable
     from harness_plugin.scoring.verdict import MIN_SEEDS
-    from harness_plugin.store.stages import write_json, write_text
     from harness_plugin_hooks.leaderboard.board import boards_of
     from harness_plugin_hooks.leaderboard.page import page
     from harness_plugin_hooks.leaderboard.reference import references

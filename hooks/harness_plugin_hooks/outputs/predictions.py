@@ -21,10 +21,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness_plugin.errors import HarnessError
-from harness_plugin.pipeline.outputs import timestamp
+from harness_plugin.files import timestamp, write_text
 from harness_plugin.records import Predictions, RunReport, TaskScores
 from harness_plugin.scoring.pairing import by_id, check_same_rows
-from harness_plugin.store.stages import write_text
 
 LONGEST = 256
 """Characters of an id or a bias type's value; NumPy pads all rows to the longest one."""

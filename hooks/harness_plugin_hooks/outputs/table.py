@@ -15,10 +15,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from harness_plugin.analysis.files import write_table
-from harness_plugin.pipeline.outputs import strict, timestamp
+from harness_plugin.files import strict, timestamp, write_table, write_text
 from harness_plugin.records import Estimate, RunReport, TaskScores
-from harness_plugin.store.stages import write_text
 
 SCHEMA = pa.schema(
     [

@@ -17,10 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from harness_plugin import __version__
 from harness_plugin.data.task import Source
 from harness_plugin.errors import HarnessError
-from harness_plugin.pipeline.outputs import strict, timestamp
+from harness_plugin.files import strict, timestamp, write_json
 from harness_plugin.records import Estimate, RunReport, TaskScores
 from harness_plugin.scoring.verdict import verdict
-from harness_plugin.store.stages import write_json
 from harness_plugin_hooks.outputs.predictions import EvaluationSet, set_of
 
 
