@@ -17,7 +17,7 @@ from PIL import Image
 
 from harness_plugin import HarnessError
 from harness_plugin.cli.main import main
-from harness_plugin_hooks.outputs.transfer import read_record
+from harness_plugin.scoring.transfer_record import read_record
 from harness_plugin_hooks.report import answer, figures_scores
 from harness_plugin_hooks.report.drawing import apart, inline, styled
 from harness_plugin_hooks.report.examples import KINDS, thumbnail

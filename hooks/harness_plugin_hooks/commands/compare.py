@@ -68,8 +68,8 @@ def main(words: list[str]) -> int:
     from rich.console import Console
 
     from harness_plugin.pipeline.outputs import check_writable
+    from harness_plugin.scoring.finished_runs import Selected, compare_outputs
     from harness_plugin_hooks.regression import reports
-    from harness_plugin_hooks.regression.sides import Selected, compare_outputs
 
     if given.output_path:
         check_writable(given.output_path)

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from harness_plugin.plugins.registry import Plugins
+    from harness_plugin.scoring.transfer_record import TransferRecord
     from harness_plugin_hooks.leaderboard.bundle import Problem
     from harness_plugin_hooks.leaderboard.verify import Verified
-    from harness_plugin_hooks.outputs.transfer import TransferRecord
 
 
 def parser() -> Parser:

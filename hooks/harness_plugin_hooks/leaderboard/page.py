@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from xml.etree.ElementTree import Element, SubElement
 
 from harness_plugin import __version__
+from harness_plugin.scoring.transfer_record import Number
 from harness_plugin_hooks.html import Page
 from harness_plugin_hooks.leaderboard.board import Board, Row
 from harness_plugin_hooks.leaderboard.bundle import Problem
-from harness_plugin_hooks.outputs.transfer import Number
 
 DASH, MINUS = "\u2013", "\u2212"
 NONE = DASH

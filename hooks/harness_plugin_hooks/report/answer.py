@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from harness_plugin_hooks.outputs.transfer import Number, TransferRecord, Verdict
+from harness_plugin.scoring.transfer_record import Number, TransferRecord, Verdict
 from harness_plugin_hooks.report.figures_scores import primary_gaps, scores_on
 from harness_plugin_hooks.report.words import MINUS, of_number, percent, plural, spoken
 

@@ -11,7 +11,7 @@ import yaml
 from harness_plugin.errors import HarnessError
 from harness_plugin.files import strict, write_text
 from harness_plugin.plugins.registry import Plugins
-from harness_plugin_hooks.outputs.transfer import TransferRecord
+from harness_plugin.scoring.transfer_record import TransferRecord
 from harness_plugin_hooks.report import answer, figures_inside, figures_scores
 from harness_plugin_hooks.report.drawing import Picture, styled
 from harness_plugin_hooks.report.figures_attention import attention

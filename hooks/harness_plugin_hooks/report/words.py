@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from harness_plugin.scoring.transfer_record import Number
 from harness_plugin_hooks.leaderboard.page import DASH, MINUS, percent, plain, spoken
-from harness_plugin_hooks.outputs.transfer import Number
 
 __all__ = [
     "DASH",

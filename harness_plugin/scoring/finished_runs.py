@@ -11,13 +11,13 @@ from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records import Predictions
 from harness_plugin.scoring.comparison import Evaluated, numbers
 from harness_plugin.scoring.gate import Comparison, Thresholds, compare
-from harness_plugin_hooks.outputs.predictions import (
+from harness_plugin.scoring.prediction_tables import (
     EvaluationSet,
     file_name,
     from_csv,
     rows_sha256,
 )
-from harness_plugin_hooks.outputs.transfer import TransferRecord, read_record
+from harness_plugin.scoring.transfer_record import TransferRecord, read_record
 
 
 @dataclass(frozen=True)
