@@ -259,7 +259,7 @@ class TaskScores:
         """The scores of `role` on `split`."""
         return next(s for s in self.scores if s.role == role and s.split == split)
 
-    @property
+    @cached_property
     def higher_is_better(self) -> dict[str, bool]:
         """By metric name, as the metrics declare it."""
         return {name: metric.higher_is_better for name, metric in self.metrics.items()}
@@ -320,7 +320,7 @@ class TaskScores:
         }
         also = {
             "n": estimate.n,
-            "higher_is_better": self.metrics[metric].higher_is_better,
+            "higher_is_better": self.higher_is_better.get(metric),
             "reason": estimate.reason,
         }
 
@@ -333,7 +333,8 @@ class TaskScores:
         e = estimate
         yield row(None, e.value, e.low, e.high, e.sd, len(self.seeds))
         if by_seed:
-            of_seeds = zip(e.seeds, e.intervals, strict=True)
+            unknown = ((float("nan"), float("nan")),) * len(e.seeds)  # a run that was read back
+            of_seeds = zip(e.seeds, e.intervals or unknown, strict=True)
             for seed, (value, (low, high)) in zip(self.seeds, of_seeds, strict=False):
                 yield row(seed, value, low, high, float("nan"), 1)
 

@@ -385,14 +385,23 @@ def problems(where: str, error: ValidationError) -> str:
     return "\n".join(lines)
 
 
-def run_config(file: Path | None, flags: Mapping[str, Any], sets: Iterable[str]) -> RunConfig:
-    """The configuration from a file, command line flags (those given) and assignments."""
+def run_config(
+    file: Path | None,
+    flags: Mapping[str, Any],
+    sets: Iterable[str] | Mapping[str, Any],
+    where: str = "command line",
+) -> RunConfig:
+    """The configuration from a file, flags (those that are not None) and assignments.
+
+    `sets`: `key=value` texts, or the nested mapping that they stand for. `where` the flags come
+    from, for messages.
+    """
     base: dict[str, Any] = {}
     if file is not None:
         base, _ = read_yaml(file)
         check_names(str(file), base, RunConfig)
     merged = merge(base, {key: value for key, value in flags.items() if value is not None})
-    assigned = parse_assignments(sets)
+    assigned = dict(sets) if isinstance(sets, Mapping) else parse_assignments(sets)
     top = {key: assigned.pop(key) for key in list(assigned) if key in RunConfig.model_fields}
     merged = merge(merged, top)
     if merged.get("eval_only"):  # a checkpoint is one model, of one seed
@@ -406,4 +415,4 @@ def run_config(file: Path | None, flags: Mapping[str, Any], sets: Iterable[str])
     try:
         return RunConfig.model_validate(merged)
     except ValidationError as error:
-        raise HarnessError(problems(str(file) if file else "command line", error)) from None
+        raise HarnessError(problems(str(file) if file else where, error)) from None

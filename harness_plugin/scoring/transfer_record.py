@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -203,7 +202,10 @@ def record_of(report: RunReport, scores: TaskScores) -> TransferRecord:
                     }
                     for t in scores.transfer
                 ],
-                "verdicts": [asdict(verdict) for verdict in verdicts(scores)],
+                "verdicts": [
+                    {name: getattr(verdict, name) for name in Verdict.model_fields}
+                    for verdict in verdicts(scores)
+                ],
                 "environment": report.environment,
                 "config": report.config,
             }

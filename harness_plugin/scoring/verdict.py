@@ -15,6 +15,7 @@ State: TypeAlias = Literal["lost", "kept", "undecided"]
 class Verdict:
     """Is the debiasing kept by one student on one evaluation set? Told on its primary gap."""
 
+    task: str
     student: str
     split: str
     gap: str
@@ -70,7 +71,7 @@ def verdicts(scores: TaskScores) -> list[Verdict]:
     """One a student and evaluation set with a gap, students by name; none without a student."""
     students = sorted({m.role for m in scores.models if m.role.startswith("student")})
     return [
-        Verdict(student, split, gap, *verdict(scores, student, split))
+        Verdict(scores.task, student, split, gap, *verdict(scores, student, split))
         for student in students
         for split, gap in scores.primary.items()
     ]
