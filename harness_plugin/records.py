@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from harness_plugin.errors import HarnessError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from harness_plugin.data.task import HubSet
-    from harness_plugin.scoring.metrics import Metric
 
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
@@ -160,6 +161,21 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class MetricInfo:
+    """What a metric is, without the function that computes it.
+
+    `kind`: a "gap" is a signed difference (0 = treats both sides alike), "performance" and
+    "calibration" stand alone. `bounds`: the lowest and highest value there can be.
+    """
+
+    name: str
+    kind: Literal["performance", "gap", "calibration"]
+    bounds: tuple[float, float]
+    higher_is_better: bool
+    summary: str
+
+
+@dataclass(frozen=True)
 class TrainedModel:
     """One model of one role and seed: what it is, where it lies, what it took."""
 
@@ -238,20 +254,103 @@ class TaskScores:
     transfer: tuple[Transfer, ...]
     predictions: tuple[Predictions, ...] = ()
     """All predictions the numbers come from, in the order (role, seed, split)."""
-    higher_is_better: Mapping[str, bool] = field(default_factory=dict)
-    """By metric name, as the metrics declare it."""
     primary: Mapping[str, str] = field(default_factory=dict)
     """Evaluation set -> the gap that its story is told with."""
     purposes: Mapping[str, str] = field(default_factory=dict)
     """Evaluation set -> "in_domain" or "ood", in-domain sets first."""
-    metrics: Mapping[str, Metric] = field(default_factory=dict, repr=False)
-    """The metrics themselves, by name: what they are and between which bounds."""
+    metrics: Mapping[str, MetricInfo] = field(default_factory=dict, repr=False)
+    """What each metric is, by name."""
     hub_sets: Mapping[str, HubSet] = field(default_factory=dict)
     """Evaluation set -> the hub split that it is, row for row; empty for data from elsewhere."""
 
     def of(self, role: str, split: str) -> ModelScores:
         """The scores of `role` on `split`."""
         return next(s for s in self.scores if s.role == role and s.split == split)
+
+    @cached_property
+    def higher_is_better(self) -> dict[str, bool]:
+        """By metric name, as the metrics declare it."""
+        return {name: metric.higher_is_better for name, metric in self.metrics.items()}
+
+    def transfer_of(
+        self, student: str, split: str, metric: str, measure: str, subset: str = ""
+    ) -> Estimate | None:
+        """One measure of one student; None where it was not measured, as for other roles.
+
+        `measure`: distillability, contribution, gap_widening or retention. `subset`: "" for the
+        whole set, "group=NAME" or "BREAKDOWN=VALUE".
+        """
+        return self._measures.get((student, split, subset, metric, measure))
+
+    @cached_property
+    def _measures(self) -> dict[tuple[str, str, str, str, str], Estimate]:
+        return {
+            (t.student, t.split, t.subset, t.metric, t.measure): t.estimate for t in self.transfer
+        }
+
+    def rows(self, *, by_seed: bool = False) -> Iterator[dict[str, Any]]:
+        """Every number as a flat row: scores first, then what is measured between models.
+
+        Keys: task, source, split, purpose, subset, role, metric, measure ("score", or one of
+        the transfer measures), seed (None: over all seeds), value, low, high (95% interval), sd,
+        seeds (how many), n (rows of the set), higher_is_better, reason (why a value is nan).
+        With `by_seed` the number over all seeds is followed by that of each seed, its interval
+        over examples alone; a ratio of means over seeds (retention) has none.
+        """
+        for found in self.scores:
+            for subset, metrics in found.by_subset().items():
+                for metric, estimate in metrics.items():
+                    of = (found.split, subset, found.role, metric, "score")
+                    yield from self._rows_of(*of, estimate, by_seed)
+        for t in self.transfer:
+            of = (t.split, t.subset, t.student, t.metric, t.measure)
+            yield from self._rows_of(*of, t.estimate, by_seed)
+
+    def _rows_of(
+        self,
+        split: str,
+        subset: str,
+        role: str,
+        metric: str,
+        measure: str,
+        estimate: Estimate,
+        by_seed: bool,
+    ) -> Iterator[dict[str, Any]]:
+        of = {
+            "task": self.task,
+            "source": self.source,
+            "split": split,
+            "purpose": self.purposes[split],
+            "subset": subset,
+            "role": role,
+            "metric": metric,
+            "measure": measure,
+        }
+        also = {
+            "n": estimate.n,
+            "higher_is_better": self.higher_is_better.get(metric),
+            "reason": estimate.reason,
+        }
+
+        def row(
+            seed: int | None, value: float, low: float, high: float, sd: float, seeds: int
+        ) -> dict[str, Any]:
+            numbers = {"value": value, "low": low, "high": high, "sd": sd, "seeds": seeds}
+            return {**of, "seed": seed, **numbers, **also}
+
+        e = estimate
+        yield row(None, e.value, e.low, e.high, e.sd, len(self.seeds))
+        if by_seed:
+            unknown = ((float("nan"), float("nan")),) * len(e.seeds)  # a run that was read back
+            of_seeds = zip(e.seeds, e.intervals or unknown, strict=True)
+            for seed, (value, (low, high)) in zip(self.seeds, of_seeds, strict=False):
+                yield row(seed, value, low, high, float("nan"), 1)
+
+    def to_pandas(self, *, by_seed: bool = False) -> pd.DataFrame:
+        """`rows` as a data frame, one row a number; nan where a number is undefined."""
+        import pandas as pd
+
+        return pd.DataFrame(list(self.rows(by_seed=by_seed)))
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ from pathlib import Path
 from harness_plugin.analysis import run_analyses
 from harness_plugin.analysis.loaded_models import just_finished
 from harness_plugin.config.settings import RunConfig
+from harness_plugin.files import timestamp
 from harness_plugin.pipeline.context import RunContext
 from harness_plugin.pipeline.hardware import environment
 from harness_plugin.pipeline.open_context import context_of
 from harness_plugin.pipeline.open_task import OpenTask, load_tasks
-from harness_plugin.pipeline.outputs import check_writable, chosen_outputs, timestamp, write_outputs
+from harness_plugin.pipeline.outputs import check_writable, chosen_outputs, write_outputs
 from harness_plugin.pipeline.run_task import run_task
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records import RunReport, TaskScores

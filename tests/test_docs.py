@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import json
 import re
 import shlex
 from pathlib import Path
@@ -12,7 +13,7 @@ from harness_plugin.cli import main as cli
 from harness_plugin.cli.list_names import KINDS
 from harness_plugin.cli.main import launch
 from harness_plugin.cli.parser import run_parser
-from harness_plugin.config.merge import parse_assignments
+from harness_plugin.config.merge import parse_assignments, task_settings
 from harness_plugin.config.settings import RoleSettings, RunConfig, TaskSettings
 from harness_plugin.data.task import find_task, read_task, task_files
 from harness_plugin.plugins import hookspecs
@@ -323,3 +324,73 @@ def test_every_setting_of_a_role_and_a_task_is_documented():
 def test_every_plugin_of_this_distribution_is_documented():
     for name, _ in PLUGINS.manager.list_name_plugin():
         assert f"`{name}`" in text("hooks/README.md")
+
+
+def run_cells(cells, names):
+    """Run code as a notebook does: the last expression of a cell is shown."""
+    shown = []
+    for number, code in enumerate(cells):
+        *body, last = ast.parse(code).body
+        show = isinstance(last, ast.Expr)
+        module = ast.Module([*body, *([] if show else [last])], type_ignores=[])
+        exec(compile(module, f"cell {number}", "exec"), names)
+        if show:
+            value = eval(compile(ast.Expression(last.value), f"cell {number}", "eval"), names)
+            shown.append(value._repr_html_() if hasattr(value, "_repr_html_") else repr(value))
+    return shown
+
+
+def test_the_tutorial_runs(tmp_path, monkeypatch, capsys):
+    notebook = json.loads(text("docs/tutorial.ipynb"))
+    assert all(not cell.get("outputs") for cell in notebook["cells"])
+    cells = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"]
+    monkeypatch.chdir(tmp_path)
+    shown = run_cells(cells, {})
+    said = capsys.readouterr().out
+    assert said.startswith("undecided | student on ")
+    assert "Did you mean group_dro" in said
+    assert sum("<table" in one for one in shown) == 4
+    assert "report_" in shown[-1]
+
+
+def test_the_page_of_the_python_api_runs(finished_report, tmp_path, monkeypatch, capsys):
+    """Its blocks in order, on a made-up run of three seeds instead of a trained one."""
+    import harness_plugin as hp
+    from harness_plugin.api import configured
+    from harness_plugin.results import RunResult
+
+    right = {"teacher": 0.95, "student": 0.8, "control": 0.75}
+    report = finished_report(tmp_path / "made", right)
+    real, asked = hp.run, []
+
+    def run(tasks, **keywords):
+        if tasks == "hanns":
+            return real(tasks, **keywords)
+        given = {k: v for k, v in keywords.items() if k not in ("settings", "output_path")}
+        asked.append(configured(tasks, given, keywords.get("settings"), None, None))
+        return RunResult(report)
+
+    monkeypatch.setattr(hp, "run", run, raising=False)
+    monkeypatch.chdir(tmp_path)
+    code = "\n".join(blocks(ROOT / "docs/python_api.md", "python"))
+    for real_name, made in (('"hans"].', '"made"].'), ('result["hans"]', 'result["made"]')):
+        code = code.replace(real_name, made)
+    code = code.replace('"student", "hans"', '"student", "swapped"')
+    code = code.replace('"gap_entailment"', '"gap_avg_worst"')
+    names: dict = {}
+    run_cells([code], names)
+    assert "Did you mean hans" in capsys.readouterr().out
+    assert names["compared"].state == "pass"
+    assert names["page"].is_file()
+    assert names["scores"].transfer_of("student", "swapped", "gap_avg_worst", "gap_widening")
+    for config in asked:
+        assert config.tasks == ("hans",)
+        task_settings(find_task("hans", PLUGINS["task"]), "embedded", ["hans"], config.settings)
+
+
+def test_the_page_names_every_function_of_the_api():
+    import harness_plugin
+
+    page = text("docs/python_api.md")
+    assert all(f"`hp.{name}(" in page for name in harness_plugin.API)
+    assert all(name in page for name in harness_plugin.RESULTS)

@@ -13,12 +13,11 @@ from pydantic import BaseModel
 from harness_plugin import __version__
 from harness_plugin.analysis import loaded_models
 from harness_plugin.analysis.contract import load_analysis
-from harness_plugin.analysis.files import write_record, write_table
 from harness_plugin.analysis.inputs import AnalysisInput, AnalysisResult
 from harness_plugin.analysis.loaded_models import FinishedTask
 from harness_plugin.data.dataset import Split, TaskData
 from harness_plugin.errors import unknown
-from harness_plugin.pipeline.outputs import timestamp
+from harness_plugin.files import timestamp, write_record, write_table
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records import Ints
 

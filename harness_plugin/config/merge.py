@@ -158,19 +158,23 @@ def check_option_names(settings: Mapping[str, Any], plugins: Plugins) -> None:
 def run_config(
     file: Path | None,
     flags: Mapping[str, Any],
-    sets: Iterable[str],
+    sets: Iterable[str] | Mapping[str, Any],
     shortcuts: Mapping[str, Any] | None = None,
+    where: str = "command line",
 ) -> RunConfig:
     """The configuration from a file, flags (None = not given), and assignments.
 
-    `shortcuts` are the task settings that have a flag of their own; assignments win over them.
+    `sets`: `key=value` texts, or the nested mapping that they stand for. `shortcuts` are the task
+    settings that have a flag of their own; assignments win over them. `where` the flags come from,
+    for messages.
     """
     base: dict[str, Any] = {}
     if file is not None:
         base, _ = read_yaml(file)
         check_names(str(file), base, RunConfig)
     merged = merge(base, {key: value for key, value in flags.items() if value is not None})
-    assigned = merge_settings(shortcuts or {}, parse_assignments(sets))
+    over = dict(sets) if isinstance(sets, Mapping) else parse_assignments(sets)
+    assigned = merge_settings(shortcuts or {}, over)
     top = {key: assigned.pop(key) for key in list(assigned) if key in RunConfig.model_fields}
     merged = merge(merged, top)
     if merged.get("eval_only"):  # a checkpoint is one model, of one seed
@@ -184,4 +188,4 @@ def run_config(
     try:
         return RunConfig.model_validate(merged)
     except ValidationError as error:
-        raise HarnessError(problems(str(file) if file else "command line", error)) from None
+        raise HarnessError(problems(str(file) if file else where, error)) from None

@@ -22,7 +22,8 @@ from accelerate.utils import LoggerType, broadcast_object_list
 
 from harness_plugin.config.settings import RunConfig
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.store.stages import Processes, write_json
+from harness_plugin.files import write_json
+from harness_plugin.store.stages import Processes
 from harness_plugin.training.pixels import available_cores as available_cores
 
 REQUESTED = "HARNESS_NUM_PROCESSES"

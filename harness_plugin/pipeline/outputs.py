@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
 from harness_plugin.errors import HarnessError
-from harness_plugin.store.stages import write_text
+from harness_plugin.files import strict, timestamp, write_text
 
 if TYPE_CHECKING:
     from harness_plugin.config.settings import RunConfig
@@ -66,24 +64,3 @@ def write_outputs(report: RunReport, config: RunConfig, plugins: Plugins) -> tup
                 f"trained is kept: the same command writes the results again."
             ) from error
     return tuple(files)
-
-
-def timestamp(seconds: float) -> str:
-    """The moment a run started, as it stands in file names."""
-    from datetime import datetime, timezone
-
-    moment = datetime.fromtimestamp(seconds, tz=timezone.utc)
-    return moment.strftime("%Y-%m-%dT%H-%M-%S.%f")
-
-
-def strict(value: Any) -> Any:
-    """`value` as JSON knows it: no NaN (null instead), no tuples, no NumPy scalars."""
-    if isinstance(value, Mapping):
-        return {str(key): strict(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [strict(item) for item in value]
-    if hasattr(value, "item") and not isinstance(value, (str, bytes)):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)

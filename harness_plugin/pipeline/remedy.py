@@ -240,9 +240,7 @@ def extra(role: Role) -> set[str]:
 
 def gain(scores: TaskScores, student: str, metric: str) -> Estimate:
     """Score of a student minus that of the student without a remedy."""
-    return next(
-        t.estimate
-        for t in scores.transfer
-        if (t.student, t.split, t.subset, t.metric, t.measure)
-        == (student, RANKING, "", metric, "contribution")
-    )
+    found = scores.transfer_of(student, RANKING, metric, "contribution")
+    if found is None:
+        raise KeyError(student)
+    return found

@@ -159,6 +159,7 @@ class RoleTrainer:
             targets.append(target_of(taught.distiller.cls))
             distillation = {
                 **taught.spec(),
+                "round": teachers.round_number,
                 "teachers": [model.key for model in teachers.models],
                 "outputs": [stage.key for stage in output_stages(ctx, taught, teachers)],
             }

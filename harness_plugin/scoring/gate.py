@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -116,6 +116,25 @@ def default_thresholds(
         return Thresholds.model_validate({"gates": gates, **rest})
     except ValidationError as error:
         raise HarnessError(complaint(error)) from None
+
+
+def thresholds_from(
+    file: Path | None,
+    limits: Mapping[str, Any],
+    rest: Mapping[str, int | None],
+    known: Mapping[str, Metric],
+) -> Thresholds:
+    """The thresholds of a file, or of `limits` (metric, max_drop, max_gap_increase).
+
+    `rest`: min_seeds, resamples. None stands for what was not said. Raises HarnessError for both.
+    """
+    limits = {name: value for name, value in limits.items() if value is not None}
+    said: dict[str, Any] = {name: value for name, value in rest.items() if value is not None}
+    if file is None:
+        return default_thresholds(**limits, known=known, **said)
+    if limits:
+        raise HarnessError(f"--{next(iter(limits))}: the limits are in {file} already.")
+    return read_thresholds(file, **said)
 
 
 @dataclass(frozen=True)

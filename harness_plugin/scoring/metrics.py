@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness_plugin.errors import HarnessError
-from harness_plugin.records import Counts, Floats, Ints, Predictions
+from harness_plugin.records import Counts, Floats, Ints, MetricInfo, Predictions
 
 Bools: TypeAlias = NDArray[np.bool_]
 
@@ -51,6 +51,11 @@ class Metric:
     within: bool = False
     against_in_domain: bool = False
     of_labels: bool = False
+
+    @property
+    def info(self) -> MetricInfo:
+        """What it is, without the function."""
+        return MetricInfo(self.name, self.kind, self.bounds, self.higher_is_better, self.summary)
 
     def __call__(self, predictions: Predictions, counts: Counts | None = None) -> Floats:
         """(B,) values; without `counts`, (1,) the plain number.

@@ -179,14 +179,13 @@ def score_task(
             for transfer in transfers_of(student, split, found[split], bootstrap)
         ),
         predictions=in_order(table),
-        higher_is_better={name: metric.higher_is_better for name, metric in metrics.items()},
         primary={
             split: gap
             for split in table
             if (gap := primary_gap(found[split], wanted_on(split, wanted_gap)))
         },
         purposes={split: purposes[split] for split in table},
-        metrics=dict(metrics),
+        metrics={name: metric.info for name, metric in metrics.items()},
         hub_sets=dict(hub_sets or {}),
     )
 

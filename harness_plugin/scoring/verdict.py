@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from harness_plugin.records import TaskScores
 
 State: TypeAlias = Literal["lost", "kept", "undecided"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Is the debiasing kept by one student on one evaluation set? Told on its primary gap."""
+
+    task: str
+    student: str
+    split: str
+    gap: str
+    state: State
+    sentence: str
+
 
 MARGIN = 0.02
 MIN_SEEDS = 3
@@ -29,15 +43,7 @@ def verdict(
     """
     subject = f"{student} on {split}:"
     gap = scores.primary.get(split)
-    wanted = (student, split, "", gap, "gap_widening")
-    widening = next(
-        (
-            t.estimate
-            for t in scores.transfer
-            if (t.student, t.split, t.subset, t.metric, t.measure) == wanted
-        ),
-        None,
-    )
+    widening = None if gap is None else scores.transfer_of(student, split, gap, "gap_widening")
     if gap is None or widening is None:
         return "undecided", f"{subject} no gap to compare with the teacher's."
     if math.isnan(widening.low):
@@ -59,6 +65,16 @@ def verdict(
         turned = f"the gap has turned over, from {points(before.value)} to {points(now.value)}"
         return "undecided", f"{numbers}, but {turned}: another bias, not a smaller one."
     return "kept", f"{numbers}, less than {limit}: debiasing is kept."
+
+
+def verdicts(scores: TaskScores) -> list[Verdict]:
+    """One a student and evaluation set with a gap, students by name; none without a student."""
+    students = sorted({m.role for m in scores.models if m.role.startswith("student")})
+    return [
+        Verdict(scores.task, student, split, gap, *verdict(scores, student, split))
+        for student in students
+        for split, gap in scores.primary.items()
+    ]
 
 
 def points(fraction: float) -> str:

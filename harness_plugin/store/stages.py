@@ -14,8 +14,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from typing import Any
 from filelock import SoftFileLease
 
 from harness_plugin.errors import HarnessError
+from harness_plugin.files import write_json
 from harness_plugin.store.leases import acquired
 
 RECORD = "stage.json"
@@ -147,28 +147,3 @@ def finish(partial: Path, final: Path, record: Mapping[str, Any]) -> None:
     if final.exists():  # an incomplete folder that someone renamed by hand
         shutil.rmtree(final)
     os.replace(partial, final)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Strict JSON, written beside the target and renamed: a reader never sees half a file."""
-    text = json.dumps(value, indent=2, allow_nan=False, default=str, ensure_ascii=False)
-    write_text(path, text + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write `text` atomically."""
-    with whole(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A file to be written beside `path`: it takes its place at the end, and is gone on failure."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -165,8 +165,7 @@ def estimates_of(scores: TaskScores) -> Iterator[dict[str, Any]]:
 
 def write(graph: Graph, progress: Progress, rows: Rows, folder: Path) -> list[Path]:
     """The two tables and what failed; no tables where no configuration is finished."""
-    from harness_plugin.analysis.files import write_table
-    from harness_plugin.store.stages import write_json
+    from harness_plugin.files import write_json, write_table
 
     study = graph.study
     folder.mkdir(parents=True, exist_ok=True)

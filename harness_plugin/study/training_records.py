@@ -14,8 +14,9 @@ from typing import Any
 
 from filelock import SoftFileLease
 
+from harness_plugin.files import write_json
 from harness_plugin.store.leases import owner_of, tried
-from harness_plugin.store.stages import RECORD, write_json
+from harness_plugin.store.stages import RECORD
 
 LEASE = 60.0
 """Seconds without a sign of life after which a training's owner is taken for dead."""

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
         RunReport,
         TaskScores,
         TrainedModel,
-        Transfer,
     )
 
 COLOURS = {"kept": "green", "lost": "red", "undecided": "yellow"}
@@ -174,13 +173,13 @@ def role_table(scores: TaskScores, split: str, roles: list[str]) -> Table:
     for role in roles:
         found = scores.of(role, split)
         cells = [percent(found.metrics[column]) for column in columns]
-        widening = measure(scores, role, split, gap, "gap_widening")
-        retention = measure(scores, role, split, "worst_group_acc", "retention")
+        widening = scores.transfer_of(role, split, gap, "gap_widening")
+        retention = scores.transfer_of(role, split, "worst_group_acc", "retention")
         table.add_row(
             role,
             *cells,
-            "" if widening is None else interval(widening.estimate),
-            "" if retention is None else percent(retention.estimate, with_sd=False),
+            "" if widening is None else interval(widening),
+            "" if retention is None else percent(retention, with_sd=False),
         )
     return table
 
@@ -208,21 +207,6 @@ def bias_type_table(scores: TaskScores, split: str, roles: list[str]) -> Table |
         found: list[ModelScores] = [scores.of(role, split) for role in roles]
         table.add_row(value, *(percent(s.breakdowns[breakdown][value][metric]) for s in found))
     return table
-
-
-def measure(
-    scores: TaskScores, student: str, split: str, metric: str, name: str
-) -> Transfer | None:
-    """One measure of a student on a whole set; None for other roles."""
-    wanted = (student, split, "", metric, name)
-    return next(
-        (
-            t
-            for t in scores.transfer
-            if (t.student, t.split, t.subset, t.metric, t.measure) == wanted
-        ),
-        None,
-    )
 
 
 def percent(estimate: Estimate, with_sd: bool = True) -> str:

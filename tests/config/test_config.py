@@ -22,8 +22,8 @@ from harness_plugin.config.settings import (
     TeacherSettings,
 )
 from harness_plugin.data.task import merge, read_task, read_yaml
+from harness_plugin.files import strict
 from harness_plugin.pipeline.open_task import load_tasks
-from harness_plugin.pipeline.outputs import strict
 from harness_plugin.run import resolved_config
 from harness_plugin.study.plan import Resources, StudyFile
 

@@ -7,13 +7,13 @@ import time
 from pathlib import Path
 from unittest.mock import patch
 
-from harness_plugin.study import work
+from harness_plugin.study import worker
 
 
 def counted(job):
-    """Write down that it was done, through the door of the real work."""
-    with patch.object(work, "trained", _counted):
-        return work.execute(job)
+    """Write down that it was done, through the door of the real worker."""
+    with patch.object(worker, "trained", _counted):
+        return worker.execute(job)
 
 
 def _counted(job):
@@ -45,7 +45,7 @@ def dies_once(job):
 
 
 def teacher_dies(job):
-    """The teacher's process is always killed, while the control's is at work."""
+    """The teacher's process is always killed, while the control's is at worker."""
     if job.role == "teacher":
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(1 if job.role == "control" else 0)
@@ -64,7 +64,7 @@ def killed_in_training(job):
             os.kill(os.getpid(), signal.SIGKILL)
 
         threading.Thread(target=kill, daemon=True).start()
-    return work.execute(job)
+    return worker.execute(job)
 
 
 def first(job):

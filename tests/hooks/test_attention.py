@@ -14,13 +14,13 @@ from transformers import AutoConfig, AutoModelForImageClassification
 from transformers import AutoModelForSequenceClassification as Texts
 
 from harness_plugin import HarnessError
-from harness_plugin.analysis.files import write_table
 from harness_plugin.analysis.inputs import AnalysisInput
 from harness_plugin.analysis.loaded_models import FinishedTask, LoadedModel
 from harness_plugin.cli.main import main
 from harness_plugin.config.settings import ImageSettings, RoleSettings
 from harness_plugin.data.dataset import DataRequest, load_data, make_split, resolve_options
 from harness_plugin.data.task import read_task, resource_path
+from harness_plugin.files import write_table
 from harness_plugin.models.processors import load_processor, save_image_processor, train_tokenizer
 from harness_plugin.models.t5 import T5EncoderClassifierConfig
 from harness_plugin.training.encode import EncodedImages, EncodedText

@@ -20,6 +20,7 @@ from harness_plugin.cli.main import main
 from harness_plugin.config.settings import RunConfig, hub_sets_of
 from harness_plugin.data.task import HubSet, find_task
 from harness_plugin.pipeline.outputs import write_outputs
+from harness_plugin.scoring import transfer_record
 from harness_plugin_hooks.outputs import (
     eval_results,
     every_eval_ever,
@@ -27,7 +28,6 @@ from harness_plugin_hooks.outputs import (
     model_card,
     open_llm,
     table,
-    transfer,
 )
 
 RIGHT = {"teacher": 0.95, "student": 0.8, "control": 0.75, "erm_teacher": 0.7, "erm_student": 0.6}
@@ -340,7 +340,7 @@ def test_the_table_holds_every_number_of_the_run(embedded, folder):
     keys = ("split", "subset", "role", "metric", "measure")
     means = {tuple(row[k] for k in keys): row for row in rows if row["seed"] is None}
     assert len(means) == sum(row["seed"] is None for row in rows)
-    record = transfer.record_of(embedded, embedded.tasks[0])
+    record = transfer_record.record_of(embedded, embedded.tasks[0])
     expected = {}
     for s in record.scores:
         subsets = {"": s.metrics, **{f"group={g}": {"acc": x} for g, x in s.groups.items()}}

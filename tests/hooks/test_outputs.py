@@ -12,9 +12,11 @@ import pytest
 import yaml
 
 from harness_plugin import HarnessError
-from harness_plugin.pipeline.outputs import check_writable, strict, timestamp
+from harness_plugin.files import strict, timestamp
+from harness_plugin.pipeline.outputs import check_writable
 from harness_plugin.records import Estimate
-from harness_plugin_hooks.outputs import lm_eval, transfer
+from harness_plugin.scoring import transfer_record
+from harness_plugin_hooks.outputs import lm_eval
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "transfer.schema.json"
 ROLES = {"teacher", "erm_teacher", "student", "control", "erm_student"}
@@ -178,12 +180,12 @@ def test_an_undefined_number_says_why(toy_run):
     numbers += [measure["number"] for measure in record["transfer"]]
     assert all(bool(n["reason"]) == (n["value"] is None) for n in numbers)
     with pytest.raises(ValueError, match="an undefined number has no reason"):
-        transfer.number(Estimate(float("nan")))
+        transfer_record.number(Estimate(float("nan")))
 
 
 def test_the_published_schema_is_the_codes():
     out = subprocess.run(
-        [sys.executable, "-m", "harness_plugin_hooks.outputs.transfer"],
+        [sys.executable, "-m", "harness_plugin.scoring.transfer_record"],
         capture_output=True,
         text=True,
         check=True,

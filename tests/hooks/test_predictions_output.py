@@ -8,14 +8,14 @@ import pytest
 from harness_plugin.errors import HarnessError
 from harness_plugin.records import Predictions
 from harness_plugin.scoring import metrics as m
-from harness_plugin.scoring.score import score_task
-from harness_plugin_hooks.outputs.predictions import (
+from harness_plugin.scoring.prediction_tables import (
     answers_on,
     from_csv,
     rows_sha256,
     set_of,
     to_csv,
 )
+from harness_plugin.scoring.score import score_task
 
 N = 12
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from harness_plugin import HarnessError
 from harness_plugin.cli.main import main
-from harness_plugin_hooks.outputs.transfer import read_record
+from harness_plugin.scoring.transfer_record import read_record
 from harness_plugin_hooks.render.document import Number
 from harness_plugin_hooks.render.svg import themed
 from harness_plugin_hooks.render.text import estimate, interval, percent

@@ -24,7 +24,7 @@ from harness_plugin.study.plan import Resources, read_study
 from harness_plugin.study.scheduler import execute, failed_before, so_far
 from harness_plugin.study.status import cost_of, summary
 from harness_plugin.study.training_records import TrainingRecords
-from harness_plugin.study.worker import shop_of
+from harness_plugin.study.worker import shared_of
 
 TOY = str(Path(__file__).parents[1] / "toy" / "toy.yaml")
 HELPERS = str(Path(__file__).parents[1] / "helpers")
@@ -91,8 +91,8 @@ def test_a_grid_is_expanded_and_its_models_are_shared(expand):
     assert graph.trainings == 2 * 24
     assert graph.unshared == 24 * 5
     for number, node in enumerate(graph.nodes):
-        assert all(teacher < number for teacher in node.heard)
-        assert len(node.heard) == (node.role == "student")
+        assert all(teacher < number for teacher in node.learns_from)
+        assert len(node.learns_from) == (node.role == "student")
 
 
 def test_equal_seeds_settings_and_names_of_students_make_equal_keys(expand):
@@ -298,29 +298,30 @@ def test_a_configuration_that_cannot_be_scored_spares_the_others(expand, tmp_pat
     assert failure["error"] == "RuntimeError: no metric"
 
 
-def test_a_method_that_cannot_work_spares_what_does_not_need_it(open_shop):
-    from harness_plugin.pipeline.run import check_roles, workshop_of
+def test_a_method_that_cannot_work_spares_what_does_not_need_it(tmp_path, plugins):
+    from harness_plugin.config.merge import run_config
+    from harness_plugin.pipeline.open_context import context_of
+    from harness_plugin.pipeline.open_task import load_tasks
 
-    shop = open_shop("method=poe", "options.annotated=false")
-    settings = shop.settings.model_copy(update={"method": "group_dro"})
-    parts = shop.data, shop.config, shop.plugins, shop.store.root
-    shop = workshop_of(shop.task, settings, *parts)
-    check_roles(shop, "erm_teacher")
-    check_roles(shop, "erm_student")
+    sets = ["method=group_dro", "options.annotated=false"]
+    config = run_config(None, {"tasks": (TOY,), "threads": 1, "precision": "no"}, sets)
+    (task,) = load_tasks(config, plugins)
+    for role in ("erm_teacher", "erm_student"):
+        context_of(task, config, plugins, tmp_path, only=role)
     for role in ("teacher", "student", "control"):
         with pytest.raises(HarnessError, match="group_dro needs group labels"):
-            check_roles(shop, role)
+            context_of(task, config, plugins, tmp_path, only=role)
 
 
-def test_workshops_kept_open_do_not_mix_their_precision(tmp_path):
-    def shop(precision):
+def test_configurations_kept_open_do_not_mix_their_precision(tmp_path):
+    def shared(precision):
         run = {**PLAN["run"], "precision": precision, "tasks": (TOY,)}
-        return shop_of(run, str(tmp_path))
+        return shared_of(run, str(tmp_path))
 
-    assert shop("no").accelerator.mixed_precision == "no"
-    assert shop("bf16").accelerator.mixed_precision == "bf16"
-    assert shop("no").accelerator.mixed_precision == "no"
-    assert shop("no") is shop("no")
+    assert shared("no").accelerator.mixed_precision == "no"
+    assert shared("bf16").accelerator.mixed_precision == "bf16"
+    assert shared("no").accelerator.mixed_precision == "no"
+    assert shared("no") is shared("no")
 
 
 def run_counted(file, root):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from pathlib import Path
-from typing import Any
 
 from harness_plugin.cli.parser import Parser, comma_list, seed_list
 from harness_plugin.cli.startup import installed_plugins
@@ -13,7 +11,6 @@ from harness_plugin.errors import HarnessError
 
 EXIT = {"pass": 0, "regressed": 1, "undecided": 3}
 SUMMARY = "GITHUB_STEP_SUMMARY"
-LIMITS = ("metric", "max_drop", "max_gap_increase")
 
 
 def parser() -> Parser:
@@ -69,8 +66,9 @@ def main(words: list[str]) -> int:
     from rich.console import Console
 
     from harness_plugin.pipeline.outputs import check_writable
+    from harness_plugin.scoring.finished_runs import Selected, compare_outputs
+    from harness_plugin.scoring.gate import thresholds_from
     from harness_plugin_hooks.regression import reports
-    from harness_plugin_hooks.regression.sides import Selected, compare_outputs
     from harness_plugin_hooks.render.terminal import COLOURS
 
     if given.output_path:
@@ -84,7 +82,13 @@ def main(words: list[str]) -> int:
         given.tasks,
         given.seeds,
     )
-    found = compare_outputs(selected, thresholds_of(given, plugins), plugins)
+    thresholds = thresholds_from(
+        given.thresholds,
+        {name: getattr(given, name) for name in ("metric", "max_drop", "max_gap_increase")},
+        {"min_seeds": given.min_seeds, "resamples": given.resamples},
+        {offer.name: offer.load() for offer in plugins["metric"]},
+    )
+    found = compare_outputs(selected, thresholds, plugins)
     state = reports.verdict_of(found)
     console = Console(width=None if os.isatty(1) else 140)
     for comparison in found:
@@ -113,19 +117,3 @@ def append(file: Path, text: str) -> None:
             stream.write(text)
     except OSError as error:
         raise HarnessError(f"--step_summary: {file}: {error.strerror}.") from None
-
-
-def thresholds_of(given: argparse.Namespace, plugins: Any) -> Any:
-    """The thresholds that the options name; a file and limits by option exclude each other."""
-    from harness_plugin.scoring.gate import default_thresholds, read_thresholds
-
-    limits = {name: getattr(given, name) for name in LIMITS}
-    limits = {name: value for name, value in limits.items() if value is not None}
-    rest = {name: getattr(given, name) for name in ("min_seeds", "resamples")}
-    rest = {name: value for name, value in rest.items() if value is not None}
-    if given.thresholds is None:
-        known = {offer.name: offer.load() for offer in plugins["metric"]}
-        return default_thresholds(known=known, **limits, **rest)
-    if limits:
-        raise HarnessError(f"--{next(iter(limits))}: the limits are in {given.thresholds} already.")
-    return read_thresholds(given.thresholds, **rest)

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from harness_plugin.plugins.registry import Plugins
+    from harness_plugin.scoring.transfer_record import TransferRecord
     from harness_plugin_hooks.leaderboard.bundle import Problem
     from harness_plugin_hooks.leaderboard.verify import Verified
-    from harness_plugin_hooks.outputs.transfer import TransferRecord
 
 
 def parser() -> Parser:
@@ -53,9 +53,9 @@ def main(words: list[str]) -> int:
     """Check, rank, write; without `--skip_refused` one refused bundle stops it."""
     given = parser().parse_args(words)
 
+    from harness_plugin.files import write_json, write_text
     from harness_plugin.pipeline.outputs import check_writable
     from harness_plugin.scoring.verdict import MIN_SEEDS
-    from harness_plugin.store.stages import write_json, write_text
     from harness_plugin_hooks.leaderboard.board import boards_of
     from harness_plugin_hooks.leaderboard.document import leaderboard
     from harness_plugin_hooks.leaderboard.reference import references

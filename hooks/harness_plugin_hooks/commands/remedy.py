@@ -213,8 +213,7 @@ def write(report: RemedyReport, folder: Path) -> Path:
     """remedies_<task>_<time>.json: the table, every setting, what was skipped."""
     import time
 
-    from harness_plugin.pipeline.outputs import strict, timestamp
-    from harness_plugin.store.stages import write_text
+    from harness_plugin.files import strict, timestamp, write_text
 
     def estimate(e: Any) -> dict[str, Any] | None:
         return None if e is None else {"value": e.value, "low": e.low, "high": e.high, "n": e.n}

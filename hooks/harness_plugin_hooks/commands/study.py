@@ -247,7 +247,7 @@ def report_of(graph: Graph, progress: Progress, rows: Rows, root: Path, folder: 
         return []
     import pandas as pd
 
-    from harness_plugin.store.stages import write_json
+    from harness_plugin.files import write_json
     from harness_plugin_hooks import study_report
     from harness_plugin_hooks.study_report.sizes import sizes
 

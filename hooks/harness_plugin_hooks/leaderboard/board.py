@@ -6,10 +6,10 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from harness_plugin.scoring.prediction_tables import EvaluationSet
+from harness_plugin.scoring.transfer_record import Model, Number, TransferRecord
 from harness_plugin.scoring.verdict import MIN_SEEDS
 from harness_plugin_hooks.leaderboard.verify import Verified
-from harness_plugin_hooks.outputs.predictions import EvaluationSet
-from harness_plugin_hooks.outputs.transfer import Model, Number, TransferRecord
 
 Rank = tuple[int, int]
 

@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin_hooks.outputs.predictions import file_name
-from harness_plugin_hooks.outputs.transfer import TransferRecord, read_record
+from harness_plugin.scoring.prediction_tables import file_name
+from harness_plugin.scoring.transfer_record import TransferRecord, read_record
 
 RECORD = re.compile(r"transfer_(?P<task>[a-z0-9_]+)_(?P<time>\d{4}-[0-9T.-]+)\.json")
 

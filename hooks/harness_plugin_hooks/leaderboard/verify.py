@@ -18,7 +18,9 @@ from harness_plugin import __version__
 from harness_plugin.errors import HarnessError
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records import Predictions, RunReport, TrainedModel
+from harness_plugin.scoring.prediction_tables import from_csv
 from harness_plugin.scoring.score import score_task
+from harness_plugin.scoring.transfer_record import TransferRecord, record_of
 from harness_plugin_hooks.leaderboard.bundle import (
     MANIFEST,
     Manifest,
@@ -31,8 +33,6 @@ from harness_plugin_hooks.leaderboard.bundle import (
     shown,
     strict_json,
 )
-from harness_plugin_hooks.outputs.predictions import from_csv
-from harness_plugin_hooks.outputs.transfer import TransferRecord, record_of
 
 TOLERANCE = 1e-6
 """Numbers computed on another machine differ in their last digits."""

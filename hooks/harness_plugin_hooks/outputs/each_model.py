@@ -7,8 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from harness_plugin.records import Estimate, Predictions, RunReport, TaskScores, TrainedModel
-from harness_plugin.scoring.metrics import ACC, Metric
+from harness_plugin.records import (
+    Estimate,
+    MetricInfo,
+    Predictions,
+    RunReport,
+    TaskScores,
+    TrainedModel,
+)
+from harness_plugin.scoring.metrics import ACC
 
 
 @dataclass(frozen=True)
@@ -19,7 +26,7 @@ class Number:
     """
 
     name: str
-    metric: Metric
+    metric: MetricInfo
     group: str
     value: float
     error: float
@@ -54,9 +61,9 @@ class Evaluated:
         for name, estimate in found.metrics.items():
             yield self.number(name, self.scores.metrics[name], "", estimate)
         for group, estimate in found.groups.items():
-            yield self.number(f"acc_{group}", ACC, group, estimate)
+            yield self.number(f"acc_{group}", ACC.info, group, estimate)
 
-    def number(self, name: str, metric: Metric, group: str, estimate: Estimate) -> Number:
+    def number(self, name: str, metric: MetricInfo, group: str, estimate: Estimate) -> Number:
         """This model's part of an estimate over seeds."""
         seed = self.scores.seeds.index(self.model.seed)
         low, high = estimate.intervals[seed]

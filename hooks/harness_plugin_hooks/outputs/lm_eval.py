@@ -17,9 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from harness_plugin.pipeline.outputs import strict, timestamp
+from harness_plugin.files import strict, timestamp, write_json, write_text
 from harness_plugin.records import Predictions, RunReport
-from harness_plugin.store.stages import write_json, write_text
 from harness_plugin_hooks.outputs.each_model import Evaluated, each_model, set_name
 
 SCHEMA_VERSION = "0.4.13"

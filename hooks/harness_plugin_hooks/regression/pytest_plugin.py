@@ -74,8 +74,8 @@ def compared(config: pytest.Config) -> tuple[Comparison, ...]:
     """The comparisons that the options ask for; UsageError for what cannot be compared."""
     from harness_plugin.cli.startup import installed_plugins
     from harness_plugin.errors import HarnessError
+    from harness_plugin.scoring.finished_runs import Selected, compare_outputs
     from harness_plugin.scoring.gate import default_thresholds, read_thresholds
-    from harness_plugin_hooks.regression.sides import Selected, compare_outputs
 
     def option(name: str) -> Any:
         return config.getoption(f"harness_{name}")

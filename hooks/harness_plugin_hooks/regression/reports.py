@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from harness_plugin.errors import HarnessError
+from harness_plugin.files import write_text
 from harness_plugin.records import Estimate
 from harness_plugin.scoring.gate import Check, Comparison, State, worst
 from harness_plugin.scoring.verdict import points
-from harness_plugin.store.stages import write_text
 from harness_plugin_hooks.render.document import (
     Block,
     Column,

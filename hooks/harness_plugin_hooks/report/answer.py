@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from harness_plugin_hooks.outputs import transfer as records
-from harness_plugin_hooks.outputs.transfer import TransferRecord, Verdict
+from harness_plugin.scoring import transfer_record as records
+from harness_plugin.scoring.transfer_record import TransferRecord, Verdict
 from harness_plugin_hooks.render.document import Cell, Column, Number, Table
 from harness_plugin_hooks.render.text import MINUS, metric_title, percent, plural
 from harness_plugin_hooks.report.figures_scores import primary_gaps, scores_on

@@ -19,8 +19,8 @@ from harness_plugin.errors import HarnessError
 from harness_plugin.pipeline.predictions import predict_split
 from harness_plugin.records import Predictions, TrainedModel
 from harness_plugin.scoring.pairing import by_id, check_same_rows
-from harness_plugin_hooks.outputs.predictions import EvaluationSet, file_name, from_csv
-from harness_plugin_hooks.outputs.transfer import Model, TransferRecord
+from harness_plugin.scoring.prediction_tables import EvaluationSet, file_name, from_csv
+from harness_plugin.scoring.transfer_record import Model, TransferRecord
 
 Kind: TypeAlias = Literal["lost", "gained", "other"]
 KINDS: dict[Kind, str] = {

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from harness_plugin.records import Floats
-from harness_plugin_hooks.outputs.transfer import Number, Scores, TransferRecord
+from harness_plugin.scoring.transfer_record import Number, Scores, TransferRecord
 from harness_plugin_hooks.render import document
 from harness_plugin_hooks.render.text import metric_title, percent, plain
 from harness_plugin_hooks.report.drawing import (

@@ -9,10 +9,9 @@ from typing import Any
 import yaml
 
 from harness_plugin.errors import HarnessError
-from harness_plugin.pipeline.outputs import strict
+from harness_plugin.files import strict, write_text
 from harness_plugin.plugins.registry import Plugins
-from harness_plugin.store.stages import write_text
-from harness_plugin_hooks.outputs.transfer import TransferRecord
+from harness_plugin.scoring.transfer_record import TransferRecord
 from harness_plugin_hooks.render.document import Column, Table
 from harness_plugin_hooks.render.html import page
 from harness_plugin_hooks.render.text import listed, plural

@@ -12,7 +12,7 @@ from typing import Any
 from harness_plugin.analysis.open_run import open_run, start_of
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.plugins.registry import Plugins
-from harness_plugin_hooks.outputs.transfer import TransferRecord, read_record
+from harness_plugin.scoring.transfer_record import TransferRecord, read_record
 from harness_plugin_hooks.report.examples import Disagreements, disagreements
 
 WHEN = r"\d{4}-[0-9T.-]+"

@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from harness_plugin.store.stages import whole
+from harness_plugin.files import whole
 from harness_plugin_hooks.study_report.analysis import Found, split_by
 from harness_plugin_hooks.study_report.document import place, sized
 from harness_plugin_hooks.study_report.effects import Average

@@ -1,0 +1,130 @@
+"""What a run changes in its process, put back: a notebook goes on as if nothing had been there."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import random
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+ACCELERATE = ("PartialState", "AcceleratorState", "GradientState")
+
+
+@contextmanager
+def restored(environment: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Put back, also after an error, what was there before.
+
+    That is: environment variables; the global random states of Python, NumPy and torch (also of a
+    GPU that was in use); torch's threads and default dtype; warnings filters; logging levels;
+    progress bars of transformers and datasets; Accelerate's state; whether objects are frozen
+    (objects that were frozen before stay so). `environment`: the variables to go back to, where
+    they were kept before anything was imported.
+    """
+    environment = dict(os.environ) if environment is None else environment
+    try:
+        with ExitStack() as stack:
+            # first what needs no import: importing a library changes some of it already
+            stack.enter_context(warnings.catch_warnings())
+            for part in (logs, frozen, numbers, accelerate_state, libraries):
+                stack.enter_context(part())
+            yield
+    finally:
+        for name in os.environ.keys() - environment.keys():
+            del os.environ[name]
+        for name, value in environment.items():
+            if os.environ.get(name) != value:
+                os.environ[name] = value
+
+
+@contextmanager
+def numbers() -> Iterator[None]:
+    """Random states, threads, default dtype."""
+    python = random.getstate()
+    import numpy as np
+    import torch
+
+    legacy, cpu = np.random.get_state(), torch.get_rng_state()
+    gpus = torch.cuda.get_rng_state_all() if cuda_in_use() else None
+    threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(legacy)
+        torch.set_rng_state(cpu)
+        if gpus is not None:
+            torch.cuda.set_rng_state_all(gpus)
+        torch.set_num_threads(threads)
+        torch.set_default_dtype(dtype)
+
+
+def cuda_in_use() -> bool:
+    """Whether this process has used a GPU; asking its random state would start one."""
+    import torch
+
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def logs() -> Iterator[None]:
+    """The level of every logger, and the level below which nothing is logged at all."""
+    manager = logging.root.manager
+    loggers = [logging.root, *manager.loggerDict.values()]
+    levels = [(found, found.level) for found in loggers if isinstance(found, logging.Logger)]
+    disabled = manager.disable
+    try:
+        yield
+    finally:
+        for logger, level in levels:
+            if logger.level != level:
+                logger.setLevel(level)
+        logging.disable(disabled)
+
+
+@contextmanager
+def libraries() -> Iterator[None]:
+    """No progress bars of transformers and datasets inside; those of this package remain."""
+    import datasets
+    from transformers.utils import logging as transformers_logging
+
+    bars = transformers_logging.is_progress_bar_enabled()
+    hidden = datasets.utils.are_progress_bars_disabled()
+    transformers_logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if bars:
+            transformers_logging.enable_progress_bar()
+        if not hidden:
+            datasets.enable_progress_bars()
+
+
+@contextmanager
+def accelerate_state() -> Iterator[None]:
+    """The states that all Accelerators of a process share."""
+    from accelerate import state
+
+    shared: list[dict[str, Any]] = [getattr(state, name)._shared_state for name in ACCELERATE]
+    before = [dict(one) for one in shared]
+    try:
+        yield
+    finally:
+        for one, values in zip(shared, before, strict=True):
+            one.clear()
+            one.update(values)
+
+
+@contextmanager
+def frozen() -> Iterator[None]:
+    """A run freezes what it has imported; where nothing was frozen before, nothing is after."""
+    before = gc.get_freeze_count()
+    try:
+        yield
+    finally:
+        if not before:
+            gc.unfreeze()

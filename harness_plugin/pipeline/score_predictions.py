@@ -1,0 +1,171 @@
+"""Predictions that were made elsewhere, read and scored as those of a run are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from harness_plugin.config.merge import task_settings
+from harness_plugin.config.settings import RunConfig, hub_sets_of
+from harness_plugin.data.dataset import Split, TaskData
+from harness_plugin.data.task import Task
+from harness_plugin.errors import HarnessError, unknown
+from harness_plugin.pipeline.hardware import environment
+from harness_plugin.pipeline.open_task import load_for
+from harness_plugin.plugins.registry import Plugins
+from harness_plugin.records import Predictions, RunReport, TaskScores, TrainedModel
+from harness_plugin.scoring.prediction_files import PredictionFile, covered, read_answers
+from harness_plugin.scoring.score import score_task
+
+ROLES = ("student", "teacher", "control")
+"""Predictions without a role are the student's: the model that is asked about."""
+
+
+def score_predictions(
+    config: RunConfig,
+    plugins: Plugins,
+    task: Task,
+    files: Mapping[str, Sequence[Path]],
+    *,
+    split: str | None = None,
+    kind: Any = None,
+    labels: tuple[str, ...] | None = None,
+    model_name: str | None = None,
+) -> RunReport:
+    """Score `files`, one a seed for each of `ROLES`; nothing is written.
+
+    `split`: the evaluation set they are about (any). `kind`: label, probabilities or logits, where
+    the column names do not say. `labels`: the names of a list column's entries. `model_name`: the
+    student's, else that of its file.
+
+    Raises HarnessError for files that cannot be read, that lack rows or have others, and for
+    unequal numbers of files.
+    """
+    started = time.time()
+    settings = task_settings(task, config.source_of(task), config.tasks, config.settings)
+    data = load_for(task, settings, config)
+    plugins.hook.data_loaded(task=task, data=data)
+    splits = chosen_splits(data, split)
+    answers = read_all(files, splits, kind, labels)
+    names = {
+        role: model_name if role == "student" and model_name else found[0].stem
+        for role, found in files.items()
+        if found
+    }
+    scores = replace(
+        scored(task, data, splits, answers, names, config, plugins),
+        hub_sets=hub_sets_of(task, settings.options, data.source, config),
+    )
+    plugins.hook.scores_computed(scores=scores)
+    record = {
+        **config.model_dump(mode="json"),
+        "settings": {task.task: settings.model_dump(mode="json")},
+        "predictions": {
+            role: [{"file": answer.file.name, "sha256": answer.sha256} for answer in found]
+            for role, found in answers.items()
+        },
+    }
+    return RunReport(record, environment({}), (scores,), started, time.time() - started)
+
+
+def option_of(role: str) -> str:
+    """The option that names a role's files."""
+    return "predictions" if role == "student" else f"{role}_predictions"
+
+
+def chosen_splits(data: TaskData, name: str | None) -> tuple[Split, ...]:
+    """The evaluation sets a file may be about."""
+    if name is None:
+        return data.evaluation
+    found = tuple(split for split in data.evaluation if split.name == name)
+    if not found:
+        raise unknown("evaluation set", name, [split.name for split in data.evaluation])
+    return found
+
+
+def read_all(
+    files: Mapping[str, Sequence[Path]],
+    splits: tuple[Split, ...],
+    kind: Any,
+    labels: tuple[str, ...] | None,
+) -> dict[str, list[PredictionFile]]:
+    """The answers of every role, one file a seed; HarnessError for unequal numbers of files."""
+    seeds = len(files["student"])
+    for role, named in files.items():
+        if named and len(named) != seeds:
+            raise HarnessError(
+                f"--{option_of(role)} names {len(named)} files, --predictions {seeds}: models are "
+                f"compared seed by seed, one file each."
+            )
+    return {
+        role: [read_answers(file, splits, kind=kind, labels=labels) for file in named]
+        for role, named in files.items()
+        if named
+    }
+
+
+def scored(
+    task: Task,
+    data: TaskData,
+    splits: tuple[Split, ...],
+    answers: dict[str, list[PredictionFile]],
+    names: dict[str, str],
+    config: RunConfig,
+    plugins: Plugins,
+) -> TaskScores:
+    """The scores of the sets that the files cover; every file must cover the same ones whole."""
+    used = covered(answers["student"][0], splits)
+    predictions: list[Predictions] = []
+    models: list[TrainedModel] = []
+    for role, found in answers.items():
+        for seed, answer in enumerate(found):
+            name = names[role] if len(found) == 1 else f"{names[role]}-seed{seed}"
+            models.append(as_model(task.task, role, seed, name, answer))
+            if extra := [s.name for s in covered(answer, splits) if s not in used]:
+                first = answers["student"][0].file
+                raise HarnessError(f"{answer.file}: rows of set {extra[0]!r}, {first} has none.")
+            predictions += [
+                answer.joined(
+                    split,
+                    task=task.task,
+                    role=role,
+                    model=name,
+                    seed=seed,
+                    texts=task.inputs if task.modality == "text" else (),
+                )
+                for split in used
+            ]
+    if any(p.labels_only for p in predictions):  # confidences are compared with confidences
+        predictions = [replace(p, labels_only=True) for p in predictions]
+    notes = [f"set {s.name} is not scored: no file has rows of it" for s in splits if s not in used]
+    return score_task(
+        predictions,
+        task=task.task,
+        source=data.source,
+        fingerprint=data.fingerprint,
+        train_groups=data.train.groups,
+        train_group_counts=data.train.group_counts,
+        purposes={split.name: split.purpose for split in used},
+        metrics={offer.name: offer.load() for offer in plugins["metric"]},
+        models=tuple(models),
+        notes=(*data.notes, *notes),
+        collapse_rule=data.evaluation[-1].collapse_rule,
+        resamples=config.resamples,
+        seed=config.data_seed,
+        wanted_gap=task.primary_gap,
+    )
+
+
+def as_model(task: str, role: str, seed: int, name: str, answer: PredictionFile) -> TrainedModel:
+    """The record of a model of which only the answers are known."""
+    settings = {
+        "model": name,
+        "method": "predictions",
+        "labels": answer.labels,
+        "kind": answer.kind,
+        "sha256": answer.sha256,
+    }
+    return TrainedModel(task, role, seed, name, answer.file, settings, reused=True)

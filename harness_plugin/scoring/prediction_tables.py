@@ -1,0 +1,251 @@
+"""predictions_*.csv: what every model answers on one evaluation set, from which all numbers follow.
+
+One row an example, sorted by id: its gold label, groups, alignment and bias types, then one column
+for each label of every role and seed. What the columns mean stands in `sets` of transfer_*.json.
+Logits are float32 with nine digits, which is all they hold: read back they are the same numbers.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from harness_plugin.errors import HarnessError
+from harness_plugin.records import Predictions, TaskScores
+from harness_plugin.scoring.pairing import by_id, check_same_rows
+
+LONGEST = 256
+"""Characters of an id or a bias type's value; NumPy pads all rows to the longest one."""
+
+
+class Answers(BaseModel):
+    """One model's columns of the predictions file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    role: str
+    seed: int
+    labels: list[str] = Field(description="the labels it knows, one column of logits each")
+    labels_only: bool = Field(description="it gave labels: 0 for the one it gave, -inf elsewhere")
+
+
+class EvaluationSet(BaseModel):
+    """One evaluation set, and how its predictions file is read."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    purpose: Literal["in_domain", "ood"]
+    rows: int = Field(ge=1)
+    rows_sha256: str = Field(
+        description="of all rows, sorted by id: gold label, groups, bias types"
+    )
+    labels: list[str] = Field(min_length=1)
+    groups: list[str]
+    overlapping: bool = Field(description="whether a row may be in several groups")
+    breakdowns: list[str] = Field(description="its bias types")
+    train_groups: dict[str, int] = Field(description="rows of the training set by group")
+    collapse: dict[str, str] | None = Field(description="label of a model -> label of this set")
+    collapse_rule: Literal["argmax", "sum", "restrict"]
+    answers: list[Answers]
+
+    def header(self) -> list[str]:
+        """The columns of the predictions file."""
+        groups = [f"group: {name}" for name in self.groups] if self.overlapping else ["group"]
+        return [
+            "id",
+            "label",
+            *groups,
+            "aligned",
+            *(f"bias type: {name}" for name in self.breakdowns),
+            *(f"logit: {a.role}/{a.seed}/{label}" for a in self.answers for label in a.labels),
+        ]
+
+
+def file_name(task: str, split: str, stamp: str) -> str:
+    """What the file of one evaluation set is called."""
+    return f"predictions_{task}_{split}_{stamp}.csv"
+
+
+def answers_on(scores: TaskScores, split: str) -> list[Predictions]:
+    """What every role and seed answers on one set, rows sorted by id."""
+    return [by_id(p) for p in scores.predictions if p.split == split]
+
+
+def set_of(scores: TaskScores, split: str) -> EvaluationSet:
+    """What is known of one evaluation set."""
+    answers = [p for p in scores.predictions if p.split == split]
+    first = answers[0]
+    return EvaluationSet(
+        name=split,
+        purpose=scores.purposes[split],
+        rows=len(first),
+        rows_sha256=rows_sha256(by_id(first)),
+        labels=list(first.labels),
+        groups=list(first.groups),
+        overlapping=first.members is not None,
+        breakdowns=list(first.breakdowns),
+        train_groups=dict(first.train_groups or {}),
+        collapse=None if first.collapse is None else dict(first.collapse),
+        collapse_rule=first.collapse_rule,
+        answers=[
+            Answers(
+                role=p.role, seed=p.seed, labels=list(p.model_labels), labels_only=p.labels_only
+            )
+            for p in answers
+        ],
+    )
+
+
+def rows_sha256(p: Predictions) -> str:
+    """SHA-256 of what is known of the rows themselves, whoever answered."""
+    names = json.dumps([p.labels, p.groups, list(p.breakdowns), p.members is not None])
+    rows = (json.dumps(row) for row in zip(*row_columns(p), strict=True))
+    return hashlib.sha256("\n".join((names, *rows)).encode()).hexdigest()
+
+
+def row_columns(p: Predictions) -> Iterator[Sequence[str]]:
+    """The columns of the rows themselves, as text."""
+    yield p.ids.tolist()
+    yield [p.labels[label] for label in p.label]
+    if p.members is None:
+        yield [p.groups[group] if group >= 0 else "" for group in p.group]
+    else:
+        yield from (["01"[member] for member in column] for column in p.members.T.astype(int))
+    yield ["" if aligned < 0 else str(aligned) for aligned in p.aligned]
+    for values in p.breakdowns.values():
+        yield values.tolist()
+
+
+def to_csv(known: EvaluationSet, answers: Sequence[Predictions]) -> str:
+    """The file of one set; `answers` are sorted by id.
+
+    Raises HarnessError for rows that differ, and for text that the file cannot hold.
+    """
+    first = answers[0]
+    columns = [*row_columns(first)]
+    for column in columns:
+        check_length(column, f"set {known.name!r}")
+    for p in answers:
+        check_same_rows(p, first)
+        columns += [[f"{value:.9g}" for value in column] for column in p.logits.T.tolist()]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(known.header())
+    writer.writerows(zip(*columns, strict=True))
+    return out.getvalue()
+
+
+def from_csv(
+    text: str, known: EvaluationSet, task: str, names: Mapping[tuple[str, int], str], where: str
+) -> list[Predictions]:
+    """The predictions of every role and seed; `names` are the models' by role and seed.
+
+    Raises HarnessError that names `where`, the column and the row for whatever does not fit.
+    """
+    try:
+        header, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    except (csv.Error, ValueError) as error:
+        raise HarnessError(f"{where}: is no CSV file ({error}).") from None
+    if header != known.header():
+        raise HarnessError(
+            f"{where}: expected the columns {', '.join(known.header())}; found {', '.join(header)}."
+        )
+    if len(rows) != known.rows:
+        raise HarnessError(f"{where}: expected {known.rows:,} rows, found {len(rows):,}.")
+    for number, row in enumerate(rows):
+        if len(row) != len(header):
+            raise HarnessError(
+                f"{where}: row {number + 1}: expected {len(header)} cells, found {len(row)}."
+            )
+    columns = iter(zip(*rows, strict=True))
+    ids = next(columns)
+    check_length(ids, where)
+    if doubled := len(ids) - len(set(ids)):
+        raise HarnessError(f"{where}: {doubled:,} ids are doubled.")
+    label = codes(next(columns), known.labels, where, "label")
+    group, members = np.full(len(ids), -1), None
+    if known.overlapping:
+        flags = [codes(next(columns), ["0", "1"], where, name) for name in known.groups]
+        members = np.array(flags, dtype=bool).T.reshape(len(ids), len(flags))
+    else:
+        group = codes(next(columns), ["", *known.groups], where, "group") - 1
+    aligned = codes(next(columns), ["", "0", "1"], where, "aligned") - 1
+    breakdowns = {name: next(columns) for name in known.breakdowns}
+    for values in breakdowns.values():
+        check_length(values, where)
+    return [
+        Predictions(
+            task=task,
+            split=known.name,
+            role=a.role,
+            model=names[a.role, a.seed],
+            seed=a.seed,
+            ids=np.array(ids),
+            logits=logits(
+                [next(columns) for _ in a.labels], a.labels_only, f"{where}: {a.role} seed {a.seed}"
+            ),
+            model_labels=tuple(a.labels),
+            label=label,
+            labels=tuple(known.labels),
+            group=group,
+            groups=tuple(known.groups),
+            aligned=aligned,
+            breakdowns={name: np.array(values) for name, values in breakdowns.items()},
+            collapse=known.collapse,
+            collapse_rule=known.collapse_rule,
+            train_groups=known.train_groups,
+            members=members,
+            labels_only=a.labels_only,
+        )
+        for a in known.answers
+    ]
+
+
+def codes(column: Sequence[str], names: Sequence[str], where: str, what: str) -> NDArray[np.int64]:
+    """(N,) index into `names` of every cell."""
+    index = {name: i for i, name in enumerate(names)}
+    try:
+        return np.array([index[cell] for cell in column], dtype=np.int64)
+    except KeyError:
+        row = next(i for i, cell in enumerate(column) if cell not in index)
+        raise HarnessError(
+            f"{where}: row {row + 1}: {what} is {column[row][:LONGEST]!r}, expected one of "
+            f"{', '.join(map(repr, names))}."
+        ) from None
+
+
+def logits(columns: Sequence[Sequence[str]], labels_only: bool, where: str) -> NDArray[np.float32]:
+    """(N, C) finite numbers, or 0 for the label that was given and -inf elsewhere."""
+    try:
+        with np.errstate(over="ignore"):
+            found = np.array([[float(cell) for cell in column] for column in columns])
+            values: NDArray[np.float32] = found.astype(np.float32).T
+    except ValueError as error:
+        raise HarnessError(f"{where}: {error}.") from None
+    allowed = np.isfinite(values) | (labels_only & (values == -math.inf))
+    bad = ~allowed.all(axis=1) | ~np.isfinite(values).any(axis=1)
+    if bad.any():
+        row = int(bad.argmax())
+        raise HarnessError(
+            f"{where}: {int(bad.sum()):,} rows hold what is no logit, first row {row + 1}: "
+            f"{', '.join(column[row][:LONGEST] for column in columns)}."
+        )
+    return np.ascontiguousarray(values)
+
+
+def check_length(column: Sequence[str], where: str) -> None:
+    """Refuse text that is longer than an id or a bias type ever is."""
+    if (longest := max(map(len, column))) > LONGEST:
+        raise HarnessError(
+            f"{where}: an id or a bias type has {longest:,} characters, expected at most {LONGEST}."
+        )

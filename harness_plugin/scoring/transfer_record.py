@@ -1,0 +1,229 @@
+"""transfer_*.json: what this project is about, all roles of a task side by side.
+
+The layout is the pydantic model below; `python -m harness_plugin.scoring.transfer_record` prints
+its JSON schema, which docs/transfer.schema.json holds and a test compares.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness_plugin import __version__
+from harness_plugin.data.task import Source
+from harness_plugin.errors import HarnessError
+from harness_plugin.files import strict
+from harness_plugin.records import Estimate, RunReport, TaskScores
+from harness_plugin.scoring.prediction_tables import EvaluationSet, set_of
+from harness_plugin.scoring.verdict import verdicts
+
+
+class Strict(BaseModel):
+    """No other keys."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Number(Strict):
+    """A number with its uncertainty; fractions in [0, 1], differences in [-1, 1]."""
+
+    value: float | None = Field(description="mean over seeds; null = undefined, see reason")
+    low: float | None = Field(description="95% interval, hierarchical bootstrap (seed x example)")
+    high: float | None
+    sd: float | None = Field(description="standard deviation over seeds, ddof 1")
+    seeds: list[float | None] = Field(description="the value of each seed")
+    n: int = Field(description="examples counted")
+    reason: str = Field(description="why the value is null; empty otherwise")
+
+
+class Supervision(Strict):
+    """Which labels besides the task's own a model was trained and chosen with."""
+
+    train_groups: bool = Field(description="group or attribute labels of the training rows")
+    validation_groups: bool = Field(description="group labels of the validation rows")
+    group_inference: str | None = Field(description="how training groups were found, if they were")
+    bias_model: str | None = Field(description="the bias-only model that the method leaned on")
+    select: str = Field(description="none (the last epoch), average or worst_group on validation")
+
+
+class Selected(Strict):
+    """Which epoch's weights were kept, and what every epoch scored."""
+
+    criterion: str
+    split: str
+    update: int
+    score: float
+    history: list[tuple[int, float]]
+
+
+class Model(Strict):
+    """One trained or given model."""
+
+    role: str
+    seed: int
+    name: str
+    path: str = Field(description="its checkpoint, as save_pretrained writes it")
+    method: str
+    model: str
+    updates: int
+    seconds: float
+    supervision: Supervision | None = Field(description="null for a model that was given")
+    selection: Selected | None = Field(description="null without a model selection")
+    settings: dict[str, Any]
+
+
+class Scores(Strict):
+    """One role on one evaluation set."""
+
+    role: str
+    split: str
+    metrics: dict[str, Number]
+    groups: dict[str, Number] = Field(description="accuracy by group")
+    breakdowns: dict[str, dict[str, dict[str, Number]]] = Field(
+        description="bias type -> value -> metric"
+    )
+
+
+class Measure(Strict):
+    """student - teacher (distillability, gap_widening), student - control (contribution), or
+    the part of the teacher's gain over ERM that the student has over its own (retention)."""
+
+    student: str
+    split: str
+    subset: str = Field(description='"" or "breakdown=value"')
+    metric: str
+    measure: Literal["distillability", "contribution", "gap_widening", "retention"]
+    number: Number
+
+
+class Verdict(Strict):
+    """Is the debiasing kept? Told on the set's primary gap."""
+
+    student: str
+    split: str
+    gap: str
+    state: Literal["kept", "lost", "undecided"]
+    sentence: str
+
+
+class TransferRecord(Strict):
+    """transfer_<task>_<time>.json."""
+
+    schema_version: Literal["1"] = "1"
+    harness_plugin_version: str
+    task: str
+    source: Source = Field(description="where the data came from")
+    fingerprint: str = Field(description="hash of all data; compare only equal ones")
+    collapse_rule: str
+    notes: list[str]
+    seeds: list[int]
+    sets: list[EvaluationSet] = Field(description="in-domain sets first")
+    models: list[Model]
+    scores: list[Scores]
+    transfer: list[Measure]
+    verdicts: list[Verdict]
+    environment: dict[str, Any]
+    config: dict[str, Any]
+
+
+def read_record(file: Path) -> TransferRecord:
+    """A transfer_*.json read back; HarnessError that names the file and what is wrong with it."""
+    try:
+        return TransferRecord.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise HarnessError(f"{file}: {error.strerror}.") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise HarnessError(
+            f"{file}: {where}: {first['msg'].lower()}; was it written by another version?"
+        ) from None
+
+
+def record_of(report: RunReport, scores: TaskScores) -> TransferRecord:
+    """The record of one task."""
+    return TransferRecord.model_validate(
+        strict(
+            {
+                "harness_plugin_version": __version__,
+                "task": scores.task,
+                "source": scores.source,
+                "fingerprint": scores.fingerprint,
+                "collapse_rule": scores.collapse_rule,
+                "notes": scores.notes,
+                "seeds": scores.seeds,
+                "sets": [set_of(scores, split).model_dump() for split in scores.purposes],
+                "models": [
+                    {
+                        "role": model.role,
+                        "seed": model.seed,
+                        "name": model.name,
+                        "path": model.path,
+                        "method": model.settings["method"],
+                        "model": model.settings["model"],
+                        "updates": model.updates,
+                        "seconds": model.seconds,
+                        "supervision": model.settings.get("supervision"),
+                        "selection": model.settings.get("selection"),
+                        "settings": {
+                            name: value
+                            for name, value in model.settings.items()
+                            if name not in ("supervision", "selection")
+                        },
+                    }
+                    for model in scores.models
+                ],
+                "scores": [
+                    {
+                        "role": s.role,
+                        "split": s.split,
+                        "metrics": numbers(s.metrics),
+                        "groups": numbers(s.groups),
+                        "breakdowns": {
+                            breakdown: {value: numbers(m) for value, m in values.items()}
+                            for breakdown, values in s.breakdowns.items()
+                        },
+                    }
+                    for s in scores.scores
+                ],
+                "transfer": [
+                    {
+                        "student": t.student,
+                        "split": t.split,
+                        "subset": t.subset,
+                        "metric": t.metric,
+                        "measure": t.measure,
+                        "number": number(t.estimate),
+                    }
+                    for t in scores.transfer
+                ],
+                "verdicts": [
+                    {name: getattr(verdict, name) for name in Verdict.model_fields}
+                    for verdict in verdicts(scores)
+                ],
+                "environment": report.environment,
+                "config": report.config,
+            }
+        )
+    )
+
+
+def numbers(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, Any]]:
+    """`number` of each."""
+    return {name: number(estimate) for name, estimate in estimates.items()}
+
+
+def number(estimate: Estimate) -> dict[str, Any]:
+    """An estimate as the schema has it; a nan without a reason is a defect and raises."""
+    if math.isnan(estimate.value) and not estimate.reason:
+        raise ValueError("an undefined number has no reason")
+    return {name: getattr(estimate, name) for name in Number.model_fields}
+
+
+if __name__ == "__main__":
+    print(json.dumps(TransferRecord.model_json_schema(), indent=2))
