@@ -36,10 +36,11 @@ from workload import (
     text,
 )
 
-from harness_plugin.training.contracts import Batch
+from harness_plugin.training.batch import Batch
 from harness_plugin.training.encode import EncodedText
-from harness_plugin.training.loss import DistillationLoss, TeacherOutputs
+from harness_plugin.training.loss import DistillationLoss
 from harness_plugin.training.predict import predict
+from harness_plugin.training.teacher_outputs import TeacherOutputs
 from harness_plugin_hooks.distill.logits import KD
 from harness_plugin_hooks.methods.erm import ERM
 

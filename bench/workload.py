@@ -17,7 +17,7 @@ from transformers import BertConfig, BertForSequenceClassification
 from harness_plugin.config.settings import RunConfig
 from harness_plugin.pipeline.hardware import available_cores, make_accelerator
 from harness_plugin.training import loop
-from harness_plugin.training.contracts import TrainingMetadata
+from harness_plugin.training.batch import TrainingMetadata
 from harness_plugin.training.encode import EncodedText
 from harness_plugin.training.loss import DistillationLoss
 from harness_plugin_hooks.methods.erm import ERM

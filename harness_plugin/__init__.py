@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from harness_plugin._version import __version__
 from harness_plugin.errors import HarnessError
 from harness_plugin.plugins.hookspecs import hookimpl
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from harness_plugin.results import LoadedTask as LoadedTask
     from harness_plugin.results import RunResult as RunResult
 
-__version__ = "0.1.0"
 
 API = ("compare", "load_task", "open_run", "remedy", "run", "score")
 RESULTS = ("ComparisonResult", "LoadedTask", "RunResult")

@@ -285,9 +285,9 @@ def remedy(
     given = {"method": method, "seeds": seeds, "data": data, "limit": limit, **options}
     configuration = configured(tasks, given, settings, config, None)
     plugins = plugins_for(verbose)
-    from harness_plugin.config.remedies import select_remedies
     from harness_plugin.pipeline.open_context import store_root
     from harness_plugin.pipeline.open_task import load_tasks
+    from harness_plugin.pipeline.remedies import select_remedies
     from harness_plugin.pipeline.remedy import try_remedies
 
     named = texts(remedies)

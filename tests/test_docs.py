@@ -107,7 +107,7 @@ def test_python_examples_compile(page):
 def test_the_methods_of_the_docs_work(name):
     import torch
 
-    from harness_plugin.training.contracts import Batch, TrainingMetadata
+    from harness_plugin.training.batch import Batch, TrainingMetadata
 
     (code,) = [code for code in blocks(ROOT / "docs/methods.md", "python") if name in code]
     names: dict = {}

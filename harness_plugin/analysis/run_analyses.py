@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from harness_plugin import __version__
+from harness_plugin._version import __version__
 from harness_plugin.analysis import loaded_models
 from harness_plugin.analysis.contract import load_analysis
 from harness_plugin.analysis.inputs import AnalysisInput, AnalysisResult

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
-import sys
 
 from harness_plugin.cli.parser import run_parser
 from harness_plugin.errors import HarnessError
-
-REQUESTED = "HARNESS_NUM_PROCESSES"
+from harness_plugin.pipeline.launching import command_of
 
 
 def launch(argv: list[str]) -> int:
@@ -45,21 +42,6 @@ def launch(argv: list[str]) -> int:
         return subprocess.run(command, env=environment, check=False).returncode
     except KeyboardInterrupt:
         return 130
-
-
-def command_of(
-    program: list[str], processes: int, *, on_cpu: bool
-) -> tuple[list[str], dict[str, str]]:
-    """What starts a Python program in N processes, and in which environment."""
-    environment = {**os.environ, REQUESTED: str(processes)}
-    if processes == 1:
-        return [sys.executable, *program], environment
-    if on_cpu:
-        environment["ACCELERATE_USE_CPU"] = "true"
-        torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
-        return [sys.executable, *torchrun, str(processes), *program], environment
-    accelerate = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes"]
-    return [sys.executable, *accelerate, str(processes), *program], environment
 
 
 def device_of(arguments: list[str]) -> str:

@@ -17,13 +17,9 @@ from harness_plugin.cli.parser import (
     run_parser,
 )
 from harness_plugin.cli.show import show
-from harness_plugin.cli.startup import (
-    COMMANDS,
-    installed_plugins,
-    is_main_process,
-    quiet_libraries,
-)
+from harness_plugin.cli.startup import COMMANDS, installed_plugins, is_main_process
 from harness_plugin.errors import HarnessError, unknown
+from harness_plugin.pipeline.progress import quiet_libraries
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -54,7 +50,7 @@ def dispatch(argv: list[str]) -> int:
         print(top_parser().format_help())
         return 0
     if argv[:1] == ["--version"]:
-        from harness_plugin import __version__
+        from harness_plugin._version import __version__
 
         print(__version__)
         return 0
@@ -94,10 +90,8 @@ def top_parser() -> argparse.ArgumentParser:
 def run(argv: list[str]) -> int:
     """`harness run`."""
     config = config_from_flags(vars(run_parser().parse_args(argv)))
-    from harness_plugin.config.merge import check_option_names
 
     plugins = installed_plugins()
-    check_option_names(config.settings, plugins)
     quiet_libraries()
     from harness_plugin.run import run as run_tasks
 

@@ -19,15 +19,6 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def quiet_libraries() -> None:
-    """One program, one set of progress bars: ours. Warnings still come through."""
-    import datasets
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    datasets.disable_progress_bars()
-
-
 def installed_plugins() -> Plugins:
     """The installed plugins; broken ones are reported once, by the main process.
 

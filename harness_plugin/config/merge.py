@@ -20,7 +20,7 @@ from harness_plugin.data.task import TWICE, Loader, Source, Task, merge, read_ya
 from harness_plugin.errors import HarnessError, unknown
 
 if TYPE_CHECKING:
-    from harness_plugin.plugins.registry import Plugins
+    pass
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
@@ -130,29 +130,6 @@ def check_left_out(task: str, wanted: Mapping[str, Any], recipe: Mapping[str, An
     for name, one in students.items() if isinstance(students, Mapping) else ():
         if one is None and name not in known:
             raise unknown(f"student of task {task}, to leave out,", name, known)
-
-
-OPTIONS_OF = {
-    "method_options": "method",
-    "bias_model_options": "bias_model",
-    "group_inference_options": "group_inference",
-}
-"""Settings that hold the options of several things by their names, in use or not."""
-
-
-def check_option_names(settings: Mapping[str, Any], plugins: Plugins) -> None:
-    """Refuse options of a method, bias model or group inference that nobody offers.
-
-    Options of a method that is not in use are no error, so that a misspelt one would be ignored.
-    """
-    for key, value in settings.items():
-        if not isinstance(value, Mapping):
-            continue
-        if key in OPTIONS_OF:
-            for name in value:
-                plugins[OPTIONS_OF[key]].offer(name)
-        elif key not in TaskSettings.model_fields:  # a task's name
-            check_option_names(value, plugins)
 
 
 def run_config(

@@ -11,7 +11,8 @@ from harness_plugin.data.split import Split
 from harness_plugin.errors import HarnessError
 from harness_plugin.pipeline.context import RunContext
 from harness_plugin.store.stages import Stage
-from harness_plugin.training.contracts import Prepared, TrainingMetadata
+from harness_plugin.training.batch import TrainingMetadata
+from harness_plugin.training.contracts import Prepared
 from harness_plugin.training.trainer import Trainer
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from harness_plugin.config.merge import task_settings
 from harness_plugin.config.settings import RunConfig, TaskSettings
@@ -52,8 +52,32 @@ def load_for(task: Task, settings: TaskSettings, config: RunConfig) -> TaskData:
 
 def load_tasks(config: RunConfig, plugins: Plugins) -> list[OpenTask]:
     """Every task of a run, its settings and its data, all checked."""
+    check_option_names(config.settings, plugins)
     tasks = [find_task(name, plugins["task"], config.include_path) for name in config.tasks]
     names = [task.task for task in tasks]
     if twice := {name for name in names if names.count(name) > 1}:
         raise HarnessError(f"--tasks names task {', '.join(sorted(twice))} twice.")
     return [open_task(task, config, names) for task in tasks]
+
+
+OPTIONS_OF = {
+    "method_options": "method",
+    "bias_model_options": "bias_model",
+    "group_inference_options": "group_inference",
+}
+"""Settings that hold the options of several things by their names, in use or not."""
+
+
+def check_option_names(settings: Mapping[str, Any], plugins: Plugins) -> None:
+    """Refuse options of a method, bias model or group inference that nobody offers.
+
+    Options of a method that is not in use are no error, so that a misspelt one would be ignored.
+    """
+    for key, value in settings.items():
+        if not isinstance(value, Mapping):
+            continue
+        if key in OPTIONS_OF:
+            for name in value:
+                plugins[OPTIONS_OF[key]].offer(name)
+        elif key not in TaskSettings.model_fields:  # a task's name
+            check_option_names(value, plugins)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from harness_plugin.config.remedies import Remedy
 from harness_plugin.config.roles import Role, plan_of_roles
 from harness_plugin.config.settings import RunConfig, StudentSettings, TaskSettings
 from harness_plugin.data.dataset import TaskData, check, stratified_rows
@@ -20,6 +19,7 @@ from harness_plugin.pipeline.context import RunContext
 from harness_plugin.pipeline.open_context import context_of
 from harness_plugin.pipeline.open_task import OpenTask
 from harness_plugin.pipeline.plan import resolve
+from harness_plugin.pipeline.remedies import Remedy
 from harness_plugin.pipeline.run_task import predict_models, score_models
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records import Estimate, TaskScores, TrainedModel

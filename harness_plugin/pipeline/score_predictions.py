@@ -168,4 +168,4 @@ def as_model(task: str, role: str, seed: int, name: str, answer: PredictionFile)
         "kind": answer.kind,
         "sha256": answer.sha256,
     }
-    return TrainedModel(task, role, seed, name, answer.file, settings, reused=True)
+    return TrainedModel(task, role, seed, name, answer.file, settings, kind=role, reused=True)

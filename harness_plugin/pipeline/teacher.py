@@ -25,7 +25,7 @@ from harness_plugin.records import TrainedModel
 from harness_plugin.store.stages import Stage
 from harness_plugin.training.encode import EncodedRows, processor_key
 from harness_plugin.training.ensemble import Ensemble
-from harness_plugin.training.loss import TeacherOutputs
+from harness_plugin.training.teacher_outputs import TeacherOutputs
 
 
 @dataclass(frozen=True)

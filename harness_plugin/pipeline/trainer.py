@@ -33,7 +33,8 @@ from harness_plugin.pipeline.teacher import (
 from harness_plugin.store.keys import code_version, target_of
 from harness_plugin.store.stages import Stage
 from harness_plugin.training import loop
-from harness_plugin.training.contracts import Method, TrainingMetadata
+from harness_plugin.training.batch import TrainingMetadata
+from harness_plugin.training.contracts import Method
 from harness_plugin.training.encode import EncodedRows
 from harness_plugin.training.loop import TrainingArgs
 from harness_plugin.training.loss import DistillationLoss

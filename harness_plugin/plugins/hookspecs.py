@@ -65,7 +65,7 @@ def register_augmentations(register: Register) -> None:
 
 @hookspec
 def register_remedies(register: Register) -> None:
-    """Offer repairs of a student: `target` is a `config.remedies.Remedy` of the same name."""
+    """Offer repairs of a student: `target` is a `pipeline.remedies.Remedy` of the same name."""
 
 
 @hookspec

@@ -167,6 +167,7 @@ def scores_from(
                     "supervision": model.supervision and model.supervision.model_dump(),
                     "selection": model.selection and model.selection.model_dump(),
                 },
+                kind=model.kind,
                 updates=model.updates,
                 seconds=model.seconds,
                 reused=True,

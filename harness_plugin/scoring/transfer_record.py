@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from harness_plugin import __version__
+from harness_plugin._version import __version__
 from harness_plugin.data.task import Source
 from harness_plugin.errors import HarnessError
 from harness_plugin.files import strict
@@ -65,6 +65,7 @@ class Model(Strict):
     """One trained or given model."""
 
     role: str
+    kind: str = Field(description="what the role is: teacher, student, control, erm_teacher …")
     seed: int
     name: str
     path: str = Field(description="its checkpoint, as save_pretrained writes it")
@@ -161,6 +162,7 @@ def record_of(report: RunReport, scores: TaskScores) -> TransferRecord:
                 "models": [
                     {
                         "role": model.role,
+                        "kind": model.kind,
                         "seed": model.seed,
                         "name": model.name,
                         "path": model.path,

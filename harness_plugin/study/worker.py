@@ -69,8 +69,8 @@ def execute(job: Job) -> dict[str, Any]:
 
 def trained(job: Job) -> dict[str, Any]:
     """Train and predict in this process."""
-    from harness_plugin.cli.startup import quiet_libraries
     from harness_plugin.pipeline.predictions import logits_stage
+    from harness_plugin.pipeline.progress import quiet_libraries
 
     quiet_libraries()  # this may be a worker, whose bars would run through the study's lines
     shared = shared_of(job.run, job.root)
@@ -204,7 +204,7 @@ def launched(job: Job) -> dict[str, Any]:
     """Train in as many processes as the job wants, through Accelerate."""
     import torch
 
-    from harness_plugin.cli.launch import command_of
+    from harness_plugin.pipeline.launching import command_of
 
     on_cpu = job.run.get("device") == "cpu" or not torch.cuda.is_available()
     with tempfile.TemporaryDirectory() as place:

@@ -23,7 +23,7 @@ from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 from harness_plugin.errors import HarnessError
 from harness_plugin.models.network import Network
 from harness_plugin.training import batching
-from harness_plugin.training.contracts import Batch, TrainingMetadata
+from harness_plugin.training.batch import Batch, TrainingMetadata
 from harness_plugin.training.encode import Encoded
 from harness_plugin.training.loss import DistillationLoss, TrainableModel
 from harness_plugin.training.selection import ModelSelection, Selector

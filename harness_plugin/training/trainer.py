@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from harness_plugin.data.split import Split
 from harness_plugin.data.task import Task
 from harness_plugin.store.stages import Stage
-from harness_plugin.training.contracts import TrainingMetadata
+from harness_plugin.training.batch import TrainingMetadata
 
 Ints = NDArray[np.int64]
 

@@ -7,12 +7,7 @@ import pytest
 import yaml
 
 from harness_plugin import HarnessError
-from harness_plugin.config.merge import (
-    check_option_names,
-    parse_assignments,
-    run_config,
-    task_settings,
-)
+from harness_plugin.config.merge import parse_assignments, run_config, task_settings
 from harness_plugin.config.settings import (
     ImageSettings,
     RoleSettings,
@@ -23,7 +18,7 @@ from harness_plugin.config.settings import (
 )
 from harness_plugin.data.task import merge, read_task, read_yaml
 from harness_plugin.files import strict
-from harness_plugin.pipeline.open_task import load_tasks
+from harness_plugin.pipeline.open_task import check_option_names, load_tasks
 from harness_plugin.run import resolved_config
 from harness_plugin.study.plan import Resources, StudyFile
 

@@ -17,8 +17,9 @@ from harness_plugin.config.settings import StudentSettings
 from harness_plugin.models.classifiers import load_trained
 from harness_plugin.models.network import Network, last_layer
 from harness_plugin.plugins.registry import load_plugins
-from harness_plugin.training.contracts import Batch, TrainingMetadata
-from harness_plugin.training.loss import DistillationLoss, TeacherOutputs
+from harness_plugin.training.batch import Batch, TrainingMetadata
+from harness_plugin.training.loss import DistillationLoss
+from harness_plugin.training.teacher_outputs import TeacherOutputs
 from harness_plugin_hooks.distill.features import (
     ContrastiveKD,
     Hints,

@@ -10,7 +10,8 @@ from torch.nn.functional import cross_entropy, log_softmax
 
 from harness_plugin import HarnessError
 from harness_plugin.plugins.registry import load_plugins
-from harness_plugin.training.contracts import Batch, ForwardContext, TrainingMetadata
+from harness_plugin.training.batch import Batch, TrainingMetadata
+from harness_plugin.training.contracts import ForwardContext
 from harness_plugin_hooks.methods.contrast import (
     CnC,
     KernelWhitening,

@@ -7,8 +7,10 @@ import torch
 from torch.nn.functional import cross_entropy, log_softmax
 
 from harness_plugin import HarnessError
-from harness_plugin.training.contracts import Batch, TrainingMetadata, missing_needs
-from harness_plugin.training.loss import DistillationLoss, TeacherOutputs
+from harness_plugin.training.batch import Batch, TrainingMetadata
+from harness_plugin.training.contracts import missing_needs
+from harness_plugin.training.loss import DistillationLoss
+from harness_plugin.training.teacher_outputs import TeacherOutputs
 from harness_plugin_hooks.distill.logits import KD
 from harness_plugin_hooks.methods.ensemble import ProductOfExperts
 from harness_plugin_hooks.methods.erm import ERM

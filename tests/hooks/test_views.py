@@ -10,7 +10,8 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from harness_plugin import HarnessError
 from harness_plugin.models.network import Network, last_layer
-from harness_plugin.training.contracts import Batch, ForwardContext, TrainingMetadata
+from harness_plugin.training.batch import Batch, TrainingMetadata
+from harness_plugin.training.contracts import ForwardContext
 from harness_plugin_hooks.methods.attention import READ, attentions_of, layers_of
 from harness_plugin_hooks.methods.views import (
     FairFlow,

@@ -9,9 +9,9 @@ import pytest
 from harness_plugin import HarnessError
 from harness_plugin.cli.main import main
 from harness_plugin.config.merge import run_config
-from harness_plugin.config.remedies import Remedy, RemedyChange, load_remedy, select_remedies
 from harness_plugin.config.settings import StudentSettings
 from harness_plugin.pipeline.open_task import load_tasks
+from harness_plugin.pipeline.remedies import Remedy, RemedyChange, load_remedy, select_remedies
 from harness_plugin.pipeline.remedy import RANKING, halved, try_remedies
 from harness_plugin.plugins.registry import Offer, Registry, load_plugins
 

@@ -15,9 +15,9 @@ from harness_plugin import HarnessError
 from harness_plugin.config.roles import plan_of_roles
 from harness_plugin.config.settings import StudentSettings, TeacherSettings
 from harness_plugin.models.processors import train_tokenizer
-from harness_plugin.training.contracts import Batch
+from harness_plugin.training.batch import Batch
 from harness_plugin.training.ensemble import Ensemble, agreement, confidence
-from harness_plugin.training.loss import TeacherOutputs
+from harness_plugin.training.teacher_outputs import TeacherOutputs
 from harness_plugin.training.trainer import TrainingSpec
 
 

@@ -157,7 +157,7 @@ def test_an_installed_remedy_is_listed_in_its_place_and_tried(installed, tmp_pat
 def test_focal_is_erm_at_gamma_zero_and_weighs_sure_rows_down(installed, monkeypatch):
     import torch
 
-    from harness_plugin.training.contracts import Batch, TrainingMetadata
+    from harness_plugin.training.batch import Batch, TrainingMetadata
 
     monkeypatch.syspath_prepend(str(installed))
     from harness_reviews.focal import Focal

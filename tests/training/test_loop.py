@@ -17,8 +17,10 @@ from harness_plugin.pipeline.metadata import metadata_of
 from harness_plugin.plugins.registry import load_plugins
 from harness_plugin.store.stages import code_version
 from harness_plugin.training import loop
-from harness_plugin.training.contracts import Batch, Method
-from harness_plugin.training.loss import DistillationLoss, TeacherOutputs, TrainableModel
+from harness_plugin.training.batch import Batch
+from harness_plugin.training.contracts import Method
+from harness_plugin.training.loss import DistillationLoss, TrainableModel
+from harness_plugin.training.teacher_outputs import TeacherOutputs
 from harness_plugin_hooks.distill.logits import KD
 from harness_plugin_hooks.methods.erm import ERM
 from harness_plugin_hooks.methods.failure import LfF

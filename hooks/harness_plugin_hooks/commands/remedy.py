@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness_plugin.cli.parser import Parser, comma_list, config_from_flags, run_parser
-from harness_plugin.cli.startup import installed_plugins, quiet_libraries
+from harness_plugin.cli.startup import installed_plugins
 from harness_plugin.errors import HarnessError
+from harness_plugin.pipeline.progress import quiet_libraries
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from harness_plugin.config.remedies import Remedy
+    from harness_plugin.pipeline.remedies import Remedy
     from harness_plugin.pipeline.remedy import RemedyReport, RemedyResult
 
 EXAMPLES = """\
@@ -70,7 +71,7 @@ def main(words: list[str]) -> int:
     """Try remedies, print the ranked table, write it."""
     given = vars(parser().parse_args(words))
     own = {name: given.pop(name) for name in ("budget", "baseline", "remedies", "rank_by", "list")}
-    from harness_plugin.config.remedies import select_remedies
+    from harness_plugin.pipeline.remedies import select_remedies
 
     plugins = installed_plugins()
     if own["list"]:

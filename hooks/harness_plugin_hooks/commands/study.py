@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness_plugin.cli.parser import Parser, add_run_options, seed_list
-from harness_plugin.cli.startup import installed_plugins, quiet_libraries
+from harness_plugin.cli.startup import installed_plugins
 from harness_plugin.errors import HarnessError
+from harness_plugin.pipeline.progress import quiet_libraries
 
 if TYPE_CHECKING:
     from harness_plugin.plugins.registry import Plugins

@@ -15,13 +15,13 @@ from torch.nn.functional import cross_entropy, mse_loss, normalize, smooth_l1_lo
 
 from harness_plugin.errors import HarnessError
 from harness_plugin.models.network import ModelOutput, Network
-from harness_plugin.training.contracts import Batch
+from harness_plugin.training.batch import Batch
 from harness_plugin_hooks.distill.intermediate import LOGITS, IntermediateDistiller
 
 if TYPE_CHECKING:
     from harness_plugin.config.settings import StudentSettings
     from harness_plugin.models.layers import Layers
-    from harness_plugin.training.loss import TeacherOutputs
+    from harness_plugin.training.teacher_outputs import TeacherOutputs
 
 
 class FeatureDistiller(IntermediateDistiller):

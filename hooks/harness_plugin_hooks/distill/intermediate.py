@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
-from harness_plugin.training.contracts import Batch, Distiller
+from harness_plugin.training.batch import Batch
+from harness_plugin.training.contracts import Distiller
 from harness_plugin_hooks.distill.logits import divergence
 
 if TYPE_CHECKING:
-    from harness_plugin.training.contracts import TrainingMetadata
+    from harness_plugin.training.batch import TrainingMetadata
 
 LOGITS = {"logits": 1.0}
 """Weight of T^2 KL(p_t^T || p_s^T), with which these losses are combined in their papers."""

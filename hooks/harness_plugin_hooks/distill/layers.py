@@ -19,8 +19,8 @@ from torch.nn.functional import kl_div, log_softmax, normalize
 from harness_plugin.errors import HarnessError
 from harness_plugin.models.layers import Layers, Shape, teacher_layer
 from harness_plugin.models.network import ModelOutput, Network
-from harness_plugin.training.contracts import Batch
-from harness_plugin.training.loss import TeacherOutputs
+from harness_plugin.training.batch import Batch
+from harness_plugin.training.teacher_outputs import TeacherOutputs
 from harness_plugin_hooks.distill.intermediate import LOGITS, IntermediateDistiller
 
 SCALED = ("bert", "roberta", "distilbert", "vit")

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, kl_div, log_softmax
 
 from harness_plugin.errors import HarnessError
-from harness_plugin.training.contracts import Batch, Distiller, TrainingMetadata
+from harness_plugin.training.batch import Batch, TrainingMetadata
+from harness_plugin.training.contracts import Distiller
 from harness_plugin_hooks.methods.groups import GroupWeights, group_counts
 
 if TYPE_CHECKING:

@@ -262,9 +262,16 @@ def model_of(task: str, model: Any) -> TrainedModel:
         "supervision": model.supervision and model.supervision.model_dump(),
         "selection": model.selection and model.selection.model_dump(),
     }
-    path = Path(model.path)
     return TrainedModel(
-        task, model.role, model.seed, model.name, path, settings, model.updates, model.seconds
+        task,
+        model.role,
+        model.seed,
+        model.name,
+        Path(model.path),
+        settings,
+        kind=model.kind,
+        updates=model.updates,
+        seconds=model.seconds,
     )
 
 

@@ -12,7 +12,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
 from harness_plugin.models.network import ModelOutput, Network
-from harness_plugin.training.contracts import Batch, ForwardContext, Method
+from harness_plugin.training.batch import Batch
+from harness_plugin.training.contracts import ForwardContext, Method
 
 NAME = "attention_product_of_experts"
 KNOWN = frozenset({"bert", "distilbert", "roberta", "vit", "t5_encoder_classifier"})

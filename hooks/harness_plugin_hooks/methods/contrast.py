@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from harness_plugin.errors import HarnessError
-from harness_plugin.training.contracts import Batch, Method, Prepared, TrainingMetadata
+from harness_plugin.training.batch import Batch, TrainingMetadata
+from harness_plugin.training.contracts import Method, Prepared
 from harness_plugin.training.trainer import Trainer
 
 

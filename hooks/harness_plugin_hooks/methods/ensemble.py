@@ -15,13 +15,8 @@ from torch.nn.functional import cross_entropy, log_softmax, softplus
 
 from harness_plugin.errors import HarnessError
 from harness_plugin.models.network import ModelOutput, Network
-from harness_plugin.training.contracts import (
-    Batch,
-    ForwardContext,
-    Method,
-    Prepared,
-    TrainingMetadata,
-)
+from harness_plugin.training.batch import Batch, TrainingMetadata
+from harness_plugin.training.contracts import ForwardContext, Method, Prepared
 from harness_plugin.training.trainer import Trainer
 
 THETA = {"theta": 1.0}

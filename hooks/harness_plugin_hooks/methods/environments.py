@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from harness_plugin.errors import HarnessError
-from harness_plugin.training.contracts import Batch, Method
+from harness_plugin.training.batch import Batch
+from harness_plugin.training.contracts import Method
 
 
 def rows_of(batch: Batch, least: int) -> Iterator[Tensor]:

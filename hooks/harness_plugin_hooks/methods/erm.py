@@ -3,7 +3,8 @@
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from harness_plugin.training.contracts import Batch, Method
+from harness_plugin.training.batch import Batch
+from harness_plugin.training.contracts import Method
 
 
 class ERM(Method):

@@ -13,13 +13,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from harness_plugin.models.network import ModelOutput, Network
-from harness_plugin.training.contracts import (
-    Batch,
-    ForwardContext,
-    Method,
-    Prepared,
-    TrainingMetadata,
-)
+from harness_plugin.training.batch import Batch, TrainingMetadata
+from harness_plugin.training.contracts import ForwardContext, Method, Prepared
 from harness_plugin.training.trainer import Trainer
 
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from harness_plugin.training.contracts import Batch, Method, TrainingMetadata
+from harness_plugin.training.batch import Batch, TrainingMetadata
+from harness_plugin.training.contracts import Method
 
 
 def group_counts(group: Tensor, n_groups: int) -> Tensor:

@@ -13,7 +13,8 @@ from torch.nn.functional import cross_entropy
 
 from harness_plugin.errors import HarnessError
 from harness_plugin.models.network import ModelOutput
-from harness_plugin.training.contracts import Batch, ForwardContext, Method, TrainingMetadata
+from harness_plugin.training.batch import Batch, TrainingMetadata
+from harness_plugin.training.contracts import ForwardContext, Method
 
 Ints = NDArray[np.int64]
 

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from harness_plugin.errors import HarnessError
-from harness_plugin.training.contracts import Batch, Method, TrainingMetadata
+from harness_plugin.training.batch import Batch, TrainingMetadata
+from harness_plugin.training.contracts import Method
 
 
 class CVaRDRO(Method):

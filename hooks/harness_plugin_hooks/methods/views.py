@@ -13,13 +13,8 @@ from torch.nn.functional import cross_entropy, log_softmax
 
 from harness_plugin.errors import HarnessError
 from harness_plugin.models.network import ModelOutput
-from harness_plugin.training.contracts import (
-    Batch,
-    ForwardContext,
-    Inputs,
-    Method,
-    TrainingMetadata,
-)
+from harness_plugin.training.batch import Batch, Inputs, TrainingMetadata
+from harness_plugin.training.contracts import ForwardContext, Method
 
 VIEWS = ("drop", "shuffle", "zero")
 

@@ -16,7 +16,7 @@ import numpy as np
 from harness_plugin.analysis.loaded_models import FinishedTask
 from harness_plugin.data.dataset import Split
 from harness_plugin.errors import HarnessError
-from harness_plugin.pipeline.predictions import predict_split
+from harness_plugin.pipeline.predictions import predict_split, weights_key
 from harness_plugin.records import Predictions, TrainedModel
 from harness_plugin.scoring.pairing import by_id, check_same_rows
 from harness_plugin.scoring.prediction_tables import EvaluationSet, file_name, from_csv
@@ -122,7 +122,18 @@ def trained(model: Model, task: str) -> TrainedModel:
             f"the checkpoint of {model.role} seed {model.seed} is gone ({path}); run with "
             f"--log_samples to keep predictions beside the results."
         )
-    return TrainedModel(task, model.role, model.seed, model.name, path, model.settings)
+    return TrainedModel(
+        task,
+        model.role,
+        model.seed,
+        model.name,
+        path,
+        model.settings,
+        key=model.settings.get("stage") or weights_key(model.path),
+        kind=model.kind,
+        labels=tuple(model.settings["labels"]),
+        max_length=int(model.settings["max_length"]),
+    )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,23 @@
+"""What starts a Python program in several processes."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+REQUESTED = "HARNESS_NUM_PROCESSES"
+
+
+def command_of(
+    program: list[str], processes: int, *, on_cpu: bool
+) -> tuple[list[str], dict[str, str]]:
+    """What starts a Python program in N processes, and in which environment."""
+    environment = {**os.environ, REQUESTED: str(processes)}
+    if processes == 1:
+        return [sys.executable, *program], environment
+    if on_cpu:
+        environment["ACCELERATE_USE_CPU"] = "true"
+        torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
+        return [sys.executable, *torchrun, str(processes), *program], environment
+    accelerate = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes"]
+    return [sys.executable, *accelerate, str(processes), *program], environment
