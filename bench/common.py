@@ -126,7 +126,7 @@ def environment(device: str = "cpu") -> dict[str, Any]:
     """The machine and versions behind a table."""
     import torch
 
-    from harness_plugin.pipeline.hardware import available_cores, cpu_name
+    from harness_plugin.machine.hardware import available_cores, cpu_name
 
     return {
         "cpu": cpu_name(),

@@ -40,7 +40,7 @@ def leaves_no_trace(function: Callable[P, R]) -> Callable[P, R]:
     def inside(*args: P.args, **kwargs: P.kwargs) -> R:
         environment = dict(os.environ)
         with warnings.catch_warnings():  # importing what puts them back changes both already
-            from harness_plugin.pipeline.process_state import restored
+            from harness_plugin.machine.process_state import restored
 
             with restored(environment):
                 return function(*args, **kwargs)
@@ -95,7 +95,7 @@ def run(
     if configuration.analyze and output_path is None:
         raise HarnessError("analyze: what is found is written to files; name an output_path.")
     plugins = plugins_for(verbose)
-    from harness_plugin.run import run as run_tasks
+    from harness_plugin.run_tasks import run as run_tasks
 
     with (
         folder_for(configuration, output_path) as prepared,

@@ -117,7 +117,7 @@ class RunResult:
         import io
 
         from harness_plugin.files import timestamp
-        from harness_plugin.pipeline.process_state import restored
+        from harness_plugin.machine.process_state import restored
         from harness_plugin.plugins.registry import load_plugins
 
         folder, stamp = Path(folder), timestamp(self.record.started)

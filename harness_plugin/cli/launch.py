@@ -7,7 +7,7 @@ import subprocess
 
 from harness_plugin.cli.parser import run_parser
 from harness_plugin.errors import HarnessError
-from harness_plugin.pipeline.launching import command_of
+from harness_plugin.machine.launching import command_of
 
 
 def launch(argv: list[str]) -> int:

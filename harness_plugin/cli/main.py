@@ -19,7 +19,7 @@ from harness_plugin.cli.parser import (
 from harness_plugin.cli.show import show
 from harness_plugin.cli.startup import COMMANDS, installed_plugins, is_main_process
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.pipeline.progress import quiet_libraries
+from harness_plugin.machine.progress import quiet_libraries
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -93,7 +93,7 @@ def run(argv: list[str]) -> int:
 
     plugins = installed_plugins()
     quiet_libraries()
-    from harness_plugin.run import run as run_tasks
+    from harness_plugin.run_tasks import run as run_tasks
 
     run_tasks(config, plugins)
     return 0

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from harness_plugin.config.settings import RunConfig
 from harness_plugin.errors import HarnessError
+from harness_plugin.machine.hardware import machine_of, processes_of
 from harness_plugin.pipeline.checks import check_comparable, check_plan
 from harness_plugin.pipeline.context import RunContext
-from harness_plugin.pipeline.hardware import machine_of, processes_of
 from harness_plugin.pipeline.open_task import OpenTask
 from harness_plugin.pipeline.plan import RunPlan, resolve, resolve_checkpoints
 from harness_plugin.pipeline.train_role import checkpoint_model

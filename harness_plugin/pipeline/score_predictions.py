@@ -13,7 +13,7 @@ from harness_plugin.config.settings import RunConfig, hub_sets_of
 from harness_plugin.data.dataset import Split, TaskData
 from harness_plugin.data.task import Task
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.pipeline.hardware import environment
+from harness_plugin.machine.hardware import environment
 from harness_plugin.pipeline.open_task import load_for
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records import Predictions, RunReport, TaskScores, TrainedModel

@@ -173,6 +173,7 @@ class RoleTrainer:
         return {
             "split": split.fingerprint,
             "encoded": rows_key,
+            "inputs": list(training.inputs or self.task.inputs),
             "rows": None if training.rows is None else hash_of_rows(training.rows),
             "args": asdict(self.args_of(training)),
             "model": source.spec()

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from harness_plugin.config.settings import RunConfig
     from harness_plugin.data.dataset import TaskData
+    from harness_plugin.machine.hardware import HardwareSettings
     from harness_plugin.pipeline.context import RunContext
-    from harness_plugin.pipeline.hardware import HardwareSettings
     from harness_plugin.pipeline.open_task import OpenTask
     from harness_plugin.plugins.registry import Plugins
     from harness_plugin.records import TrainedModel
@@ -69,8 +69,8 @@ def execute(job: Job) -> dict[str, Any]:
 
 def trained(job: Job) -> dict[str, Any]:
     """Train and predict in this process."""
+    from harness_plugin.machine.progress import quiet_libraries
     from harness_plugin.pipeline.predictions import logits_stage
-    from harness_plugin.pipeline.progress import quiet_libraries
 
     quiet_libraries()  # this may be a worker, whose bars would run through the study's lines
     shared = shared_of(job.run, job.root)
@@ -155,7 +155,7 @@ def shared_of(run: Mapping[str, Any], root: str) -> SharedTask:
     from harness_plugin.config.merge import task_settings
     from harness_plugin.config.settings import RunConfig
     from harness_plugin.data.task import find_task
-    from harness_plugin.pipeline.hardware import machine_of, make_accelerator, processes_of
+    from harness_plugin.machine.hardware import machine_of, make_accelerator, processes_of
     from harness_plugin.pipeline.open_task import OpenTask, load_for
     from harness_plugin.plugins.registry import load_plugins
     from harness_plugin.store.stages import Store
@@ -204,7 +204,7 @@ def launched(job: Job) -> dict[str, Any]:
     """Train in as many processes as the job wants, through Accelerate."""
     import torch
 
-    from harness_plugin.pipeline.launching import command_of
+    from harness_plugin.machine.launching import command_of
 
     on_cpu = job.run.get("device") == "cpu" or not torch.cuda.is_available()
     with tempfile.TemporaryDirectory() as place:

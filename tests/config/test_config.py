@@ -19,7 +19,7 @@ from harness_plugin.config.settings import (
 from harness_plugin.data.task import merge, read_task, read_yaml
 from harness_plugin.files import strict
 from harness_plugin.pipeline.open_task import check_option_names, load_tasks
-from harness_plugin.run import resolved_config
+from harness_plugin.run_tasks import resolved_config
 from harness_plugin.study.plan import Resources, StudyFile
 
 TOY = Path(__file__).parents[1] / "toy" / "toy.yaml"

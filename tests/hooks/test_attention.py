@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -279,7 +280,7 @@ def side(model, tokenizer, pairs=PAIRS, role="teacher"):
     places = text_places(
         split_of(pairs), np.arange(len(pairs)), ("premise", "hypothesis"), tokenizer, 200
     )
-    subject = LoadedModel(role, 0, None, RoleSettings(model="made"), model)
+    subject = LoadedModel(role, 0, Path("made"), model)
     return Side(subject, encoded_by(tokenizer, pairs), places, str(len(tokenizer)))
 
 
@@ -441,22 +442,22 @@ def scene_of(models, modality="image"):
     """A scene of models that are not of a run: teacher, student, …"""
     roles = ("teacher", "student", "control")
     models = [
-        LoadedModel(role, 0, None, RoleSettings(model="made"), model)
+        LoadedModel(role, 0, Path("made"), model)
         for role, model in zip(roles, models, strict=False)
     ]
     pixels = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
     images = EncodedImages(pixels, 1 / 255, (0.5,) * 3, (0.5,) * 3)
     task = SimpleNamespace(modality=modality, attribute_region={})
-    shop = SimpleNamespace(
+    ctx = SimpleNamespace(
         task=task,
         config=SimpleNamespace(source_of=lambda task: "embedded"),
-        processor=lambda settings: (None, None),
-        settings=SimpleNamespace(image=ImageSettings()),
-        accelerator=SimpleNamespace(device=torch.device("cpu")),
-        quiet=True,
+        processors={"made": (None, Path("made"))},
+        plan=SimpleNamespace(image=ImageSettings()),
+        settings=SimpleNamespace(),
+        accelerator=SimpleNamespace(device=torch.device("cpu"), is_main_process=False),
     )
     rows = {"all": np.arange(5)}
-    return AnalysisInput(FinishedTask(shop, ()), None, models, [images] * len(models), rows)
+    return AnalysisInput(FinishedTask(ctx, ()), None, models, [images] * len(models), rows)
 
 
 def resnet():
@@ -496,15 +497,15 @@ def test_what_can_be_compared_is_and_the_rest_is_noted():
 
 def test_a_region_that_is_no_mask_of_the_rows_is_refused():
     scene = scene_of([vit()])
-    given = scene.task.shop.task
+    given = scene.task.ctx.task
     given.attribute_region, given.file = {"embedded": "mine:region"}, "mine.yaml"
     split = SimpleNamespace(select=lambda rows: rows)
     made = {}
     given.load_attribute = lambda target: lambda request, split: made["mask"]
     given.options = {}
-    shop = scene.task.shop
-    shop.settings.options = {}
-    shop.config.data_path, shop.config.data_seed = None, 0
+    ctx = scene.task.ctx
+    ctx.settings.options = {}
+    ctx.config.data_path, ctx.config.data_seed = None, 0
     for wrong in (np.zeros((4, 16, 16), bool), np.zeros((16, 16)), np.zeros(16, bool)):
         made["mask"] = wrong
         with pytest.raises(HarnessError, match="attribute_region mine:region: expected"):

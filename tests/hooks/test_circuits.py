@@ -17,6 +17,7 @@ from harness_plugin import HarnessError
 from harness_plugin.analysis.inputs import AnalysisInput
 from harness_plugin.cli.main import main
 from harness_plugin.models.t5 import T5EncoderClassifierConfig
+from harness_plugin.pipeline.encode_split import scratch_processor
 from harness_plugin.training.encode import EncodedText
 from harness_plugin_hooks.analyses.circuits import record as circuit_record
 from harness_plugin_hooks.analyses.circuits.circuit import first_of, grown, sizes_of
@@ -431,8 +432,9 @@ def test_only_pairs_that_all_models_read_as_different_and_equally_long_count():
 def test_images_have_twins_of_another_colour(open_shop):
     shop = open_shop("cmnist.n_train=40", "cmnist.n_test=400", task="cmnist")
     split = shop.data.evaluation[0]
-    task, subject = SimpleNamespace(shop=shop), SimpleNamespace(settings=shop.settings.student)
-    clean = shop.encoded(split, subject.settings)
+    task = SimpleNamespace(ctx=shop.ctx)
+    subject = SimpleNamespace(path=scratch_processor(shop.ctx).path, max_length=0)
+    clean = shop.encoded(split, shop.settings.student)
     rows = {"all": np.arange(len(split))}
     scene = AnalysisInput(task, split, [subject], [clean], rows)
     pairs = find_pairs(scene, "auto", 10, 0)

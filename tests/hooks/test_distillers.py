@@ -419,7 +419,7 @@ def test_students_of_one_teacher_share_its_stored_answers(open_shop):
     answers = [
         name
         for name in stages
-        if name.startswith(("logits-", "answers-"))
+        if name.startswith(("logits-", "features-"))
         and json.loads((shop.store.root / name / "stage.json").read_text())["rows"] == train_rows
     ]
     assert sorted(name.partition("-")[0] for name in answers) == ["answers", "logits"]

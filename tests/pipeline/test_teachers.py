@@ -265,7 +265,7 @@ def test_rounds_share_the_budget_and_build_on_each_other(open_shop, between):
     )
     assert first["distillation"]["round"] == 0
     assert second["distillation"]["round"] == 1
-    taught = first["distillation"]["signals"] != second["distillation"]["signals"]
+    taught = first["distillation"]["outputs"] != second["distillation"]["outputs"]
     assert taught == (between != "initialises")
     assert (second["start"] == rounds.settings["rounds"][0]) == (between != "teaches")
     longer = student(rounds=2, between_rounds=between, equal_budget=False)

@@ -10,7 +10,7 @@ from harness_plugin import HarnessError, hookimpl
 from harness_plugin.config.merge import run_config
 from harness_plugin.plugins import hookspecs, registry
 from harness_plugin.plugins.registry import BrokenPlugin, collect, load_installed, load_plugins
-from harness_plugin.run import run
+from harness_plugin.run_tasks import run
 
 TOY = str(Path(__file__).parents[1] / "toy" / "toy.yaml")
 HOOKS = [name for name, value in vars(hookspecs).items() if hasattr(value, "harness_plugin_spec")]

@@ -18,8 +18,8 @@ from inspect_ai.tool import ToolChoice, ToolInfo
 
 from harness_plugin.config.settings import RoleSettings
 from harness_plugin.errors import HarnessError
+from harness_plugin.machine.progress import quiet_libraries
 from harness_plugin.models import classifiers, processors
-from harness_plugin.pipeline.progress import quiet_libraries
 from harness_plugin_hooks.adapters.checkpoints import TEXTS, named_labels
 from harness_plugin_hooks.adapters.inspect_scoring import LOGITS
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from harness_plugin.cli.parser import Parser, comma_list, seed_list
 from harness_plugin.cli.startup import installed_plugins, is_main_process
 from harness_plugin.errors import HarnessError
-from harness_plugin.pipeline.progress import quiet_libraries
+from harness_plugin.machine.progress import quiet_libraries
 
 if TYPE_CHECKING:
     from harness_plugin.plugins.registry import Plugins

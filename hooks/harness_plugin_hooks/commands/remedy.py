@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from harness_plugin.cli.parser import Parser, comma_list, config_from_flags, run_parser
 from harness_plugin.cli.startup import installed_plugins
 from harness_plugin.errors import HarnessError
-from harness_plugin.pipeline.progress import quiet_libraries
+from harness_plugin.machine.progress import quiet_libraries
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -7,7 +7,7 @@ from pathlib import Path
 from harness_plugin.cli.parser import Parser, comma_list
 from harness_plugin.cli.startup import installed_plugins
 from harness_plugin.errors import HarnessError
-from harness_plugin.pipeline.progress import quiet_libraries
+from harness_plugin.machine.progress import quiet_libraries
 
 EXAMPLES = """\
 examples:

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness_plugin.cli.parser import Parser, add_file_options, add_run_options, comma_list
 from harness_plugin.cli.startup import installed_plugins
-from harness_plugin.pipeline.progress import quiet_libraries
+from harness_plugin.machine.progress import quiet_libraries
 
 
 def parser() -> Parser:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from harness_plugin.cli.parser import Parser, add_run_options, seed_list
 from harness_plugin.cli.startup import installed_plugins
 from harness_plugin.errors import HarnessError
-from harness_plugin.pipeline.progress import quiet_libraries
+from harness_plugin.machine.progress import quiet_libraries
 
 if TYPE_CHECKING:
     from harness_plugin.plugins.registry import Plugins

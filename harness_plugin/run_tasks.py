@@ -11,8 +11,8 @@ from harness_plugin.analysis import run_analyses
 from harness_plugin.analysis.loaded_models import just_finished
 from harness_plugin.config.settings import RunConfig
 from harness_plugin.files import timestamp
+from harness_plugin.machine.hardware import environment
 from harness_plugin.pipeline.context import RunContext
-from harness_plugin.pipeline.hardware import environment
 from harness_plugin.pipeline.open_context import context_of
 from harness_plugin.pipeline.open_task import OpenTask, load_tasks
 from harness_plugin.pipeline.outputs import check_writable, chosen_outputs, write_outputs

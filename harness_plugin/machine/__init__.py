@@ -1,0 +1,1 @@
+"""The machine: its settings, its processes, and leaving it as it was."""

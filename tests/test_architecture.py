@@ -1,0 +1,131 @@
+"""Imports point one way: a package imports only what stands above it, and nothing goes in circles.
+
+What type checkers alone see counts as well: who must know a name to be read depends on it.
+"""
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = {"harness_plugin": ".", "harness_plugin_hooks": "hooks", "harness_plugin_tasks": "tasks"}
+ORDER = (
+    "errors",
+    "_version",
+    "files",
+    "store",
+    "data",
+    "records",
+    "config",
+    "plugins",
+    "models",
+    "training",
+    "scoring",
+    "machine",
+    "pipeline",
+    "analysis",
+    "run_tasks",
+    "study",
+    "results",
+    "api",
+    "cli",
+)
+"""The host's modules and packages, top to bottom; docs/architecture.md says what each is for."""
+MOST = 20
+"""Modules that one folder may hold before nobody finds anything in it."""
+
+
+@cache
+def modules():
+    """Dotted name -> file of every module of ours."""
+    found = {}
+    for package, folder in PACKAGES.items():
+        for file in sorted((ROOT / folder / package).rglob("*.py")):
+            parts = file.relative_to(ROOT / folder).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return found
+
+
+@cache
+def imports():
+    """Module -> the modules of ours that it imports, wherever in it."""
+    known, found = modules(), {}
+    for name, file in known.items():
+        found[name] = set()
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                targets = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{name}: relative import"
+                inside = [f"{node.module}.{alias.name}" for alias in node.names]
+                targets = [each if each in known else str(node.module) for each in inside]
+            else:
+                continue
+            found[name] |= {target for target in targets if target in known} - {name}
+    return found
+
+
+def layer(module):
+    """Where a module of the host stands; None for other packages and the package itself."""
+    parts = module.split(".")
+    if parts[0] != "harness_plugin" or len(parts) == 1 or parts[1] == "__main__":
+        return None
+    return ORDER.index(parts[1])
+
+
+def test_the_host_imports_downwards_only():
+    upwards = [
+        f"{module} imports {target}"
+        for module, targets in imports().items()
+        for target in targets
+        if None not in (layer(module), layer(target)) and layer(target) > layer(module)
+    ]
+    assert upwards == []
+
+
+def test_the_host_knows_neither_hooks_nor_tasks():
+    for module, targets in imports().items():
+        if module.startswith("harness_plugin."):
+            assert not [t for t in targets if not f"{t}.".startswith("harness_plugin.")], module
+
+
+def test_tasks_know_no_hooks():
+    for module, targets in imports().items():
+        if module.startswith("harness_plugin_tasks"):
+            assert not [t for t in targets if t.startswith("harness_plugin_hooks")], module
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    graph, state, path = imports(), {}, []
+
+    def visit(module):
+        state[module] = "open"
+        path.append(module)
+        for target in sorted(graph[module]):
+            if state.get(target) == "open":
+                circle = [*path[path.index(target) :], target]
+                pytest.fail(f"a circle: {' -> '.join(circle)}")
+            if target not in state:
+                visit(target)
+        path.pop()
+        state[module] = "done"
+
+    for module in graph:
+        if module not in state:
+            visit(module)
+
+
+def test_every_part_of_the_host_has_its_place_in_the_order_and_in_the_docs():
+    parts = {module.split(".")[1] for module in modules() if module.startswith("harness_plugin.")}
+    assert parts - {"__main__"} == set(ORDER)
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for part in ORDER:
+        assert f"`{part}`" in page, f"docs/architecture.md does not say what {part} is"
+
+
+def test_no_folder_of_the_host_is_crowded():
+    for folder in (ROOT / "harness_plugin").rglob("*"):
+        if folder.is_dir():
+            assert len(list(folder.glob("*.py"))) <= MOST, folder
