@@ -18,7 +18,7 @@ from harness_plugin import HarnessError
 from harness_plugin.analysis.inputs import AnalysisInput
 from harness_plugin.analysis.loaded_models import FinishedTask, LoadedModel
 from harness_plugin.cli.main import main
-from harness_plugin.config.settings import ImageSettings, RoleSettings
+from harness_plugin.config.settings import ImageSettings
 from harness_plugin.data.dataset import DataRequest, load_data, make_split, resolve_options
 from harness_plugin.data.task import read_task, resource_path
 from harness_plugin.files import write_table
@@ -403,7 +403,7 @@ def test_a_vit_attends_to_its_region_and_patches_must_agree():
     images = EncodedImages(pixels, 1 / 255, (0.5,) * 3, (0.5,) * 3)
     region = np.tile([1.0, 0.5, 0.0, 0.0], (5, 1))
     model = vit()
-    subject = LoadedModel("teacher", 0, None, RoleSettings(model="made"), model)
+    subject = LoadedModel("teacher", 0, Path("made"), model)
     (found,), _ = measured(Side(subject, images, ImagePlaces(region, 4), "p"), rows=5, pairs=())
     with measures.eager(model):
         maps = measures.read_attention(model, images.batch(np.arange(5)))

@@ -422,7 +422,7 @@ def test_students_of_one_teacher_share_its_stored_answers(open_shop):
         if name.startswith(("logits-", "features-"))
         and json.loads((shop.store.root / name / "stage.json").read_text())["rows"] == train_rows
     ]
-    assert sorted(name.partition("-")[0] for name in answers) == ["answers", "logits"]
+    assert sorted(name.partition("-")[0] for name in answers) == ["features", "logits"]
 
 
 @pytest.mark.parametrize("method", [offer.name for offer in PLUGINS["method"]])

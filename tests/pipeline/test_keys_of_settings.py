@@ -94,7 +94,6 @@ CHANGES = {
         "student": "student.epochs=5",
         "teachers": ("teachers.teacher_b={}", "students.student.teachers=[teacher_b]"),
         "students": "students.student.temperature=3",
-        "vocab_size": "vocab_size=100",
         "options": "toy.rows=200",
     },
     RunConfig: {
@@ -128,6 +127,7 @@ HARMLESS = {
         "control": "decides whether there is a control",
         "references": "decides whether there are ERM references",
         "image": "below",
+        "vocab_size": "below, with enough words",
     },
     RunConfig: {
         "tasks": "each task has its own data, whose fingerprint is in the key",
@@ -194,6 +194,12 @@ def test_another_way_to_make_pixels_is_another_key_for_every_model(keys_of, fiel
     """The crop was in no model's key: the uncropped model was served, and distilled."""
     before, after = keys_of(*SMALL, **IMAGES), keys_of(*SMALL, CHANGES_OF_IMAGES[field], **IMAGES)
     assert set(before) == {"teacher", "student", "student_ce"}
+    assert not {role for role in before if before[role] == after[role]}
+
+
+def test_another_vocabulary_is_another_key_for_every_model(keys_of):
+    sets = ("hans.n_train=200", "hans.n_id=60", "hans.n_hans=60", "references=false")
+    before, after = (keys_of(*sets, f"vocab_size={n}", task="hans") for n in (150, 200))
     assert not {role for role in before if before[role] == after[role]}
 
 
