@@ -299,6 +299,6 @@ def test_remedies_are_tried(tmp_path):
     (found,) = hp.remedy(TOY, seeds=0, remedies="pure_kd", **options)
     assert found.task == "toy"
     assert found.plain.remedy == "none"
-    assert len(found.tried) == 2
+    assert len(found.results) == 2
     with pytest.raises(hp.HarnessError, match="at least 1 remedy"):
         hp.remedy(TOY, budget=0)

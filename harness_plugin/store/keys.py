@@ -88,7 +88,7 @@ def reachable(*targets: str) -> set[tuple[str, str]]:
         if name and name not in module.definitions:  # re-exported, or a submodule
             if name in module.imports:
                 waiting.append(whole_or_part(*module.imports[name]))
-            elif source_of(f"{module_name}.{name}") is not None:
+            elif file_of(f"{module_name}.{name}") is not None:
                 waiting.append((f"{module_name}.{name}", "*"))
             else:
                 waiting += [(star, name) for star in module.stars]
@@ -106,14 +106,14 @@ def whole_or_part(module: str, attribute: str) -> tuple[str, str]:
     """What an import stands for when it is used as a whole."""
     if not attribute:
         return module, "*"
-    if source_of(f"{module}.{attribute}") is not None:
+    if file_of(f"{module}.{attribute}") is not None:
         return f"{module}.{attribute}", "*"
     return module, attribute
 
 
 def followed(module: str, roots: set[str]) -> bool:
     """Whether a module's code can change what a stage gives, as far as we look."""
-    if module.partition(".")[0] not in roots or source_of(module) is None:
+    if module.partition(".")[0] not in roots or file_of(module) is None:
         return False
     return not any(module == name or module.startswith(f"{name}.") for name in PLUMBING)
 
@@ -165,29 +165,42 @@ def clean(tree: ast.Module) -> ast.Module:
 
 
 @cache
-def source_of(module: str) -> str | None:
-    """The source text of a module; None for what is no module or has no source."""
+def file_of(module: str) -> Path | None:
+    """Where a module's source lies; None for what is no module or has no source.
+
+    Only the root package is looked up by the import system: finding a module by it would import the
+    packages that hold it.
+    """
+    root, _, rest = module.partition(".")
     try:
-        found = importlib.util.find_spec(module)
+        found = importlib.util.find_spec(root)
     except (ImportError, ValueError, AttributeError):
         return None
-    if found is None or not found.origin or not found.origin.endswith(".py"):
+    if found is None:
         return None
-    return Path(found.origin).read_text(encoding="utf-8")
+    inside = rest.split(".") if rest else []
+    for folder in found.submodule_search_locations or ():
+        for file in (
+            Path(folder, *inside, "__init__.py"),
+            Path(folder, *inside).with_suffix(".py"),
+        ):
+            if file.is_file() and (inside or file.name == "__init__.py"):
+                return file
+    origin = Path(found.origin or "")
+    return origin if not inside and origin.suffix == ".py" and origin.is_file() else None
 
 
 @cache
 def read_module(name: str) -> Module:
     """The top level of a module. Raises HarnessError where there is no source."""
-    text = source_of(name)
-    if text is None:
+    file = file_of(name)
+    if file is None:
         raise HarnessError(
             f"{name}: its source cannot be read, so that a change in it could not be told from the "
             "results it gave before. Put the code into a file that can be imported."
         )
-    tree = clean(ast.parse(text))
-    found = importlib.util.find_spec(name)
-    package = name if found and found.submodule_search_locations else name.rpartition(".")[0]
+    tree = clean(ast.parse(file.read_text(encoding="utf-8")))
+    package = name if file.name == "__init__.py" else name.rpartition(".")[0]
     definitions: dict[str, ast.stmt] = {}
     statements: list[ast.stmt] = []
     imports: dict[str, tuple[str, str]] = {}
