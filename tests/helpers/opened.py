@@ -172,6 +172,12 @@ class OpenedTask:
         """What a method may know of the training rows."""
         return training_metadata(self.ctx, needs, trainer, bias_model_trainer(self.ctx), prepared)
 
+    def supervision(self, method: str) -> Any:
+        """Which labels a teacher trained with a method has been told."""
+        return checks.supervision_of(
+            self.ctx, self.role("teacher", self.ctx.settings.teacher, method)
+        )
+
     def available(self) -> set[str]:
         """What the data can give a method."""
         return checks.available(self.ctx)
