@@ -150,36 +150,6 @@ class RunPlan:
     student: RoleSettings = field(repr=False)
     """The small model: bias models that need a network take its size."""
 
-    def only(self, name: str) -> RunPlan:
-        """The plan of one role and those that it learns from."""
-        wanted, waiting = set[str](), [name]
-        while waiting:
-            wanted.add(role := waiting.pop())
-            waiting += [r for r in self.roles[role].learns_from if r not in wanted]
-        kept = {role: plan for role, plan in self.roles.items() if role in wanted}
-        inference = self.group_inference
-        if all(r.method.name == "erm" and r.distillation is None for r in kept.values()):
-            inference = None
-        return RunPlan(
-            kept,
-            self.select,
-            self.bias_model,
-            inference,
-            self.vocab_size,
-            self.image,
-            self.student,
-        )
-
-    def spec(self) -> dict[str, Any]:
-        """What all trainings share, as JSON."""
-        return {
-            "select": self.select,
-            "bias_model": self.bias_model and self.bias_model.spec(),
-            "group_inference": self.group_inference and self.group_inference.spec(),
-            "vocab_size": self.vocab_size,
-            "image": self.image.model_dump(),
-        }
-
 
 def resolve(
     task: Task, settings: TaskSettings, plugins: Plugins, *, only: str | None = None
@@ -201,7 +171,8 @@ def resolve(
     if settings.bias_model in plugins["bias_model"]:
         name = settings.bias_model
         bias_model = component("bias_model", name, settings.bias_model_options.get(name, {}))
-    if settings.group_inference != "none":
+    plain = all(role.method == "erm" and role.distillation is None for role in roles.values())
+    if settings.group_inference != "none" and not (only is not None and plain):
         name = settings.group_inference
         given = settings.group_inference_options.get(name, {})
         group_inference = component("group_inference", name, given)
