@@ -298,18 +298,24 @@ def test_a_configuration_that_cannot_be_scored_spares_the_others(expand, tmp_pat
     assert failure["error"] == "RuntimeError: no metric"
 
 
-def test_a_method_that_cannot_work_spares_what_does_not_need_it(tmp_path, plugins):
+@pytest.mark.parametrize(
+    ("sets", "said"),
+    [
+        (["method=group_dro", "options.annotated=false"], "group_dro needs group labels"),
+        (["method=group_dro", "group_inference=ssa"], "group_inference ssa needs"),
+    ],
+)
+def test_what_cannot_work_spares_what_does_not_need_it(tmp_path, plugins, sets, said):
     from harness_plugin.config.merge import run_config
     from harness_plugin.pipeline.open_context import context_of
     from harness_plugin.pipeline.open_task import load_tasks
 
-    sets = ["method=group_dro", "options.annotated=false"]
     config = run_config(None, {"tasks": (TOY,), "threads": 1, "precision": "no"}, sets)
     (task,) = load_tasks(config, plugins)
     for role in ("erm_teacher", "erm_student"):
         context_of(task, config, plugins, tmp_path, only=role)
     for role in ("teacher", "student", "control"):
-        with pytest.raises(HarnessError, match="group_dro needs group labels"):
+        with pytest.raises(HarnessError, match=said):
             context_of(task, config, plugins, tmp_path, only=role)
 
 
