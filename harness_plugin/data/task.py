@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from harness_plugin.errors import HarnessError, unknown
+from harness_plugin.store.keys import code_version, file_version
 
 Source: TypeAlias = Literal["embedded", "hub", "own", "path"]
 
@@ -158,6 +159,11 @@ class Task(BaseModel):
             f"task {self.task} has no data of its own: give --data "
             f"{' or --data '.join('DIR' if s == 'path' else s for s in self.sources)}."
         )
+
+    def attribute_version(self, target: str) -> str:
+        """The version of the code behind a "module:attribute" string of this task."""
+        beside = Path(self.file).parent / f"{target.partition(':')[0]}.py" if self.file else None
+        return file_version(beside) if beside and beside.is_file() else code_version(target)
 
     def code_targets(self, source: Source) -> tuple[str, ...]:
         """The "module:name" targets whose code decides what data a source gives.

@@ -50,7 +50,7 @@ def training_metadata(
     ctx: RunContext,
     needs: frozenset[str],
     trainer: Trainer,
-    bias_trainer: Trainer,
+    bias_trainer: Trainer | None,
     prepared: Prepared,
 ) -> tuple[TrainingMetadata, list[Stage]]:
     """What a method and a distiller with these `needs` may know, and the stages it came from.
@@ -67,7 +67,7 @@ def training_metadata(
         inferred = replace(metadata, environment=environment, environments=names)
         metadata = crossed(inferred, ctx.data.train.labels)
         used.append(stage)
-    if "bias_model" in needs and ctx.plan.bias_model is not None:
+    if bias_trainer is not None and ctx.plan.bias_model is not None:
         bias = ctx.plan.bias_model
         stage = bias.cls.log_probs(bias_trainer, bias.options)
         log_probs = torch.from_numpy(np.load(stage.path / "log_probs.npy"))

@@ -8,7 +8,7 @@ and is the settings' part of that training's key.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from harness_plugin.config.roles import (
@@ -147,8 +147,8 @@ class RunPlan:
     group_inference: Component | None
     vocab_size: int
     image: ImageSettings
-    student: RoleSettings = field(repr=False)
-    """The small model: bias models that need a network take its size."""
+    bias_trainer: ResolvedRole | None = None
+    """The small model, as bias models that need a network train it; None where nobody needs one."""
 
 
 def resolve(
@@ -158,72 +158,60 @@ def resolve(
 
     Raises HarnessError for names and options that do not exist, and for a model that is none.
     """
-    roles = plan_of_roles(settings)
+    declared = plan_of_roles(settings)
     if only is not None:
-        roles = behind(roles, only)
+        declared = behind(declared, only)
     modality = task.modality
+    roles = {
+        name: resolve_role(role, settings, modality, plugins) for name, role in declared.items()
+    }
 
-    def component(kind: str, name: str, options: Mapping[str, Any]) -> Component:
-        cls = plugins[kind].get(name)
-        return Component(name, cls, cls.resolved(options, modality))
+    def named(kind: str) -> Component:
+        name: str = getattr(settings, kind)
+        options = getattr(settings, f"{kind}_options").get(name, {})
+        return component(plugins, modality, kind, name, options)
 
-    bias_model = group_inference = None
-    if settings.bias_model in plugins["bias_model"]:
-        name = settings.bias_model
-        bias_model = component("bias_model", name, settings.bias_model_options.get(name, {}))
-    plain = all(role.method == "erm" and role.distillation is None for role in roles.values())
-    if settings.group_inference != "none" and not (only is not None and plain):
-        name = settings.group_inference
-        given = settings.group_inference_options.get(name, {})
-        group_inference = component("group_inference", name, given)
+    plain = all(role.method == "erm" and role.distillation is None for role in declared.values())
+    inferred = settings.group_inference != "none" and not (only is not None and plain)
+    classes = [role.method.cls for role in roles.values()]
+    classes += [role.distillation.distiller.cls for role in roles.values() if role.distillation]
+    bias_trainer = None
+    if any("bias_model" in cls.needs for cls in classes):
+        small = Role("bias_model", RoleKind.STUDENT, STUDENTS, "erm", settings.student)
+        bias_trainer = resolve_role(small, settings, modality, plugins)
     return RunPlan(
-        {
-            name: resolve_role(role, settings, modality, plugins, component)
-            for name, role in roles.items()
-        },
+        roles,
         settings.select,
-        bias_model,
-        group_inference,
+        named("bias_model") if settings.bias_model in plugins["bias_model"] else None,
+        named("group_inference") if inferred else None,
         settings.vocab_size,
         settings.image,
-        settings.student,
+        bias_trainer,
     )
 
 
 def resolve_checkpoints(task: Task, settings: TaskSettings, plugins: Plugins) -> RunPlan:
     """The plan of an evaluation: teacher, student and control are checkpoints, used as they are."""
-    roles = {
-        "teacher": Role("teacher", RoleKind.TEACHER, TEACHERS, "erm", settings.teacher),
-        "student": Role("student", RoleKind.STUDENT, STUDENTS, "erm", settings.student),
-    }
+    declared = [
+        Role("teacher", RoleKind.TEACHER, TEACHERS, "erm", settings.teacher),
+        Role("student", RoleKind.STUDENT, STUDENTS, "erm", settings.student),
+    ]
     if isinstance(settings.control, str):
         twin = settings.student.model_copy(update={"model": settings.control})
-        roles["control"] = Role("control", RoleKind.CONTROL, STUDENTS, "erm", twin)
-
-    def component(kind: str, name: str, options: Mapping[str, Any]) -> Component:
-        cls = plugins[kind].get(name)
-        return Component(name, cls, cls.resolved(options, task.modality))
-
-    resolved = {
-        name: resolve_role(role, settings, task.modality, plugins, component)
-        for name, role in roles.items()
-    }
-    return RunPlan(
-        {name: replace(role, args=replace(role.args, epochs=0)) for name, role in resolved.items()},
-        "none",
-        None,
-        None,
-        settings.vocab_size,
-        settings.image,
-        settings.student,
-    )
+        declared.append(Role("control", RoleKind.CONTROL, STUDENTS, "erm", twin))
+    roles = {}
+    for role in declared:
+        resolved = resolve_role(role, settings, task.modality, plugins)
+        roles[role.name] = replace(resolved, args=replace(resolved.args, epochs=0))
+    return RunPlan(roles, "none", None, None, settings.vocab_size, settings.image)
 
 
 def resolve_role(
-    role: Role, settings: TaskSettings, modality: str, plugins: Plugins, component: Any
+    role: Role, settings: TaskSettings, modality: str, plugins: Plugins
 ) -> ResolvedRole:
-    """One role; `component(kind, name, options)` looks up the plugins' classes."""
+    """One role, with its model, method and distillation looked up."""
     chosen = role.settings
+    options = settings.method_options.get(role.method, {})
     return ResolvedRole(
         name=role.name,
         kind=role.kind,
@@ -234,18 +222,22 @@ def resolve_role(
         args=training_args(chosen),
         erm_epochs=chosen.erm_epochs,
         erm_learning_rate=chosen.erm_learning_rate or chosen.learning_rate,
-        method=component("method", role.method, settings.method_options.get(role.method, {})),
-        distillation=resolve_distillation(role.distillation, component),
+        method=component(plugins, modality, "method", role.method, options),
+        distillation=resolve_distillation(role.distillation, modality, plugins),
         settings=chosen,
     )
 
 
-def resolve_distillation(chosen: StudentSettings | None, component: Any) -> Distillation | None:
+def resolve_distillation(
+    chosen: StudentSettings | None, modality: str, plugins: Plugins
+) -> Distillation | None:
     """How a student is distilled, with its distiller and augmentations looked up."""
     if chosen is None:
         return None
     return Distillation(
-        distiller=component("distiller", chosen.distiller, chosen.distiller_options),
+        distiller=component(
+            plugins, modality, "distiller", chosen.distiller, chosen.distiller_options
+        ),
         teachers=chosen.teachers,
         combine=chosen.combine,
         biased_teacher=chosen.biased_teacher if chosen.combine == "agre" else "",
@@ -254,13 +246,21 @@ def resolve_distillation(chosen: StudentSettings | None, component: Any) -> Dist
         temperature=chosen.temperature,
         from_teacher=chosen.from_teacher,
         augmentations=tuple(
-            component("augmentation", name, options)
+            component(plugins, modality, "augmentation", name, options)
             for name, options in chosen.augmentations.items()
         ),
         rounds=chosen.rounds,
         between_rounds=chosen.between_rounds,
         equal_budget=chosen.equal_budget,
     )
+
+
+def component(
+    plugins: Plugins, modality: str, kind: str, name: str, options: Mapping[str, Any]
+) -> Component:
+    """A plugin's class by name, with its options filled in; HarnessError for unknown ones."""
+    cls = plugins[kind].get(name)
+    return Component(name, cls, cls.resolved(options, modality))
 
 
 def training_args(settings: RoleSettings) -> TrainingArgs:

@@ -15,7 +15,7 @@ from harness_plugin.pipeline.augment import augment
 from harness_plugin.pipeline.checks import supervision_of
 from harness_plugin.pipeline.context import RunContext
 from harness_plugin.pipeline.metadata import training_metadata
-from harness_plugin.pipeline.plan import Component, ResolvedRole
+from harness_plugin.pipeline.plan import Component, ResolvedRole, component
 from harness_plugin.pipeline.predictions import weights_key
 from harness_plugin.pipeline.teacher import TeacherModels
 from harness_plugin.pipeline.trainer import RoleTrainer, bias_model_trainer
@@ -118,11 +118,11 @@ def train_once(
 
 def base_method(ctx: RunContext, method: Component) -> Component:
     """The method that trains the model: of a last-layer method, its base."""
-    if not method.cls.base:
+    base: str = method.cls.base
+    if not base:
         return method
-    cls = ctx.plugins["method"].get(method.cls.base)
-    given = ctx.settings.method_options.get(method.cls.base, {})
-    return Component(method.cls.base, cls, cls.resolved(given, ctx.task.modality))
+    options = ctx.settings.method_options.get(base, {})
+    return component(ctx.plugins, ctx.task.modality, "method", base, options)
 
 
 def train_stages(trainer: RoleTrainer, method: Component, rows: NDArray[Any] | None) -> list[Stage]:
@@ -134,9 +134,9 @@ def train_stages(trainer: RoleTrainer, method: Component, rows: NDArray[Any] | N
     ctx, role, teachers = trainer.ctx, trainer.role, trainer.teachers
     prepared = method.cls.prepare(trainer, method.options)
     taught_needs = role.distillation.needs if role.distillation else frozenset()
-    metadata, used = training_metadata(
-        ctx, method.cls.needs | taught_needs, trainer, bias_model_trainer(ctx), prepared
-    )
+    needs = method.cls.needs | taught_needs
+    bias_trainer = bias_model_trainer(ctx) if "bias_model" in needs else None
+    metadata, used = training_metadata(ctx, needs, trainer, bias_trainer, prepared)
     start, before = prepared.start, list(prepared.stages)
     if teachers is not None and teachers.start is not None:
         if start is not None:

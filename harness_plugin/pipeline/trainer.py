@@ -13,7 +13,7 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 
-from harness_plugin.config.roles import STUDENTS, RoleKind, init_seed
+from harness_plugin.config.roles import init_seed
 from harness_plugin.data.split import Split
 from harness_plugin.data.task import Task
 from harness_plugin.errors import HarnessError
@@ -22,7 +22,7 @@ from harness_plugin.models.checkpoints import Source, locate
 from harness_plugin.pipeline.context import RunContext, hardware_key, is_quiet
 from harness_plugin.pipeline.encode_split import encoded_key, encoded_rows, processor_of
 from harness_plugin.pipeline.metadata import metadata_of
-from harness_plugin.pipeline.plan import Component, ResolvedRole, training_args
+from harness_plugin.pipeline.plan import ResolvedRole
 from harness_plugin.pipeline.predictions import predict_stage, weights_key
 from harness_plugin.pipeline.teacher import (
     TeacherModels,
@@ -222,9 +222,11 @@ class RoleTrainer:
             trust_remote_code=ctx.config.trust_remote_code,
         )
         teachers = self.teachers if training.distilled else None
-        begun = None
+        transplanted = None
         if teachers is not None and role.distillation is not None and training.start is None:
-            begun = initialise_from_teacher(ctx, model, processor, role.distillation, teachers)
+            transplanted = initialise_from_teacher(
+                ctx, model, processor, role.distillation, teachers
+            )
         metadata = training.metadata or metadata_of(split)
         checkpoint = role.model.checkpoint
         encoded = encoded_rows(ctx, split, checkpoint, role.max_length, training.inputs)
@@ -251,7 +253,7 @@ class RoleTrainer:
             ),
             self._selection() if training.selected else None,
         )
-        record |= {"from_teacher": begun.record()} if begun else {}
+        record |= {"from_teacher": transplanted.record()} if transplanted else {}
         if ctx.store.processes.is_main:
             loop.drop_checkpoints(folder)
             self._save(ctx.accelerator.unwrap_model(model), processor_folder, folder, record, spec)
@@ -356,24 +358,9 @@ def distillation_loss(
 
 def bias_model_trainer(ctx: RunContext) -> RoleTrainer:
     """The trainer of bias models: of the students' size, one for all seeds of a run."""
-    settings = ctx.plan.student
-    method = ctx.plugins["method"].get("erm")
-    source = locate(settings, ctx.task.modality, ctx.plugins)
-    role = ResolvedRole(
-        name="bias_model",
-        kind=RoleKind.STUDENT,
-        init_group=STUDENTS,
-        model=source,
-        model_config=settings.config,
-        max_length=settings.max_length,
-        args=training_args(settings),
-        erm_epochs=settings.erm_epochs,
-        erm_learning_rate=settings.erm_learning_rate or settings.learning_rate,
-        method=Component("erm", method, method.resolved({}, ctx.task.modality)),
-        distillation=None,
-        settings=settings,
-    )
-    return RoleTrainer(ctx, role, ctx.config.data_seed)
+    if ctx.plan.bias_trainer is None:
+        raise HarnessError(f"task {ctx.task.task}: no role of this plan needs a bias model.")
+    return RoleTrainer(ctx, ctx.plan.bias_trainer, ctx.config.data_seed)
 
 
 def hash_of_rows(rows: Ints) -> str:

@@ -90,7 +90,7 @@ def register_commands(register: Register) -> None:
 
 @hookspec
 def run_started(config: RunConfig) -> None:
-    """The configuration is resolved and checked; nothing has been loaded yet."""
+    """The configuration is resolved, data are loaded, all is checked; nothing is trained yet."""
 
 
 @hookspec

@@ -62,6 +62,12 @@ def _code_version(targets: tuple[str, ...]) -> str:
     return digest.hexdigest()[:20]
 
 
+def file_version(path: Path) -> str:
+    """Hash of the code of a file that goes by no importable name, whole."""
+    tree = clean(ast.parse(path.read_text(encoding="utf-8")))
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:20]
+
+
 def target_of(cls: type) -> str:
     """The "module:name" of a class."""
     return f"{cls.__module__}:{cls.__qualname__.partition('.')[0]}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness_plugin.config.roles import STUDENTS, TEACHERS, RoleKind
+from harness_plugin.config.roles import STUDENTS, TEACHERS, Role, RoleKind
 from harness_plugin.config.settings import RoleSettings, StudentSettings
 from harness_plugin.models.checkpoints import locate
 from harness_plugin.pipeline import checks
@@ -14,17 +14,16 @@ from harness_plugin.pipeline.context import RunContext
 from harness_plugin.pipeline.encode_split import encoded_rows, processor_of
 from harness_plugin.pipeline.metadata import training_metadata
 from harness_plugin.pipeline.plan import (
-    Component,
     ResolvedRole,
     resolve,
     resolve_distillation,
-    training_args,
+    resolve_role,
 )
 from harness_plugin.pipeline.predictions import logits_stage, predict_split
 from harness_plugin.pipeline.run_task import train_models
 from harness_plugin.pipeline.teacher import TeacherModels, output_stages, teacher_outputs
 from harness_plugin.pipeline.train_role import checkpoint_model, train_role, train_rounds
-from harness_plugin.pipeline.trainer import RoleTrainer, bias_model_trainer
+from harness_plugin.pipeline.trainer import RoleTrainer
 from harness_plugin.records import TrainedModel
 
 
@@ -56,36 +55,20 @@ class OpenedTask:
         """The labels that models are trained on."""
         return self.ctx.data.train.labels
 
-    def component(self, kind: str, name: str, options: Any) -> Component:
-        """A plugin's class with its options."""
-        cls = self.ctx.plugins[kind].get(name)
-        return Component(name, cls, cls.resolved(options, self.ctx.task.modality))
-
     def role(
         self, name: str, settings: RoleSettings, method: str = "erm", taught: Taught | None = None
     ) -> ResolvedRole:
         """A role as a plan has it."""
-        kinds = {"control": RoleKind.CONTROL, "erm_student": RoleKind.ERM_STUDENT}
-        kinds |= {"teacher": RoleKind.TEACHER, "erm_teacher": RoleKind.ERM_TEACHER}
+        kinds = {"teacher": RoleKind.TEACHER, "control": RoleKind.CONTROL}
         kind = kinds.get(name, RoleKind.STUDENT)
-        options = self.ctx.settings.method_options.get(method, {})
-        distillation = resolve_distillation(taught.settings if taught else None, self.component)
-        if distillation is not None and taught is not None:
-            distillation = replace(distillation, teachers=tuple(m.role for m in taught.teachers))
-        return ResolvedRole(
-            name=name,
-            kind=kind,
-            init_group=TEACHERS if "teacher" in kind.value else STUDENTS,
-            model=locate(settings, self.ctx.task.modality, self.ctx.plugins),
-            model_config=settings.config,
-            max_length=settings.max_length,
-            args=training_args(settings),
-            erm_epochs=settings.erm_epochs,
-            erm_learning_rate=settings.erm_learning_rate or settings.learning_rate,
-            method=self.component("method", method, options),
-            distillation=distillation,
-            settings=settings,
-        )
+        group = TEACHERS if kind is RoleKind.TEACHER else STUDENTS
+        student = taught.settings if taught else None
+        if taught is not None and student is not None:
+            student = student.model_copy(
+                update={"teachers": tuple(model.role for model in taught.teachers)}
+            )
+        role = Role(name, kind, group, method, settings, student)
+        return resolve_role(role, self.ctx.settings, self.ctx.task.modality, self.ctx.plugins)
 
     def trained(
         self,
@@ -133,14 +116,18 @@ class OpenedTask:
 
     def outputs(self, taught: Taught) -> Any:
         """The stages with the teachers' outputs on the training rows."""
-        distillation = resolve_distillation(taught.settings, self.component)
+        distillation = resolve_distillation(
+            taught.settings, self.ctx.task.modality, self.ctx.plugins
+        )
         assert distillation is not None
         teachers = TeacherModels(taught.teachers, taught.biased)
         return output_stages(self.ctx, distillation, teachers)
 
     def teacher_outputs(self, taught: Taught) -> Any:
         """What a student would learn from, of all training rows."""
-        distillation = resolve_distillation(taught.settings, self.component)
+        distillation = resolve_distillation(
+            taught.settings, self.ctx.task.modality, self.ctx.plugins
+        )
         assert distillation is not None
         teachers = TeacherModels(taught.teachers, taught.biased)
         stages = output_stages(self.ctx, distillation, teachers)
@@ -166,11 +153,24 @@ class OpenedTask:
         """The stage of the bias model."""
         bias = self.ctx.plan.bias_model
         assert bias is not None
-        return bias.cls.log_probs(bias_model_trainer(self.ctx), bias.options)
+        return bias.cls.log_probs(self.bias_trainer(), bias.options)
+
+    def bias_trainer(self) -> RoleTrainer:
+        """What bias models are handed, whether or not a role needs one."""
+        small = Role("bias_model", RoleKind.STUDENT, STUDENTS, "erm", self.ctx.settings.student)
+        ctx = self.ctx
+        role = resolve_role(small, ctx.settings, ctx.task.modality, ctx.plugins)
+        return RoleTrainer(ctx, role, ctx.config.data_seed)
 
     def facts(self, needs: Any, trainer: Any, prepared: Any) -> Any:
         """What a method may know of the training rows."""
-        return training_metadata(self.ctx, needs, trainer, bias_model_trainer(self.ctx), prepared)
+        return training_metadata(
+            self.ctx,
+            needs,
+            trainer,
+            self.bias_trainer() if "bias_model" in needs else None,
+            prepared,
+        )
 
     def supervision(self, method: str) -> Any:
         """Which labels a teacher trained with a method has been told."""

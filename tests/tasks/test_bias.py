@@ -1,12 +1,16 @@
 """The bias-only model: scored on rows it was not fitted on, never over-confident."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from harness_plugin import HarnessError
 from harness_plugin_hooks.methods.bias_models import FLOOR, floored, folds_of, regression
+
+TOY_FOLDER = Path(__file__).parents[1] / "toy"
 
 
 def rows(n=200, seed=0):
@@ -133,3 +137,16 @@ def test_a_bias_model_that_the_task_cannot_have_is_refused_before_training(open_
         ).bias_model()
     with pytest.raises(HarnessError, match="rows must be between 1 and half of the 240"):
         open_shop("bias_model=subset").bias_model()
+
+
+def test_other_features_are_another_stage(tmp_path, open_shop):
+    """The function that makes them was in no key: an edited one was served the old table."""
+    for file in ("toy.yaml", "toy_data.py"):
+        shutil.copy(TOY_FOLDER / file, tmp_path / file)
+    code = tmp_path / "toy_data.py"
+    first = open_shop(task=str(tmp_path / "toy.yaml")).bias_model()
+    code.write_text(code.read_text() + "\n# a comment\n")
+    again = open_shop(task=str(tmp_path / "toy.yaml")).bias_model()
+    assert (again.key, again.reused) == (first.key, True)
+    code.write_text(code.read_text() + "\nSCALE = 2\n")
+    assert open_shop(task=str(tmp_path / "toy.yaml")).bias_model().key != first.key

@@ -48,7 +48,7 @@ class Features(BiasModel):
             )
             return found, {"features": features.shape[1]}
 
-        source = {"features": task.bias_features}
+        source = {"features": task.attribute_version(task.bias_features or "")}
         return bias_stage(trainer, {**source, **options}, (), made)
 
 
