@@ -30,15 +30,16 @@ def main() -> None:
     args = parse(options)
     rows = args.rows or (300 if args.quick else 30_000)
     resamples = args.resamples or (20 if args.quick else 10_000)
-    panel, tables = answers(rows, args.seed), []
+    paired, tables = answers(rows, args.seed), []
+    cells = Bootstrap("bench", 1, resamples, args.seed)
     variants = {
-        OURS: partial(timed, partial(measured, Bootstrap("bench", 1, resamples, args.seed), panel)),
-        ROWS: partial(timed, partial(measured, RowByRow("bench", 1, resamples, args.seed), panel)),
-        PLAIN: partial(timed, partial(plain, panel, resamples, args.seed)),
+        OURS: partial(timed, partial(measured, cells, paired)),
+        ROWS: partial(timed, partial(measured, RowByRow("bench", 1, resamples, args.seed), paired)),
+        PLAIN: partial(timed, partial(plain, paired, resamples, args.seed)),
     }
 
     def run() -> None:
-        check_same(panel, args.seed)
+        check_same(paired, args.seed)
         title = f"{resamples} resamples of {rows} rows, {len(MODELS)} models, {GROUPS} groups"
         goals = {OURS: [Goal(PLAIN, 0.1)]}
         tables.append(Table(title, "run", PLAIN, interleave(variants, args.rounds), goals))
@@ -77,22 +78,22 @@ class RowByRow(Bootstrap):
     """Every row is drawn, as for metrics that need more than labels."""
 
     def cells(
-        self, panel: PairedPredictions, *of: str
+        self, paired: PairedPredictions, *of: str
     ) -> tuple[PairedPredictions, Iterator[Counts]]:
-        return panel, self.rows(panel, *of)
+        return paired, self.rows(paired, *of)
 
 
-def measured(bootstrap: Bootstrap, panel: PairedPredictions) -> dict[str, Floats]:
+def measured(bootstrap: Bootstrap, paired: PairedPredictions) -> dict[str, Floats]:
     """(S, 1 + B) worst-group accuracy of every model, computed with all the other metrics."""
-    return dict(measure_set(panel, METRICS, bootstrap, "test")["worst_group_acc"].values)
+    return dict(measure_set(paired, METRICS, bootstrap, "test")["worst_group_acc"].values)
 
 
-def plain(panel: PairedPredictions, resamples: int, seed: int) -> dict[str, Floats]:
+def plain(paired: PairedPredictions, resamples: int, seed: int) -> dict[str, Floats]:
     """(B,) worst-group accuracy of every model, one resample after the other."""
-    rng, group = np.random.default_rng(seed), first_of(panel).group
+    rng, group = np.random.default_rng(seed), first_of(paired).group
     members = [np.flatnonzero(group == g) for g in range(GROUPS)]
-    correct = {role: predictions[0].correct for role, predictions in panel.items()}
-    lowest = {role: np.empty(resamples) for role in panel}
+    correct = {role: predictions[0].correct for role, predictions in paired.items()}
+    lowest = {role: np.empty(resamples) for role in paired}
     for b in range(resamples):
         drawn = np.concatenate([rng.choice(rows, len(rows)) for rows in members])
         sizes = np.bincount(group[drawn], minlength=GROUPS)
@@ -102,11 +103,11 @@ def plain(panel: PairedPredictions, resamples: int, seed: int) -> dict[str, Floa
     return lowest
 
 
-def check_same(panel: PairedPredictions, seed: int) -> None:
+def check_same(paired: PairedPredictions, seed: int) -> None:
     """Refuse to time things that do not have the same mean and spread."""
-    ours = measured(Bootstrap("bench", 1, 400, seed), panel)
-    theirs = plain(panel, 400, seed)
-    for role in panel:
+    ours = measured(Bootstrap("bench", 1, 400, seed), paired)
+    theirs = plain(paired, 400, seed)
+    for role in paired:
         mine, other = ours[role][0, 1:], theirs[role]
         error = other.std() / np.sqrt(len(other))
         if abs(mine.mean() - other.mean()) > 6 * error or not 0.8 < mine.std() / other.std() < 1.25:

@@ -83,7 +83,7 @@ def make(task: FinishedTask, names: Sequence[str], wanted: AnalysisRequest) -> A
         for seed in loaded_models.chosen_seeds(task, wanted.seeds)
         for role in loaded_models.chosen_roles(task, wanted.roles)
     ]
-    scene = AnalysisInput(
+    sample = AnalysisInput(
         task=task,
         split=split,
         models=models,
@@ -95,7 +95,7 @@ def make(task: FinishedTask, names: Sequence[str], wanted: AnalysisRequest) -> A
         name: wanted.options.get(name) or analysis.options() for name, analysis in analyses.items()
     }
     findings = {
-        name: analysis.function(scene, options[name]) for name, analysis in analyses.items()
+        name: analysis.function(sample, options[name]) for name, analysis in analyses.items()
     }
     return Analysed(task, replace(wanted, options=options), split, rows, findings)
 

@@ -105,8 +105,8 @@ def read_as(source: Source, config: PreTrainedConfig) -> PreTrainedConfig:
     if source.model_type in ("", config.model_type):
         return config
     known = AutoConfig.for_model(source.model_type).to_dict()
-    told = {k: v for k, v in config.to_dict().items() if k in known and k != "model_type"}
-    return AutoConfig.for_model(source.model_type, **told)
+    kept = {k: v for k, v in config.to_dict().items() if k in known and k != "model_type"}
+    return AutoConfig.for_model(source.model_type, **kept)
 
 
 def check_settings(

@@ -127,37 +127,37 @@ def check_student(ctx: RunContext, role: ResolvedRole) -> None:
 
     And one that cannot compare the student's layers with its teacher's.
     """
-    taught = role.distillation
-    if taught is None:
+    distillation = role.distillation
+    if distillation is None:
         return
-    cls, options, has = taught.distiller.cls, taught.distiller.options, available(ctx)
-    where = f"task {ctx.task.task}: {role.name}: distiller {taught.distiller.name}"
+    cls, options, has = distillation.distiller.cls, distillation.distiller.options, available(ctx)
+    where = f"task {ctx.task.task}: {role.name}: distiller {distillation.distiller.name}"
     if missing := missing_needs(cls, has):
         works = [offer.name for offer in ctx.plugins["distiller"] if offer.load().needs <= has]
         raise HarnessError(
             f"{where} needs {' and '.join(missing)}, which {data_of(ctx)}. "
             f"Distillers that work: {', '.join(works)}."
         )
-    if refusal := cls.refusal(options, taught, len(ctx.data.train.labels)):
+    if refusal := cls.refusal(options, distillation, len(ctx.data.train.labels)):
         raise HarnessError(f"{where} {refusal}.")
-    for each in taught.augmentations:
+    for each in distillation.augmentations:
         if missing := missing_needs(each.cls, has):
             raise HarnessError(
                 f"task {ctx.task.task}: {role.name}: augmentation {each.name} needs "
                 f"{' and '.join(missing)}, which {data_of(ctx)}."
             )
-    teacher = ctx.plan.roles[taught.teachers[0]]
+    teacher = ctx.plan.roles[distillation.teachers[0]]
     ours, theirs = shape_of(ctx, role), shape_of(ctx, teacher)
-    if taught.from_teacher != "none":
-        check_families(ours.model_type, theirs.model_type, taught.from_teacher)
-    if cls.teacher_outputs != {"logits"} and len(taught.teachers) > 1:
+    if distillation.from_teacher != "none":
+        check_families(ours.model_type, theirs.model_type, distillation.from_teacher)
+    if cls.teacher_outputs != {"logits"} and len(distillation.teachers) > 1:
         raise HarnessError(
-            f"{where} learns from what is inside one teacher, and {len(taught.teachers)} are "
+            f"{where} learns from what is inside one teacher, and {len(distillation.teachers)} are "
             f"named: name one, or take a distiller on logits."
         )
-    if taught.biased_teacher in taught.teachers:
+    if distillation.biased_teacher in distillation.teachers:
         raise HarnessError(
-            f"{where}: biased_teacher {taught.biased_teacher} is one of the teachers; "
+            f"{where}: biased_teacher {distillation.biased_teacher} is one of the teachers; "
             "combine=agre weighs teachers by how little they pull like it."
         )
     if "layers" in cls.teacher_outputs:
@@ -169,9 +169,13 @@ def check_student(ctx: RunContext, role: ResolvedRole) -> None:
             f"{where} weighs groups itself, and so does method {role.method.name}: they would "
             f"count twice. Set students.{role.name}.method=erm."
         )
-    if taught.rounds > 1 and taught.equal_budget and role.args.epochs < taught.rounds:
+    if (
+        distillation.rounds > 1
+        and distillation.equal_budget
+        and role.args.epochs < distillation.rounds
+    ):
         raise HarnessError(
-            f"{where}: {taught.rounds} rounds share {role.args.epochs:g} epochs, which is "
+            f"{where}: {distillation.rounds} rounds share {role.args.epochs:g} epochs, which is "
             "less than one each: give the student more epochs, or set equal_budget=false."
         )
 

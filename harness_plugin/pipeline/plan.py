@@ -116,7 +116,7 @@ class ResolvedRole:
 
     def spec(self) -> dict[str, Any]:
         """Everything of the role that its settings decide, as JSON."""
-        taught = self.distillation
+        chosen = self.distillation
         return {
             "init_group": self.init_group,
             "model": self.model.spec(),
@@ -126,13 +126,13 @@ class ResolvedRole:
             "erm_epochs": self.erm_epochs,
             "erm_learning_rate": self.erm_learning_rate,
             "method": self.method.spec(),
-            "distillation": taught
+            "distillation": chosen
             and {
-                **taught.spec(),
-                "augmentations": [each.spec() for each in taught.augmentations],
-                "rounds": taught.rounds,
-                "between_rounds": taught.between_rounds,
-                "equal_budget": taught.equal_budget,
+                **chosen.spec(),
+                "augmentations": [each.spec() for each in chosen.augmentations],
+                "rounds": chosen.rounds,
+                "between_rounds": chosen.between_rounds,
+                "equal_budget": chosen.equal_budget,
             },
         }
 

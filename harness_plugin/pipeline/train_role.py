@@ -34,17 +34,17 @@ def train_role(
     """
     if not role.trained:
         return checkpoint_model(ctx, role, seed)
-    taught = role.distillation
-    if taught is None:
+    distillation = role.distillation
+    if distillation is None:
         return train_once(ctx, role, seed, None)
     teachers = TeacherModels(
-        tuple(models[name] for name in taught.teachers),
-        models[taught.biased_teacher] if taught.biased_teacher else None,
+        tuple(models[name] for name in distillation.teachers),
+        models[distillation.biased_teacher] if distillation.biased_teacher else None,
     )
-    if not taught.augmentations:
+    if not distillation.augmentations:
         return train_rounds(ctx, role, seed, teachers)
     data, added = augment(ctx, role, teachers.first)
-    if taught.equal_budget:
+    if distillation.equal_budget:
         role = scaled(role, len(ctx.data.train) / len(data.train))
     augmented = replace(ctx, data=data, vocabulary=ctx.data.train)
     model = train_rounds(augmented, role, seed, teachers)
@@ -61,17 +61,17 @@ def train_rounds(
     ctx: RunContext, role: ResolvedRole, seed: int, teachers: TeacherModels
 ) -> TrainedModel:
     """The student after all its rounds, each taught or initialised by the one before."""
-    taught = role.distillation
-    if taught is None or taught.rounds == 1:
+    distillation = role.distillation
+    if distillation is None or distillation.rounds == 1:
         return train_once(ctx, role, seed, teachers)
-    if taught.equal_budget:
-        role = scaled(role, 1 / taught.rounds)
+    if distillation.equal_budget:
+        role = scaled(role, 1 / distillation.rounds)
     rounds: list[TrainedModel] = []
-    while len(rounds) < taught.rounds:
+    while len(rounds) < distillation.rounds:
         this = replace(teachers, round_number=len(rounds))
-        if rounds and taught.between_rounds != "initialises":
+        if rounds and distillation.between_rounds != "initialises":
             this = replace(this, models=(rounds[-1],))
-        if rounds and taught.between_rounds != "teaches":
+        if rounds and distillation.between_rounds != "teaches":
             before = rounds[-1]
             this = replace(this, start=Stage(before.key, before.path, {}, before.reused))
         rounds.append(train_once(ctx, role, seed, this))
@@ -133,8 +133,8 @@ def train_stages(trainer: RoleTrainer, method: Component, rows: NDArray[Any] | N
     """
     ctx, role, teachers = trainer.ctx, trainer.role, trainer.teachers
     prepared = method.cls.prepare(trainer, method.options)
-    taught_needs = role.distillation.needs if role.distillation else frozenset()
-    needs = method.cls.needs | taught_needs
+    distiller_needs = role.distillation.needs if role.distillation else frozenset()
+    needs = method.cls.needs | distiller_needs
     bias_trainer = bias_model_trainer(ctx) if "bias_model" in needs else None
     metadata, used = training_metadata(ctx, needs, trainer, bias_trainer, prepared)
     start, before = prepared.start, list(prepared.stages)
@@ -154,8 +154,8 @@ def train_stages(trainer: RoleTrainer, method: Component, rows: NDArray[Any] | N
                 start=start,
                 epochs=role.erm_epochs,
                 learning_rate=role.erm_learning_rate,
-                metadata=replace(metadata, prepared={}) if taught_needs else None,
-                keys=tuple(stage.key for stage in used) if taught_needs else (),
+                metadata=replace(metadata, prepared={}) if distiller_needs else None,
+                keys=tuple(stage.key for stage in used) if distiller_needs else (),
                 distilled=True,
             )
         )
@@ -179,9 +179,9 @@ def train_stages(trainer: RoleTrainer, method: Component, rows: NDArray[Any] | N
 
 def settings_record(ctx: RunContext, role: ResolvedRole, key: str) -> dict[str, Any]:
     """What a role's record in the result files says of how it was trained."""
-    taught = role.distillation
+    distillation = role.distillation
     given = ctx.settings.model_dump()["students"].get(role.name)
-    if taught is not None and given is None:
+    if distillation is not None and given is None:
         given = ctx.settings.model_dump()["teachers"][role.name]["distillation"]
     return {
         **role.settings.model_dump(),
@@ -191,7 +191,7 @@ def settings_record(ctx: RunContext, role: ResolvedRole, key: str) -> dict[str, 
         "method": role.method.name,
         "stage": key,
         "supervision": supervision_of(ctx, role),
-    } | ({"distillation": given} if taught is not None else {})
+    } | ({"distillation": given} if distillation is not None else {})
 
 
 def checkpoint_model(ctx: RunContext, role: ResolvedRole, seed: int) -> TrainedModel:

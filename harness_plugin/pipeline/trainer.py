@@ -154,15 +154,15 @@ class RoleTrainer:
         ctx, role, split = self.ctx, self.role, training.split or self.train
         method = ctx.plugins["method"].get(training.method)
         targets = [*TRAINING, target_of(method)]
-        distillation = None
+        distilled = None
         if training.distilled and role.distillation is not None and self.teachers is not None:
-            taught, teachers = role.distillation, self.teachers
-            targets.append(target_of(taught.distiller.cls))
-            distillation = {
-                **taught.spec(),
+            distillation, teachers = role.distillation, self.teachers
+            targets.append(target_of(distillation.distiller.cls))
+            distilled = {
+                **distillation.spec(),
                 "round": teachers.round_number,
                 "teachers": [model.key for model in teachers.models],
-                "outputs": [stage.key for stage in output_stages(ctx, taught, teachers)],
+                "outputs": [stage.key for stage in output_stages(ctx, distillation, teachers)],
             }
         selection = None
         if training.selected and ctx.plan.select != "none":
@@ -185,7 +185,7 @@ class RoleTrainer:
             "start": training.start.key if training.start else None,
             "metadata": list(training.keys),
             "selection": selection,
-            "distillation": distillation,
+            "distillation": distilled,
             "hardware": hardware_key(ctx),
             "torch": torch.__version__,
             "transformers": transformers.__version__,
@@ -342,17 +342,19 @@ def distillation_loss(
     rows: Ints | None,
 ) -> DistillationLoss:
     """The loss of a training on all training rows or on `rows` (R,) of them."""
-    taught = role.distillation
-    if taught is None or teachers is None:
+    distillation = role.distillation
+    if distillation is None or teachers is None:
         return DistillationLoss(method)
-    stages = output_stages(ctx, taught, teachers)
-    outputs = teacher_outputs(ctx, taught, teachers, stages, rows)
+    stages = output_stages(ctx, distillation, teachers)
+    outputs = teacher_outputs(ctx, distillation, teachers, stages, rows)
     return DistillationLoss(
         method,
-        taught.distiller.cls(taught.temperature, metadata, **taught.distiller.options),
+        distillation.distiller.cls(
+            distillation.temperature, metadata, **distillation.distiller.options
+        ),
         outputs if rows is None else outputs.select(torch.from_numpy(rows)),
-        ce_weight=taught.ce_weight,
-        kd_weight=taught.kd_weight,
+        ce_weight=distillation.ce_weight,
+        kd_weight=distillation.kd_weight,
     )
 
 

@@ -87,7 +87,7 @@ class GroupTest:
 
 
 def pair(baseline: Evaluated, candidate: Evaluated) -> dict[str, PairedPredictions]:
-    """Set -> panel of the roles "baseline" and "candidate", one pair of models a seed.
+    """Set -> the predictions of the roles "baseline" and "candidate", one pair of models a seed.
 
     A side with a single model is compared with every seed of the other.
 
@@ -107,7 +107,7 @@ def pair(baseline: Evaluated, candidate: Evaluated) -> dict[str, PairedPredictio
     if any(p.labels_only for p in predictions):  # confidences are compared with confidences
         predictions = [replace(p, labels_only=True) for p in predictions]
     table = arrange(predictions, baseline.purposes)
-    return {split: join(panel) for split, panel in table.items()}
+    return {split: join(paired) for split, paired in table.items()}
 
 
 def refuse_unlike(baseline: Evaluated, candidate: Evaluated) -> None:
@@ -201,19 +201,19 @@ def spread(values: Floats) -> tuple[float, float]:
 
 def group_tests(table: Mapping[str, PairedPredictions]) -> tuple[GroupTest, ...]:
     """Paired accuracy of all rows, then of every group that has any, set by set."""
-    return tuple(test for split, panel in table.items() for test in tests_of(split, panel))
+    return tuple(test for split, paired in table.items() for test in tests_of(split, paired))
 
 
-def tests_of(split: str, panel: PairedPredictions) -> list[GroupTest]:
+def tests_of(split: str, paired: PairedPredictions) -> list[GroupTest]:
     """The tests of one set; Holm's family is that of its groups, or of all rows, and the seeds."""
-    first = panel[BASELINE][0]
+    first = paired[BASELINE][0]
     membership = first.membership
     groups = [
-        test_of(split, name, panel, membership[:, index])
+        test_of(split, name, paired, membership[:, index])
         for index, name in enumerate(first.groups)
         if membership[:, index].any()
     ]
-    whole = test_of(split, "", panel, np.ones(len(first), dtype=bool))
+    whole = test_of(split, "", paired, np.ones(len(first), dtype=bool))
     lowest = min((test.baseline for test, _ in groups), default=math.nan)
     adjusted = adjust([p for _, p in groups])
     return [
@@ -228,11 +228,11 @@ def tests_of(split: str, panel: PairedPredictions) -> list[GroupTest]:
 def test_of(
     split: str,
     group: str,
-    panel: PairedPredictions,
+    paired: PairedPredictions,
     rows: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
 ) -> tuple[GroupTest, list[float]]:
     """One group, with the p-value of every seed before any adjustment."""
-    base, new = (np.stack([p.correct[rows] for p in panel[r]]) for r in (BASELINE, CANDIDATE))
+    base, new = (np.stack([p.correct[rows] for p in paired[r]]) for r in (BASELINE, CANDIDATE))
     tests = [mcnemar(a, b) for a, b in zip(base, new, strict=True)]
     n, share = int(rows.sum()), float(new.mean())
     test = GroupTest(

@@ -207,7 +207,7 @@ def compare(
     wanted = [(gate, targets(gate, candidate, list(table), known)) for gate in gates]
     names = {name for _, found in wanted for name in found.values() if name}
     found = changes(
-        {split: with_breakdowns_of(gates, panel) for split, panel in table.items()},
+        {split: with_breakdowns_of(gates, paired) for split, paired in table.items()},
         candidate.purposes,
         {name: known[name] for name in sorted(names)},
         task=candidate.task,
@@ -255,15 +255,15 @@ def targets(
     return dict.fromkeys(about, gate.metric)
 
 
-def with_breakdowns_of(gates: Sequence[Gate], panel: PairedPredictions) -> PairedPredictions:
-    """The panel with those bias types only that a gate looks into: the others cost time."""
+def with_breakdowns_of(gates: Sequence[Gate], paired: PairedPredictions) -> PairedPredictions:
+    """The predictions with those bias types only that a gate looks into: the others cost time."""
     wanted = {gate.subset.partition("=")[0] for gate in gates}
     return {
         role: tuple(
             replace(p, breakdowns={k: v for k, v in p.breakdowns.items() if k in wanted})
             for p in predictions
         )
-        for role, predictions in panel.items()
+        for role, predictions in paired.items()
     }
 
 

@@ -1,4 +1,4 @@
-"""Predictions of all roles and seeds, joined row by row: one panel an evaluation set."""
+"""Predictions of all roles and seeds, joined row by row, set by set."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ PairedPredictions: TypeAlias = Mapping[str, tuple[Predictions, ...]]
 """Role -> its predictions on one set, one a seed, rows in the same order everywhere."""
 
 
-def first_of(panel: PairedPredictions) -> Predictions:
-    """Any predictions of a panel: what is known of the rows is the same in all."""
-    return next(iter(panel.values()))[0]
+def first_of(paired: PairedPredictions) -> Predictions:
+    """Any of the predictions: what is known of the rows is the same in all."""
+    return next(iter(paired.values()))[0]
 
 
 def arrange(
     predictions: Sequence[Predictions], purposes: Mapping[str, str]
 ) -> dict[str, PairedPredictions]:
-    """Set -> panel: in-domain sets first, roles as they come, seeds ascending.
+    """Set -> its predictions: in-domain sets first, roles as they come, seeds ascending.
 
     Raises HarnessError for a doubled or missing (role, seed, set) and for an unknown set.
     """
@@ -65,28 +65,28 @@ def check_collapse(predictions: Sequence[Predictions], rule: str) -> None:
 
 def constant_notes(table: Mapping[str, PairedPredictions]) -> Iterator[str]:
     """A sentence for every model that gives one label to all rows of a set."""
-    for split, panel in table.items():
-        for p in itertools.chain.from_iterable(panel.values()):
+    for split, paired in table.items():
+        for p in itertools.chain.from_iterable(paired.values()):
             if label := constant_prediction(p):
                 yield f"{name_of(p)} predicts {label} for every row of {split}"
 
 
 def in_order(table: Mapping[str, PairedPredictions]) -> tuple[Predictions, ...]:
     """All predictions in the order (role, seed, split), rows as they came."""
-    panels = list(table.values())
+    paired_sets = list(table.values())
     return tuple(
         p
-        for role in panels[0]
-        for seed in zip(*(panel[role] for panel in panels), strict=True)
+        for role in paired_sets[0]
+        for seed in zip(*(paired[role] for paired in paired_sets), strict=True)
         for p in seed
     )
 
 
-def join(panel: PairedPredictions) -> PairedPredictions:
-    """The panel with every row sorted by id; HarnessError unless all have the same rows."""
-    first = by_id(first_of(panel))
+def join(paired: PairedPredictions) -> PairedPredictions:
+    """The predictions with every row sorted by id; HarnessError unless all have the same rows."""
+    first = by_id(first_of(paired))
     joined: dict[str, tuple[Predictions, ...]] = {}
-    for role, predictions in panel.items():
+    for role, predictions in paired.items():
         joined[role] = tuple(by_id(p) for p in predictions)
         for p in joined[role]:
             check_same_rows(p, first)

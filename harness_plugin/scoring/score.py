@@ -85,30 +85,30 @@ class Bootstrap:
         """(S, 1 + B) weight of each seed in each resample."""
         return stats.seed_shares(self.seeds, self.resamples, self.generator("seeds"))
 
-    def rows(self, panel: PairedPredictions, *of: str) -> Iterator[Counts]:
+    def rows(self, paired: PairedPredictions, *of: str) -> Iterator[Counts]:
         """(b, N) row counts: all ones first, then the resamples.
 
         Rows are drawn within (groups, label, aligned), so that no cell of a metric is ever empty.
         """
-        p = first_of(panel)
+        p = first_of(paired)
         yield np.ones((1, len(p)))
         yield from stats.group_stratified_counts(strata_of(p), self.resamples, self.generator(*of))
 
     def cells(
-        self, panel: PairedPredictions, *of: str
+        self, paired: PairedPredictions, *of: str
     ) -> tuple[PairedPredictions, Iterator[Counts]]:
         """A row for each of the K kinds of rows that all models label alike, and (b, K) counts.
 
         Their sizes first, then the resamples, as `rows` draws them. For metrics `of_labels`.
         """
-        p = first_of(panel)
+        p = first_of(paired)
         strata = strata_of(p)
-        answers = [x.predicted for predictions in panel.values() for x in predictions]
+        answers = [x.predicted for predictions in paired.values() for x in predictions]
         kinds = stats.strata_of(strata, *answers)
         _, first, sizes = np.unique(kinds, return_index=True, return_counts=True)
         if KINDS_PAY * len(sizes) > len(p):
-            return panel, self.rows(panel, *of)
-        few = {role: tuple(take(x, first) for x in panel[role]) for role in panel}
+            return paired, self.rows(paired, *of)
+        few = {role: tuple(take(x, first) for x in paired[role]) for role in paired}
 
         def counts() -> Iterator[Counts]:
             yield sizes[None].astype(np.float64)
@@ -156,7 +156,7 @@ def score_task(
     table = arrange([replace(p, train_groups=train) for p in predictions], purposes)
     seeds = tuple(sorted({p.seed for p in predictions}))
     bootstrap = Bootstrap(task, len(seeds), resamples, seed)
-    joined = {split: join(panel) for split, panel in table.items()}
+    joined = {split: join(paired) for split, paired in table.items()}
     found = measure_all(joined, purposes, metrics, bootstrap)
     return TaskScores(
         task=task,
@@ -205,8 +205,8 @@ def measure_all(
     metrics: Mapping[str, Metric],
     bootstrap: Bootstrap,
 ) -> dict[str, Quantities]:
-    """Set -> its quantities; the panels are joined, in-domain sets first."""
-    raw = {split: measure(panel, metrics, bootstrap) for split, panel in table.items()}
+    """Set -> its quantities; the paired_sets are joined, in-domain sets first."""
+    raw = {split: measure(paired, metrics, bootstrap) for split, paired in table.items()}
     in_domain = [split for split in table if purposes[split] == "in_domain"]
     reference = raw[in_domain[0]] if in_domain else None
     return {
@@ -216,17 +216,17 @@ def measure_all(
 
 
 def measure(
-    panel: PairedPredictions, metrics: Mapping[str, Metric], bootstrap: Bootstrap
+    paired: PairedPredictions, metrics: Mapping[str, Metric], bootstrap: Bootstrap
 ) -> Quantities:
     """Every metric on the whole set, accuracy in each group, metrics within each bias type."""
-    p = first_of(panel)
+    p = first_of(paired)
     found: dict[str, Mapping[str, Quantity]] = {
-        "": measure_set(panel, metrics.values(), bootstrap, p.split),
-        **measure_groups(panel, bootstrap),
+        "": measure_set(paired, metrics.values(), bootstrap, p.split),
+        **measure_groups(paired, bootstrap),
     }
     within = [metric for metric in metrics.values() if metric.within]
     for subset, rows in subsets_of(p):
-        part = {role: tuple(take(x, rows) for x in panel[role]) for role in panel}
+        part = {role: tuple(take(x, rows) for x in paired[role]) for role in paired}
         found[subset] = measure_set(part, within, bootstrap, p.split, subset)
     return found
 
@@ -246,17 +246,17 @@ def values_of(p: Predictions, breakdown: str) -> list[str]:
 
 
 def measure_set(
-    panel: PairedPredictions, metrics: Collection[Metric], bootstrap: Bootstrap, *of: str
+    paired: PairedPredictions, metrics: Collection[Metric], bootstrap: Bootstrap, *of: str
 ) -> dict[str, Quantity]:
-    """Metric name -> quantity on the rows of the panel."""
-    p = first_of(panel)
+    """Metric name -> quantity on the rows that the models share."""
+    p = first_of(paired)
     reasons = {metric.name: metric.applies(p) for metric in metrics}
     defined = [metric for metric in metrics if not reasons[metric.name]]
     of_labels = {metric.name: metric.evaluate for metric in defined if metric.of_labels}
     of_rows = {metric.name: metric.evaluate for metric in defined if not metric.of_labels}
     values = {
-        **resample(of_labels, *bootstrap.cells(panel, *of)),
-        **resample(of_rows, panel, bootstrap.rows(panel, *of)),
+        **resample(of_labels, *bootstrap.cells(paired, *of)),
+        **resample(of_rows, paired, bootstrap.rows(paired, *of)),
     }
     return {
         metric.name: Quantity(metric, len(p), values.get(metric.name, {}), reasons[metric.name])
@@ -265,11 +265,11 @@ def measure_set(
 
 
 def measure_groups(
-    panel: PairedPredictions, bootstrap: Bootstrap
+    paired: PairedPredictions, bootstrap: Bootstrap
 ) -> dict[str, dict[str, Quantity]]:
     """Subset "group=NAME" -> its accuracy, on the same resamples as the whole set."""
-    p = first_of(panel)
-    values = resample({"acc": group_accuracies}, *bootstrap.cells(panel, p.split))["acc"]
+    p = first_of(paired)
+    values = resample({"acc": group_accuracies}, *bootstrap.cells(paired, p.split))["acc"]
     found = {}
     for index, name in enumerate(p.groups):
         n = int(p.membership[:, index].sum())
@@ -281,16 +281,16 @@ def measure_groups(
 
 def resample(
     functions: Mapping[str, Callable[[Predictions, Counts], Floats]],
-    panel: PairedPredictions,
+    paired: PairedPredictions,
     rows: Iterator[Counts],
 ) -> dict[str, dict[str, Floats]]:
     """Function name -> role -> (S, 1 + B, ...) values: all see the same row counts."""
     chunks: dict[str, dict[str, list[Floats]]] = {
-        name: {role: [] for role in panel} for name in functions
+        name: {role: [] for role in paired} for name in functions
     }
     for counts in rows if functions else ():
         for name, function in functions.items():
-            for role, predictions in panel.items():
+            for role, predictions in paired.items():
                 chunk = np.stack([function(p, counts) for p in predictions])
                 chunks[name][role].append(chunk)
     return {

@@ -41,7 +41,7 @@ def acquired(
             told = True
 
 
-def tried(path: Path, duration: float) -> SoftFileLease | None:
+def try_acquire(path: Path, duration: float) -> SoftFileLease | None:
     """The lease on a lock file, or None when somebody else has it."""
     remove_recordless(path)
     lease = lease_on(path, duration)

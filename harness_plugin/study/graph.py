@@ -272,9 +272,9 @@ class Builder:
         for role in plan_of_roles(settings).values():
             chosen("model", role.settings.model, role.settings)
             chosen("method", role.method, settings.method_options.get(role.method, {}))
-            if taught := role.distillation:
-                chosen("distiller", taught.distiller, taught.distiller_options)
-                for name, options in taught.augmentations.items():
+            if distillation := role.distillation:
+                chosen("distiller", distillation.distiller, distillation.distiller_options)
+                for name, options in distillation.augmentations.items():
                     chosen("augmentation", name, options)
         for kind in ("bias_model", "group_inference"):
             name, options = getattr(settings, kind), getattr(settings, f"{kind}_options")
@@ -316,11 +316,11 @@ class Builder:
     def _code(self, task: str, role: Role, values: dict[str, int]) -> str:
         """The version of the code that makes a role's model, its data and its classes."""
         of_task = self.tasks[task]
-        taught = role.distillation
+        distillation = role.distillation
         names = [("method", role.method), ("method", "erm")]
-        if taught is not None:
-            names += [("distiller", taught.distiller)]
-            names += [("augmentation", name) for name in taught.augmentations]
+        if distillation is not None:
+            names += [("distiller", distillation.distiller)]
+            names += [("augmentation", name) for name in distillation.augmentations]
         for kind in ("bias_model", "group_inference"):
             name = self._pool[values[kind]]
             names += [(kind, name)] if name in self.plugins[kind] else []

@@ -15,7 +15,7 @@ from typing import Any
 from filelock import SoftFileLease
 
 from harness_plugin.files import write_json
-from harness_plugin.store.leases import owner_of, tried
+from harness_plugin.store.leases import owner_of, try_acquire
 from harness_plugin.store.stages import RECORD
 
 LEASE = 60.0
@@ -69,7 +69,7 @@ class TrainingRecords:
     def lease(self, name: str) -> SoftFileLease | None:
         """The right to train it, or None while a living owner has it."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        return tried(self.folder / f"{name}.lock", LEASE)
+        return try_acquire(self.folder / f"{name}.lock", LEASE)
 
     def owner(self, name: str) -> str:
         """Who is training it ("host, process 17"), "" when nobody is, or its owner is dead."""

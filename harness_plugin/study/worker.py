@@ -208,28 +208,28 @@ def launched(job: Job) -> dict[str, Any]:
 
     on_cpu = job.run.get("device") == "cpu" or not torch.cuda.is_available()
     with tempfile.TemporaryDirectory() as place:
-        asked, told = Path(place, "job.json"), Path(place, "record.json")
-        asked.write_text(json.dumps(vars(job), default=str), encoding="utf-8")
-        program = ["-m", "harness_plugin.study.worker", str(asked), str(told)]
+        job_file, record_file = Path(place, "job.json"), Path(place, "record.json")
+        job_file.write_text(json.dumps(vars(job), default=str), encoding="utf-8")
+        program = ["-m", "harness_plugin.study.worker", str(job_file), str(record_file)]
         command, environment = command_of(program, job.processes, on_cpu=on_cpu)
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode or not told.is_file():
+        if done.returncode or not record_file.is_file():
             said = (done.stderr or done.stdout).strip()[-4000:]
             raise RuntimeError(f"{job.processes} processes ended with {done.returncode}:\n{said}")
-        record: dict[str, Any] = json.loads(told.read_text(encoding="utf-8"))
+        record: dict[str, Any] = json.loads(record_file.read_text(encoding="utf-8"))
     if record["processes"] != job.processes:
         raise HarnessError(f"{job.processes} processes were asked for, {record['processes']} came.")
     return record
 
 
-def main(asked: str, told: str) -> None:
+def main(job_file: str, record_file: str) -> None:
     """One of several processes: the main one writes the record."""
-    job = Job(**json.loads(Path(asked).read_text(encoding="utf-8")))
+    job = Job(**json.loads(Path(job_file).read_text(encoding="utf-8")))
     record = trained(job)
     accelerator = shared_of(job.run, job.root).accelerator
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        Path(told).write_text(json.dumps(record), encoding="utf-8")
+        Path(record_file).write_text(json.dumps(record), encoding="utf-8")
     accelerator.end_training()
 
 

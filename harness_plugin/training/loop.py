@@ -94,10 +94,10 @@ def fit(
     """
     check_batch_size(accelerator, len(rows), args, options.name)
     loop = TrainingLoop(accelerator, model, rows, loss, args, options, selection)
-    loop.trainee.model.train()
+    loop.prepared.model.train()
     for update in loop.updates():
-        mean_loss = one_update(loop.trainee, loop.step(update))
-        accelerator.clip_grad_norm_(loop.trainee.model.parameters(), args.max_grad_norm)
+        mean_loss = one_update(loop.prepared, loop.step(update))
+        accelerator.clip_grad_norm_(loop.prepared.model.parameters(), args.max_grad_norm)
         loop.optimizer.step()
         loop.schedule.step()
         loop.optimizer.zero_grad()
@@ -116,7 +116,7 @@ def check_batch_size(accelerator: Accelerator, rows: int, args: TrainingArgs, na
 
 
 @dataclass(frozen=True)
-class Trainee:
+class PreparedTraining:
     """What an update computes with. `forward` is `model`, compiled or not."""
 
     accelerator: Accelerator
@@ -194,7 +194,7 @@ class TrainingLoop:
         )
         forward = torch.compile(wrapped, dynamic=True) if options.compile_model else wrapped
         on_device = replace(rows, metadata=rows.metadata.to(accelerator.device))
-        self.trainee = Trainee(accelerator, wrapped, forward, loss, on_device)
+        self.prepared = PreparedTraining(accelerator, wrapped, forward, loss, on_device)
         self.order = BatchOrder(rows, args, loss.method.sampling_weights())
         progress = resume(accelerator, options.folder, self.schedule)
         self.first, self.curve = int(progress["update"]), list(progress["curve"])
@@ -240,7 +240,7 @@ class TrainingLoop:
         if done % self.order.per_epoch == 0 or done == self.total:
             self.trainable.fold()
             self.selector.step(done)
-            self.trainee.model.train()
+            self.prepared.model.train()
         if saves:
             progress = {"update": done, "curve": self.curve, "seconds": self.seconds()}
             progress["selection"] = self.selector.history
@@ -281,26 +281,26 @@ def seed_of(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
-def one_update(trainee: Trainee, step: Step) -> Tensor:
+def one_update(prepared: PreparedTraining, step: Step) -> Tensor:
     """Forward and backward of one update's rows; () the detached loss of the whole update."""
-    total = torch.zeros((), device=trainee.accelerator.device)
+    total = torch.zeros((), device=prepared.accelerator.device)
     for number, piece in enumerate(np.array_split(step.rows, step.pieces)):
         last = number == step.pieces - 1
-        with nullcontext() if last else trainee.accelerator.no_sync(trainee.model):
-            part = piece_loss(trainee, step, number, piece) * (len(piece) / len(step.rows))
+        with nullcontext() if last else prepared.accelerator.no_sync(prepared.model):
+            part = piece_loss(prepared, step, number, piece) * (len(piece) / len(step.rows))
             # every process holds the loss of the whole batch but only its own rows' gradient;
             # data parallelism averages gradients, so the factor turns the mean into the sum
-            trainee.accelerator.backward(part * trainee.accelerator.num_processes)
+            prepared.accelerator.backward(part * prepared.accelerator.num_processes)
         total += part.detach()
     return total
 
 
-def piece_loss(trainee: Trainee, step: Step, number: int, piece: batching.Ints) -> Tensor:
+def piece_loss(prepared: PreparedTraining, step: Step, number: int, piece: batching.Ints) -> Tensor:
     """() the loss of one micro-batch of all processes, from the forward of the local rows."""
-    accelerator, metadata = trainee.accelerator, trainee.rows.metadata
+    accelerator, metadata = prepared.accelerator, prepared.rows.metadata
 
     def inputs_of(rows: batching.Ints) -> dict[str, Tensor]:
-        made = trainee.rows.encoded.batch(rows)
+        made = prepared.rows.encoded.batch(rows)
         return {key: value.to(accelerator.device, non_blocking=True) for key, value in made.items()}
 
     row = torch.from_numpy(piece).to(accelerator.device)
@@ -315,15 +315,15 @@ def piece_loss(trainee: Trainee, step: Step, number: int, piece: batching.Ints) 
     )
     start, stop = batching.bounds(len(piece), accelerator.process_index, accelerator.num_processes)
     partner_inputs = None
-    if (partner := trainee.loss.method.partners(batch)) is not None:
+    if (partner := prepared.loss.method.partners(batch)) is not None:
         partner_inputs = inputs_of(partner[start:stop].cpu().numpy())
         batch = replace(batch, partner=partner.to(accelerator.device))
-    local = trainee.forward(inputs_of(piece[start:stop]), batch.part(start, stop), partner_inputs)
+    local = prepared.forward(inputs_of(piece[start:stop]), batch.part(start, stop), partner_inputs)
     outputs = {
         name: global_rows(accelerator, value.float(), len(piece)) for name, value in local.items()
     }
     logits: Tensor = outputs.pop("logits")
-    loss: Tensor = trainee.loss(logits, replace(batch, outputs=outputs))
+    loss: Tensor = prepared.loss(logits, replace(batch, outputs=outputs))
     return loss
 
 

@@ -439,7 +439,7 @@ def test_attention_is_eager_while_it_is_read_and_then_what_it_was():
 
 
 def scene_of(models, modality="image"):
-    """A scene of models that are not of a run: teacher, student, …"""
+    """A sample of models that are not of a run: teacher, student, …"""
     roles = ("teacher", "student", "control")
     models = [
         LoadedModel(role, 0, Path("made"), model)
@@ -496,22 +496,22 @@ def test_what_can_be_compared_is_and_the_rest_is_noted():
 
 
 def test_a_region_that_is_no_mask_of_the_rows_is_refused():
-    scene = scene_of([vit()])
-    given = scene.task.ctx.task
+    sample = scene_of([vit()])
+    given = sample.task.ctx.task
     given.attribute_region, given.file = {"embedded": "mine:region"}, "mine.yaml"
     split = SimpleNamespace(select=lambda rows: rows)
     made = {}
     given.load_attribute = lambda target: lambda request, split: made["mask"]
     given.options = {}
-    ctx = scene.task.ctx
+    ctx = sample.task.ctx
     ctx.settings.options = {}
     ctx.config.data_path, ctx.config.data_seed = None, 0
     for wrong in (np.zeros((4, 16, 16), bool), np.zeros((16, 16)), np.zeros(16, bool)):
         made["mask"] = wrong
         with pytest.raises(HarnessError, match="attribute_region mine:region: expected"):
-            regions(scene.task, split, np.arange(5))
+            regions(sample.task, split, np.arange(5))
     made["mask"] = np.ones((16, 16), bool)
-    assert regions(scene.task, split, np.arange(5)) is made["mask"]
+    assert regions(sample.task, split, np.arange(5)) is made["mask"]
 
 
 # ---- a finished run

@@ -423,8 +423,8 @@ def texts(*rows):
 def test_only_pairs_that_all_models_read_as_different_and_equally_long_count():
     clean = [texts([5, 6], [7, 8, 9], [5, 6], [5, 7]), texts([5, 6], [7, 8], [5, 6], [5, 7])]
     twins = [texts([6, 5], [9, 8], [5, 6], [7, 5]), texts([6, 5], [8, 7], [6, 5], [7, 5, 5])]
-    left, scene = Counter(), SimpleNamespace(encoded=clean)
-    kept = fitting(scene, np.arange(4), twins, left)
+    left, sample = Counter(), SimpleNamespace(encoded=clean)
+    kept = fitting(sample, np.arange(4), twins, left)
     assert kept.tolist() == [0]
     assert left == {UNEQUAL: 2, ALIKE: 1}
 
@@ -436,18 +436,18 @@ def test_images_have_twins_of_another_colour(open_shop):
     subject = SimpleNamespace(path=scratch_processor(shop.ctx).path, max_length=0)
     clean = shop.encoded(split, shop.settings.student)
     rows = {"all": np.arange(len(split))}
-    scene = AnalysisInput(task, split, [subject], [clean], rows)
-    pairs = find_pairs(scene, "auto", 10, 0)
+    sample = AnalysisInput(task, split, [subject], [clean], rows)
+    pairs = find_pairs(sample, "auto", 10, 0)
     assert (pairs.kind, len(pairs), pairs.notes) == ("counterfactual", 10, ())
     first = clean.batch(pairs.rows)["pixel_values"]
     twins = pairs.twins[0].batch(pairs.twin)["pixel_values"]
     assert (first != twins).flatten(1).any(dim=1).all()
-    means = find_pairs(scene, "mean", 6, 0)
+    means = find_pairs(sample, "mean", 6, 0)
     assert (len(means), means.twins) == (6, None)
     with pytest.raises(HarnessError, match="swap"):
-        find_pairs(scene, "swop", 6, 0)
+        find_pairs(sample, "swop", 6, 0)
     with pytest.raises(HarnessError, match="it has counterfactual, mean"):
-        find_pairs(scene, "swap", 6, 0)
+        find_pairs(sample, "swap", 6, 0)
 
 
 # ---- circuits

@@ -6,7 +6,6 @@ that does not, with the reason.
 """
 
 import json
-from dataclasses import replace
 
 import pytest
 from opened import OpenedTask
@@ -250,6 +249,5 @@ def test_a_spec_is_json_and_its_key_does_not_depend_on_the_order(open_shop):
     opened: OpenedTask = open_shop()
     for role in opened.plan.roles.values():
         spec = role.spec()
-        assert json.loads(json.dumps(spec)) == json.loads(json.dumps(spec, sort_keys=True))
+        assert json.loads(json.dumps(spec)) == spec
         assert key_of(spec) == key_of(dict(reversed(spec.items())))
-        assert replace(role).spec() == spec

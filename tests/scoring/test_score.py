@@ -489,8 +489,8 @@ def test_rows_that_are_alike_may_be_counted_together(big_panel, metric):
 
 
 def test_rows_that_are_all_different_are_drawn_one_by_one(big_panel):
-    panel = {
+    paired = {
         role: tuple(take(p, np.arange(20)) for p in found) for role, found in big_panel.items()
     }
-    few, _ = Bootstrap("t", 2, 10, 0).cells(panel, "hans")
-    assert few is panel
+    few, _ = Bootstrap("t", 2, 10, 0).cells(paired, "hans")
+    assert few is paired

@@ -86,9 +86,9 @@ def ordered(names: Any) -> list[Any]:
 
 def estimate(metric: Metric, items: Sequence[Item], facts: Facts) -> Estimate:
     """A metric with its 95% interval over documents, resampled within their groups."""
-    panel = {"model": (as_predictions(items, facts),)}
+    paired = {"model": (as_predictions(items, facts),)}
     bootstrap = score.Bootstrap(facts.task, 1, facts.resamples, facts.seed)
-    found = score.measure_set(panel, [metric], bootstrap, facts.split)
+    found = score.measure_set(paired, [metric], bootstrap, facts.split)
     return score.estimate_of(found[metric.name], "model", bootstrap)
 
 

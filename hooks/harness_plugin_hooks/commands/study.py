@@ -52,7 +52,7 @@ def parser() -> Parser:
     alone.add_argument("--status", action="store_true", help="show how far it is, train nothing")
     alone.add_argument("--report", action="store_true", help="score and report what is finished")
     alone.add_argument(
-        "--resume", action="store_true", help="continue; an error where nothing has begun"
+        "--resume", action="store_true", help="continue; an error where nothing has started_looking"
     )
     where = out.add_argument_group("where")
     where.add_argument("--executor", choices=("local", "ray"), default="local", help="local")
@@ -138,8 +138,8 @@ def one_study(graph: Graph, root: Path, folder: Path, given: dict[str, Any]) -> 
         quiet_libraries()
         graph.check_choices(installed_plugins())
         executor = executor_of(given, graph)
-        with Told(graph) as told:
-            progress = execute(graph, executor, root, told)
+        with ProgressPrinter(graph) as printer:
+            progress = execute(graph, executor, root, printer)
     return finished(graph, progress, root, folder)
 
 
@@ -154,7 +154,7 @@ def executor_of(given: dict[str, Any], graph: Graph) -> Executor:
     return Workers(given["workers"]) if (given["workers"] or 1) > 1 else InProcess()
 
 
-class Told:
+class ProgressPrinter:
     """Says what happens: a live table on a terminal, a line a training elsewhere."""
 
     def __init__(self, graph: Graph) -> None:
@@ -163,7 +163,7 @@ class Told:
         self.live: Any = None
         self.next_look = 0.0
 
-    def __enter__(self) -> Told:
+    def __enter__(self) -> ProgressPrinter:
         if sys.stdout.isatty():
             from rich.live import Live
 
@@ -180,10 +180,10 @@ class Told:
         if self.live is not None:
             from harness_plugin.study.status import table_of
 
-            if (begun := time.monotonic()) >= self.next_look:
+            if (started_looking := time.monotonic()) >= self.next_look:
                 self.live.update(table_of(self.graph, progress, progress.elsewhere))
                 # a table of 100,000 trainings takes a while: at most a hundredth of the time
-                self.next_look = begun + 100 * (time.monotonic() - begun)
+                self.next_look = started_looking + 100 * (time.monotonic() - started_looking)
             return
         if not self.said:
             self.said = {*progress.done} if progress.found else {(-1, -1)}

@@ -82,17 +82,17 @@ class AttentionReport:
     notes: tuple[str, ...]
 
 
-def compare_attention(scene: AnalysisInput, options: AttentionOptions) -> AttentionReport:
+def compare_attention(sample: AnalysisInput, options: AttentionOptions) -> AttentionReport:
     """Attention of all models that have any, on each group of rows."""
     notes = dict.fromkeys(
         f"{subject.role}: a {subject.model.config.model_type} has no attention"
-        for subject in scene.models
+        for subject in sample.models
         if not has_attention(subject.model)
     )
     owns: list[Own] = []
     compared: list[Diverged] = []
-    for number, (group, chosen) in enumerate(scene.rows.items()):
-        sides = sides_of(scene, chosen, notes)
+    for number, (group, chosen) in enumerate(sample.rows.items()):
+        sides = sides_of(sample, chosen, notes)
         if not sides:
             break
         rng = np.random.default_rng([options.seed, number])
@@ -108,8 +108,8 @@ def compare_attention(scene: AnalysisInput, options: AttentionOptions) -> Attent
             [pair for members, _ in planned for pair in members],
             chosen,
             matched_rows=options.matched,
-            device=scene.device,
-            quiet=is_quiet(scene.task.ctx),
+            device=sample.device,
+            quiet=is_quiet(sample.task.ctx),
             title=f"attention, {group}",
         )
         counts = row_counts(len(chosen), options.resamples, rng)
@@ -122,16 +122,16 @@ def compare_attention(scene: AnalysisInput, options: AttentionOptions) -> Attent
     return AttentionReport(tuple(owns), across, ceilings, tuple(notes))
 
 
-def sides_of(scene: AnalysisInput, chosen: Ints, notes: dict[str, None]) -> list[Side]:
+def sides_of(sample: AnalysisInput, chosen: Ints, notes: dict[str, None]) -> list[Side]:
     """The models that have attention, with what stands where in the chosen rows."""
-    task = scene.task
+    task = sample.task
     read = [
         (subject, encoded)
-        for subject, encoded in zip(scene.models, scene.encoded, strict=True)
+        for subject, encoded in zip(sample.models, sample.encoded, strict=True)
         if has_attention(subject.model)
     ]
     images = task.ctx.task.modality == "image"
-    region = regions(task, scene.split, chosen) if images and read else None
+    region = regions(task, sample.split, chosen) if images and read else None
     if images and read and region is None:
         notes["no region: the task does not say where its attribute is (attribute_region)"] = None
     known: dict[str, Any] = {}
@@ -143,7 +143,7 @@ def sides_of(scene: AnalysisInput, chosen: Ints, notes: dict[str, None]) -> list
             tokenizer = processor_key(processor_of(task.ctx, str(subject.path))[0])
             cut = f"{tokenizer} {subject.max_length}"
         if cut not in known:
-            known[cut] = places_of(task, subject, scene.split, chosen, region)
+            known[cut] = places_of(task, subject, sample.split, chosen, region)
         out.append(Side(subject, encoded, known[cut], cut))
     return out
 

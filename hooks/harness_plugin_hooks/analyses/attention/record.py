@@ -30,9 +30,9 @@ SHOWN = False
 """The terminal shows values without special tokens, which are sinks and hide all the others."""
 
 
-def analyse(scene: AnalysisInput, options: AttentionOptions) -> AnalysisResult:
+def analyse(sample: AnalysisInput, options: AttentionOptions) -> AnalysisResult:
     """What the models attend to, and how far they differ in it."""
-    found = compare_attention(scene, options)
+    found = compare_attention(sample, options)
     return AnalysisResult(as_record(found, options), list(as_rows(found)), list(shown(found)))
 
 

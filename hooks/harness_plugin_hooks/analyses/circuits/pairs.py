@@ -111,16 +111,16 @@ CORRUPTIONS = ("auto", *TEXTS, "counterfactual", "mean")
 """Kinds of corruption: of texts, of images, and without a twin."""
 
 
-def possible(scene: AnalysisInput) -> tuple[str, ...]:
+def possible(sample: AnalysisInput) -> tuple[str, ...]:
     """The kinds that a task's inputs allow, in the order in which they are tried."""
-    task = scene.task.ctx.task
+    task = sample.task.ctx.task
     if task.modality == "image":
         return ("counterfactual", "mean") if task.counterfactual else ("mean",)
     return ("swap", "negation", "premise", "mean") if len(task.inputs) > 1 else ("negation", "mean")
 
 
-def find_pairs(scene: AnalysisInput, wanted: str, count: int, seed: int) -> Pairs:
-    """`count` pairs of the scene's groups together, of the `wanted` kind of corruption.
+def find_pairs(sample: AnalysisInput, wanted: str, count: int, seed: int) -> Pairs:
+    """`count` pairs of the sample's groups together, of the `wanted` kind of corruption.
 
     "auto" takes the first possible kind that gives every group `FEWEST` pairs, and says so. A pair
     counts only if every subject reads both texts as equally many tokens, and as other ones. Raises
@@ -128,16 +128,16 @@ def find_pairs(scene: AnalysisInput, wanted: str, count: int, seed: int) -> Pair
     """
     if wanted not in CORRUPTIONS:
         raise unknown("corruption", wanted, CORRUPTIONS)
-    kinds = possible(scene)
+    kinds = possible(sample)
     if wanted != "auto" and wanted not in kinds:
         raise HarnessError(
-            f"corruption {wanted!r} cannot be made for task {scene.task.ctx.task.task}; it has "
+            f"corruption {wanted!r} cannot be made for task {sample.task.ctx.task.task}; it has "
             f"{', '.join(kinds)}."
         )
     notes: list[str] = []
     for kind in kinds if wanted == "auto" else (wanted,):
         try:
-            return made(scene, kind, count, np.random.default_rng(seed), tuple(notes))
+            return made(sample, kind, count, np.random.default_rng(seed), tuple(notes))
         except HarnessError as error:
             if wanted != "auto":
                 raise
@@ -146,23 +146,27 @@ def find_pairs(scene: AnalysisInput, wanted: str, count: int, seed: int) -> Pair
 
 
 def made(
-    scene: AnalysisInput, kind: str, count: int, rng: np.random.Generator, notes: tuple[str, ...]
+    sample: AnalysisInput,
+    kind: str,
+    count: int,
+    rng: np.random.Generator,
+    notes: tuple[str, ...],
 ) -> Pairs:
     """Pairs of one kind; HarnessError where there are too few."""
-    each = -(-count // len(scene.rows))
-    tried = {group: rows[: TRIED * each] for group, rows in scene.rows.items()}
+    each = -(-count // len(sample.rows))
+    tried = {group: rows[: TRIED * each] for group, rows in sample.rows.items()}
     rows = np.concatenate(list(tried.values()))
     group = np.concatenate([np.full(len(these), name) for name, these in tried.items()])
     left: Counter[str] = Counter()
     twin, twins = np.arange(len(rows)), None
     if kind != "mean":
-        kept, columns = corrupted(scene, kind, rows, rng)
+        kept, columns = corrupted(sample, kind, rows, rng)
         left[NO_TWIN] = len(rows) - len(kept)
         rows, group = rows[kept], group[kept]
-        twins = twins_of(scene, rows, columns) if len(rows) else []
-        twin = fitting(scene, rows, twins, left)
+        twins = twins_of(sample, rows, columns) if len(rows) else []
+        twin = fitting(sample, rows, twins, left)
         rows, group = rows[twin], group[twin]
-    counts = {name: int((group == name).sum()) for name in scene.rows}
+    counts = {name: int((group == name).sum()) for name in sample.rows}
     size = min(each, *counts.values())
     fewest = 1 if kind == "mean" else min(FEWEST, each)
     if size < fewest:
@@ -172,23 +176,30 @@ def made(
             f"{counts[few]} pairs of kind {kind!r} in group {few!r}, {fewest} are needed"
             f"{f' ({why})' if why else ''}."
         )
-    chosen = np.concatenate([np.flatnonzero(group == name)[:size] for name in scene.rows])
-    lengths = scene.encoded[0].lengths
+    chosen = np.concatenate([np.flatnonzero(group == name)[:size] for name in sample.rows])
+    lengths = sample.encoded[0].lengths
     if lengths is not None:  # rows of a batch are of about one length
         chosen = chosen[np.argsort(lengths[rows[chosen]], kind="stable")]
     if kind == "mean":
         notes += ("no twins: a corrupted node says its mean over rows and real positions",)
     return Pairs(
-        kind, rows[chosen], group[chosen], scene.encoded, twins, twin[chosen], dict(left), notes
+        kind,
+        rows[chosen],
+        group[chosen],
+        sample.encoded,
+        twins,
+        twin[chosen],
+        dict(left),
+        notes,
     )
 
 
 def corrupted(
-    scene: AnalysisInput, kind: str, rows: Ints, rng: np.random.Generator
+    sample: AnalysisInput, kind: str, rows: Ints, rng: np.random.Generator
 ) -> tuple[Ints, dict[str, list[Any]]]:
     """(K,) positions in `rows` that have a twin, and the columns in which twins differ."""
-    task = scene.task.ctx.task
-    some = scene.split.select(rows)
+    task = sample.task.ctx.task
+    some = sample.split.select(rows)
     if kind == "counterfactual":
         inputs, _ = task.load_attribute(str(task.counterfactual))(some, rng)
         images = {name: [stored_image(value) for value in inputs[name]] for name in inputs}
@@ -201,16 +212,18 @@ def corrupted(
     return np.array(kept, np.int64), columns
 
 
-def twins_of(scene: AnalysisInput, rows: Ints, columns: dict[str, list[Any]]) -> list[Encoded]:
+def twins_of(sample: AnalysisInput, rows: Ints, columns: dict[str, list[Any]]) -> list[Encoded]:
     """The twins of `rows` as each subject reads them."""
-    split = changed(scene.split, rows, columns)
-    return [encoded_for(scene.task, subject, split) for subject in scene.models]
+    split = changed(sample.split, rows, columns)
+    return [encoded_for(sample.task, subject, split) for subject in sample.models]
 
 
-def fitting(scene: AnalysisInput, rows: Ints, twins: Sequence[Encoded], left: Counter[str]) -> Ints:
+def fitting(
+    sample: AnalysisInput, rows: Ints, twins: Sequence[Encoded], left: Counter[str]
+) -> Ints:
     """Which of `rows` and their twins all models read as equally many tokens, and as others."""
     fit = np.ones(len(rows), bool)
-    for clean, other in zip(scene.encoded, twins, strict=False):  # no twins where no rows are
+    for clean, other in zip(sample.encoded, twins, strict=False):  # no twins where no rows are
         unequal = unequal_lengths(clean, rows, other)
         alike = same_inputs(clean, rows, other, ~unequal)
         left[UNEQUAL] += int((fit & unequal).sum())

@@ -39,27 +39,27 @@ CONVENTION = (
 )
 
 
-def analyse(scene: AnalysisInput, options: CircuitOptions) -> AnalysisResult:
+def analyse(sample: AnalysisInput, options: CircuitOptions) -> AnalysisResult:
     """Find, test and compare the circuits of all models."""
     notes: list[str] = []
-    chosen = [i for i, subject in enumerate(scene.models) if has_graph(subject, notes)]
+    chosen = [i for i, subject in enumerate(sample.models) if has_graph(subject, notes)]
     if not chosen:
         return AnalysisResult(
             as_record([], [], None, options, notes), [], ["circuits: " + "; ".join(notes)]
         )
-    pairs = find_pairs(scene, options.corruption, options.pairs, options.seed)
+    pairs = find_pairs(sample, options.corruption, options.pairs, options.seed)
     notes += pairs.notes
     circuits = [
         explore(
-            scene.models[i],
+            sample.models[i],
             pairs,
-            scene.encoded[i],
+            sample.encoded[i],
             None if pairs.twins is None else pairs.twins[i],
-            targets_of(scene.task, scene.models[i], scene.split),
-            scene.split.label[pairs.rows],
+            targets_of(sample.task, sample.models[i], sample.split),
+            sample.split.label[pairs.rows],
             options,
-            device=scene.device,
-            quiet=is_quiet(scene.task.ctx),
+            device=sample.device,
+            quiet=is_quiet(sample.task.ctx),
         )
         for i in chosen
     ]

@@ -27,15 +27,15 @@ CONSTANT = "a layer is the same for every row"
 NO_INTERVAL = "no interval: too few batches"
 
 
-def analyse(scene: AnalysisInput, options: CKAOptions) -> AnalysisResult:
+def analyse(sample: AnalysisInput, options: CKAOptions) -> AnalysisResult:
     """Similarity of all layers of all models."""
     found = compare_models(
-        scene.models,
-        scene.encoded,
-        scene.rows,
+        sample.models,
+        sample.encoded,
+        sample.rows,
         options,
-        device=scene.device,
-        quiet=is_quiet(scene.task.ctx),
+        device=sample.device,
+        quiet=is_quiet(sample.task.ctx),
     )
     return AnalysisResult(as_record(found, options), list(as_rows(found)), list(as_tables(found)))
 

@@ -24,9 +24,9 @@ from harness_plugin_hooks.analyses.probes.compute import (
 from harness_plugin_hooks.analyses.probes.options import ProbeOptions
 
 
-def analyse(scene: AnalysisInput, options: ProbeOptions) -> AnalysisResult:
+def analyse(sample: AnalysisInput, options: ProbeOptions) -> AnalysisResult:
     """Label and attribute, read off every layer of every model."""
-    data = scene.task.ctx.data
+    data = sample.task.ctx.data
     sets = [split.name for split in data.evaluation]
     if options.split not in (None, *sets):
         raise unknown("evaluation set", str(options.split), sets)
@@ -44,12 +44,12 @@ def analyse(scene: AnalysisInput, options: ProbeOptions) -> AnalysisResult:
     if rows is None:
         return AnalysisResult({**head, "curves": [], "differences": [], "notes": notes}, [], notes)
     found = probe(
-        scene.models,
-        [encoded_for(scene.task, subject, rows.split) for subject in scene.models],
+        sample.models,
+        [encoded_for(sample.task, subject, rows.split) for subject in sample.models],
         rows,
         options,
-        device=scene.device,
-        quiet=is_quiet(scene.task.ctx),
+        device=sample.device,
+        quiet=is_quiet(sample.task.ctx),
     )
     record = {
         **head,

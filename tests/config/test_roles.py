@@ -1,0 +1,47 @@
+"""What a role is, and that no two trainings share first weights and batches by accident."""
+
+from itertools import product
+
+from harness_plugin.config.roles import STUDENTS, TEACHERS, RoleKind, init_seed, plan_of_roles
+from harness_plugin.config.settings import StudentSettings, TaskSettings, TeacherSettings
+
+
+def roles_of(**changes):
+    settings = {"teacher": {"model": "bert-tiny"}, "student": {"model": "bert-pico"}, **changes}
+    return plan_of_roles(TaskSettings.model_validate(settings))
+
+
+def test_no_two_trainings_have_one_seed():
+    """1000 s + 20 n + 2 r gave further teacher 25 the students' seed, and round 500 the next one's."""
+    seeds = (0, 1, 2, 7, 499, 500, 2**31, 2**32 - 1)
+    groups = (TEACHERS, STUDENTS, 2, 3, 27, 2**14 - 1)
+    rounds = (0, 1, 2, 10, 250, 500, 2**14 - 1)
+    made = [
+        init_seed(seed, group, number, continued=continued)
+        for seed, group, number, continued in product(seeds, groups, rounds, (False, True))
+    ]
+    assert len(set(made)) == len(made)
+    assert all(0 <= value < 2**63 for value in made)  # what torch and numpy take
+
+
+def test_first_rounds_keep_the_seeds_that_readmes_numbers_were_made_with():
+    assert [init_seed(s, TEACHERS) for s in (0, 1, 2)] == [0, 1000, 2000]
+    assert [init_seed(s, STUDENTS) for s in (0, 1, 2)] == [500, 1500, 2500]
+    assert init_seed(1, STUDENTS, continued=True) == 1501
+
+
+def test_a_role_is_what_it_is_for_whatever_its_name():
+    """A role was told by a substring of its name: these students had the teacher's weights."""
+    names = ("student", "student_from_teacher", "student_teachers_agre", "student_erm_teacher")
+    roles = roles_of(
+        students={name: StudentSettings() for name in names},
+        teachers={"teacher_student": TeacherSettings(), "teacher_b": TeacherSettings()},
+    )
+    for name in names:
+        assert roles[name].kind is RoleKind.STUDENT
+    assert roles["teacher_student"].kind is RoleKind.TEACHER
+    students = {roles[name].init_group for name in (*names, "control", "erm_student")}
+    assert students == {STUDENTS}
+    assert {roles[name].init_group for name in ("teacher", "erm_teacher")} == {TEACHERS}
+    further = [roles[name].init_group for name in ("teacher_student", "teacher_b")]
+    assert len({*further, STUDENTS, TEACHERS}) == 4
