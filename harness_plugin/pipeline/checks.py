@@ -138,7 +138,7 @@ def check_student(ctx: RunContext, role: ResolvedRole) -> None:
             f"{where} needs {' and '.join(missing)}, which {data_of(ctx)}. "
             f"Distillers that work: {', '.join(works)}."
         )
-    if refusal := cls.refusal(options, distillation, len(ctx.data.train.labels)):
+    if refusal := cls.refusal(options, distillation.ce_weight, len(ctx.data.train.labels)):
         raise HarnessError(f"{where} {refusal}.")
     for each in distillation.augmentations:
         if missing := missing_needs(each.cls, has):

@@ -23,7 +23,6 @@ from harness_plugin.training.teacher_outputs import TeacherOutputs
 from harness_plugin.training.trainer import Trainer
 
 if TYPE_CHECKING:
-    from harness_plugin.config.settings import StudentSettings
     from harness_plugin.data.dataset import Split
     from harness_plugin.data.task import Task
     from harness_plugin.models.layers import Layers, Shape
@@ -241,7 +240,7 @@ class Distiller(Objective):
         return self.temperature**2
 
     @classmethod
-    def refusal(cls, options: Mapping[str, Any], student: StudentSettings, n_labels: int) -> str:
+    def refusal(cls, options: Mapping[str, Any], ce_weight: float, n_labels: int) -> str:
         """Why the loss is not defined or says nothing for these settings, "" when it does."""
         return ""
 

@@ -12,7 +12,7 @@ def roles_of(**changes):
 
 
 def test_no_two_trainings_have_one_seed():
-    """1000 s + 20 n + 2 r gave further teacher 25 the seed of students, round 500 the next run's."""
+    """1000 s + 20 n + 2 r gave teacher 25 the seed of students, round 500 the next run's."""
     seeds = (0, 1, 2, 7, 499, 500, 2**31, 2**32 - 1)
     groups = (TEACHERS, STUDENTS, 2, 3, 27, 2**14 - 1)
     rounds = (0, 1, 2, 10, 250, 500, 2**14 - 1)

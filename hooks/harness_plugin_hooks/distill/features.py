@@ -19,7 +19,6 @@ from harness_plugin.training.batch import Batch
 from harness_plugin_hooks.distill.intermediate import LOGITS, IntermediateDistiller
 
 if TYPE_CHECKING:
-    from harness_plugin.config.settings import StudentSettings
     from harness_plugin.models.layers import Layers
     from harness_plugin.training.teacher_outputs import TeacherOutputs
 
@@ -159,9 +158,9 @@ class SimKD(FeatureDistiller):
     head_bias: Tensor
 
     @classmethod
-    def refusal(cls, options: Mapping[str, Any], student: StudentSettings, n_labels: int) -> str:
+    def refusal(cls, options: Mapping[str, Any], ce_weight: float, n_labels: int) -> str:
         """The student's own last layer is replaced: nothing may train it."""
-        if student.ce_weight or options["logits"]:
+        if ce_weight or options["logits"]:
             return (
                 "replaces the student's last layer by the teacher's, so that no loss on logits "
                 "can train it: set ce_weight=0 and leave distiller_options.logits at 0"

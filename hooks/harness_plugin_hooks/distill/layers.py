@@ -136,7 +136,7 @@ class PatientKD(LayerDistiller):
     defaults: ClassVar[Mapping[str, Any]] = {**LOGITS, "weight": 100.0, "layers": "skip"}
 
     @classmethod
-    def refusal(cls, options: Mapping[str, Any], student: Any, n_labels: int) -> str:
+    def refusal(cls, options: Mapping[str, Any], ce_weight: float, n_labels: int) -> str:
         """Two layer maps are known."""
         if options["layers"] in ("skip", "last"):
             return ""

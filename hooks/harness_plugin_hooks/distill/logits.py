@@ -15,7 +15,7 @@ from harness_plugin.training.contracts import Distiller
 from harness_plugin_hooks.methods.groups import GroupWeights, group_counts
 
 if TYPE_CHECKING:
-    from harness_plugin.config.settings import StudentSettings
+    pass
 
 
 def divergence(student: Tensor, teacher: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ class DecoupledKD(Distiller):
     defaults: ClassVar[Mapping[str, Any]] = {"alpha": 1.0, "beta": 8.0}
 
     @classmethod
-    def refusal(cls, options: Mapping[str, Any], student: StudentSettings, n_labels: int) -> str:
+    def refusal(cls, options: Mapping[str, Any], ce_weight: float, n_labels: int) -> str:
         """Two labels leave nothing to decouple."""
         if n_labels > 2:
             return ""
@@ -88,7 +88,7 @@ class DIST(Distiller):
     defaults: ClassVar[Mapping[str, Any]] = {"inter": 1.0, "intra": 1.0}
 
     @classmethod
-    def refusal(cls, options: Mapping[str, Any], student: StudentSettings, n_labels: int) -> str:
+    def refusal(cls, options: Mapping[str, Any], ce_weight: float, n_labels: int) -> str:
         """Two labels leave the inter term without a gradient."""
         if n_labels > 2 or not options["inter"]:
             return ""
@@ -120,7 +120,7 @@ class LogitStandardisation(Distiller):
     """
 
     @classmethod
-    def refusal(cls, options: Mapping[str, Any], student: StudentSettings, n_labels: int) -> str:
+    def refusal(cls, options: Mapping[str, Any], ce_weight: float, n_labels: int) -> str:
         """Two labels lose all confidence."""
         if n_labels > 2:
             return ""
