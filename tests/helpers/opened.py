@@ -23,7 +23,7 @@ from harness_plugin.pipeline.predictions import logits_stage, predict_split
 from harness_plugin.pipeline.run_task import train_models
 from harness_plugin.pipeline.teacher import TeacherModels, output_stages, teacher_outputs
 from harness_plugin.pipeline.train_role import checkpoint_model, train_role, train_rounds
-from harness_plugin.pipeline.trainer import RoleTrainer
+from harness_plugin.pipeline.trainer import RoleTrainer, bias_model_trainer
 from harness_plugin.records import TrainedModel
 
 
@@ -80,7 +80,7 @@ class OpenedTask:
     ) -> TrainedModel:
         """One role's model."""
         role = self.role(name, settings, method, taught)
-        ctx = self.ctx
+        ctx = self.ctx_of_any_method()
         if taught is not None:
             students = {**ctx.settings.students, name: taught.settings}
             ctx = replace(ctx, settings=ctx.settings.model_copy(update={"students": students}))
@@ -156,11 +156,15 @@ class OpenedTask:
         return bias.cls.log_probs(self.bias_trainer(), bias.options)
 
     def bias_trainer(self) -> RoleTrainer:
-        """What bias models are handed, whether or not a role needs one."""
-        small = Role("bias_model", RoleKind.STUDENT, STUDENTS, "erm", self.ctx.settings.student)
-        ctx = self.ctx
-        role = resolve_role(small, ctx.settings, ctx.task.modality, ctx.plugins)
-        return RoleTrainer(ctx, role, ctx.config.data_seed)
+        """What bias models are handed, whether or not a role of the plan needs one."""
+        return bias_model_trainer(self.ctx_of_any_method())
+
+    def ctx_of_any_method(self) -> RunContext:
+        """The context for methods that the plan has not: it knows how bias models are trained."""
+        ctx, settings = self.ctx, self.ctx.settings
+        small = Role("bias_model", RoleKind.STUDENT, STUDENTS, "erm", settings.student)
+        trainer = resolve_role(small, settings, ctx.task.modality, ctx.plugins)
+        return replace(ctx, plan=replace(ctx.plan, bias_trainer=trainer))
 
     def facts(self, needs: Any, trainer: Any, prepared: Any) -> Any:
         """What a method may know of the training rows."""
