@@ -7,7 +7,7 @@ from pathlib import Path
 from harness_plugin.config.settings import RunConfig
 from harness_plugin.errors import HarnessError
 from harness_plugin.machine.hardware import machine_of, processes_of
-from harness_plugin.pipeline.checks import check_comparable, check_plan
+from harness_plugin.pipeline.checks import check_comparable, check_plan, examine_models
 from harness_plugin.pipeline.context import RunContext
 from harness_plugin.pipeline.open_task import OpenTask
 from harness_plugin.pipeline.plan import RunPlan, resolve, resolve_checkpoints
@@ -64,6 +64,7 @@ def plan_of(
 
 def check_context(ctx: RunContext) -> None:
     """Refuse what cannot work."""
+    examine_models(ctx)
     if ctx.config.eval_only:
         labels = {
             name: checkpoint_model(ctx, role, 0).labels for name, role in ctx.plan.roles.items()

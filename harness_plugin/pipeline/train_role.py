@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from harness_plugin.errors import HarnessError
 from harness_plugin.models.checkpoints import trained_labels
 from harness_plugin.pipeline.augment import augment
-from harness_plugin.pipeline.checks import supervision_of
+from harness_plugin.pipeline.checks import examined, supervision_of
 from harness_plugin.pipeline.context import RunContext
 from harness_plugin.pipeline.metadata import training_metadata
 from harness_plugin.pipeline.plan import Component, ResolvedRole, component
@@ -191,7 +191,14 @@ def settings_record(ctx: RunContext, role: ResolvedRole, key: str) -> dict[str, 
         "method": role.method.name,
         "stage": key,
         "supervision": supervision_of(ctx, role),
+        **checkpoint_record(ctx, role),
     } | ({"distillation": given} if distillation is not None else {})
+
+
+def checkpoint_record(ctx: RunContext, role: ResolvedRole) -> dict[str, Any]:
+    """What a role's record says of the checkpoint it starts from, or is."""
+    about = examined(ctx, role)
+    return {} if about is None else {"checkpoint": asdict(about)}
 
 
 def checkpoint_model(ctx: RunContext, role: ResolvedRole, seed: int) -> TrainedModel:
@@ -211,7 +218,12 @@ def checkpoint_model(ctx: RunContext, role: ResolvedRole, seed: int) -> TrainedM
         seed=seed,
         name=source.name,
         path=Path(source.checkpoint),
-        settings={**role.settings.model_dump(), "labels": labels, "method": "as saved"},
+        settings={
+            **role.settings.model_dump(),
+            "labels": labels,
+            "method": "as saved",
+            **checkpoint_record(ctx, role),
+        },
         key=weights_key(source.checkpoint),
         kind=role.kind.value,
         labels=labels,

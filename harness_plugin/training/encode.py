@@ -16,9 +16,10 @@ from tqdm.auto import tqdm
 
 from harness_plugin.data.dataset import Split
 from harness_plugin.errors import HarnessError
+from harness_plugin.models.processors import target_size
 from harness_plugin.store.keys import code_version
 from harness_plugin.store.stages import Store
-from harness_plugin.training.pixels import read_images, target_size, to_pixels
+from harness_plugin.training.pixels import read_images, to_pixels
 
 Ints: TypeAlias = NDArray[np.int64]
 CHUNK, IMAGES = 2048, 256

@@ -67,17 +67,6 @@ def as_rgb(value: Any) -> NDArray[np.uint8]:
     return np.asarray(image.convert("RGB"), np.uint8)
 
 
-def target_size(processor: Any) -> tuple[int, int]:
-    """(height, width) of what a model sees."""
-    crop = (
-        getattr(processor, "crop_size", None) if getattr(processor, "do_center_crop", 0) else None
-    )
-    size = crop or processor.size
-    if "height" in size:
-        return int(size["height"]), int(size["width"])
-    return int(size["shortest_edge"]), int(size["shortest_edge"])
-
-
 def to_pixels(
     value: Any, processor: Any, crop: int | None, size: tuple[int, int]
 ) -> NDArray[np.uint8]:
