@@ -42,7 +42,10 @@ def to_rgb(value: Any) -> Image.Image:
             "mode I, 32-bit integers: what value is white is not stated; save 8 or 16 bits a pixel"
         )
     if value.mode == "F":
-        return of_array(np.asarray(value)).convert("RGB")
+        try:
+            return of_array(np.asarray(value)).convert("RGB")
+        except HarnessError as error:
+            raise HarnessError(f"mode F, {error}") from error
     return composited(value)
 
 
@@ -82,6 +85,6 @@ def eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
     names = "floats" if kind.kind == "f" else f"{8 * kind.itemsize}-bit integers"
     asked = "[0, 1]" if kind.kind == "f" else "[0, 255]"
     raise HarnessError(
-        f"mode F or an array, {names} from {low:g} to {high:g}, not in {asked}: what value is white "
-        f"is not stated; save 8 or 16 bits a pixel"
+        f"{names} from {low:g} to {high:g}, not in {asked}: what value is white is not stated; "
+        f"save 8 or 16 bits a pixel"
     )
