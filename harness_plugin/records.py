@@ -32,7 +32,9 @@ class Predictions:
     Arrays are row-aligned and keyed by `ids` (N,). `logits` (N, C_model) float32 follow
     `model_labels`; `label` (N,) follows `labels`, the set's own label names. `group` (N,) is -1
     for a row of no group; `aligned` (N,) is 1 / 0 / -1 (bias-aligned, -conflicting, undefined);
-    `breakdowns` holds one (N,) string array a bias-type column, "" = not applicable.
+    `breakdowns` holds one (N,) string array a bias-type column, "" = not applicable. `cluster` (N,)
+    follows `clusters`, -1 for a row that stands alone: rows of one cluster are not independent.
+    It is None where all rows are.
     """
 
     task: str
@@ -55,6 +57,8 @@ class Predictions:
     """Rows of the training set by group name; None until scoring, which fills it in."""
     members: NDArray[np.bool_] | None = None
     """(N, G) where groups overlap (`group` is then -1 in all rows); None where they do not."""
+    cluster: Ints | None = None
+    clusters: tuple[str, ...] = ()
     labels_only: bool = False
     """Whether only labels are known: the logits then say which one, and no confidence."""
     texts: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
@@ -77,6 +81,21 @@ class Predictions:
             return self.group
         codes: Ints = np.unique(self.members, axis=0, return_inverse=True)[1].reshape(-1)
         return codes
+
+    @cached_property
+    def units(self) -> Ints | None:
+        """(N,) 0 .. U-1, the independent unit of each row: its cluster, or the row itself.
+
+        Units are numbered by the order in which they first occur among the clusters, then the rows
+        that stand alone. None where every row is a unit.
+        """
+        if self.cluster is None:
+            return None
+        alone = self.cluster < 0
+        present, unit = np.unique(self.cluster, return_inverse=True)
+        unit = unit.reshape(-1).astype(np.int64) - int(bool(alone.any()))
+        unit[alone] = len(present) - int(bool(alone.any())) + np.arange(int(alone.sum()))
+        return unit
 
     @cached_property
     def model_probabilities(self) -> Floats:
