@@ -32,7 +32,9 @@ class Predictions:
     Arrays are row-aligned and keyed by `ids` (N,). `logits` (N, C_model) float32 follow
     `model_labels`; `label` (N,) follows `labels`, the set's own label names. `group` (N,) is -1
     for a row of no group; `aligned` (N,) is 1 / 0 / -1 (bias-aligned, -conflicting, undefined);
-    `breakdowns` holds one (N,) string array a bias-type column, "" = not applicable.
+    `breakdowns` holds one (N,) string array a bias-type column, "" = not applicable. `cluster` (N,)
+    follows `clusters`, -1 for a row that stands alone: rows of one cluster are not independent.
+    It is None where all rows are.
     """
 
     task: str

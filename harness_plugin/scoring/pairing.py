@@ -145,20 +145,21 @@ def take(p: Predictions, rows: np.ndarray[Any, Any]) -> Predictions:
         group=p.group[rows],
         members=None if p.members is None else p.members[rows],
         aligned=p.aligned[rows],
+        cluster=None if p.cluster is None else p.cluster[rows],
         breakdowns={name: values[rows] for name, values in p.breakdowns.items()},
         texts={},
     )
 
 
 def check_same_rows(p: Predictions, first: Predictions) -> None:
-    """Refuse rows sorted by id that differ in ids, gold labels, groups or bias types."""
+    """Refuse rows sorted by id that differ in ids, gold labels, groups, bias types or clusters."""
     if not np.array_equal(p.ids, first.ids):
         odd = str(np.setxor1d(p.ids, first.ids)[0])
         raise HarnessError(
             f"set {p.split!r}: {name_of(p)} has {len(p):,} rows and {name_of(first)} "
             f"{len(first):,}; id {odd!r}, for one, is only in one of them."
         )
-    names = (p.labels, p.groups) == (first.labels, first.groups)
+    names = (p.labels, p.groups, p.clusters) == (first.labels, first.groups, first.clusters)
     mine, theirs = columns_of(p), columns_of(first)
     if not (
         names
@@ -167,14 +168,15 @@ def check_same_rows(p: Predictions, first: Predictions) -> None:
     ):
         raise HarnessError(
             f"set {p.split!r}: {name_of(p)} and {name_of(first)} have the same ids but other "
-            f"labels, groups or bias types; they come from other data."
+            f"labels, groups, bias types or clusters; they come from other data."
         )
 
 
 def columns_of(p: Predictions) -> dict[str, np.ndarray[Any, Any]]:
     """What is known of the rows themselves."""
     known = {"label": p.label, "group": p.group, "aligned": p.aligned, **p.breakdowns}
-    return known if p.members is None else {**known, "members": p.members}
+    optional = {"members": p.members, "cluster": p.cluster}
+    return known | {name: values for name, values in optional.items() if values is not None}
 
 
 def name_of(p: Predictions) -> str:

@@ -98,7 +98,9 @@ def test_a_drop_is_a_regression_and_names_its_group():
 def test_a_gain_is_no_regression():
     found = decide(side(*DROPPED), side(*THREE), {"metric": "worst_group_acc", "max_drop": 0.0})
     assert found.state == "pass"
-    assert min(done.change.value for done in found.checks) == pytest.approx(-0.33, abs=0.01)  # tied groups, corrected
+    assert min(done.change.value for done in found.checks) == pytest.approx(
+        -0.33, abs=0.01
+    )  # tied groups, corrected
 
 
 def test_gap_id_ood_and_groups_can_be_gated():
