@@ -74,12 +74,10 @@ def build_model(
         elif "image_size" in AutoConfig.for_model(source.backbone.model_type).to_dict():
             arguments["image_size"] = processor.size["height"]
         check_config(source.name, AutoConfig.for_model(source.backbone.model_type), settings)
-        try:
+        with reading(source.name):
             config = AutoConfig.for_model(source.backbone.model_type, **arguments)
             attention = supported_attention(config, modality, attention)
             return AUTO[modality].from_config(config, attn_implementation=attention)
-        except (TypeError, ValueError) as error:
-            raise HarnessError(f"backbone {source.name}: {error}") from error
     if source.checkpoint is None:
         raise HarnessError(f"model {source.name!r} has neither a preset nor a checkpoint.")
     same_head = checkpoint_labels(source.checkpoint, trust_remote_code) == labels

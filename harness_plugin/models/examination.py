@@ -8,6 +8,7 @@ found, and what to do. Names and shapes are read first; no model is built in mem
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +77,8 @@ def examine(
     return EXAMINED[known]
 
 
+NUMBERED = re.compile(r"\.\d+\.")
+"""A layer's place in the name of a weight."""
 EXAMINED: dict[Any, Examined] = {}
 """What was examined in this process; size and time tell a folder that was changed meanwhile."""
 
@@ -168,7 +171,7 @@ def text_faults(model: PreTrainedModel, tokenizer: Any, use: Use) -> Iterator[st
                 f"its head reads the place of eos_token_id {config.eos_token_id}, which its "
                 f"tokenizer does not write: correct eos_token_id in config.json"
             )
-        if config.decoder_start_token_id is None:
+        if getattr(config, "decoder_start_token_id", None) is None:
             yield "config.json has no decoder_start_token_id, the token its decoder starts with"
     if (share := unknown_share(tokenizer, use.texts)) > UNKNOWN_REFUSED:
         yield (
@@ -243,9 +246,9 @@ def stored(files: WeightFiles) -> Iterator[str]:
 
 
 def left_out(info: dict[str, Any]) -> Iterator[str]:
-    """A note on stored weights that the classifier has no place for."""
-    if names := sorted(info["unexpected_keys"]):
-        yield f"{len(names)} stored weights are not part of the classifier ({named(names)})"
+    """A note on stored layers that the classifier has no place for; other heads go without one."""
+    if names := sorted(name for name in info["unexpected_keys"] if NUMBERED.search(name)):
+        yield f"{len(names)} weights of stored layers are left out ({named(names)})"
 
 
 def padding_note(model: PreTrainedModel, tokenizer: Any) -> Iterator[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import constants, get_session, try_to_load_from_cache
+from transformers.utils import logging as transformers_logging
 
 from harness_plugin.errors import HarnessError
 
@@ -59,43 +60,56 @@ def answers(endpoint: str) -> bool:
 
 
 @contextmanager
-def reading(checkpoint: str) -> Iterator[None]:
-    """Inside, a library reads a checkpoint: advice stays inside, its errors become one line.
-
-    Whatever a foreign file makes a library raise is the file's fault: all of it is reported so.
-    """
+def quiet() -> Iterator[None]:
+    """Inside, the libraries keep their advice to themselves; errors are raised as ever."""
     loggers = [logging.getLogger(name) for name in CHATTY]
     levels = [logger.level for logger in loggers]
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for logger in loggers:
             logger.setLevel(logging.ERROR)
         try:
             yield
-        except HarnessError:
-            raise
-        except Exception as error:
-            raise cannot_load(checkpoint, error) from error
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
+            if bars:
+                transformers_logging.enable_progress_bar()
+
+
+@contextmanager
+def reading(checkpoint: str) -> Iterator[None]:
+    """Inside, a library reads a checkpoint: advice stays inside, its errors become one line.
+
+    Whatever a foreign file makes a library raise is the file's fault: all of it is reported so.
+    """
+    try:
+        with quiet():
+            yield
+    except HarnessError:
+        raise
+    except Exception as error:
+        raise cannot_load(checkpoint, error) from error
 
 
 def cannot_load(checkpoint: str, error: Exception) -> HarnessError:
     """One line for the many ways in which a checkpoint can fail to load."""
-    reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
-    if "trust_remote_code" in reason:
+    whole = " ".join(str(error).split())
+    reason = whole[:300].rstrip(".") or type(error).__name__
+    if "trust_remote_code" in whole:
         return HarnessError(
             f"model {checkpoint!r} brings Python code of its own, which is not run unless you say "
             f"so: read it, then pass --trust_remote_code."
         )
-    if re.search("does not recognize this architecture|Unrecognized model", reason):
+    if re.search("does not recognize this architecture|Unrecognized model", whole):
         return HarnessError(
             f"model {checkpoint!r}: this version of transformers does not know its model type; "
             f"update transformers, or take another model."
         )
-    if "Unrecognized configuration class" in reason:
-        kind = re.search(r"configuration class <class '[\w.]*?(\w+)'>", reason)
+    if "Unrecognized configuration class" in whole:
+        kind = re.search(r"configuration class <class '[\w.]*?(\w+)'>", whole)
         return HarnessError(
             f"model {checkpoint!r}: transformers has no classifier for its architecture"
             f"{f' ({kind[1]})' if kind else ''}; docs/models.md lists what loads."

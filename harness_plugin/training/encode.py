@@ -139,7 +139,13 @@ def processor_key(processor: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
-TOKENIZER_STATE = ("padding_side", "truncation_side", "pad_token_id", "pad_token_type_id")
+TOKENIZER_STATE = (
+    "padding_side",
+    "truncation_side",
+    "pad_token_id",
+    "pad_token_type_id",
+    "split_special_tokens",
+)
 """What of a tokenizer shapes ids and masks and is not in its backend's file."""
 
 
