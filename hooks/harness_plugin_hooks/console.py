@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from harness_plugin import hookimpl
@@ -136,6 +137,7 @@ def scores_computed(scores: TaskScores) -> None:
         return
     from rich.console import Console
 
+    from harness_plugin.scoring.flips import sentence
     from harness_plugin.scoring.verdict import verdicts
 
     console = Console(width=None if os.isatty(1) else 120)
@@ -150,6 +152,9 @@ def scores_computed(scores: TaskScores) -> None:
     for v in verdicts(scores):
         state = v.state.replace("_", " ").upper()
         console.print(f"[bold {COLOURS[v.state]}]{state}[/] {v.sentence}", highlight=False)
+    for (_, _, other), found in groupby(scores.flips, lambda f: (f.split, f.student, f.other)):
+        if other == "teacher":
+            console.print(f"FLIPS {sentence(list(found))}", highlight=False, markup=False)
 
 
 def role_table(scores: TaskScores, split: str, roles: list[str]) -> Table:
