@@ -232,6 +232,8 @@ class Evidence:
     reference_drop: VarianceComponents | None = None
     reason: str = ""
     """Why no verdict can be given, whatever the seeds."""
+    distinct_seeds: int = 0
+    """Seeds of the student whose answers differ: equal ones are one training."""
     noisiest: str = ""
     """The group whose rows add most to the rows' variance of `change`."""
     noisiest_rows: int = 0
@@ -335,6 +337,57 @@ class Transfer:
 
 
 @dataclass(frozen=True)
+class SetPlan:
+    """What a number of seeds on one evaluation set can show; fractions.
+
+    `smallest_loss`: the smallest true widening of the gap that would be called lost with
+    probability `power`, with the planned seeds; `ever` with 20 seeds. `seeds_for_effect`,
+    `seeds_for_kept`: seeds at which a loss of `effect`, or no change at all, gets its verdict; None
+    where not even 20 do, then `rows_for_kept` says how many times the rows would, with 20.
+    """
+
+    split: str
+    gap: str
+    smallest_cell: int
+    cell: str
+    clusters: int | None
+    smallest_loss: float
+    ever: float
+    seeds_for_effect: int | None
+    seeds_for_kept: int | None
+    rows_for_kept: float | None
+    reason: str = ""
+    short: str = ""
+    """What the planned seeds can show, in a few words."""
+
+
+@dataclass(frozen=True)
+class Flips:
+    """Answers of a student that differ from another role's, on a set or a part of it.
+
+    All are shares of the `n` rows, means over seeds. `changed` is the sum of `lost` (right to
+    wrong), `repaired` (wrong to right) and `other_wrong` (wrong to another wrong label). `modal`:
+    rows whose most frequent answer over seeds differs. `expected`: rows on which two seeds of one
+    role differ, mean over both roles, None for one seed. `p`: exact McNemar test of lost against
+    repaired, smallest over seeds, adjusted by Holm. `subset`: "", "group=NAME", "BREAKDOWN=VALUE",
+    or "margin=0-10%", the tenth of the rows that the other role is least sure of.
+    """
+
+    student: str
+    split: str
+    other: str
+    subset: str
+    n: int
+    changed: float
+    lost: float
+    repaired: float
+    other_wrong: float
+    modal: float
+    expected: float | None
+    p: float
+
+
+@dataclass(frozen=True)
 class TaskScores:
     """Everything scored for one task."""
 
@@ -359,6 +412,8 @@ class TaskScores:
     """Evaluation set -> the hub split that it is, row for row; empty for data from elsewhere."""
     evidence: tuple[Evidence, ...] = ()
     """What the verdict on each student and set with a gap rests on."""
+    flips: tuple[Flips, ...] = ()
+    """Answers that change from teacher and from control to each student."""
     rule: VerdictRule = DEFAULT_RULE
     """What verdicts are given by unless said otherwise."""
 

@@ -45,6 +45,7 @@ def evidence_of(
         reference_total=reference and reference.total,
         reference_drop=drop(worst, "teacher", "erm_teacher") if reference else None,
         reason=no_claim(change.difference, q.support, difference=True, any_seeds=True),
+        distinct_seeds=len({p.logits.tobytes() for p in paired[student]}),
         noisiest=noisiest,
         noisiest_rows=rows,
         one_class=said,

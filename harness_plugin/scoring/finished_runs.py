@@ -15,6 +15,7 @@ from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records import (
     Estimate,
     Evidence,
+    Flips,
     MetricInfo,
     ModelScores,
     Predictions,
@@ -205,6 +206,7 @@ def scores_from(
         purposes={known.name: known.purpose for known in record.sets},
         metrics={name: metrics[name] for name in sorted(used) if name in metrics},
         evidence=tuple(evidence_from(verdict) for verdict in record.verdicts),
+        flips=tuple(Flips(**flips.model_dump()) for flips in record.flips),
         rule=VerdictRule(**record.rule.model_dump()),
     )
 
@@ -226,6 +228,7 @@ def evidence_from(verdict: VerdictModel) -> Evidence:
         reference_total=optional_components(of.reference_total),
         reference_drop=optional_components(of.reference_drop),
         reason=of.reason,
+        distinct_seeds=of.distinct_seeds,
         noisiest=of.noisiest,
         noisiest_rows=of.noisiest_rows,
         one_class=of.one_class,

@@ -22,6 +22,7 @@ from harness_plugin.records import (
 )
 from harness_plugin.scoring import intervals
 from harness_plugin.scoring.evidence import evidence_of
+from harness_plugin.scoring.flips import flips_of
 from harness_plugin.scoring.measure import (
     Bootstrap,
     Quantities,
@@ -117,6 +118,12 @@ def score_task(
             for student in students
             for split, gap in primary.items()
             if (evidence := evidence_of(student, split, gap, found[split], joined[split]))
+        ),
+        flips=tuple(
+            flips
+            for split, paired in joined.items()
+            for student in students
+            for flips in flips_of(split, paired, student, ("teacher", "control"))
         ),
         rule=rule,
     )

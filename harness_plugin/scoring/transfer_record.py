@@ -133,9 +133,27 @@ class Evidence(Strict):
     reference_total: Components | None = Field(description="teacher + ERM teacher")
     reference_drop: Components | None = Field(description="worst group, teacher - ERM teacher")
     reason: str = Field(description="why no verdict can be given; empty otherwise")
+    distinct_seeds: int = Field(description="of the student: equal answers are one training")
     noisiest: str = Field(description="the group whose rows add most to the change's variance")
     noisiest_rows: int
     one_class: dict[str, str] = Field(description="role -> what it answers to nearly all rows")
+
+
+class Flips(Strict):
+    """Answers of a student that differ from another role's; shares of rows, means over seeds."""
+
+    student: str
+    split: str
+    other: str = Field(description="teacher or control")
+    subset: str = Field(description='"", "group=NAME", "BREAKDOWN=VALUE" or "margin=0-10%"')
+    n: int
+    changed: float
+    lost: float = Field(description="right to wrong")
+    repaired: float = Field(description="wrong to right")
+    other_wrong: float = Field(description="wrong to another wrong label")
+    modal: float = Field(description="the most frequent answer over seeds differs")
+    expected: float | None = Field(description="changed between two seeds of one role")
+    p: float = Field(description="McNemar, lost against repaired, Holm over parts and seeds")
 
 
 class Rule(Strict):
@@ -176,6 +194,7 @@ class TransferRecord(Strict):
     primary: dict[str, str] = Field(description="evaluation set -> the gap its story is told with")
     rule: Rule
     verdicts: list[Verdict]
+    flips: list[Flips]
     environment: dict[str, Any]
     config: dict[str, Any]
 
@@ -255,6 +274,7 @@ def record_of(report: RunReport, scores: TaskScores) -> TransferRecord:
                 "primary": scores.primary,
                 "rule": asdict(scores.rule),
                 "verdicts": verdicts_of(scores),
+                "flips": [asdict(flips) for flips in scores.flips],
                 "environment": report.environment,
                 "config": report.config,
             }

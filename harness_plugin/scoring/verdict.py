@@ -72,14 +72,14 @@ def verdict(task: str, e: Evidence, rule: VerdictRule) -> Verdict:
 
 def decided(e: Evidence, rule: VerdictRule) -> tuple[State, str]:
     """The state and the reason for it."""
-    seeds = e.change.n_seeds
+    seeds = e.distinct_seeds
     if e.reason:
         return "undecided", f"{e.gap} cannot be compared: {e.reason}."
     if seeds < rule.min_seeds:
         change = size_change(change_of(e))
         return "undecided", (
             f"the size of {e.gap} changes by {points(float(change.value))} points; {seeds} "
-            f"seed(s), a verdict needs {rule.min_seeds}."
+            f"seed(s){cloned(e)}, a verdict needs {rule.min_seeds}."
         )
     gain = gain_shown(e)
     if gain is not None:
@@ -114,6 +114,12 @@ def decided(e: Evidence, rule: VerdictRule) -> tuple[State, str]:
         f"{grows} from teacher to student, {points(least)} to {points(most)}{falls_most} ({seeds} "
         f"seeds): not shown on either side of {limit}. {'; '.join(needs(e, rule))}."
     )
+
+
+def cloned(e: Evidence) -> str:
+    """What is said of seeds that answer alike."""
+    more = e.change.n_seeds - e.distinct_seeds
+    return f" ({more} more answer as one of them does)" if more else ""
 
 
 def gain_shown(e: Evidence) -> str | None:

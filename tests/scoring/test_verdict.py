@@ -39,6 +39,7 @@ def evidence(
         reference_change=None if erm is None else exactly(teacher - erm, **of),
         reference_total=None if erm is None else exactly(teacher + erm, **of),
         reference_drop=None if erm is None or gain is None else exactly(gain, 0.001, seeds),
+        distinct_seeds=seeds,
         noisiest="few",
         noisiest_rows=34,
     )
@@ -123,7 +124,9 @@ CONSTANT = (100, 0, 0, 100)
 
 
 def constants(role):
-    return answered(*[CONSTANT] * 3, role=role)
+    """Three seeds, alike in what they answer and not in how sure they are."""
+    predictions = answered(*[CONSTANT] * 3, role=role)
+    return [replace(p, logits=(1 + p.seed) * p.logits) for p in predictions]
 
 
 def test_constant_predictors_keep_nothing():
@@ -132,10 +135,21 @@ def test_constant_predictors_keep_nothing():
     assert {v.state for v in verdicts(scores)} == {"nothing_to_keep"}
 
 
+def test_equal_predictions_count_as_one_seed():
+    roles = ("teacher", "erm_teacher", "student")
+    scores = scored([p for r in roles for p in answered(*[CONSTANT] * 3, role=r)])
+    for found in verdicts(scores):
+        assert found.state == "undecided"
+        assert "1 seed(s) (2 more answer as one of them does), a verdict needs 3" in found.sentence
+
+
 def test_a_teacher_against_its_reference_on_real_rows():
     """Planted rows: ERM 50 of 100 conflicting rows right, teacher 80, students 80 and 50."""
     roles = {"teacher": 80, "erm_teacher": 50, "student_kept": 80, "student_lost": 50}
-    rows = {role: [(90, n + k % 2, n - k % 2, 90) for k in range(5)] for role, n in roles.items()}
+    rows = {
+        role: [(90 + k % 2, n + k % 3, n - k % 3, 90) for k in range(5)]
+        for role, n in roles.items()
+    }
     scores = scored([p for role, r in rows.items() for p in answered(*r, role=role)], resamples=400)
     states = {v.student: v.state for v in verdicts(scores)}
     assert states == {"student_kept": "kept", "student_lost": "lost"}
@@ -172,6 +186,7 @@ def test_wrong_verdicts_are_rare(seeds, true):
                 reference_change=gain.difference,
                 reference_total=gain.total,
                 reference_drop=components(erm - teacher, DF),
+                distinct_seeds=seeds,
             ),
             RULE,
         )
