@@ -106,6 +106,7 @@ def test_missing_weights_are_loud(toy_run, tmp_path, capfd):
     folder = shutil.copytree(toy_run.checkpoint("student"), tmp_path / "student")
     edit_weights(folder, lambda w: {k: v for k, v in w.items() if k != "classifier.bias"})
     command = ["--tasks", "tests/toy/toy.yaml", "--eval_only", "--device", "cpu", "--threads", "1"]
+    command += ["--precision", "no", "--attention", "sdpa"]
     command += ["--teacher", str(toy_run.checkpoint("teacher")), "--student", str(folder)]
     assert main([*command, "--output_path", str(tmp_path)]) == 2
     lines = capfd.readouterr().err.strip().splitlines()
