@@ -28,7 +28,12 @@ from harness_plugin.models.processors import load_processor
 
 QUICK = ("BERT", "Qwen2", "ResNet")
 TASKS = {"text": "hans", "image": "celeba_bias"}
-ROWS, LENGTH, EXAMPLES = 64, 48, 16
+OPTIONS = {
+    "text": {"n_train": 96, "n_validation": 48, "n_id": 48, "n_hans": 60, "bias_rate": 0.7},
+    "image": {"n_train": 200, "n_validation": 100, "n_test": 100},
+}
+"""Few rows of each."""
+LENGTH, EXAMPLES = 48, 16
 DISTILLERS = {"features": "rkd", "projector": "hints", "layers": "tinybert", "relations": "minilm"}
 """Column -> a distiller of its kind."""
 ANALYSES = ("cka", "probes", "attention", "circuits")
@@ -83,7 +88,7 @@ def settings_of(folder: Path) -> dict[str, Any]:
 
 def texts_of() -> list[str]:
     """What tokenizers are trained on."""
-    split = harness.load_task(TASKS["text"], limit=ROWS).splits["train"]
+    split = harness.load_task(TASKS["text"], settings={"options": OPTIONS["text"]}).splits["train"]
     return [text for column in ("premise", "hypothesis") for text in split.rows[column]]
 
 
@@ -95,7 +100,7 @@ def examine(name: str, folder: Path, texts: list[str]) -> Row:
     common: dict[str, Any] = {
         "method": "erm",
         "seeds": 0,
-        "limit": ROWS,
+        "settings": {"options": OPTIONS[family.modality]},
         "references": False,
         "device": "cpu",
         "threads": 1,
@@ -135,8 +140,9 @@ def examine(name: str, folder: Path, texts: list[str]) -> Row:
         "from_teacher",
         lambda: run("fewer", student=fewer, students=student(from_teacher="even")),
     )
+    (finished,) = first.reopen(device="cpu", threads=1)
     for analysis in ANALYSES:
-        row.attempt(analysis, lambda name=analysis: analyse(first, name))
+        row.attempt(analysis, lambda name=analysis: analyse(finished, name))
     return row
 
 
@@ -170,9 +176,8 @@ def same_in_batches(folder: Path, texts: list[str]) -> None:
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-4, rtol=1e-4)
 
 
-def analyse(result: Any, analysis: str) -> None:
-    """One analysis of a run's teacher and student."""
-    (finished,) = result.reopen(device="cpu", threads=1)
+def analyse(finished: Any, analysis: str) -> None:
+    """One analysis of a run's teacher, student and control."""
     made = make(finished, [analysis], AnalysisRequest(examples=EXAMPLES))
     record = made.findings[analysis].record
     if not record.get("models", True):  # every model was left out, with a note each
