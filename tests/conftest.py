@@ -56,8 +56,8 @@ def open_shop(tmp_path, plugins):
     from opened import OpenedTask
 
     from harness_plugin.config.merge import run_config
-    from harness_plugin.pipeline.open_context import context_of
     from harness_plugin.pipeline.open_task import load_tasks
+    from harness_plugin.pipeline.run_task import context_of
 
     def opened(*sets: str, task: str = TOY, store: str = "store", **flags):
         flags = {"threads": 1, "precision": "no", "attention": "sdpa", **flags}

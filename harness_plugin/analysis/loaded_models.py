@@ -16,7 +16,7 @@ from harness_plugin.data.dataset import Split, TaskData
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.models import classifiers
 from harness_plugin.pipeline.context import RunContext
-from harness_plugin.pipeline.encode_split import encoded_rows
+from harness_plugin.pipeline.split_stages import encoded_rows
 from harness_plugin.records import Ints, TrainedModel
 from harness_plugin.training.encode import Encoded
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from harness_plugin import HarnessError
-from harness_plugin.pipeline.metadata import crossed, metadata_of
+from harness_plugin.pipeline.supervision import crossed, metadata_of
 from harness_plugin.training.contracts import Prepared
 from harness_plugin_hooks.methods.groups import GroupDRO
 from harness_plugin_hooks.methods.inference import confident, opposed, scale_gradient
