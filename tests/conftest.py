@@ -156,7 +156,7 @@ def finished_report(plugins):
         (weights / "model.safetensors").write_bytes(name.encode())
         (weights / "config.json").write_text("{}")
         (weights / "stage.json").write_text("{}")
-        settings = {"model": name, "method": "group_dro", "stage": "s"}
+        settings = {"model": name, "stage": "s"}
         models = [(role, seed) for role in right for seed in range(seeds)]
         scores = score_task(
             [
@@ -172,7 +172,16 @@ def finished_report(plugins):
             purposes={"id": "in_domain", "swapped": "ood"},
             metrics={offer.name: offer.load() for offer in plugins["metric"]},
             models=tuple(
-                TrainedModel("made", role, seed, f"{name}-{role}-seed{seed}", weights, settings)
+                TrainedModel(
+                    "made",
+                    role,
+                    seed,
+                    f"{name}-{role}-seed{seed}",
+                    weights,
+                    name,
+                    "group_dro",
+                    settings,
+                )
                 for role, seed in models
             ),
             notes=("made up",),

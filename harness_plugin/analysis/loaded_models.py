@@ -63,8 +63,8 @@ def just_finished(ctx: RunContext, trained: Sequence[TrainedModel], started: str
             "kind": model.kind,
             "seed": model.seed,
             "name": model.name,
-            "model": model.settings["model"],
-            "method": model.settings["method"],
+            "model": model.model,
+            "method": model.method,
             "path": str(model.path),
             "settings": dict(model.settings),
         }

@@ -161,11 +161,15 @@ def scored(
 
 def as_model(task: str, role: str, seed: int, name: str, answer: PredictionFile) -> TrainedModel:
     """The record of a model of which only the answers are known."""
-    settings = {
-        "model": name,
-        "method": "predictions",
-        "labels": answer.labels,
-        "kind": answer.kind,
-        "sha256": answer.sha256,
-    }
-    return TrainedModel(task, role, seed, name, answer.file, settings, kind=role, reused=True)
+    return TrainedModel(
+        task,
+        role,
+        seed,
+        name,
+        answer.file,
+        model=name,
+        method="predictions",
+        settings={"labels": answer.labels, "kind": answer.kind, "sha256": answer.sha256},
+        kind=role,
+        reused=True,
+    )

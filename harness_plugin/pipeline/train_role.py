@@ -103,11 +103,12 @@ def train_once(
         seed=seed,
         name=f"{ctx.task.task}-{role.name}-{method.name}-seed{seed}",
         path=final.path,
+        model=role.settings.model,
+        method=method.name,
         settings=settings_record(ctx, role, final.key)
-        | {
-            "selection": records[-1].get("selection"),
-            "from_teacher": next((r for each in records if (r := each.get("from_teacher"))), None),
-        },
+        | {"from_teacher": next((r for each in records if (r := each.get("from_teacher"))), None)},
+        supervision=supervision_of(ctx, role),
+        selection=records[-1].get("selection"),
         key=final.key,
         kind=role.kind.value,
         labels=ctx.data.train.labels,
@@ -181,9 +182,7 @@ def settings_record(ctx: RunContext, role: ResolvedRole, key: str) -> dict[str, 
         "epochs": role.args.epochs,
         "erm_epochs": role.erm_epochs,
         "labels": ctx.data.train.labels,
-        "method": role.method.name,
         "stage": key,
-        "supervision": supervision_of(ctx, role),
     } | ({"distillation": given} if distillation is not None else {})
 
 
@@ -204,7 +203,9 @@ def checkpoint_model(ctx: RunContext, role: ResolvedRole, seed: int) -> TrainedM
         seed=seed,
         name=source.name,
         path=Path(source.checkpoint),
-        settings={**role.settings.model_dump(), "labels": labels, "method": "as saved"},
+        model=role.settings.model,
+        method="as saved",
+        settings={**role.settings.model_dump(), "labels": labels},
         key=weights_key(source.checkpoint),
         kind=role.kind.value,
         labels=labels,

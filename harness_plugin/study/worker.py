@@ -83,7 +83,7 @@ def trained(job: Job) -> dict[str, Any]:
     return {
         "role": job.role,
         "seed": job.seed,
-        "stage": model.key if model.settings["method"] != "as saved" else None,
+        "stage": model.key if model.method != "as saved" else None,
         "seconds": time.perf_counter() - started,
         "training_seconds": model.seconds,
         "updates": model.updates,

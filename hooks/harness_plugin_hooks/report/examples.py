@@ -128,6 +128,8 @@ def trained(model: Model, task: str) -> TrainedModel:
         model.seed,
         model.name,
         path,
+        model.model,
+        model.method,
         model.settings,
         key=model.settings.get("stage") or weights_key(model.path),
         kind=model.kind,
