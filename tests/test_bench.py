@@ -23,6 +23,10 @@ ROWS = {
 }
 
 
+HELPERS = {"common", "workload", "methods", "flops", "gpu", "gpu_parts"}
+"""What the scripts share, and what other tests run (test_bench_gpu.py)."""
+
+
 def run(*words: str) -> str:
     """What a benchmark prints."""
     done = subprocess.run(
@@ -33,7 +37,7 @@ def run(*words: str) -> str:
 
 
 def test_every_benchmark_is_listed_here_and_explained():
-    scripts = {path.stem for path in BENCH.glob("*.py")} - {"common", "workload", "methods"}
+    scripts = {path.stem for path in BENCH.glob("*.py")} - HELPERS
     assert scripts == set(ROWS)
     readme = (BENCH / "README.md").read_text(encoding="utf-8")
     assert all(f"bench/{name}.py" in readme for name in scripts)

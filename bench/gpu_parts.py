@@ -1,0 +1,571 @@
+"""What bench/gpu.py measures: every part gives its rows one by one, a failed one with its error."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import distill
+import evaluate as evaluation_bench
+import numpy as np
+import step
+import torch
+from cka import features
+from cka import ours as streaming
+from flops import TRAINING, forward, peak
+from transformers import (
+    AutoConfig,
+    AutoModelForImageClassification,
+    AutoModelForSequenceClassification,
+)
+from workload import (
+    LABELS,
+    LONG,
+    Lengths,
+    Size,
+    accelerator_on,
+    metadata_of,
+    text,
+    training_args,
+)
+
+from harness_plugin.analysis.loaded_models import LoadedModel
+from harness_plugin.models import t5  # noqa: F401  registers its classes
+from harness_plugin.models.checkpoints import Backbone
+from harness_plugin.models.classifiers import supported_attention
+from harness_plugin.training import loop
+from harness_plugin.training.encode import Encoded, EncodedImages, EncodedRows
+from harness_plugin.training.loss import DistillationLoss
+from harness_plugin_hooks.analyses.cka.compute import compare_models
+from harness_plugin_hooks.analyses.cka.options import CKAOptions
+from harness_plugin_hooks.backbones import bert, resnet, vit
+from harness_plugin_hooks.backbones import t5 as t5_presets
+from harness_plugin_hooks.methods.erm import ERM
+
+ROOT = Path(__file__).resolve().parents[1]
+Row = dict[str, Any]
+FULL = Lengths(128, 128, 128.0, 0.0)
+BERT_BASE, DISTILBERT = Size(12, 768, 30522), Size(6, 768, 30522)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model from random weights; `size` is the tokens of a row or the pixels of a side."""
+
+    name: str
+    preset: Backbone
+    size: int
+    batches: tuple[int, ...]
+    """Batch sizes; every precision is measured with the last but one, or the only one."""
+    precisions: tuple[str, ...] = ("bf16", "fp16", "tf32", "fp32")
+
+    def settings(self) -> Iterator[tuple[int, str]]:
+        """What is measured: (batch size, precision)."""
+        usual = self.batches[-2:][0]
+        yield from ((batch, self.precisions[0]) for batch in self.batches)
+        yield from ((usual, precision) for precision in self.precisions[1:])
+
+    def model(self, device: str) -> Any:
+        """A classifier, made on the device."""
+        more = {"image_size": self.size} if self.preset.model_type == "vit" else {}
+        config = AutoConfig.for_model(
+            self.preset.model_type, **{**self.preset.config, "num_labels": LABELS, **more}
+        )
+        torch.manual_seed(0)
+        modality = self.preset.modality
+        auto = {
+            "text": AutoModelForSequenceClassification,
+            "image": AutoModelForImageClassification,
+        }[modality]
+        with torch.device(device):
+            return auto.from_config(
+                config, attn_implementation=supported_attention(config, modality, "sdpa")
+            )
+
+    def rows(self, count: int) -> tuple[Encoded, torch.Tensor]:
+        """Random rows and labels."""
+        if self.preset.modality == "text":
+            return text(count, Lengths(self.size, self.size, float(self.size), 0.0), 0)
+        rng = np.random.default_rng(0)
+        pixels = rng.integers(0, 256, (count, self.size, self.size, 3), dtype=np.uint8)
+        label = torch.from_numpy(rng.integers(0, LABELS, count))
+        return EncodedImages(pixels, 1 / 255, (0.5,) * 3, (0.5,) * 3), label
+
+
+CASES = (
+    Case("BERT-base, 128 tokens", bert.BASE, 128, (32, 128, 256)),
+    Case("T5-base encoder, 128 tokens", t5_presets.BASE, 128, (128,), ("bf16", "tf32", "fp32")),
+    Case("ViT-base, 224 px", vit.BASE, 224, (64, 128)),
+    Case("ResNet-50, 224 px", resnet.RESNET_50, 224, (64, 256)),
+)
+SMALL_RESNET = resnet.resnet("bottleneck", [1, 1], [32, 64], 16, None)
+TINY_CASES = (
+    Case("BERT-pico", bert.PICO, 16, (4, 8), ("bf16", "fp32")),
+    Case("T5-pico encoder", t5_presets.PICO, 16, (8,), ("bf16",)),
+    Case("ViT-pico", vit.PICO, 32, (8,), ("bf16",)),
+    Case("ResNet of two blocks", SMALL_RESNET, 32, (8,), ("fp32",)),
+)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where and how large."""
+
+    device: str
+    tiny: bool
+    output: Path
+
+    @property
+    def card(self) -> str:
+        """The name of the GPU, or "cpu"."""
+        return torch.cuda.get_device_name() if self.device == "cuda" else "cpu"
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        """The models."""
+        return TINY_CASES if self.tiny else CASES
+
+    def args(self, batch_size: int) -> argparse.Namespace:
+        """The options that the other scripts read."""
+        return argparse.Namespace(
+            device=self.device, batch_size=batch_size, seed=0, eval_batch_size=256, peers=None
+        )
+
+    def sizes(self, *sizes: Size) -> tuple[Size, ...]:
+        """The sizes, or tiny ones."""
+        return tuple(Size(1, 32 * n) for n in range(1, 1 + len(sizes))) if self.tiny else sizes
+
+    def wait(self) -> None:
+        """For the device to be done."""
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+
+
+def attempt(what: Mapping[str, Any], measure: Callable[[], Mapping[str, Any]]) -> Row:
+    """A row; where `measure` fails, with its error instead of numbers."""
+    try:
+        return {**what, **measure()}
+    except Exception as error:  # one measurement never stops the others
+        return {**what, "error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
+    finally:
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def taking_turns(variants: Mapping[str, Callable[[], float]], rounds: int) -> Iterator[Row]:
+    """Medians of `rounds` interleaved rounds, after one that is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    errors: dict[str, str] = {}
+    for number in range(rounds + 1):
+        for name, variant in variants.items():
+            if name in errors:
+                continue
+            row = attempt({}, lambda variant=variant: {"seconds": variant()})
+            if "error" in row:
+                errors[name] = row["error"]
+            elif number:
+                seconds[name].append(row["seconds"])
+    for name, times in seconds.items():
+        if name in errors:
+            yield {"variant": name, "error": errors[name]}
+        else:
+            yield {
+                "variant": name,
+                "ms": 1e3 * median(times),
+                "range": f"{1e3 * min(times):.1f}-{1e3 * max(times):.1f}",
+            }
+
+
+def set_tf32(allowed: bool) -> None:
+    """Whether matrix products and convolutions of float32 may use tf32 units."""
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed
+
+
+def fit(
+    bench: Bench,
+    model: Any,
+    rows: tuple[Encoded, torch.Tensor],
+    batch_size: int,
+    precision: str,
+    loss: Callable[[Any], DistillationLoss] | None = None,
+    compiled: bool = False,
+) -> dict[str, Any]:
+    """One epoch of the product's own loop; its record."""
+    set_tf32(precision == "tf32")
+    mixed = precision if precision in ("bf16", "fp16") else "no"
+    accelerator = accelerator_on(bench.device, mixed)
+    encoded, label = rows
+    metadata = metadata_of(label, accelerator.device)
+    with tempfile.TemporaryDirectory() as folder:
+        return loop.fit(
+            accelerator,
+            model,
+            loop.TrainingRows(encoded, metadata),
+            loss(metadata) if loss else DistillationLoss(ERM(metadata)),
+            training_args(batch_size, 0),
+            loop.LoopOptions("bench", Path(folder), compile_model=compiled),
+        )
+
+
+def first_rows(rows: tuple[Encoded, torch.Tensor], count: int) -> tuple[Encoded, torch.Tensor]:
+    """The first of them."""
+    encoded, label = rows
+    return EncodedRows(encoded, np.arange(count)), label[:count]
+
+
+def rates(bench: Bench, case: Case, config: Any, batch: int, precision: str, each: float) -> Row:
+    """What an update of `each` seconds amounts to."""
+    flops = TRAINING * batch * forward(config, case.size)
+    most = peak(bench.card, precision)
+    out: Row = {"ms an update": 1e3 * each, "rows/s": batch / each}
+    if case.preset.modality == "text":
+        out["tokens/s"] = batch * case.size / each
+    out["TFLOP/s"] = flops / each / 1e12
+    out["% of peak (MFU)"] = None if most is None else 100 * flops / each / most
+    if bench.device == "cuda":
+        out["peak GiB"] = torch.cuda.max_memory_allocated() / 2**30
+    return out
+
+
+def measured(
+    bench: Bench,
+    case: Case,
+    batch: int,
+    precision: str,
+    change: Callable[[Any], None] | None = None,
+) -> Row:
+    """Seconds of an update, after some that warm up."""
+    warm, counted = (1, 2) if bench.tiny else (5, 10 if precision == "fp32" else 20)
+    rows = case.rows(counted * batch)
+    model = case.model(bench.device)
+    if change is not None:
+        change(model)
+    fit(bench, model, first_rows(rows, warm * batch), batch, precision)
+    if bench.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    record = fit(bench, model, rows, batch, precision)
+    each = record["training_seconds"] / record["updates"]
+    return rates(bench, case, model.config, batch, precision, each)
+
+
+def training(bench: Bench) -> Iterator[Row]:
+    """Step times of the models."""
+    for case in bench.cases:
+        for batch, precision in case.settings():
+            yield attempt(
+                {"model": case.name, "batch": batch, "precision": precision},
+                lambda case=case, batch=batch, precision=precision: measured(
+                    bench, case, batch, precision
+                ),
+            )
+
+
+def memory(bench: Bench) -> Iterator[Row]:
+    """Gradient checkpointing: what it saves and costs."""
+    case = bench.cases[0]
+    for batch in case.batches[-2:]:
+        for word in ("kept", "computed again"):
+            change = None if word == "kept" else enable_checkpointing
+            yield attempt(
+                {"model": case.name, "batch": batch, "activations": word},
+                lambda batch=batch, change=change: measured(bench, case, batch, "bf16", change),
+            )
+
+
+def enable_checkpointing(model: Any) -> None:
+    """Compute activations again in the backward pass."""
+    enable = getattr(model, "activation_checkpointing_enable", None)  # its name from v6 on
+    (enable or model.gradient_checkpointing_enable)()
+
+
+class Stamped(ERM):
+    """ERM that notes when the device reaches each loss."""
+
+    def __init__(self, metadata: Any, stamps: list[Any]) -> None:
+        super().__init__(metadata)
+        self.stamps = stamps
+
+    def loss(self, logits: torch.Tensor, batch: Any) -> torch.Tensor:
+        """() ERM's loss."""
+        if logits.is_cuda:
+            event = torch.cuda.Event(enable_timing=True)
+            event.record()
+            self.stamps.append(event)
+        else:
+            self.stamps.append(time.perf_counter())
+        return super().loss(logits, batch)
+
+
+def compiled(bench: Bench) -> Iterator[Row]:
+    """torch.compile: the first update, and an update once compiled, by the device's own clock."""
+    case = bench.cases[0]
+    batch = case.batches[-2:][0]
+    for word in ("eager", "compiled"):
+
+        def run(word: str = word) -> Row:
+            stamps: list[Any] = []
+            rows = case.rows(batch * (4 if bench.tiny else 30))
+            model = case.model(bench.device)
+            start = time.perf_counter()
+            fit(
+                bench,
+                model,
+                rows,
+                batch,
+                "bf16",
+                lambda metadata: DistillationLoss(Stamped(metadata, stamps)),
+                compiled=word == "compiled" and not bench.tiny,
+            )
+            whole = time.perf_counter() - start
+            gaps = [
+                1e-3 * a.elapsed_time(b) if bench.device == "cuda" else b - a
+                for a, b in pairwise(stamps)
+            ]
+            each = median(gaps[len(gaps) // 2 :])
+            start_up = whole - each * len(stamps)
+            return {
+                **rates(bench, case, model.config, batch, "bf16", each),
+                "seconds before that": start_up,
+            }
+
+        yield attempt({"model": case.name, "batch": batch, "form": word}, run)
+
+
+def trainer(bench: Bench) -> Iterator[Row]:
+    """transformers' Trainer beside ours: same model, rows, examples an update."""
+    (size,) = bench.sizes(BERT_BASE)
+    settings = ((LONG, 32, 40), (FULL, 128, 20))
+    for lengths, batch, updates in settings:
+        batch, updates = (4, 2) if bench.tiny else (batch, updates)
+        kinds = step.variants(bench.args(batch), size, lengths, batch * updates)
+        chosen = {name: kinds[name] for name in (step.OURS, step.FLOOR, step.TRAINER_BF16)}
+        if lengths is LONG:
+            chosen[step.GROUPED] = kinds[step.GROUPED]
+        for row in taking_turns(chosen, 1 if bench.tiny else 2):
+            what = f"{lengths.least}-{lengths.most} tokens"
+            yield {"model": f"BERT {size}", "lengths": what, "batch": batch, **row}
+
+
+def distillation(bench: Bench) -> Iterator[Row]:
+    """A student's epoch alone, from stored logits, with its teacher in the loop."""
+    student, teacher = bench.sizes(DISTILBERT, BERT_BASE)
+    batch, updates = (4, 2) if bench.tiny else (64, 30)
+    encoded, label = text(batch * updates, LONG, 0)
+    args = bench.args(batch)
+    costs = {teacher: teacher.flops(36) / student.flops(36)}
+    kinds = distill.variants(args, student, costs, encoded, label, updates)
+    for row in taking_turns(kinds, 1 if bench.tiny else 2):
+        yield {"student": str(student), "teacher": str(teacher), "rows": batch * updates, **row}
+
+
+def evaluation(bench: Bench) -> Iterator[Row]:
+    """A prediction pass."""
+    (size,) = bench.sizes(BERT_BASE)
+    count = 16 if bench.tiny else 8192
+    encoded, _ = text(count, LONG, 0)
+    models = [evaluation_bench.bert(size, "sdpa", 0)]
+    args = bench.args(256)
+    kinds = {
+        evaluation_bench.OURS: lambda: evaluation_bench.ours(args, "bf16", models, encoded),
+        evaluation_bench.OURS_FP32: lambda: evaluation_bench.ours(args, "no", models, encoded),
+        "plain loop, fp32, batches of 256": lambda: evaluation_bench.plain(
+            args, 256, models, encoded
+        ),
+    }
+    for row in taking_turns(kinds, 1 if bench.tiny else 2):
+        rate = {"rows/s": 1e3 * count / row["ms"]} if "ms" in row else {}
+        yield {"model": f"BERT {size}", "rows": count, **row, **rate}
+
+
+def similarity(bench: Bench) -> Iterator[Row]:
+    """CKA of all layers of two models on the device and on the CPU's cores."""
+    (size,) = bench.sizes(BERT_BASE)
+    count = 64 if bench.tiny else 512
+    encoded, _ = text(count, LONG, 0)
+    values: dict[str, np.ndarray] = {}
+
+    def pair(device: str, tf32: bool) -> Row:
+        set_tf32(tf32)
+        models = [evaluation_bench.bert(size, "sdpa", seed).eval().to(device) for seed in (0, 1)]
+        subjects = [
+            LoadedModel(role, 0, Path(), model)
+            for role, model in zip(("teacher", "student"), models, strict=True)
+        ]
+        rows = {"all": np.random.default_rng(0).permutation(count)}
+        options = CKAOptions(views=("plain",), permutations=20, resamples=100)
+        seconds = []
+        for _ in range(2 if device == "cuda" else 1):
+            start = time.perf_counter()
+            found = compare_models(
+                subjects, [encoded] * 2, rows, options, device=torch.device(device)
+            )
+            seconds.append(time.perf_counter() - start)
+        name = "tf32" if tf32 else device
+        values[name] = found.pairs[0].value
+        error = np.abs(values[name] - values["cpu"]).max()
+        return {"seconds": seconds[-1], "largest difference from the CPU": f"{error:.1e}"}
+
+    runs = [("cpu", False)] + ([("cuda", False), ("cuda", True)] if bench.device == "cuda" else [])
+    for device, tf32 in runs:
+        what = {"what": f"two BERT {size}, {count} rows, forward passes included"}
+        on = f"{device}, tf32" if tf32 else device
+        yield attempt({**what, "on": on}, lambda d=device, t=tf32: pair(d, t))
+    set_tf32(False)
+    a, b, rows, width, batch = (4, 2, 128, 16, 64) if bench.tiny else (24, 12, 2000, 768, 250)
+    expected = None
+    for device in ("cpu", bench.device):
+        for dtype in (torch.float64, torch.float32):
+            sides = [[x.to(device) for x in features(n, rows, width, n)] for n in (a, b)]
+
+            def layers(dtype: torch.dtype = dtype, sides: Any = sides) -> Row:
+                nonlocal expected
+                streaming(*sides, batch, dtype)
+                start = time.perf_counter()
+                found = streaming(*sides, batch, dtype)
+                taken = time.perf_counter() - start
+                expected = found if expected is None else expected
+                error = np.abs(found - expected).max()
+                return {"seconds": taken, "largest difference from the CPU": f"{error:.1e}"}
+
+            what = f"{a} x {b} stored layers of width {width}, {rows} rows"
+            yield attempt({"what": what, "on": f"{device}, {dtype}".replace("torch.", "")}, layers)
+
+
+def profile(bench: Bench) -> Iterator[Row]:
+    """Where the host waits for the device and what is copied, an update of BERT-base."""
+    case = bench.cases[0]
+    for batch in case.batches[:2]:
+        yield from profile_of(bench, case, batch, 2 if bench.tiny else 10)
+
+
+def profile_of(bench: Bench, case: Case, batch: int, updates: int) -> Iterator[Row]:
+    """The profile of some updates of one batch size."""
+    rows, model = case.rows(batch * updates), case.model(bench.device)
+    what = {"model": case.name, "batch": batch}
+
+    def run() -> float:
+        record = fit(bench, model, rows, batch, "bf16")
+        return 1e3 * float(record["training_seconds"]) / updates
+
+    run()
+    yield {**what, "kind": "update", "name": "wall clock", "ms": run()}
+    if bench.device == "cuda":
+        for place, count in waits(run).most_common(8):
+            yield {**what, "kind": "the host waits", "name": place, "an update": count / updates}
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    if bench.device == "cuda":
+        activities.append(torch.profiler.ProfilerActivity.CUDA)
+    with torch.profiler.profile(activities=activities) as recorder:
+        wall = run()
+    events = [e for e in recorder.key_averages() if not getattr(e, "is_user_annotation", False)]
+    on_device = [e for e in events if "CUDA" in str(e.device_type)]
+    busy = sum(e.self_device_time_total for e in on_device) / 1e3 / updates
+    yield {**what, "kind": "update", "name": "wall clock, profiled", "ms": wall}
+    yield {**what, "kind": "update", "name": "device busy", "ms": busy}
+    for event in events:
+        if event.key.startswith(COPIES):
+            spent = max(event.self_device_time_total, event.self_cpu_time_total)
+            yield row_of(what, "copies and waits", event.key, event.count, spent, updates)
+    for event in sorted(on_device, key=lambda e: -e.self_device_time_total)[:10]:
+        spent = event.self_device_time_total
+        yield row_of(what, "kernel", event.key[:90], event.count, spent, updates)
+
+
+COPIES = ("cudaMemcpy", "cudaStreamSync", "cudaDeviceSync", "Memcpy", "aten::item", "aten::_local")
+"""How the events of copies and of waits begin in torch's profiler."""
+
+
+def row_of(what: Row, kind: str, name: str, count: int, spent: float, updates: int) -> Row:
+    """One line of a profile; `spent` in microseconds."""
+    each = {"an update": count / updates, "ms": spent / 1e3 / updates}
+    return {**what, "kind": kind, "name": name, **each}
+
+
+def waits(work: Callable[[], object]) -> Counter[str]:
+    """How often the host waited for the device, by the line that made it."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            work()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    return Counter(
+        "/".join(Path(w.filename).parts[-3:]) + f":{w.lineno}"
+        for w in caught
+        if "synchroniz" in str(w.message)
+    )
+
+
+def run_harness(bench: Bench) -> Iterator[Row]:
+    """`harness --tasks hans`, embedded data, one seed, all roles: on the device, on the cores."""
+    for device in dict.fromkeys((bench.device, "cpu")):
+
+        def run(device: str = device) -> Row:
+            with tempfile.TemporaryDirectory() as folder:
+                command = [sys.executable, "-m", "harness_plugin", "--tasks", "hans"]
+                command += ["--seeds", "0", "--device", device, "--output_path", f"{folder}/out"]
+                command += ["--use_cache", f"{folder}/store", "--resamples", "200"]
+                if bench.tiny:
+                    command += ["--limit", "200", "--set", "teacher.epochs=1"]
+                    command += ["--set", "student.epochs=1", "--threads", "1"]
+                start = time.perf_counter()
+                done = subprocess.run(command, capture_output=True, text=True, timeout=110)
+                taken = time.perf_counter() - start
+                if done.returncode:
+                    raise RuntimeError(done.stderr[-300:])
+                (file,) = Path(folder, "out").rglob("transfer_hans_*.json")
+                record = json.loads(file.read_text(encoding="utf-8"))
+            trained = [model["settings"] for model in record["models"]]
+            choice = record["environment"]["choices"]["text"]
+            return {
+                "seconds": taken,
+                "of which training": sum(s.get("training_seconds", 0.0) for s in trained),
+                "trainings": len(trained),
+                "precision": choice["precision"],
+                "threads": choice["threads"],
+            }
+
+        yield attempt({"what": "hans, embedded, one seed", "on": device}, run)
+
+
+def gpu_tests(bench: Bench) -> Iterator[Row]:
+    """The tests marked `gpu`."""
+    log = bench.output / "gpu_tests.log"
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider"]
+    command += ["--durations=15", "-W", "default", "tests/training/test_gpu.py"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=170)
+    log.write_text(done.stdout + done.stderr, encoding="utf-8")
+    lines = [line for line in done.stdout.splitlines() if line.strip()]
+    for line in lines:
+        if line.startswith(("FAILED", "ERROR", "SKIPPED")):
+            yield {"result": line[:300]}
+    yield {"result": lines[-1] if lines else done.stderr[-300:], "exit status": done.returncode}
+
+
+PARTS: dict[str, tuple[str, Callable[[Bench], Iterator[Row]], float]] = {
+    "training": ("Training updates through the product's loop", training, 150),
+    "tests": ("The tests marked gpu", gpu_tests, 180),
+    "profile": ("Profile of an update", profile, 60),
+    "trainer": ("transformers' Trainer beside ours", trainer, 120),
+    "distillation": ("Distillation: stored logits or the teacher in the loop", distillation, 70),
+    "similarity": ("CKA", similarity, 90),
+    "evaluation": ("A prediction pass", evaluation, 45),
+    "memory": ("Gradient checkpointing", memory, 45),
+    "harness": ("harness --tasks hans", run_harness, 230),
+    "compiled": ("torch.compile", compiled, 110),
+}
+"""Name -> title, what gives the rows, most seconds; in the order of their worth."""
