@@ -81,7 +81,7 @@ def run_part(context: Any, bench: Bench, name: str, most: float) -> dict[str, An
     process.start()
     sender.close()
     rows: list[Row] = []
-    error = None
+    error: str | None = "interrupted"
     try:
         while True:
             if not receiver.poll(max(0.0, started + most - time.perf_counter())):
@@ -89,6 +89,7 @@ def run_part(context: Any, bench: Bench, name: str, most: float) -> dict[str, An
                 break
             word, value = receiver.recv()
             if word == "end":
+                error = None
                 break
             if word == "error":
                 error = value
@@ -98,8 +99,9 @@ def run_part(context: Any, bench: Bench, name: str, most: float) -> dict[str, An
             say("   " + ", ".join(f"{k} {number(v)}" for k, v in value.items()))
     except EOFError:
         error = "the process died"
-    if error is not None:
-        stop(process)
+    finally:
+        if error is not None:
+            stop(process)
     process.join(20)
     if process.is_alive():
         stop(process)

@@ -56,6 +56,8 @@ from harness_plugin_hooks.methods.erm import ERM
 
 ROOT = Path(__file__).resolve().parents[1]
 Row = dict[str, Any]
+IMAGES = 256
+"""Different images; more rows repeat them."""
 FULL = Lengths(128, 128, 128.0, 0.0)
 BERT_BASE, DISTILBERT = Size(12, 768, 30522), Size(6, 768, 30522)
 
@@ -99,9 +101,11 @@ class Case:
         if self.preset.modality == "text":
             return text(count, Lengths(self.size, self.size, float(self.size), 0.0), 0)
         rng = np.random.default_rng(0)
-        pixels = rng.integers(0, 256, (count, self.size, self.size, 3), dtype=np.uint8)
+        different = min(count, IMAGES)
+        pixels = rng.integers(0, 256, (different, self.size, self.size, 3), dtype=np.uint8)
+        images = EncodedImages(pixels, 1 / 255, (0.5,) * 3, (0.5,) * 3)
         label = torch.from_numpy(rng.integers(0, LABELS, count))
-        return EncodedImages(pixels, 1 / 255, (0.5,) * 3, (0.5,) * 3), label
+        return EncodedRows(images, np.arange(count) % different), label
 
 
 CASES = (
@@ -259,6 +263,47 @@ def measured(
     record = fit(bench, model, rows, batch, precision)
     each = record["training_seconds"] / record["updates"]
     return rates(bench, case, model.config, batch, precision, each)
+
+
+def ceilings(bench: Bench) -> Iterator[Row]:
+    """What the card reaches on large matrix products and copies: the peaks are data sheets'."""
+    n, repeats = (256, 2) if bench.tiny else (8192, 10)
+
+    def products(precision: str) -> Row:
+        set_tf32(precision == "tf32")
+        kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
+        dtype = kinds.get(precision, torch.float32)
+        a, b = (torch.randn(n, n, device=bench.device, dtype=dtype) for _ in range(2))
+        rate = 2 * n**3 / 1e12 / seconds_of(bench, lambda: a @ b, repeats)
+        return {"TFLOP/s": rate}
+
+    for precision in ("bf16", "fp16", "tf32", "fp32"):
+        what = {"what": f"product of {n} x {n}, {precision}"}
+        yield attempt(what, lambda precision=precision: products(precision))
+    if bench.device != "cuda":
+        return
+    big = torch.empty(2**31, dtype=torch.uint8, device="cuda")
+    gigabytes = 2 * big.numel() / 1e9
+    each = seconds_of(bench, lambda: big[: 2**30].copy_(big[2**30 :]), repeats) * 2
+    yield {"what": "copy on the device, read + written", "GB/s": gigabytes / each}
+    for name, host in {
+        "ordinary": torch.ones(2**25, dtype=torch.uint8),
+        "page-locked": torch.ones(2**25, dtype=torch.uint8).pin_memory(),
+    }.items():
+        each = seconds_of(bench, lambda host=host: host.to("cuda", non_blocking=True), repeats)
+        yield {"what": f"32 MiB from {name} memory", "GB/s": host.numel() / 1e9 / each}
+
+
+def seconds_of(bench: Bench, work: Callable[[], object], repeats: int) -> float:
+    """Seconds of one call, among several, after two that warm up."""
+    for _ in range(2):
+        work()
+    bench.wait()
+    start = time.perf_counter()
+    for _ in range(repeats):
+        work()
+    bench.wait()
+    return (time.perf_counter() - start) / repeats
 
 
 def training(bench: Bench) -> Iterator[Row]:
@@ -506,7 +551,7 @@ def waits(work: Callable[[], object]) -> Counter[str]:
     return Counter(
         "/".join(Path(w.filename).parts[-3:]) + f":{w.lineno}"
         for w in caught
-        if "synchroniz" in str(w.message)
+        if "called a synchronizing" in str(w.message)
     )
 
 
@@ -520,8 +565,7 @@ def run_harness(bench: Bench) -> Iterator[Row]:
                 command += ["--seeds", "0", "--device", device, "--output_path", f"{folder}/out"]
                 command += ["--use_cache", f"{folder}/store", "--resamples", "200"]
                 if bench.tiny:
-                    command += ["--limit", "200", "--set", "teacher.epochs=1"]
-                    command += ["--set", "student.epochs=1", "--threads", "1"]
+                    command += ["--limit", "200", "--threads", "1"]
                 start = time.perf_counter()
                 done = subprocess.run(command, capture_output=True, text=True, timeout=110)
                 taken = time.perf_counter() - start
@@ -529,12 +573,12 @@ def run_harness(bench: Bench) -> Iterator[Row]:
                     raise RuntimeError(done.stderr[-300:])
                 (file,) = Path(folder, "out").rglob("transfer_hans_*.json")
                 record = json.loads(file.read_text(encoding="utf-8"))
-            trained = [model["settings"] for model in record["models"]]
+            trained = record["models"]
             choice = record["environment"]["choices"]["text"]
             return {
                 "seconds": taken,
-                "of which training": sum(s.get("training_seconds", 0.0) for s in trained),
-                "trainings": len(trained),
+                "of which training": sum(model["seconds"] for model in trained),
+                "updates": sum(model["updates"] for model in trained),
                 "precision": choice["precision"],
                 "threads": choice["threads"],
             }
@@ -557,6 +601,7 @@ def gpu_tests(bench: Bench) -> Iterator[Row]:
 
 
 PARTS: dict[str, tuple[str, Callable[[Bench], Iterator[Row]], float]] = {
+    "ceilings": ("What the card reaches", ceilings, 30),
     "training": ("Training updates through the product's loop", training, 150),
     "tests": ("The tests marked gpu", gpu_tests, 180),
     "profile": ("Profile of an update", profile, 60),
