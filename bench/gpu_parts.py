@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import subprocess
 import sys
@@ -164,6 +165,7 @@ def attempt(what: Mapping[str, Any], measure: Callable[[], Mapping[str, Any]]) -
     except Exception as error:  # one measurement never stops the others
         return {**what, "error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
     finally:
+        gc.collect()  # what is left would count in the next one's peak of memory
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 

@@ -71,7 +71,7 @@ def test_a_training_follows_that_of_the_cpu(open_shop, precision, most):
     assert np.abs(one - other).max() < 4 * most
 
 
-@pytest.mark.parametrize(("precision", "most"), [("no", 1e-4), ("bf16", 0.05), ("fp16", 0.01)])
+@pytest.mark.parametrize(("precision", "most"), [("no", 1e-4), ("bf16", 0.05), ("fp16", 0.02)])
 def test_one_model_answers_alike_on_the_cpu_and_the_gpu(open_shop, precision, most):
     on_cpu = open_shop(store="cpu", device="cpu")
     there = open_shop(store="gpu", device=DEVICE, precision=precision)
@@ -114,6 +114,7 @@ def test_losses_are_computed_in_float32_outside_autocast(open_shop, monkeypatch,
     assert all(dtypes == {torch.float32} for dtypes in seen)
 
 
+@pytest.mark.filterwarnings("default:.*determinis")  # what differs shows in the bytes
 @pytest.mark.parametrize("precision", ["no", "bf16", "fp16"])
 def test_a_resumed_training_has_the_bytes_of_an_uninterrupted_one(
     open_shop, monkeypatch, exact, precision
