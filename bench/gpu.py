@@ -28,7 +28,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import torch
 from common import environment
-from gpu_parts import PARTS, Bench, Row
+from gpu_cases import Bench, Row
+from gpu_parts import PARTS
 from transformers.utils import logging
 from workload import available_cores
 

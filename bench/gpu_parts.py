@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import gc
 import json
 import subprocess
 import sys
 import tempfile
 import time
-import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -26,136 +22,20 @@ import torch
 from cka import features
 from cka import ours as streaming
 from flops import TRAINING, forward, peak
-from transformers import (
-    AutoConfig,
-    AutoModelForImageClassification,
-    AutoModelForSequenceClassification,
-)
-from workload import (
-    LABELS,
-    LONG,
-    Lengths,
-    Size,
-    accelerator_on,
-    metadata_of,
-    text,
-    training_args,
-)
+from gpu_cases import Bench, Case, Row, fit, set_tf32
+from gpu_profile import profile
+from workload import LONG, Lengths, Size, text
 
 from harness_plugin.analysis.loaded_models import LoadedModel
-from harness_plugin.models import t5  # noqa: F401  registers its classes
-from harness_plugin.models.checkpoints import Backbone
-from harness_plugin.models.classifiers import supported_attention
-from harness_plugin.training import loop
-from harness_plugin.training.encode import Encoded, EncodedImages, EncodedRows
+from harness_plugin.training.encode import Encoded, EncodedRows
 from harness_plugin.training.loss import DistillationLoss
 from harness_plugin_hooks.analyses.cka.compute import compare_models
 from harness_plugin_hooks.analyses.cka.options import CKAOptions
-from harness_plugin_hooks.backbones import bert, resnet, vit
-from harness_plugin_hooks.backbones import t5 as t5_presets
 from harness_plugin_hooks.methods.erm import ERM
 
 ROOT = Path(__file__).resolve().parents[1]
-Row = dict[str, Any]
-IMAGES = 256
-"""Different images; more rows repeat them."""
 FULL = Lengths(128, 128, 128.0, 0.0)
 BERT_BASE, DISTILBERT = Size(12, 768, 30522), Size(6, 768, 30522)
-
-
-@dataclass(frozen=True)
-class Case:
-    """A model from random weights; `size` is the tokens of a row or the pixels of a side."""
-
-    name: str
-    preset: Backbone
-    size: int
-    batches: tuple[int, ...]
-    """Batch sizes; every precision is measured with the last but one, or the only one."""
-    precisions: tuple[str, ...] = ("bf16", "fp16", "tf32", "fp32")
-
-    def settings(self) -> Iterator[tuple[int, str]]:
-        """What is measured: (batch size, precision)."""
-        usual = self.batches[-2:][0]
-        yield from ((batch, self.precisions[0]) for batch in self.batches)
-        yield from ((usual, precision) for precision in self.precisions[1:])
-
-    def model(self, device: str) -> Any:
-        """A classifier, made on the device."""
-        more = {"image_size": self.size} if self.preset.model_type == "vit" else {}
-        config = AutoConfig.for_model(
-            self.preset.model_type, **{**self.preset.config, "num_labels": LABELS, **more}
-        )
-        torch.manual_seed(0)
-        modality = self.preset.modality
-        auto = {
-            "text": AutoModelForSequenceClassification,
-            "image": AutoModelForImageClassification,
-        }[modality]
-        with torch.device(device):
-            return auto.from_config(
-                config, attn_implementation=supported_attention(config, modality, "sdpa")
-            )
-
-    def rows(self, count: int) -> tuple[Encoded, torch.Tensor]:
-        """Random rows and labels."""
-        if self.preset.modality == "text":
-            return text(count, Lengths(self.size, self.size, float(self.size), 0.0), 0)
-        rng = np.random.default_rng(0)
-        different = min(count, IMAGES)
-        pixels = rng.integers(0, 256, (different, self.size, self.size, 3), dtype=np.uint8)
-        images = EncodedImages(pixels, 1 / 255, (0.5,) * 3, (0.5,) * 3)
-        label = torch.from_numpy(rng.integers(0, LABELS, count))
-        return EncodedRows(images, np.arange(count) % different), label
-
-
-CASES = (
-    Case("BERT-base, 128 tokens", bert.BASE, 128, (32, 128, 256)),
-    Case("T5-base encoder, 128 tokens", t5_presets.BASE, 128, (128,), ("bf16", "tf32", "fp32")),
-    Case("ViT-base, 224 px", vit.BASE, 224, (64, 128)),
-    Case("ResNet-50, 224 px", resnet.RESNET_50, 224, (64, 256)),
-)
-SMALL_RESNET = resnet.resnet("bottleneck", [1, 1], [32, 64], 16, None)
-TINY_CASES = (
-    Case("BERT-pico", bert.PICO, 16, (4, 8), ("bf16", "fp32")),
-    Case("T5-pico encoder", t5_presets.PICO, 16, (8,), ("bf16",)),
-    Case("ViT-pico", vit.PICO, 32, (8,), ("bf16",)),
-    Case("ResNet of two blocks", SMALL_RESNET, 32, (8,), ("fp32",)),
-)
-
-
-@dataclass(frozen=True)
-class Bench:
-    """Where and how large."""
-
-    device: str
-    tiny: bool
-    output: Path
-
-    @property
-    def card(self) -> str:
-        """The name of the GPU, or "cpu"."""
-        return torch.cuda.get_device_name() if self.device == "cuda" else "cpu"
-
-    @property
-    def cases(self) -> tuple[Case, ...]:
-        """The models."""
-        return TINY_CASES if self.tiny else CASES
-
-    def args(self, batch_size: int) -> argparse.Namespace:
-        """The options that the other scripts read."""
-        return argparse.Namespace(
-            device=self.device, batch_size=batch_size, seed=0, eval_batch_size=256, peers=None
-        )
-
-    def sizes(self, *sizes: Size) -> tuple[Size, ...]:
-        """The sizes, or tiny ones."""
-        return tuple(Size(1, 32 * n) for n in range(1, 1 + len(sizes))) if self.tiny else sizes
-
-    def wait(self) -> None:
-        """For the device to be done."""
-        if self.device == "cuda":
-            torch.cuda.synchronize()
 
 
 def attempt(what: Mapping[str, Any], measure: Callable[[], Mapping[str, Any]]) -> Row:
@@ -192,38 +72,6 @@ def taking_turns(variants: Mapping[str, Callable[[], float]], rounds: int) -> It
                 "ms": 1e3 * median(times),
                 "range": f"{1e3 * min(times):.1f}-{1e3 * max(times):.1f}",
             }
-
-
-def set_tf32(allowed: bool) -> None:
-    """Whether matrix products and convolutions of float32 may use tf32 units."""
-    torch.backends.cuda.matmul.allow_tf32 = allowed
-    torch.backends.cudnn.allow_tf32 = allowed
-
-
-def fit(
-    bench: Bench,
-    model: Any,
-    rows: tuple[Encoded, torch.Tensor],
-    batch_size: int,
-    precision: str,
-    loss: Callable[[Any], DistillationLoss] | None = None,
-    compiled: bool = False,
-) -> dict[str, Any]:
-    """One epoch of the product's own loop; its record."""
-    set_tf32(precision == "tf32")
-    mixed = precision if precision in ("bf16", "fp16") else "no"
-    accelerator = accelerator_on(bench.device, mixed)
-    encoded, label = rows
-    metadata = metadata_of(label, accelerator.device)
-    with tempfile.TemporaryDirectory() as folder:
-        return loop.fit(
-            accelerator,
-            model,
-            loop.TrainingRows(encoded, metadata),
-            loss(metadata) if loss else DistillationLoss(ERM(metadata)),
-            training_args(batch_size, 0),
-            loop.LoopOptions("bench", Path(folder), compile_model=compiled),
-        )
 
 
 def first_rows(rows: tuple[Encoded, torch.Tensor], count: int) -> tuple[Encoded, torch.Tensor]:
@@ -489,72 +337,6 @@ def similarity(bench: Bench) -> Iterator[Row]:
 
             what = f"{a} x {b} stored layers of width {width}, {rows} rows"
             yield attempt({"what": what, "on": f"{device}, {dtype}".replace("torch.", "")}, layers)
-
-
-def profile(bench: Bench) -> Iterator[Row]:
-    """Where the host waits for the device and what is copied, an update of BERT-base."""
-    case = bench.cases[0]
-    for batch in case.batches[:2]:
-        yield from profile_of(bench, case, batch, 2 if bench.tiny else 10)
-
-
-def profile_of(bench: Bench, case: Case, batch: int, updates: int) -> Iterator[Row]:
-    """The profile of some updates of one batch size."""
-    rows, model = case.rows(batch * updates), case.model(bench.device)
-    what = {"model": case.name, "batch": batch}
-
-    def run() -> float:
-        record = fit(bench, model, rows, batch, "bf16")
-        return 1e3 * float(record["training_seconds"]) / updates
-
-    run()
-    yield {**what, "kind": "update", "name": "wall clock", "ms": run()}
-    if bench.device == "cuda":
-        for place, count in waits(run).most_common(8):
-            yield {**what, "kind": "the host waits", "name": place, "an update": count / updates}
-    activities = [torch.profiler.ProfilerActivity.CPU]
-    if bench.device == "cuda":
-        activities.append(torch.profiler.ProfilerActivity.CUDA)
-    with torch.profiler.profile(activities=activities) as recorder:
-        wall = run()
-    events = [e for e in recorder.key_averages() if not getattr(e, "is_user_annotation", False)]
-    on_device = [e for e in events if "CUDA" in str(e.device_type)]
-    busy = sum(e.self_device_time_total for e in on_device) / 1e3 / updates
-    yield {**what, "kind": "update", "name": "wall clock, profiled", "ms": wall}
-    yield {**what, "kind": "update", "name": "device busy", "ms": busy}
-    for event in events:
-        if event.key.startswith(COPIES):
-            spent = max(event.self_device_time_total, event.self_cpu_time_total)
-            yield row_of(what, "copies and waits", event.key, event.count, spent, updates)
-    for event in sorted(on_device, key=lambda e: -e.self_device_time_total)[:10]:
-        spent = event.self_device_time_total
-        yield row_of(what, "kernel", event.key[:90], event.count, spent, updates)
-
-
-COPIES = ("cudaMemcpy", "cudaStreamSync", "cudaDeviceSync", "Memcpy", "aten::item", "aten::_local")
-"""How the events of copies and of waits begin in torch's profiler."""
-
-
-def row_of(what: Row, kind: str, name: str, count: int, spent: float, updates: int) -> Row:
-    """One line of a profile; `spent` in microseconds."""
-    each = {"an update": count / updates, "ms": spent / 1e3 / updates}
-    return {**what, "kind": kind, "name": name, **each}
-
-
-def waits(work: Callable[[], object]) -> Counter[str]:
-    """How often the host waited for the device, by the line that made it."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        torch.cuda.set_sync_debug_mode("warn")
-        try:
-            work()
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
-    return Counter(
-        "/".join(Path(w.filename).parts[-3:]) + f":{w.lineno}"
-        for w in caught
-        if "called a synchronizing" in str(w.message)
-    )
 
 
 def run_harness(bench: Bench) -> Iterator[Row]:

@@ -12,7 +12,19 @@ import pytest
 import torch
 
 BENCH = Path(__file__).resolve().parents[1] / "bench"
-MODULES = ("flops", "gpu_parts", "gpu", "step", "distill", "evaluate", "cka", "workload", "common")
+MODULES = (
+    "flops",
+    "gpu_cases",
+    "gpu_profile",
+    "gpu_parts",
+    "gpu",
+    "step",
+    "distill",
+    "evaluate",
+    "cka",
+    "workload",
+    "common",
+)
 
 
 @pytest.fixture
@@ -29,9 +41,9 @@ def bench(monkeypatch):
 def test_forward_flops_are_those_that_torch_counts(bench):
     from torch.utils.flop_counter import FlopCounterMode
 
-    parts, flops = bench("gpu_parts"), bench("flops")
-    small = parts.resnet.resnet("bottleneck", [2, 3, 1], [32, 64, 128], 16, None)
-    for case in (*parts.TINY_CASES, parts.Case("ResNet", small, 33, (2,))):
+    cases, flops = bench("gpu_cases"), bench("flops")
+    small = cases.resnet.resnet("bottleneck", [2, 3, 1], [32, 64, 128], 16, None)
+    for case in (*cases.TINY_CASES, cases.Case("ResNet", small, 33, (2,))):
         model = case.model("cpu").eval()
         model.set_attn_implementation("eager")
         encoded, _ = case.rows(3)
@@ -44,8 +56,8 @@ def test_forward_flops_are_those_that_torch_counts(bench):
 
 def test_published_sizes(bench):
     """He et al. 2016, table 1: 3.8e9 multiply-adds, 4.1e9 with the stride in the 3 x 3 layer."""
-    parts, flops = bench("gpu_parts"), bench("flops")
-    by_name = {case.name.split(",")[0]: case for case in parts.CASES}
+    cases, flops = bench("gpu_cases"), bench("flops")
+    by_name = {case.name.split(",")[0]: case for case in cases.CASES}
 
     def giga(name):
         case = by_name[name]
@@ -78,7 +90,7 @@ def test_a_variant_that_fails_leaves_the_others_their_turns(bench):
 def test_a_part_that_fails_or_hangs_keeps_its_rows_and_ends(bench, tmp_path, monkeypatch):
     import multiprocessing
 
-    gpu, parts = bench("gpu"), bench("gpu_parts")
+    gpu, parts, cases = bench("gpu"), bench("gpu_parts"), bench("gpu_cases")
 
     def failing(_):
         yield {"n": 1}
@@ -94,7 +106,7 @@ def test_a_part_that_fails_or_hangs_keeps_its_rows_and_ends(bench, tmp_path, mon
 
     for part in (failing, hanging, dying):
         monkeypatch.setitem(parts.PARTS, part.__name__, (part.__name__, part, 1.0))
-    machine = parts.Bench("cpu", True, tmp_path)
+    machine = cases.Bench("cpu", True, tmp_path)
     context = multiprocessing.get_context("fork")
     ended = {
         name: gpu.run_part(context, machine, name, 2.0) for name in ("failing", "hanging", "dying")

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from opened import Taught
 from safetensors.torch import load_file
+from stepwise import Distillation
 
 from harness_plugin.models.classifiers import load_trained
 from harness_plugin.training import loop, predict
@@ -46,9 +46,9 @@ def same(first, second):
 
 
 @pytest.mark.parametrize("precision", ["no", "bf16", "fp16"])
-def test_every_precision_learns_and_keeps_float32_weights(open_shop, precision):
-    shop = open_shop("teacher.epochs=8", NO_DROPOUT, precision=precision, device=DEVICE)
-    model = shop.trained("teacher", shop.settings.teacher, "erm", 0)
+def test_every_precision_learns_and_keeps_float32_weights(open_context, precision):
+    ctx = open_context("teacher.epochs=8", NO_DROPOUT, precision=precision, device=DEVICE)
+    model = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
     losses = curve(model)
     assert losses[-1] < 0.8 * losses[0] < 0.8
     assert {value.dtype for value in weights(model).values()} == {torch.float32}
@@ -57,31 +57,31 @@ def test_every_precision_learns_and_keeps_float32_weights(open_shop, precision):
 
 
 @pytest.mark.parametrize(("precision", "most"), [("no", 2e-3), ("bf16", 0.05), ("fp16", 0.05)])
-def test_a_training_follows_that_of_the_cpu(open_shop, precision, most):
+def test_a_training_follows_that_of_the_cpu(open_context, precision, most):
     sets = (NO_DROPOUT, "teacher.learning_rate=1e-4")
-    on_cpu = open_shop(*sets, store="cpu", device="cpu")
-    there = open_shop(*sets, store="gpu", device=DEVICE, precision=precision)
-    models = [shop.trained("teacher", shop.settings.teacher, "erm", 0) for shop in (on_cpu, there)]
+    on_cpu = open_context(*sets, store="cpu", device="cpu")
+    there = open_context(*sets, store="gpu", device=DEVICE, precision=precision)
+    models = [ctx.trained("teacher", ctx.settings.teacher, "erm", 0) for ctx in (on_cpu, there)]
     assert np.abs(curve(models[0]) - curve(models[1])).max() < most
     split = on_cpu.data.splits["id"]
     one, other = (
-        shop.predictions(model, split).logits
-        for shop, model in zip((on_cpu, there), models, strict=True)
+        ctx.predictions(model, split).logits
+        for ctx, model in zip((on_cpu, there), models, strict=True)
     )
     assert np.abs(one - other).max() < 4 * most
 
 
 @pytest.mark.parametrize(("precision", "most"), [("no", 1e-4), ("bf16", 0.05), ("fp16", 0.02)])
-def test_one_model_answers_alike_on_the_cpu_and_the_gpu(open_shop, precision, most):
-    on_cpu = open_shop(store="cpu", device="cpu")
-    there = open_shop(store="gpu", device=DEVICE, precision=precision)
+def test_one_model_answers_alike_on_the_cpu_and_the_gpu(open_context, precision, most):
+    on_cpu = open_context(store="cpu", device="cpu")
+    there = open_context(store="gpu", device=DEVICE, precision=precision)
     model = on_cpu.trained("teacher", on_cpu.settings.teacher, "erm", 0)
     split = on_cpu.data.splits["id"]
     tables = []
-    for shop in (on_cpu, there):
+    for ctx in (on_cpu, there):
         loaded = load_trained(str(model.path), "text", attention="sdpa")
-        encoded = shop.encoded(split, shop.settings.teacher)
-        tables.append(predict.predict(shop.accelerator, loaded, encoded, batch_size=32))
+        encoded = ctx.encoded(split, ctx.settings.teacher)
+        tables.append(predict.predict(ctx.accelerator, loaded, encoded, batch_size=32))
     assert tables[1].dtype == np.float32
     assert np.abs(tables[0] - tables[1]).max() < most
     margin = np.abs(tables[0][:, 0] - tables[0][:, 1]) > 2 * most
@@ -90,10 +90,10 @@ def test_one_model_answers_alike_on_the_cpu_and_the_gpu(open_shop, precision, mo
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_losses_are_computed_in_float32_outside_autocast(open_shop, monkeypatch, precision):
+def test_losses_are_computed_in_float32_outside_autocast(open_context, monkeypatch, precision):
     sets = ("teacher.epochs=0.3", "student.epochs=0.3")
-    shop = open_shop(*sets, precision=precision, device=DEVICE)
-    teacher = shop.trained("teacher", shop.settings.teacher, "erm", 0)
+    ctx = open_context(*sets, precision=precision, device=DEVICE)
+    teacher = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
     seen = []
 
     def watched(cls, places):
@@ -108,8 +108,8 @@ def test_losses_are_computed_in_float32_outside_autocast(open_shop, monkeypatch,
 
     watched(ERM, 1)
     watched(KD, 2)
-    distillation = Taught((teacher,), shop.settings.students["student"])
-    shop.trained("student", shop.settings.student, "erm", 0, distillation)
+    distillation = Distillation((teacher,), ctx.settings.students["student"])
+    ctx.trained("student", ctx.settings.student, "erm", 0, distillation)
     assert seen
     assert all(dtypes == {torch.float32} for dtypes in seen)
 
@@ -117,10 +117,10 @@ def test_losses_are_computed_in_float32_outside_autocast(open_shop, monkeypatch,
 @pytest.mark.filterwarnings("default:.*determinis")  # what differs shows in the bytes
 @pytest.mark.parametrize("precision", ["no", "bf16", "fp16"])
 def test_a_resumed_training_has_the_bytes_of_an_uninterrupted_one(
-    open_shop, monkeypatch, exact, precision
+    open_context, monkeypatch, exact, precision
 ):
     flags = {"precision": precision, "attention": "eager", "device": DEVICE}
-    whole, again = (open_shop(store=name, **flags) for name in ("whole", "again"))
+    whole, again = (open_context(store=name, **flags) for name in ("whole", "again"))
     expected = weights(whole.trained("teacher", whole.settings.teacher, "group_dro", 0))
     repeated = weights(again.trained("teacher", again.settings.teacher, "group_dro", 0))
     assert same(expected, repeated)
@@ -131,7 +131,7 @@ def test_a_resumed_training_has_the_bytes_of_an_uninterrupted_one(
             raise KeyboardInterrupt
         return original(*args)
 
-    cut = open_shop(store="cut", checkpoint_steps=7, **flags)
+    cut = open_context(store="cut", checkpoint_steps=7, **flags)
     monkeypatch.setattr(loop, "one_update", stopping)
     with pytest.raises(KeyboardInterrupt):
         cut.trained("teacher", cut.settings.teacher, "group_dro", 0)
@@ -177,10 +177,10 @@ def waits(work):
 
 
 @pytest.mark.parametrize("task", ["text", "image"])
-def test_between_looks_at_the_loss_only_transformers_waits(open_shop, monkeypatch, task):
+def test_between_looks_at_the_loss_only_transformers_waits(open_context, monkeypatch, task):
     """It asks whether a batch is padded at all, to leave the mask out (masking_utils)."""
     chosen = {} if task == "text" else {"task": str(FACES)}
-    shop = open_shop(precision="bf16", device=DEVICE, **chosen)
+    ctx = open_context(precision="bf16", device=DEVICE, **chosen)
     original, counts = loop.one_update, []
 
     def counted(*args):
@@ -189,8 +189,8 @@ def test_between_looks_at_the_loss_only_transformers_waits(open_shop, monkeypatc
         return found[0]
 
     monkeypatch.setattr(loop, "one_update", counted)
-    settings = shop.settings.teacher.model_copy(update={"epochs": 0.1})
-    shop.trained("teacher", settings, "erm", 0)
+    settings = ctx.settings.teacher.model_copy(update={"epochs": 0.1})
+    ctx.trained("teacher", settings, "erm", 0)
     assert len(counts) > 1
     for count in counts[1:]:
         assert set(count) <= {"masking_utils.py"}, count
