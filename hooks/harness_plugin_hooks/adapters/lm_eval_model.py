@@ -26,7 +26,7 @@ from harness_plugin.models import classifiers, processors
 from harness_plugin.models.checkpoints import Source
 from harness_plugin.models.examination import Use, examine
 from harness_plugin.models.weight_files import check_folder
-from harness_plugin.pipeline.predictions import weights_key
+from harness_plugin.pipeline.split_stages import weights_key
 from harness_plugin.records import Predictions
 from harness_plugin.store.keys import code_version
 from harness_plugin.store.stages import key_of

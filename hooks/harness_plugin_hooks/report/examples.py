@@ -17,7 +17,7 @@ from harness_plugin.analysis.loaded_models import FinishedTask
 from harness_plugin.data.dataset import Split
 from harness_plugin.data.images import to_rgb
 from harness_plugin.errors import HarnessError
-from harness_plugin.pipeline.predictions import predict_split, weights_key
+from harness_plugin.pipeline.split_stages import predict_split, weights_key
 from harness_plugin.records import Predictions, TrainedModel
 from harness_plugin.scoring.pairing import by_id, check_same_rows
 from harness_plugin.scoring.prediction_tables import EvaluationSet, file_name, from_csv
@@ -129,6 +129,8 @@ def trained(model: Model, task: str) -> TrainedModel:
         model.seed,
         model.name,
         path,
+        model.model,
+        model.method,
         model.settings,
         key=model.settings.get("stage") or weights_key(model.path),
         kind=model.kind,
