@@ -16,6 +16,7 @@ from harness_plugin.errors import HarnessError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from harness_plugin.data.split import Split
     from harness_plugin.data.task import HubSet
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -154,6 +155,43 @@ class Predictions:
     def correct(self) -> NDArray[np.bool_]:
         """(N,) whether the predicted label is the gold one."""
         return np.equal(self.predicted, self.label)
+
+
+def predictions_of(
+    split: Split,
+    logits: NDArray[np.float32],
+    *,
+    task: str,
+    role: str,
+    model: str,
+    seed: int,
+    model_labels: tuple[str, ...],
+    texts: Sequence[str] = (),
+) -> Predictions:
+    """The record of one model's logits on one split; `texts` are its text columns."""
+    cluster, clusters = split.clusters or (None, ())
+    return Predictions(
+        task=task,
+        split=split.name,
+        role=role,
+        model=model,
+        seed=seed,
+        ids=split.ids,
+        logits=logits,
+        model_labels=model_labels,
+        label=split.label,
+        labels=split.labels,
+        group=split.group,
+        groups=split.groups,
+        members=split.membership if split.overlapping else None,
+        aligned=split.aligned,
+        breakdowns=split.breakdown_values,
+        cluster=cluster,
+        clusters=clusters,
+        collapse=split.collapse,
+        collapse_rule=split.collapse_rule,
+        texts={column: split.rows[column] for column in texts},
+    )
 
 
 @dataclass(frozen=True)

@@ -226,7 +226,7 @@ def check_comparable(ctx: RunContext, labels: dict[str, tuple[str, ...]]) -> Non
     """Refuse checkpoints that cannot be compared; `labels` are each role's, in logit order."""
     for role, names in labels.items():
         for split in ctx.data.evaluation:
-            check_labels(split, role, names)
+            check_labels(split, ctx.task.task, role, names)
     sets = {role: frozenset(name.lower() for name in names) for role, names in labels.items()}
     for role in sets:
         if sets[role] != sets["teacher"]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from harness_plugin.config.merge import task_settings
 from harness_plugin.config.settings import RunConfig, hub_sets_of
-from harness_plugin.data.clusters import coded
+from harness_plugin.data.columns import clusters_of
 from harness_plugin.data.dataset import Split, TaskData
 from harness_plugin.data.task import Task
 from harness_plugin.errors import HarnessError, unknown
@@ -177,7 +177,7 @@ def one_clustering(predictions: Sequence[Predictions]) -> list[Predictions]:
     out = []
     for p in predictions:
         if p.cluster is None and p.split in named:
-            cluster, clusters = coded([named[p.split][name] for name in p.ids.tolist()])
+            cluster, clusters = clusters_of([named[p.split][name] for name in p.ids.tolist()])
             p = replace(p, cluster=cluster, clusters=clusters)
         out.append(p)
     return out

@@ -21,11 +21,10 @@ from pyarrow import compute, parquet
 from pyarrow import csv as arrow_csv
 from pyarrow import json as arrow_json
 
-from harness_plugin.data.clusters import coded
+from harness_plugin.data.columns import clusters_of
 from harness_plugin.data.dataset import Split
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.records import Ints, Predictions
-from harness_plugin.training.predict import as_predictions
+from harness_plugin.records import Ints, Predictions, predictions_of
 
 Kind: TypeAlias = Literal["label", "probabilities", "logits"]
 
@@ -70,7 +69,7 @@ class PredictionFile:
                 f"{self.file}: {missing.size:,} of the {len(split):,} ids of set {split.name!r} "
                 f"are missing{examples(missing)}; a set is scored whole."
             )
-        found = as_predictions(split, self.logits[rows], model_labels=self.labels, **more)
+        found = predictions_of(split, self.logits[rows], model_labels=self.labels, **more)
         chosen = found.targets[found.logits.argmax(axis=1)]
         if self.kind == "label" and (outside := split.ids[chosen < 0]).size:
             raise HarnessError(
@@ -78,7 +77,7 @@ class PredictionFile:
                 f"set lacks{examples(outside)}; its labels are {', '.join(split.labels)}."
             )
         if found.cluster is None and self.clusters is not None:
-            cluster, clusters = coded(self.clusters[rows])
+            cluster, clusters = clusters_of(self.clusters[rows])
             found = replace(found, cluster=cluster, clusters=clusters)
         return replace(found, labels_only=self.kind == "label")
 

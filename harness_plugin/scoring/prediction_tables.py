@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness_plugin.data.clusters import coded
+from harness_plugin.data.columns import clusters_of
 from harness_plugin.errors import HarnessError
 from harness_plugin.records import Predictions, TaskScores
 from harness_plugin.scoring.pairing import by_id, check_same_rows
@@ -192,7 +192,7 @@ def from_csv(
     texts = next(columns) if known.clustered else None
     for values in (*breakdowns.values(), *([] if texts is None else [texts])):
         check_length(values, where)
-    cluster, clusters = (None, ()) if texts is None else coded(texts)
+    cluster, clusters = (None, ()) if texts is None else clusters_of(texts)
     return [
         Predictions(
             task=task,
