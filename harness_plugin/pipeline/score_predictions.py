@@ -158,6 +158,7 @@ def scored(
         notes=(*data.notes, *notes),
         collapse_rule=data.evaluation[-1].collapse_rule,
         resamples=config.resamples,
+        rule=config.rule,
         seed=config.data_seed,
         wanted_gap=task.primary_gap,
     )

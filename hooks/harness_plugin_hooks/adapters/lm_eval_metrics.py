@@ -23,6 +23,7 @@ from lm_eval.api.registry import register_aggregation, register_metric
 
 from harness_plugin.records import Estimate, Predictions
 from harness_plugin.scoring import columns, metrics, score
+from harness_plugin.scoring.measure import Bootstrap, measure_set
 from harness_plugin.scoring.metrics import Metric
 
 Item: TypeAlias = (
@@ -94,9 +95,9 @@ def ordered(names: Any) -> list[Any]:
 def estimate(metric: Metric, items: Sequence[Item], facts: Facts) -> Estimate:
     """A metric with its 95% interval over documents, resampled within their groups."""
     paired = {"model": (as_predictions(items, facts),)}
-    bootstrap = score.Bootstrap(facts.task, 1, facts.resamples, facts.seed)
-    found = score.measure_set(paired, [metric], bootstrap, facts.split)
-    return score.estimate_of(found[metric.name], "model", bootstrap)
+    bootstrap = Bootstrap(facts.task, facts.resamples, facts.seed)
+    found = measure_set(paired, [metric], bootstrap, facts.split)
+    return score.estimate_of(found[metric.name], "model", 1)
 
 
 def number(metric: Metric, items: Sequence[Item]) -> float | None:
