@@ -63,7 +63,7 @@ def from_folder(request: DataRequest) -> TaskData:
     Raises HarnessError naming the file and line for anything missing or malformed.
     """
     root, options = data_folder(request), request.options
-    train_files = file_names(options, "train_files")
+    train_files = file_names(options, "train_files") if request.trains else ()
     tests = symmetric_tables(Path(options["symmetric"] or root), options["tests"], train_files)
     notes: list[str] = []
     splits: dict[tuple[str, Purpose], Table] = {}
@@ -71,12 +71,13 @@ def from_folder(request: DataRequest) -> TaskData:
         named = [read_fever(root / name) for name in train_files]
         splits["train", "train"], notes = unseen(concatenated(named), tests)
     elif file := find(root, [TRAIN_FILE]):
-        splits["train", "train"] = read_fever(file)
+        if request.trains:
+            splits["train", "train"] = read_fever(file)
         if dev := find(root, [DEV_FILE]):
             splits["id", "in_domain"] = read_fever(dev)
     elif copy := hub_copy(root, {"claim", "evidence", "label"}.issubset):
         splits = gold_evidence(load_local(copy), str(copy))
-    else:
+    elif request.trains:
         raise HarnessError(
             f"{missing(root, [TRAIN_FILE])}, nor a folder in it with a hub copy (columns claim, "
             "evidence, label). fever_symmetric.train_files names other files."
