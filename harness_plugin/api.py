@@ -1,7 +1,7 @@
 """The functions of `import harness_plugin as hp`: what the commands do, from Python.
 
 They print nothing, write nothing unless a folder is named, and leave the process as it was
-(`pipeline.process_state`). Whatever is heavy is imported inside them. Bad input raises
+(`machine.process_state`). Whatever is heavy is imported inside them. Bad input raises
 HarnessError, whose message says what is wrong and what there is instead.
 """
 
@@ -285,10 +285,10 @@ def remedy(
     given = {"method": method, "seeds": seeds, "data": data, "limit": limit, **options}
     configuration = configured(tasks, given, settings, config, None)
     plugins = plugins_for(verbose)
-    from harness_plugin.pipeline.open_context import store_root
     from harness_plugin.pipeline.open_task import load_tasks
-    from harness_plugin.pipeline.remedies import select_remedies
     from harness_plugin.pipeline.remedy import try_remedies
+    from harness_plugin.pipeline.run_task import store_root
+    from harness_plugin.plugins.remedies import select_remedies
 
     named = texts(remedies)
     selected = select_remedies(named, plugins["remedy"])

@@ -319,7 +319,16 @@ class TrainedModel:
     seed: int
     name: str
     path: Path
+    model: str
+    """Preset or checkpoint that it started from."""
+    method: str
+    """What trained it; "as saved" and "predictions" for models that came from elsewhere."""
     settings: Mapping[str, Any]
+    """What else its record shows of how it was trained, as JSON; nothing is computed from it."""
+    supervision: Mapping[str, Any] | None = None
+    """Which labels besides the task's own it was trained and chosen with."""
+    selection: Mapping[str, Any] | None = None
+    """Which update was kept, and by what; None for the last."""
     key: str = ""
     """Key of the stage that made it, or the hash of a checkpoint's weights."""
     kind: str = ""

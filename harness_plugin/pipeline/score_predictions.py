@@ -186,11 +186,15 @@ def one_clustering(predictions: Sequence[Predictions]) -> list[Predictions]:
 
 def as_model(task: str, role: str, seed: int, name: str, answer: PredictionFile) -> TrainedModel:
     """The record of a model of which only the answers are known."""
-    settings = {
-        "model": name,
-        "method": "predictions",
-        "labels": answer.labels,
-        "kind": answer.kind,
-        "sha256": answer.sha256,
-    }
-    return TrainedModel(task, role, seed, name, answer.file, settings, kind=role, reused=True)
+    return TrainedModel(
+        task,
+        role,
+        seed,
+        name,
+        answer.file,
+        model=name,
+        method="predictions",
+        settings={"labels": answer.labels, "kind": answer.kind, "sha256": answer.sha256},
+        kind=role,
+        reused=True,
+    )

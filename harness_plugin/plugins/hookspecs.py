@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from harness_plugin.config.settings import RunConfig
     from harness_plugin.data.dataset import TaskData
     from harness_plugin.data.task import Task
-    from harness_plugin.records import Predictions, RunReport, TaskScores, TrainedModel
+    from harness_plugin.records import RunReport, TaskScores, TrainedModel
 
 hookspec = HookspecMarker("harness_plugin")
 hookimpl = HookimplMarker("harness_plugin")
@@ -65,7 +65,7 @@ def register_augmentations(register: Register) -> None:
 
 @hookspec
 def register_remedies(register: Register) -> None:
-    """Offer repairs of a student: `target` is a `pipeline.remedies.Remedy` of the same name."""
+    """Offer repairs of a student: `target` is a `plugins.remedies.Remedy` of the same name."""
 
 
 @hookspec
@@ -101,11 +101,6 @@ def data_loaded(task: Task, data: TaskData) -> None:
 @hookspec
 def model_trained(model: TrainedModel) -> None:
     """One model of one seed is trained, or was found finished in the store."""
-
-
-@hookspec
-def predictions_made(predictions: Predictions) -> None:
-    """One model has predicted one evaluation set."""
 
 
 @hookspec

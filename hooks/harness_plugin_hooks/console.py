@@ -111,21 +111,21 @@ def model_trained(model: TrainedModel) -> None:
     how = "from the store" if model.reused else f"{model.seconds:.1f} s"
     say(
         f"  {time.strftime('%H:%M:%S')} seed {model.seed} {model.role:<14} "
-        f"{model.settings['model']}, {model.settings['method']}: {model.updates:,} updates, {how}"
+        f"{model.model}, {model.method}: {model.updates:,} updates, {how}"
         f"{labels_seen(model)}"
     )
 
 
 def labels_seen(model: TrainedModel) -> str:
     """Which group labels the model saw, and by what it was selected."""
-    supervision = model.settings.get("supervision")
+    supervision = model.supervision
     if supervision is None:
         return ""
     seen = [part for part in ("train", "validation") if supervision[f"{part}_groups"]]
     words = [f"group labels of {' and '.join(seen)}" if seen else "no group labels"]
     if inferred := supervision["group_inference"]:
         words.append(f"groups by {inferred}")
-    if selection := model.settings.get("selection"):
+    if selection := model.selection:
         words.append(f"selected by {selection['criterion']}, update {selection['update']:,}")
     return f" ({', '.join(words)})"
 
