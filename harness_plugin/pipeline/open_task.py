@@ -35,13 +35,15 @@ def open_task(task: Task, config: RunConfig, names: Sequence[str] = ()) -> OpenT
     Raises HarnessError for settings that name none of them, and as `load_data` does.
     """
     settings = task_settings(task, config.source_of(task), names or config.tasks, config.settings)
-    return OpenTask(task, settings, load_for(task, settings, config))
+    return OpenTask(task, settings, load_for(task, settings, config, training=not config.eval_only))
 
 
-def load_for(task: Task, settings: TaskSettings, config: RunConfig) -> TaskData:
+def load_for(
+    task: Task, settings: TaskSettings, config: RunConfig, *, training: bool = True
+) -> TaskData:
     """The data a run asks for, loaded and checked; with the validation split it holds out.
 
-    Raises HarnessError as `load_data` does.
+    Without `training` the evaluation sets alone are needed. Raises HarnessError as `load_data`.
     """
     data = load_data(
         task,
@@ -50,8 +52,10 @@ def load_for(task: Task, settings: TaskSettings, config: RunConfig) -> TaskData:
         options=settings.options,
         limit=config.limit,
         seed=config.data_seed,
+        sets=config.sets,
+        training=training,
     )
-    if settings.validation_fraction and data.validation is None:
+    if training and settings.validation_fraction and data.validation is None:
         data = held_out(data, settings.validation_fraction, config.data_seed)
     return data
 

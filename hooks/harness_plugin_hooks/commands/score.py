@@ -37,7 +37,6 @@ def parser() -> Parser:
             help=f"of the {role} it is compared with, one file a seed",
         )
     out.add_argument("--model_name", metavar="NAME", help="default: the file's name")
-    out.add_argument("--split", metavar="SET", help="the evaluation set the files are about")
     out.add_argument(
         "--kind",
         choices=("label", "probabilities", "logits"),
@@ -50,6 +49,7 @@ def parser() -> Parser:
     add_run_options(
         out,
         "include_path",
+        "sets",
         "limit",
         "output_path",
         "outputs",
@@ -72,7 +72,8 @@ def main(words: list[str]) -> int:
     quiet_libraries()
     files = {role: given[option_of(role)] or [] for role in ROLES}
     flags: dict[str, Any] = {
-        name: given[name] for name in ("data", "limit", "outputs", "resamples", "output_path")
+        name: given[name]
+        for name in ("data", "sets", "limit", "outputs", "resamples", "output_path")
     }
     flags |= {
         "tasks": (task.task,),
@@ -87,7 +88,7 @@ def main(words: list[str]) -> int:
         plugins,
         task,
         files,
-        **{name: given[name] for name in ("split", "kind", "labels", "model_name")},
+        **{name: given[name] for name in ("kind", "labels", "model_name")},
     )
     written = write_outputs(report, config, plugins)
     print(f"\n{len(written)} files in {config.output_path}:", *written, sep="\n  ")
