@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import itertools
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -40,6 +41,16 @@ def text_column(values: Sequence[Any] | Column, name: str, where: str) -> Column
     return column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
 
 
+def gathered(rows: Iterable[Sequence[str]], width: int) -> list[Column]:
+    """The `width` columns of rows of texts, with few rows as Python objects at a time."""
+    chunks: list[list[pa.Array]] = [[] for _ in range(width)]
+    stream = iter(rows)
+    while some := list(itertools.islice(stream, CHUNK)):
+        for chunk, values in zip(chunks, zip(*some, strict=True), strict=True):
+            chunk.append(pa.array(values, pa.string()))
+    return [pa.chunked_array(chunk, pa.string()) for chunk in chunks]
+
+
 def is_unicode(text: str) -> bool:
     """Whether a text can be written as UTF-8: JSON may escape half of a character."""
     try:
@@ -62,11 +73,15 @@ def coded(column: Column) -> tuple[Ints, list[str]]:
 
 def as_numpy(column: Column) -> NDArray[np.str_]:
     """(N,) the texts as NumPy has them, as wide as the longest."""
-    longest = pc.max(pc.utf8_length(column)).as_py() or 1
-    out = np.empty(len(column), dtype=f"<U{longest}")
+    out = np.empty(len(column), dtype=f"<U{longest_of(column) or 1}")
     for start in range(0, len(column), CHUNK):  # Python objects of a chunk only
         out[start : start + CHUNK] = column.slice(start, CHUNK).to_numpy()
     return out
+
+
+def longest_of(column: Column) -> int:
+    """The characters of the longest text, 0 without rows."""
+    return int(pc.max(pc.utf8_length(column)).as_py() or 0)
 
 
 def positions(

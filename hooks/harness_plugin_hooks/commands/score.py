@@ -7,7 +7,7 @@ from typing import Any
 
 from harness_plugin.cli.parser import Parser, add_file_options, add_run_options, comma_list
 from harness_plugin.cli.startup import installed_plugins
-from harness_plugin.machine.progress import quiet_libraries
+from harness_plugin.machine.progress import quiet_datasets
 
 
 def parser() -> Parser:
@@ -69,7 +69,7 @@ def main(words: list[str]) -> int:
 
     plugins = installed_plugins()
     task = find_task(given["task"], plugins["task"], given["include_path"] or ())
-    quiet_libraries()
+    quiet_datasets()
     files = {role: given[option_of(role)] or [] for role in ROLES}
     flags: dict[str, Any] = {
         name: given[name]
