@@ -41,7 +41,7 @@ def text_column(values: Sequence[Any] | Column, name: str, where: str) -> Column
     return column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
 
 
-def gathered(rows: Iterable[Sequence[str]], width: int) -> list[Column]:
+def gathered(rows: Iterable[Sequence[str | None]], width: int) -> list[Column]:
     """The `width` columns of rows of texts, with few rows as Python objects at a time."""
     chunks: list[list[pa.Array]] = [[] for _ in range(width)]
     stream = iter(rows)

@@ -82,6 +82,8 @@ class TaskData:
     source: str
     splits: Mapping[str, Split]
     notes: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = field(default=())
+    """What looks wrong with values of the data and may be right, said once and with counts."""
 
     @property
     def train(self) -> Split:
