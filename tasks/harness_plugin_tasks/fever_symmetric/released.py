@@ -70,14 +70,14 @@ def from_folder(request: DataRequest) -> TaskData:
     if train_files:
         named = [read_fever(root / name) for name in train_files]
         splits["train", "train"], notes = unseen(concatenated(named), tests)
-    elif file := find(root, [TRAIN_FILE]):
-        if request.trains:
+    elif (file := find(root, [TRAIN_FILE])) or not request.trains:
+        if file and request.trains:
             splits["train", "train"] = read_fever(file)
-        if dev := find(root, [DEV_FILE]):
+        if request.asks_for("id") and (dev := find(root, [DEV_FILE])):
             splits["id", "in_domain"] = read_fever(dev)
     elif copy := hub_copy(root, {"claim", "evidence", "label"}.issubset):
         splits = gold_evidence(load_local(copy), str(copy))
-    elif request.trains:
+    else:
         raise HarnessError(
             f"{missing(root, [TRAIN_FILE])}, nor a folder in it with a hub copy (columns claim, "
             "evidence, label). fever_symmetric.train_files names other files."

@@ -117,9 +117,13 @@ def read_parts(layout: Layout, split: str, seed: int, found: list[str]) -> list[
     for name in filter(None, (layout.label, layout.attribute)):
         codes, values = clusters_of(table.columns[name].take(kept))
         cells = cells * len(values) + codes
-    return [
-        Part(name, table, rows[chosen]) for name, chosen in drawn(layout.split, cells, seed).items()
-    ]
+    chosen = drawn(layout.split, cells, seed)
+    if idle := [name for name, some in chosen.items() if not len(some)]:
+        raise HarnessError(
+            f"task {layout.task}: the shares of `split` leave {', '.join(idle)} without a row of the "
+            f"{len(rows):,} there are, drawn within label x attribute."
+        )
+    return [Part(name, table, rows[some]) for name, some in chosen.items()]
 
 
 def drawn(shares: Mapping[str, float], cells: Ints, seed: int) -> dict[str, Ints]:
