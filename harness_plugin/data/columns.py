@@ -108,13 +108,16 @@ def is_among(column: Column, texts: Collection[str]) -> NDArray[np.bool_]:
     return np.asarray(pc.is_in(column, pa.array(sorted(texts), pa.string())).to_numpy(), np.bool_)
 
 
-def doubled(column: Column) -> tuple[int, int] | None:
-    """The first row whose text an earlier one has, and that one, from 0; None where all differ."""
+def doubled(column: Column) -> tuple[int, int, int] | None:
+    """The first row whose text an earlier one has, that one (from 0), and how many texts repeat.
+
+    None where all differ.
+    """
     codes, texts = coded(column)
     if len(texts) == len(codes):
         return None
     again = int(np.flatnonzero(codes != np.arange(len(codes)))[0])  # numbered as they come
-    return again, int(codes[again])
+    return again, int(codes[again]), int((np.bincount(codes) > 1).sum())
 
 
 def clusters_of(values: Sequence[str] | Column) -> tuple[Ints, tuple[str, ...]]:

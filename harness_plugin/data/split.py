@@ -235,8 +235,10 @@ def make_split(
         texts = {column: values.take(pa.array(kept)) for column, values in texts.items()}
     if again := doubled(texts["id"]):
         row, first = kept[again[0]], kept[again[1]]
+        more = f" ({again[2]:,} ids are doubled)" if again[2] > 1 else ""
         raise HarnessError(
-            f"{where}: row {row + 1}: id {str(ids[row])!r} was already used in row {first + 1}."
+            f"{where}: row {row + 1}: id {str(ids[row])!r} was already used in row "
+            f"{first + 1}{more}."
         )
     n = len(kept)
     data: dict[str, Any] = {"id": texts["id"]}

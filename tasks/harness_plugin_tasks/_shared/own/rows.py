@@ -120,8 +120,8 @@ def read_parts(layout: Layout, split: str, seed: int, found: list[str]) -> list[
     chosen = drawn(layout.split, cells, seed)
     if idle := [name for name, some in chosen.items() if not len(some)]:
         raise HarnessError(
-            f"task {layout.task}: the shares of `split` leave {', '.join(idle)} without a row of the "
-            f"{len(rows):,} there are, drawn within label x attribute."
+            f"task {layout.task}: the shares of `split` leave {', '.join(idle)} without a row of "
+            f"the {len(rows):,} there are, drawn within label x attribute."
         )
     return [Part(name, table, rows[some]) for name, some in chosen.items()]
 
