@@ -23,7 +23,7 @@ ROWS = {
 }
 
 
-HELPERS = {"common", "workload", "methods", "flops"}
+HELPERS = {"common", "workload", "methods", "flops", "families", "models_table"}
 """What the scripts share. Those of a GPU have their own tests (test_bench_gpu.py)."""
 
 
@@ -59,6 +59,22 @@ def test_quick_mode_prints_the_tables_and_writes_every_time(name, tmp_path, requ
     for table in record["tables"]:
         assert table["base"] in table["seconds"]
         assert all(time > 0 for times in table["seconds"].values() for time in times)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("families", ["BERT", "Qwen2", "ResNet"])
+def test_the_table_of_models_has_a_row_a_family_and_no_crash_in_a_run(families):
+    out = subprocess.run(
+        [sys.executable, "bench/models_table.py", "--families", families],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=BENCH.parent,
+    ).stdout
+    (row,) = [line for line in out.splitlines() if line.startswith(f"| {families} |")]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[2:4] == ["yes", "yes"]
+    assert cells[4] == ("" if families == "ResNet" else "yes")
 
 
 def test_help_says_what_a_benchmark_measures():
