@@ -17,6 +17,12 @@ pytest.importorskip(
 
 import lm_eval.caching.cache
 from lm_eval.api.instance import Instance
+from lm_eval.api.registry import (
+    get_aggregation,
+    get_metric,
+    get_metric_aggregation,
+    is_higher_better,
+)
 from lm_eval.evaluator import simple_evaluate
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
@@ -43,12 +49,14 @@ from harness_plugin_hooks.adapters.lm_eval_rows import (
     request_text,
     spread,
 )
-from harness_plugin_hooks.adapters.lm_eval_task import answer
+from harness_plugin_hooks.adapters.lm_eval_task import TextTask, answer
 from harness_plugin_hooks.adapters.lm_eval_tasks import folder
 
 TASKS = load_plugins()["task"]
 FILES = sorted(folder().glob("*.yaml"))
 TWO, THREE = ("entailment", "non-entailment"), ("entailment", "neutral", "contradiction")
+OF_TRAINING = "acc_train_weighted"
+"""Weighs groups as the training rows have them, which that harness does not see."""
 SMALL = {"hans.n_train": 60, "hans.n_validation": 60, "hans.n_id": 200, "hans.n_hans": 600}
 
 
@@ -140,7 +148,7 @@ def ours(split, inputs, checkpoint, tmp_path, task="hans"):
         train_groups=(),
         train_group_counts=(),
         purposes={split.name: "in_domain"},
-        metrics=of_items.OURS,
+        metrics={k: m for k, m in of_items.metrics_of_answers().items() if k != OF_TRAINING},
         collapse_rule=split.collapse_rule,
     )
     (scores,) = found.scores
@@ -169,20 +177,13 @@ def test_every_evaluation_set_of_every_text_task_has_a_file():
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_every_file_names_aggregation_and_direction(file):
+def test_every_file_names_its_task_and_version(file):
     config = load_yaml(file, resolve_func=True)
     assert config["task"] == file.stem
+    assert config["class"] is TextTask
     assert (
         config["metadata"]["version"] == find_task(config["dataset_kwargs"]["task"], TASKS).version
     )
-    listed = config["metric_list"]
-    assert listed[0]["metric"] == "acc"  # readers take the first one for "is correct"
-    for metric in listed:
-        assert metric["higher_is_better"] is of_items.OURS[metric["metric"]].higher_is_better
-        if metric["metric"] == "acc":
-            assert metric["aggregation"] == "mean"
-        else:
-            assert metric["aggregation"] is getattr(of_items, metric["metric"])
 
 
 def test_no_name_is_one_of_theirs():
@@ -208,7 +209,17 @@ def test_every_generated_set_loads_and_opens_with_every_group():
         assert sorted(docs["id"]) == sorted(task.split.ids.tolist())
         assert task.config.metadata["source"] == "embedded"
         assert task.config.metadata["undefined"] == {}
+        assert find_task(task.facts.task, TASKS).version == task.VERSION
         assert set(task.aggregation()) == set(task.higher_is_better())
+        listed = [metric["metric"] for metric in task.config.metric_list]
+        assert listed[0] == "acc"  # readers take the first one for "is correct"
+        metrics = of_items.metrics_of_answers()
+        for metric in listed:
+            for part in ("", "_low", "_high"):
+                better = task.higher_is_better()[f"{metric}{part}"]
+                assert better is metrics[metric].higher_is_better
+        assert ("gap_entailment" in listed) == (task.facts.labels == TWO), name
+        assert {"f1", "worst_group_acc", "gap_avg_worst"} <= set(listed)
 
 
 # numbers
@@ -491,11 +502,20 @@ def test_a_limit_never_empties_a_group(checkpoints, caplog):
     json.dumps(found["results"], allow_nan=False)
 
 
+def of_metric(name, items):
+    """What the registered aggregation of that harness gives."""
+    assert get_metric(f"debias_{name}")(items[0]) is items[0]
+    assert get_metric_aggregation(f"debias_{name}") is get_aggregation(f"debias_{name}")
+    better = of_items.metrics_of_answers()[name].higher_is_better
+    assert is_higher_better(f"debias_{name}") is better
+    return get_aggregation(f"debias_{name}")(items)
+
+
 def test_groups_at_0_and_1_have_a_worst_of_0():
     items = [("x", "x", ["a"], 1)] * 9 + [("y", "x", ["b"], 0)]
-    assert of_items.worst_group_acc(items) == 0.0
-    assert of_items.gap_avg_worst(items) == pytest.approx(0.9)
-    assert of_items.gap_aligned_conflicting(items) == 1.0
+    assert of_metric("worst_group_acc", items) == 0.0
+    assert of_metric("gap_avg_worst", items) == pytest.approx(0.9)
+    assert of_metric("gap_aligned_conflicting", items) == 1.0
 
 
 def test_aggregations_by_hand_and_by_name(caplog):
@@ -504,17 +524,16 @@ def test_aggregations_by_hand_and_by_name(caplog):
         (names[s], names[g], [group], -1)
         for s, g, group in [(0, 0, "p"), (0, 1, "p"), (1, 1, "q"), (0, 0, "q"), (0, 1, "q")]
     ]
-    assert of_items.worst_group_acc(items) == 0.5
-    assert of_items.gap_entailment(items) == pytest.approx(1 - 1 / 3)
-    assert of_items.f1(items) == pytest.approx(2 * 2 / (2 + 4))
+    assert of_metric("worst_group_acc", items) == 0.5
+    assert of_metric("gap_entailment", items) == pytest.approx(1 - 1 / 3)
+    assert of_metric("f1", items) == pytest.approx(2 * 2 / (2 + 4))
     both = [(0, 0, ["p", "q"], -1), (1, 0, ["q"], -1)]
-    assert of_items.worst_group_acc(both) == 0.5
+    assert of_metric("worst_group_acc", both) == 0.5
     with caplog.at_level(logging.WARNING):
-        assert of_items.gap_aligned_conflicting(items) is None
+        assert of_metric("gap_aligned_conflicting", items) is None
     assert "gap_aligned_conflicting is not defined: no bias-aligned row" in caplog.text
     assert of_items.group_acc([1.0, None, 0.0]) == 0.5
     assert of_items.group_acc([None]) is None
-    assert of_items.as_it_is(items[0]) is items[0]
 
 
 def test_what_ranks_hold_is_merged_into_document_order():
@@ -547,7 +566,7 @@ def test_answers_to_padding_are_dropped(checkpoints):
 def test_a_task_and_a_prompt_of_ones_own(tmp_path, toy_run):
     toy = Path(__file__).parents[1] / "toy" / "toy.yaml"
     (tmp_path / "toy.yaml").write_text(
-        f"include: {folder()}/shared/text.yaml\ntask: my_toy\n"
+        "class: !function harness_plugin_hooks.adapters.lm_eval_task.TextTask\ntask: my_toy\n"
         f"dataset_kwargs: {{task: {toy}, set: swapped}}\n"
     )
     found = evaluate(toy_run.checkpoint("teacher"), ["my_toy"], {}, [tmp_path])
