@@ -20,17 +20,18 @@ class AnalysisOptions(BaseModel):
 
     `harness analyze` makes a flag `--<analysis>_<field>` of each; types are bool, int, float, str,
     Literal, tuples of str or int, and these or None. Three names are shared by all analyses: a
-    field `resamples`, `seed` or `split` takes its value from the flag of that name.
+    field `resamples`, `seed` or `split` takes its value from the flag of that name. Numbers are
+    finite; give each its bounds.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ResampledOptions(AnalysisOptions):
     """Of an analysis that draws rows and gives intervals."""
 
     resamples: int = Field(1000, ge=100, description="bootstrap resamples of intervals")
-    seed: int = Field(0, description="of rows and resamples")
+    seed: int = Field(0, ge=0, lt=2**32, description="of rows and resamples")
 
 
 def flag(name: str) -> dict[str, Any]:

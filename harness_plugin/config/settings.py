@@ -130,6 +130,12 @@ class StudentSettings(Strict):
         default_factory=dict,
         description="rows it learns from besides (harness ls augmentations): {upsample: {}}",
     )
+    epochs: float | None = Field(
+        None,
+        gt=0,
+        description="passes over the training rows, where not those of `student`, which its "
+        "control has; rounds and further rows share them",
+    )
     ce_weight: float = Field(0.5, ge=0, description="of the method's loss on the labels")
     kd_weight: float = Field(0.5, ge=0, description="of the distiller's loss")
     temperature: float = Field(2.0, gt=0, description="T, that logits are divided by")

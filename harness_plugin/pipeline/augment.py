@@ -20,12 +20,21 @@ from harness_plugin.pipeline.split_stages import label_order, logits_stage
 from harness_plugin.records import TrainedModel
 
 
+class NoRowsError(HarnessError):
+    """An augmentation of `role` adds no row, which shows where its rows are made."""
+
+    def __init__(self, message: str, role: str) -> None:
+        super().__init__(message)
+        self.role = role
+
+
 def augment(
     ctx: RunContext, role: ResolvedRole, teacher: TrainedModel
 ) -> tuple[TaskData, dict[str, int]]:
     """The data with the rows that a student's augmentations add, and how many rows each adds.
 
-    Rows without labels of their own are labelled by `teacher`.
+    Rows without labels of their own are labelled by `teacher`. Raises NoRowsError where one adds
+    none, and HarnessError for ids that are given twice.
     """
     train, seed = ctx.data.train, ctx.config.data_seed
     chosen = () if role.distillation is None else role.distillation.augmentations
@@ -40,7 +49,8 @@ def augment(
             parts.append(split.rows)
             count += len(split)
         if not count:
-            raise HarnessError(f"task {ctx.task.task}: augmentation {each.name} adds no row.")
+            reason = f"augmentation {each.name} adds no row"
+            raise NoRowsError(f"task {ctx.task.task}: {role.name}: {reason}.", role.name)
         added[each.name] = count
     whole = replace(train, rows=datasets.concatenate_datasets(parts))
     if len(np.unique(whole.ids)) < len(whole):
