@@ -219,6 +219,7 @@ def compare(
     """
     from harness_plugin.scoring.finished_runs import Selected, compare_outputs
     from harness_plugin.scoring.gate import thresholds_from
+    from harness_plugin.scoring.metrics import Metric
 
     plugins = plugins_for(False)
     limits = thresholds_from(
@@ -229,7 +230,7 @@ def compare(
             "max_gap_increase": max_gap_increase,
         },
         {"min_seeds": min_seeds, "resamples": resamples},
-        {offer.name: offer.load() for offer in plugins["metric"]},
+        plugins["metric"].instances(Metric),
     )
     first, second = (
         side.tasks if isinstance(side, RunResult) else Path(side) for side in (baseline, candidate)
@@ -372,6 +373,7 @@ def open_run(
 
     from harness_plugin.analysis.open_run import RECORD, start_of
     from harness_plugin.scoring.finished_runs import scores_from
+    from harness_plugin.scoring.metrics import Metric
     from harness_plugin.scoring.transfer_record import read_record
 
     path = Path(path)
@@ -386,7 +388,7 @@ def open_run(
     for name in (named := texts(tasks)):
         if name not in records:
             raise unknown(f"task of the run in {path}", name, records)
-    metrics = {offer.name: offer.load().info for offer in plugins_for(False)["metric"]}
+    metrics = {n: m.info for n, m in plugins_for(False)["metric"].instances(Metric).items()}
     chosen = [found for name, found in records.items() if not named or name in named]
     first = chosen[0][1]
     moment = datetime.strptime(stamp, "%Y-%m-%dT%H-%M-%S.%f").replace(tzinfo=timezone.utc)

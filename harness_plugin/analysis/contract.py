@@ -8,11 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness_plugin.errors import HarnessError
-
 if TYPE_CHECKING:  # the flags of `harness analyze` are made without torch
     from harness_plugin.analysis.inputs import AnalysisInput, AnalysisResult
-    from harness_plugin.plugins.registry import Registry
 
 
 class AnalysisOptions(BaseModel):
@@ -45,18 +42,3 @@ class Analysis:
 
     function: Callable[[AnalysisInput, Any], AnalysisResult]
     options: type[BaseModel] = AnalysisOptions
-
-
-def load_analysis(registry: Registry, name: str) -> Analysis:
-    """The analysis that a plugin registered as `name`.
-
-    Raises HarnessError for a name that nobody offers and for a target that is no analysis.
-    """
-    offer = registry.offer(name)
-    analysis = offer.load()
-    if not isinstance(analysis, Analysis):
-        raise HarnessError(
-            f"analysis {name!r} of plugin {offer.plugin!r}: {offer.target} is {analysis!r}; "
-            f"expected a harness_plugin.analysis.contract.Analysis."
-        )
-    return analysis

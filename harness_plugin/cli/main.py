@@ -63,7 +63,7 @@ def dispatch(argv: list[str]) -> int:
     offered = installed_plugins()["command"]
     if command not in offered:
         raise unknown("command", command, [*COMMANDS, *offered.offers])
-    return int(offered.get(command)(rest))
+    return int(offered.offer(command).function()(rest))
 
 
 def top_parser() -> argparse.ArgumentParser:

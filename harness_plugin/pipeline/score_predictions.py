@@ -17,6 +17,7 @@ from harness_plugin.machine.hardware import environment
 from harness_plugin.pipeline.open_task import load_for
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records import Predictions, RunReport, TaskScores, TrainedModel
+from harness_plugin.scoring.metrics import Metric
 from harness_plugin.scoring.prediction_files import PredictionFile, covered, read_answers
 from harness_plugin.scoring.score import score_task
 
@@ -149,7 +150,7 @@ def scored(
         train_groups=data.train.groups,
         train_group_counts=data.train.group_counts,
         purposes={split.name: split.purpose for split in used},
-        metrics={offer.name: offer.load() for offer in plugins["metric"]},
+        metrics=plugins["metric"].instances(Metric),
         models=tuple(models),
         notes=(*data.notes, *notes),
         collapse_rule=data.evaluation[-1].collapse_rule,

@@ -23,6 +23,7 @@ from harness_plugin.pipeline.supervision import (
 from harness_plugin.pipeline.trainer import RoleTrainer, bias_model_trainer
 from harness_plugin.records import TrainedModel
 from harness_plugin.store.stages import Stage
+from harness_plugin.training.contracts import Method
 from harness_plugin.training.trainer import TrainingSpec
 
 
@@ -119,7 +120,9 @@ def train_once(
     )
 
 
-def train_stages(trainer: RoleTrainer, method: Component, rows: NDArray[Any] | None) -> list[Stage]:
+def train_stages(
+    trainer: RoleTrainer, method: Component[Method], rows: NDArray[Any] | None
+) -> list[Stage]:
     """The trainings of a role, the last one last: first stages, ERM epochs, the method.
 
     The ERM epochs are a stage of their own, so that every method of the same model and seed

@@ -65,7 +65,7 @@ def build(target, labels, seed, texts, **config):
     target.mkdir()
     processors.train_tokenizer(texts, 200, target)
     tokenizer = processors.load_processor(str(target), "text")
-    source = Source("bert-pico", backbone=load_plugins()["backbone"].get("bert-pico"))
+    source = Source("bert-pico", backbone=load_plugins()["backbone"].offer("bert-pico").load())
     settings = RoleSettings(model="bert-pico", config={"initializer_range": 0.5, **config})
     model = classifiers.build_model(
         source,

@@ -117,8 +117,8 @@ def group_acc(items: Sequence[float | None]) -> float | None:
 @cache
 def metrics_of_answers() -> dict[str, Metric]:
     """Every registered metric that labels, groups and alignment of one set's documents decide."""
-    every = [offer.load() for offer in load_plugins()["metric"]]
-    return {m.name: m for m in every if m.of_labels and not m.against_in_domain}
+    every = load_plugins()["metric"].instances(Metric)
+    return {name: m for name, m in every.items() if m.of_labels and not m.against_in_domain}
 
 
 def register() -> None:

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from harness_plugin.analysis.contract import load_analysis
+from harness_plugin.analysis.contract import Analysis
 from harness_plugin.cli.parser import comma_list, seed_list
 from harness_plugin.errors import HarnessError
 from harness_plugin.plugins.registry import Registry
@@ -24,7 +24,7 @@ OptionClasses: TypeAlias = Mapping[str, type[BaseModel]]
 
 def option_classes(registry: Registry) -> dict[str, type[BaseModel]]:
     """The class of options of every registered analysis, by its name."""
-    return {offer.name: load_analysis(registry, offer.name).options for offer in registry}
+    return {name: analysis.options for name, analysis in registry.instances(Analysis).items()}
 
 
 def own_fields(options: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:

@@ -68,6 +68,7 @@ def main(words: list[str]) -> int:
     from harness_plugin.pipeline.outputs import check_writable
     from harness_plugin.scoring.finished_runs import Selected, compare_outputs
     from harness_plugin.scoring.gate import thresholds_from
+    from harness_plugin.scoring.metrics import Metric
     from harness_plugin_hooks.regression import reports
     from harness_plugin_hooks.render.terminal import COLOURS
 
@@ -86,7 +87,7 @@ def main(words: list[str]) -> int:
         given.thresholds,
         {name: getattr(given, name) for name in ("metric", "max_drop", "max_gap_increase")},
         {"min_seeds": given.min_seeds, "resamples": given.resamples},
-        {offer.name: offer.load() for offer in plugins["metric"]},
+        plugins["metric"].instances(Metric),
     )
     found = compare_outputs(selected, thresholds, plugins)
     state = reports.verdict_of(found)
