@@ -27,6 +27,17 @@ from harness_plugin_hooks.commands import lm_eval as command
 TOY = Path(__file__).parents[1] / "toy" / "toy.yaml"
 
 
+@pytest.fixture(scope="module")
+def made_files(tmp_path_factory):
+    """A store in which our files for that harness are kept from one test to the next."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(autouse=True)
+def _files_made_once(made_files, monkeypatch):
+    monkeypatch.setenv("HARNESS_PLUGIN_CACHE", str(made_files))
+
+
 @pytest.fixture(autouse=True)
 def _no_environment_report(monkeypatch):
     """That harness asks pip and git about the machine after each evaluation, which takes long."""

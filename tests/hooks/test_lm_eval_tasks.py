@@ -34,12 +34,13 @@ from harness_plugin.data.dataset import load_data, make_split
 from harness_plugin.data.task import find_task
 from harness_plugin.models import classifiers, processors
 from harness_plugin.models.checkpoints import Source, checkpoint_labels
-from harness_plugin.plugins.registry import load_plugins
+from harness_plugin.plugins.registry import Offer, load_plugins
 from harness_plugin.scoring import score
 from harness_plugin.store.stages import Store
 from harness_plugin.training import predict
 from harness_plugin.training.encode import encode
 from harness_plugin_hooks.adapters import lm_eval_metrics as of_items
+from harness_plugin_hooks.adapters import lm_eval_tasks
 from harness_plugin_hooks.adapters.lm_eval_filter import CollapseLabels
 from harness_plugin_hooks.adapters.lm_eval_model import Alone, SequenceClassifier, interleaved
 from harness_plugin_hooks.adapters.lm_eval_rows import (
@@ -53,7 +54,7 @@ from harness_plugin_hooks.adapters.lm_eval_task import TextTask, answer
 from harness_plugin_hooks.adapters.lm_eval_tasks import folder
 
 TASKS = load_plugins()["task"]
-FILES = sorted(folder().glob("*.yaml"))
+EXAMPLES = Path(__file__).parents[2] / "examples"
 TWO, THREE = ("entailment", "non-entailment"), ("entailment", "neutral", "contradiction")
 OF_TRAINING = "acc_train_weighted"
 """Weighs groups as the training rows have them, which that harness does not see."""
@@ -78,6 +79,17 @@ def build(target, labels, seed, texts, **config):
     )
     model.save_pretrained(target)
     return target
+
+
+@pytest.fixture(scope="module")
+def made_files(tmp_path_factory):
+    """A store in which our files for that harness are kept from one test to the next."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(autouse=True)
+def _files_made_once(made_files, monkeypatch):
+    monkeypatch.setenv("HARNESS_PLUGIN_CACHE", str(made_files))
 
 
 @pytest.fixture(autouse=True)
@@ -158,32 +170,55 @@ def ours(split, inputs, checkpoint, tmp_path, task="hans"):
 # files
 
 
-def described(file):
-    """Which set of which task a file is about."""
-    return load_yaml(file, resolve_func=False)["dataset_kwargs"]
+def described():
+    """Which set of which task each file is about."""
+    return {
+        file: load_yaml(file, resolve_func=False)["dataset_kwargs"]
+        for file in sorted(folder().glob("*.yaml"))
+    }
 
 
 def test_every_evaluation_set_of_every_text_task_has_a_file():
     there = {}
-    for file in FILES:
-        of = described(file)
+    for file, of in described().items():
         there.setdefault(of["task"], set()).add(of["set"])
         assert file.stem == (of["set"] if of["set"] == of["task"] else f"{of['task']}_{of['set']}")
     texts = [task for offer in TASKS if (task := find_task(offer.name, TASKS)).modality == "text"]
     assert set(there) == {task.task for task in texts if "own" not in task.sources}
+    assert sum(map(len, there.values())) == 42
+    assert there["fever_symmetric"] >= {"id", "symmetric", "symmetric_v2_test"}
     for task in texts:
         if isinstance(task.primary_gap, dict) and task.task in there:
             assert set(task.primary_gap) <= there[task.task]
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_every_file_names_its_task_and_version(file):
-    config = load_yaml(file, resolve_func=True)
-    assert config["task"] == file.stem
-    assert config["class"] is TextTask
-    assert (
-        config["metadata"]["version"] == find_task(config["dataset_kwargs"]["task"], TASKS).version
+def test_every_file_names_its_task_and_version():
+    for file, of in described().items():
+        config = load_yaml(file, resolve_func=True)
+        assert config["task"] == file.stem
+        assert config["class"] is TextTask
+        assert config["metadata"]["version"] == find_task(of["task"], TASKS).version
+
+
+def test_the_files_are_made_once_and_again_when_a_task_has_changed(monkeypatch):
+    before = folder()
+    assert folder() == before
+    registry = load_plugins()
+    del registry["task"].offers["hans"]
+    monkeypatch.setattr(lm_eval_tasks, "load_plugins", lambda: registry)
+    assert not {"hans.yaml", "hans_id.yaml"} & {file.name for file in folder().iterdir()}
+    assert folder() != before
+
+
+def test_a_text_task_of_a_plugin_needs_no_second_list(monkeypatch):
+    registry, example = load_plugins(), EXAMPLES / "third_party_plugin"
+    monkeypatch.syspath_prepend(str(example))
+    registry["task"].offers.clear()
+    registry["task"].add(
+        Offer("task", "reviews", "harness_reviews:reviews.yaml", "of a plugin", "reviews")
     )
+    monkeypatch.setattr(lm_eval_tasks, "load_plugins", lambda: registry)
+    assert {"reviews_id.yaml", "reviews_balanced.yaml"} <= {f.name for f in folder().iterdir()}
 
 
 def test_no_name_is_one_of_theirs():
@@ -199,7 +234,7 @@ def test_no_name_is_one_of_theirs():
 
 
 def test_every_generated_set_loads_and_opens_with_every_group():
-    few = {f"{file['task']}.n_train": 600 for file in map(described, FILES)}
+    few = {f"{of['task']}.n_train": 600 for of in described().values()}
     known = TaskManager(include_path=str(folder()), include_defaults=False, metadata=few)
     for name, task in known.load("debias")["tasks"].items():
         docs, groups = task.eval_docs, task.facts.groups
