@@ -15,6 +15,7 @@ from harness_plugin.machine.hardware import environment
 from harness_plugin.pipeline.context import RunContext
 from harness_plugin.pipeline.open_task import OpenTask, load_tasks
 from harness_plugin.pipeline.outputs import check_writable, chosen_outputs, write_outputs
+from harness_plugin.pipeline.planning import plans_of
 from harness_plugin.pipeline.run_task import context_of, run_task, set_up_again
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records import RunReport, TaskScores
@@ -39,7 +40,8 @@ def run(config: RunConfig, plugins: Plugins) -> RunReport:
     for number, ctx in enumerate(contexts):
         if len(contexts) > 1:  # precision and threads are the process's: the last opened task's
             contexts[number] = ctx = set_up_again(ctx)
-        plugins.hook.data_loaded(task=ctx.task, data=ctx.data)
+        plans = () if config.eval_only else plans_of(ctx.task, ctx.data, config, plugins)
+        plugins.hook.data_loaded(task=ctx.task, data=ctx.data, plans=plans)
         scores.append(run_task(ctx))
     report = RunReport(
         config=resolved_config(config, tasks),
