@@ -29,6 +29,7 @@ ORDER = (
     "run_tasks",
     "study",
     "results",
+    "keywords",
     "api",
     "cli",
 )

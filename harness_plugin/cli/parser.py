@@ -93,7 +93,8 @@ def int_or_auto(text: str) -> int | str:
 
 def run_parser() -> Parser:
     """Every option of `harness run`. An option that is not given is None: the file decides."""
-    from harness_plugin.config.settings import MODELS, RunConfig, TaskSettings
+    from harness_plugin.config.fields import MODELS
+    from harness_plugin.config.settings import RunConfig, TaskSettings
 
     parser = Parser(
         prog="harness run",
@@ -169,7 +170,7 @@ def field_at(model: type[BaseModel], path: str) -> FieldInfo:
 
 
 def how_of(field: FieldInfo) -> dict[str, Any]:
-    """What `settings.flag` says of a field's option; empty where the field has none."""
+    """What `fields.flag` says of a field's option; empty where the field has none."""
     extra: Any = field.json_schema_extra or {}
     how: dict[str, Any] = extra.get("flag", {})
     return how
