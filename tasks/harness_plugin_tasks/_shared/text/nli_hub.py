@@ -8,7 +8,7 @@ from typing import NamedTuple
 import datasets
 
 from harness_plugin.data.hub import load_hub
-from harness_plugin.errors import HarnessError
+from harness_plugin_tasks._shared.files import require_splits
 from harness_plugin_tasks._shared.text.splits import RELEASED_ROWS
 from harness_plugin_tasks._shared.text.tables import Table, nli_from_hub, row_variants
 
@@ -81,10 +81,7 @@ def corpus_of(loaded: datasets.DatasetDict, corpora: Sequence[Corpus]) -> Corpus
 
 def of_corpus(loaded: datasets.DatasetDict, where: str, corpus: Corpus) -> Training:
     """Training, in-domain and validation rows of `corpus` as `datasets` loaded it."""
-    if missing := corpus.needed - {*loaded}:
-        raise HarnessError(
-            f"{where}: no split {', '.join(sorted(missing))} (found {', '.join(loaded)})."
-        )
+    require_splits(loaded, corpus.needed, where)
 
     def table(split: str) -> Table:
         name = corpus.tables.get(split, split)
