@@ -99,14 +99,14 @@ def additional(
     attribute = [""] * len(ids) if attribute is None else list(attribute)
     cells = cells_of(train)
     keys = zip(label.tolist(), attribute, strict=True)
-    found = [cells.get(cell, (-1, UNDEFINED)) for cell in keys]
+    members = [cells.get(cell, (-1, UNDEFINED)) for cell in keys]
     columns: dict[str, Any] = {
         **inputs,
         "id": list(ids),
         "label": label,
         "attribute": attribute,
-        "group": [group for group, _ in found],
-        "aligned": [aligned for _, aligned in found],
+        "group": [group for group, _ in members],
+        "aligned": [aligned for _, aligned in members],
         **{column: [""] * len(ids) for column in train.breakdowns},
     }
     if train.overlapping:
@@ -126,7 +126,9 @@ def additional(
 def cells_of(train: Split) -> dict[tuple[int, str], tuple[int, int]]:
     """(label, attribute) -> (group, alignment) where all its rows have the same."""
     keys = zip(train.label.tolist(), train.column("attribute").tolist(), strict=True)
-    found: dict[tuple[int, str], set[tuple[int, int]]] = {}
+    members: dict[tuple[int, str], set[tuple[int, int]]] = {}
     for key, *value in zip(keys, train.group.tolist(), train.aligned.tolist(), strict=True):
-        found.setdefault(key, set()).add((value[0], value[1]))
-    return {key: next(iter(values)) for key, values in found.items() if len(values) == 1 and key[1]}
+        members.setdefault(key, set()).add((value[0], value[1]))
+    return {
+        key: next(iter(values)) for key, values in members.items() if len(values) == 1 and key[1]
+    }

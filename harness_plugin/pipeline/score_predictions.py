@@ -55,9 +55,9 @@ def score_predictions(
     splits = chosen_splits(data, split)
     answers = read_all(files, splits, kind, labels)
     names = {
-        role: model_name if role == "student" and model_name else found[0].stem
-        for role, found in files.items()
-        if found
+        role: model_name if role == "student" and model_name else of_role[0].stem
+        for role, of_role in files.items()
+        if of_role
     }
     scores = replace(
         scored(task, data, splits, answers, names, config, plugins),
@@ -68,8 +68,8 @@ def score_predictions(
         **config.model_dump(mode="json"),
         "settings": {task.task: settings.model_dump(mode="json")},
         "predictions": {
-            role: [{"file": answer.file.name, "sha256": answer.sha256} for answer in found]
-            for role, found in answers.items()
+            role: [{"file": answer.file.name, "sha256": answer.sha256} for answer in of_role]
+            for role, of_role in answers.items()
         },
     }
     return RunReport(record, environment({}), (scores,), started, time.time() - started)
@@ -84,10 +84,10 @@ def chosen_splits(data: TaskData, name: str | None) -> tuple[Split, ...]:
     """The evaluation sets a file may be about."""
     if name is None:
         return data.evaluation
-    found = tuple(split for split in data.evaluation if split.name == name)
-    if not found:
+    named = tuple(split for split in data.evaluation if split.name == name)
+    if not named:
         raise unknown("evaluation set", name, [split.name for split in data.evaluation])
-    return found
+    return named
 
 
 def read_all(
@@ -124,9 +124,9 @@ def scored(
     used = covered(answers["student"][0], splits)
     predictions: list[Predictions] = []
     models: list[TrainedModel] = []
-    for role, found in answers.items():
-        for seed, answer in enumerate(found):
-            name = names[role] if len(found) == 1 else f"{names[role]}-seed{seed}"
+    for role, of_role in answers.items():
+        for seed, answer in enumerate(of_role):
+            name = names[role] if len(of_role) == 1 else f"{names[role]}-seed{seed}"
             models.append(as_model(task.task, role, seed, name, answer))
             if extra := [s.name for s in covered(answer, splits) if s not in used]:
                 first = answers["student"][0].file

@@ -177,16 +177,16 @@ def train_stages(
 def settings_record(ctx: RunContext, role: ResolvedRole, key: str) -> dict[str, Any]:
     """What a role's record in the result files says of how it was trained."""
     distillation = role.distillation
-    given = ctx.settings.model_dump()["students"].get(role.name)
-    if distillation is not None and given is None:
-        given = ctx.settings.model_dump()["teachers"][role.name]["distillation"]
+    declared = ctx.settings.model_dump()["students"].get(role.name)
+    if distillation is not None and declared is None:
+        declared = ctx.settings.model_dump()["teachers"][role.name]["distillation"]
     return {
         **role.settings.model_dump(),
         "epochs": role.args.epochs,
         "erm_epochs": role.erm_epochs,
         "labels": ctx.data.train.labels,
         "stage": key,
-    } | ({"distillation": given} if distillation is not None else {})
+    } | ({"distillation": declared} if distillation is not None else {})
 
 
 def checkpoint_model(ctx: RunContext, role: ResolvedRole, seed: int) -> TrainedModel:

@@ -151,8 +151,8 @@ class RoleTrainer:
             self.teachers.round_number if self.teachers else 0,
             continued=training.start is not None,
         )
-        given = {name: value for name, value in changed.items() if value is not None}
-        return replace(self.role.args, seed=seed, **given)
+        known = {name: value for name, value in changed.items() if value is not None}
+        return replace(self.role.args, seed=seed, **known)
 
     def method_of(self, training: TrainingSpec) -> Component[Method]:
         """The method of a training: the role's, or the one that a first stage asks for."""

@@ -259,8 +259,8 @@ def skip(manager: pluggy.PluginManager, registries: Mapping[str, Registry], name
 
 def entry_of(name: str, plugin: object) -> EntryPoint:
     """The entry point a plugin came from; one without distribution for a plugin of a test."""
-    found = [entry for entry in entry_points(group=GROUP) if entry.name == name]
-    return found[0] if found else EntryPoint(name, getattr(plugin, "__name__", name), GROUP)
+    entries = [entry for entry in entry_points(group=GROUP) if entry.name == name]
+    return entries[0] if entries else EntryPoint(name, getattr(plugin, "__name__", name), GROUP)
 
 
 def load_plugins() -> Plugins:

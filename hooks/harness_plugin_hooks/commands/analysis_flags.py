@@ -101,7 +101,7 @@ def parsing_of(name: str, field: FieldInfo) -> dict[str, Any]:
 
 
 def options_of(
-    parser: argparse.ArgumentParser, classes: OptionClasses, given: Mapping[str, Any]
+    parser: argparse.ArgumentParser, classes: OptionClasses, args: Mapping[str, Any]
 ) -> dict[str, BaseModel]:
     """The options of every analysis, by its name, from the parsed flags.
 
@@ -110,11 +110,11 @@ def options_of(
     out = {}
     for analysis, options in classes.items():
         values = {
-            name: given[f"{analysis}.{name}"]
+            name: args[f"{analysis}.{name}"]
             for name, _ in own_fields(options)
-            if f"{analysis}.{name}" in given
+            if f"{analysis}.{name}" in args
         }
-        values |= {name: given[name] for name in SHARED if name in options.model_fields}
+        values |= {name: args[name] for name in SHARED if name in options.model_fields}
         try:
             out[analysis] = options(**values)
         except ValidationError as error:
