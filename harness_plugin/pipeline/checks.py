@@ -15,7 +15,7 @@ from harness_plugin.pipeline.context import RunContext
 from harness_plugin.pipeline.plan import Component, ResolvedRole
 from harness_plugin.pipeline.split_stages import processor_of
 from harness_plugin.records import label_spelling
-from harness_plugin.training.contracts import NEEDS, missing_needs
+from harness_plugin.training.contracts import NEEDS, Configured, Distiller, Method, missing_needs
 from harness_plugin.training.encode import processor_key
 from harness_plugin.training.predict import check_labels
 
@@ -67,9 +67,9 @@ def check_shared(ctx: RunContext) -> None:
     """Refuse a model selection, bias model or group inference that this task cannot have."""
     has, where = available(ctx), f"task {ctx.task.task}"
     roles = ctx.plan.roles.values()
-    classes = {role.method.cls for role in roles}
+    classes: set[type[Configured]] = {role.method.cls for role in roles}
     classes |= {role.distillation.distiller.cls for role in roles if role.distillation}
-    chosen: dict[str, Component] = {}
+    chosen: dict[str, Component[Any]] = {}
     if ctx.plan.group_inference is not None:
         chosen["group_inference"] = ctx.plan.group_inference
     if any("bias_model" in cls.needs for cls in classes):
@@ -106,9 +106,9 @@ def check_method(ctx: RunContext, role: ResolvedRole) -> None:
     where = f"task {ctx.task.task}: method {method.name}"
     if reasons := missing_of_method(ctx, method.cls, has):
         works = [
-            offer.name
-            for offer in ctx.plugins["method"]
-            if not missing_of_method(ctx, offer.load(), has)
+            name
+            for name, cls in ctx.plugins["method"].subclasses(Method).items()
+            if not missing_of_method(ctx, cls, has)
         ]
         raise HarnessError(
             f"{where} needs {' and '.join(reasons)}, which {data_of(ctx)}. "
@@ -119,9 +119,9 @@ def check_method(ctx: RunContext, role: ResolvedRole) -> None:
         raise HarnessError(f"{where} cannot train {role.settings.model}: {refusal}.")
 
 
-def missing_of_method(ctx: RunContext, cls: type[Any], has: Iterable[str]) -> list[str]:
+def missing_of_method(ctx: RunContext, cls: type[Method], has: Iterable[str]) -> list[str]:
     """What a method, and the one that trains its base, needs and cannot have, in words."""
-    base = [ctx.plugins["method"].get(cls.base)] if cls.base else []
+    base = [ctx.plugins["method"].offer(cls.base).subclass(Method)] if cls.base else []
     return [word for each in (cls, *base) for word in missing_needs(each, set(has))]
 
 
@@ -136,7 +136,8 @@ def check_student(ctx: RunContext, role: ResolvedRole) -> None:
     cls, options, has = distillation.distiller.cls, distillation.distiller.options, available(ctx)
     where = f"task {ctx.task.task}: {role.name}: distiller {distillation.distiller.name}"
     if missing := missing_needs(cls, has):
-        works = [offer.name for offer in ctx.plugins["distiller"] if offer.load().needs <= has]
+        every = ctx.plugins["distiller"].subclasses(Distiller)
+        works = [name for name, other in every.items() if other.needs <= has]
         raise HarnessError(
             f"{where} needs {' and '.join(missing)}, which {data_of(ctx)}. "
             f"Distillers that work: {', '.join(works)}."

@@ -151,16 +151,21 @@ class RoleTrainer:
             self.teachers.round_number if self.teachers else 0,
             continued=training.start is not None,
         )
-        given = {name: value for name, value in changed.items() if value is not None}
-        return replace(self.role.args, seed=seed, **given)
+        known = {name: value for name, value in changed.items() if value is not None}
+        return replace(self.role.args, seed=seed, **known)
 
-    def method_of(self, training: TrainingSpec) -> Component:
+    def method_of(self, training: TrainingSpec) -> Component[Method]:
         """The method of a training: the role's, or the one that a first stage asks for."""
         return component(
-            self.ctx.plugins, self.task.modality, "method", training.method, training.options
+            self.ctx.plugins,
+            self.task.modality,
+            "method",
+            Method,
+            training.method,
+            training.options,
         )
 
-    def spec_of(self, training: TrainingSpec, method: Component) -> dict[str, Any]:
+    def spec_of(self, training: TrainingSpec, method: Component[Method]) -> dict[str, Any]:
         """Everything that a training depends on, as JSON: what its key is the hash of."""
         ctx, role, split = self.ctx, self.role, training.split or self.train
         targets = [*TRAINING, target_of(method.cls)]
@@ -213,7 +218,11 @@ class RoleTrainer:
         return self.ctx.store.run("model", spec, build)
 
     def _build(
-        self, training: TrainingSpec, method: Component, spec: Mapping[str, Any], folder: Path
+        self,
+        training: TrainingSpec,
+        method: Component[Method],
+        spec: Mapping[str, Any],
+        folder: Path,
     ) -> dict[str, Any]:
         """Build the model, train it, save it; returns the record."""
         ctx, role, split = self.ctx, self.role, training.split or self.train

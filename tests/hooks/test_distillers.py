@@ -46,7 +46,7 @@ from harness_plugin_hooks.methods.erm import ERM
 PLUGINS = load_plugins()
 NAMES = [offer.name for offer in PLUGINS["distiller"]]
 ON_FEATURES = [
-    name for name in NAMES if "features" in PLUGINS["distiller"].get(name).teacher_outputs
+    name for name in NAMES if "features" in PLUGINS["distiller"].offer(name).load().teacher_outputs
 ]
 Z = torch.tensor([[2, 0, -1], [0.5, 1, 0], [-1, 0, 1], [1, 1, 0]], dtype=torch.float64)
 TEACHER = torch.tensor([[3, 0, 0], [0, 2, 1], [0, 0, 3], [2, 0, 0]], dtype=torch.float64)

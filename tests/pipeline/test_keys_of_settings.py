@@ -50,6 +50,7 @@ CHANGES = {
         ),
         "from_teacher": "students.student.from_teacher=even",
         "augmentations": "students.student.augmentations={upsample: {}}",
+        "epochs": "students.student.epochs=5",
         "ce_weight": "students.student.ce_weight=0.25",
         "kd_weight": "students.student.kd_weight=0.75",
         "temperature": "students.student.temperature=3",

@@ -203,7 +203,7 @@ def test_three_steps_of_every_method_move_every_weight(open_context, name, model
     sets = (*SHORT, f"teacher.model={model}", *(() if text else FACES))
     sets += ("teacher.gradient_accumulation_steps=2",) if precision == "bf16" else ()
     ctx = open_context(*sets, task=MODELS[model], precision=precision)
-    method = ctx.plugins["method"].get(name)
+    method = ctx.plugins["method"].offer(name).load()
     settings = ctx.settings.teacher.model_copy(update={"epochs": 0.3 if text else 2})
     kind = model_type(locate(settings, ctx.task.modality, ctx.plugins))
     if method.refusal(ctx.task.modality, kind):
@@ -232,7 +232,7 @@ def test_three_steps_of_every_method_move_every_weight(open_context, name, model
 @pytest.mark.parametrize("name", ["lff", "learned_mixin", "read"])
 def test_a_methods_own_modules_are_trained(open_context, monkeypatch, name):
     ctx = open_context("teacher.epochs=0.3")
-    method = ctx.plugins["method"].get(name)
+    method = ctx.plugins["method"].offer(name).load()
     kept = []
 
     def setup(self, network, original=method.setup):
