@@ -38,10 +38,10 @@ def run(config: RunConfig, plugins: Plugins) -> RunReport:
     gc.collect()
     gc.freeze()
     scores: list[TaskScores] = []
-    for number, (ctx, opened) in enumerate(zip(contexts, tasks, strict=True)):
+    for number, ctx in enumerate(contexts):
         if len(contexts) > 1:  # precision and threads are the process's: the last opened task's
             contexts[number] = ctx = set_up_again(ctx)
-        plans = () if config.eval_only else plans_of(opened, config, plugins)
+        plans = () if config.eval_only else plans_of(ctx.task, ctx.data, config, plugins)
         plugins.hook.data_loaded(task=ctx.task, data=ctx.data, plans=plans)
         scores.append(run_task(ctx))
     report = RunReport(

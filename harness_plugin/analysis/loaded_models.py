@@ -127,7 +127,7 @@ def encoded_for(task: FinishedTask, subject: LoadedModel, split: Split) -> Encod
 
 def inputs_of(encoded: Encoded, rows: Ints, device: torch.device) -> dict[str, torch.Tensor]:
     """The model's keyword arguments for `rows`, on `device`."""
-    return {key: value.to(device) for key, value in encoded.batch(np.asarray(rows)).items()}
+    return encoded.batch(np.asarray(rows), device)
 
 
 def chosen_split(data: TaskData, name: str | None) -> Split:
