@@ -45,10 +45,17 @@ class TrainingArgs:
     max_grad_norm: float
     gradient_accumulation_steps: int
     seed: int
+    schedule_epochs: float = 0.0
+    """The learning rate's schedule is that of so many epochs, where the training is shorter."""
 
     def updates(self, rows: int) -> int:
         """Optimiser updates in the whole training."""
         return math.ceil(self.epochs * batching.updates_per_epoch(rows, self.batch_size))
+
+    def schedule_updates(self, rows: int) -> int:
+        """Optimiser updates after which the learning rate would be 0."""
+        epochs = max(self.epochs, self.schedule_epochs)
+        return math.ceil(epochs * batching.updates_per_epoch(rows, self.batch_size))
 
 
 @dataclass(frozen=True)
@@ -189,8 +196,9 @@ class TrainingLoop:
         optimizer = adamw(self.trainable, args)
         accelerator.free_memory()  # what a training that was interrupted left behind
         wrapped, self.optimizer = accelerator.prepare(self.trainable, optimizer)
+        decayed = args.schedule_updates(len(rows))
         self.schedule = get_linear_schedule_with_warmup(
-            self.optimizer, round(args.lr_warmup * self.total), self.total
+            self.optimizer, round(args.lr_warmup * decayed), decayed
         )
         forward = torch.compile(wrapped, dynamic=True) if options.compile_model else wrapped
         on_device = replace(rows, metadata=rows.metadata.to(accelerator.device))

@@ -12,14 +12,7 @@ from harness_plugin import HarnessError
 from harness_plugin.plugins.registry import load_plugins
 from harness_plugin.training.batch import Batch, TrainingMetadata
 from harness_plugin.training.contracts import ForwardContext
-from harness_plugin_hooks.methods.contrast import (
-    CnC,
-    KernelWhitening,
-    contrastive,
-    decorrelating,
-    nystrom,
-    off_diagonal,
-)
+from harness_plugin_hooks.methods.contrast import CnC, contrastive
 from harness_plugin_hooks.methods.ensemble import (
     BiasReweight,
     ConfidenceRegularisation,
@@ -474,49 +467,6 @@ def test_contrastive_gradient():
     features = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
     label, guess = torch.tensor([0, 0, 1, 1, 0]), torch.tensor([0, 1, 0, 1, 0])
     assert torch.autograd.gradcheck(lambda f: contrastive(f, label, guess, 0.3), features)
-
-
-def test_nystrom_features_reproduce_the_kernel():
-    torch.manual_seed(0)
-    x = torch.nn.functional.normalize(torch.randn(12, 4, dtype=torch.float64), dim=1)
-    phi = nystrom(x, x[:6])
-    assert torch.allclose(phi @ phi.T, x @ x.T, atol=1e-9)  # six landmarks span four dimensions
-
-
-def test_weights_reduce_the_correlation_they_minimise():
-    torch.manual_seed(0)
-    base = torch.randn(40, 1, dtype=torch.float64)
-    x = torch.cat([base, base + 0.3 * torch.randn(40, 1, dtype=torch.float64)], 1)
-    even = torch.ones(40, dtype=torch.float64)
-    weight = decorrelating(x, 0, steps=200, rate=1.0)
-    assert float(weight.mean()) == pytest.approx(1.0)
-    assert float(off_diagonal(x, weight)) < 0.5 * float(off_diagonal(x, even))
-    assert torch.equal(decorrelating(x, 0, steps=0, rate=1.0), even)
-
-
-def test_kernel_whitening_without_steps_is_erm_and_keeps_its_memory():
-    method = KernelWhitening(facts(), steps=0)
-    features = torch.randn(4, 3, dtype=torch.float64)
-    close(method.loss(Z.clone().requires_grad_(), batch(outputs={"features": features})), ERM)
-    first = method.state_dict()["stored"].clone()
-    method.loss(Z.clone().requires_grad_(), batch(outputs={"features": -features}))
-    now = torch.nn.functional.normalize(-features, dim=1)
-    assert torch.allclose(method.state_dict()["stored"], 0.9 * first + 0.1 * now)
-    other = KernelWhitening(facts())
-    other.load_state_dict(method.state_dict())
-    assert torch.equal(other.stored, method.stored)
-
-
-def test_kernel_whitening_weighs_the_first_batch_and_each_one_by_itself():
-    features = torch.randn(4, 3, dtype=torch.float64)
-    method = KernelWhitening(facts())
-    first = batch(outputs={"features": features})
-    loss, weights = method.loss_and_weights(Z, first)
-    close((weights * torch.tensor(EACH).double()).mean(), float(loss), 1e-5)
-    other = KernelWhitening(facts())
-    with torch.no_grad():  # nothing is remembered
-        other.loss(Z, batch(outputs={"features": features.flip(0)}))
-        assert torch.equal(other.loss_and_weights(Z, first)[1], weights)
 
 
 # all
