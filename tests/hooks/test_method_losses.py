@@ -19,6 +19,7 @@ from harness_plugin_hooks.methods.ensemble import (
     DebiasedFocalLoss,
     LearnedMixin,
     ProductOfExperts,
+    RUBi,
     masked,
 )
 from harness_plugin_hooks.methods.environments import CORAL, IRM, VREx
@@ -169,6 +170,31 @@ def test_poe_rows_and_gradient():
     method.loss(z, batch()).backward()
     onehot = torch.nn.functional.one_hot(Y, 3)
     assert torch.allclose(z.grad * 4, (Z + log_softmax(RAW, 1)).softmax(1) - onehot, atol=1e-12)
+
+
+def test_theta_moves_by_equal_steps_from_1_to_its_end():
+    """Update t of T has the exponent 1 - (1 - theta) t / T, p_B^exponent renormalised."""
+    method = ProductOfExperts(facts(), theta=0.8)
+    p = log_softmax(RAW, 1).exp()
+    for t in range(4):
+        powers = p ** (1 - 0.2 * t / 4)
+        expected = (powers / powers.sum(1, keepdim=True)).log()
+        assert torch.allclose(method.bias(batch(progress=t / 4)), expected)
+    theirs = np.linspace(1, 0.8, 4 * 3 + 3)[: 4 * 3]  # 3 epochs of 4 updates
+    ours = 1 - 0.2 * np.arange(12) / 12
+    assert np.abs(theirs - ours).max() < 0.03  # the deviation that THETA names
+
+
+def test_rubi_masks_by_centred_log_probabilities():
+    """Bias (2/3, 1/6, 1/6) of three labels: logits ln 4 (2/3, -1/3, -1/3)."""
+    p = torch.tensor([[2 / 3, 1 / 6, 1 / 6]] * 4, dtype=torch.float64)
+    loss = RUBi(facts(bias_log_probs=p.log())).loss(Z, batch())
+    mask = 1 / (1 + np.exp(-math.log(4) * np.array([2 / 3, -1 / 3, -1 / 3])))
+    z = Z.numpy() * mask
+    each = np.log(np.exp(z).sum(1)) - z[np.arange(4), Y.numpy()]
+    close(loss, each.mean())
+    uniform = torch.full((4, 3), -math.log(3), dtype=torch.float64)
+    close(RUBi(facts(bias_log_probs=uniform)).loss(Z, batch()), float(cross_entropy(Z / 2, Y)))
 
 
 def test_theta_anneals_the_bias():

@@ -161,13 +161,27 @@ def test_restricted_to_the_labels_of_the_set():
     sure = replace(p, logits=np.array([[0, 1, 2000]] * 3, np.float32))
     np.testing.assert_allclose(sure.probabilities.sum(axis=1), 1)
     assert sure.predicted.tolist() == [1, 1, 1]
-    # without the rule, and for a model that lacks one of the labels, it is an error as before
-    for other in (
-        replace(p, collapse_rule="argmax"),
-        replace(p, model_labels=("yes", "maybe", "unknown")),
-    ):
-        with pytest.raises(HarnessError, match=r"predicts label .*unknown, but set"):
-            _ = other.targets
+    with pytest.raises(HarnessError, match=r"predicts label unknown, but set"):
+        _ = replace(p, collapse_rule="argmax").targets
+
+
+def test_a_set_whose_labels_a_model_lacks_cannot_restrict_it():
+    """HANS: (.45, .3, .25) was non-entailment, by rule "sum" without a word."""
+    p = make(
+        label=[0],
+        predicted=[0],
+        group=[0],
+        labels=HANS,
+        logits=np.log([[0.3, 0.45, 0.25]]).astype(np.float32),
+        model_labels=NLI,
+        collapse=COLLAPSE,
+        collapse_rule="restrict",
+    )
+    lacks = r"predicts no label non-entailment: collapse by 'argmax' or 'sum'"
+    with pytest.raises(HarnessError, match=lacks):
+        _ = p.predicted
+    two = replace(p, model_labels=HANS, logits=p.logits[:, 1:])
+    assert two.predicted.tolist() == [0]
 
 
 def test_ece_by_hand():
