@@ -121,6 +121,15 @@ class Objective(nn.Module, Configured):
     weighs_examples: ClassVar[bool] = False
     """Whether it gives every example a weight of its own; a method by `loss_and_weights`."""
 
+    @classmethod
+    def cannot_learn(cls, options: Mapping[str, Any], updates: int) -> str:
+        """Why a training of `updates` updates learns nothing by it, "" when it does.
+
+        `options` are resolved. Asked before anything is trained, and then refused; the words
+        follow the name of the method or distiller and say what to set.
+        """
+        return ""
+
     label: Tensor
     group: Tensor
     environment: Tensor | None

@@ -50,6 +50,13 @@ class AFR(LastLayer):
     }
 
     @classmethod
+    def cannot_learn(cls, options: Mapping[str, Any], updates: int) -> str:
+        """A last layer that stays ERM's."""
+        if options["steps"] >= 2 and options["learning_rate"] > 0:
+            return ""
+        return "leaves the last layer as it is: set steps to 2 at least, learning_rate above 0"
+
+    @classmethod
     def rows(cls, trainer: Trainer, options: Mapping[str, Any]) -> Ints:
         """The rows of the first stage."""
         return parts_of(len(trainer.train), options["held_out"], trainer.seed)[0]

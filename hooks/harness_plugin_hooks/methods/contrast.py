@@ -37,6 +37,13 @@ class CnC(Method):
     predicted: Tensor
 
     @classmethod
+    def cannot_learn(cls, options: Mapping[str, Any], updates: int) -> str:
+        """A last layer that no term trains."""
+        if options["contrast"] < 1:
+            return ""
+        return "has no cross-entropy where contrast is 1: set contrast below 1"
+
+    @classmethod
     def prepare(cls, trainer: Trainer, options: Mapping[str, Any]) -> Prepared:
         """yhat (N,) of an ERM model of `epochs` epochs. HarnessError when it is always right."""
         first = trainer.erm(epochs=options["epochs"])

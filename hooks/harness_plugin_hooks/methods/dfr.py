@@ -38,6 +38,11 @@ class DFR(LastLayer):
     defaults: ClassVar[Mapping[str, Any]] = {"subsamples": 20}
 
     @classmethod
+    def cannot_learn(cls, options: Mapping[str, Any], updates: int) -> str:
+        """A last layer that is the mean of no fit."""
+        return "" if options["subsamples"] >= 1 else "fits nothing: set subsamples above 0"
+
+    @classmethod
     def refit(cls, trainer: Trainer, trained: Stage, old: Head, options: Mapping[str, Any]) -> Head:
         """The mean of the fits, with the scaler folded into the layer."""
         mean, scale = scaler_of(trainer.predict(trained).features)

@@ -63,6 +63,13 @@ class SELF(LastLayer):
         return out
 
     @classmethod
+    def cannot_learn(cls, options: Mapping[str, Any], updates: int) -> str:
+        """A last layer that stays ERM's."""
+        if options["steps"] >= 1 and options["learning_rate"] > 0:
+            return ""
+        return "leaves the last layer as it is: set steps and learning_rate above 0"
+
+    @classmethod
     def refit(cls, trainer: Trainer, trained: Stage, old: Head, options: Mapping[str, Any]) -> Head:
         """Fine-tuning on the chosen rows."""
         split = trainer.validation
