@@ -1,10 +1,11 @@
 # make demo: install and run the main job. make test: install and pass the tests.
+# make docs-tables: the tables of docs/methods.md that are facts of data files.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test exhaustive lint clean
+.PHONY: demo test exhaustive lint docs-tables clean
 
 demo: $(INSTALLED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" accelerate launch harness --tasks hans,celeba_bias
@@ -19,6 +20,9 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs-tables: $(INSTALLED)
+	$(BIN)/python docs/fill_tables.py
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

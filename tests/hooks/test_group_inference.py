@@ -57,7 +57,7 @@ def test_the_error_set_is_what_the_first_model_gets_wrong(open_shop):
     lab = place(shop)
     stage = shop.plugins["group_inference"].get("error_set").environments(lab, {"epochs": 1.0})
     environment = np.load(stage.path / "environment.npy")
-    first = lab.erm(epochs=1.0)
+    first = lab.erm(epochs=1.0, snapshot=True)
     assert first.reused
     wrong = lab.predict(first).logits.argmax(1) != shop.data.train.label
     assert np.array_equal(environment == 1, wrong)

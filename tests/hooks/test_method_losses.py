@@ -298,6 +298,34 @@ def test_lff_weights_without_scaling_are_those_of_the_table():
     assert torch.allclose(method.scaled(method.easy, one), easy / easy.max())
 
 
+def test_lff_is_the_authors_procedure_in_loops():
+    """train.py and util.py of LfF: EMA by row, divided by the largest of the row's label."""
+    method, rng = LfF(facts(), ema=0.6), np.random.default_rng(0)
+    average, seen = {"easy": [0.0] * 4, "hard": [0.0] * 4}, [0] * 4
+    for rows in ([0, 1, 2], [3, 0, 1], [0, 3, 2]):
+        z, biased = (torch.from_numpy(rng.normal(size=(3, 3))) for _ in range(2))
+        chosen = torch.tensor(rows)
+        _, weights = method.loss_and_weights(
+            z.requires_grad_(), batch(chosen, outputs={"biased": biased})
+        )
+        for i, row in enumerate(rows):
+            for name, table in (("easy", biased), ("hard", z.detach())):
+                ce = float(-log_softmax(table[i], 0)[Y[row]])
+                keep = 0.6 * seen[row]
+                average[name][row] = keep * average[name][row] + (1 - keep) * ce
+        for row in rows:
+            seen[row] = 1
+        expected = []
+        for row in rows:
+            scaled = []
+            for name in ("easy", "hard"):
+                largest = max(average[name][j] for j in range(4) if Y[j] == Y[row])
+                scaled.append(average[name][row] / largest)
+            expected.append(scaled[0] / (scaled[0] + scaled[1] + 1e-8))
+        mean = sum(expected) / 3
+        assert weights.tolist() == pytest.approx([w / mean for w in expected], rel=1e-5)
+
+
 def test_lff_with_equal_losses_weighs_one_half():
     method = LfF(facts())
     z = Z.clone().requires_grad_()

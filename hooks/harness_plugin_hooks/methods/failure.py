@@ -124,12 +124,13 @@ class PGD(Method):
 
     Per-sample gradient based debiasing, Ahn, Kim, Yun 2023 (arXiv:2205.15704), algorithm 1: a model
     is trained with generalised cross-entropy; row i is drawn with probability s_i / sum s, s_i the
-    norm of its gradient in the last layer, |p - y| sqrt(|h|^2 + 1); training goes on from the
-    biased weights. `bias_term` off leaves the layer's bias out of the norm.
+    norm of its gradient in the last layer's weights, |p - y| |h|, as the authors' code takes it;
+    training goes on from the biased weights. `bias_term` counts the layer's bias as well,
+    |p - y| sqrt(|h|^2 + 1).
     """
 
     warm = False
-    defaults: ClassVar[Mapping[str, Any]] = {"epochs": 2.0, "q": 0.7, "bias_term": True}
+    defaults: ClassVar[Mapping[str, Any]] = {"epochs": 2.0, "q": 0.7, "bias_term": False}
 
     norm: Tensor
 
