@@ -216,9 +216,9 @@ def test_read_trains_the_main_model_against_the_branch_and_the_branch_alone():
     assert torch.allclose(z.grad, ((Z + log_softmax(Z.flip(0), 1)).softmax(1) - onehot) / 4)
 
 
-def test_read_is_refused_for_a_network_without_attention(open_shop):
+def test_read_is_refused_for_a_network_without_attention(open_context):
     with pytest.raises(HarnessError, match=r"read cannot train resnet-nano: resnet is not one of"):
-        open_shop("method=read", task="celeba_bias")
+        open_context("method=read", task="celeba_bias")
 
 
 def test_uniform_is_the_minimum_of_the_undecided_term():
