@@ -162,13 +162,17 @@ def shares_by_length(batch: Ints, lengths: Ints | None, processes: int) -> Ints:
     return np.concatenate([rows[np.argsort(lengths[rows], kind="stable")] for rows in shares])
 
 
-def parts_by_length(lengths: Ints) -> list[slice]:
-    """Where to cut rows of rising `lengths` (n,), so that each part is padded to its own longest.
+def parts_by_length(lengths: Ints | None, start: int, stop: int) -> list[slice]:
+    """Rows `start` to `stop` of a batch in parts, each of which is padded to its own longest row.
 
-    A short row beside a long one costs what the long one costs. A further part costs a call of
-    the model, so there is one only where it saves a fifth of the tokens.
+    `lengths` (B,) rise from `start` to `stop`. A short row beside a long one costs what the long
+    one costs; a further part costs a call of the model, so there is one only where it saves a
+    fifth of the tokens.
     """
-    parts, tokens = [slice(0, len(lengths))], len(lengths) * lengths[-1]
+    parts = [slice(start, stop)]
+    if lengths is None:
+        return parts
+    tokens = (stop - start) * int(lengths[stop - 1])
     while True:
         cuts = [best_cut(lengths, part) for part in parts]
         saved, number = max((saved, number) for number, (saved, _) in enumerate(cuts))

@@ -311,6 +311,11 @@ def one_update(prepared: PreparedTraining, step: Step) -> Tensor:
 def piece_loss(prepared: PreparedTraining, step: Step, number: int, piece: batching.Ints) -> Tensor:
     """() the loss of one micro-batch of all processes, from the forward of the local rows."""
     accelerator, metadata = prepared.accelerator, prepared.rows.metadata
+
+    def inputs_of(rows: batching.Ints) -> Inputs:
+        made = prepared.rows.encoded.batch(rows)
+        return {key: value.to(accelerator.device, non_blocking=True) for key, value in made.items()}
+
     lengths = prepared.rows.encoded.lengths
     piece = batching.shares_by_length(piece, lengths, accelerator.num_processes)
     row = torch.from_numpy(piece).to(accelerator.device)
@@ -323,13 +328,17 @@ def piece_loss(prepared: PreparedTraining, step: Step, number: int, piece: batch
         progress=step.progress,
         seed=seed_of(step.seed, step.update, number, 1),  # dropout's seeds are triples
     )
+    partner_rows = None
     if (partner := prepared.loss.method.partners(batch)) is not None:
+        partner_rows = partner.cpu().numpy()
         batch = replace(batch, partner=partner.to(accelerator.device))
     start, stop = batching.bounds(len(piece), accelerator.process_index, accelerator.num_processes)
-    cuts = [slice(0, stop - start)]
-    if lengths is not None:
-        cuts = batching.parts_by_length(lengths[piece[start:stop]])
-    parts = [local_part(prepared, batch.part(start + cut.start, start + cut.stop)) for cut in cuts]
+    parts = []
+    for part in batching.parts_by_length(None if lengths is None else lengths[piece], start, stop):
+        partner_inputs = None if partner_rows is None else inputs_of(partner_rows[part])
+        parts.append(
+            BatchPart(batch.part(part.start, part.stop), inputs_of(piece[part]), partner_inputs)
+        )
     local = prepared.forward(parts)
     outputs = {
         name: global_rows(accelerator, value.float(), len(piece)) for name, value in local.items()
@@ -337,18 +346,6 @@ def piece_loss(prepared: PreparedTraining, step: Step, number: int, piece: batch
     logits: Tensor = outputs.pop("logits")
     loss: Tensor = prepared.loss(logits, replace(batch, outputs=outputs))
     return loss
-
-
-def local_part(prepared: PreparedTraining, batch: Batch) -> BatchPart:
-    """Some rows of a batch with their model inputs, on the device."""
-
-    def inputs_of(rows: Tensor) -> Inputs:
-        made = prepared.rows.encoded.batch(rows.cpu().numpy())
-        device = prepared.accelerator.device
-        return {key: value.to(device, non_blocking=True) for key, value in made.items()}
-
-    partner = None if batch.partner is None else inputs_of(batch.partner)
-    return BatchPart(batch, inputs_of(batch.row), partner)
 
 
 def global_rows(accelerator: Accelerator, local: Tensor, rows: int) -> Tensor:

@@ -185,8 +185,8 @@ def balanced_as_independent_draws(lengths, label, group):
             assert times.max() <= (-(-drawn_of // there_are)).max()
 
 
-def test_group_balanced_batches_of_embedded_hans(open_shop):
-    train = open_shop(task="hans").data.train
+def test_group_balanced_batches_of_embedded_hans(open_context):
+    train = open_context(task="hans").data.train
     words = [np.char.count(train.column(name), " ") + 1 for name in ("premise", "hypothesis")]
     lengths = sum(words).astype(np.int64)
     assert np.bincount(train.group).min() < 200 < 5000 < np.bincount(train.group).max()
@@ -214,21 +214,33 @@ def test_group_balanced_batches_of_real_snli(real_data):
     balanced_as_independent_draws(lengths, label, label * 2 + overlap)
 
 
+def parts_of(lengths):
+    """The parts of a whole batch."""
+    return batching.parts_by_length(np.asarray(lengths), 0, len(lengths))
+
+
 def test_a_batch_is_cut_where_short_rows_stand_beside_long_ones():
-    assert batching.parts_by_length(np.array([10, 10, 10, 40])) == [slice(0, 3), slice(3, 4)]
+    assert parts_of([10, 10, 10, 40]) == [slice(0, 3), slice(3, 4)]
     # cutting saves 2 of 48 tokens, then 0: not worth a call of the model
-    assert batching.parts_by_length(np.array([10, 12, 12, 12])) == [slice(0, 4)]
-    assert batching.parts_by_length(np.array([7])) == [slice(0, 1)]
-    assert batching.parts_by_length(np.array([1] * 8 + [10] * 8 + [100])) == [
+    assert parts_of([10, 12, 12, 12]) == [slice(0, 4)]
+    assert parts_of([7]) == [slice(0, 1)]
+    assert parts_of([1] * 8 + [10] * 8 + [100]) == [
         slice(0, 8),
         slice(8, 16),
         slice(16, 17),
     ]
     lengths = np.sort(LENGTHS[:64])
-    parts = batching.parts_by_length(lengths)
+    parts = parts_of(lengths)
     tokens = sum((part.stop - part.start) * lengths[part.stop - 1] for part in parts)
     assert [part.start for part in parts[1:]] == [part.stop for part in parts[:-1]]
     assert 1 <= len(parts) - 1 <= np.log(64 * lengths[-1] / tokens) / -np.log(1 - batching.SAVING)
+
+
+def test_a_process_cuts_its_own_rows():
+    lengths = np.array([5, 5, 50, 10, 10, 10])
+    assert batching.parts_by_length(lengths, 0, 3) == [slice(0, 2), slice(2, 3)]
+    assert batching.parts_by_length(lengths, 3, 6) == [slice(3, 6)]
+    assert batching.parts_by_length(None, 2, 6) == [slice(2, 6)]
 
 
 def test_a_process_keeps_its_rows_when_they_are_sorted():
