@@ -140,6 +140,13 @@ def check_student(ctx: RunContext, role: ResolvedRole) -> None:
         )
     if refusal := cls.refusal(options, distillation.ce_weight, len(ctx.data.train.labels)):
         raise HarnessError(f"{where} {refusal}.")
+    weights = cls.term_weights(options)
+    if min(weights) < 0 or not any(weights):
+        raise HarnessError(
+            f"{where} learns nothing, or the opposite: its terms weigh "
+            f"{', '.join(f'{weight:g}' for weight in weights)} by its distiller_options; give none "
+            "a weight below 0 and at least one a weight above it."
+        )
     for each in distillation.augmentations:
         if missing := missing_needs(each.cls, has):
             raise HarnessError(

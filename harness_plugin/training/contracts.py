@@ -245,6 +245,11 @@ class Distiller(Objective):
         return ""
 
     @classmethod
+    def term_weights(cls, options: Mapping[str, Any]) -> tuple[float, ...]:
+        """The weights of the loss's terms. Refused: one below 0, and all of them 0."""
+        return (1.0,)
+
+    @classmethod
     def mismatch(cls, options: Mapping[str, Any], student: Shape, teacher: Shape) -> str:
         """Why the loss cannot compare two models' layers, "" when it can."""
         return ""

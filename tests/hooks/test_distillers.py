@@ -306,6 +306,20 @@ def refused(open_context, sets=(), **student):
         ({"distiller": "hints", "distiller_options": {"wait": 1}}, "unknown option of Hints"),
         ({"distiller": "hints", "distiller_options": {"weight": "big"}}, "must be a float"),
         ({"distiller": "hint"}, "Did you mean hints"),
+        ({"distiller": "hints", "distiller_options": {"weight": 0, "logits": 0}}, "weigh 0, 0 by"),
+        ({"distiller": "hints", "distiller_options": {"weight": -1}}, "weigh -1, 1 by"),
+        ({"distiller": "rkd", "distiller_options": {"weight": 0, "logits": 0}}, "weigh 0, 0, 0 by"),
+        (
+            {"distiller": "rkd", "distiller_options": {"distance": 0, "angle": 0, "logits": 0}},
+            "learns nothing, or the opposite",
+        ),
+        (
+            {"distiller": "tinybert", "distiller_options": {"weight": 0, "logits": 0}},
+            "weigh 0, 0, 0 by its distiller_options",
+        ),
+        ({"distiller": "dist", "distiller_options": {"inter": 0, "intra": 0}}, "weigh 0, 0 by"),
+        ({"distiller": "crd", "distiller_options": {"tau": 0}}, "tau above 0"),
+        ({"distiller": "group_dro_kd", "distiller_options": {"eta": -0.1}}, "eta of at least 0"),
     ],
 )
 def test_what_cannot_work_is_refused_with_the_way_out(open_context, student, said):
@@ -317,6 +331,21 @@ def test_missing_groups_are_named_with_what_works(open_context):
     assert "needs group labels on the training rows" in said
     assert "Distillers that work: " in said
     assert "kd" in said.rpartition("Distillers that work: ")[2]
+
+
+def test_a_student_of_two_weights_of_0_is_refused(open_context):
+    with pytest.raises(ValueError, match="both 0: the student would learn nothing"):
+        StudentSettings(ce_weight=0, kd_weight=0)
+    with pytest.raises(HarnessError, match="both 0: the student would learn nothing"):
+        open_context("students.student.ce_weight=0", "students.student.kd_weight=0")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_default_weights_leave_something_to_learn(name):
+    cls = PLUGINS["distiller"].get(name)
+    weights = cls.term_weights(cls.resolved({}))
+    assert min(weights) >= 0
+    assert any(weights)
 
 
 def test_an_intra_term_alone_serves_two_labels(open_context):

@@ -194,6 +194,7 @@ class TinyBERT(LayerDistiller):
         "attention": 1.0,
         "hidden": 1.0,
     }
+    parts = ("attention", "hidden")
 
     @classmethod
     def mismatch(cls, options: Mapping[str, Any], student: Shape, teacher: Shape) -> str:
@@ -255,6 +256,7 @@ class MiniLM(LayerDistiller):
         "relation_heads": 0,
         "layer": -1,
     }
+    parts = ("attention", "queries", "keys", "values")
 
     @classmethod
     def mismatch(cls, options: Mapping[str, Any], student: Shape, teacher: Shape) -> str:
