@@ -51,21 +51,21 @@ def plugins() -> Plugins:
 
 
 @pytest.fixture
-def open_shop(tmp_path, plugins):
-    """Open the toy text task (or another) in a store of its own."""
-    from opened import OpenedTask
+def open_context(tmp_path, plugins):
+    """The context of a run of the toy text task (or another), in a store of its own."""
+    from stepwise import stepwise
 
     from harness_plugin.config.merge import run_config
     from harness_plugin.pipeline.open_context import context_of
     from harness_plugin.pipeline.open_task import load_tasks
 
-    def opened(*sets: str, task: str = TOY, store: str = "store", **flags):
+    def context(*sets: str, task: str = TOY, store: str = "store", **flags):
         flags = {"threads": 1, "precision": "no", "attention": "sdpa", **flags}
         config = run_config(None, {"tasks": (task,), **flags}, sets)
         (task,) = load_tasks(config, plugins)
-        return OpenedTask(context_of(task, config, plugins, tmp_path / store))
+        return stepwise(context_of(task, config, plugins, tmp_path / store))
 
-    return opened
+    return context
 
 
 @dataclass(frozen=True)

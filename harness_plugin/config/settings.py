@@ -26,6 +26,7 @@ from pydantic import (
 
 from harness_plugin.config.mappings import fitting, problems
 from harness_plugin.data.task import HubSet, Source, Task, merge
+from harness_plugin.records import VerdictRule
 
 NAMED: tuple[Source, ...] = ("embedded", "hub", "own")
 """Sources that `data` names; anything else is a folder."""
@@ -150,6 +151,12 @@ class StudentSettings(Strict):
         True,
         description="rounds and further rows share the student's updates, so that they cost none",
     )
+
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> StudentSettings:
+        if not self.ce_weight and not self.kd_weight:
+            raise ValueError("ce_weight and kd_weight are both 0: the student would learn nothing")
+        return self
 
     @field_validator("teachers")
     @classmethod
@@ -397,6 +404,23 @@ class RunConfig(Strict):
     resamples: int = Field(
         1000, ge=100, description="bootstrap resamples", json_schema_extra=flag(RESULTS, "N")
     )
+    margin: float = Field(
+        0.02,
+        ge=0,
+        lt=1,
+        description="how much wider a gap, or lower a worst group, is not called lost; a fraction",
+        json_schema_extra=flag(RESULTS, "X"),
+    )
+    min_seeds: int = Field(
+        3, ge=2, description="seeds that a verdict needs", json_schema_extra=flag(RESULTS, "N")
+    )
+    min_group: int = Field(
+        30,
+        ge=1,
+        description="rows that a group needs to steer a worst group, and a number to have an "
+        "interval",
+        json_schema_extra=flag(RESULTS, "N"),
+    )
     analyze: tuple[str, ...] = Field(
         (),
         description="then look inside the models (harness ls analyses); without a name: all "
@@ -419,6 +443,11 @@ class RunConfig(Strict):
         if self.eval_only and len(self.seeds) > 1:
             raise ValueError("eval_only scores one checkpoint a role: give one seed")
         return self
+
+    @property
+    def rule(self) -> VerdictRule:
+        """What verdicts are given by."""
+        return VerdictRule(self.margin, self.min_seeds, self.min_group)
 
     def source_of(self, task: Task) -> Source:
         """The kind of data source that `data` names, or the one that the task has of its own."""

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from harness_plugin.data.clusters import coded
 from harness_plugin.errors import HarnessError
 
 Ints: TypeAlias = NDArray[np.int64]
@@ -34,6 +35,8 @@ class Split:
       attribute  string, the value of the spurious attribute ("" = not annotated)
       aligned    int64: 1 the bias points to the label, 0 it points away, -1 undefined
     and one string column for each name in `breakdowns` (bias types, "" = not applicable).
+    Where rows are not independent there is a string column `cluster`: rows of one value were made
+    from one template, person or document ("" = a row that stands alone).
     Where groups overlap there is a column `members`, the indices of all groups of a row, and
     `group` is -1.
     `collapse` maps every label a model may predict to a label of this split when the two sets
@@ -87,6 +90,16 @@ class Split:
         """(G,) number of rows of each group."""
         counts: Ints = self.membership.sum(axis=0, dtype=np.int64)
         return counts
+
+    @cached_property
+    def clusters(self) -> tuple[Ints, tuple[str, ...]] | None:
+        """(N,) index of each row's cluster, -1 = stands alone, and the clusters' names, sorted.
+
+        None where all rows are independent.
+        """
+        if "cluster" not in self.rows.column_names:
+            return None
+        return coded(self.column("cluster"))
 
     @cached_property
     def overlapping(self) -> bool:
@@ -156,6 +169,7 @@ def make_split(
     groups: tuple[str, ...] = (),
     aligned: Sequence[int] | Ints | None = None,
     breakdowns: Mapping[str, Sequence[str]] | None = None,
+    clusters: Sequence[str] | None = None,
     collapse: Mapping[str, str] | None = None,
     collapse_rule: str = "argmax",
     features: Mapping[str, Any] | None = None,
@@ -166,7 +180,8 @@ def make_split(
 
     Rows whose label is one of `missing_labels` ("-", -1, empty) are dropped and counted.
     `member_texts` are the names of all groups of each row, for groups that overlap; it stands in
-    the place of `group_texts`.
+    the place of `group_texts`. `clusters` names what rows have in common that are not independent:
+    a template, a person, a document; "" for a row that stands alone.
     `features` overrides the Arrow type of an input column (images: `datasets.Image()`).
 
     Raises HarnessError for an unknown label or group, a repeated id, or columns of unequal
@@ -183,6 +198,7 @@ def make_split(
         "group": group_texts,
         "members": member_texts,
         "aligned": aligned,
+        "cluster": clusters,
     }
     columns |= {name: list(values) for name, values in optional.items() if values is not None}
     for column, values in columns.items():
@@ -234,6 +250,9 @@ def make_split(
     if member_texts is not None:
         data["members"] = [[group_index[name] for name in member_texts[i]] for i in keep]
         schema["members"] = datasets.List(datasets.Value("int64"))
+    if clusters is not None:
+        data["cluster"] = [str(value) for value in pick(clusters)]
+        schema["cluster"] = datasets.Value("string")
     for column in ("label", "group", "aligned"):
         schema[column] = datasets.Value("int64")
     schema["attribute"] = datasets.Value("string")

@@ -101,6 +101,8 @@ def additional(
     }
     if train.overlapping:
         columns["members"] = [[] for _ in ids]
+    if train.clusters is not None:
+        columns["cluster"] = [""] * len(ids)
     return replace(
         train,
         name=name,

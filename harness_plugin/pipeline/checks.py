@@ -183,7 +183,7 @@ def check_student(ctx: RunContext, role: ResolvedRole) -> None:
 
 
 def check_learning(ctx: RunContext, role: ResolvedRole) -> None:
-    """Refuse a role that would learn nothing: weights of 0, or a term that never acts."""
+    """Refuse a role whose method or distiller, as it is configured, teaches nothing."""
     if not role.trained:
         return
     where, distillation = f"task {ctx.task.task}: {role.name}", role.distillation
@@ -192,11 +192,6 @@ def check_learning(ctx: RunContext, role: ResolvedRole) -> None:
         asked.append(("method", role.method))
     if distillation is not None and distillation.kd_weight:
         asked.append(("distiller", distillation.distiller))
-    if not asked:
-        raise HarnessError(
-            f"{where} has ce_weight 0 and kd_weight 0, so that it would learn nothing: give one "
-            f"of them a weight, students.{role.name}.kd_weight=1."
-        )
     updates = updates_of_method(ctx, role)
     for kind, chosen in asked:
         if reason := chosen.cls.cannot_learn(chosen.options, updates):

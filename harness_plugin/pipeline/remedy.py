@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from harness_plugin.pipeline.remedies import Remedy
 from harness_plugin.pipeline.run_task import predict_models, score_models
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records import Estimate, TaskScores, TrainedModel
+from harness_plugin.scoring.intervals import half_width
 
 RANKING = "ranking"
 """The half of the validation rows that students are scored on."""
@@ -66,6 +67,8 @@ class RemedyReport:
     smallest: tuple[str, int]
     """The smallest group of the rows that rank, and its size."""
     scores: TaskScores
+    shown: tuple[str, ...] = ()
+    """Remedies that are shown to help, all of them at a joint error of 5% (Holm 1979)."""
 
     @property
     def plain(self) -> RemedyResult:
@@ -219,6 +222,8 @@ def ranked(
     every = [result(baseline, "none", "the student as it is")]
     every += [result(name, remedy.name, remedy.summary) for name, remedy in taken.items()]
     every.sort(key=lambda one: (math.isnan(one.score.value), -sign * one.score.value))
+    gains = {one.remedy: one.gained for one in every if one.remedy != "none"}
+    enough = len(scores.seeds) >= scores.rule.min_seeds
     return RemedyReport(
         task=scores.task,
         metric=metric,
@@ -230,7 +235,30 @@ def ranked(
         beyond_budget=(),
         smallest=("", 0),
         scores=scores,
+        shown=shown_to_help(gains, sign) if enough else (),
     )
+
+
+FAMILY_ERROR = 0.05
+"""Chance that any remedy is said to help when none does."""
+
+
+def shown_to_help(gains: Mapping[str, Estimate], sign: int) -> tuple[str, ...]:
+    """The remedies whose gain is shown, by Holm's step-down procedure over all that were tried.
+
+    The first step is Bonferroni over all K: the best of K is said to help only if its bound at an
+    error of 5% / K lies above 0, so that having chosen the best of many is accounted for.
+    """
+    left = {name: c for name, gain in gains.items() if (c := gain.components) is not None}
+    tried, shown = len(gains), list[str]()
+    while left:
+        tail = FAMILY_ERROR / (tried - len(shown))
+        new = [n for n, c in left.items() if sign * float(c.value) > float(half_width(c, tail))]
+        if not new:
+            break
+        shown += new
+        left = {name: c for name, c in left.items() if name not in new}
+    return tuple(shown)
 
 
 def extra(role: Role) -> set[str]:

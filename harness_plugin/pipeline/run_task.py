@@ -63,6 +63,7 @@ def score_models(
         notes=ctx.data.notes,
         collapse_rule=ctx.data.evaluation[-1].collapse_rule,
         resamples=config.resamples,
+        rule=config.rule,
         seed=config.data_seed,
         wanted_gap=ctx.task.primary_gap,
         hub_sets=hub_sets_of(ctx.task, ctx.settings.options, ctx.data.source, config),

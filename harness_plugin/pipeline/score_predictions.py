@@ -8,8 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from harness_plugin.config.merge import task_settings
 from harness_plugin.config.settings import RunConfig, hub_sets_of
+from harness_plugin.data.clusters import coded
 from harness_plugin.data.dataset import Split, TaskData
 from harness_plugin.data.task import Task
 from harness_plugin.errors import HarnessError, unknown
@@ -138,6 +141,7 @@ def scored(
                 )
                 for split in used
             ]
+    predictions = one_clustering(predictions)
     if any(p.labels_only for p in predictions):  # confidences are compared with confidences
         predictions = [replace(p, labels_only=True) for p in predictions]
     notes = [f"set {s.name} is not scored: no file has rows of it" for s in splits if s not in used]
@@ -154,9 +158,30 @@ def scored(
         notes=(*data.notes, *notes),
         collapse_rule=data.evaluation[-1].collapse_rule,
         resamples=config.resamples,
+        rule=config.rule,
         seed=config.data_seed,
         wanted_gap=task.primary_gap,
     )
+
+
+def one_clustering(predictions: Sequence[Predictions]) -> list[Predictions]:
+    """All predictions of a set with the clusters that any of their files names.
+
+    Rows of one set must be in the same clusters in all files that name them: the scores refuse
+    predictions whose rows differ.
+    """
+    named: dict[str, dict[str, str]] = {}
+    for p in predictions:
+        if p.cluster is not None and p.split not in named:
+            texts = np.asarray((*p.clusters, ""), dtype=np.str_)[p.cluster]
+            named[p.split] = dict(zip(p.ids.tolist(), texts.tolist(), strict=True))
+    out = []
+    for p in predictions:
+        if p.cluster is None and p.split in named:
+            cluster, clusters = coded([named[p.split][name] for name in p.ids.tolist()])
+            p = replace(p, cluster=cluster, clusters=clusters)
+        out.append(p)
+    return out
 
 
 def as_model(task: str, role: str, seed: int, name: str, answer: PredictionFile) -> TrainedModel:

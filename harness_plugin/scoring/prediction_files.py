@@ -1,7 +1,8 @@
 """Files of predictions that were made elsewhere: read, checked, and joined to a task's rows by id.
 
 A file has a column of ids and one kind of answers: labels, probabilities or logits. Labels are
-matched by name. What is missing, doubled or unknown is an error with counts and examples.
+matched by name. A column `cluster` says which rows are not independent, where the task does not.
+What is missing, doubled or unknown is an error with counts and examples.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pyarrow import compute, parquet
 from pyarrow import csv as arrow_csv
 from pyarrow import json as arrow_json
 
+from harness_plugin.data.clusters import coded
 from harness_plugin.data.dataset import Split
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.records import Ints, Predictions
@@ -31,6 +33,7 @@ KINDS: tuple[Kind, ...] = ("label", "probabilities", "logits")
 ID_COLUMNS = ("pairID", "id")
 LABEL_COLUMNS = ("gold_label", "label", "prediction")
 """HANS submissions call a predicted label `gold_label`."""
+CLUSTER_COLUMN = "cluster"
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".parquet")
 SHOWN = 3
 TOLERANCE = 1e-3
@@ -41,7 +44,10 @@ LOWEST = 1e-38
 
 @dataclass(frozen=True, eq=False)
 class PredictionFile:
-    """What one file says: `logits` (N, C) of the rows `ids` (N,), in the order of `labels`."""
+    """What one file says: `logits` (N, C) of the rows `ids` (N,), in the order of `labels`.
+
+    `clusters` (N,) are the names in its column `cluster`, None without one.
+    """
 
     file: Path
     kind: Kind
@@ -49,6 +55,7 @@ class PredictionFile:
     logits: NDArray[np.float32]
     labels: tuple[str, ...]
     sha256: str
+    clusters: NDArray[np.str_] | None = None
 
     def joined(self, split: Split, **more: Any) -> Predictions:
         """The predictions of `split`'s rows; `more` says whose they are.
@@ -70,6 +77,9 @@ class PredictionFile:
                 f"{self.file}: {outside.size:,} rows of set {split.name!r} have a label that the "
                 f"set lacks{examples(outside)}; its labels are {', '.join(split.labels)}."
             )
+        if found.cluster is None and self.clusters is not None:
+            cluster, clusters = coded(self.clusters[rows])
+            found = replace(found, cluster=cluster, clusters=clusters)
         return replace(found, labels_only=self.kind == "label")
 
 
@@ -99,7 +109,8 @@ def read_answers(
         names, values = values_of(file, table, found, known, labels)
         logits = as_logits(file, found, ids, values)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    return PredictionFile(file, found, ids, logits.astype(np.float32), names, digest)
+    clusters = cluster_names(table)
+    return PredictionFile(file, found, ids, logits.astype(np.float32), names, digest, clusters)
 
 
 def covered(answers: PredictionFile, splits: Sequence[Split]) -> list[Split]:
@@ -141,6 +152,14 @@ def ids_of(file: Path, table: pa.Table) -> NDArray[np.str_]:
     if None in values:
         raise HarnessError(f"{file}: row {values.index(None) + 1} has no {name}.")
     return np.asarray([str(value) for value in values], dtype=np.str_)
+
+
+def cluster_names(table: pa.Table) -> NDArray[np.str_] | None:
+    """(N,) the cluster of each row as text, "" where it has none; None without such a column."""
+    if CLUSTER_COLUMN not in table.column_names:
+        return None
+    values = table.column(CLUSTER_COLUMN).to_pylist()
+    return np.asarray(["" if value is None else str(value) for value in values], dtype=np.str_)
 
 
 def only(file: Path, table: pa.Table, names: Iterable[str], what: str) -> str:

@@ -1,8 +1,9 @@
 """predictions_*.csv: what every model answers on one evaluation set, from which all numbers follow.
 
-One row an example, sorted by id: its gold label, groups, alignment and bias types, then one column
-for each label of every role and seed. What the columns mean stands in `sets` of transfer_*.json.
-Logits are float32 with nine digits, which is all they hold: read back they are the same numbers.
+One row an example, sorted by id: its gold label, groups, alignment, bias types and cluster, then
+one column for each label of every role and seed. What the columns mean stands in `sets` of
+transfer_*.json. Logits are float32 with nine digits, which is all they hold: read back they are the
+same numbers.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from harness_plugin.data.clusters import coded
 from harness_plugin.errors import HarnessError
 from harness_plugin.records import Predictions, TaskScores
 from harness_plugin.scoring.pairing import by_id, check_same_rows
 
 LONGEST = 256
-"""Characters of an id or a bias type's value; NumPy pads all rows to the longest one."""
+"""Characters of an id, a bias type's value or a cluster; NumPy pads all rows to the longest one."""
 
 
 class Answers(BaseModel):
@@ -47,12 +49,13 @@ class EvaluationSet(BaseModel):
     purpose: Literal["in_domain", "ood"]
     rows: int = Field(ge=1)
     rows_sha256: str = Field(
-        description="of all rows, sorted by id: gold label, groups, bias types"
+        description="of all rows, sorted by id: gold label, groups, bias types, clusters"
     )
     labels: list[str] = Field(min_length=1)
     groups: list[str]
     overlapping: bool = Field(description="whether a row may be in several groups")
     breakdowns: list[str] = Field(description="its bias types")
+    clustered: bool = Field(description="whether rows of one cluster are not independent")
     train_groups: dict[str, int] = Field(description="rows of the training set by group")
     collapse: dict[str, str] | None = Field(description="label of a model -> label of this set")
     collapse_rule: Literal["argmax", "sum", "restrict"]
@@ -67,6 +70,7 @@ class EvaluationSet(BaseModel):
             *groups,
             "aligned",
             *(f"bias type: {name}" for name in self.breakdowns),
+            *(["cluster"] if self.clustered else []),
             *(f"logit: {a.role}/{a.seed}/{label}" for a in self.answers for label in a.labels),
         ]
 
@@ -94,6 +98,7 @@ def set_of(scores: TaskScores, split: str) -> EvaluationSet:
         groups=list(first.groups),
         overlapping=first.members is not None,
         breakdowns=list(first.breakdowns),
+        clustered=first.cluster is not None,
         train_groups=dict(first.train_groups or {}),
         collapse=None if first.collapse is None else dict(first.collapse),
         collapse_rule=first.collapse_rule,
@@ -108,7 +113,8 @@ def set_of(scores: TaskScores, split: str) -> EvaluationSet:
 
 def rows_sha256(p: Predictions) -> str:
     """SHA-256 of what is known of the rows themselves, whoever answered."""
-    names = json.dumps([p.labels, p.groups, list(p.breakdowns), p.members is not None])
+    more = [p.members is not None, p.cluster is not None]
+    names = json.dumps([p.labels, p.groups, list(p.breakdowns), *more])
     rows = (json.dumps(row) for row in zip(*row_columns(p), strict=True))
     return hashlib.sha256("\n".join((names, *rows)).encode()).hexdigest()
 
@@ -124,6 +130,8 @@ def row_columns(p: Predictions) -> Iterator[Sequence[str]]:
     yield ["" if aligned < 0 else str(aligned) for aligned in p.aligned]
     for values in p.breakdowns.values():
         yield values.tolist()
+    if p.cluster is not None:
+        yield [p.clusters[cluster] if cluster >= 0 else "" for cluster in p.cluster]
 
 
 def to_csv(known: EvaluationSet, answers: Sequence[Predictions]) -> str:
@@ -181,8 +189,10 @@ def from_csv(
         group = codes(next(columns), ["", *known.groups], where, "group") - 1
     aligned = codes(next(columns), ["", "0", "1"], where, "aligned") - 1
     breakdowns = {name: next(columns) for name in known.breakdowns}
-    for values in breakdowns.values():
+    texts = next(columns) if known.clustered else None
+    for values in (*breakdowns.values(), *([] if texts is None else [texts])):
         check_length(values, where)
+    cluster, clusters = (None, ()) if texts is None else coded(texts)
     return [
         Predictions(
             task=task,
@@ -201,6 +211,8 @@ def from_csv(
             groups=tuple(known.groups),
             aligned=aligned,
             breakdowns={name: np.array(values) for name, values in breakdowns.items()},
+            cluster=cluster,
+            clusters=clusters,
             collapse=known.collapse,
             collapse_rule=known.collapse_rule,
             train_groups=known.train_groups,
@@ -244,8 +256,9 @@ def logits(columns: Sequence[Sequence[str]], labels_only: bool, where: str) -> N
 
 
 def check_length(column: Sequence[str], where: str) -> None:
-    """Refuse text that is longer than an id or a bias type ever is."""
+    """Refuse text that is longer than an id, a bias type or a cluster ever is."""
     if (longest := max(map(len, column))) > LONGEST:
         raise HarnessError(
-            f"{where}: an id or a bias type has {longest:,} characters, expected at most {LONGEST}."
+            f"{where}: an id, a bias type or a cluster has {longest:,} characters, expected at "
+            f"most {LONGEST}."
         )

@@ -254,6 +254,23 @@ class Distiller(Objective):
         return ""
 
     @classmethod
+    def term_weights(cls, options: Mapping[str, Any]) -> tuple[float, ...]:
+        """The weights of the loss's terms. Refused: one below 0, and all of them 0."""
+        return (1.0,)
+
+    @classmethod
+    def cannot_learn(cls, options: Mapping[str, Any], updates: int) -> str:
+        """Terms of which none has a weight, or one a weight below 0."""
+        weights = cls.term_weights(options)
+        if min(weights) >= 0 and any(weights):
+            return ""
+        return (
+            f"learns nothing, or the opposite: its terms weigh "
+            f"{', '.join(f'{weight:g}' for weight in weights)} by its distiller_options; give none "
+            f"a weight below 0 and at least one a weight above it"
+        )
+
+    @classmethod
     def mismatch(cls, options: Mapping[str, Any], student: Shape, teacher: Shape) -> str:
         """Why the loss cannot compare two models' layers, "" when it can."""
         return ""

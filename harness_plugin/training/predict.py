@@ -126,6 +126,7 @@ def as_predictions(
     texts: Sequence[str] = (),
 ) -> Predictions:
     """The record of one model's logits on one split; `texts` are its text columns."""
+    cluster, clusters = split.clusters or (None, ())
     return Predictions(
         task=task,
         split=split.name,
@@ -142,6 +143,8 @@ def as_predictions(
         members=split.membership if split.overlapping else None,
         aligned=split.aligned,
         breakdowns={name: np.asarray(split.rows[name], np.str_) for name in split.breakdowns},
+        cluster=cluster,
+        clusters=clusters,
         collapse=split.collapse,
         collapse_rule=split.collapse_rule,
         texts={column: split.rows[column] for column in texts},

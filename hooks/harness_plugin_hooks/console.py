@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from harness_plugin import hookimpl
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
         TrainedModel,
     )
 
-COLOURS = {"kept": "green", "lost": "red", "undecided": "yellow"}
+COLOURS = {"kept": "green", "lost": "red", "nothing_to_keep": "blue", "undecided": "yellow"}
 
 
 def say(*lines: str) -> None:
@@ -131,12 +132,13 @@ def labels_seen(model: TrainedModel) -> str:
 
 @hookimpl
 def scores_computed(scores: TaskScores) -> None:
-    """The tables of one task, then one sentence a student and evaluation set."""
+    """The verdicts, a sentence each; then the tables of one task, and what to beware of."""
     if os.environ.get("RANK", "0") != "0":
         return
     from rich.console import Console
 
-    from harness_plugin.scoring.verdict import verdict
+    from harness_plugin.scoring.flips import sentence
+    from harness_plugin.scoring.verdict import verdicts
 
     console = Console(width=None if os.isatty(1) else 120)
     console.print()
@@ -145,11 +147,14 @@ def scores_computed(scores: TaskScores) -> None:
         console.print(role_table(scores, split, roles))
         if table := bias_type_table(scores, split, roles):
             console.print(table)
-    compared = "teacher" in roles
-    for student in [role for role in roles if compared and role.startswith("student")]:
-        for split in scores.primary:
-            state, sentence = verdict(scores, student, split)
-            console.print(f"[bold {COLOURS[state]}]{state.upper()}[/] {sentence}", highlight=False)
+    for note in scores.notes:
+        console.print(f"NOTE {note}", highlight=False, markup=False)
+    for v in verdicts(scores):
+        state = v.state.replace("_", " ").upper()
+        console.print(f"[bold {COLOURS[v.state]}]{state}[/] {v.sentence}", highlight=False)
+    for (_, _, other), found in groupby(scores.flips, lambda f: (f.split, f.student, f.other)):
+        if other == "teacher":
+            console.print(f"FLIPS {sentence(list(found))}", highlight=False, markup=False)
 
 
 def role_table(scores: TaskScores, split: str, roles: list[str]) -> Table:
@@ -168,17 +173,17 @@ def role_table(scores: TaskScores, split: str, roles: list[str]) -> Table:
     columns = [name for name in dict.fromkeys(wanted) if name in known]
     for column in columns:
         table.add_column(column, justify="right", overflow="fold")
-    table.add_column("gap_widening [95%]", justify="right")
+    table.add_column("change of |gap| [95%]", justify="right")
     table.add_column("retention", justify="right")
     for role in roles:
         found = scores.of(role, split)
         cells = [percent(found.metrics[column]) for column in columns]
-        widening = scores.transfer_of(role, split, gap, "gap_widening")
+        change = scores.transfer_of(role, split, gap, "gap_size_change")
         retention = scores.transfer_of(role, split, "worst_group_acc", "retention")
         table.add_row(
             role,
             *cells,
-            "" if widening is None else interval(widening),
+            "" if change is None else interval(change),
             "" if retention is None else percent(retention, with_sd=False),
         )
     return table
@@ -218,9 +223,11 @@ def percent(estimate: Estimate, with_sd: bool = True) -> str:
 
 
 def interval(estimate: Estimate) -> str:
-    """`+3.1 [1.0, 5.2]`."""
+    """`+3.1 [1.0, 5.2]`; the value alone where there is no interval."""
     if math.isnan(estimate.value):
         return "n/a"
+    if math.isnan(estimate.low):
+        return f"{100 * estimate.value:+.1f}"
     low, high = 100 * estimate.low, 100 * estimate.high
     return f"{100 * estimate.value:+.1f} [{low:.1f}, {high:.1f}]"
 

@@ -228,8 +228,8 @@ def test_layers_are_matched_by_relative_depth_and_heads_with_heads():
     assert same_depth(first, (0.0, 0.5, 1.0, 1.0), names).tolist() == [0, 2, 4, 5]
 
 
-def test_groups_have_equally_many_rows(open_shop):
-    split = open_shop().data.evaluation[-1]
+def test_groups_have_equally_many_rows(open_context):
+    split = open_context().data.evaluation[-1]
     rows = rows_of_groups(split, ("aligned", "conflicting", split.groups[0]), 1000, 4, seed=0)
     assert len({len(chosen) for chosen in rows.values()}) == 1
     assert (split.aligned[rows["aligned"]] == 1).all()

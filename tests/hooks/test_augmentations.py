@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from opened import Taught
 from PIL import Image
+from stepwise import Distillation
 
 from harness_plugin import HarnessError
 from harness_plugin.config.settings import RunConfig, StudentSettings
@@ -125,13 +125,13 @@ def test_a_picture_moves_with_its_edge_repeated():
     assert moved(image, 0, 0, True).tolist() == image[:, ::-1].tolist()
 
 
-def test_equal_groups_leave_nothing_to_upsample(open_shop):
-    shop = open_shop("toy.rows=64")
-    train = shop.data.train
+def test_equal_groups_leave_nothing_to_upsample(open_context):
+    ctx = open_context("toy.rows=64")
+    train = ctx.data.train
     balanced = train.select(
         np.concatenate([np.flatnonzero(train.group == g)[:2] for g in range(len(train.groups))])
     )
-    assert Upsample.rows(shop.task, balanced, Upsample.resolved({}), seed=0) == []
+    assert Upsample.rows(ctx.task, balanced, Upsample.resolved({}), seed=0) == []
 
 
 @pytest.mark.parametrize("task_name", ["cmnist", "dominoes"])
@@ -241,17 +241,17 @@ def test_groups_of_further_rows_follow_the_training_rows():
 QUICK = ("teacher.epochs=1", "student.epochs=1")
 
 
-def heard(shop, seed=0, **settings):
-    teacher = shop.trained("teacher", shop.settings.teacher, "erm", seed)
-    return Taught((teacher,), StudentSettings(method="erm", **settings))
+def heard(ctx, seed=0, **settings):
+    teacher = ctx.trained("teacher", ctx.settings.teacher, "erm", seed)
+    return Distillation((teacher,), StudentSettings(method="erm", **settings))
 
 
 @pytest.mark.parametrize("name", ["negation", "other_premise", "upsample"])
-def test_a_student_learns_from_more_rows_at_the_same_cost(open_shop, name):
-    shop = open_shop(*QUICK)
-    plain = shop.trained("student", shop.settings.student, "erm", 0, heard(shop))
-    more = heard(shop, augmentations={name: {}})
-    student = shop.trained("student", shop.settings.student, "erm", 0, more)
+def test_a_student_learns_from_more_rows_at_the_same_cost(open_context, name):
+    ctx = open_context(*QUICK)
+    plain = ctx.trained("student", ctx.settings.student, "erm", 0, heard(ctx))
+    more = heard(ctx, augmentations={name: {}})
+    student = ctx.trained("student", ctx.settings.student, "erm", 0, more)
     added = student.settings["augmented_rows"][name]
     assert added > 0
     assert student.settings["supervision"]["train_groups"] == (name == "upsample")
@@ -262,36 +262,36 @@ def test_a_student_learns_from_more_rows_at_the_same_cost(open_shop, name):
     assert one == other
     assert spec["split"] != before["split"]
     assert spec["distillation"]["outputs"] != before["distillation"]["outputs"]
-    longer = heard(shop, augmentations={name: {}}, equal_budget=False)
-    longer = shop.trained("student", shop.settings.student, "erm", 0, longer)
+    longer = heard(ctx, augmentations={name: {}}, equal_budget=False)
+    longer = ctx.trained("student", ctx.settings.student, "erm", 0, longer)
     assert longer.updates > student.updates
 
 
-def test_labels_of_unlabelled_rows_are_the_teachers_and_doubt_is_left_out(open_shop):
-    shop = open_shop("teacher.epochs=3")
-    every, added = shop.joined(heard(shop, augmentations={"negation": {}}))
-    rows = np.arange(len(shop.data.train), len(every))
+def test_labels_of_unlabelled_rows_are_the_teachers_and_doubt_is_left_out(open_context):
+    ctx = open_context("teacher.epochs=3")
+    every, added = ctx.joined(heard(ctx, augmentations={"negation": {}}))
+    rows = np.arange(len(ctx.data.train), len(every))
     assert len(rows) == added["negation"]
     own = every.select(rows)
-    teacher = heard(shop).teacher
-    logits = np.load(shop.logits(teacher, own).path / "logits.npy")
+    teacher = heard(ctx).teacher
+    logits = np.load(ctx.logits(teacher, own).path / "logits.npy")
     assert own.label.tolist() == logits.argmax(axis=1).tolist()
     p = np.exp(logits - logits.max(1, keepdims=True))
     sure = (p / p.sum(1, keepdims=True)).max(axis=1)
     limit = float(np.median(sure))
-    _, fewer = shop.joined(heard(shop, augmentations={"negation": {"confidence": limit}}))
+    _, fewer = ctx.joined(heard(ctx, augmentations={"negation": {"confidence": limit}}))
     assert fewer["negation"] == int((sure >= limit).sum()) < added["negation"]
     with pytest.raises(HarnessError, match="negation adds no row"):
-        shop.joined(heard(shop, augmentations={"negation": {"confidence": 1.1}}))
+        ctx.joined(heard(ctx, augmentations={"negation": {"confidence": 1.1}}))
 
 
-def test_augmentations_compose_with_each_other_rounds_and_methods(open_shop):
-    shop = open_shop(*QUICK, "student.epochs=3")
+def test_augmentations_compose_with_each_other_rounds_and_methods(open_context):
+    ctx = open_context(*QUICK, "student.epochs=3")
     more = {"augmentations": {"upsample": {}, "other_premise": {}, "negation": {}}, "rounds": 2}
     settings = StudentSettings(method="group_dro", **more)
-    teacher = heard(shop).teacher
-    student = shop.trained(
-        "student", shop.settings.student, "group_dro", 0, Taught((teacher,), settings)
+    teacher = heard(ctx).teacher
+    student = ctx.trained(
+        "student", ctx.settings.student, "group_dro", 0, Distillation((teacher,), settings)
     )
     assert list(student.settings["augmented_rows"]) == list(more["augmentations"])
     assert len(student.settings["rounds"]) == 2
@@ -306,11 +306,13 @@ def test_augmentations_compose_with_each_other_rounds_and_methods(open_shop):
         ([], {"counterfactual": {}}, "needs a `counterfactual` of the task"),
     ],
 )
-def test_what_cannot_be_added_is_refused_before_any_training(open_shop, sets, augmentations, said):
-    shop = open_shop(*sets, "method=erm")
+def test_what_cannot_be_added_is_refused_before_any_training(
+    open_context, sets, augmentations, said
+):
+    ctx = open_context(*sets, "method=erm")
     student = StudentSettings(augmentations=augmentations)
     with pytest.raises(HarnessError) as caught:
-        shop.check_student(student)
+        ctx.check_student(student)
     assert said in str(caught.value)
 
 

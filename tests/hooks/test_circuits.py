@@ -429,12 +429,12 @@ def test_only_pairs_that_all_models_read_as_different_and_equally_long_count():
     assert left == {UNEQUAL: 2, ALIKE: 1}
 
 
-def test_images_have_twins_of_another_colour(open_shop):
-    shop = open_shop("cmnist.n_train=40", "cmnist.n_test=400", task="cmnist")
-    split = shop.data.evaluation[0]
-    task = SimpleNamespace(ctx=shop.ctx)
-    subject = SimpleNamespace(path=scratch_processor(shop.ctx).path, max_length=0)
-    clean = shop.encoded(split, shop.settings.student)
+def test_images_have_twins_of_another_colour(open_context):
+    ctx = open_context("cmnist.n_train=40", "cmnist.n_test=400", task="cmnist")
+    split = ctx.data.evaluation[0]
+    task = SimpleNamespace(ctx=ctx)
+    subject = SimpleNamespace(path=scratch_processor(ctx).path, max_length=0)
+    clean = ctx.encoded(split, ctx.settings.student)
     rows = {"all": np.arange(len(split))}
     sample = AnalysisInput(task, split, [subject], [clean], rows)
     pairs = find_pairs(sample, "auto", 10, 0)

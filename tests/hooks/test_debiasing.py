@@ -4,7 +4,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from opened import OpenedTask
+from stepwise import stepwise
 
 from harness_plugin.config.merge import run_config, task_settings
 from harness_plugin.pipeline.open_context import context_of
@@ -53,9 +53,9 @@ def faces(tmp_path_factory, plugins):
         config = run_config(None, flags, [f"method={method}", "references=false"])
         settings = task_settings(opened.task, "embedded", ["celeba_bias"], config.settings)
         task = opened._replace(settings=settings)
-        shop = OpenedTask(context_of(task, config, plugins, folder))
-        split = shop.data.splits["balanced"]
-        p = shop.predictions(shop.trained("control", shop.settings.student, method, seed), split)
+        ctx = stepwise(context_of(task, config, plugins, folder))
+        split = ctx.data.splits["balanced"]
+        p = ctx.predictions(ctx.trained("control", ctx.settings.student, method, seed), split)
         accuracies = [p.correct[p.group == g].mean() for g in range(len(p.groups))]
         return dict(zip(p.groups, accuracies, strict=True))
 

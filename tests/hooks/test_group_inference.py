@@ -15,8 +15,8 @@ Z = np.array([[2, 0, -1], [0.5, 1, 0], [-1, 0, 1], [1, 1, 0]])
 Y = np.array([0, 1, 2, 0])
 
 
-def place(shop, role="teacher"):
-    return shop.trainer(role, shop.settings.teacher, 0)
+def place(ctx, role="teacher"):
+    return ctx.trainer(role, ctx.settings.teacher, 0)
 
 
 def test_scale_gradient_is_that_of_the_scaled_cross_entropy():
@@ -44,37 +44,37 @@ def test_confident_rows_are_equally_many_of_every_group():
         confident(np.zeros((4, 2), np.float32), np.zeros(4, int), 0.95)
 
 
-def test_crossed_groups_are_label_times_environment(open_shop):
-    facts = metadata_of(open_shop().data.train)
+def test_crossed_groups_are_label_times_environment(open_context):
+    facts = metadata_of(open_context().data.train)
     assert facts.environments == ("rain", "sun")
     both = crossed(facts, ("negative", "positive"))
     assert both.groups == ("negative/rain", "negative/sun", "positive/rain", "positive/sun")
     assert torch.equal(both.group, facts.label * 2 + facts.environment)
 
 
-def test_the_error_set_is_what_the_first_model_gets_wrong(open_shop):
-    shop = open_shop("group_inference=error_set")
-    lab = place(shop)
-    stage = shop.plugins["group_inference"].get("error_set").environments(lab, {"epochs": 1.0})
+def test_the_error_set_is_what_the_first_model_gets_wrong(open_context):
+    ctx = open_context("group_inference=error_set")
+    lab = place(ctx)
+    stage = ctx.plugins["group_inference"].get("error_set").environments(lab, {"epochs": 1.0})
     environment = np.load(stage.path / "environment.npy")
     first = lab.erm(epochs=1.0, snapshot=True)
     assert first.reused
-    wrong = lab.predict(first).logits.argmax(1) != shop.data.train.label
+    wrong = lab.predict(first).logits.argmax(1) != ctx.data.train.label
     assert np.array_equal(environment == 1, wrong)
     assert stage.record["names"] == ["right", "wrong"]
     assert stage.record["rows"] == {"right": int((~wrong).sum()), "wrong": int(wrong.sum())}
 
 
-def test_an_empty_error_set_is_an_error(open_shop):
+def test_an_empty_error_set_is_an_error(open_context):
     """Anniesch/jtt issue 6: with ERM's own settings the first model makes no error."""
-    shop = open_shop("teacher.epochs=40", "method_options.jtt.epochs=40", "teacher.model=t5-pico")
+    ctx = open_context("teacher.epochs=40", "method_options.jtt.epochs=40", "teacher.model=t5-pico")
     with pytest.raises(HarnessError, match=r"gets 0 of 240 training rows wrong.*train it shorter"):
-        shop.trained("teacher", shop.settings.teacher, "jtt", 0)
+        ctx.trained("teacher", ctx.settings.teacher, "jtt", 0)
 
 
-def test_inferred_groups_feed_any_group_method_and_are_said_in_the_record(open_shop):
-    shop = open_shop("group_inference=eiil", "group_inference_options.eiil.steps=200")
-    facts, used = shop.facts(GroupDRO.needs, place(shop), Prepared())
+def test_inferred_groups_feed_any_group_method_and_are_said_in_the_record(open_context):
+    ctx = open_context("group_inference=eiil", "group_inference_options.eiil.steps=200")
+    facts, used = ctx.metadata(GroupDRO.needs, place(ctx), Prepared())
     assert facts.groups == (
         "negative/first",
         "negative/second",
@@ -82,7 +82,7 @@ def test_inferred_groups_feed_any_group_method_and_are_said_in_the_record(open_s
         "positive/second",
     )
     assert len(used) == 1
-    model = shop.trained("teacher", shop.settings.teacher, "group_dro", 0)
+    model = ctx.trained("teacher", ctx.settings.teacher, "group_dro", 0)
     assert model.settings["supervision"] == {
         "train_groups": False,
         "validation_groups": False,
@@ -90,47 +90,47 @@ def test_inferred_groups_feed_any_group_method_and_are_said_in_the_record(open_s
         "bias_model": None,
         "select": "none",
     }
-    plain = shop.trained("teacher", shop.settings.teacher, "erm", 0)
+    plain = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
     assert plain.settings["supervision"]["group_inference"] is None
 
 
-def test_group_methods_work_without_group_labels_when_they_are_inferred(open_shop, monkeypatch):
-    shop = open_shop("group_inference=error_set", "method=group_dro")
-    bare = shop.data.train.rows.map(lambda row: {"group": -1, "attribute": ""})
-    object.__setattr__(shop.data.train, "rows", bare)
-    shop.data.train.__dict__.pop("group", None)
-    assert "groups" in shop.available()
-    shop.check_method("group_dro", shop.settings.teacher)
+def test_group_methods_work_without_group_labels_when_they_are_inferred(open_context, monkeypatch):
+    ctx = open_context("group_inference=error_set", "method=group_dro")
+    bare = ctx.data.train.rows.map(lambda row: {"group": -1, "attribute": ""})
+    object.__setattr__(ctx.data.train, "rows", bare)
+    ctx.data.train.__dict__.pop("group", None)
+    assert "groups" in ctx.available()
+    ctx.check_method("group_dro", ctx.settings.teacher)
 
 
-def test_ssa_predicts_the_attribute_of_the_training_rows(open_shop):
+def test_ssa_predicts_the_attribute_of_the_training_rows(open_context):
     sets = ("validation_fraction=0.3", "teacher.epochs=2", "group_inference=ssa")
     options = {"parts": 2, "threshold": 0.6, "epochs": 25.0}
-    shop = open_shop(*sets, "teacher.model=t5-pico", "teacher.batch_size=8")
-    inference = shop.plugins["group_inference"].get("ssa")
-    stage = inference.environments(place(shop), options)
+    ctx = open_context(*sets, "teacher.model=t5-pico", "teacher.batch_size=8")
+    inference = ctx.plugins["group_inference"].get("ssa")
+    stage = inference.environments(place(ctx), options)
     environment = np.load(stage.path / "environment.npy")
-    attribute = np.array(shop.data.train.rows["attribute"])
+    attribute = np.array(ctx.data.train.rows["attribute"])
     found = np.array(stage.record["names"])[environment]
     assert (found == attribute).mean() > 0.95
 
 
-def test_ssa_needs_attributes_on_a_validation_split(open_shop):
+def test_ssa_needs_attributes_on_a_validation_split(open_context):
     with pytest.raises(HarnessError, match=r"group_inference ssa needs group labels on a valid"):
-        open_shop("group_inference=ssa", "method=group_dro")
+        open_context("group_inference=ssa", "method=group_dro")
 
 
-def test_jtt_draws_errors_more_often_and_is_erm_with_weight_1(open_shop):
-    shop = open_shop("method_options.jtt.epochs=1")
-    lab = place(shop)
+def test_jtt_draws_errors_more_often_and_is_erm_with_weight_1(open_context):
+    ctx = open_context("method_options.jtt.epochs=1")
+    lab = place(ctx)
     prepared = JTT.prepare(lab, {"epochs": 1.0, "upweight": 20.0})
-    facts, _ = shop.facts(JTT.needs, lab, prepared)
+    facts, _ = ctx.metadata(JTT.needs, lab, prepared)
     wrong = facts.prepared["wrong"]
     weights = JTT(facts, upweight=7.0).sampling_weights()
     assert weights[wrong].unique().tolist() == [7.0]
     assert weights[~wrong].unique().tolist() == [1.0]
     assert JTT(facts, upweight=1.0).sampling_weights() is None
-    jtt = open_shop("method_options.jtt={epochs: 1, upweight: 1}")
+    jtt = open_context("method_options.jtt={epochs: 1, upweight: 1}")
     trained = jtt.trained("teacher", jtt.settings.teacher, "jtt", 0)
     plain = jtt.trained("teacher", jtt.settings.teacher, "erm", 0)
     split = jtt.data.evaluation[0]

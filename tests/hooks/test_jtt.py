@@ -10,10 +10,10 @@ from harness_plugin_hooks.methods.erm import ERM
 from harness_plugin_hooks.methods.jtt import JTT, errors_of
 
 
-def test_the_first_model_is_the_whole_training_as_it_stands_then(open_shop, monkeypatch):
+def test_the_first_model_is_the_whole_training_as_it_stands_then(open_context, monkeypatch):
     """After 1 of 2 epochs, 15 of 30 updates, with the learning rate of the whole schedule."""
-    shop = open_shop()
-    trainer = shop.trainer("teacher", shop.settings.teacher)
+    ctx = open_context()
+    trainer = ctx.trainer("teacher", ctx.settings.teacher)
     kept = {}
 
     def forward(self, context, plain=ERM.forward):
@@ -36,7 +36,7 @@ def test_the_first_model_is_the_whole_training_as_it_stands_then(open_shop, monk
     )
     assert trainer.erm(epochs=2.0, snapshot=True).key == whole.key
     said = trainer.predict(first).logits.argmax(1)
-    assert np.array_equal(wrong, said != shop.data.train.label)
+    assert np.array_equal(wrong, said != ctx.data.train.label)
 
 
 def test_an_error_is_drawn_upweight_times_as_often():

@@ -338,10 +338,10 @@ SMALL = ("teacher.epochs=1", "validation_fraction=0.25")
 
 
 @pytest.mark.parametrize("method", ["dfr", "dfr_train", "afr", "self"])
-def test_only_the_last_layer_changes_and_the_checkpoint_loads_anywhere(open_shop, method):
-    shop = open_shop(*SMALL)
-    base = shop.trained("teacher", shop.settings.teacher, "erm", 0)
-    model = shop.trained("teacher", shop.settings.teacher, method, 0)
+def test_only_the_last_layer_changes_and_the_checkpoint_loads_anywhere(open_context, method):
+    ctx = open_context(*SMALL)
+    base = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
+    model = ctx.trained("teacher", ctx.settings.teacher, method, 0)
     after = load_trained(str(model.path), "text", attention="eager")
     before = load_trained(str(base.path), "text", attention="eager")
     assert not torch.equal(last_layer(after).weight, last_layer(before).weight)
@@ -349,51 +349,51 @@ def test_only_the_last_layer_changes_and_the_checkpoint_loads_anywhere(open_shop
         for name, value in before.bert.state_dict().items():
             assert torch.equal(value, after.bert.state_dict()[name]), name
     assert model.updates == base.updates - (3 if method == "afr" else 0)
-    assert shop.trained("teacher", shop.settings.teacher, method, 0).reused
-    logits = np.load(shop.logits(model, shop.data.evaluation[0]).path / "logits.npy")
+    assert ctx.trained("teacher", ctx.settings.teacher, method, 0).reused
+    logits = np.load(ctx.logits(model, ctx.data.evaluation[0]).path / "logits.npy")
     assert np.isfinite(logits).all()
 
 
-def test_afr_trains_on_its_share_of_the_rows(open_shop):
-    shop = open_shop(*SMALL)
-    shop.trained("teacher", shop.settings.teacher, "afr", 0)
+def test_afr_trains_on_its_share_of_the_rows(open_context):
+    ctx = open_context(*SMALL)
+    ctx.trained("teacher", ctx.settings.teacher, "afr", 0)
     specs = [
         json.loads((folder / "stage.json").read_text())["spec"]
-        for folder in shop.store.root.glob("model-*")
+        for folder in ctx.store.root.glob("model-*")
         if folder.is_dir()
     ]
     assert [bool(spec.get("rows")) for spec in specs if "rows" in spec] == [True]
 
 
-def test_methods_that_need_a_validation_split_are_refused_without_one(open_shop):
+def test_methods_that_need_a_validation_split_are_refused_without_one(open_context):
     for method in ("dfr", "dfr_train", "afr", "self"):
         with pytest.raises(HarnessError, match=r"needs .*validation split \(or `validation_frac"):
-            open_shop(f"method={method}")
+            open_context(f"method={method}")
     with pytest.raises(HarnessError, match="disagreement must be early_stop or dropout"):
-        open_shop(*SMALL, "method=self", "method_options.self.disagreement=none")
+        open_context(*SMALL, "method=self", "method_options.self.disagreement=none")
 
 
-def test_self_with_dropout_needs_no_second_training(open_shop):
-    shop = open_shop(*SMALL, "method_options.self.disagreement=dropout")
-    shop.trained("teacher", shop.settings.teacher, "self", 0)
-    assert len([f for f in shop.store.root.glob("model-*") if f.is_dir()]) == 2
+def test_self_with_dropout_needs_no_second_training(open_context):
+    ctx = open_context(*SMALL, "method_options.self.disagreement=dropout")
+    ctx.trained("teacher", ctx.settings.teacher, "self", 0)
+    assert len([f for f in ctx.store.root.glob("model-*") if f.is_dir()]) == 2
 
 
-def test_afr_keeps_the_layer_that_is_best_in_the_worst_validation_group(open_shop):
+def test_afr_keeps_the_layer_that_is_best_in_the_worst_validation_group(open_context):
     """Steps that would wreck the layer leave it as good on validation as ERM's was."""
     wild = ("gamma=10000.0", "learning_rate=5.0", "steps=60")
-    shop = open_shop(*SMALL, *(f"method_options.afr.{one}" for one in wild))
-    model = shop.trained("teacher", shop.settings.teacher, "afr", 0)
-    split = shop.data.validation
+    ctx = open_context(*SMALL, *(f"method_options.afr.{one}" for one in wild))
+    model = ctx.trained("teacher", ctx.settings.teacher, "afr", 0)
+    split = ctx.data.validation
     (base,) = [
         folder
-        for folder in shop.store.root.glob("model-*")
+        for folder in ctx.store.root.glob("model-*")
         if folder.is_dir() and folder != model.path
     ]
     accuracy = {}
     for name, folder in (("erm", base), ("afr", model.path)):
         net = load_trained(str(folder), "text", attention="eager").eval()
-        rows = shop.encoded(split, shop.settings.teacher)
+        rows = ctx.encoded(split, ctx.settings.teacher)
         with torch.no_grad():
             said = net(**rows.batch(np.arange(len(split)))).logits.argmax(1).numpy()
         accuracy[name] = worst(said, split.label, split.group)

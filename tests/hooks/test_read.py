@@ -149,6 +149,6 @@ def test_read_trains_the_main_model_against_the_branch_and_the_branch_alone():
     assert torch.allclose(z.grad, ((Z + log_softmax(Z.flip(0), 1)).softmax(1) - onehot) / 4)
 
 
-def test_read_is_refused_for_a_network_without_attention(open_shop):
+def test_read_is_refused_for_a_network_without_attention(open_context):
     with pytest.raises(HarnessError, match=r"read cannot train resnet-nano: resnet is not one of"):
-        open_shop("method=read", task="celeba_bias")
+        open_context("method=read", task="celeba_bias")

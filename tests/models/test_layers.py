@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 import torch
-from opened import Taught
 from safetensors.torch import load_file
+from stepwise import Distillation
 from torch import nn
 from torch.nn.functional import normalize
 from transformers import AutoConfig, AutoModelForImageClassification
@@ -170,7 +170,7 @@ def test_patience_by_hand():
     student = layers([[9.0, 9.0], [1.0, 0.0], [0.0, 1.0]])
     teacher = layers([[9.0, 9.0], [1.0, 1.0], [0.0, 2.0], [3.0, 0.0], [1.0, 5.0]])
     # the student's one middle layer hears layer 2 of 4 (skip) or 3 of 4 (last)
-    assert PatientKD(1.0).compare(student, teacher).item() == pytest.approx(2)
+    assert PatientKD(1.0).compare(student, teacher).item() == pytest.approx(2 / 2)
     assert PatientKD(1.0, layers="last").compare(student, teacher).item() == pytest.approx(0)
 
 
@@ -185,9 +185,10 @@ def test_tinybert_by_hand():
     teacher = layers([[0.0, 0.0], [0.0, 2.0]], [[1.0, 0.0], [0.0, 1.0]])
     # scores differ by 1/sqrt 2 and 2/sqrt 2 in two of four pairs; hidden by 1 in two of four
     attention = (0.5 + 2) / 4
-    assert TinyBERT(1.0).compare(student, teacher).item() == pytest.approx(attention + 0.5)
+    # one layer of attention; the embeddings' hidden states, and the layer's
+    assert TinyBERT(1.0).compare(student, teacher).item() == pytest.approx(attention + 2 * 0.5)
     only = TinyBERT(1.0, attention=0.0, hidden=3.0).compare(student, teacher)
-    assert only.item() == pytest.approx(1.5)
+    assert only.item() == pytest.approx(3 * 2 * 0.5)
     pairs = torch.tensor([[[1.0, 2.0], [3.0, 100.0]]])
     assert mean_over_pairs(pairs, torch.tensor([[True, False]])).item() == 1
 
@@ -252,48 +253,50 @@ def test_models_whose_layers_cannot_be_compared(kind, options, student, teacher,
     assert bool(found) == bool(said)
 
 
-def refused(shop, **student):
+def refused(ctx, **student):
     with pytest.raises(HarnessError) as caught:
-        shop.check_student(StudentSettings(**student))
+        ctx.check_student(StudentSettings(**student))
     return str(caught.value)
 
 
-def test_other_positions_are_refused_before_any_training(open_shop, tmp_path):
-    said = refused(open_shop("student.max_length=12"), distiller="minilm")
+def test_other_positions_are_refused_before_any_training(open_context, tmp_path):
+    said = refused(open_context("student.max_length=12"), distiller="minilm")
     assert "cut to 12 and 16 tokens; give both the same max_length" in said
-    said = refused(open_shop(), distiller="pkd", distiller_options={"layers": "odd"})
+    said = refused(open_context(), distiller="pkd", distiller_options={"layers": "odd"})
     assert "knows layers skip and last, not 'odd'" in said
-    said = refused(open_shop(), distiller="tinybert", teachers=("teacher", "erm_teacher"))
+    said = refused(open_context(), distiller="tinybert", teachers=("teacher", "erm_teacher"))
     assert "2 are named: name one, or take a distiller on logits" in said
-    shop = open_shop("teacher.epochs=0.1")
-    model = shop.trained("teacher", shop.settings.teacher, "erm", 0)
+    ctx = open_context("teacher.epochs=0.1")
+    model = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
     foreign = tmp_path / "foreign"
     shutil.copytree(model.path, foreign)
     train_tokenizer(["other words make another vocabulary"], 300, foreign)
-    foreign = open_shop(f"teacher.model={foreign}", "teacher.config={}")
+    foreign = open_context(f"teacher.model={foreign}", "teacher.config={}")
     assert "do not have the same tokenizer" in refused(foreign, distiller="minilm")
 
 
 # ---- in the loop
 
 
-def test_the_teacher_in_the_loop_is_no_part_of_the_student(open_shop):
-    shop = open_shop("teacher.epochs=1", "student.epochs=1")
-    teacher = shop.trained("teacher", shop.settings.teacher, "erm", 0)
+def test_the_teacher_in_the_loop_is_no_part_of_the_student(open_context):
+    ctx = open_context("teacher.epochs=1", "student.epochs=1")
+    teacher = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
     before = load_file(teacher.path / "model.safetensors")
     settings = StudentSettings(method="erm", distiller="tinybert")
-    student = shop.trained("student", shop.settings.student, "erm", 0, Taught((teacher,), settings))
+    student = ctx.trained(
+        "student", ctx.settings.student, "erm", 0, Distillation((teacher,), settings)
+    )
     after = load_file(teacher.path / "model.safetensors")
     assert all(torch.equal(before[key], after[key]) for key in before)
-    control = shop.trained("control", shop.settings.student, "erm", 0)
+    control = ctx.trained("control", ctx.settings.student, "erm", 0)
     mine, theirs = (load_file(m.path / "model.safetensors") for m in (student, control))
     assert mine.keys() == theirs.keys()
 
 
-def test_a_live_teacher_gives_what_it_gives_elsewhere_without_dropout_or_gradient(open_shop):
-    shop = open_shop("teacher.epochs=0.2")
-    teacher = shop.trained("teacher", shop.settings.teacher, "erm", 0)
-    encoded = shop.encoded(shop.data.train, shop.settings.teacher)
+def test_a_live_teacher_gives_what_it_gives_elsewhere_without_dropout_or_gradient(open_context):
+    ctx = open_context("teacher.epochs=0.2")
+    teacher = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
+    encoded = ctx.encoded(ctx.data.train, ctx.settings.teacher)
     model = load_trained(str(teacher.path), "text", attention="sdpa").train()
     live = OnlineTeacher(model, encoded)
     rows = torch.arange(8)
@@ -302,20 +305,18 @@ def test_a_live_teacher_gives_what_it_gives_elsewhere_without_dropout_or_gradien
     assert not any(x.requires_grad for x in (*first.hidden, *first.queries))
 
 
-def test_a_student_takes_after_its_teachers_layers(open_shop):
-    shop = open_shop("teacher.epochs=3", "student.epochs=6")
-    teacher = shop.trained("teacher", shop.settings.teacher, "erm", 0)
+def test_a_student_takes_after_its_teachers_layers(open_context):
+    ctx = open_context("teacher.epochs=3", "student.epochs=6")
+    teacher = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
     found = {}
     for name, options in (("kd", {}), ("tinybert", {"weight": 10.0})):
         settings = StudentSettings(
             method="erm", distiller=name, distiller_options=options, ce_weight=0.1, kd_weight=1.0
         )
-        model = shop.trained(
-            "student", shop.settings.student, "erm", 0, Taught((teacher,), settings)
+        model = ctx.trained(
+            "student", ctx.settings.student, "erm", 0, Distillation((teacher,), settings)
         )
-        inputs = shop.encoded(shop.data.train, shop.settings.student).batch(
-            torch.arange(32).numpy()
-        )
+        inputs = ctx.encoded(ctx.data.train, ctx.settings.student).batch(torch.arange(32).numpy())
         mine, theirs = (
             seen(load_trained(str(m.path), "text", attention="sdpa").eval(), inputs)
             for m in (model, teacher)

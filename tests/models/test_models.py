@@ -154,9 +154,9 @@ def test_a_folder_without_checkpoint_or_weights_is_refused(tmp_path, plugins):
 
 
 @pytest.fixture
-def trained(open_shop):
-    shop = open_shop("teacher.epochs=0.1")
-    return shop, shop.trained("teacher", shop.settings.teacher, "erm", 0)
+def trained(open_context):
+    ctx = open_context("teacher.epochs=0.1")
+    return ctx, ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
 
 
 def test_a_trained_model_loads_without_us(trained):
@@ -173,14 +173,14 @@ def test_a_trained_model_loads_without_us(trained):
     assert not list(model.path.glob("*.bin"))
 
 
-def test_a_trained_image_model_loads_without_us(open_shop):
+def test_a_trained_image_model_loads_without_us(open_context):
     sets = ["teacher.epochs=1", "celeba_bias.n_train=96", "celeba_bias.n_test=800"]
-    shop = open_shop(*sets, task="celeba_bias", limit=96)
-    model = shop.trained("teacher", shop.settings.teacher, "erm", 0)
+    ctx = open_context(*sets, task="celeba_bias", limit=96)
+    model = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
     loaded = AutoModelForImageClassification.from_pretrained(model.path)
     processor = processors.load_processor(str(model.path), "image")
-    assert list(processor.image_mean) == list(shop.settings.image.mean)
-    assert tuple(loaded.config.id2label.values()) == shop.labels
+    assert list(processor.image_mean) == list(ctx.settings.image.mean)
+    assert tuple(loaded.config.id2label.values()) == ctx.labels
 
 
 def edit_config(folder, **changes):
@@ -222,24 +222,24 @@ def test_a_broken_weights_file_is_one_line(trained):
         classifiers.load_trained(str(model.path), "text", attention="sdpa")
 
 
-def build(shop, model, labels):
+def build(ctx, model, labels):
     role = settings(str(model.path))
     return classifiers.build_model(
-        checkpoints.locate(role, "text", shop.plugins),
+        checkpoints.locate(role, "text", ctx.plugins),
         role,
         modality="text",
         labels=labels,
-        processor=shop.processor(role)[0],
+        processor=ctx.processor(role)[0],
         attention="sdpa",
         seed=3,
     )
 
 
 def test_other_labels_get_a_new_head_on_the_same_body(trained):
-    shop, model = trained
-    same = build(shop, model, ("negative", "positive"))
-    turned = build(shop, model, ("positive", "negative"))
-    three = build(shop, model, ("a", "b", "c"))
+    ctx, model = trained
+    same = build(ctx, model, ("negative", "positive"))
+    turned = build(ctx, model, ("positive", "negative"))
+    three = build(ctx, model, ("a", "b", "c"))
     body = "bert.embeddings.word_embeddings.weight"
     saved = classifiers.load_trained(str(model.path), "text", attention="sdpa").state_dict()
     for other in (same, turned, three):
@@ -248,24 +248,26 @@ def test_other_labels_get_a_new_head_on_the_same_body(trained):
     assert not torch.equal(turned.classifier.weight, saved["classifier.weight"])
     assert turned.config.id2label == {0: "positive", 1: "negative"}
     assert three.classifier.weight.shape == (3, 64)
-    again = build(shop, model, ("positive", "negative"))
+    again = build(ctx, model, ("positive", "negative"))
     assert torch.equal(again.classifier.weight, turned.classifier.weight)
 
 
-def test_given_labels_describe_the_checkpoint_and_not_what_is_trained_from_it(trained, open_shop):
+def test_given_labels_describe_the_checkpoint_and_not_what_is_trained_from_it(
+    trained, open_context
+):
     _, first = trained
     edit_config(first.path, id2label={"0": "LABEL_0", "1": "LABEL_1"})
     sets = [f"teacher.model={first.path}", "teacher.init=pretrained"]
-    shop = open_shop(*sets, "teacher.labels=[positive, negative]", "teacher.epochs=0.1")
-    model = shop.trained("teacher", shop.settings.teacher, "erm", 0)
+    ctx = open_context(*sets, "teacher.labels=[positive, negative]", "teacher.epochs=0.1")
+    model = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
     assert model.settings["labels"] == ("negative", "positive")
 
 
-def test_checkpoints_of_other_labels_than_the_data_are_refused(trained, open_shop):
+def test_checkpoints_of_other_labels_than_the_data_are_refused(trained, open_context):
     _, model = trained
     edit_config(model.path, id2label={"0": "cat", "1": "dog"})
     with pytest.raises(HarnessError, match="teacher predicts label cat, dog, but set 'id' of task"):
-        open_shop(f"teacher.model={model.path}", f"student.model={model.path}", eval_only=True)
+        open_context(f"teacher.model={model.path}", f"student.model={model.path}", eval_only=True)
 
 
 TRAIN = """

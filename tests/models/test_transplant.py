@@ -4,8 +4,8 @@ import json
 
 import pytest
 import torch
-from opened import Taught
 from safetensors.torch import load_file
+from stepwise import Distillation
 from transformers import AutoConfig
 
 from harness_plugin import HarnessError
@@ -201,21 +201,21 @@ def test_what_cannot_be_handed_on_is_refused():
         check_families("resnet", "resnet", "last")
 
 
-def test_another_family_is_refused_before_any_training(open_shop):
-    shop = open_shop("student.model=t5-pico", "student.config={}")
+def test_another_family_is_refused_before_any_training(open_context):
+    ctx = open_context("student.model=t5-pico", "student.config={}")
     student = StudentSettings(from_teacher="even")
     with pytest.raises(HarnessError, match="the student is a t5_encoder_classifier, its"):
-        shop.check_student(student)
+        ctx.check_student(student)
 
 
-def test_a_student_begins_where_its_teacher_is_and_says_how_much_of_it(open_shop):
-    shop = open_shop("teacher.epochs=1", "student.epochs=0.1", "student.learning_rate=1e-9")
-    teacher = shop.trained("teacher", shop.settings.teacher, "erm", 0)
+def test_a_student_begins_where_its_teacher_is_and_says_how_much_of_it(open_context):
+    ctx = open_context("teacher.epochs=1", "student.epochs=0.1", "student.learning_rate=1e-9")
+    teacher = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
     found = {}
     for layers in ("none", "even"):
         settings = StudentSettings(method="erm", from_teacher=layers)
-        heard = Taught((teacher,), settings)
-        found[layers] = shop.trained("student", shop.settings.student, "erm", 0, heard)
+        heard = Distillation((teacher,), settings)
+        found[layers] = ctx.trained("student", ctx.settings.student, "erm", 0, heard)
     assert found["none"].settings["from_teacher"] is None
     record = json.loads((found["even"].path / "stage.json").read_text())
     assert record["from_teacher"]["fraction"] == 1.0

@@ -3,7 +3,7 @@
 from functools import cache
 
 import pytest
-from opened import OpenedTask, Taught
+from stepwise import Distillation, stepwise
 
 from harness_plugin.config.merge import run_config
 from harness_plugin.pipeline.open_context import context_of
@@ -16,41 +16,41 @@ SEEDS = (0, 1, 2)
 
 
 @pytest.fixture(scope="module")
-def shops(tmp_path_factory):
-    """Workshops on the embedded tasks with their own recipes; ERM is trained once a seed."""
+def open_embedded(tmp_path_factory):
+    """Contexts of the embedded tasks with their own recipes; ERM is trained once a seed."""
     folder = tmp_path_factory.mktemp("store")
 
     @cache
-    def opened(task):
+    def open_embedded(task):
         config = run_config(None, {"tasks": (task,), "precision": "no", "threads": 1}, [])
         plugins = load_plugins()
         (task,) = load_tasks(config, plugins)
-        return OpenedTask(context_of(task, config, plugins, folder))
+        return stepwise(context_of(task, config, plugins, folder))
 
-    return opened
+    return open_embedded
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_faces_plain_labels_undo_what_pure_distillation_keeps(shops, seed):
-    shop = shops("celeba_bias")
-    teacher = shop.trained("teacher", shop.settings.teacher, shop.settings.method, seed)
+def test_faces_plain_labels_undo_what_pure_distillation_keeps(open_embedded, seed):
+    ctx = open_embedded("celeba_bias")
+    teacher = ctx.trained("teacher", ctx.settings.teacher, ctx.settings.method, seed)
     worst = {}
-    for role, settings in shop.settings.students.items():
-        learned = shop.trained(
-            role, shop.settings.student, settings.method, seed, Taught((teacher,), settings)
+    for role, settings in ctx.settings.students.items():
+        learned = ctx.trained(
+            role, ctx.settings.student, settings.method, seed, Distillation((teacher,), settings)
         )
-        p = shop.predictions(learned, shop.data.splits["balanced"])
+        p = ctx.predictions(learned, ctx.data.splits["balanced"])
         worst[role] = min(p.correct[p.group == g].mean() for g in range(4))
     assert worst["student"] > worst["student_ce"] + 0.03
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_nli_trusts_overlap_until_it_is_debiased(shops, seed):
-    shop = shops("hans")
+def test_nli_trusts_overlap_until_it_is_debiased(open_embedded, seed):
+    ctx = open_embedded("hans")
     gaps = {}
-    for role, method in (("erm_teacher", "erm"), ("teacher", shop.settings.method)):
-        model = shop.trained(role, shop.settings.teacher, method, seed)
-        p = shop.predictions(model, shop.data.splits["hans"])
+    for role, method in (("erm_teacher", "erm"), ("teacher", ctx.settings.method)):
+        model = ctx.trained(role, ctx.settings.teacher, method, seed)
+        p = ctx.predictions(model, ctx.data.splits["hans"])
         gaps[method] = p.correct[p.label == 0].mean() - p.correct[p.label == 1].mean()
     assert gaps["erm"] > 0.12
     assert abs(gaps["group_dro"]) < 0.6 * gaps["erm"]

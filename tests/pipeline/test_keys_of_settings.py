@@ -8,7 +8,6 @@ that does not, with the reason.
 import json
 
 import pytest
-from opened import OpenedTask
 
 from harness_plugin.config.settings import (
     ImageSettings,
@@ -154,15 +153,15 @@ BEFORE = {}
 
 
 @pytest.fixture
-def keys_of(open_shop, monkeypatch):
+def keys_of(open_context, monkeypatch):
     """The keys of all models that settings would train, by role."""
 
     def keys(*sets, seed=0, **where):
         known = (sets, seed, tuple(where.items()))
         if known in BEFORE:  # most settings change the same base
             return BEFORE[known]
-        opened = open_shop(*sets, **where)
-        processor = scratch_processor(opened.ctx).path
+        ctx = open_context(*sets, **where)
+        processor = scratch_processor(ctx).path
         real = Store.run
 
         def pretend(self, kind, spec, build):
@@ -172,7 +171,7 @@ def keys_of(open_shop, monkeypatch):
 
         with monkeypatch.context() as patch:
             patch.setattr(Store, "run", pretend)
-            BEFORE[known] = {m.role: m.key for m in train_models(opened.ctx, seed)}
+            BEFORE[known] = {m.role: m.key for m in train_models(ctx, seed)}
         return BEFORE[known]
 
     return keys
@@ -222,10 +221,10 @@ def test_every_setting_is_listed():
     assert set(CHANGES_OF_IMAGES) == set(ImageSettings.model_fields)
 
 
-def test_everything_of_a_tokenizer_that_shapes_ids_is_in_its_key(open_shop):
+def test_everything_of_a_tokenizer_that_shapes_ids_is_in_its_key(open_context):
     """Two tokenizers that pad or truncate on other sides made one key."""
-    opened = open_shop()
-    tokenizer, _ = opened.processor(opened.settings.student)
+    ctx = open_context()
+    tokenizer, _ = ctx.processor(ctx.settings.student)
     before = processor_key(tokenizer)
     tokenizer("one two three", truncation=True, max_length=4, padding="max_length")
     assert processor_key(tokenizer) == before  # what the last call left behind is not its nature
@@ -240,9 +239,9 @@ def test_everything_of_a_tokenizer_that_shapes_ids_is_in_its_key(open_shop):
     assert set(TOKENIZER_STATE) >= {"padding_side", "truncation_side", "pad_token_id"}
 
 
-def test_everything_of_an_image_processor_is_in_its_key(open_shop):
-    opened = open_shop(*SMALL, **IMAGES)
-    processor, _ = opened.processor(opened.settings.student)
+def test_everything_of_an_image_processor_is_in_its_key(open_context):
+    ctx = open_context(*SMALL, **IMAGES)
+    processor, _ = ctx.processor(ctx.settings.student)
     before = processor_key(processor)
     for name, value in {"image_mean": [0.1] * 3, "resample": 0, "do_normalize": False}.items():
         old = getattr(processor, name)
@@ -252,9 +251,9 @@ def test_everything_of_an_image_processor_is_in_its_key(open_shop):
     assert processor_key(processor) == before
 
 
-def test_a_spec_is_json_and_its_key_does_not_depend_on_the_order(open_shop):
-    opened: OpenedTask = open_shop()
-    for role in opened.plan.roles.values():
+def test_a_spec_is_json_and_its_key_does_not_depend_on_the_order(open_context):
+    ctx = open_context()
+    for role in ctx.plan.roles.values():
         spec = role.spec()
         assert json.loads(json.dumps(spec)) == spec
         assert key_of(spec) == key_of(dict(reversed(spec.items())))

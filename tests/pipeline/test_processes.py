@@ -176,7 +176,7 @@ import json
 from pathlib import Path
 from harness_plugin.config.merge import run_config
 from harness_plugin.config.settings import StudentSettings
-from opened import OpenedTask, Taught
+from stepwise import stepwise, Distillation
 from harness_plugin.plugins.registry import load_plugins
 from harness_plugin.pipeline.open_context import context_of
 from harness_plugin.pipeline.open_task import load_tasks
@@ -191,18 +191,18 @@ def train(toy, store, methods):
     sets += ["teacher.config={hidden_dropout_prob: 0, attention_probs_dropout_prob: 0}"]
     config, plugins = run_config(None, flags, sets), load_plugins()
     (task,) = load_tasks(config, plugins)
-    shop = OpenedTask(context_of(task, config, plugins, Path(store)))
-    models = {m: shop.trained("teacher", shop.settings.teacher, m, 0) for m in methods}
+    ctx = stepwise(context_of(task, config, plugins, Path(store)))
+    models = {m: ctx.trained("teacher", ctx.settings.teacher, m, 0) for m in methods}
     teacher = models["erm"]
     for name in DISTILLERS:
         heard = StudentSettings(method="erm", distiller=name, ce_weight=0, kd_weight=0.5)
-        models[name] = shop.trained(
-            "student", shop.settings.teacher, "erm", 0, Taught((teacher,), heard)
+        models[name] = ctx.trained(
+            "student", ctx.settings.teacher, "erm", 0, Distillation((teacher,), heard)
         )
-    if shop.accelerator.is_main_process:
+    if ctx.accelerator.is_main_process:
         paths = {name: [str(m.path), m.updates] for name, m in models.items()}
         (Path(store) / "models.json").write_text(json.dumps(paths))
-    shop.accelerator.end_training()
+    ctx.accelerator.end_training()
 
 if __name__ == "__main__":
     train(sys.argv[1], sys.argv[2], sys.argv[3].split(","))

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from opened import Taught
 from safetensors.torch import load_file
+from stepwise import Distillation
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from harness_plugin import HarnessError
@@ -126,8 +126,8 @@ def test_signals_of_some_rows_are_those_rows():
 # ---- the plan
 
 
-def planned(shop, teachers=None, **students):
-    settings = shop.settings.model_copy(
+def planned(ctx, teachers=None, **students):
+    settings = ctx.settings.model_copy(
         update={
             "teachers": {k: TeacherSettings(**v) for k, v in (teachers or {}).items()},
             "students": {k: StudentSettings(**v) for k, v in students.items()},
@@ -136,10 +136,10 @@ def planned(shop, teachers=None, **students):
     return plan_of_roles(settings)
 
 
-def test_teachers_come_before_those_that_learn_from_them(open_shop):
-    shop = open_shop()
+def test_teachers_come_before_those_that_learn_from_them(open_context):
+    ctx = open_context()
     roles = planned(
-        shop,
+        ctx,
         {"teacher_b": {"distillation": StudentSettings(teachers=("student_last",))}},
         student={"teachers": ("teacher", "teacher_b")},
         student_last={"teachers": ("control",)},
@@ -147,9 +147,9 @@ def test_teachers_come_before_those_that_learn_from_them(open_shop):
     order = ["teacher", "erm_teacher", "control", "student_last", "teacher_b", "student"]
     assert list(roles) == [*order, "erm_student"]
     with pytest.raises(HarnessError, match="student <- student_b <- student"):
-        planned(shop, student={"teachers": ("student_b",)}, student_b={"teachers": ("student",)})
+        planned(ctx, student={"teachers": ("student_b",)}, student_b={"teachers": ("student",)})
     with pytest.raises(HarnessError, match="teacher of student 'teacher_x'"):
-        planned(shop, student={"teachers": ("teacher_x",)})
+        planned(ctx, student={"teachers": ("teacher_x",)})
 
 
 @pytest.mark.parametrize(
@@ -166,9 +166,9 @@ def test_teachers_come_before_those_that_learn_from_them(open_shop):
         (["students.student={combine: agre}", "references=false"], "erm_teacher"),
     ],
 )
-def test_plans_that_cannot_be_are_refused_before_any_training(open_shop, sets, said):
+def test_plans_that_cannot_be_are_refused_before_any_training(open_context, sets, said):
     with pytest.raises(HarnessError) as caught:
-        open_shop(*sets)
+        open_context(*sets)
     assert said in str(caught.value)
 
 
@@ -186,8 +186,8 @@ def same(a, b, tolerance=0.0):
 QUICK = ("teacher.epochs=0.5", "student.epochs=1", "references=false", "control=false")
 
 
-def test_further_teachers_are_others_and_an_assistant_stands_between(open_shop):
-    shop = open_shop(
+def test_further_teachers_are_others_and_an_assistant_stands_between(open_context):
+    ctx = open_context(
         *QUICK,
         "method=erm",
         "teachers.teacher_b={}",
@@ -196,7 +196,7 @@ def test_further_teachers_are_others_and_an_assistant_stands_between(open_shop):
         "students.student.teachers=[teacher, teacher_b]",
         "students.student_ta.teachers=[teacher_ta]",
     )
-    models = shop.models(0)
+    models = ctx.models(0)
     assert not same(weights(models["teacher"]), weights(models["teacher_b"]))
     assistant = models["teacher_ta"].settings
     assert assistant["distillation"]["teachers"] == ("teacher",)
@@ -205,17 +205,17 @@ def test_further_teachers_are_others_and_an_assistant_stands_between(open_shop):
 
 
 @pytest.mark.parametrize("how", ["mean_prob", "mean_logit", "confidence", "agre"])
-def test_a_teacher_twice_teaches_as_it_does_alone(open_shop, how):
-    shop = open_shop(*QUICK)
-    teacher = shop.trained("teacher", shop.settings.teacher, "erm", 0)
-    biased = shop.trained("teacher", shop.settings.teacher, "erm", 1)
+def test_a_teacher_twice_teaches_as_it_does_alone(open_context, how):
+    ctx = open_context(*QUICK)
+    teacher = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
+    biased = ctx.trained("teacher", ctx.settings.teacher, "erm", 1)
     once, twice = (
-        shop.trained(
+        ctx.trained(
             "student",
-            shop.settings.student,
+            ctx.settings.student,
             "erm",
             0,
-            Taught(
+            Distillation(
                 (teacher,) * many,
                 StudentSettings(method="erm", combine=how, ce_weight=0.2, temperature=3.0),
                 biased if how == "agre" and many > 1 else None,
@@ -227,40 +227,40 @@ def test_a_teacher_twice_teaches_as_it_does_alone(open_shop, how):
     assert same(weights(once), weights(twice), 1e-4)
 
 
-def test_teachers_of_different_tokenizers(open_shop, tmp_path):
-    shop = open_shop(*QUICK)
-    model = shop.trained("teacher", shop.settings.teacher, "erm", 1)
+def test_teachers_of_different_tokenizers(open_context, tmp_path):
+    ctx = open_context(*QUICK)
+    model = ctx.trained("teacher", ctx.settings.teacher, "erm", 1)
     foreign = tmp_path / "foreign"
     shutil.copytree(model.path, foreign)
     train_tokenizer(["other words make another vocabulary " * 3], 300, foreign)
-    shop = open_shop(
+    ctx = open_context(
         *QUICK,
         f"teachers.teacher_b.changes={{model: {foreign}, epochs: 0}}",
         "students.student.teachers=[teacher, teacher_b]",
     )
-    models = shop.models(0)
-    heard = Taught((models["teacher"], models["teacher_b"]), shop.settings.students["student"])
-    first, second = (np.load(s.path / "logits.npy") for s in shop.outputs(heard))
+    models = ctx.models(0)
+    heard = Distillation((models["teacher"], models["teacher_b"]), ctx.settings.students["student"])
+    first, second = (np.load(s.path / "logits.npy") for s in ctx.outputs(heard))
     assert first.shape == second.shape
     assert not np.allclose(first, second)
     assert models["student"].settings["distillation"]["teachers"] == ("teacher", "teacher_b")
 
 
 @pytest.mark.parametrize("between", ["teaches", "initialises", "both"])
-def test_rounds_share_the_budget_and_build_on_each_other(open_shop, between):
-    shop = open_shop(*QUICK, "student.epochs=4")
-    teacher = shop.trained("teacher", shop.settings.teacher, "erm", 0)
+def test_rounds_share_the_budget_and_build_on_each_other(open_context, between):
+    ctx = open_context(*QUICK, "student.epochs=4")
+    teacher = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
 
     def student(**settings):
-        heard = Taught((teacher,), StudentSettings(method="erm", **settings))
-        return shop.trained("student", shop.settings.student, "erm", 0, heard)
+        heard = Distillation((teacher,), StudentSettings(method="erm", **settings))
+        return ctx.trained("student", ctx.settings.student, "erm", 0, heard)
 
     once = student()
     rounds = student(rounds=2, between_rounds=between)
     assert rounds.updates == once.updates
     assert len(rounds.settings["rounds"]) == 2
     first, second = (
-        json.loads((shop.store.root / f"model-{key}" / "stage.json").read_text())["spec"]
+        json.loads((ctx.store.root / f"model-{key}" / "stage.json").read_text())["spec"]
         for key in rounds.settings["rounds"]
     )
     assert first["distillation"]["round"] == 0
@@ -272,15 +272,15 @@ def test_rounds_share_the_budget_and_build_on_each_other(open_shop, between):
     assert longer.updates == 2 * once.updates
 
 
-def test_a_chain_continues_where_it_was_interrupted(open_shop, monkeypatch):
+def test_a_chain_continues_where_it_was_interrupted(open_context, monkeypatch):
     from harness_plugin.training import loop
 
     found = []
     for store in ("whole", "cut"):
-        shop = open_shop(*QUICK, "student.epochs=3", store=store)
-        teacher = shop.trained("teacher", shop.settings.teacher, "erm", 0)
-        heard = Taught((teacher,), StudentSettings(method="erm", rounds=3))
-        ask = ("student", shop.settings.student, "erm", 0, heard)
+        ctx = open_context(*QUICK, "student.epochs=3", store=store)
+        teacher = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
+        heard = Distillation((teacher,), StudentSettings(method="erm", rounds=3))
+        ask = ("student", ctx.settings.student, "erm", 0, heard)
         if store == "cut":
             real, seen = loop.one_update, []
 
@@ -292,10 +292,10 @@ def test_a_chain_continues_where_it_was_interrupted(open_shop, monkeypatch):
 
             monkeypatch.setattr(loop, "one_update", stop)
             with pytest.raises(KeyboardInterrupt):
-                shop.trained(*ask)
+                ctx.trained(*ask)
             monkeypatch.setattr(loop, "one_update", real)
             built = []
-            run = type(shop.store).run
+            run = type(ctx.store).run
 
             def note(self, kind, spec, build, built=built, run=run):
                 stage = run(self, kind, spec, build)
@@ -303,59 +303,59 @@ def test_a_chain_continues_where_it_was_interrupted(open_shop, monkeypatch):
                     built.append(spec["distillation"]["round"])
                 return stage
 
-            monkeypatch.setattr(type(shop.store), "run", note)
-        found.append(weights(shop.trained(*ask)))
+            monkeypatch.setattr(type(ctx.store), "run", note)
+        found.append(weights(ctx.trained(*ask)))
     assert built == [1, 2]  # the first round was whole
     assert same(*found)
 
 
-def test_a_training_on_some_rows_hears_the_teacher_of_those_rows(open_shop):
+def test_a_training_on_some_rows_hears_the_teacher_of_those_rows(open_context):
     """AFR trains on 80% of the rows: its row 7 is another row of the whole set."""
-    shop = open_shop("teacher.epochs=3", "student.epochs=8")
-    teacher = shop.trained("teacher", shop.settings.teacher, "erm", 0)
+    ctx = open_context("teacher.epochs=3", "student.epochs=8")
+    teacher = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
     settings = StudentSettings(method="erm", ce_weight=0.0, kd_weight=1.0)
-    place = shop.trainer("student", shop.settings.student, 0, Taught((teacher,), settings))
-    split = shop.data.train
+    place = ctx.trainer("student", ctx.settings.student, 0, Distillation((teacher,), settings))
+    split = ctx.data.train
     rows = np.arange(len(split))[::-1][: len(split) * 4 // 5].copy()
     stage = place.fit(TrainingSpec("erm", rows=rows, distilled=True))
-    theirs = shop.predictions(teacher, split).predicted
+    theirs = ctx.predictions(teacher, split).predicted
     assert (place.predict(stage).logits.argmax(axis=1) == theirs).mean() > 0.9
 
 
 @pytest.mark.parametrize("method", ["dfr", "afr", "self"])
-def test_the_last_layer_is_refitted_after_distillation(open_shop, method):
-    shop = open_shop(*QUICK, "validation_fraction=0.3", f"students.student.method={method}")
-    models = shop.models(0)
+def test_the_last_layer_is_refitted_after_distillation(open_context, method):
+    ctx = open_context(*QUICK, "validation_fraction=0.3", f"students.student.method={method}")
+    models = ctx.models(0)
     student = models["student"]
     assert student.settings["method"] == method
     assert student.settings["distillation"]["kd_weight"] == 0.5
 
 
-def test_stored_answers_are_asked_anew_after_every_change_that_matters(open_shop):
+def test_stored_answers_are_asked_anew_after_every_change_that_matters(open_context):
     """Weights, data, preprocessing, the adapted rows; and not after one that does not matter."""
-    shop = open_shop(*QUICK)
-    settings = shop.settings.students["student"]
-    teacher = shop.trained("teacher", shop.settings.teacher, "erm", 0)
+    ctx = open_context(*QUICK)
+    settings = ctx.settings.students["student"]
+    teacher = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
 
-    def key(shop, model):
-        (stage,) = shop.outputs(Taught((model,), settings))
+    def key(ctx, model):
+        (stage,) = ctx.outputs(Distillation((model,), settings))
         return stage.key, stage.reused
 
-    first, reused = key(shop, teacher)
+    first, reused = key(ctx, teacher)
     assert not reused
-    assert key(shop, teacher) == (first, True)
-    assert key(open_shop(*QUICK, "student.learning_rate=0.01"), teacher) == (first, True)
-    other_weights = shop.trained("teacher", shop.settings.teacher, "erm", 1)
+    assert key(ctx, teacher) == (first, True)
+    assert key(open_context(*QUICK, "student.learning_rate=0.01"), teacher) == (first, True)
+    other_weights = ctx.trained("teacher", ctx.settings.teacher, "erm", 1)
     shorter = replace(teacher, max_length=8)
     found = [
-        key(shop, other_weights)[0],
-        key(open_shop(*QUICK, "toy.rows=200"), teacher)[0],
-        key(shop, shorter)[0],
+        key(ctx, other_weights)[0],
+        key(open_context(*QUICK, "toy.rows=200"), teacher)[0],
+        key(ctx, shorter)[0],
     ]
     more = StudentSettings(augmentations={"negation": {}})
-    larger, _ = shop.joined(Taught((teacher,), more))
-    splits = {**shop.data.splits, shop.data.train.name: larger}
-    found.append(key(shop.with_data(replace(shop.data, splits=splits)), teacher)[0])
+    larger, _ = ctx.joined(Distillation((teacher,), more))
+    splits = {**ctx.data.splits, ctx.data.train.name: larger}
+    found.append(key(ctx.with_data(replace(ctx.data, splits=splits)), teacher)[0])
     assert len({first, *found}) == 5
 
 
@@ -367,14 +367,14 @@ def test_stored_answers_are_asked_anew_after_every_change_that_matters(open_shop
         ("celeba_bias", ["teacher.model=vit-pico", "celeba_bias.n_train=96"]),
     ],
 )
-def test_a_student_of_another_architecture_hears_its_teacher(open_shop, task, sets, distiller):
+def test_a_student_of_another_architecture_hears_its_teacher(open_context, task, sets, distiller):
     """T5 teaches BERT, ViT teaches ResNet: what is heard is kept by row, not by token."""
     more = {} if task is None else {"task": task}
-    shop = open_shop(*QUICK, *sets, **more)
-    teacher = shop.trained("teacher", shop.settings.teacher, "erm", 0)
+    ctx = open_context(*QUICK, *sets, **more)
+    teacher = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
     settings = StudentSettings(method="erm", distiller=distiller)
     student, control = (
-        shop.trained(role, shop.settings.student, "erm", 0, heard)
-        for role, heard in (("student", Taught((teacher,), settings)), ("control", None))
+        ctx.trained(role, ctx.settings.student, "erm", 0, heard)
+        for role, heard in (("student", Distillation((teacher,), settings)), ("control", None))
     )
     assert not same(weights(student), weights(control))

@@ -150,11 +150,11 @@ def test_an_empty_cell_of_an_evaluation_set_is_refused():
         check(task, TaskData("comments", "embedded", {"train": train, "test": empty}))
 
 
-def test_a_training_set_with_overlapping_groups_alone_gives_no_groups_to_methods(open_shop):
+def test_a_training_set_with_overlapping_groups_alone_gives_no_groups_to_methods(open_context):
     """A row of several groups has no one weight: methods that need groups are refused."""
-    shop = open_shop()
-    assert "groups" in shop.available()
+    ctx = open_context()
+    assert "groups" in ctx.available()
     train = split(purpose="train", inputs={"premise": list("abcdef"), "hypothesis": list("abcdef")})
-    splits = {**shop.data.splits, shop.data.train.name: train}
-    other = shop.with_data(replace(shop.data, splits=splits))
+    splits = {**ctx.data.splits, ctx.data.train.name: train}
+    other = ctx.with_data(replace(ctx.data, splits=splits))
     assert "groups" not in other.available()

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from opened import Taught
 from safetensors.torch import load_file
+from stepwise import Distillation
 
 from harness_plugin import HarnessError
 from harness_plugin.cli.main import main
@@ -38,25 +38,25 @@ def same(first, second):
     return all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_the_number_of_updates_and_examples_is_recorded(open_shop):
-    shop = open_shop()
-    model = shop.trained("teacher", shop.settings.teacher, "erm", 0)
+def test_the_number_of_updates_and_examples_is_recorded(open_context):
+    ctx = open_context()
+    model = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
     assert model.updates == 2 * 240 // 16
     record = json.loads((model.path / "stage.json").read_text())
     assert record["examples"] == 480
     assert record["loss"][-1][1] < record["loss"][0][1] or len(record["loss"]) == 1
 
 
-def test_fractions_of_an_epoch_are_rounded_up(open_shop):
-    shop = open_shop("teacher.epochs=0.5")
-    assert shop.trained("teacher", shop.settings.teacher, "erm", 0).updates == 8
+def test_fractions_of_an_epoch_are_rounded_up(open_context):
+    ctx = open_context("teacher.epochs=0.5")
+    assert ctx.trained("teacher", ctx.settings.teacher, "erm", 0).updates == 8
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(open_shop):
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(open_context):
     models = []
     for store, seed in (("a", 0), ("b", 0), ("c", 1)):
-        shop = open_shop(store=store)
-        models.append(weights(shop.trained("teacher", shop.settings.teacher, "erm", seed)))
+        ctx = open_context(store=store)
+        models.append(weights(ctx.trained("teacher", ctx.settings.teacher, "erm", seed)))
     assert same(models[0], models[1])
     assert not same(models[0], models[2])
 
@@ -76,36 +76,36 @@ def interrupt_at(monkeypatch, update):
 
 
 @pytest.mark.parametrize("method", ["erm", "group_dro", "lff", "kernel_whitening", "learned_mixin"])
-def test_an_interrupted_training_continues_to_the_same_weights(open_shop, monkeypatch, method):
-    whole = open_shop(store="whole")
+def test_an_interrupted_training_continues_to_the_same_weights(open_context, monkeypatch, method):
+    whole = open_context(store="whole")
     expected = weights(whole.trained("teacher", whole.settings.teacher, method, 0))
-    shop = open_shop(store="cut", checkpoint_steps=7)
+    ctx = open_context(store="cut", checkpoint_steps=7)
     original = interrupt_at(monkeypatch, 17)
     with pytest.raises(KeyboardInterrupt):
-        shop.trained("teacher", shop.settings.teacher, method, 0)
-    (partial,) = shop.store.root.glob("model-*.partial")
+        ctx.trained("teacher", ctx.settings.teacher, method, 0)
+    (partial,) = ctx.store.root.glob("model-*.partial")
     assert [path.name for path in partial.glob("checkpoint-*")] == ["checkpoint-14"]
     monkeypatch.setattr(loop, "one_update", original)
-    again = open_shop(store="cut", checkpoint_steps=7)
+    again = open_context(store="cut", checkpoint_steps=7)
     model = again.trained("teacher", again.settings.teacher, method, 0)
     assert same(weights(model), expected)
     assert model.updates == 30
     assert not list(model.path.glob("checkpoint*"))
 
 
-def test_a_half_written_checkpoint_is_not_used(open_shop, monkeypatch):
-    shop = open_shop(checkpoint_steps=7)
+def test_a_half_written_checkpoint_is_not_used(open_context, monkeypatch):
+    ctx = open_context(checkpoint_steps=7)
     original = interrupt_at(monkeypatch, 10)
     with pytest.raises(KeyboardInterrupt):
-        shop.trained("teacher", shop.settings.teacher, "erm", 0)
-    (partial,) = shop.store.root.glob("model-*.partial")
+        ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
+    (partial,) = ctx.store.root.glob("model-*.partial")
     (partial / "checkpoint.tmp").mkdir()
     monkeypatch.setattr(loop, "one_update", original)
-    assert open_shop(checkpoint_steps=7).trained("teacher", shop.settings.teacher, "erm", 0)
+    assert open_context(checkpoint_steps=7).trained("teacher", ctx.settings.teacher, "erm", 0)
 
 
-def test_accumulation_cuts_a_batch_without_changing_it(open_shop):
-    one = open_shop("teacher.config={hidden_dropout_prob: 0, attention_probs_dropout_prob: 0}")
+def test_accumulation_cuts_a_batch_without_changing_it(open_context):
+    one = open_context("teacher.config={hidden_dropout_prob: 0, attention_probs_dropout_prob: 0}")
     plain = weights(one.trained("teacher", one.settings.teacher, "erm", 0))
     cut = one.settings.teacher.model_copy(update={"gradient_accumulation_steps": 3})
     pieces = weights(one.trained("teacher", cut, "erm", 0))
@@ -113,8 +113,8 @@ def test_accumulation_cuts_a_batch_without_changing_it(open_shop):
     assert 0 < worst < 2e-4
 
 
-def test_a_loss_that_is_not_finite_names_role_and_update(open_shop, monkeypatch):
-    shop = open_shop(checkpoint_steps=5)
+def test_a_loss_that_is_not_finite_names_role_and_update(open_context, monkeypatch):
+    ctx = open_context(checkpoint_steps=5)
     calls = iter(range(10**6))
 
     def loss(self, logits, batch):
@@ -122,8 +122,8 @@ def test_a_loss_that_is_not_finite_names_role_and_update(open_shop, monkeypatch)
 
     monkeypatch.setattr(ERM, "loss", loss)
     with pytest.raises(HarnessError, match=r"toy seed 0 teacher \(erm\).*update 13.*checkpoint-10"):
-        shop.trained("teacher", shop.settings.teacher, "erm", 0)
-    (partial,) = shop.store.root.glob("model-*.partial")
+        ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
+    (partial,) = ctx.store.root.glob("model-*.partial")
     assert (partial / "checkpoint-10").is_dir()
 
 
@@ -154,13 +154,13 @@ def test_a_tracker_that_would_be_left_out_is_refused(tmp_path, capsys, name, mes
     assert not out.exists()
 
 
-def test_a_batch_that_cannot_be_cut_is_refused(open_shop):
-    shop = open_shop("teacher.batch_size=1000")
+def test_a_batch_that_cannot_be_cut_is_refused(open_context):
+    ctx = open_context("teacher.batch_size=1000")
     with pytest.raises(HarnessError, match="a batch of 1000 of 240 rows cannot be cut"):
-        shop.trained("teacher", shop.settings.teacher, "erm", 0)
+        ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
 
 
-def test_the_optimiser_holds_every_parameter_once(open_shop):
+def test_the_optimiser_holds_every_parameter_once(open_context):
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.LayerNorm(4))
     args = loop.TrainingArgs(1, 1, 1e-3, 0, 0.1, 0.99, 1, 1, 0)
     groups = loop.adamw(model, args).param_groups
@@ -196,32 +196,32 @@ def cases():
 
 
 @pytest.mark.parametrize(("name", "model", "precision"), list(cases()))
-def test_three_steps_of_every_method_move_every_weight(open_shop, name, model, precision):
+def test_three_steps_of_every_method_move_every_weight(open_context, name, model, precision):
     from harness_plugin.models.checkpoints import locate, model_type
     from harness_plugin.models.classifiers import build_model, load_trained
 
     text = MODELS[model] == TOY
     sets = (*SHORT, f"teacher.model={model}", *(() if text else FACES))
     sets += ("teacher.gradient_accumulation_steps=2",) if precision == "bf16" else ()
-    shop = open_shop(*sets, task=MODELS[model], precision=precision)
-    method = shop.plugins["method"].get(name)
-    settings = shop.settings.teacher.model_copy(update={"epochs": 0.3 if text else 2})
-    kind = model_type(locate(settings, shop.task.modality, shop.plugins))
-    if method.refusal(shop.task.modality, kind):
+    ctx = open_context(*sets, task=MODELS[model], precision=precision)
+    method = ctx.plugins["method"].get(name)
+    settings = ctx.settings.teacher.model_copy(update={"epochs": 0.3 if text else 2})
+    kind = model_type(locate(settings, ctx.task.modality, ctx.plugins))
+    if method.refusal(ctx.task.modality, kind):
         with pytest.raises(HarnessError, match=f"method {name} cannot train {model}"):
-            shop.check_method(name, settings)
+            ctx.check_method(name, settings)
         return
-    trained = shop.trained("teacher", settings, name, 0)
+    trained = ctx.trained("teacher", settings, name, 0)
     fresh = build_model(
-        locate(settings, shop.task.modality, shop.plugins),
+        locate(settings, ctx.task.modality, ctx.plugins),
         settings,
-        modality=shop.task.modality,
-        labels=shop.labels,
-        processor=shop.processor(settings)[0],
+        modality=ctx.task.modality,
+        labels=ctx.labels,
+        processor=ctx.processor(settings)[0],
         attention="sdpa",
         seed=0,
     ).state_dict()
-    loaded = load_trained(str(trained.path), shop.task.modality, attention="eager")
+    loaded = load_trained(str(trained.path), ctx.task.modality, attention="eager")
     after = loaded.state_dict()
     assert trained.updates >= 3
     still = {n for n in after if after[n].is_floating_point() and torch.equal(after[n], fresh[n])}
@@ -231,9 +231,9 @@ def test_three_steps_of_every_method_move_every_weight(open_shop, name, model, p
 
 
 @pytest.mark.parametrize("name", ["lff", "learned_mixin", "read"])
-def test_a_methods_own_modules_are_trained(open_shop, monkeypatch, name):
-    shop = open_shop("teacher.epochs=0.3")
-    method = shop.plugins["method"].get(name)
+def test_a_methods_own_modules_are_trained(open_context, monkeypatch, name):
+    ctx = open_context("teacher.epochs=0.3")
+    method = ctx.plugins["method"].get(name)
     kept = []
 
     def setup(self, network, original=method.setup):
@@ -241,7 +241,7 @@ def test_a_methods_own_modules_are_trained(open_shop, monkeypatch, name):
         kept.append((self, {n: p.detach().clone() for n, p in self.named_parameters()}))
 
     monkeypatch.setattr(method, "setup", setup)
-    shop.trained("teacher", shop.settings.teacher, name, 0)
+    ctx.trained("teacher", ctx.settings.teacher, name, 0)
     ((module, before),) = kept
     moved = {n for n, p in module.named_parameters() if not torch.equal(p.cpu(), before[n])}
     assert before
@@ -256,9 +256,9 @@ def test_methods_declare_what_they_train_and_weigh():
         assert method.weighs_examples == weighs, offer.name
 
 
-def test_processes_do_not_send_each_other_what_all_of_them_know(open_shop):
+def test_processes_do_not_send_each_other_what_all_of_them_know(open_context):
     """The buffers of the training rows; those of a method's own modules they do."""
-    method = LfF(metadata_of(open_shop().data.train))
+    method = LfF(metadata_of(open_context().data.train))
     network = torch.nn.Sequential(torch.nn.BatchNorm1d(3))
     trainable = TrainableModel(network, DistillationLoss(method))
     ignored = set(trainable._ddp_params_and_buffers_to_ignore)
@@ -269,13 +269,13 @@ def test_processes_do_not_send_each_other_what_all_of_them_know(open_shop):
     assert "loss.method.easy" in trainable.state_dict()
 
 
-def test_a_student_without_a_label_term_cannot_have_a_method_that_trains_modules(open_shop):
+def test_a_student_without_a_label_term_cannot_have_a_method_that_trains_modules(open_context):
     with pytest.raises(HarnessError, match="student has ce_weight 0, and method lff trains"):
-        open_shop("method=lff", "students.student.ce_weight=0")
+        open_context("method=lff", "students.student.ce_weight=0")
 
 
-def test_group_weights_follow_a_training_without_a_label_term(open_shop):
-    facts = metadata_of(open_shop().data.train)
+def test_group_weights_follow_a_training_without_a_label_term(open_context):
+    facts = metadata_of(open_context().data.train)
     method = GroupDRO(facts, eta=1.0)
     teacher = torch.zeros(len(facts.label), 2)
     objective = DistillationLoss(
@@ -289,32 +289,32 @@ def test_group_weights_follow_a_training_without_a_label_term(open_shop):
     assert logits.grad.abs().sum() > 0
 
 
-def test_a_student_learns_from_the_store_as_from_the_live_teacher(open_shop):
-    shop = open_shop("teacher.epochs=1")
-    teacher = shop.trained("teacher", shop.settings.teacher, "erm", 0)
-    (stage,) = shop.outputs(Taught((teacher,), shop.settings.students["student"]))
+def test_a_student_learns_from_the_store_as_from_the_live_teacher(open_context):
+    ctx = open_context("teacher.epochs=1")
+    teacher = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
+    (stage,) = ctx.outputs(Distillation((teacher,), ctx.settings.students["student"]))
     stored = np.load(stage.path / "logits.npy")
     from harness_plugin.models.classifiers import load_trained
 
     live = load_trained(str(teacher.path), "text", attention="sdpa").eval()
     rows = np.array([5, 100, 7])
     with torch.inference_mode():
-        out = live(**shop.encoded(shop.data.train, shop.settings.teacher).batch(rows)).logits
+        out = live(**ctx.encoded(ctx.data.train, ctx.settings.teacher).batch(rows)).logits
     assert np.allclose(stored[rows], out.numpy(), atol=1e-5)
 
 
-def test_a_student_depends_on_the_code_of_its_distiller_and_method(open_shop):
-    shop = open_shop("teacher.epochs=0.2", "student.epochs=0.2")
-    teacher = shop.trained("teacher", shop.settings.teacher, "erm", 0)
-    distillation = Taught((teacher,), shop.settings.students["student"])
-    student = shop.trained("student", shop.settings.student, "erm", 0, distillation)
+def test_a_student_depends_on_the_code_of_its_distiller_and_method(open_context):
+    ctx = open_context("teacher.epochs=0.2", "student.epochs=0.2")
+    teacher = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
+    distillation = Distillation((teacher,), ctx.settings.students["student"])
+    student = ctx.trained("student", ctx.settings.student, "erm", 0, distillation)
     code = json.loads((student.path / "stage.json").read_text())["spec"]["code"]
     assert code == code_version(*TRAINING, target_of(KD), target_of(ERM))
 
 
-def test_distillation_without_teacher_logits_is_an_error(open_shop):
-    shop = open_shop()
-    facts = metadata_of(shop.data.train)
+def test_distillation_without_teacher_logits_is_an_error(open_context):
+    ctx = open_context()
+    facts = metadata_of(ctx.data.train)
     row = torch.tensor([0, 1])
     batch = Batch(row, facts.label[row], facts.group[row])
     objective = DistillationLoss(ERM(facts), KD(2.0), None, kd_weight=1.0)
@@ -331,18 +331,18 @@ FAMILIES = {
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_every_family_trains_is_distilled_and_loads_again(open_shop, name):
+def test_every_family_trains_is_distilled_and_loads_again(open_context, name):
     config = json.dumps(FAMILIES[name])
     sets = [f"{role}.model={name}" for role in ("teacher", "student")]
     sets += [f"{role}.config={config}" for role in ("teacher", "student")]
     sets += [f"{role}.epochs=0.3" for role in ("teacher", "student")]
-    shop = open_shop(*sets)
-    teacher = shop.trained("teacher", shop.settings.teacher, "group_dro", 0)
+    ctx = open_context(*sets)
+    teacher = ctx.trained("teacher", ctx.settings.teacher, "group_dro", 0)
     settings = StudentSettings(method="erm", distiller="hints")
-    distillation = Taught((teacher,), settings)
-    student = shop.trained("student", shop.settings.student, "erm", 0, distillation)
-    split = shop.data.evaluation[0]
-    p = shop.predictions(student, split)
+    distillation = Distillation((teacher,), settings)
+    student = ctx.trained("student", ctx.settings.student, "erm", 0, distillation)
+    split = ctx.data.evaluation[0]
+    p = ctx.predictions(student, split)
     assert len(p.correct) == len(split)
     record = json.loads((student.path / "stage.json").read_text())
     assert np.isfinite(record["loss"][-1][1])

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from opened import Taught
 from safetensors.torch import load_file, save_file
+from stepwise import Distillation
 
 from harness_plugin import HarnessError
 from harness_plugin.models import classifiers
@@ -19,18 +19,18 @@ from harness_plugin.training.batching import evaluation_batches
 
 
 @pytest.fixture
-def asked(open_shop):
-    """A workshop, a hardly trained model of it, and its rows."""
-    shop = open_shop("teacher.epochs=0.3")
-    model = shop.trained("teacher", shop.settings.teacher, "erm", 0)
+def asked(open_context):
+    """A context, a hardly trained model of it, and its rows."""
+    ctx = open_context("teacher.epochs=0.3")
+    model = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
     loaded = classifiers.load_trained(str(model.path), "text", attention="sdpa")
-    split = shop.data.splits["id"]
-    return shop, model, loaded, split, shop.encoded(split, shop.settings.teacher)
+    split = ctx.data.splits["id"]
+    return ctx, model, loaded, split, ctx.encoded(split, ctx.settings.teacher)
 
 
 def test_batch_size_and_padding_change_nothing(asked):
-    shop, _, loaded, _, encoded = asked
-    tables = [predict.predict(shop.accelerator, loaded, encoded, batch_size=n) for n in (1, 7, 256)]
+    ctx, _, loaded, _, encoded = asked
+    tables = [predict.predict(ctx.accelerator, loaded, encoded, batch_size=n) for n in (1, 7, 256)]
     assert tables[0].shape == (120, 2)
     for table in tables[1:]:
         assert np.abs(table - tables[0]).max() < 1e-5
@@ -39,7 +39,7 @@ def test_batch_size_and_padding_change_nothing(asked):
 
 
 def test_every_row_is_asked_once(asked, monkeypatch):
-    shop, _, loaded, _, encoded = asked
+    ctx, _, loaded, _, encoded = asked
 
     def twice(*args):
         plan = evaluation_batches(*args)
@@ -47,23 +47,23 @@ def test_every_row_is_asked_once(asked, monkeypatch):
 
     monkeypatch.setattr(predict, "evaluation_batches", twice)
     with pytest.raises(HarnessError, match="15 of 120 rows were not predicted exactly once"):
-        predict.predict(shop.accelerator, loaded, encoded, batch_size=16)
+        predict.predict(ctx.accelerator, loaded, encoded, batch_size=16)
 
 
 def test_two_passes_give_the_same_bytes_even_from_training_mode(asked):
-    shop, _, loaded, _, encoded = asked
+    ctx, _, loaded, _, encoded = asked
     loaded.train()
-    first = predict.predict(shop.accelerator, loaded, encoded, batch_size=32)
-    second = predict.predict(shop.accelerator, loaded.train(), encoded, batch_size=32)
+    first = predict.predict(ctx.accelerator, loaded, encoded, batch_size=32)
+    second = predict.predict(ctx.accelerator, loaded.train(), encoded, batch_size=32)
     assert np.array_equal(first, second)
 
 
 def test_logits_that_are_not_finite_are_refused(asked):
-    shop, _, loaded, _, encoded = asked
+    ctx, _, loaded, _, encoded = asked
     with torch.no_grad():
         loaded.classifier.bias[0] = float("nan")
     with pytest.raises(HarnessError, match="logits that are not finite"):
-        predict.predict(shop.accelerator, loaded, encoded, batch_size=32)
+        predict.predict(ctx.accelerator, loaded, encoded, batch_size=32)
 
 
 def turned(source, target):
@@ -81,29 +81,29 @@ def turned(source, target):
 
 
 def test_another_order_of_labels_gives_the_same_answers(asked, tmp_path):
-    shop, model, _, split, _ = asked
-    settings = shop.settings.teacher.model_copy(
+    ctx, model, _, split, _ = asked
+    settings = ctx.settings.teacher.model_copy(
         update={"model": str(turned(model.path, tmp_path / "turned"))}
     )
-    other = shop.as_it_is("student", settings, 0)
-    first, second = shop.predictions(model, split), shop.predictions(other, split)
+    other = ctx.untrained("student", settings, 0)
+    first, second = ctx.predictions(model, split), ctx.predictions(other, split)
     assert second.model_labels == ("positive", "negative")
     assert np.allclose(first.logits, second.logits[:, ::-1])
     assert np.allclose(first.probabilities, second.probabilities)
     assert np.array_equal(first.predicted, second.predicted)
-    assert label_order(other, shop.labels) == [1, 0]
-    assert label_order(model, shop.labels) == [0, 1]
+    assert label_order(other, ctx.labels) == [1, 0]
+    assert label_order(model, ctx.labels) == [0, 1]
 
 
 def test_a_student_hears_its_teacher_by_the_names_of_labels(asked, tmp_path):
-    shop, model, *_ = asked
-    settings = shop.settings.teacher.model_copy(
+    ctx, model, *_ = asked
+    settings = ctx.settings.teacher.model_copy(
         update={"model": str(turned(model.path, tmp_path / "turned"))}
     )
     heard = []
-    for teacher in (model, shop.as_it_is("teacher", settings, 0)):
-        distillation = Taught((teacher,), shop.settings.students["student"])
-        heard.append(shop.teacher_outputs(distillation).logits)
+    for teacher in (model, ctx.untrained("teacher", settings, 0)):
+        distillation = Distillation((teacher,), ctx.settings.students["student"])
+        heard.append(ctx.teacher_outputs(distillation).logits)
     assert torch.allclose(heard[0], heard[1])
 
 
@@ -117,22 +117,22 @@ def test_a_teacher_of_other_labels_is_refused(asked):
 
 
 def test_two_models_in_one_store_never_share_answers(asked):
-    shop, model, _, split, _ = asked
-    student = shop.trained("student", shop.settings.student, "erm", 0)
-    another = shop.trained("teacher", shop.settings.teacher, "erm", 1)
-    stages = {shop.logits(m, split).path for m in (model, student, another)}
+    ctx, model, _, split, _ = asked
+    student = ctx.trained("student", ctx.settings.student, "erm", 0)
+    another = ctx.trained("teacher", ctx.settings.teacher, "erm", 1)
+    stages = {ctx.logits(m, split).path for m in (model, student, another)}
     assert len(stages) == 3
-    assert shop.logits(model, split).reused
-    tables = [shop.predictions(m, split).logits for m in (model, student, another)]
+    assert ctx.logits(model, split).reused
+    tables = [ctx.predictions(m, split).logits for m in (model, student, another)]
     assert not np.array_equal(tables[0], tables[1])
     assert not np.array_equal(tables[0], tables[2])
 
 
 def test_answers_are_keyed_by_the_rows(asked):
-    shop, model, _, split, _ = asked
+    ctx, model, _, split, _ = asked
     order = np.random.default_rng(0).permutation(len(split))
     shuffled = split.select(order)
-    first, second = shop.predictions(model, split), shop.predictions(model, shuffled)
+    first, second = ctx.predictions(model, split), ctx.predictions(model, shuffled)
     assert second.ids.tolist() == first.ids[order].tolist()
     assert np.allclose(second.logits, first.logits[order], atol=1e-5)
 

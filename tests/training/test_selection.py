@@ -33,52 +33,52 @@ def weights(path):
     return load_file(path / "model.safetensors")
 
 
-def test_the_best_epoch_is_kept(open_shop, monkeypatch):
+def test_the_best_epoch_is_kept(open_context, monkeypatch):
     """With scores that we dictate, the weights are those of a training that ended there."""
     scores = iter([0.4, 0.9, 0.9, 0.2])
     monkeypatch.setattr(ModelSelection, "score", lambda self, logits: next(scores))
-    shop = open_shop(SPLIT, "select=average", "teacher.epochs=4", "teacher.lr_warmup=0")
-    model = shop.trained("teacher", shop.settings.teacher, "erm", 0)
+    ctx = open_context(SPLIT, "select=average", "teacher.epochs=4", "teacher.lr_warmup=0")
+    model = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
     chosen = model.settings["selection"]
-    per_epoch = -(-len(shop.data.train) // 16)
+    per_epoch = -(-len(ctx.data.train) // 16)
     assert chosen["update"] == 2 * per_epoch  # of equal scores the earlier
     assert chosen["score"] == 0.9
     assert [update for update, _ in chosen["history"]] == [per_epoch * e for e in (1, 2, 3, 4)]
     assert not (model.path / BEST).exists()
-    last = open_shop(SPLIT, "teacher.epochs=4", "teacher.lr_warmup=0")
+    last = open_context(SPLIT, "teacher.epochs=4", "teacher.lr_warmup=0")
     end = last.trained("teacher", last.settings.teacher, "erm", 0)
     assert end.settings["selection"] is None
     assert end.path != model.path
     assert any(not torch.equal(a, weights(end.path)[n]) for n, a in weights(model.path).items())
 
 
-def test_selecting_the_last_epoch_changes_nothing(open_shop, monkeypatch):
+def test_selecting_the_last_epoch_changes_nothing(open_context, monkeypatch):
     scores = iter([0.1, 0.2])
     monkeypatch.setattr(ModelSelection, "score", lambda self, logits: next(scores))
-    shop = open_shop(SPLIT, "select=worst_group")
-    model = shop.trained("teacher", shop.settings.teacher, "group_dro", 0)
-    plain = open_shop(SPLIT)
+    ctx = open_context(SPLIT, "select=worst_group")
+    model = ctx.trained("teacher", ctx.settings.teacher, "group_dro", 0)
+    plain = open_context(SPLIT)
     same = plain.trained("teacher", plain.settings.teacher, "group_dro", 0)
     for name, value in weights(same.path).items():
         assert torch.equal(value, weights(model.path)[name]), name
 
 
-def test_the_recorded_score_is_that_of_the_kept_weights(open_shop):
-    shop = open_shop(SPLIT, "select=worst_group", "teacher.epochs=3", "teacher.model=t5-pico")
-    model = shop.trained("teacher", shop.settings.teacher, "erm", 0)
-    split = shop.data.validation
-    logits = np.load(shop.logits(model, split).path / "logits.npy")
+def test_the_recorded_score_is_that_of_the_kept_weights(open_context):
+    ctx = open_context(SPLIT, "select=worst_group", "teacher.epochs=3", "teacher.model=t5-pico")
+    model = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
+    split = ctx.data.validation
+    logits = np.load(ctx.logits(model, split).path / "logits.npy")
     right = logits.argmax(1) == split.label
     worst = min(right[split.group == g].mean() for g in np.unique(split.group))
     assert model.settings["selection"]["score"] == pytest.approx(worst)
     assert model.settings["supervision"]["validation_groups"] is True
 
 
-def test_an_interrupted_selection_continues_to_the_same_choice(open_shop, monkeypatch):
+def test_an_interrupted_selection_continues_to_the_same_choice(open_context, monkeypatch):
     sets = (SPLIT, "select=average", "teacher.epochs=4")
-    whole = open_shop(*sets, store="whole")
+    whole = open_context(*sets, store="whole")
     expected = whole.trained("teacher", whole.settings.teacher, "erm", 0)
-    shop = open_shop(*sets, store="cut", checkpoint_steps=5)
+    ctx = open_context(*sets, store="cut", checkpoint_steps=5)
     original, count = loop.one_update, iter(range(10**6))
 
     def stopping(*args, **kwargs):
@@ -88,36 +88,36 @@ def test_an_interrupted_selection_continues_to_the_same_choice(open_shop, monkey
 
     monkeypatch.setattr(loop, "one_update", stopping)
     with pytest.raises(KeyboardInterrupt):
-        shop.trained("teacher", shop.settings.teacher, "erm", 0)
+        ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
     monkeypatch.setattr(loop, "one_update", original)
-    continued = shop.trained("teacher", shop.settings.teacher, "erm", 0)
+    continued = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
     assert continued.settings["selection"] == expected.settings["selection"]
     for name, value in weights(expected.path).items():
         assert torch.equal(value, weights(continued.path)[name]), name
 
 
-def test_selection_without_a_validation_split_is_refused(open_shop):
+def test_selection_without_a_validation_split_is_refused(open_context):
     with pytest.raises(HarnessError, match="--select average needs a validation split"):
-        open_shop("select=average")
+        open_context("select=average")
     with pytest.raises(HarnessError, match="--select worst_group needs group labels on a valid"):
-        open_shop("select=worst_group")
+        open_context("select=worst_group")
 
 
-def test_a_label_free_protocol_says_so(open_shop):
-    shop = open_shop(SPLIT, "select=average")
-    assert shop.supervision("jtt") == {
+def test_a_label_free_protocol_says_so(open_context):
+    ctx = open_context(SPLIT, "select=average")
+    assert ctx.supervision("jtt") == {
         "train_groups": False,
         "validation_groups": False,
         "group_inference": None,
         "bias_model": None,
         "select": "average",
     }
-    assert shop.supervision("group_dro")["train_groups"] is True
-    assert shop.supervision("dfr")["validation_groups"] is True
+    assert ctx.supervision("group_dro")["train_groups"] is True
+    assert ctx.supervision("dfr")["validation_groups"] is True
 
 
-def test_rows_held_out_are_stratified_seeded_and_noted(open_shop):
-    data = open_shop().data
+def test_rows_held_out_are_stratified_seeded_and_noted(open_context):
+    data = open_context().data
     split = held_out(data, 0.25, 0)
     assert len(split.validation) == 60
     assert len(split.train) == 180

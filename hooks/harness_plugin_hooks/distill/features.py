@@ -74,6 +74,7 @@ class RelationalKD(FeatureDistiller):
         "distance": 25.0,
         "angle": 50.0,
     }
+    parts = ("distance", "angle")
 
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
         """() weighted sum of both terms."""
@@ -129,6 +130,11 @@ class ContrastiveKD(FeatureDistiller):
     """
 
     defaults: ClassVar[Mapping[str, Any]] = {**LOGITS, "weight": 0.8, "tau": 0.07}
+
+    @classmethod
+    def refusal(cls, options: Mapping[str, Any], ce_weight: float, n_labels: int) -> str:
+        """Cosines are divided by tau."""
+        return "" if options["tau"] > 0 else f"needs tau above 0, not {options['tau']:g}"
 
     def setup(self, network: Network, teacher: TeacherOutputs) -> None:
         """The student's projector."""

@@ -20,7 +20,7 @@ from typing import Any
 from harness_plugin import __version__
 from harness_plugin.files import strict, timestamp, write_json, write_text
 from harness_plugin.records import Predictions, RunReport
-from harness_plugin.scoring.stats import LEVEL
+from harness_plugin.scoring.intervals import LEVEL
 from harness_plugin_hooks.leaderboard.submission import names_only
 from harness_plugin_hooks.outputs.each_model import Evaluated, Number, each_model, set_name
 from harness_plugin_hooks.outputs.lm_eval import document, sha

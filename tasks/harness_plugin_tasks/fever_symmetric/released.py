@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,7 @@ def task_data(
         claim_split(name, purpose, with_labels(table, labels), labels)
         for (name, purpose), table in tables.items()
     ]
-    splits += [symmetric_split(name, table) for name, table in tests.items()]
+    splits += [symmetric_split(name, table, quadruples(table)) for name, table in tests.items()]
     found = [
         *notes,
         *(note for table in tables.values() for note in without_evidence(table)),
@@ -126,6 +127,11 @@ def task_data(
         ),
     ]
     return TaskData("fever_symmetric", request.source, {s.name: s for s in splits}, tuple(found))
+
+
+def quadruples(table: Table) -> list[str]:
+    """What the ids of a quadruple share: those of written pairs end in 0000002 to 0000004."""
+    return [re.sub(r"000000\d$", "", name) for name in table.columns["id"]]
 
 
 def file_names(options: Mapping[str, Any], key: str) -> tuple[str, ...]:

@@ -42,6 +42,7 @@ from harness_plugin_tasks.hans.evaluation import (
     HANS_GROUPS,
     HANS_LABELS,
     HEURISTICS,
+    clusters_of,
     hans_split,
 )
 
@@ -195,7 +196,7 @@ def load(request: DataRequest) -> TaskData:
         biased_split("train", "train", unseen(train, *tests)),
         biased_split("validation", "validation", unseen(validation, train, *tests)),
         biased_split("id", "in_domain", tests[0]),
-        test_split(tests[1]),
+        test_split(tests[1], request.options["cluster"]),
     ]
     note = f"embedded: generated, not the real sets; the cue holds in {bias_rate:.1%} of train"
     return TaskData("hans", request.source, {split.name: split for split in splits}, (note,))
@@ -213,15 +214,25 @@ def biased_split(name: str, purpose: Purpose, pairs: Sequence[Pair]) -> Split:
     return cue_split(name, purpose=purpose, table=table, cue=OVERLAP_CUE, labels=HANS_LABELS)
 
 
-def test_split(pairs: Sequence[Pair]) -> Split:
-    """The split of pairs in which the cue says nothing; a model predicts the same two labels."""
+def test_split(pairs: Sequence[Pair], by: str) -> Split:
+    """The split of pairs in which the cue says nothing; a model predicts the same two labels.
+
+    Its frames are all that this grammar has, and are in every split: pairs are independent draws of
+    the grammar, unless option cluster (`by`) asks how far a result holds for other frames.
+    """
+    subcases = [pair.frame.subcase for pair in pairs]
     return hans_split(
         premises=[pair.premise for pair in pairs],
         hypotheses=[pair.hypothesis for pair in pairs],
         ids=[f"hans-{row:06d}" for row in range(len(pairs))],
         label_texts=[pair.label for pair in pairs],
         heuristics=[pair.frame.heuristic for pair in pairs],
-        subcases=[pair.frame.subcase for pair in pairs],
+        subcases=subcases,
+        clusters=clusters_of(
+            "none" if by == "auto" else by,
+            [f"{pair.frame.premise}: {pair.frame.hypothesis}" for pair in pairs],
+            subcases,
+        ),
         three_way=False,
     )
 

@@ -41,7 +41,7 @@ def from_hub(request: DataRequest) -> TaskData:
         request.source,
         training=training,
         hans=hans_test(hans, HANS_REPOSITORY),
-        collapse_rule=request.options["collapse"],
+        options=request.options,
     )
 
 
@@ -62,7 +62,7 @@ def from_folder(request: DataRequest) -> TaskData:
         request.source,
         training=training(root, chosen, FROM_ANY, request.seed),
         hans=hans,
-        collapse_rule=request.options["collapse"],
+        options=request.options,
     )
 
 

@@ -26,7 +26,7 @@ PURPOSES: dict[str, Purpose] = {
 }
 """What a split is for, where its name says so and `purposes` does not."""
 
-RESERVED = ("id", "label", "group", "members", "attribute", "aligned")
+RESERVED = ("id", "label", "group", "members", "attribute", "aligned", "cluster")
 """Columns that every split has of its own."""
 
 
@@ -36,8 +36,8 @@ class Layout:
 
     `files` are the splits' own files by split, or the one file under "". `split` is the column
     that names the split, or the share of each; {} where each split has its file. `attribute` is
-    "" for data without one. `points_to` is the label that an attribute value suggests; {} = what
-    the training rows say.
+    "" for data without one, `cluster` "" for independent rows. `points_to` is the label that an
+    attribute value suggests; {} = what the training rows say.
     """
 
     task: str
@@ -46,6 +46,7 @@ class Layout:
     inputs: tuple[str, ...]
     label: str
     attribute: str
+    cluster: str
     split: str | Mapping[str, float]
     id: str
     purposes: Mapping[str, Purpose]
@@ -58,8 +59,10 @@ class Layout:
     def columns(self) -> tuple[str, ...]:
         """Every column that is read."""
         split = self.split if isinstance(self.split, str) else ""
-        wanted = (*self.inputs, self.label, self.attribute, split, self.id, *self.breakdowns)
-        return tuple(dict.fromkeys(name for name in wanted if name))
+        named = (self.label, self.attribute, self.cluster, split, self.id)
+        return tuple(
+            dict.fromkeys(name for name in (*self.inputs, *named, *self.breakdowns) if name)
+        )
 
     def purpose(self, split: str) -> Purpose:
         """What the rows of `split` are for; HarnessError for a name that does not say it."""
@@ -108,6 +111,7 @@ def layout_of(request: DataRequest) -> Layout:
         inputs=inputs_of(request),
         label=text(task.task, "label", options["label"]),
         attribute=optional(task.task, options, "attribute"),
+        cluster=optional(task.task, options, "cluster"),
         split=split_of(task.task, options["split"]) if "" in files else {},
         id=optional(task.task, options, "id"),
         purposes=purposes_of(task.task, options["purposes"]),

@@ -210,6 +210,7 @@ def split_of(
         if grouped
         else None,
         breakdowns={name: columns[name] for name in layout.breakdowns},
+        clusters=columns[layout.cluster] if layout.cluster else None,
         where=f"{part.file}, split {part.name}",
     )
 
