@@ -149,8 +149,8 @@ def test_descent_reaches_the_optimum_of_a_convex_problem():
         old,
         weights=np.full(200, 1 / 200),
         penalty=0.0,
-        steps=3000,
-        optimizer=sgd(0.5),
+        steps=1000,
+        optimizer=sgd(1.0),
     )
     reference = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(features, label)
     difference = found.weight[1] - found.weight[0]
