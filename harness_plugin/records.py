@@ -289,7 +289,16 @@ class TrainedModel:
     seed: int
     name: str
     path: Path
+    model: str
+    """Preset or checkpoint that it started from."""
+    method: str
+    """What trained it; "as saved" and "predictions" for models that came from elsewhere."""
     settings: Mapping[str, Any]
+    """What else its record shows of how it was trained, as JSON; nothing is computed from it."""
+    supervision: Mapping[str, Any] | None = None
+    """Which labels besides the task's own it was trained and chosen with."""
+    selection: Mapping[str, Any] | None = None
+    """Which update was kept, and by what; None for the last."""
     key: str = ""
     """Key of the stage that made it, or the hash of a checkpoint's weights."""
     kind: str = ""
@@ -342,6 +351,31 @@ class Transfer:
     metric: str
     measure: str
     estimate: Estimate
+
+
+@dataclass(frozen=True)
+class SetPlan:
+    """What a number of seeds on one evaluation set can show; fractions.
+
+    `smallest_loss`: the smallest true widening of the gap that would be called lost with
+    probability `power`, with the planned seeds; `ever` with 20 seeds. `seeds_for_effect`,
+    `seeds_for_kept`: seeds at which a loss of `effect`, or no change at all, gets its verdict; None
+    where not even 20 do, then `rows_for_kept` says how many times the rows would, with 20.
+    """
+
+    split: str
+    gap: str
+    smallest_cell: int
+    cell: str
+    clusters: int | None
+    smallest_loss: float
+    ever: float
+    seeds_for_effect: int | None
+    seeds_for_kept: int | None
+    rows_for_kept: float | None
+    reason: str = ""
+    short: str = ""
+    """What the planned seeds can show, in a few words."""
 
 
 @dataclass(frozen=True)

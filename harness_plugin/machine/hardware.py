@@ -299,3 +299,12 @@ def machine_of(
     if hardware.precision != "no":
         accelerator = make_accelerator(config, hardware.precision)
     return hardware, accelerator
+
+
+def accelerator_again(config: RunConfig, hardware: HardwareSettings) -> Accelerator:
+    """An Accelerator with settings that were chosen before.
+
+    Precision and threads are the process's: they are now those of what was set up last.
+    """
+    torch.set_num_threads(hardware.threads)
+    return make_accelerator(config, hardware.precision)

@@ -11,8 +11,8 @@ from harness_plugin.models import checkpoints
 from harness_plugin.models.layers import Shape
 from harness_plugin.models.transplant import check_families
 from harness_plugin.pipeline.context import RunContext
-from harness_plugin.pipeline.encode_split import processor_of
 from harness_plugin.pipeline.plan import Component, ResolvedRole
+from harness_plugin.pipeline.split_stages import processor_of
 from harness_plugin.training.contracts import NEEDS, missing_needs
 from harness_plugin.training.encode import processor_key
 from harness_plugin.training.predict import check_labels
@@ -229,26 +229,6 @@ def other_inputs(ctx: RunContext, student: ResolvedRole, teacher: ResolvedRole) 
             f"{teacher.max_length} tokens; give both the same max_length"
         )
     return ""
-
-
-def supervision_of(ctx: RunContext, role: ResolvedRole) -> dict[str, Any]:
-    """Which labels besides the task's own a model was trained and chosen with."""
-    needs: frozenset[str] = role.method.cls.needs
-    if role.distillation is not None:
-        needs |= role.distillation.needs
-        needs |= frozenset().union(*(each.cls.needs for each in role.distillation.augmentations))
-    wants = bool(needs & {"groups", "environments"})
-    inference = ctx.plan.group_inference if wants else None
-    held = {"validation_groups"} & needs
-    if inference is not None:
-        held |= {"validation_groups"} & inference.cls.needs
-    return {
-        "train_groups": wants and inference is None,
-        "validation_groups": bool(held) or ctx.plan.select == "worst_group",
-        "group_inference": inference.name if inference else None,
-        "bias_model": ctx.settings.bias_model if "bias_model" in needs else None,
-        "select": ctx.plan.select,
-    }
 
 
 def check_comparable(ctx: RunContext, labels: dict[str, tuple[str, ...]]) -> None:

@@ -1,13 +1,19 @@
-"""From a task and a run's configuration to its settings and its checked data: the one recipe."""
+"""From a task and a run's configuration to its settings and its checked data: the one recipe.
+
+And what makes numbers of these data weaker than they look.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness_plugin.config.merge import task_settings
 from harness_plugin.config.settings import RunConfig, TaskSettings
 from harness_plugin.data.dataset import TaskData, held_out, load_data
+from harness_plugin.data.split import Split
 from harness_plugin.data.task import Task, find_task
 from harness_plugin.errors import HarnessError
 from harness_plugin.plugins.registry import Plugins
@@ -81,3 +87,50 @@ def check_option_names(settings: Mapping[str, Any], plugins: Plugins) -> None:
                 plugins[OPTIONS_OF[key]].offer(name)
         elif key not in TaskSettings.model_fields:  # a task's name
             check_option_names(value, plugins)
+
+
+FEW = 30
+"""Test rows below which a group's accuracy says little."""
+
+
+def warnings(data: TaskData, inputs: Sequence[str]) -> list[str]:
+    """What makes the numbers of this data weaker than they look."""
+    out = []
+    train = data.train
+    for split in data.evaluation:
+        for group, count in zip(split.groups, split.group_counts, strict=True):
+            if count < FEW:
+                out.append(f"{split.name}: group {group} has {count} rows, fewer than {FEW}")
+            if group in train.groups and not train.group_counts[train.groups.index(group)]:
+                out.append(f"{split.name}: group {group} never occurs in {train.name}")
+    out += list(leaks(data, inputs))
+    return out
+
+
+def leaks(data: TaskData, inputs: Sequence[str]) -> Iterator[str]:
+    """A warning for every two splits that share rows, inputs compared byte for byte.
+
+    Two evaluation sets may be made of the same rows on purpose; they are not compared.
+    """
+    sources = [data.train, *([data.validation] if data.validation else [])]
+    hashes = {s.name: stored_inputs(s, inputs) for s in (*sources, *data.evaluation)}
+    for number, first in enumerate(sources):
+        seen = set(hashes[first.name])
+        for second in (*sources[number + 1 :], *data.evaluation):
+            if shared := sum(row in seen for row in hashes[second.name]):
+                yield f"{second.name}: {shared:,} rows also stand in {first.name}"
+
+
+def stored_inputs(split: Split, inputs: Sequence[str]) -> list[bytes]:
+    """(N,) a hash of the inputs of each row as they are stored; image files by their bytes."""
+    table = split.rows.select_columns(list(inputs)).with_format("arrow")
+    out = []
+    for start in range(0, len(split), 1024):
+        for row in table[start : start + 1024].to_pylist():
+            digest = hashlib.sha256()
+            for value in row.values():
+                if isinstance(value, dict):  # an image: its bytes, or the file it lies in
+                    value = value.get("bytes") or Path(value["path"]).read_bytes()
+                digest.update(value if isinstance(value, bytes) else repr(value).encode())
+            out.append(digest.digest())
+    return out

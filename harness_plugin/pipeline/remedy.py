@@ -16,12 +16,11 @@ from harness_plugin.data.task import Task
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.pipeline.checks import check_plan
 from harness_plugin.pipeline.context import RunContext
-from harness_plugin.pipeline.open_context import context_of
 from harness_plugin.pipeline.open_task import OpenTask
 from harness_plugin.pipeline.plan import resolve
-from harness_plugin.pipeline.remedies import Remedy
-from harness_plugin.pipeline.run_task import predict_models, score_models
+from harness_plugin.pipeline.run_task import context_of, predict_models, score_models
 from harness_plugin.plugins.registry import Plugins
+from harness_plugin.plugins.remedies import Remedy
 from harness_plugin.records import Estimate, TaskScores, TrainedModel
 from harness_plugin.scoring.intervals import half_width
 
@@ -126,7 +125,7 @@ def try_remedies(
         students, teachers, taken[name] = plan.students, plan.teachers, remedy
     plan = alone.model_copy(update={"students": students, "teachers": teachers})
     ctx = context_of(OpenTask(task, plan, data), config, plugins, root)
-    plugins.hook.data_loaded(task=task, data=data)
+    plugins.hook.data_loaded(task=task, data=data, plans=())
     trained, predictions = predict_models(ctx)
     # the student without a remedy takes the control's place: contributions are what is gained
     predictions = [replace(p, role="control") if p.role == baseline else p for p in predictions]

@@ -50,7 +50,7 @@ def score_predictions(
     started = time.time()
     settings = task_settings(task, config.source_of(task), config.tasks, config.settings)
     data = load_for(task, settings, config)
-    plugins.hook.data_loaded(task=task, data=data)
+    plugins.hook.data_loaded(task=task, data=data, plans=())
     splits = chosen_splits(data, split)
     answers = read_all(files, splits, kind, labels)
     names = {
@@ -186,11 +186,15 @@ def one_clustering(predictions: Sequence[Predictions]) -> list[Predictions]:
 
 def as_model(task: str, role: str, seed: int, name: str, answer: PredictionFile) -> TrainedModel:
     """The record of a model of which only the answers are known."""
-    settings = {
-        "model": name,
-        "method": "predictions",
-        "labels": answer.labels,
-        "kind": answer.kind,
-        "sha256": answer.sha256,
-    }
-    return TrainedModel(task, role, seed, name, answer.file, settings, kind=role, reused=True)
+    return TrainedModel(
+        task,
+        role,
+        seed,
+        name,
+        answer.file,
+        model=name,
+        method="predictions",
+        settings={"labels": answer.labels, "kind": answer.kind, "sha256": answer.sha256},
+        kind=role,
+        reused=True,
+    )

@@ -17,6 +17,7 @@ from harness_plugin.models.network import Network
 from harness_plugin.records import Predictions
 from harness_plugin.training.batching import evaluation_batches
 from harness_plugin.training.encode import Encoded
+from harness_plugin.training.transfer import to_device
 
 
 def predict(
@@ -81,13 +82,13 @@ def tables(
     found: list[torch.Tensor] = []
     seen = torch.zeros(len(encoded), device=accelerator.device)
     for rows in tqdm(mine or plan[:1], desc=name, disable=quiet, leave=False):
-        inputs = {key: value.to(accelerator.device) for key, value in encoded.batch(rows).items()}
+        inputs = encoded.batch(rows, accelerator.device)
         with accelerator.autocast():
             out = outputs(inputs)
         found = found or [
             torch.zeros(len(encoded), *value.shape[1:], device=accelerator.device) for value in out
         ]
-        index = torch.from_numpy(rows).to(accelerator.device)
+        index = to_device(torch.from_numpy(rows), accelerator.device)
         if mine:
             for table, value in zip(found, out, strict=True):
                 table[index] = value.float()

@@ -226,7 +226,6 @@ def test_a_number_that_does_not_follow_is_named(pack, plugins, parts, path, valu
         (("environment",), {}, "environment.json: expected the environment in"),
         (("models", 0, "seed"), 7, "expected answers of control seed 0"),
         (("models", 1, "seed"), 0, "models: expected one a role and seed, found doubled ones"),
-        (("models", 0, "method"), "magic", "models[teacher/0/made-teacher-seed0]"),
     ],
     ids=lambda v: str(v)[:40],
 )

@@ -23,7 +23,7 @@ from harness_plugin.config.settings import RoleSettings
 from harness_plugin.data.dataset import make_split
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.models import checkpoints, classifiers, processors
-from harness_plugin.pipeline.predictions import weights_key
+from harness_plugin.pipeline.split_stages import weights_key
 from harness_plugin.records import Predictions
 from harness_plugin.store.keys import code_version
 from harness_plugin.store.stages import key_of

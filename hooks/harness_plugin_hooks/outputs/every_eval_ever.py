@@ -104,8 +104,8 @@ def aggregate(report: RunReport, evaluated: Evaluated) -> dict[str, Any]:
                     {
                         "role": model.role,
                         "seed": model.seed,
-                        "method": model.settings["method"],
-                        "architecture": names_only(model.settings["model"]),
+                        "method": model.method,
+                        "architecture": names_only(model.model),
                     }
                 ),
             },

@@ -90,7 +90,12 @@ def results(report: RunReport, evaluated: Evaluated, hashes: dict[str, str]) -> 
         "config": {
             "model": "harness-plugin",
             "model_name": model.name,
-            "model_args": {"pretrained": model.path.name, "role": model.role, **model.settings},
+            "model_args": {
+                "pretrained": model.path.name,
+                "role": model.role,
+                "method": model.method,
+                **model.settings,
+            },
             "model_dtype": "float32",
             "model_sha": model.settings.get("stage", ""),
             "batch_size": report.config.get("eval_batch_size"),
