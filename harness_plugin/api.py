@@ -85,7 +85,7 @@ def run(
 
     Returns:
         The scores: `.verdicts`, `.to_pandas()`, `.report(folder)`. All values are fractions,
-        with 95% intervals of a hierarchical bootstrap (seed x example).
+        with 95% intervals over rows and seeds (docs/verdicts.md).
 
     Raises:
         HarnessError: for bad input, before anything is trained; with near matches for a name.
@@ -195,7 +195,9 @@ def compare(
     max_drop: float | None = None,
     max_gap_increase: float | None = None,
     thresholds: PathLike | None = None,
+    margin: float | None = None,
     min_seeds: int | None = None,
+    min_group: int | None = None,
     resamples: int | None = None,
 ) -> ComparisonResult:
     """Has a candidate become worse than a baseline? As `harness compare`, example by example.
@@ -211,7 +213,9 @@ def compare(
         max_drop: that is allowed of a performance, a fraction (0.02).
         max_gap_increase: that is allowed of a gap or an error, a fraction (0.02).
         thresholds: a YAML file of gates, instead of the three before.
+        margin: both at once, as of a run's verdict (0.02).
         min_seeds: of a verdict (3).
+        min_group: rows of a group that may be the worst (30).
         resamples: of the bootstrap (2000).
 
     Raises:
@@ -227,8 +231,9 @@ def compare(
             "metric": list(texts(metric)) or None,
             "max_drop": max_drop,
             "max_gap_increase": max_gap_increase,
+            "margin": margin,
         },
-        {"min_seeds": min_seeds, "resamples": resamples},
+        {"min_seeds": min_seeds, "min_group": min_group, "resamples": resamples},
         {offer.name: offer.load() for offer in plugins["metric"]},
     )
     first, second = (

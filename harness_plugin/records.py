@@ -337,6 +337,31 @@ class Transfer:
 
 
 @dataclass(frozen=True)
+class SetPlan:
+    """What a number of seeds on one evaluation set can show; fractions.
+
+    `smallest_loss`: the smallest true widening of the gap that would be called lost with
+    probability `power`, with the planned seeds; `ever` with 20 seeds. `seeds_for_effect`,
+    `seeds_for_kept`: seeds at which a loss of `effect`, or no change at all, gets its verdict; None
+    where not even 20 do, then `rows_for_kept` says how many times the rows would, with 20.
+    """
+
+    split: str
+    gap: str
+    smallest_cell: int
+    cell: str
+    clusters: int | None
+    smallest_loss: float
+    ever: float
+    seeds_for_effect: int | None
+    seeds_for_kept: int | None
+    rows_for_kept: float | None
+    reason: str = ""
+    short: str = ""
+    """What the planned seeds can show, in a few words."""
+
+
+@dataclass(frozen=True)
 class Flips:
     """Answers of a student that differ from another role's, on a set or a part of it.
 

@@ -16,6 +16,7 @@ from harness_plugin.pipeline.context import RunContext
 from harness_plugin.pipeline.open_context import context_of
 from harness_plugin.pipeline.open_task import OpenTask, load_tasks
 from harness_plugin.pipeline.outputs import check_writable, chosen_outputs, write_outputs
+from harness_plugin.pipeline.planning import plans_of
 from harness_plugin.pipeline.run_task import run_task
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records import RunReport, TaskScores
@@ -40,7 +41,8 @@ def run(config: RunConfig, plugins: Plugins) -> RunReport:
     for number, opened in enumerate(tasks):
         if len(tasks) > 1:  # precision and threads are the process's: the last opened task's
             contexts[number] = context_of(opened, config, plugins)
-        plugins.hook.data_loaded(task=opened.task, data=opened.data)
+        plans = () if config.eval_only else plans_of(opened, config, plugins)
+        plugins.hook.data_loaded(task=opened.task, data=opened.data, plans=plans)
         scores.append(run_task(contexts[number]))
     report = RunReport(
         config=resolved_config(config, tasks),

@@ -126,7 +126,7 @@ def try_remedies(
         students, teachers, taken[name] = plan.students, plan.teachers, remedy
     plan = alone.model_copy(update={"students": students, "teachers": teachers})
     ctx = context_of(OpenTask(task, plan, data), config, plugins, root)
-    plugins.hook.data_loaded(task=task, data=data)
+    plugins.hook.data_loaded(task=task, data=data, plans=())
     trained, predictions = predict_models(ctx)
     # the student without a remedy takes the control's place: contributions are what is gained
     predictions = [replace(p, role="control") if p.role == baseline else p for p in predictions]

@@ -50,7 +50,7 @@ def score_predictions(
     started = time.time()
     settings = task_settings(task, config.source_of(task), config.tasks, config.settings)
     data = load_for(task, settings, config)
-    plugins.hook.data_loaded(task=task, data=data)
+    plugins.hook.data_loaded(task=task, data=data, plans=())
     splits = chosen_splits(data, split)
     answers = read_all(files, splits, kind, labels)
     names = {

@@ -12,10 +12,18 @@ from typing import TYPE_CHECKING, Protocol
 from pluggy import HookimplMarker, HookspecMarker
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harness_plugin.config.settings import RunConfig
     from harness_plugin.data.dataset import TaskData
     from harness_plugin.data.task import Task
-    from harness_plugin.records import Predictions, RunReport, TaskScores, TrainedModel
+    from harness_plugin.records import (
+        Predictions,
+        RunReport,
+        SetPlan,
+        TaskScores,
+        TrainedModel,
+    )
 
 hookspec = HookspecMarker("harness_plugin")
 hookimpl = HookimplMarker("harness_plugin")
@@ -94,8 +102,12 @@ def run_started(config: RunConfig) -> None:
 
 
 @hookspec
-def data_loaded(task: Task, data: TaskData) -> None:
-    """The splits of one task are loaded and checked."""
+def data_loaded(task: Task, data: TaskData, plans: Sequence[SetPlan]) -> None:
+    """The splits of one task are loaded and checked.
+
+    `plans`: what the seeds of this run can show on each evaluation set; empty where nothing is
+    trained.
+    """
 
 
 @hookspec

@@ -95,17 +95,22 @@ def complaint(error: ValidationError) -> str:
 
 def default_thresholds(
     metric: Sequence[str] = (),
-    max_drop: float = DEFAULT_RULE.margin,
-    max_gap_increase: float = DEFAULT_RULE.margin,
+    max_drop: float | None = None,
+    max_gap_increase: float | None = None,
     *,
+    margin: float = DEFAULT_RULE.margin,
     known: Mapping[str, Metric],
     **rest: int,
 ) -> Thresholds:
     """A gate on each `metric` (accuracy and worst group if none) and on the primary gaps.
 
-    What was not asked for by name is left out where it is undefined. `rest` are `min_seeds` and
-    `resamples`. Raises HarnessError for a value out of range.
+    What was not asked for by name is left out where it is undefined. `margin` stands for a limit
+    that is not given. `rest` are `min_seeds`, `min_group` and `resamples`.
+
+    Raises HarnessError for a value out of range.
     """
+    max_drop = margin if max_drop is None else max_drop
+    max_gap_increase = margin if max_gap_increase is None else max_gap_increase
     gates = []
     for name in metric or ("acc", "worst_group_acc"):
         if name not in known:
@@ -126,9 +131,11 @@ def thresholds_from(
     rest: Mapping[str, int | None],
     known: Mapping[str, Metric],
 ) -> Thresholds:
-    """The thresholds of a file, or of `limits` (metric, max_drop, max_gap_increase).
+    """The thresholds of a file, or of `limits` (metric, max_drop, max_gap_increase, margin).
 
-    `rest`: min_seeds, resamples. None stands for what was not said. Raises HarnessError for both.
+    `rest`: min_seeds, min_group, resamples. None stands for what was not said.
+
+    Raises HarnessError for both.
     """
     limits = {name: value for name, value in limits.items() if value is not None}
     said: dict[str, Any] = {name: value for name, value in rest.items() if value is not None}

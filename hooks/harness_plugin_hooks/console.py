@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from harness_plugin import hookimpl
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.table import Table
 
     from harness_plugin.config.settings import RunConfig
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
         Estimate,
         ModelScores,
         RunReport,
+        SetPlan,
         TaskScores,
         TrainedModel,
     )
@@ -56,6 +59,9 @@ def register_commands(register: Register) -> None:
     register(
         "analyze", f"{here}.analyze:main", summary="RUN: what happens inside the models of a run"
     )
+    register(
+        "plan", f"{here}.plan:main", summary="--tasks NAME: seeds and rows that a verdict needs"
+    )
     register("report", f"{here}.report:main", summary="RUN: one page to look at")
     register(
         "metrics-path",
@@ -86,8 +92,8 @@ def run_started(config: RunConfig) -> None:
 
 
 @hookimpl
-def data_loaded(task: Task, data: TaskData) -> None:
-    """Show sizes, groups and notes of every split."""
+def data_loaded(task: Task, data: TaskData, plans: Sequence[SetPlan]) -> None:
+    """Show sizes, groups and notes of every split, and what the last set can show."""
     say(
         "",
         f"{task.task}: {task.summary}",
@@ -103,6 +109,8 @@ def data_loaded(task: Task, data: TaskData) -> None:
         say(f"  {split.name} ({split.purpose}): {rows}: {groups or 'no groups'}")
     for note in data.notes:
         say(f"  note: {note}")
+    if plans:
+        say(f"  plan: {plans[-1].split}: {plans[-1].short} (harness plan --tasks {task.task})")
 
 
 @hookimpl

@@ -9,6 +9,9 @@ from harness_plugin.cli.parser import Parser, add_file_options, add_run_options,
 from harness_plugin.cli.startup import installed_plugins
 from harness_plugin.machine.progress import quiet_libraries
 
+SCORING = ("resamples", "margin", "min_seeds", "min_group")
+"""Options of a run that say how it is scored."""
+
 
 def parser() -> Parser:
     """Every option of `harness score`."""
@@ -53,7 +56,7 @@ def parser() -> Parser:
         "limit",
         "output_path",
         "outputs",
-        "resamples",
+        *SCORING,
         limit="as of the run it is compared with",
     )
     return out
@@ -72,7 +75,7 @@ def main(words: list[str]) -> int:
     quiet_libraries()
     files = {role: given[option_of(role)] or [] for role in ROLES}
     flags: dict[str, Any] = {
-        name: given[name] for name in ("data", "limit", "outputs", "resamples", "output_path")
+        name: given[name] for name in ("data", "limit", "outputs", *SCORING, "output_path")
     }
     flags |= {
         "tasks": (task.task,),
