@@ -75,7 +75,10 @@ def interrupt_at(monkeypatch, update):
     return original
 
 
-@pytest.mark.parametrize("method", ["erm", "group_dro", "lff", "kernel_whitening", "learned_mixin"])
+RESUMED = ["erm", "group_dro", "lff", "kernel_whitening", "learned_mixin", "read"]
+
+
+@pytest.mark.parametrize("method", RESUMED)
 def test_an_interrupted_training_continues_to_the_same_weights(open_context, monkeypatch, method):
     whole = open_context(store="whole")
     expected = weights(whole.trained("teacher", whole.settings.teacher, method, 0))
