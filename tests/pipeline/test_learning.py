@@ -1,9 +1,16 @@
 """What would learn nothing is refused before anything is trained."""
 
+import math
+
 import pytest
 
 from harness_plugin import HarnessError
+from harness_plugin.config.merge import run_config, task_settings
+from harness_plugin.data.task import find_task
 from harness_plugin.pipeline.checks import updates_of_method
+from harness_plugin.plugins.registry import load_plugins
+
+PLUGINS = load_plugins()
 
 NOTHING = [
     (
@@ -75,3 +82,21 @@ def test_the_updates_counted_are_those_of_the_training(open_context, monkeypatch
     role = ctx.plan.roles["teacher"]
     ctx.trained("teacher", ctx.settings.teacher, "vrex", 0)
     assert max(seen) + 1 == updates_of_method(ctx, role)
+
+
+@pytest.mark.parametrize("name", [offer.name for offer in PLUGINS["task"]])
+def test_recipes_of_generated_data_leave_annealing_an_end(name):
+    """Of those that say how many rows they train on, and need the default of 500 changed."""
+    task = find_task(name, PLUGINS["task"])
+    rows = task.options["n_train"].default if "n_train" in task.options else None
+    if "embedded" not in task.sources or not isinstance(rows, int):
+        pytest.skip("no generated training rows of a known number")
+    settings = task_settings(
+        task, "embedded", [name], run_config(None, {"tasks": (name,)}, []).settings
+    )
+    role = settings.teacher
+    updates = (role.epochs - role.erm_epochs) * math.ceil(rows / role.batch_size)
+    for method in ("vrex", "irm"):
+        options = settings.method_options.get(method, {})
+        cls = PLUGINS["method"].get(method)
+        assert not cls.cannot_learn(cls.resolved(options, task.modality), int(updates))
