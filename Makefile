@@ -1,10 +1,11 @@
 # make demo: install and run the main job. make test: install and pass the tests.
+# make mutants: do the tests notice 200 small changes of what makes numbers? (bench/mutants.py)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test exhaustive lint clean
+.PHONY: demo test exhaustive mutants lint clean
 
 demo: $(INSTALLED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" accelerate launch harness --tasks hans,celeba_bias
@@ -14,6 +15,9 @@ test: lint
 
 exhaustive: $(INSTALLED)
 	$(BIN)/python -m pytest -m exhaustive
+
+mutants: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python bench/mutants.py --output results/mutants.jsonl
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

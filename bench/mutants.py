@@ -316,6 +316,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=1e9, help="begin none after so long")
     args = parser.parse_args()
     mutants, known = chosen(args.seed), recorded(args.output)
+    args.output.parent.mkdir(parents=True, exist_ok=True)
     if not args.table:
         os.environ["HF_HUB_OFFLINE"] = "1"  # as tests/conftest.py has it before datasets is there
         import datasets  # noqa: F401
