@@ -246,9 +246,10 @@ def run_tests(area: Area) -> int:
 
     tests = [str(ROOT / test) for test in area.tests if (ROOT / test).exists()]
     choose = ["-k", area.choose] if area.choose else []
-    # what torch and datasets have imported already is not rewritten by pytest, which warns of it
-    quiet = ["-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
-    return int(pytest.main(["-x", "-q", *quiet, *choose, *tests]))
+    # pytest warns of what is imported already; and its own import of the package that is its plugin
+    # would come before the changed one
+    plain = ["--assert=plain", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    return int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *plain, *choose, *tests]))
 
 
 def outcome(mutant: Mutant | None, area: Area, seconds: float) -> tuple[str, float]:
