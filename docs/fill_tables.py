@@ -77,7 +77,7 @@ def published() -> list[str]:
 
 
 def checked() -> list[str]:
-    """What every method, distiller, bias model and group inference is checked against."""
+    """What every method, bias model and group inference is checked against."""
     lines = ["| name | checked against | tests |", "|---|---|---|"]
     for kind, components in read(CHECKED).items():
         for name, fact in components.items():

@@ -45,7 +45,7 @@ T5 |= {"decoder_start_token_id": 0, "eos_token_id": END, "num_decoder_layers": 1
 CONFIGS = {
     "bert": {**TEXT, **FEED},
     "deberta-v2": {**TEXT, **FEED},
-    "modernbert": {**TEXT, **FEED, "cls_token_id": 2, "sep_token_id": END},
+    "modernbert": {**TEXT, **FEED, "bos_token_id": 2, "eos_token_id": END},
     "t5_encoder_classifier": T5,
     "t5": T5,
     "qwen2": DECODER,
@@ -111,7 +111,8 @@ def family(name):
         tokens[offsets[1:] - 1] = END
         tokens[offsets[:-1]] = 2
         layout = PaddedLeft if "left" in name else EncodedText
-        second = (lengths // 2).astype(np.int32) if kind == "bert" else None
+        has_types = kind in ("bert", "deberta-v2")
+        second = (lengths // 2).astype(np.int32) if has_types else None
         encoded = layout(tokens, offsets, second, PAD)
     modality = "image" if kind in IMAGES else "text"
     return Family(name, build(kind, 0), build(kind, 1), encoded, modality)

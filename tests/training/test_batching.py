@@ -159,6 +159,18 @@ def test_weighted_batches_are_of_similar_length_and_shuffled():
     assert abs(np.corrcoef(longest, np.arange(len(longest)))[0, 1]) < 0.3
 
 
+def test_the_scale_of_the_weights_says_nothing():
+    group, lengths = rare_groups((300, 30))
+    weights = 1 / np.bincount(group)[group]
+    one, other = (drawn(scale * weights, [group], 32, lengths) for scale in (1, 1024))
+    assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_an_epoch_passes_evenly_over_the_rows_of_a_stratum():
+    plan = drawn(np.ones(50), [np.zeros(50, np.int64)], 1, LENGTHS[:50])
+    assert sorted(np.concatenate(plan)) == list(range(50))
+
+
 def test_weighted_epochs_differ_and_repeat_with_the_seed():
     group, lengths = rare_groups((100, 20))
     weights = 1 / np.bincount(group)[group]
@@ -241,6 +253,9 @@ def test_a_process_cuts_its_own_rows():
     assert batching.parts_by_length(lengths, 0, 3) == [slice(0, 2), slice(2, 3)]
     assert batching.parts_by_length(lengths, 3, 6) == [slice(3, 6)]
     assert batching.parts_by_length(None, 2, 6) == [slice(2, 6)]
+    # 8 of 30 tokens are saved: of the rows from 3 on, not of all
+    lengths = np.array([9, 9, 9, 6, 6, 10])
+    assert batching.parts_by_length(lengths, 3, 6) == [slice(3, 5), slice(5, 6)]
 
 
 def test_a_process_keeps_its_rows_when_they_are_sorted():
