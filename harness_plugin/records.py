@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +17,7 @@ from harness_plugin.errors import HarnessError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from harness_plugin.data.split import Split
     from harness_plugin.data.task import HubSet
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -114,9 +116,10 @@ class Predictions:
 
         -1 where rule "restrict" leaves a model's label out, because the set lacks it.
         """
-        index = {name.lower(): i for i, name in enumerate(self.labels)}
-        mapping = {k.lower(): v.lower() for k, v in (self.collapse or {}).items()}
-        names = [name.lower() for name in self.model_labels]
+        index = {label_spelling(name): i for i, name in enumerate(self.labels)}
+        collapse = (self.collapse or {}).items()
+        mapping = {label_spelling(name): label_spelling(label) for name, label in collapse}
+        names = [label_spelling(name) for name in self.model_labels]
         if self.collapse_rule == "restrict" and set(index) <= set(names):
             return np.array([index.get(name, -1) for name in names], dtype=np.int64)
         # a model trained on the collapsed labels needs no collapse
@@ -156,6 +159,53 @@ class Predictions:
     def correct(self) -> NDArray[np.bool_]:
         """(N,) whether the predicted label is the gold one."""
         return np.equal(self.predicted, self.label)
+
+
+def label_spelling(name: str) -> str:
+    """A label's name as names are compared: case and the signs between words do not count.
+
+    `not_entailment`, `not-entailment`, `Non_Entailment` and `non-entailment` are one label: that is
+    how GLUE, RTE and HANS write it.
+    """
+    words = re.sub(r"[\s_-]+", "-", name.strip().lower())
+    return f"non-{words[4:]}" if words.startswith("not-") else words
+
+
+def predictions_of(
+    split: Split,
+    logits: NDArray[np.float32],
+    *,
+    task: str,
+    role: str,
+    model: str,
+    seed: int,
+    model_labels: tuple[str, ...],
+    texts: Sequence[str] = (),
+) -> Predictions:
+    """The record of one model's logits on one split; `texts` are its text columns."""
+    cluster, clusters = split.clusters or (None, ())
+    return Predictions(
+        task=task,
+        split=split.name,
+        role=role,
+        model=model,
+        seed=seed,
+        ids=split.ids,
+        logits=logits,
+        model_labels=model_labels,
+        label=split.label,
+        labels=split.labels,
+        group=split.group,
+        groups=split.groups,
+        members=split.membership if split.overlapping else None,
+        aligned=split.aligned,
+        breakdowns=split.breakdown_values,
+        cluster=cluster,
+        clusters=clusters,
+        collapse=split.collapse,
+        collapse_rule=split.collapse_rule,
+        texts={column: split.rows[column] for column in texts},
+    )
 
 
 @dataclass(frozen=True)
@@ -281,7 +331,16 @@ class TrainedModel:
     seed: int
     name: str
     path: Path
+    model: str
+    """Preset or checkpoint that it started from."""
+    method: str
+    """What trained it; "as saved" and "predictions" for models that came from elsewhere."""
     settings: Mapping[str, Any]
+    """What else its record shows of how it was trained, as JSON; nothing is computed from it."""
+    supervision: Mapping[str, Any] | None = None
+    """Which labels besides the task's own it was trained and chosen with."""
+    selection: Mapping[str, Any] | None = None
+    """Which update was kept, and by what; None for the last."""
     key: str = ""
     """Key of the stage that made it, or the hash of a checkpoint's weights."""
     kind: str = ""

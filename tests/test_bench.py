@@ -23,6 +23,10 @@ ROWS = {
 }
 
 
+HELPERS = {"batches", "mutants", "common", "workload", "methods", "flops"}
+"""What the scripts share. Those of a GPU have their own tests (test_bench_gpu.py)."""
+
+
 def run(*words: str) -> str:
     """What a benchmark prints."""
     done = subprocess.run(
@@ -33,8 +37,9 @@ def run(*words: str) -> str:
 
 
 def test_every_benchmark_is_listed_here_and_explained():
-    scripts = {path.stem for path in BENCH.glob("*.py")} - {"common", "workload", "methods"}
-    scripts -= {"batches", "mutants"}  # they time nothing
+    scripts = {
+        path.stem for path in BENCH.glob("*.py") if not path.stem.startswith("gpu")
+    } - HELPERS
     assert scripts == set(ROWS)
     readme = (BENCH / "README.md").read_text(encoding="utf-8")
     assert all(f"bench/{name}.py" in readme for name in scripts)

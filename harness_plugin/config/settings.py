@@ -333,6 +333,11 @@ class RunConfig(Strict):
         description="rows a split, stratified by group",
         json_schema_extra=flag(WHAT, "N"),
     )
+    sets: tuple[str, ...] = Field(
+        (),
+        description="evaluation sets to evaluate on; without it all that the task has",
+        json_schema_extra=flag(WHAT, "NAME[,NAME]"),
+    )
     eval_only: bool = Field(
         False,
         description="score checkpoints, train nothing",

@@ -16,7 +16,7 @@ from harness_plugin.data.split import UNDEFINED, Ints, Split
 from harness_plugin.errors import HarnessError
 from harness_plugin.pipeline.context import RunContext
 from harness_plugin.pipeline.plan import ResolvedRole
-from harness_plugin.pipeline.predictions import label_order, logits_stage
+from harness_plugin.pipeline.split_stages import label_order, logits_stage
 from harness_plugin.records import TrainedModel
 
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from harness_plugin.config.settings import RunConfig
+from harness_plugin.data.dataset import TaskData
 from harness_plugin.data.split import Split
-from harness_plugin.pipeline.open_task import OpenTask
+from harness_plugin.data.task import Task
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records import Evidence, Predictions, SetPlan
 from harness_plugin.scoring.planning import POWER, SEED_SD, plan_set
@@ -16,7 +17,8 @@ from harness_plugin.scoring.score import PRIMARY, wanted_on
 
 
 def plans_of(
-    opened: OpenTask,
+    task: Task,
+    data: TaskData,
     config: RunConfig,
     plugins: Plugins,
     *,
@@ -31,9 +33,9 @@ def plans_of(
     """
     known = {offer.name: offer.load() for offer in plugins["metric"]}
     plans = []
-    for split in opened.data.evaluation:
-        rows = without_answers(opened.task.task, split)
-        wanted = wanted_on(split.name, opened.task.primary_gap)
+    for split in data.evaluation:
+        rows = without_answers(task.task, split)
+        wanted = wanted_on(split.name, task.primary_gap)
         order = [name for name in (wanted, *PRIMARY) if name in known]
         if split.purpose == "in_domain":
             order = [name for name in order if not known[name].against_in_domain]

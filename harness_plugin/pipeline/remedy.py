@@ -16,12 +16,11 @@ from harness_plugin.data.task import Task
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.pipeline.checks import check_plan
 from harness_plugin.pipeline.context import RunContext
-from harness_plugin.pipeline.open_context import context_of
 from harness_plugin.pipeline.open_task import OpenTask
 from harness_plugin.pipeline.plan import resolve
-from harness_plugin.pipeline.remedies import Remedy
-from harness_plugin.pipeline.run_task import predict_models, score_models
+from harness_plugin.pipeline.run_task import context_of, predict_models, score_models
 from harness_plugin.plugins.registry import Plugins
+from harness_plugin.plugins.remedies import Remedy
 from harness_plugin.records import Estimate, TaskScores, TrainedModel
 from harness_plugin.scoring.intervals import half_width
 

@@ -17,13 +17,7 @@ if TYPE_CHECKING:
     from harness_plugin.config.settings import RunConfig
     from harness_plugin.data.dataset import TaskData
     from harness_plugin.data.task import Task
-    from harness_plugin.records import (
-        Predictions,
-        RunReport,
-        SetPlan,
-        TaskScores,
-        TrainedModel,
-    )
+    from harness_plugin.records import RunReport, SetPlan, TaskScores, TrainedModel
 
 hookspec = HookspecMarker("harness_plugin")
 hookimpl = HookimplMarker("harness_plugin")
@@ -73,7 +67,7 @@ def register_augmentations(register: Register) -> None:
 
 @hookspec
 def register_remedies(register: Register) -> None:
-    """Offer repairs of a student: `target` is a `pipeline.remedies.Remedy` of the same name."""
+    """Offer repairs of a student: `target` is a `plugins.remedies.Remedy` of the same name."""
 
 
 @hookspec
@@ -113,11 +107,6 @@ def data_loaded(task: Task, data: TaskData, plans: Sequence[SetPlan]) -> None:
 @hookspec
 def model_trained(model: TrainedModel) -> None:
     """One model of one seed is trained, or was found finished in the store."""
-
-
-@hookspec
-def predictions_made(predictions: Predictions) -> None:
-    """One model has predicted one evaluation set."""
 
 
 @hookspec

@@ -233,17 +233,13 @@ def record_of(report: RunReport, scores: TaskScores) -> TransferRecord:
                         "seed": model.seed,
                         "name": model.name,
                         "path": model.path,
-                        "method": model.settings["method"],
-                        "model": model.settings["model"],
+                        "method": model.method,
+                        "model": model.model,
                         "updates": model.updates,
                         "seconds": model.seconds,
-                        "supervision": model.settings.get("supervision"),
-                        "selection": model.settings.get("selection"),
-                        "settings": {
-                            name: value
-                            for name, value in model.settings.items()
-                            if name not in ("supervision", "selection")
-                        },
+                        "supervision": model.supervision,
+                        "selection": model.selection,
+                        "settings": model.settings,
                     }
                     for model in scores.models
                 ],

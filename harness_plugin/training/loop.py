@@ -28,6 +28,7 @@ from harness_plugin.training.contracts import Method
 from harness_plugin.training.encode import Encoded
 from harness_plugin.training.loss import BatchPart, DistillationLoss, TrainableModel
 from harness_plugin.training.selection import ModelSelection, Selector
+from harness_plugin.training.transfer import to_device
 
 CHECK_EVERY = 50
 """Updates between looks at the loss: each look waits for the device."""
@@ -313,12 +314,11 @@ def piece_loss(prepared: PreparedTraining, step: Step, number: int, piece: batch
     accelerator, metadata = prepared.accelerator, prepared.rows.metadata
 
     def inputs_of(rows: batching.Ints) -> Inputs:
-        made = prepared.rows.encoded.batch(rows)
-        return {key: value.to(accelerator.device, non_blocking=True) for key, value in made.items()}
+        return prepared.rows.encoded.batch(rows, accelerator.device)
 
     lengths = prepared.rows.encoded.lengths
     piece = batching.shares_by_length(piece, lengths, accelerator.num_processes)
-    row = torch.from_numpy(piece).to(accelerator.device)
+    row = to_device(torch.from_numpy(piece), accelerator.device)
     batch = Batch(
         row,
         metadata.label[row],
@@ -331,7 +331,7 @@ def piece_loss(prepared: PreparedTraining, step: Step, number: int, piece: batch
     partner_rows = None
     if (partner := prepared.loss.method.partners(batch)) is not None:
         partner_rows = partner.cpu().numpy()
-        batch = replace(batch, partner=partner.to(accelerator.device))
+        batch = replace(batch, partner=to_device(partner, accelerator.device))
     start, stop = batching.bounds(len(piece), accelerator.process_index, accelerator.num_processes)
     parts = []
     for part in batching.parts_by_length(None if lengths is None else lengths[piece], start, stop):

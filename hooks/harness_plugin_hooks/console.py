@@ -49,6 +49,7 @@ def register_commands(register: Register) -> None:
     register(
         "score", f"{here}.score:main", summary="--task NAME --predictions FILE: score predictions"
     )
+    register("init", f"{here}.init:main", summary="FILE|FOLDER: the YAML file of a table of yours")
     register("submit", f"{here}.submit:main", summary="RUN --out BUNDLE: pack a run, to be checked")
     register("verify", f"{here}.verify:main", summary="BUNDLE …: compute its numbers again")
     register(
@@ -109,6 +110,8 @@ def data_loaded(task: Task, data: TaskData, plans: Sequence[SetPlan]) -> None:
         say(f"  {split.name} ({split.purpose}): {rows}: {groups or 'no groups'}")
     for note in data.notes:
         say(f"  note: {note}")
+    for warning in data.warnings:
+        say(f"  warning: {warning}")
     if plans:
         say(f"  plan: {plans[-1].split}: {plans[-1].short} (harness plan --tasks {task.task})")
 
@@ -119,21 +122,21 @@ def model_trained(model: TrainedModel) -> None:
     how = "from the store" if model.reused else f"{model.seconds:.1f} s"
     say(
         f"  {time.strftime('%H:%M:%S')} seed {model.seed} {model.role:<14} "
-        f"{model.settings['model']}, {model.settings['method']}: {model.updates:,} updates, {how}"
+        f"{model.model}, {model.method}: {model.updates:,} updates, {how}"
         f"{labels_seen(model)}"
     )
 
 
 def labels_seen(model: TrainedModel) -> str:
     """Which group labels the model saw, and by what it was selected."""
-    supervision = model.settings.get("supervision")
+    supervision = model.supervision
     if supervision is None:
         return ""
     seen = [part for part in ("train", "validation") if supervision[f"{part}_groups"]]
     words = [f"group labels of {' and '.join(seen)}" if seen else "no group labels"]
     if inferred := supervision["group_inference"]:
         words.append(f"groups by {inferred}")
-    if selection := model.settings.get("selection"):
+    if selection := model.selection:
         words.append(f"selected by {selection['criterion']}, update {selection['update']:,}")
     return f" ({', '.join(words)})"
 

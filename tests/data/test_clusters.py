@@ -11,10 +11,10 @@ from harness_plugin.data.task import find_task
 from harness_plugin.errors import HarnessError
 from harness_plugin.pipeline.augment import additional
 from harness_plugin.pipeline.score_predictions import one_clustering
+from harness_plugin.records import predictions_of
 from harness_plugin.scoring.columns import as_predictions as from_columns
 from harness_plugin.scoring.pairing import check_same_rows, join
 from harness_plugin.scoring.prediction_files import read_answers
-from harness_plugin.training.predict import as_predictions
 
 TEXTS = ("t2", "", "t1", "t2", "", "t10")
 CODES = [2, -1, 0, 2, -1, 1]
@@ -35,7 +35,7 @@ def split(clusters=TEXTS, order=range(6)):
 
 def predictions(made, **more):
     fields = {"task": "t", "role": "student", "model": "m", "seed": 0, "model_labels": made.labels}
-    return as_predictions(made, np.zeros((len(made), 2), np.float32), **(fields | more))
+    return predictions_of(made, np.zeros((len(made), 2), np.float32), **(fields | more))
 
 
 def test_a_split_knows_its_clusters_and_who_stands_alone():

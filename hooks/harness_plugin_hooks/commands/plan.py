@@ -58,7 +58,8 @@ def main(words: list[str]) -> int:
     for opened in load_tasks(config, plugins):
         earlier = evidence_of(Path(own["run"]), opened.task.task, own) if own["run"] else None
         plans = plans_of(
-            opened,
+            opened.task,
+            opened.data,
             config,
             plugins,
             effect=own["effect"] / 100,

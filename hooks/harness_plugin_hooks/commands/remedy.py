@@ -18,8 +18,8 @@ from harness_plugin.machine.progress import quiet_libraries
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from harness_plugin.pipeline.remedies import Remedy
     from harness_plugin.pipeline.remedy import RemedyReport, RemedyResult
+    from harness_plugin.plugins.remedies import Remedy
 
 EXAMPLES = """\
 examples:
@@ -72,7 +72,7 @@ def main(words: list[str]) -> int:
     """Try remedies, print the ranked table, write it."""
     given = vars(parser().parse_args(words))
     own = {name: given.pop(name) for name in ("budget", "baseline", "remedies", "rank_by", "list")}
-    from harness_plugin.pipeline.remedies import select_remedies
+    from harness_plugin.plugins.remedies import select_remedies
 
     plugins = installed_plugins()
     if own["list"]:
@@ -83,10 +83,10 @@ def main(words: list[str]) -> int:
     remedies = select_remedies(own["remedies"], plugins["remedy"])
     config = config_from_flags(given)
     quiet_libraries()
-    from harness_plugin.pipeline.open_context import store_root
     from harness_plugin.pipeline.open_task import load_tasks
     from harness_plugin.pipeline.outputs import check_writable
     from harness_plugin.pipeline.remedy import try_remedies
+    from harness_plugin.pipeline.run_task import store_root
 
     check_writable(Path(config.output_path))
     jobs = load_tasks(config, plugins)

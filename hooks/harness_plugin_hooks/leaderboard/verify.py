@@ -256,20 +256,17 @@ def computed_again(
 
 def model_of(task: str, model: Any) -> TrainedModel:
     """A model of a record, as a run has it."""
-    settings = {
-        **model.settings,
-        "model": model.model,
-        "method": model.method,
-        "supervision": model.supervision and model.supervision.model_dump(),
-        "selection": model.selection and model.selection.model_dump(),
-    }
     return TrainedModel(
         task,
         model.role,
         model.seed,
         model.name,
         Path(model.path),
-        settings,
+        model.model,
+        model.method,
+        model.settings,
+        supervision=model.supervision and model.supervision.model_dump(),
+        selection=model.selection and model.selection.model_dump(),
         kind=model.kind,
         updates=model.updates,
         seconds=model.seconds,

@@ -10,7 +10,7 @@ import numpy as np
 
 from harness_plugin.analysis.inputs import AnalysisInput
 from harness_plugin.pipeline.context import is_quiet
-from harness_plugin.pipeline.encode_split import processor_of
+from harness_plugin.pipeline.split_stages import processor_of
 from harness_plugin.records import Floats, Ints
 from harness_plugin.scoring import resampling
 from harness_plugin.training.encode import processor_key
