@@ -77,7 +77,12 @@ AREAS: Mapping[str, Area] = {
                 "mixing",
             )
         ),
-        ("tests/hooks/test_method_losses.py", "tests/hooks/test_kernel_whitening.py"),
+        (
+            "tests/hooks/test_method_losses.py",
+            "tests/hooks/test_method_contract.py",
+            "tests/hooks/test_kernel_whitening.py",
+            "tests/hooks/test_read.py",
+        ),
     ),
     "the whole loss": Area(
         10, ("harness_plugin/training/loss.py",), ("tests/training/test_loss.py",)

@@ -23,7 +23,7 @@ ROWS = {
 }
 
 
-HELPERS = {"common", "workload", "methods", "flops"}
+HELPERS = {"batches", "mutants", "common", "workload", "methods", "flops"}
 """What the scripts share. Those of a GPU have their own tests (test_bench_gpu.py)."""
 
 

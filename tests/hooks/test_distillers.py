@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from stepwise import Distillation
 from torch import nn
 from torch.nn.functional import cross_entropy
+from transformers import BertConfig
 
 from harness_plugin import HarnessError
 from harness_plugin.config.roles import plan_of_roles
@@ -30,6 +31,7 @@ from harness_plugin_hooks.distill.features import (
     distances,
     similarities,
 )
+from harness_plugin_hooks.distill.layers import PatientKD
 from harness_plugin_hooks.distill.logits import (
     DIST,
     KD,
@@ -462,3 +464,49 @@ def test_features_are_those_of_the_logits_whatever_the_method(open_context, meth
     distillation = Distillation((teacher,), settings)
     model = ctx.trained("student", ctx.settings.student, method, 0, distillation)
     assert model.path.is_dir()
+
+
+# ---- modules of distillers
+
+
+class OfWidth:
+    """As much of a network and of a live teacher as `setup` asks for."""
+
+    def __init__(self, width):
+        config = BertConfig(hidden_size=width, num_attention_heads=2)
+        self.model = type("Model", (), {"config": config})
+        self.head = nn.Linear(width, 3)
+
+
+@pytest.mark.parametrize(("theirs", "projects"), [(8, False), (12, True)])
+def test_patience_projects_a_student_of_another_width_only(theirs, projects):
+    distiller = PatientKD(1.0)
+    distiller.setup(OfWidth(8), TeacherOutputs(TEACHER, live=OfWidth(theirs)))
+    assert (distiller.projector is not None) == projects
+    if projects:
+        assert distiller.projector(torch.zeros(2, 8)).shape == (2, 12)
+
+
+def test_what_is_data_is_in_no_checkpoint():
+    """A continued training makes it anew; only projectors and group weights change."""
+    features = np.zeros((4, 7), np.float32)
+    weight, bias = torch.ones(3, 7), torch.ones(3)
+    simkd = SimKD(1.0)
+    simkd.setup(OfWidth(8), TeacherOutputs(TEACHER, features, weight, bias))
+    assert sorted(simkd.state_dict()) == ["projector.bias", "projector.weight"]
+    log_probs = torch.zeros(4, 3)
+    assert not BiasAwareKD(1.0, facts(bias_log_probs=log_probs)).state_dict()
+    assert sorted(GroupDROKD(1.0, facts()).state_dict()) == ["group_weights.q"]
+
+
+def test_simkd_folds_into_a_layer_without_a_bias_where_the_teacher_has_none():
+    network = Network(Tiny(5, 3))
+    network.head.bias = None
+    features, weight = np.zeros((4, 7), np.float32), torch.randn(3, 7)
+    distiller = SimKD(1.0)
+    distiller.setup(network, TeacherOutputs(TEACHER, features, weight, torch.zeros(3)))
+    distiller.fold(network)
+    x = torch.randn(6, 5)
+    assert torch.allclose(network({"x": x}).logits, distiller.projector(x) @ weight.T, atol=1e-6)
+    with pytest.raises(HarnessError, match="has no bias to take over"):
+        SimKD(1.0).setup(network, TeacherOutputs(TEACHER, features, weight, torch.ones(3)))
