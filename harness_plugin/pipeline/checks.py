@@ -29,6 +29,7 @@ def check_plan(ctx: RunContext) -> None:
     for role in ctx.plan.roles.values():
         check_method(ctx, role)
         check_student(ctx, role)
+        check_learning(ctx, role)
 
 
 def data_of(ctx: RunContext) -> str:
@@ -182,6 +183,33 @@ def check_student(ctx: RunContext, role: ResolvedRole) -> None:
             f"{where}: {distillation.rounds} rounds share {role.args.epochs:g} epochs, which is "
             "less than one each: give the student more epochs, or set equal_budget=false."
         )
+
+
+def check_learning(ctx: RunContext, role: ResolvedRole) -> None:
+    """Refuse a role whose method or distiller, as it is configured, teaches nothing."""
+    if not role.trained:
+        return
+    where, distillation = f"task {ctx.task.task}: {role.name}", role.distillation
+    asked: list[tuple[str, Component]] = []
+    if distillation is None or distillation.ce_weight or role.method.cls.base:
+        asked.append(("method", role.method))
+    if distillation is not None and distillation.kd_weight:
+        asked.append(("distiller", distillation.distiller))
+    updates = updates_of_method(ctx, role)
+    for kind, chosen in asked:
+        if reason := chosen.cls.cannot_learn(chosen.options, updates):
+            raise HarnessError(f"{where}: {kind} {chosen.name} {reason}.")
+
+
+def updates_of_method(ctx: RunContext, role: ResolvedRole) -> int:
+    """Optimiser updates of one round of a role, those of plain ERM before the method left out."""
+    distillation, share = role.distillation, 1.0
+    if distillation is not None and distillation.equal_budget:
+        share = 1 / distillation.rounds
+    plain_student = distillation is not None and role.method.name == "erm"
+    before = role.erm_epochs if role.method.cls.warm and not plain_student else 0.0
+    args = replace(role.args, epochs=share * (role.args.epochs - before))
+    return args.updates(len(ctx.data.train))
 
 
 def shape_of(ctx: RunContext, role: ResolvedRole) -> Shape:
