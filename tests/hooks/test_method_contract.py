@@ -71,3 +71,12 @@ def test_cnc_has_nothing_to_contrast_where_its_first_model_is_always_right():
     for wrong in ((1, 1, 1), (1, 0, 0)):
         prepared = CnC.prepare(trainer_that_says(wrong), options)
         assert prepared.tensors["predicted"].tolist() == list(wrong)
+
+
+def test_groups_without_rows_have_no_weight_from_the_start_on():
+    weights = GroupWeights(torch.tensor([1.0, 0.0, 5.0]), eta=0.1)
+    assert weights.q.tolist() == [0.5, 0.0, 0.5]
+    weights.update(torch.tensor([3.0, 1.0]), torch.tensor([0, 2]))
+    assert weights.q[1] == 0
+    expected = torch.tensor([3.0, 1.0]).mul(0.1).exp()
+    assert weights.q[[0, 2]].tolist() == pytest.approx((expected / expected.sum()).tolist())
