@@ -270,7 +270,7 @@ def test_other_positions_are_refused_before_any_training(open_context, tmp_path)
     model = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
     foreign = tmp_path / "foreign"
     shutil.copytree(model.path, foreign)
-    train_tokenizer(["other words make another vocabulary"], 300, foreign)
+    train_tokenizer(["other words make another vocabulary"], 40, foreign)
     foreign = open_context(f"teacher.model={foreign}", "teacher.config={}")
     assert "do not have the same tokenizer" in refused(foreign, distiller="minilm")
 
