@@ -57,9 +57,13 @@ def locate(settings: RoleSettings, modality: str, plugins: Plugins) -> Source:
     name = settings.model
     presets = plugins["backbone"]
     if name in presets:
-        backbone: Backbone = presets.get(name)
+        backbone = presets.offer(name).instance(Backbone)
         if backbone.modality != modality:
-            fitting = [o.name for o in presets if o.load().modality == modality]
+            fitting = [
+                n
+                for n, preset in presets.instances(Backbone).items()
+                if preset.modality == modality
+            ]
             raise HarnessError(
                 f"backbone {name!r} reads {backbone.modality}, the task is {modality}. "
                 f"Use one of {', '.join(fitting)}."

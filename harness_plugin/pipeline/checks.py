@@ -17,7 +17,7 @@ from harness_plugin.pipeline.context import RunContext
 from harness_plugin.pipeline.plan import Component, ResolvedRole
 from harness_plugin.pipeline.split_stages import processor_of
 from harness_plugin.records import label_spelling
-from harness_plugin.training.contracts import NEEDS, missing_needs
+from harness_plugin.training.contracts import NEEDS, Configured, Distiller, Method, missing_needs
 from harness_plugin.training.encode import processor_key
 from harness_plugin.training.predict import check_labels
 
@@ -34,6 +34,7 @@ def check_plan(ctx: RunContext) -> None:
     for role in ctx.plan.roles.values():
         check_method(ctx, role)
         check_student(ctx, role)
+        check_learning(ctx, role)
 
 
 def examine_models(ctx: RunContext) -> None:
@@ -97,9 +98,9 @@ def check_shared(ctx: RunContext) -> None:
     """Refuse a model selection, bias model or group inference that this task cannot have."""
     has, where = available(ctx), f"task {ctx.task.task}"
     roles = ctx.plan.roles.values()
-    classes = {role.method.cls for role in roles}
+    classes: set[type[Configured]] = {role.method.cls for role in roles}
     classes |= {role.distillation.distiller.cls for role in roles if role.distillation}
-    chosen: dict[str, Component] = {}
+    chosen: dict[str, Component[Any]] = {}
     if ctx.plan.group_inference is not None:
         chosen["group_inference"] = ctx.plan.group_inference
     if any("bias_model" in cls.needs for cls in classes):
@@ -136,9 +137,9 @@ def check_method(ctx: RunContext, role: ResolvedRole) -> None:
     where = f"task {ctx.task.task}: method {method.name}"
     if reasons := missing_of_method(ctx, method.cls, has):
         works = [
-            offer.name
-            for offer in ctx.plugins["method"]
-            if not missing_of_method(ctx, offer.load(), has)
+            name
+            for name, cls in ctx.plugins["method"].subclasses(Method).items()
+            if not missing_of_method(ctx, cls, has)
         ]
         raise HarnessError(
             f"{where} needs {' and '.join(reasons)}, which {data_of(ctx)}. "
@@ -149,9 +150,9 @@ def check_method(ctx: RunContext, role: ResolvedRole) -> None:
         raise HarnessError(f"{where} cannot train {role.settings.model}: {refusal}.")
 
 
-def missing_of_method(ctx: RunContext, cls: type[Any], has: Iterable[str]) -> list[str]:
+def missing_of_method(ctx: RunContext, cls: type[Method], has: Iterable[str]) -> list[str]:
     """What a method, and the one that trains its base, needs and cannot have, in words."""
-    base = [ctx.plugins["method"].get(cls.base)] if cls.base else []
+    base = [ctx.plugins["method"].offer(cls.base).subclass(Method)] if cls.base else []
     return [word for each in (cls, *base) for word in missing_needs(each, set(has))]
 
 
@@ -166,7 +167,8 @@ def check_student(ctx: RunContext, role: ResolvedRole) -> None:
     cls, options, has = distillation.distiller.cls, distillation.distiller.options, available(ctx)
     where = f"task {ctx.task.task}: {role.name}: distiller {distillation.distiller.name}"
     if missing := missing_needs(cls, has):
-        works = [offer.name for offer in ctx.plugins["distiller"] if offer.load().needs <= has]
+        every = ctx.plugins["distiller"].subclasses(Distiller)
+        works = [name for name, other in every.items() if other.needs <= has]
         raise HarnessError(
             f"{where} needs {' and '.join(missing)}, which {data_of(ctx)}. "
             f"Distillers that work: {', '.join(works)}."
@@ -213,6 +215,33 @@ def check_student(ctx: RunContext, role: ResolvedRole) -> None:
             f"{where}: {distillation.rounds} rounds share {role.args.epochs:g} epochs, which is "
             "less than one each: give the student more epochs, or set equal_budget=false."
         )
+
+
+def check_learning(ctx: RunContext, role: ResolvedRole) -> None:
+    """Refuse a role whose method or distiller, as it is configured, teaches nothing."""
+    if not role.trained:
+        return
+    where, distillation = f"task {ctx.task.task}: {role.name}", role.distillation
+    asked: list[tuple[str, Component]] = []
+    if distillation is None or distillation.ce_weight or role.method.cls.base:
+        asked.append(("method", role.method))
+    if distillation is not None and distillation.kd_weight:
+        asked.append(("distiller", distillation.distiller))
+    updates = updates_of_method(ctx, role)
+    for kind, chosen in asked:
+        if reason := chosen.cls.cannot_learn(chosen.options, updates):
+            raise HarnessError(f"{where}: {kind} {chosen.name} {reason}.")
+
+
+def updates_of_method(ctx: RunContext, role: ResolvedRole) -> int:
+    """Optimiser updates of one round of a role, those of plain ERM before the method left out."""
+    distillation, share = role.distillation, 1.0
+    if distillation is not None and distillation.equal_budget:
+        share = 1 / distillation.rounds
+    plain_student = distillation is not None and role.method.name == "erm"
+    before = role.erm_epochs if role.method.cls.warm and not plain_student else 0.0
+    args = replace(role.args, epochs=share * (role.args.epochs - before))
+    return args.updates(len(ctx.data.train))
 
 
 def shape_of(ctx: RunContext, role: ResolvedRole) -> Shape:

@@ -17,6 +17,7 @@ from harness_plugin.pipeline.split_stages import predict_split
 from harness_plugin.pipeline.train_role import checkpoint_model, train_role
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records import Predictions, TaskScores, TrainedModel
+from harness_plugin.scoring.metrics import Metric
 from harness_plugin.scoring.score import score_task
 from harness_plugin.store.stages import Store, default_root
 
@@ -124,7 +125,7 @@ def score_models(
         train_groups=tuple(train_groups),
         train_group_counts=tuple(train_groups.values()),
         purposes={split.name: split.purpose for split in ctx.data.evaluation},
-        metrics={offer.name: offer.load() for offer in ctx.plugins["metric"]},
+        metrics=ctx.plugins["metric"].instances(Metric),
         models=tuple(models),
         notes=ctx.data.notes,
         collapse_rule=ctx.data.evaluation[-1].collapse_rule,

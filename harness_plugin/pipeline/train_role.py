@@ -24,6 +24,7 @@ from harness_plugin.pipeline.supervision import (
 from harness_plugin.pipeline.trainer import RoleTrainer, bias_model_trainer
 from harness_plugin.records import TrainedModel
 from harness_plugin.store.stages import Stage
+from harness_plugin.training.contracts import Method
 from harness_plugin.training.trainer import TrainingSpec
 
 
@@ -120,7 +121,9 @@ def train_once(
     )
 
 
-def train_stages(trainer: RoleTrainer, method: Component, rows: NDArray[Any] | None) -> list[Stage]:
+def train_stages(
+    trainer: RoleTrainer, method: Component[Method], rows: NDArray[Any] | None
+) -> list[Stage]:
     """The trainings of a role, the last one last: first stages, ERM epochs, the method.
 
     The ERM epochs are a stage of their own, so that every method of the same model and seed
@@ -175,9 +178,9 @@ def train_stages(trainer: RoleTrainer, method: Component, rows: NDArray[Any] | N
 def settings_record(ctx: RunContext, role: ResolvedRole, key: str) -> dict[str, Any]:
     """What a role's record in the result files says of how it was trained."""
     distillation = role.distillation
-    given = ctx.settings.model_dump()["students"].get(role.name)
-    if distillation is not None and given is None:
-        given = ctx.settings.model_dump()["teachers"][role.name]["distillation"]
+    declared = ctx.settings.model_dump()["students"].get(role.name)
+    if distillation is not None and declared is None:
+        declared = ctx.settings.model_dump()["teachers"][role.name]["distillation"]
     return {
         **role.settings.model_dump(),
         "epochs": role.args.epochs,
@@ -185,7 +188,7 @@ def settings_record(ctx: RunContext, role: ResolvedRole, key: str) -> dict[str, 
         "labels": ctx.data.train.labels,
         "stage": key,
         **checkpoint_record(ctx, role),
-    } | ({"distillation": given} if distillation is not None else {})
+    } | ({"distillation": declared} if distillation is not None else {})
 
 
 def checkpoint_record(ctx: RunContext, role: ResolvedRole) -> dict[str, Any]:
