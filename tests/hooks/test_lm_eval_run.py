@@ -263,7 +263,7 @@ def test_two_processes_write_what_one_writes(toy_run, toy_tasks, tmp_path, monke
 THEIRS = """
 from lm_eval.__main__ import cli_evaluate
 cli_evaluate()
-from lm_eval.api.registry import get_filter, get_model
+from lm_eval.api.registry import get_aggregation, get_filter, get_metric, get_model
 get_model("dummy"), get_metric("acc"), get_filter("take_first"), get_aggregation("mean")([1])
 """
 """What the console script of lm_eval does; then whether its own names are known. It registers them
