@@ -127,6 +127,12 @@ class StudentSettings(Strict):
         description="rounds and further rows share the student's updates, so that they cost none",
     )
 
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> StudentSettings:
+        if not self.ce_weight and not self.kd_weight:
+            raise ValueError("ce_weight and kd_weight are both 0: the student would learn nothing")
+        return self
+
     @field_validator("teachers")
     @classmethod
     def _once(cls, teachers: tuple[str, ...]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from harness_plugin.config.settings import RunConfig, hub_sets_of
 from harness_plugin.errors import HarnessError
 from harness_plugin.machine.hardware import accelerator_again, machine_of, processes_of
-from harness_plugin.pipeline.checks import answerable, check_plan
+from harness_plugin.pipeline.checks import answerable, check_plan, examine_models
 from harness_plugin.pipeline.context import RunContext
 from harness_plugin.pipeline.open_task import OpenTask
 from harness_plugin.pipeline.plan import RunPlan, resolve, resolve_checkpoints
@@ -53,6 +53,7 @@ def context_of(
         Store(root, processes_of(accelerator)),
         plugins,
     )
+    examine_models(ctx)
     if config.eval_only:
         roles = plan.roles.items()
         labels = {name: checkpoint_model(ctx, role, 0).labels for name, role in roles}
