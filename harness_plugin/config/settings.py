@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     Field,
@@ -34,7 +34,9 @@ from harness_plugin.config.fields import (
 )
 from harness_plugin.config.mappings import fitting, problems
 from harness_plugin.data.task import HubSet, Source, Task, merge
-from harness_plugin.records import VerdictRule
+
+if TYPE_CHECKING:
+    from harness_plugin.records import VerdictRule
 
 NAMED: tuple[Source, ...] = ("embedded", "hub", "own")
 """Sources that `data` names; anything else is a folder."""
@@ -425,6 +427,8 @@ class RunConfig(Strict):
     @property
     def rule(self) -> VerdictRule:
         """What verdicts are given by."""
+        from harness_plugin.records import VerdictRule  # NumPy: `harness --help` needs none
+
         return VerdictRule(self.margin, self.min_seeds, self.min_group)
 
     def source_of(self, task: Task) -> Source:
