@@ -84,12 +84,16 @@ def test_every_parameter_has_a_gradient_even_of_a_loss_without_terms():
     logits = Z.clone().requires_grad_()
     DistillationLoss(ERM(KNOWN), ce_weight=0.0)(logits, ALL).backward()
     assert torch.equal(logits.grad, torch.zeros_like(Z))
+    assert DistillationLoss(ERM(KNOWN), ce_weight=0.0)(torch.zeros_like(Z), ALL).item() == 0
 
 
-def test_only_a_distiller_folds():
-    folded = []
+def test_a_distiller_is_set_up_and_folds_where_there_is_one():
+    folded, made = [], []
 
     class Folding(KD):
+        def setup(self, network, teacher):
+            made.append(network)
+
         def fold(self, network):
             folded.append(network)
 
@@ -98,7 +102,7 @@ def test_only_a_distiller_folds():
     assert folded == []
     objective = DistillationLoss(ERM(KNOWN), Folding(T), TeacherOutputs(TEACHER), kd_weight=1.0)
     TrainableModel(network, objective).fold()
-    assert folded == [network]
+    assert folded == made == [network]
 
 
 def test_a_teacher_that_is_missing_is_an_error():
