@@ -29,6 +29,7 @@ from harness_plugin.data.task import find_task
 from harness_plugin.models import classifiers, processors
 from harness_plugin.models.checkpoints import Source, checkpoint_labels
 from harness_plugin.plugins.registry import load_plugins
+from harness_plugin.records import predictions_of
 from harness_plugin.scoring import score
 from harness_plugin.store.stages import Store
 from harness_plugin.training import predict
