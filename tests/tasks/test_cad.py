@@ -378,7 +378,7 @@ TRAIN = "sentiment/orig/train.tsv"
         ),
         (
             lambda d: (d / TRAIN).write_bytes("Sentiment\tText\nPositive\té\n".encode("latin-1")),
-            r"train\.tsv: after line \d: not UTF-8",
+            r"train\.tsv:\d+: byte 0x\w\w is not UTF-8",
         ),
         (lambda d: write_sentiment(d / "x"), r"sentiment/ of the release must be .* and .*x"),
         (lambda d: (d / "sentiment").rename(d / "y"), "one direct subfolder; it is nowhere"),
