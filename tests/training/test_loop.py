@@ -131,8 +131,10 @@ def test_a_tracker_gets_the_loss_of_every_role(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     out = tmp_path / "out"
-    words = ["--tasks", TOY, "--seeds", "0", "--log_with", "tensorboard", "--resamples", "100"]
-    assert main([*words, "--threads", "1", "--output_path", str(out)]) == 0
+    words = f"--tasks {TOY} --seeds 0 --log_with tensorboard --resamples 100 --output_path {out}"
+    words += " --threads 1 --precision no --attention sdpa --set references=false"
+    words += " --set teacher.epochs=1 --set student.epochs=1"
+    assert main(words.split()) == 0
     events = EventAccumulator(str(out / "harness_plugin_toy"))
     events.Reload()
     tags = events.Tags()["scalars"]
