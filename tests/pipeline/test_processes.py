@@ -170,6 +170,7 @@ HELPERS = str(ROOT / "tests" / "helpers")
 TRAIN = (
     f"import sys; sys.path.insert(0, {HELPERS!r})"
     + """
+import gc
 import json
 from pathlib import Path
 from harness_plugin.config.merge import run_config
@@ -179,6 +180,7 @@ from harness_plugin.plugins.registry import load_plugins
 from harness_plugin.pipeline.open_context import context_of
 from harness_plugin.pipeline.open_task import load_tasks
 
+gc.freeze()  # every training collects garbage, and need not look through what is imported
 DISTILLERS = ("minilm", "kd", "group_dro_kd", "hints", "crd", "simkd")
 
 def train(toy, store, methods):

@@ -27,7 +27,7 @@ from harness_plugin_hooks.methods.failure import LfF
 from harness_plugin_hooks.methods.groups import GroupDRO
 
 TOY = str(Path(__file__).parents[1] / "toy" / "toy.yaml")
-FACES = ["teacher.epochs=1", "student.epochs=1", "celeba_bias.n_train=96", "celeba_bias.n_test=800"]
+FACES = [f"celeba_bias.{rows}" for rows in ("n_train=96", "n_validation=200", "n_test=80")]
 
 
 def weights(model):
