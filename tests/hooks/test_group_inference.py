@@ -71,7 +71,9 @@ FAST = ("teacher.batch_size=8", "teacher.learning_rate=3e-3")
 
 def test_an_empty_error_set_is_an_error(open_context):
     """Anniesch/jtt issue 6: with ERM's own settings the first model makes no error."""
-    ctx = open_context("teacher.model=t5-pico", "method_options.jtt.epochs=12", "toy.rows=120", *FAST)
+    ctx = open_context(
+        "teacher.model=t5-pico", "method_options.jtt.epochs=12", "toy.rows=120", *FAST
+    )
     with pytest.raises(HarnessError, match=r"gets 0 of 120 training rows wrong.*train it shorter"):
         ctx.trained("teacher", ctx.settings.teacher, "jtt", 0)
 
