@@ -61,8 +61,7 @@ class OnlineTeacherLoss(DistillationLoss):
 
     def forward(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         """() the same loss as from the store."""
-        rows = self.encoded.batch(batch.row.cpu().numpy())
-        inputs = {name: value.to(logits.device) for name, value in rows.items()}
+        inputs = self.encoded.batch(batch.row.cpu().numpy(), logits.device)
         with torch.inference_mode(), self.accelerator.autocast():
             teacher = self.live[0](**inputs).logits.float()
         assert self.distiller is not None

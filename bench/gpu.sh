@@ -1,10 +1,8 @@
 #!/bin/sh
-# The three benchmarks that have a GPU form, from the root of a checkout without an installation:
-#   sh bench/gpu.sh [FOLDER for the .json files] [further options of every script]
-set -e
-out=${1:-.}
-[ $# -gt 0 ] && shift
+# Everything that is measured on one GPU, from the root of a checkout without an installation:
+#   sh bench/gpu.sh FOLDER [--only PART …] [--budget SECONDS]    --tiny: on the CPU, does it run?
+# Writes FOLDER/gpu.json, FOLDER/gpu.md and FOLDER/gpu_tests.log; see bench/README.md.
+out=${1:?usage: sh bench/gpu.sh FOLDER [options of bench/gpu.py]}
+shift
 export PYTHONPATH="$PWD:$PWD/tasks:$PWD/hooks${PYTHONPATH:+:$PYTHONPATH}"
-python3 bench/step.py --device cuda --rows 4096 --output "$out/step-cuda.json" "$@"
-python3 bench/distill.py --device cuda --rows 8192 --eval-batch-size 256 --output "$out/distill-cuda.json" "$@"
-python3 bench/evaluate.py --device cuda --rows 16384 --batch-size 256 --output "$out/evaluate-cuda.json" "$@"
+exec "${PYTHON:-python3}" -u bench/gpu.py --output "$out" "$@"

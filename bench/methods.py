@@ -20,9 +20,9 @@ from harness_plugin.config.merge import run_config
 from harness_plugin.errors import HarnessError
 from harness_plugin.machine.progress import quiet_libraries
 from harness_plugin.pipeline.context import RunContext
-from harness_plugin.pipeline.open_context import context_of
 from harness_plugin.pipeline.open_task import load_tasks
-from harness_plugin.pipeline.predictions import predict_split
+from harness_plugin.pipeline.run_task import context_of
+from harness_plugin.pipeline.split_stages import predict_split
 from harness_plugin.pipeline.train_role import train_role
 from harness_plugin.plugins.registry import Plugins, load_plugins
 from harness_plugin.store.stages import default_root

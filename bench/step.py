@@ -46,6 +46,7 @@ from workload import (
 
 from harness_plugin.training import batching, loop
 from harness_plugin.training.encode import EncodedText
+from harness_plugin.training.transfer import to_device
 
 OURS, FLOOR = "harness-plugin", "bare torch loop, same tricks"
 TRAINER, TRAINER_BF16 = "Trainer fp32", "Trainer bf16"
@@ -106,16 +107,14 @@ def bare(args: Any, size: Size, encoded: EncodedText, label: torch.Tensor) -> fl
         len(encoded), args.batch_size, seed=args.seed, number=0, lengths=encoded.lengths
     )
     schedule = get_linear_schedule_with_warmup(optimizer, 0, len(order))
-    label = label.to(args.device)
+    device = torch.device(args.device)
+    label = label.to(device)
     start = time.perf_counter()
     for rows in order:
-        inputs = {
-            name: value.to(args.device, non_blocking=True)
-            for name, value in encoded.batch(rows).items()
-        }
+        inputs = encoded.batch(rows, device)
         with torch.autocast(args.device, torch.bfloat16):
             logits = model(**inputs).logits
-        index = torch.from_numpy(rows).to(args.device)
+        index = to_device(torch.from_numpy(rows), device)
         cross_entropy(logits.float(), label[index]).backward()
         clip_grad_norm_(model.parameters(), settings.max_grad_norm)
         optimizer.step()

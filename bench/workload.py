@@ -46,10 +46,11 @@ SHORT = Lengths(8, 40, 18.0, 0.4)
 
 @dataclass(frozen=True)
 class Size:
-    """A BERT's layers and width."""
+    """A BERT's layers, width and words."""
 
     layers: int
     width: int
+    words: int = VOCABULARY
 
     def __str__(self) -> str:
         return f"{self.layers}L/{self.width}H"
@@ -76,7 +77,7 @@ def bert(size: Size, attention: str, seed: int) -> BertForSequenceClassification
     """A classifier with random weights and BERT's usual dropout."""
     torch.manual_seed(seed)
     config = BertConfig(
-        vocab_size=VOCABULARY,
+        vocab_size=size.words,
         hidden_size=size.width,
         num_hidden_layers=size.layers,
         num_attention_heads=max(1, size.width // 64),

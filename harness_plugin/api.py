@@ -1,7 +1,7 @@
 """The functions of `import harness_plugin as hp`: what the commands do, from Python.
 
 They print nothing, write nothing unless a folder is named, and leave the process as it was
-(`pipeline.process_state`). Whatever is heavy is imported inside them. Bad input raises
+(`machine.process_state`). Whatever is heavy is imported inside them. Bad input raises
 HarnessError, whose message says what is wrong and what there is instead.
 """
 
@@ -85,7 +85,7 @@ def run(
 
     Returns:
         The scores: `.verdicts`, `.to_pandas()`, `.report(folder)`. All values are fractions,
-        with 95% intervals of a hierarchical bootstrap (seed x example).
+        with 95% intervals over rows and seeds (docs/verdicts.md).
 
     Raises:
         HarnessError: for bad input, before anything is trained; with near matches for a name.
@@ -112,7 +112,7 @@ def score(
     *,
     teacher_predictions: Files = (),
     control_predictions: Files = (),
-    split: str | None = None,
+    sets: str | Iterable[str] = (),
     kind: Literal["label", "probabilities", "logits"] | None = None,
     labels: Sequence[str] | None = None,
     model_name: str | None = None,
@@ -132,7 +132,7 @@ def score(
             probabilities or logits; a sequence has one file a seed.
         teacher_predictions: of the teacher it is compared with, one file a seed.
         control_predictions: of its twin without a teacher, one file a seed.
-        split: the evaluation set the files are about.
+        sets: the evaluation sets the files are about; no other data are needed.
         kind: which columns count, where their names do not say.
         labels: names of a list column's entries.
         model_name: what the model is called; the file's name by default.
@@ -158,7 +158,7 @@ def score(
         raise HarnessError("predictions: expected at least one file.")
     plugins = plugins_for(verbose)
     found = find_task(task, plugins["task"], tuple(options.get("include_path", ())))
-    given = {**options, "data": data, "limit": limit, "log_samples": True}
+    given = {**options, "data": data, "limit": limit, "log_samples": True, "sets": texts(sets)}
     given["seeds"] = range(len(files["student"]))
     configuration = configured((found.task,), given, settings, config, output_path)
     from harness_plugin.pipeline.outputs import check_writable, chosen_outputs, write_outputs
@@ -172,7 +172,6 @@ def score(
         plugins,
         found,
         files,
-        split=split,
         kind=kind,
         labels=None if labels is None else tuple(labels),
         model_name=model_name,
@@ -195,7 +194,9 @@ def compare(
     max_drop: float | None = None,
     max_gap_increase: float | None = None,
     thresholds: PathLike | None = None,
+    margin: float | None = None,
     min_seeds: int | None = None,
+    min_group: int | None = None,
     resamples: int | None = None,
 ) -> ComparisonResult:
     """Has a candidate become worse than a baseline? As `harness compare`, example by example.
@@ -211,7 +212,9 @@ def compare(
         max_drop: that is allowed of a performance, a fraction (0.02).
         max_gap_increase: that is allowed of a gap or an error, a fraction (0.02).
         thresholds: a YAML file of gates, instead of the three before.
+        margin: both at once, as of a run's verdict (0.02).
         min_seeds: of a verdict (3).
+        min_group: rows of a group that may be the worst (30).
         resamples: of the bootstrap (2000).
 
     Raises:
@@ -227,8 +230,9 @@ def compare(
             "metric": list(texts(metric)) or None,
             "max_drop": max_drop,
             "max_gap_increase": max_gap_increase,
+            "margin": margin,
         },
-        {"min_seeds": min_seeds, "resamples": resamples},
+        {"min_seeds": min_seeds, "min_group": min_group, "resamples": resamples},
         {offer.name: offer.load() for offer in plugins["metric"]},
     )
     first, second = (
@@ -285,10 +289,10 @@ def remedy(
     given = {"method": method, "seeds": seeds, "data": data, "limit": limit, **options}
     configuration = configured(tasks, given, settings, config, None)
     plugins = plugins_for(verbose)
-    from harness_plugin.pipeline.open_context import store_root
     from harness_plugin.pipeline.open_task import load_tasks
-    from harness_plugin.pipeline.remedies import select_remedies
     from harness_plugin.pipeline.remedy import try_remedies
+    from harness_plugin.pipeline.run_task import store_root
+    from harness_plugin.plugins.remedies import select_remedies
 
     named = texts(remedies)
     selected = select_remedies(named, plugins["remedy"])

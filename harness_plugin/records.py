@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +17,7 @@ from harness_plugin.errors import HarnessError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from harness_plugin.data.split import Split
     from harness_plugin.data.task import HubSet
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -32,7 +34,9 @@ class Predictions:
     Arrays are row-aligned and keyed by `ids` (N,). `logits` (N, C_model) float32 follow
     `model_labels`; `label` (N,) follows `labels`, the set's own label names. `group` (N,) is -1
     for a row of no group; `aligned` (N,) is 1 / 0 / -1 (bias-aligned, -conflicting, undefined);
-    `breakdowns` holds one (N,) string array a bias-type column, "" = not applicable.
+    `breakdowns` holds one (N,) string array a bias-type column, "" = not applicable. `cluster` (N,)
+    follows `clusters`, -1 for a row that stands alone: rows of one cluster are not independent.
+    It is None where all rows are.
     """
 
     task: str
@@ -55,6 +59,10 @@ class Predictions:
     """Rows of the training set by group name; None until scoring, which fills it in."""
     members: NDArray[np.bool_] | None = None
     """(N, G) where groups overlap (`group` is then -1 in all rows); None where they do not."""
+    cluster: Ints | None = None
+    clusters: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    """Groups with too few rows to steer a minimum over groups; empty until scoring."""
     labels_only: bool = False
     """Whether only labels are known: the logits then say which one, and no confidence."""
     texts: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
@@ -79,6 +87,21 @@ class Predictions:
         return codes
 
     @cached_property
+    def units(self) -> Ints | None:
+        """(N,) 0 .. U-1, the independent unit of each row: its cluster, or the row itself.
+
+        Units are numbered by the order in which they first occur among the clusters, then the rows
+        that stand alone. None where every row is a unit.
+        """
+        if self.cluster is None:
+            return None
+        alone = self.cluster < 0
+        present, unit = np.unique(self.cluster, return_inverse=True)
+        unit = unit.reshape(-1).astype(np.int64) - int(bool(alone.any()))
+        unit[alone] = len(present) - int(bool(alone.any())) + np.arange(int(alone.sum()))
+        return unit
+
+    @cached_property
     def model_probabilities(self) -> Floats:
         """(N, C_model) softmax of the logits in float64, 0 for a label that is left out."""
         z = self.logits.astype(np.float64)
@@ -93,9 +116,10 @@ class Predictions:
 
         -1 where rule "restrict" leaves a model's label out, because the set lacks it.
         """
-        index = {name.lower(): i for i, name in enumerate(self.labels)}
-        mapping = {k.lower(): v.lower() for k, v in (self.collapse or {}).items()}
-        names = [name.lower() for name in self.model_labels]
+        index = {label_spelling(name): i for i, name in enumerate(self.labels)}
+        collapse = (self.collapse or {}).items()
+        mapping = {label_spelling(name): label_spelling(label) for name, label in collapse}
+        names = [label_spelling(name) for name in self.model_labels]
         if self.collapse_rule == "restrict" and set(index) <= set(names):
             return np.array([index.get(name, -1) for name in names], dtype=np.int64)
         # a model trained on the collapsed labels needs no collapse
@@ -137,14 +161,80 @@ class Predictions:
         return np.equal(self.predicted, self.label)
 
 
+def label_spelling(name: str) -> str:
+    """A label's name as names are compared: case and the signs between words do not count.
+
+    `not_entailment`, `not-entailment`, `Non_Entailment` and `non-entailment` are one label: that is
+    how GLUE, RTE and HANS write it.
+    """
+    words = re.sub(r"[\s_-]+", "-", name.strip().lower())
+    return f"non-{words[4:]}" if words.startswith("not-") else words
+
+
+def predictions_of(
+    split: Split,
+    logits: NDArray[np.float32],
+    *,
+    task: str,
+    role: str,
+    model: str,
+    seed: int,
+    model_labels: tuple[str, ...],
+    texts: Sequence[str] = (),
+) -> Predictions:
+    """The record of one model's logits on one split; `texts` are its text columns."""
+    cluster, clusters = split.clusters or (None, ())
+    return Predictions(
+        task=task,
+        split=split.name,
+        role=role,
+        model=model,
+        seed=seed,
+        ids=split.ids,
+        logits=logits,
+        model_labels=model_labels,
+        label=split.label,
+        labels=split.labels,
+        group=split.group,
+        groups=split.groups,
+        members=split.membership if split.overlapping else None,
+        aligned=split.aligned,
+        breakdowns=split.breakdown_values,
+        cluster=cluster,
+        clusters=clusters,
+        collapse=split.collapse,
+        collapse_rule=split.collapse_rule,
+        texts={column: split.rows[column] for column in texts},
+    )
+
+
+@dataclass(frozen=True)
+class VarianceComponents:
+    """A mean over seeds and the variances its interval is made of (scoring.intervals).
+
+    All are scalars, or arrays of any one shape. `rows`: of the mean, over rows, given these seeds;
+    `own`: the part of it that seeds do not share; `seeds`: of the mean, as the seeds show it (s2 /
+    S, nan for one seed). `df`: degrees of freedom of the rows' part.
+    """
+
+    value: Floats
+    rows: Floats
+    own: Floats
+    seeds: Floats
+    n_seeds: int
+    df: float
+
+
+IntervalOf: TypeAlias = Literal["", "rows", "seeds and rows"]
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A number with its uncertainty; what is undefined is nan, and `reason` says why.
 
-    `value`: the mean over seeds. `low`, `high`: 95% interval from the hierarchical bootstrap (seed
-    x example; examples are resampled within their group, the same resample for every model
-    compared). `seeds`: the value of each seed; `sd` their standard deviation (ddof 1, nan for one
-    seed). `n`: rows of the evaluation set (or group, or subset).
+    `value`: the mean over seeds. `low`, `high`: 95% interval over rows and seeds by the rule of
+    docs/verdicts.md, or nan with the `reason`. `seeds`: the value of each seed; `sd` their standard
+    deviation (ddof 1, nan for one seed). `n`: rows of the evaluation set (or group, or subset).
     """
 
     value: float
@@ -157,7 +247,64 @@ class Estimate:
     errors: tuple[float, ...] = ()
     """The bootstrap standard error of each seed's value."""
     intervals: tuple[tuple[float, float], ...] = ()
-    """95% interval of each seed's value, over examples alone; nan where it is undefined."""
+    """95% interval of each seed's value, over rows alone; nan where it is undefined."""
+    interval_of: IntervalOf = ""
+    """"rows" for one seed: it says nothing of other seeds; "" without an interval."""
+    plain: tuple[float, ...] = ()
+    """Of a minimum over groups: each seed's number without the correction, as papers print it."""
+    design_effect: float | None = None
+    """Of an accuracy of clustered rows: its variance over that of as many independent rows."""
+    components: VarianceComponents | None = field(default=None, repr=False, compare=False)
+    """What the interval is made of; None without one, and in what was read back from a file."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a verdict on one student and evaluation set is made of (scoring.verdict).
+
+    `*_gap`: signed primary gaps; `change` and `total` are student minus and plus teacher, and
+    `reference_*` the same of the teacher and its ERM reference. `drop`: worst-group accuracy of the
+    teacher minus the student's; `reference_drop`: the teacher's minus the reference's. None where
+    there is no such number.
+    """
+
+    student: str
+    split: str
+    gap: str
+    student_gap: VarianceComponents
+    teacher_gap: VarianceComponents
+    change: VarianceComponents
+    total: VarianceComponents
+    drop: VarianceComponents | None = None
+    reference_gap: VarianceComponents | None = None
+    reference_change: VarianceComponents | None = None
+    reference_total: VarianceComponents | None = None
+    reference_drop: VarianceComponents | None = None
+    reason: str = ""
+    """Why no verdict can be given, whatever the seeds."""
+    distinct_seeds: int = 0
+    """Seeds of the student whose answers differ: equal ones are one training."""
+    noisiest: str = ""
+    """The group whose rows add most to the rows' variance of `change`."""
+    noisiest_rows: int = 0
+    one_class: Mapping[str, str] = field(default_factory=dict)
+    """Role -> what is said of a model that answers (nearly) one label only."""
+
+
+@dataclass(frozen=True)
+class VerdictRule:
+    """What a verdict depends on besides the evidence.
+
+    `margin`: how much worse is not called lost, a fraction. `min_seeds`: fewer give no verdict.
+    `min_group`: rows below which a group steers no minimum over groups.
+    """
+
+    margin: float = 0.02
+    min_seeds: int = 3
+    min_group: int = 30
+
+
+DEFAULT_RULE = VerdictRule()
 
 
 @dataclass(frozen=True)
@@ -184,7 +331,16 @@ class TrainedModel:
     seed: int
     name: str
     path: Path
+    model: str
+    """Preset or checkpoint that it started from."""
+    method: str
+    """What trained it; "as saved" and "predictions" for models that came from elsewhere."""
     settings: Mapping[str, Any]
+    """What else its record shows of how it was trained, as JSON; nothing is computed from it."""
+    supervision: Mapping[str, Any] | None = None
+    """Which labels besides the task's own it was trained and chosen with."""
+    selection: Mapping[str, Any] | None = None
+    """Which update was kept, and by what; None for the last."""
     key: str = ""
     """Key of the stage that made it, or the hash of a checkpoint's weights."""
     kind: str = ""
@@ -227,8 +383,8 @@ class ModelScores:
 class Transfer:
     """One measure of one student on one evaluation set: student against teacher or control.
 
-    `measure` is distillability, contribution, gap_widening or retention; `subset` is "" for the
-    whole set or "breakdown=value".
+    `measure` is distillability, contribution, gap_widening, gap_size_change or retention; `subset`
+    is "" for the whole set, "group=NAME" or "BREAKDOWN=VALUE".
     """
 
     student: str
@@ -237,6 +393,57 @@ class Transfer:
     metric: str
     measure: str
     estimate: Estimate
+
+
+@dataclass(frozen=True)
+class SetPlan:
+    """What a number of seeds on one evaluation set can show; fractions.
+
+    `smallest_loss`: the smallest true widening of the gap that would be called lost with
+    probability `power`, with the planned seeds; `ever` with 20 seeds. `seeds_for_effect`,
+    `seeds_for_kept`: seeds at which a loss of `effect`, or no change at all, gets its verdict; None
+    where not even 20 do, then `rows_for_kept` says how many times the rows would, with 20.
+    """
+
+    split: str
+    gap: str
+    smallest_cell: int
+    cell: str
+    clusters: int | None
+    smallest_loss: float
+    ever: float
+    seeds_for_effect: int | None
+    seeds_for_kept: int | None
+    rows_for_kept: float | None
+    reason: str = ""
+    short: str = ""
+    """What the planned seeds can show, in a few words."""
+
+
+@dataclass(frozen=True)
+class Flips:
+    """Answers of a student that differ from another role's, on a set or a part of it.
+
+    All are shares of the `n` rows, means over seeds. `changed` is the sum of `lost` (right to
+    wrong), `repaired` (wrong to right) and `other_wrong` (wrong to another wrong label). `modal`:
+    rows whose most frequent answer over seeds differs. `expected`: rows on which two seeds of one
+    role differ, mean over both roles, None for one seed. `p`: exact McNemar test of lost against
+    repaired, smallest over seeds, adjusted by Holm. `subset`: "", "group=NAME", "BREAKDOWN=VALUE",
+    or "margin=0-10%", the tenth of the rows that the other role is least sure of.
+    """
+
+    student: str
+    split: str
+    other: str
+    subset: str
+    n: int
+    changed: float
+    lost: float
+    repaired: float
+    other_wrong: float
+    modal: float
+    expected: float | None
+    p: float
 
 
 @dataclass(frozen=True)
@@ -262,6 +469,12 @@ class TaskScores:
     """What each metric is, by name."""
     hub_sets: Mapping[str, HubSet] = field(default_factory=dict)
     """Evaluation set -> the hub split that it is, row for row; empty for data from elsewhere."""
+    evidence: tuple[Evidence, ...] = ()
+    """What the verdict on each student and set with a gap rests on."""
+    flips: tuple[Flips, ...] = ()
+    """Answers that change from teacher and from control to each student."""
+    rule: VerdictRule = DEFAULT_RULE
+    """What verdicts are given by unless said otherwise."""
 
     def of(self, role: str, split: str) -> ModelScores:
         """The scores of `role` on `split`."""
@@ -277,8 +490,8 @@ class TaskScores:
     ) -> Estimate | None:
         """One measure of one student; None where it was not measured, as for other roles.
 
-        `measure`: distillability, contribution, gap_widening or retention. `subset`: "" for the
-        whole set, "group=NAME" or "BREAKDOWN=VALUE".
+        `measure`: distillability, contribution, gap_widening, gap_size_change or retention.
+        `subset`: "" for the whole set, "group=NAME" or "BREAKDOWN=VALUE".
         """
         return self._measures.get((student, split, subset, metric, measure))
 

@@ -289,7 +289,7 @@ class LoadedTask:
 
     def warnings(self) -> list[str]:
         """What makes numbers of this data weaker than they look: small groups, shared rows."""
-        from harness_plugin.pipeline.validate import warnings
+        from harness_plugin.pipeline.open_task import warnings
 
         return warnings(self.data, self.task.inputs)
 

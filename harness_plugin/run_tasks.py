@@ -11,12 +11,13 @@ from harness_plugin.analysis import run_analyses
 from harness_plugin.analysis.loaded_models import just_finished
 from harness_plugin.config.settings import RunConfig
 from harness_plugin.files import timestamp
-from harness_plugin.machine.hardware import environment
+from harness_plugin.machine.environment import environment
+from harness_plugin.machine.hardware import gpu_name
 from harness_plugin.pipeline.context import RunContext
-from harness_plugin.pipeline.open_context import context_of
 from harness_plugin.pipeline.open_task import OpenTask, load_tasks
 from harness_plugin.pipeline.outputs import check_writable, chosen_outputs, write_outputs
-from harness_plugin.pipeline.run_task import run_task
+from harness_plugin.pipeline.planning import plans_of
+from harness_plugin.pipeline.run_task import context_of, run_task, set_up_again
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records import RunReport, TaskScores
 
@@ -37,14 +38,15 @@ def run(config: RunConfig, plugins: Plugins) -> RunReport:
     gc.collect()
     gc.freeze()
     scores: list[TaskScores] = []
-    for number, opened in enumerate(tasks):
-        if len(tasks) > 1:  # precision and threads are the process's: the last opened task's
-            contexts[number] = context_of(opened, config, plugins)
-        plugins.hook.data_loaded(task=opened.task, data=opened.data)
-        scores.append(run_task(contexts[number]))
+    for number, ctx in enumerate(contexts):
+        if len(contexts) > 1:  # precision and threads are the process's: the last opened task's
+            contexts[number] = ctx = set_up_again(ctx)
+        plans = () if config.eval_only else plans_of(ctx.task, ctx.data, config, plugins)
+        plugins.hook.data_loaded(task=ctx.task, data=ctx.data, plans=plans)
+        scores.append(run_task(ctx))
     report = RunReport(
         config=resolved_config(config, tasks),
-        environment=environment({ctx.task.modality: ctx.hardware for ctx in contexts}),
+        environment=environment({c.task.modality: c.hardware for c in contexts}, gpu_name()),
         tasks=tuple(scores),
         started=started,
         seconds=time.time() - started,

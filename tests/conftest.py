@@ -5,6 +5,7 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"  # before datasets is imported: it reads the variable once
 
 import gc
+import importlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,14 @@ def pytest_collection_finish():
     """What is imported stays: every training collects garbage, and need not look through it."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_collection_modifyitems(items):
+    """Tests that need a GPU are skipped where there is none."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if marked and not importlib.import_module("torch").cuda.is_available():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU: torch sees none"))
 
 
 @pytest.fixture(autouse=True)
@@ -63,8 +72,8 @@ def open_context(tmp_path, plugins):
     from stepwise import stepwise
 
     from harness_plugin.config.merge import run_config
-    from harness_plugin.pipeline.open_context import context_of
     from harness_plugin.pipeline.open_task import load_tasks
+    from harness_plugin.pipeline.run_task import context_of
 
     def context(*sets: str, task: str = TOY, store: str = "store", **flags):
         flags = {"threads": 1, "precision": "no", "attention": "sdpa", **flags}
@@ -163,7 +172,7 @@ def finished_report(plugins):
         (weights / "model.safetensors").write_bytes(name.encode())
         (weights / "config.json").write_text("{}")
         (weights / "stage.json").write_text("{}")
-        settings = {"model": name, "method": "group_dro", "stage": "s"}
+        settings = {"model": name, "stage": "s"}
         models = [(role, seed) for role in right for seed in range(seeds)]
         scores = score_task(
             [
@@ -179,7 +188,16 @@ def finished_report(plugins):
             purposes={"id": "in_domain", "swapped": "ood"},
             metrics={offer.name: offer.load() for offer in plugins["metric"]},
             models=tuple(
-                TrainedModel("made", role, seed, f"{name}-{role}-seed{seed}", weights, settings)
+                TrainedModel(
+                    "made",
+                    role,
+                    seed,
+                    f"{name}-{role}-seed{seed}",
+                    weights,
+                    name,
+                    "group_dro",
+                    settings,
+                )
                 for role, seed in models
             ),
             notes=("made up",),

@@ -33,7 +33,7 @@ ORDER = (
     "cli",
 )
 """The host's modules and packages, top to bottom; docs/architecture.md says what each is for."""
-MOST = 20
+MOST = 16
 """Modules that one folder may hold before nobody finds anything in it."""
 
 

@@ -206,7 +206,7 @@ def check_validate(words, monkeypatch):
     seen = []
     monkeypatch.setattr(cli, "quiet_libraries", lambda: None)
     monkeypatch.setattr(
-        "harness_plugin.pipeline.validate.validate", lambda *given: seen.append(given)
+        "harness_plugin.cli.validate.validate_task", lambda *given: seen.append(given)
     )
     assert cli.main(["validate", *words]) == 0
     assert seen

@@ -16,7 +16,7 @@ from harness_plugin.data.dataset import Split, TaskData
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.models import classifiers
 from harness_plugin.pipeline.context import RunContext
-from harness_plugin.pipeline.encode_split import encoded_rows
+from harness_plugin.pipeline.split_stages import encoded_rows
 from harness_plugin.records import Ints, TrainedModel
 from harness_plugin.training.encode import Encoded
 
@@ -63,8 +63,8 @@ def just_finished(ctx: RunContext, trained: Sequence[TrainedModel], started: str
             "kind": model.kind,
             "seed": model.seed,
             "name": model.name,
-            "model": model.settings["model"],
-            "method": model.settings["method"],
+            "model": model.model,
+            "method": model.method,
             "path": str(model.path),
             "settings": dict(model.settings),
         }
@@ -127,7 +127,7 @@ def encoded_for(task: FinishedTask, subject: LoadedModel, split: Split) -> Encod
 
 def inputs_of(encoded: Encoded, rows: Ints, device: torch.device) -> dict[str, torch.Tensor]:
     """The model's keyword arguments for `rows`, on `device`."""
-    return {key: value.to(device) for key, value in encoded.batch(np.asarray(rows)).items()}
+    return encoded.batch(np.asarray(rows), device)
 
 
 def chosen_split(data: TaskData, name: str | None) -> Split:

@@ -13,8 +13,8 @@ from harness_plugin.config.merge import run_config
 from harness_plugin.config.settings import RunConfig
 from harness_plugin.data.task import find_task
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.pipeline.open_context import context_of, store_root
 from harness_plugin.pipeline.open_task import load_tasks
+from harness_plugin.pipeline.run_task import context_of, store_root
 from harness_plugin.plugins.registry import Plugins
 
 RECORD = re.compile(r"transfer_(?P<task>[a-z0-9_]+)_(?P<time>\d{4}-[0-9T.-]+)\.json")

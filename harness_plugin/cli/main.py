@@ -122,7 +122,7 @@ def validate(argv: list[str]) -> int:
     folders = given.include_path or []
     find_task(given.task, plugins["task"], folders)  # a bad file needs no heavy import
     quiet_libraries()
-    from harness_plugin.pipeline.validate import validate as validate_task
+    from harness_plugin.cli.validate import validate_task
 
     validate_task(
         given.task,

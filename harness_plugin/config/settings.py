@@ -26,6 +26,7 @@ from pydantic import (
 
 from harness_plugin.config.mappings import fitting, problems
 from harness_plugin.data.task import HubSet, Source, Task, merge
+from harness_plugin.records import VerdictRule
 
 NAMED: tuple[Source, ...] = ("embedded", "hub", "own")
 """Sources that `data` names; anything else is a folder."""
@@ -326,6 +327,11 @@ class RunConfig(Strict):
         description="rows a split, stratified by group",
         json_schema_extra=flag(WHAT, "N"),
     )
+    sets: tuple[str, ...] = Field(
+        (),
+        description="evaluation sets to evaluate on; without it all that the task has",
+        json_schema_extra=flag(WHAT, "NAME[,NAME]"),
+    )
     eval_only: bool = Field(
         False,
         description="score checkpoints, train nothing",
@@ -397,6 +403,23 @@ class RunConfig(Strict):
     resamples: int = Field(
         1000, ge=100, description="bootstrap resamples", json_schema_extra=flag(RESULTS, "N")
     )
+    margin: float = Field(
+        0.02,
+        ge=0,
+        lt=1,
+        description="how much wider a gap, or lower a worst group, is not called lost; a fraction",
+        json_schema_extra=flag(RESULTS, "X"),
+    )
+    min_seeds: int = Field(
+        3, ge=2, description="seeds that a verdict needs", json_schema_extra=flag(RESULTS, "N")
+    )
+    min_group: int = Field(
+        30,
+        ge=1,
+        description="rows that a group needs to steer a worst group, and a number to have an "
+        "interval",
+        json_schema_extra=flag(RESULTS, "N"),
+    )
     analyze: tuple[str, ...] = Field(
         (),
         description="then look inside the models (harness ls analyses); without a name: all "
@@ -419,6 +442,11 @@ class RunConfig(Strict):
         if self.eval_only and len(self.seeds) > 1:
             raise ValueError("eval_only scores one checkpoint a role: give one seed")
         return self
+
+    @property
+    def rule(self) -> VerdictRule:
+        """What verdicts are given by."""
+        return VerdictRule(self.margin, self.min_seeds, self.min_group)
 
     def source_of(self, task: Task) -> Source:
         """The kind of data source that `data` names, or the one that the task has of its own."""

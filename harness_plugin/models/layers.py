@@ -153,8 +153,7 @@ class OnlineTeacher:
     @torch.no_grad()
     def layers(self, row: Tensor) -> Layers:
         """Its layers for rows (B,) of the training set."""
-        made = self.encoded.batch(row.cpu().numpy())
-        inputs = {key: value.to(row.device, non_blocking=True) for key, value in made.items()}
+        inputs = self.encoded.batch(row.cpu().numpy(), row.device)
         with self.recorder.on():
             return self.recorder.layers(self.model(**inputs, output_hidden_states=True), inputs)
 

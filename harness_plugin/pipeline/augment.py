@@ -16,7 +16,7 @@ from harness_plugin.data.split import UNDEFINED, Ints, Split
 from harness_plugin.errors import HarnessError
 from harness_plugin.pipeline.context import RunContext
 from harness_plugin.pipeline.plan import ResolvedRole
-from harness_plugin.pipeline.predictions import label_order, logits_stage
+from harness_plugin.pipeline.split_stages import label_order, logits_stage
 from harness_plugin.records import TrainedModel
 
 
@@ -101,6 +101,8 @@ def additional(
     }
     if train.overlapping:
         columns["members"] = [[] for _ in ids]
+    if train.clusters is not None:
+        columns["cluster"] = [""] * len(ids)
     return replace(
         train,
         name=name,

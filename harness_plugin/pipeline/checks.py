@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
+from harness_plugin.data.dataset import TaskData
 from harness_plugin.errors import HarnessError
 from harness_plugin.models import checkpoints
 from harness_plugin.models.layers import Shape
 from harness_plugin.models.transplant import check_families
 from harness_plugin.pipeline.context import RunContext
-from harness_plugin.pipeline.encode_split import processor_of
 from harness_plugin.pipeline.plan import Component, ResolvedRole
+from harness_plugin.pipeline.split_stages import processor_of
+from harness_plugin.records import label_spelling
 from harness_plugin.training.contracts import NEEDS, missing_needs
 from harness_plugin.training.encode import processor_key
 from harness_plugin.training.predict import check_labels
@@ -202,35 +205,30 @@ def other_inputs(ctx: RunContext, student: ResolvedRole, teacher: ResolvedRole) 
     return ""
 
 
-def supervision_of(ctx: RunContext, role: ResolvedRole) -> dict[str, Any]:
-    """Which labels besides the task's own a model was trained and chosen with."""
-    needs: frozenset[str] = role.method.cls.needs
-    if role.distillation is not None:
-        needs |= role.distillation.needs
-        needs |= frozenset().union(*(each.cls.needs for each in role.distillation.augmentations))
-    wants = bool(needs & {"groups", "environments"})
-    inference = ctx.plan.group_inference if wants else None
-    held = {"validation_groups"} & needs
-    if inference is not None:
-        held |= {"validation_groups"} & inference.cls.needs
-    return {
-        "train_groups": wants and inference is None,
-        "validation_groups": bool(held) or ctx.plan.select == "worst_group",
-        "group_inference": inference.name if inference else None,
-        "bias_model": ctx.settings.bias_model if "bias_model" in needs else None,
-        "select": ctx.plan.select,
-    }
+def answerable(ctx: RunContext, labels: dict[str, tuple[str, ...]]) -> TaskData:
+    """The data without the sets that a checkpoint's labels do not fit, each with a note.
 
-
-def check_comparable(ctx: RunContext, labels: dict[str, tuple[str, ...]]) -> None:
-    """Refuse checkpoints that cannot be compared; `labels` are each role's, in logit order."""
+    `labels` are each role's, in logit order. Raises HarnessError where no set is left, for a set
+    that `--sets` names, and for checkpoints of other labels, which are not compared.
+    """
+    refused: dict[str, HarnessError] = {}
     for role, names in labels.items():
         for split in ctx.data.evaluation:
-            check_labels(split, role, names)
-    sets = {role: frozenset(name.lower() for name in names) for role, names in labels.items()}
+            try:
+                check_labels(split, ctx.task.task, role, names)
+            except HarnessError as error:
+                refused.setdefault(split.name, error)
+    if refused and (ctx.config.sets or len(refused) == len(ctx.data.evaluation)):
+        raise next(iter(refused.values()))
+    sets = {role: frozenset(map(label_spelling, names)) for role, names in labels.items()}
     for role in sets:
         if sets[role] != sets["teacher"]:
             raise HarnessError(
                 f"teacher predicts {', '.join(labels['teacher'])}, {role} "
                 f"{', '.join(labels[role])}: models with different label sets are not compared."
             )
+    return replace(
+        ctx.data,
+        splits={name: s for name, s in ctx.data.splits.items() if name not in refused},
+        notes=(*ctx.data.notes, *(f"set {name} left out: {e}" for name, e in refused.items())),
+    )

@@ -1,13 +1,20 @@
-"""From a task and a run's configuration to its settings and its checked data: the one recipe."""
+"""From a task and a run's configuration to its settings and its checked data: the one recipe.
+
+And what makes numbers of these data weaker than they look.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness_plugin.config.merge import task_settings
 from harness_plugin.config.settings import RunConfig, TaskSettings
 from harness_plugin.data.dataset import TaskData, held_out, load_data
+from harness_plugin.data.split import Split
 from harness_plugin.data.task import Task, find_task
 from harness_plugin.errors import HarnessError
 from harness_plugin.plugins.registry import Plugins
@@ -29,13 +36,32 @@ def open_task(task: Task, config: RunConfig, names: Sequence[str] = ()) -> OpenT
     Raises HarnessError for settings that name none of them, and as `load_data` does.
     """
     settings = task_settings(task, config.source_of(task), names or config.tasks, config.settings)
-    return OpenTask(task, settings, load_for(task, settings, config))
+    data = load_for(task, settings, config, training=not config.eval_only)
+    if data.source != "embedded" and not config.eval_only and starts_untrained(settings):
+        data = replace(data, notes=(*data.notes, UNTRAINED_MODELS))
+    return OpenTask(task, settings, data)
 
 
-def load_for(task: Task, settings: TaskSettings, config: RunConfig) -> TaskData:
+UNTRAINED_MODELS = (
+    "models start untrained, nothing is fetched; --teacher and --student name checkpoints (a "
+    "folder or a hub id), which read much better"
+)
+
+
+def starts_untrained(settings: TaskSettings) -> bool:
+    """Whether teacher and student are presets with random weights."""
+    return all(
+        role.init == "scratch" and "/" not in role.model and not Path(role.model).is_dir()
+        for role in (settings.teacher, settings.student)
+    )
+
+
+def load_for(
+    task: Task, settings: TaskSettings, config: RunConfig, *, training: bool = True
+) -> TaskData:
     """The data a run asks for, loaded and checked; with the validation split it holds out.
 
-    Raises HarnessError as `load_data` does.
+    Without `training` the evaluation sets alone are needed. Raises HarnessError as `load_data`.
     """
     data = load_data(
         task,
@@ -44,8 +70,10 @@ def load_for(task: Task, settings: TaskSettings, config: RunConfig) -> TaskData:
         options=settings.options,
         limit=config.limit,
         seed=config.data_seed,
+        sets=config.sets,
+        training=training,
     )
-    if settings.validation_fraction and data.validation is None:
+    if training and settings.validation_fraction and data.validation is None:
         data = held_out(data, settings.validation_fraction, config.data_seed)
     return data
 
@@ -81,3 +109,62 @@ def check_option_names(settings: Mapping[str, Any], plugins: Plugins) -> None:
                 plugins[OPTIONS_OF[key]].offer(name)
         elif key not in TaskSettings.model_fields:  # a task's name
             check_option_names(value, plugins)
+
+
+FEW = 30
+"""Test rows below which a group's accuracy says little."""
+SHOWN = 6
+"""Groups that a warning names."""
+
+
+def warnings(data: TaskData, inputs: Sequence[str]) -> list[str]:
+    """What makes the numbers of this data weaker than they look; one line a kind of weakness."""
+    train = data.train_groups
+    few, untrained = [], []
+    for split in data.evaluation:
+        for group, count in zip(split.groups, split.group_counts.tolist(), strict=True):
+            if count < FEW:
+                few.append(f"{split.name} {group} {count}")
+            if train.get(group) == 0:
+                untrained.append(f"{split.name} {group}")
+    out = [*data.warnings]
+    if few:
+        out.append(f"groups of fewer than {FEW} test rows: {listed(few)}")
+    if untrained:
+        out.append(f"test groups without a training row: {listed(untrained)}")
+    return out + list(leaks(data, inputs))
+
+
+def listed(names: Sequence[str]) -> str:
+    """The names, or the first of them and how many more."""
+    more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{', '.join(names[:SHOWN])}{more}"
+
+
+def leaks(data: TaskData, inputs: Sequence[str]) -> Iterator[str]:
+    """A warning for every two splits that share rows, inputs compared byte for byte.
+
+    Two evaluation sets may be made of the same rows on purpose; they are not compared.
+    """
+    sources = [s for s in data.splits.values() if s.purpose in ("train", "validation")]
+    hashes = {s.name: stored_inputs(s, inputs) for s in (*sources, *data.evaluation)}
+    for number, first in enumerate(sources):
+        seen = set(hashes[first.name])
+        for second in (*sources[number + 1 :], *data.evaluation):
+            if shared := sum(row in seen for row in hashes[second.name]):
+                yield f"{second.name}: {shared:,} rows also stand in {first.name}"
+
+
+def stored_inputs(split: Split, inputs: Sequence[str]) -> list[bytes]:
+    """(N,) a hash of the inputs of each row as they are stored; image files by their bytes."""
+    table = split.rows.select_columns(list(inputs)).with_format("arrow")
+    out = []
+    for start in range(0, len(split), 1024):
+        for row in table[start : start + 1024].to_pylist():
+            digest = hashlib.sha256()
+            for value in row.values():
+                if isinstance(value, dict):  # an image: its bytes, or the file it lies in
+                    value = value.get("bytes") or Path(value["path"]).read_bytes()
+                digest.update(value if isinstance(value, bytes) else repr(value).encode())
+            out.append(digest.digest())
+    return out

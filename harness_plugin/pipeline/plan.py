@@ -97,6 +97,8 @@ class ResolvedRole:
     erm_learning_rate: float
     """Peak of the ERM epochs, and of the first models that methods train."""
     method: Component
+    trained_by: Component
+    """The method that trains the model: the base of one that only finishes it, else `method`."""
     distillation: Distillation | None
     settings: RoleSettings
     """As they were given: what records show."""
@@ -126,6 +128,7 @@ class ResolvedRole:
             "erm_epochs": self.erm_epochs,
             "erm_learning_rate": self.erm_learning_rate,
             "method": self.method.spec(),
+            "trained_by": self.trained_by.spec(),
             "distillation": chosen
             and {
                 **chosen.spec(),
@@ -211,7 +214,11 @@ def resolve_role(
 ) -> ResolvedRole:
     """One role, with its model, method and distillation looked up."""
     chosen = role.settings
-    options = settings.method_options.get(role.method, {})
+
+    def method_of(name: str) -> Component:
+        return component(plugins, modality, "method", name, settings.method_options.get(name, {}))
+
+    method = method_of(role.method)
     return ResolvedRole(
         name=role.name,
         kind=role.kind,
@@ -222,7 +229,8 @@ def resolve_role(
         args=training_args(chosen),
         erm_epochs=chosen.erm_epochs,
         erm_learning_rate=chosen.erm_learning_rate or chosen.learning_rate,
-        method=component(plugins, modality, "method", role.method, options),
+        method=method,
+        trained_by=method_of(method.cls.base) if method.cls.base else method,
         distillation=resolve_distillation(role.distillation, modality, plugins),
         settings=chosen,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,13 +16,13 @@ from harness_plugin.data.task import Task
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.pipeline.checks import check_plan
 from harness_plugin.pipeline.context import RunContext
-from harness_plugin.pipeline.open_context import context_of
 from harness_plugin.pipeline.open_task import OpenTask
 from harness_plugin.pipeline.plan import resolve
-from harness_plugin.pipeline.remedies import Remedy
-from harness_plugin.pipeline.run_task import predict_models, score_models
+from harness_plugin.pipeline.run_task import context_of, predict_models, score_models
 from harness_plugin.plugins.registry import Plugins
+from harness_plugin.plugins.remedies import Remedy
 from harness_plugin.records import Estimate, TaskScores, TrainedModel
+from harness_plugin.scoring.intervals import half_width
 
 RANKING = "ranking"
 """The half of the validation rows that students are scored on."""
@@ -66,6 +66,8 @@ class RemedyReport:
     smallest: tuple[str, int]
     """The smallest group of the rows that rank, and its size."""
     scores: TaskScores
+    shown: tuple[str, ...] = ()
+    """Remedies that are shown to help, all of them at a joint error of 5% (Holm 1979)."""
 
     @property
     def plain(self) -> RemedyResult:
@@ -123,7 +125,7 @@ def try_remedies(
         students, teachers, taken[name] = plan.students, plan.teachers, remedy
     plan = alone.model_copy(update={"students": students, "teachers": teachers})
     ctx = context_of(OpenTask(task, plan, data), config, plugins, root)
-    plugins.hook.data_loaded(task=task, data=data)
+    plugins.hook.data_loaded(task=task, data=data, plans=())
     trained, predictions = predict_models(ctx)
     # the student without a remedy takes the control's place: contributions are what is gained
     predictions = [replace(p, role="control") if p.role == baseline else p for p in predictions]
@@ -219,6 +221,8 @@ def ranked(
     every = [result(baseline, "none", "the student as it is")]
     every += [result(name, remedy.name, remedy.summary) for name, remedy in taken.items()]
     every.sort(key=lambda one: (math.isnan(one.score.value), -sign * one.score.value))
+    gains = {one.remedy: one.gained for one in every if one.remedy != "none"}
+    enough = len(scores.seeds) >= scores.rule.min_seeds
     return RemedyReport(
         task=scores.task,
         metric=metric,
@@ -230,7 +234,30 @@ def ranked(
         beyond_budget=(),
         smallest=("", 0),
         scores=scores,
+        shown=shown_to_help(gains, sign) if enough else (),
     )
+
+
+FAMILY_ERROR = 0.05
+"""Chance that any remedy is said to help when none does."""
+
+
+def shown_to_help(gains: Mapping[str, Estimate], sign: int) -> tuple[str, ...]:
+    """The remedies whose gain is shown, by Holm's step-down procedure over all that were tried.
+
+    The first step is Bonferroni over all K: the best of K is said to help only if its bound at an
+    error of 5% / K lies above 0, so that having chosen the best of many is accounted for.
+    """
+    left = {name: c for name, gain in gains.items() if (c := gain.components) is not None}
+    tried, shown = len(gains), list[str]()
+    while left:
+        tail = FAMILY_ERROR / (tried - len(shown))
+        new = [n for n, c in left.items() if sign * float(c.value) > float(half_width(c, tail))]
+        if not new:
+            break
+        shown += new
+        left = {name: c for name, c in left.items() if name not in new}
+    return tuple(shown)
 
 
 def extra(role: Role) -> set[str]:

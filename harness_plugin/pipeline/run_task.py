@@ -1,15 +1,82 @@
-"""One task: every role of every seed is trained and predicts every set; then all is scored."""
+"""One task: its context, in which every role of every seed is trained and predicts; its scores."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
-from harness_plugin.config.settings import hub_sets_of
+from harness_plugin.config.settings import RunConfig, hub_sets_of
+from harness_plugin.errors import HarnessError
+from harness_plugin.machine.hardware import accelerator_again, machine_of, processes_of
+from harness_plugin.pipeline.checks import answerable, check_plan
 from harness_plugin.pipeline.context import RunContext
-from harness_plugin.pipeline.predictions import predict_split
-from harness_plugin.pipeline.train_role import train_role
+from harness_plugin.pipeline.open_task import OpenTask
+from harness_plugin.pipeline.plan import RunPlan, resolve, resolve_checkpoints
+from harness_plugin.pipeline.split_stages import predict_split
+from harness_plugin.pipeline.train_role import checkpoint_model, train_role
+from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records import Predictions, TaskScores, TrainedModel
 from harness_plugin.scoring.score import score_task
+from harness_plugin.store.stages import Store, default_root
+
+
+def store_root(config: RunConfig) -> Path:
+    """The folder of the stage store."""
+    return Path(config.use_cache) if config.use_cache else default_root()
+
+
+def context_of(
+    opened: OpenTask,
+    config: RunConfig,
+    plugins: Plugins,
+    root: Path | None = None,
+    *,
+    only: str | None = None,
+) -> RunContext:
+    """The context of a task's run; refuses what cannot work before any training.
+
+    `only` = for one role and those that it learns from.
+    """
+    plan = plan_of(opened, config, plugins, only)
+    root = root or store_root(config)
+    hardware, accelerator = machine_of(config, opened.task.modality, root)
+    ctx = RunContext(
+        opened.task,
+        opened.settings,
+        opened.data,
+        config,
+        plan,
+        hardware,
+        accelerator,
+        Store(root, processes_of(accelerator)),
+        plugins,
+    )
+    if config.eval_only:
+        roles = plan.roles.items()
+        labels = {name: checkpoint_model(ctx, role, 0).labels for name, role in roles}
+        return replace(ctx, data=answerable(ctx, labels))
+    check_plan(ctx)
+    return ctx
+
+
+def set_up_again(ctx: RunContext) -> RunContext:
+    """The context on a machine that another task may have set up for itself since."""
+    accelerator = accelerator_again(ctx.config, ctx.hardware)
+    return replace(
+        ctx, accelerator=accelerator, store=Store(ctx.store.root, processes_of(accelerator))
+    )
+
+
+def plan_of(
+    opened: OpenTask, config: RunConfig, plugins: Plugins, only: str | None = None
+) -> RunPlan:
+    """What a run trains, or with `eval_only` the checkpoints that it takes as they are."""
+    if config.eval_only:
+        return resolve_checkpoints(opened.task, opened.settings, plugins)
+    if isinstance(opened.settings.control, str):
+        raise HarnessError("--control names a checkpoint, which needs --eval_only.")
+    return resolve(opened.task, opened.settings, plugins, only=only)
 
 
 def run_task(ctx: RunContext) -> TaskScores:
@@ -22,7 +89,6 @@ def run_task(ctx: RunContext) -> TaskScores:
 
 def predict_models(ctx: RunContext) -> tuple[list[TrainedModel], list[Predictions]]:
     """Every role's model of every seed, and what it predicts on every evaluation set."""
-    hook = ctx.plugins.hook
     if ctx.config.log_with:
         ctx.accelerator.init_trackers(f"harness_plugin_{ctx.task.task}")
     models: list[TrainedModel] = []
@@ -30,10 +96,9 @@ def predict_models(ctx: RunContext) -> tuple[list[TrainedModel], list[Prediction
     for seed in ctx.config.seeds:
         for model in train_models(ctx, seed):
             models.append(model)
-            hook.model_trained(model=model)
+            ctx.plugins.hook.model_trained(model=model)
             for split in ctx.data.evaluation:
                 predictions.append(predict_split(ctx, model, split))
-                hook.predictions_made(predictions=predictions[-1])
     return models, predictions
 
 
@@ -49,20 +114,21 @@ def score_models(
     ctx: RunContext, models: list[TrainedModel], predictions: list[Predictions]
 ) -> TaskScores:
     """Every metric of every role, and what is kept of the teacher's debiasing."""
-    config, train = ctx.config, ctx.data.train
+    config, train_groups = ctx.config, ctx.data.train_groups
     return score_task(
         predictions,
         task=ctx.task.task,
         source=ctx.data.source,
         fingerprint=ctx.data.fingerprint,
-        train_groups=train.groups,
-        train_group_counts=train.group_counts,
+        train_groups=tuple(train_groups),
+        train_group_counts=tuple(train_groups.values()),
         purposes={split.name: split.purpose for split in ctx.data.evaluation},
         metrics={offer.name: offer.load() for offer in ctx.plugins["metric"]},
         models=tuple(models),
         notes=ctx.data.notes,
         collapse_rule=ctx.data.evaluation[-1].collapse_rule,
         resamples=config.resamples,
+        rule=config.rule,
         seed=config.data_seed,
         wanted_gap=ctx.task.primary_gap,
         hub_sets=hub_sets_of(ctx.task, ctx.settings.options, ctx.data.source, config),

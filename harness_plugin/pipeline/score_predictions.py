@@ -8,12 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from harness_plugin.config.merge import task_settings
 from harness_plugin.config.settings import RunConfig, hub_sets_of
+from harness_plugin.data.columns import clusters_of
 from harness_plugin.data.dataset import Split, TaskData
 from harness_plugin.data.task import Task
-from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.machine.hardware import environment
+from harness_plugin.errors import HarnessError
+from harness_plugin.machine.environment import environment
 from harness_plugin.pipeline.open_task import load_for
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records import Predictions, RunReport, TaskScores, TrainedModel
@@ -30,14 +33,13 @@ def score_predictions(
     task: Task,
     files: Mapping[str, Sequence[Path]],
     *,
-    split: str | None = None,
     kind: Any = None,
     labels: tuple[str, ...] | None = None,
     model_name: str | None = None,
 ) -> RunReport:
     """Score `files`, one a seed for each of `ROLES`; nothing is written.
 
-    `split`: the evaluation set they are about (any). `kind`: label, probabilities or logits, where
+    They are about the sets of `config` (any). `kind`: label, probabilities or logits, where
     the column names do not say. `labels`: the names of a list column's entries. `model_name`: the
     student's, else that of its file.
 
@@ -46,9 +48,9 @@ def score_predictions(
     """
     started = time.time()
     settings = task_settings(task, config.source_of(task), config.tasks, config.settings)
-    data = load_for(task, settings, config)
-    plugins.hook.data_loaded(task=task, data=data)
-    splits = chosen_splits(data, split)
+    data = load_for(task, settings, config, training=False)
+    plugins.hook.data_loaded(task=task, data=data, plans=())
+    splits = data.evaluation
     answers = read_all(files, splits, kind, labels)
     names = {
         role: model_name if role == "student" and model_name else found[0].stem
@@ -74,16 +76,6 @@ def score_predictions(
 def option_of(role: str) -> str:
     """The option that names a role's files."""
     return "predictions" if role == "student" else f"{role}_predictions"
-
-
-def chosen_splits(data: TaskData, name: str | None) -> tuple[Split, ...]:
-    """The evaluation sets a file may be about."""
-    if name is None:
-        return data.evaluation
-    found = tuple(split for split in data.evaluation if split.name == name)
-    if not found:
-        raise unknown("evaluation set", name, [split.name for split in data.evaluation])
-    return found
 
 
 def read_all(
@@ -138,6 +130,7 @@ def scored(
                 )
                 for split in used
             ]
+    predictions = one_clustering(predictions)
     if any(p.labels_only for p in predictions):  # confidences are compared with confidences
         predictions = [replace(p, labels_only=True) for p in predictions]
     notes = [f"set {s.name} is not scored: no file has rows of it" for s in splits if s not in used]
@@ -146,26 +139,51 @@ def scored(
         task=task.task,
         source=data.source,
         fingerprint=data.fingerprint,
-        train_groups=data.train.groups,
-        train_group_counts=data.train.group_counts,
+        train_groups=tuple(data.train_groups),
+        train_group_counts=tuple(data.train_groups.values()),
         purposes={split.name: split.purpose for split in used},
         metrics={offer.name: offer.load() for offer in plugins["metric"]},
         models=tuple(models),
         notes=(*data.notes, *notes),
         collapse_rule=data.evaluation[-1].collapse_rule,
         resamples=config.resamples,
+        rule=config.rule,
         seed=config.data_seed,
         wanted_gap=task.primary_gap,
     )
 
 
+def one_clustering(predictions: Sequence[Predictions]) -> list[Predictions]:
+    """All predictions of a set with the clusters that any of their files names.
+
+    Rows of one set must be in the same clusters in all files that name them: the scores refuse
+    predictions whose rows differ.
+    """
+    named: dict[str, dict[str, str]] = {}
+    for p in predictions:
+        if p.cluster is not None and p.split not in named:
+            texts = np.asarray((*p.clusters, ""), dtype=np.str_)[p.cluster]
+            named[p.split] = dict(zip(p.ids.tolist(), texts.tolist(), strict=True))
+    out = []
+    for p in predictions:
+        if p.cluster is None and p.split in named:
+            cluster, clusters = clusters_of([named[p.split][name] for name in p.ids.tolist()])
+            p = replace(p, cluster=cluster, clusters=clusters)
+        out.append(p)
+    return out
+
+
 def as_model(task: str, role: str, seed: int, name: str, answer: PredictionFile) -> TrainedModel:
     """The record of a model of which only the answers are known."""
-    settings = {
-        "model": name,
-        "method": "predictions",
-        "labels": answer.labels,
-        "kind": answer.kind,
-        "sha256": answer.sha256,
-    }
-    return TrainedModel(task, role, seed, name, answer.file, settings, kind=role, reused=True)
+    return TrainedModel(
+        task,
+        role,
+        seed,
+        name,
+        answer.file,
+        model=name,
+        method="predictions",
+        settings={"labels": answer.labels, "kind": answer.kind, "sha256": answer.sha256},
+        kind=role,
+        reused=True,
+    )

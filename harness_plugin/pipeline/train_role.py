@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from harness_plugin.errors import HarnessError
 from harness_plugin.models.checkpoints import trained_labels
 from harness_plugin.pipeline.augment import augment
-from harness_plugin.pipeline.checks import supervision_of
 from harness_plugin.pipeline.context import RunContext
-from harness_plugin.pipeline.metadata import training_metadata
-from harness_plugin.pipeline.plan import Component, ResolvedRole, component
-from harness_plugin.pipeline.predictions import weights_key
-from harness_plugin.pipeline.teacher import TeacherModels
+from harness_plugin.pipeline.plan import Component, ResolvedRole
+from harness_plugin.pipeline.split_stages import weights_key
+from harness_plugin.pipeline.supervision import (
+    TeacherModels,
+    supervision_of,
+    training_metadata,
+)
 from harness_plugin.pipeline.trainer import RoleTrainer, bias_model_trainer
 from harness_plugin.records import TrainedModel
 from harness_plugin.store.stages import Stage
@@ -90,7 +92,7 @@ def train_once(
     """The trained model of a role, or of one of its rounds."""
     trainer, method = RoleTrainer(ctx, role, seed, teachers), role.method
     rows = method.cls.rows(trainer, method.options)
-    stages = train_stages(trainer, base_method(ctx, method), rows)
+    stages = train_stages(trainer, role.trained_by, rows)
     final = stages[-1]
     if method.cls.base:
         final = method.cls.finish(trainer, final, method.options)
@@ -101,11 +103,12 @@ def train_once(
         seed=seed,
         name=f"{ctx.task.task}-{role.name}-{method.name}-seed{seed}",
         path=final.path,
+        model=role.settings.model,
+        method=method.name,
         settings=settings_record(ctx, role, final.key)
-        | {
-            "selection": records[-1].get("selection"),
-            "from_teacher": next((r for each in records if (r := each.get("from_teacher"))), None),
-        },
+        | {"from_teacher": next((r for each in records if (r := each.get("from_teacher"))), None)},
+        supervision=supervision_of(ctx, role),
+        selection=records[-1].get("selection"),
         key=final.key,
         kind=role.kind.value,
         labels=ctx.data.train.labels,
@@ -114,15 +117,6 @@ def train_once(
         seconds=sum(float(record.get("training_seconds", 0)) for record in records),
         reused=final.reused,
     )
-
-
-def base_method(ctx: RunContext, method: Component) -> Component:
-    """The method that trains the model: of a last-layer method, its base."""
-    base: str = method.cls.base
-    if not base:
-        return method
-    options = ctx.settings.method_options.get(base, {})
-    return component(ctx.plugins, ctx.task.modality, "method", base, options)
 
 
 def train_stages(trainer: RoleTrainer, method: Component, rows: NDArray[Any] | None) -> list[Stage]:
@@ -188,9 +182,7 @@ def settings_record(ctx: RunContext, role: ResolvedRole, key: str) -> dict[str, 
         "epochs": role.args.epochs,
         "erm_epochs": role.erm_epochs,
         "labels": ctx.data.train.labels,
-        "method": role.method.name,
         "stage": key,
-        "supervision": supervision_of(ctx, role),
     } | ({"distillation": given} if distillation is not None else {})
 
 
@@ -211,7 +203,9 @@ def checkpoint_model(ctx: RunContext, role: ResolvedRole, seed: int) -> TrainedM
         seed=seed,
         name=source.name,
         path=Path(source.checkpoint),
-        settings={**role.settings.model_dump(), "labels": labels, "method": "as saved"},
+        model=role.settings.model,
+        method="as saved",
+        settings={**role.settings.model_dump(), "labels": labels},
         key=weights_key(source.checkpoint),
         kind=role.kind.value,
         labels=labels,

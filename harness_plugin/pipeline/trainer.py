@@ -20,13 +20,18 @@ from harness_plugin.errors import HarnessError
 from harness_plugin.models import classifiers, processors
 from harness_plugin.models.checkpoints import Source, locate
 from harness_plugin.pipeline.context import RunContext, hardware_key, is_quiet
-from harness_plugin.pipeline.encode_split import encoded_key, encoded_rows, processor_of
-from harness_plugin.pipeline.metadata import metadata_of
-from harness_plugin.pipeline.plan import ResolvedRole
-from harness_plugin.pipeline.predictions import predict_stage, weights_key
-from harness_plugin.pipeline.teacher import (
+from harness_plugin.pipeline.plan import Component, ResolvedRole, component
+from harness_plugin.pipeline.split_stages import (
+    encoded_key,
+    encoded_rows,
+    predict_stage,
+    processor_of,
+    weights_key,
+)
+from harness_plugin.pipeline.supervision import (
     TeacherModels,
     initialise_from_teacher,
+    metadata_of,
     output_stages,
     teacher_outputs,
 )
@@ -149,11 +154,16 @@ class RoleTrainer:
         given = {name: value for name, value in changed.items() if value is not None}
         return replace(self.role.args, seed=seed, **given)
 
-    def spec_of(self, training: TrainingSpec) -> dict[str, Any]:
+    def method_of(self, training: TrainingSpec) -> Component:
+        """The method of a training: the role's, or the one that a first stage asks for."""
+        return component(
+            self.ctx.plugins, self.task.modality, "method", training.method, training.options
+        )
+
+    def spec_of(self, training: TrainingSpec, method: Component) -> dict[str, Any]:
         """Everything that a training depends on, as JSON: what its key is the hash of."""
         ctx, role, split = self.ctx, self.role, training.split or self.train
-        method = ctx.plugins["method"].get(training.method)
-        targets = [*TRAINING, target_of(method)]
+        targets = [*TRAINING, target_of(method.cls)]
         distilled = None
         if training.distilled and role.distillation is not None and self.teachers is not None:
             distillation, teachers = role.distillation, self.teachers
@@ -180,8 +190,8 @@ class RoleTrainer:
             if source.checkpoint is None
             else [source.spec(), weights_key(source.checkpoint)],
             "model_config": dict(role.model_config),
-            "method": training.method,
-            "method_options": method.resolved(training.options, self.task.modality),
+            "method": method.name,
+            "method_options": dict(method.options),
             "start": training.start.key if training.start else None,
             "metadata": list(training.keys),
             "selection": selection,
@@ -194,15 +204,16 @@ class RoleTrainer:
 
     def fit(self, training: TrainingSpec) -> Stage:
         """One training as a stage: a folder that `from_pretrained` loads."""
-        spec = self.spec_of(training)
+        method = self.method_of(training)
+        spec = self.spec_of(training, method)
 
         def build(folder: Path) -> dict[str, Any]:
-            return self._build(training, spec, folder)
+            return self._build(training, method, spec, folder)
 
         return self.ctx.store.run("model", spec, build)
 
     def _build(
-        self, training: TrainingSpec, spec: Mapping[str, Any], folder: Path
+        self, training: TrainingSpec, method: Component, spec: Mapping[str, Any], folder: Path
     ) -> dict[str, Any]:
         """Build the model, train it, save it; returns the record."""
         ctx, role, split = self.ctx, self.role, training.split or self.train
@@ -234,14 +245,12 @@ class RoleTrainer:
             encoded = EncodedRows(encoded, training.rows)
             metadata = metadata.select(torch.from_numpy(training.rows))
         metadata = metadata.to(ctx.accelerator.device)
-        method = ctx.plugins["method"].get(training.method)
-        options = method.resolved(training.options, self.task.modality)
         record = loop.fit(
             ctx.accelerator,
             model,
             loop.TrainingRows(encoded, metadata),
             distillation_loss(
-                ctx, role, method(metadata, **options), metadata, teachers, training.rows
+                ctx, role, method.cls(metadata, **method.options), metadata, teachers, training.rows
             ),
             args,
             loop.LoopOptions(

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Protocol
 from pluggy import HookimplMarker, HookspecMarker
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harness_plugin.config.settings import RunConfig
     from harness_plugin.data.dataset import TaskData
     from harness_plugin.data.task import Task
-    from harness_plugin.records import Predictions, RunReport, TaskScores, TrainedModel
+    from harness_plugin.records import RunReport, SetPlan, TaskScores, TrainedModel
 
 hookspec = HookspecMarker("harness_plugin")
 hookimpl = HookimplMarker("harness_plugin")
@@ -65,7 +67,7 @@ def register_augmentations(register: Register) -> None:
 
 @hookspec
 def register_remedies(register: Register) -> None:
-    """Offer repairs of a student: `target` is a `pipeline.remedies.Remedy` of the same name."""
+    """Offer repairs of a student: `target` is a `plugins.remedies.Remedy` of the same name."""
 
 
 @hookspec
@@ -94,18 +96,17 @@ def run_started(config: RunConfig) -> None:
 
 
 @hookspec
-def data_loaded(task: Task, data: TaskData) -> None:
-    """The splits of one task are loaded and checked."""
+def data_loaded(task: Task, data: TaskData, plans: Sequence[SetPlan]) -> None:
+    """The splits of one task are loaded and checked.
+
+    `plans`: what the seeds of this run can show on each evaluation set; empty where nothing is
+    trained.
+    """
 
 
 @hookspec
 def model_trained(model: TrainedModel) -> None:
     """One model of one seed is trained, or was found finished in the store."""
-
-
-@hookspec
-def predictions_made(predictions: Predictions) -> None:
-    """One model has predicted one evaluation set."""
 
 
 @hookspec

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from harness_plugin.data.columns import clusters_of
 from harness_plugin.errors import HarnessError
 from harness_plugin.records import Predictions
 from harness_plugin.scoring import metrics
@@ -26,18 +27,21 @@ def as_predictions(
     known_groups: Sequence[str] | None = None,
     aligned: Sequence[int] | None = None,
     labels: Sequence[str] | None = None,
+    clusters: Sequence[str] | None = None,
 ) -> Predictions:
     """The record of one model's answers: labels (N,) as indices, groups (N,) as names.
 
     `known_groups` are all groups there are, those without a row included; by default those that
     occur, sorted. `aligned` (N,): 1 the bias points to the label, 0 away, -1 undefined. `labels`
-    are the names of the indices. Raises HarnessError for columns of unequal length, a label that is
+    are the names of the indices. `clusters` (N,) names what rows have in common that are not
+    independent, "" = nothing. Raises HarnessError for columns of unequal length, a label that is
     no index, and a group that is not known.
     """
     said, right = np.asarray(predicted), np.asarray(gold)
     columns = {"predictions": said, "references": right}
     columns |= {} if groups is None else {"groups": np.asarray(groups, np.str_)}
     columns |= {} if aligned is None else {"aligned": np.asarray(aligned)}
+    columns |= {} if clusters is None else {"clusters": np.asarray(clusters, np.str_)}
     for name, column in columns.items():
         if column.shape != right.shape or not len(right):
             raise HarnessError(
@@ -55,6 +59,7 @@ def as_predictions(
     for row, name in enumerate(groups or (), 1):
         if name not in index:
             raise HarnessError(f"groups: row {row} has {name!r}; known are {', '.join(names)}.")
+    cluster, cluster_names = (None, ()) if clusters is None else clusters_of(clusters)
     n = len(right)
     return Predictions(
         task="columns",
@@ -70,6 +75,8 @@ def as_predictions(
         group=np.array([index[name] for name in groups] if groups else [-1] * n, np.int64),
         groups=names,
         aligned=np.full(n, -1) if aligned is None else np.asarray(aligned, np.int64),
+        cluster=cluster,
+        clusters=cluster_names,
         labels_only=True,
     )
 

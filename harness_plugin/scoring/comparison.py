@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from harness_plugin.errors import HarnessError
-from harness_plugin.records import Estimate, Floats, Predictions
-from harness_plugin.scoring import stats
+from harness_plugin.records import Estimate, Predictions
+from harness_plugin.scoring import intervals
+from harness_plugin.scoring.measure import Bootstrap, Quantities, Quantity, measure_all
 from harness_plugin.scoring.metrics import Metric
 from harness_plugin.scoring.pairing import PairedPredictions, arrange, join
-from harness_plugin.scoring.score import Bootstrap, Quantities, Quantity, measure_all
 from harness_plugin.scoring.significance import SeedSummary, holm, mcnemar, over_seeds, wilson
 
 BASELINE, CANDIDATE = "baseline", "candidate"
@@ -48,11 +48,11 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Change:
-    """How much worse the candidate is: above 0 is a drop of a performance, or a wider gap.
+    """How much worse the candidate is: above 0 is a drop of a performance, or a larger gap.
 
-    `examples`: interval over examples alone, with these very seeds. `seeds`: the t interval over
-    seeds alone. `low`, `high`: the wider of that and the hierarchical bootstrap (seed x example),
-    whose interval is too narrow for a handful of seeds.
+    Of a gap it is the change of its size, as in a verdict. `low`, `high`: 95% interval over rows
+    and seeds, by the same rule as everywhere. `examples`: over rows alone, with these very seeds.
+    `seeds`: the t interval over seeds alone.
     """
 
     baseline: Estimate
@@ -154,49 +154,52 @@ def changes(
     task: str,
     resamples: int,
     seed: int = 0,
+    min_group: int = intervals.MIN_GROUP,
 ) -> dict[str, dict[str, dict[str, Change | str]]]:
     """Set -> subset -> metric -> change, or the reason why the metric is undefined there.
 
-    Rows are resampled within (group, label, alignment), the same rows for both sides and all seeds;
-    seeds are resampled in pairs.
+    Rows are resampled within (group, label, alignment), or by clusters, the same rows for both
+    sides and all seeds.
     """
-    pairs = len(next(iter(next(iter(table.values())).values())))
-    bootstrap = Bootstrap(task, pairs, resamples, seed)
+    bootstrap = Bootstrap(task, resamples, seed, min_group)
     found: Mapping[str, Quantities] = measure_all(table, purposes, metrics, bootstrap)
     return {
         split: {
-            subset: {
-                name: q.reason or change_of(q, bootstrap.shares) for name, q in quantities.items()
-            }
+            subset: {name: q.reason or change_of(q) for name, q in quantities.items()}
             for subset, quantities in subsets.items()
         }
         for split, subsets in found.items()
     }
 
 
-def change_of(q: Quantity, shares: Floats) -> Change:
+def change_of(q: Quantity) -> Change:
     """The change of one metric on one set or subset."""
     base, new = q.values[BASELINE], q.values[CANDIDATE]
-    worse = base - new if q.metric.higher_is_better else new - base
-    both = stats.hierarchical(worse, shares, q.n)
-    seeds = over_seeds(worse[:, 0])
-    few = len(worse) == 1  # then the one model is what is asked about, not its recipe
+    sign = -1.0 if q.metric.higher_is_better else 1.0
+    difference = sign * (new - base)
+    change = intervals.estimate(difference, q.support, difference=True)
+    c = intervals.components(difference, q.support.df)
+    by_seed = difference[:, 0]
+    value, low, high = change.value, change.low, change.high
+    if q.metric.kind == "gap":
+        gaps = intervals.sizes(new, base, q.support.df)
+        by_size = intervals.size_change(gaps)
+        value = float(by_size.value)
+        if not change.reason:
+            low, high = float(by_size.low), float(by_size.high)
+        by_seed = abs(new[:, 0]) - abs(base[:, 0])
+        c = gaps.difference if gaps.new.value * gaps.old.value >= 0 else gaps.total
+    half = intervals.half_width(replace(c, n_seeds=1))
     return Change(
-        baseline=stats.hierarchical(base, shares, q.n),
-        candidate=stats.hierarchical(new, shares, q.n),
-        value=both.value,
-        low=both.low if few else float(np.minimum(both.low, seeds.low)),
-        high=both.high if few else float(np.maximum(both.high, seeds.high)),
-        examples=spread(worse),
-        seeds=seeds,
-        reason=both.reason,
+        baseline=intervals.estimate(base, q.support, q.metric.bounds),
+        candidate=intervals.estimate(new, q.support, q.metric.bounds),
+        value=value,
+        low=low,
+        high=high,
+        examples=(float(value - half), float(value + half)),
+        seeds=over_seeds(by_seed),
+        reason=change.reason,
     )
-
-
-def spread(values: Floats) -> tuple[float, float]:
-    """The interval of (S, 1 + B) values over examples alone; nan where a resample is undefined."""
-    resampled = values[:, 1:].mean(axis=0)
-    return (math.nan, math.nan) if np.isnan(resampled).any() else stats.interval(resampled)
 
 
 def group_tests(table: Mapping[str, PairedPredictions]) -> tuple[GroupTest, ...]:

@@ -8,16 +8,22 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records import (
     Estimate,
+    Evidence,
+    Flips,
     MetricInfo,
     ModelScores,
     Predictions,
     TaskScores,
     TrainedModel,
     Transfer,
+    VarianceComponents,
+    VerdictRule,
 )
 from harness_plugin.scoring.comparison import Evaluated, numbers
 from harness_plugin.scoring.gate import Comparison, Thresholds, compare
@@ -28,7 +34,9 @@ from harness_plugin.scoring.prediction_tables import (
     from_csv,
     rows_sha256,
 )
+from harness_plugin.scoring.transfer_record import Components as ComponentsModel
 from harness_plugin.scoring.transfer_record import Number, TransferRecord, read_record
+from harness_plugin.scoring.transfer_record import Verdict as VerdictModel
 
 
 @dataclass(frozen=True)
@@ -162,11 +170,11 @@ def scores_from(
                 seed=model.seed,
                 name=model.name,
                 path=Path(model.path),
-                settings={
-                    **model.settings,
-                    "supervision": model.supervision and model.supervision.model_dump(),
-                    "selection": model.selection and model.selection.model_dump(),
-                },
+                model=model.model,
+                method=model.method,
+                settings=model.settings,
+                supervision=None if model.supervision is None else model.supervision.model_dump(),
+                selection=None if model.selection is None else model.selection.model_dump(),
                 kind=model.kind,
                 updates=model.updates,
                 seconds=model.seconds,
@@ -194,10 +202,49 @@ def scores_from(
         predictions=tuple(p for known in record.sets for p in read_predictions(file, record, known))
         if kept
         else (),
-        primary={verdict.split: verdict.gap for verdict in record.verdicts},
+        primary=record.primary,
         purposes={known.name: known.purpose for known in record.sets},
         metrics={name: metrics[name] for name in sorted(used) if name in metrics},
+        evidence=tuple(evidence_from(verdict) for verdict in record.verdicts),
+        flips=tuple(Flips(**flips.model_dump()) for flips in record.flips),
+        rule=VerdictRule(**record.rule.model_dump()),
     )
+
+
+def evidence_from(verdict: VerdictModel) -> Evidence:
+    """What a verdict of the file rests on."""
+    of = verdict.evidence
+    return Evidence(
+        student=verdict.student,
+        split=verdict.split,
+        gap=verdict.gap,
+        student_gap=components_from(of.student_gap),
+        teacher_gap=components_from(of.teacher_gap),
+        change=components_from(of.change),
+        total=components_from(of.total),
+        drop=optional_components(of.drop),
+        reference_gap=optional_components(of.reference_gap),
+        reference_change=optional_components(of.reference_change),
+        reference_total=optional_components(of.reference_total),
+        reference_drop=optional_components(of.reference_drop),
+        reason=of.reason,
+        distinct_seeds=of.distinct_seeds,
+        noisiest=of.noisiest,
+        noisiest_rows=of.noisiest_rows,
+        one_class=of.one_class,
+    )
+
+
+def optional_components(c: ComponentsModel | None) -> VarianceComponents | None:
+    """`components_from`, where the file has any."""
+    return None if c is None else components_from(c)
+
+
+def components_from(c: ComponentsModel) -> VarianceComponents:
+    """Variance components of the file: null is nan."""
+    numbers = (c.value, c.rows, c.own, c.seeds)
+    value, rows, own, seeds = (np.asarray(math.nan if x is None else x) for x in numbers)
+    return VarianceComponents(value, rows, own, seeds, c.n_seeds, c.df)
 
 
 def estimates(numbers: Mapping[str, Number]) -> dict[str, Estimate]:
@@ -219,6 +266,9 @@ def estimate(number: Number) -> Estimate:
         seeds=tuple(read(value) for value in number.seeds),
         n=number.n,
         reason=number.reason,
+        interval_of=number.interval_of,
+        plain=tuple(number.plain),
+        design_effect=number.design_effect,
     )
 
 
@@ -266,7 +316,7 @@ def evaluated(
         fingerprint=record.fingerprint,
         collapse_rule=record.collapse_rule,
         purposes={known.name: known.purpose for known in record.sets},
-        primary={verdict.split: verdict.gap for verdict in record.verdicts},
+        primary=record.primary,
         predictions=predictions,
     )
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from harness_plugin.data.task import Loader
 from harness_plugin.errors import HarnessError, unknown
+from harness_plugin.records import DEFAULT_RULE
 from harness_plugin.scoring.comparison import (
     Change,
     Evaluated,
@@ -24,7 +25,7 @@ from harness_plugin.scoring.comparison import (
 from harness_plugin.scoring.metrics import Metric
 from harness_plugin.scoring.pairing import PairedPredictions
 from harness_plugin.scoring.significance import MOST_SEEDS, POWER, seeds_needed
-from harness_plugin.scoring.verdict import MARGIN, MIN_SEEDS, points
+from harness_plugin.scoring.verdict import points
 
 State: TypeAlias = Literal["pass", "regressed", "undecided"]
 
@@ -63,7 +64,8 @@ class Thresholds(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     gates: tuple[Gate, ...] = Field(min_length=1)
-    min_seeds: int = Field(MIN_SEEDS, ge=1)
+    min_seeds: int = Field(DEFAULT_RULE.min_seeds, ge=1)
+    min_group: int = Field(DEFAULT_RULE.min_group, ge=1)
     resamples: int = Field(2000, ge=100)
 
 
@@ -93,17 +95,22 @@ def complaint(error: ValidationError) -> str:
 
 def default_thresholds(
     metric: Sequence[str] = (),
-    max_drop: float = MARGIN,
-    max_gap_increase: float = MARGIN,
+    max_drop: float | None = None,
+    max_gap_increase: float | None = None,
     *,
+    margin: float = DEFAULT_RULE.margin,
     known: Mapping[str, Metric],
     **rest: int,
 ) -> Thresholds:
     """A gate on each `metric` (accuracy and worst group if none) and on the primary gaps.
 
-    What was not asked for by name is left out where it is undefined. `rest` are `min_seeds` and
-    `resamples`. Raises HarnessError for a value out of range.
+    What was not asked for by name is left out where it is undefined. `margin` stands for a limit
+    that is not given. `rest` are `min_seeds`, `min_group` and `resamples`.
+
+    Raises HarnessError for a value out of range.
     """
+    max_drop = margin if max_drop is None else max_drop
+    max_gap_increase = margin if max_gap_increase is None else max_gap_increase
     gates = []
     for name in metric or ("acc", "worst_group_acc"):
         if name not in known:
@@ -124,9 +131,11 @@ def thresholds_from(
     rest: Mapping[str, int | None],
     known: Mapping[str, Metric],
 ) -> Thresholds:
-    """The thresholds of a file, or of `limits` (metric, max_drop, max_gap_increase).
+    """The thresholds of a file, or of `limits` (metric, max_drop, max_gap_increase, margin).
 
-    `rest`: min_seeds, resamples. None stands for what was not said. Raises HarnessError for both.
+    `rest`: min_seeds, min_group, resamples. None stands for what was not said.
+
+    Raises HarnessError for both.
     """
     limits = {name: value for name, value in limits.items() if value is not None}
     said: dict[str, Any] = {name: value for name, value in rest.items() if value is not None}
@@ -213,6 +222,7 @@ def compare(
         task=candidate.task,
         resamples=thresholds.resamples,
         seed=seed,
+        min_group=thresholds.min_group,
     )
     checks: list[Check] = []
     notes: list[str] = []
@@ -284,26 +294,26 @@ def changed(
 def check(gate: Gate, metric: Metric, split: str, change: Change, min_seeds: int) -> Check:
     """The verdict on one gate.
 
-    Regressed when the whole interval of the change lies above the limit, pass when none of it does.
-    Undecided when it reaches across, with fewer than `min_seeds` pairs of models, and for a gap
-    that has turned over and grown.
+    Regressed when the whole interval of the change lies above the limit, pass when none of it does,
+    undecided when it reaches across and with fewer than `min_seeds` pairs of models.
     """
     limit = gate.limit
     seeds = len(change.baseline.seeds)
     needed = seeds_needed(change.seeds.sd, limit) if seeds > 1 else None
-    told = (
-        f"is worse by {points(change.value)} points (95% interval {points(change.low)} to "
-        f"{points(change.high)}, {seeds} seed(s))"
-    )
+    size = "size of the gap" if metric.kind == "gap" else metric.name
+    told = f"{size} {moved(change.value)}{interval_of(change)}, {seeds} seed(s))"
+    if metric.kind == "gap" and change.baseline.value * change.candidate.value < 0:
+        before, now = points(change.baseline.value), points(change.candidate.value)
+        told += f", turned over from {before} to {now}"
     allowed = f"the limit of {100 * limit:g} points"
 
     def found(state: State, why: str) -> Check:
         return Check(gate, metric, split, change, state, f"{told}{why}", needed)
 
-    if math.isnan(change.low):
-        return Check(gate, metric, split, change, "undecided", f"has {change.reason}.", needed)
     if seeds < min_seeds:
         return found("undecided", f": too few seeds, a verdict needs {min_seeds}.")
+    if math.isnan(change.low):
+        return found("undecided", f": {change.reason}.")
     if change.low > limit:
         return found("regressed", f", more than {allowed}.")
     if change.high > limit:
@@ -311,10 +321,20 @@ def check(gate: Gate, metric: Metric, split: str, change: Change, min_seeds: int
         if change.examples[1] > limit >= change.examples[0]:
             return found("undecided", f"{across}: too few examples ({change.baseline.n:,}).")
         return found("undecided", f"{across}: too few seeds{at_least(needed)}.")
-    if metric.kind == "gap" and turned_over(change, limit):
-        before, now = points(change.baseline.value), points(change.candidate.value)
-        return found("undecided", f", but the gap has turned over, from {before} to {now}.")
     return found("pass", f", within {allowed}.")
+
+
+def moved(change: float) -> str:
+    """`is worse by 4.9 points`, or better."""
+    return f"is {'worse' if change > 0 else 'better'} by {100 * abs(change):.1f} points"
+
+
+def interval_of(change: Change) -> str:
+    """` (95% interval of the change for the worse +1.0 to +8.8`, the bracket left open."""
+    if math.isnan(change.low):
+        return " (no interval"
+    between = f"{points(change.low)} to {points(change.high)}"
+    return f" (95% interval of the change for the worse {between}"
 
 
 def at_least(needed: int | None) -> str:
@@ -322,9 +342,3 @@ def at_least(needed: int | None) -> str:
     if needed is None:
         return f", and {MOST_SEEDS:,} would not do"
     return f", {needed} would let an unchanged model pass with {POWER:.0%} power"
-
-
-def turned_over(change: Change, margin: float) -> bool:
-    """Whether the candidate has a gap of the other sign that is larger: another bias."""
-    before, now = change.baseline.value, change.candidate
-    return now.high < -margin and -now.value > abs(before) + margin

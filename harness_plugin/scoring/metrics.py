@@ -23,6 +23,11 @@ ENTAILMENT, NON_ENTAILMENT = "entailment", "non-entailment"
 ECE_BINS = 15
 
 
+def all_rows(predictions: Predictions) -> Bools:
+    """(N, 1) one cell of all rows."""
+    return np.ones((len(predictions), 1), dtype=bool)
+
+
 def always(predictions: Predictions) -> str:
     """The metric is defined on every set."""
     return ""
@@ -51,6 +56,10 @@ class Metric:
     within: bool = False
     against_in_domain: bool = False
     of_labels: bool = False
+    cells: Callable[[Predictions], Bools] = all_rows
+    """(N, K) the sets of rows whose rates it compares; the smallest decides of an interval."""
+    of_minimum: Callable[[Floats, Floats], Floats] | None = None
+    """Of a minimum over groups: the metric from the accuracy and the corrected lowest accuracy."""
 
     @property
     def info(self) -> MetricInfo:
@@ -108,7 +117,7 @@ def gap(hit: Bools, favoured: Bools, other: Bools, counts: Counts) -> Floats:
 
 def accuracy(predictions: Predictions, counts: Counts) -> Floats:
     """(B,) share of correct rows."""
-    return rates(predictions.correct, np.ones((len(predictions), 1), dtype=bool), counts)[:, 0]
+    return rates(predictions.correct, all_rows(predictions), counts)[:, 0]
 
 
 def group_accuracies(predictions: Predictions, counts: Counts) -> Floats:
@@ -116,13 +125,30 @@ def group_accuracies(predictions: Predictions, counts: Counts) -> Floats:
     return rates(predictions.correct, predictions.membership, counts)
 
 
+def ranked_groups(predictions: Predictions) -> Bools:
+    """(N, R) membership of the groups that have rows enough to be in a minimum."""
+    kept = [name not in predictions.left_out for name in predictions.groups]
+    members: Bools = predictions.membership[:, kept]
+    return members
+
+
 def worst_group_accuracy(predictions: Predictions, counts: Counts) -> Floats:
     """(B,) lowest accuracy of any group (Sagawa et al. 2020), not that of the smallest group.
 
-    The minimum is taken in each resample, so its interval lies below that of a fixed group.
+    As papers print it: the minimum of noisy accuracies, which lies too low (scoring.minimum).
     """
-    lowest: Floats = group_accuracies(predictions, counts).min(axis=1)
+    lowest: Floats = rates(predictions.correct, ranked_groups(predictions), counts).min(axis=1)
     return lowest
+
+
+def lowest_of(accuracy: Floats, lowest: Floats) -> Floats:
+    """The lowest accuracy itself."""
+    return lowest
+
+
+def above_lowest(accuracy: Floats, lowest: Floats) -> Floats:
+    """Accuracy minus the lowest one."""
+    return accuracy - lowest
 
 
 def train_weighted_accuracy(predictions: Predictions, counts: Counts) -> Floats:
@@ -159,9 +185,8 @@ def aligned_conflicting_gap(predictions: Predictions, counts: Counts) -> Floats:
 
 def average_worst_gap(predictions: Predictions, counts: Counts) -> Floats:
     """(B,) accuracy minus worst-group accuracy."""
-    groups = predictions.membership
-    everyone = np.ones((len(predictions), 1), dtype=bool)
-    cells = rates(predictions.correct, np.hstack([everyone, groups]), counts)
+    groups = ranked_groups(predictions)
+    cells = rates(predictions.correct, np.hstack([all_rows(predictions), groups]), counts)
     difference: Floats = cells[:, 0] - cells[:, 1:].min(axis=1)
     return difference
 
@@ -198,6 +223,33 @@ def needs_every_group(predictions: Predictions) -> str:
     rows = predictions.membership.sum(axis=0)
     empty = [name for name, n in zip(predictions.groups, rows, strict=True) if n == 0]
     return f"no row of group {', '.join(empty)}" if empty else ""
+
+
+def needs_ranked_groups(predictions: Predictions) -> str:
+    """Defined where a group has rows enough; those that have not are left out and named."""
+    if not predictions.groups:
+        return "the set has no groups"
+    rows = predictions.membership.sum(axis=0)
+    if set(predictions.groups) <= set(predictions.left_out):
+        return f"no group has rows enough to steer a minimum, the largest has {rows.max()}"
+    ranked = zip(predictions.groups, rows, strict=True)
+    empty = [name for name, n in ranked if n == 0 and name not in predictions.left_out]
+    return f"no row of group {', '.join(empty)}" if empty else ""
+
+
+def gold_labels(predictions: Predictions) -> Bools:
+    """(N, C) the rows of every label."""
+    return one_hot(predictions.label, len(predictions.labels))
+
+
+def both_alignments(predictions: Predictions) -> Bools:
+    """(N, 2) the bias-aligned and the bias-conflicting rows."""
+    return np.column_stack([predictions.aligned == 1, predictions.aligned == 0])
+
+
+def membership(predictions: Predictions) -> Bools:
+    """(N, G) the rows of every group."""
+    return predictions.membership
 
 
 def needs_training_groups(predictions: Predictions) -> str:
@@ -239,14 +291,6 @@ def needs_probabilities(predictions: Predictions) -> str:
     return "a model gave labels without probabilities" if predictions.labels_only else ""
 
 
-def constant_prediction(predictions: Predictions) -> str:
-    """The label that every row gets although the set has several, else ""."""
-    first = predictions.predicted[0]
-    if (predictions.predicted == first).all() and len(np.unique(predictions.label)) > 1:
-        return predictions.labels[int(first)]
-    return ""
-
-
 ACC = Metric(
     "acc",
     accuracy,
@@ -264,6 +308,7 @@ F1 = Metric(
     "F1 of the positive label (two labels) or macro F1 (more)",
     applies=needs_every_label,
     of_labels=True,
+    cells=gold_labels,
 )
 WORST_GROUP_ACC = Metric(
     "worst_group_acc",
@@ -271,8 +316,10 @@ WORST_GROUP_ACC = Metric(
     True,
     "performance",
     "lowest accuracy of any group",
-    applies=needs_every_group,
+    applies=needs_ranked_groups,
     of_labels=True,
+    cells=ranked_groups,
+    of_minimum=lowest_of,
 )
 ACC_TRAIN_WEIGHTED = Metric(
     "acc_train_weighted",
@@ -282,6 +329,7 @@ ACC_TRAIN_WEIGHTED = Metric(
     "group accuracies weighted by the training set's group shares",
     applies=needs_training_groups,
     of_labels=True,
+    cells=membership,
 )
 GAP_ID_OOD = Metric(
     "gap_id_ood",
@@ -303,6 +351,7 @@ GAP_ALIGNED_CONFLICTING = Metric(
     applies=needs_alignment,
     within=True,
     of_labels=True,
+    cells=both_alignments,
 )
 GAP_AVG_WORST = Metric(
     "gap_avg_worst",
@@ -311,8 +360,10 @@ GAP_AVG_WORST = Metric(
     "gap",
     "accuracy minus worst-group accuracy",
     bounds=(-1.0, 1.0),
-    applies=needs_every_group,
+    applies=needs_ranked_groups,
     of_labels=True,
+    cells=ranked_groups,
+    of_minimum=above_lowest,
 )
 GAP_ENTAILMENT = Metric(
     "gap_entailment",
@@ -324,6 +375,7 @@ GAP_ENTAILMENT = Metric(
     applies=needs_entailment,
     within=True,
     of_labels=True,
+    cells=gold_labels,
 )
 ECE = Metric(
     "ece",

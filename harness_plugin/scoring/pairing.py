@@ -11,7 +11,6 @@ import numpy as np
 
 from harness_plugin.errors import HarnessError
 from harness_plugin.records import Predictions
-from harness_plugin.scoring.metrics import constant_prediction
 
 PairedPredictions: TypeAlias = Mapping[str, tuple[Predictions, ...]]
 """Role -> its predictions on one set, one a seed, rows in the same order everywhere."""
@@ -63,12 +62,46 @@ def check_collapse(predictions: Sequence[Predictions], rule: str) -> None:
             )
 
 
-def constant_notes(table: Mapping[str, PairedPredictions]) -> Iterator[str]:
-    """A sentence for every model that gives one label to all rows of a set."""
+ONE_CLASS, BEYOND = 0.95, 0.1
+"""A model answers one class where .95 of the rows get it, and .1 fewer have it as gold label."""
+
+
+def one_class(p: Predictions) -> str:
+    """What is said of a model that answers (nearly) one label only; "" of others."""
+    if p.labels[1:] and len(p):
+        said = np.bincount(p.predicted[p.predicted >= 0], minlength=len(p.labels))
+        most = int(said.argmax())
+        share, gold = said[most] / len(p), float(np.mean(p.label == most))
+        if share >= ONE_CLASS and share - gold >= BEYOND:
+            return f"{p.labels[most]} for {'every row' if share == 1 else f'{share:.1%} of rows'}"
+    return ""
+
+
+def one_class_notes(table: Mapping[str, PairedPredictions]) -> Iterator[str]:
+    """A sentence for every role with models that give (nearly) one label to all rows of a set."""
     for split, paired in table.items():
-        for p in itertools.chain.from_iterable(paired.values()):
-            if label := constant_prediction(p):
-                yield f"{name_of(p)} predicts {label} for every row of {split}"
+        for role, predictions in paired.items():
+            said = list(filter(None, map(one_class, predictions)))
+            if said:
+                seeds = f"{len(said)} of {len(predictions)} seed(s)"
+                words = " and ".join(dict.fromkeys(said))
+                yield f"{role} predicts {words} of {split} ({seeds}): its gaps say nothing of bias"
+
+
+def few_rows_notes(table: Mapping[str, PairedPredictions], min_group: int) -> Iterator[str]:
+    """A sentence for every set with groups that have too few rows, or no training row."""
+    for split, paired in table.items():
+        p = first_of(paired)
+        rows = dict(zip(p.groups, p.membership.sum(axis=0).tolist(), strict=True))
+        if few := [name for name, n in rows.items() if n < min_group]:
+            least = min(few, key=rows.__getitem__)
+            yield (
+                f"{len(few)} of {len(rows)} groups of {split} have under {min_group} rows (the "
+                f"smallest, {least}, has {rows[least]}): they steer no worst group"
+            )
+        train = p.train_groups or {}
+        if any(train.values()) and (unseen := [name for name in rows if train.get(name) == 0]):
+            yield f"groups of {split} without a training row: {', '.join(unseen)}"
 
 
 def in_order(table: Mapping[str, PairedPredictions]) -> tuple[Predictions, ...]:
@@ -112,20 +145,21 @@ def take(p: Predictions, rows: np.ndarray[Any, Any]) -> Predictions:
         group=p.group[rows],
         members=None if p.members is None else p.members[rows],
         aligned=p.aligned[rows],
+        cluster=None if p.cluster is None else p.cluster[rows],
         breakdowns={name: values[rows] for name, values in p.breakdowns.items()},
         texts={},
     )
 
 
 def check_same_rows(p: Predictions, first: Predictions) -> None:
-    """Refuse rows sorted by id that differ in ids, gold labels, groups or bias types."""
+    """Refuse rows sorted by id that differ in ids, gold labels, groups, bias types or clusters."""
     if not np.array_equal(p.ids, first.ids):
         odd = str(np.setxor1d(p.ids, first.ids)[0])
         raise HarnessError(
             f"set {p.split!r}: {name_of(p)} has {len(p):,} rows and {name_of(first)} "
             f"{len(first):,}; id {odd!r}, for one, is only in one of them."
         )
-    names = (p.labels, p.groups) == (first.labels, first.groups)
+    names = (p.labels, p.groups, p.clusters) == (first.labels, first.groups, first.clusters)
     mine, theirs = columns_of(p), columns_of(first)
     if not (
         names
@@ -134,14 +168,15 @@ def check_same_rows(p: Predictions, first: Predictions) -> None:
     ):
         raise HarnessError(
             f"set {p.split!r}: {name_of(p)} and {name_of(first)} have the same ids but other "
-            f"labels, groups or bias types; they come from other data."
+            f"labels, groups, bias types or clusters; they come from other data."
         )
 
 
 def columns_of(p: Predictions) -> dict[str, np.ndarray[Any, Any]]:
     """What is known of the rows themselves."""
     known = {"label": p.label, "group": p.group, "aligned": p.aligned, **p.breakdowns}
-    return known if p.members is None else {**known, "members": p.members}
+    optional = {"members": p.members, "cluster": p.cluster}
+    return known | {name: values for name, values in optional.items() if values is not None}
 
 
 def name_of(p: Predictions) -> str:

@@ -1,6 +1,6 @@
 """Tests of paired answers, and what a handful of seeds can tell. Pure functions over SciPy.
 
-Intervals by resampling, over rows and over seeds x rows, are in `harness_plugin.scoring.stats`.
+Intervals by resampling, over rows and over seeds x rows, are in `harness_plugin.scoring.intervals`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from scipy import special, stats
 
 from harness_plugin.errors import HarnessError
 from harness_plugin.records import Floats
-from harness_plugin.scoring.stats import LEVEL
+from harness_plugin.scoring.intervals import LEVEL
 
 POWER = 0.8
 MOST_SEEDS = 1000

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from harness_plugin._version import __version__
 from harness_plugin.data.task import Source
 from harness_plugin.errors import HarnessError
 from harness_plugin.files import strict
-from harness_plugin.records import Estimate, RunReport, TaskScores
+from harness_plugin.records import Estimate, IntervalOf, RunReport, TaskScores, VarianceComponents
 from harness_plugin.scoring.prediction_tables import EvaluationSet, set_of
 from harness_plugin.scoring.verdict import verdicts
 
@@ -33,12 +34,15 @@ class Number(Strict):
     """A number with its uncertainty; fractions in [0, 1], differences in [-1, 1]."""
 
     value: float | None = Field(description="mean over seeds; null = undefined, see reason")
-    low: float | None = Field(description="95% interval, hierarchical bootstrap (seed x example)")
+    low: float | None = Field(description="95% interval (docs/verdicts.md); null: see reason")
     high: float | None
     sd: float | None = Field(description="standard deviation over seeds, ddof 1")
     seeds: list[float | None] = Field(description="the value of each seed")
     n: int = Field(description="examples counted")
-    reason: str = Field(description="why the value is null; empty otherwise")
+    reason: str = Field(description="why the value or its interval is null; empty otherwise")
+    interval_of: IntervalOf = Field(description="rows: one seed, nothing is said of others")
+    plain: list[float] = Field(description="of a minimum over groups: each seed uncorrected")
+    design_effect: float | None = Field(description="variance of clustered rows over independent")
 
 
 class Supervision(Strict):
@@ -91,25 +95,85 @@ class Scores(Strict):
 
 
 class Measure(Strict):
-    """student - teacher (distillability, gap_widening), student - control (contribution), or
-    the part of the teacher's gain over ERM that the student has over its own (retention)."""
+    """student - teacher (distillability, gap_widening), |student| - |teacher| (gap_size_change),
+    student - control (contribution), or the part of the teacher's gain over ERM that the student
+    has over its own (retention)."""
 
     student: str
     split: str
     subset: str = Field(description='"" or "breakdown=value"')
     metric: str
-    measure: Literal["distillability", "contribution", "gap_widening", "retention"]
+    measure: Literal[
+        "distillability", "contribution", "gap_widening", "gap_size_change", "retention"
+    ]
     number: Number
 
 
+class Components(Strict):
+    """A mean over seeds and the variances of its interval, with which any bound is computed."""
+
+    value: float | None
+    rows: float | None = Field(description="variance of the mean over rows, given these seeds")
+    own: float | None = Field(description="the part of it that seeds do not share")
+    seeds: float | None = Field(description="variance of the mean over seeds; null for one seed")
+    n_seeds: int
+    df: float = Field(description="degrees of freedom of the rows' part")
+
+
+class Evidence(Strict):
+    """What a verdict rests on: signed gaps, and worst-group accuracy."""
+
+    student_gap: Components
+    teacher_gap: Components
+    change: Components = Field(description="student - teacher")
+    total: Components = Field(description="student + teacher")
+    drop: Components | None = Field(description="worst-group accuracy, teacher - student")
+    reference_gap: Components | None = Field(description="gap of the ERM teacher")
+    reference_change: Components | None = Field(description="teacher - ERM teacher")
+    reference_total: Components | None = Field(description="teacher + ERM teacher")
+    reference_drop: Components | None = Field(description="worst group, teacher - ERM teacher")
+    reason: str = Field(description="why no verdict can be given; empty otherwise")
+    distinct_seeds: int = Field(description="of the student: equal answers are one training")
+    noisiest: str = Field(description="the group whose rows add most to the change's variance")
+    noisiest_rows: int
+    one_class: dict[str, str] = Field(description="role -> what it answers to nearly all rows")
+
+
+class Flips(Strict):
+    """Answers of a student that differ from another role's; shares of rows, means over seeds."""
+
+    student: str
+    split: str
+    other: str = Field(description="teacher or control")
+    subset: str = Field(description='"", "group=NAME", "BREAKDOWN=VALUE" or "margin=0-10%"')
+    n: int
+    changed: float
+    lost: float = Field(description="right to wrong")
+    repaired: float = Field(description="wrong to right")
+    other_wrong: float = Field(description="wrong to another wrong label")
+    modal: float = Field(description="the most frequent answer over seeds differs")
+    expected: float | None = Field(description="changed between two seeds of one role")
+    p: float = Field(description="McNemar, lost against repaired, Holm over parts and seeds")
+
+
+class Rule(Strict):
+    """What verdicts are given by."""
+
+    margin: float
+    min_seeds: int
+    min_group: int
+
+
 class Verdict(Strict):
-    """Is the debiasing kept? Told on the set's primary gap."""
+    """Is the debiasing kept? Given on the set's primary gap and its worst group."""
 
     student: str
     split: str
     gap: str
-    state: Literal["kept", "lost", "undecided"]
+    state: Literal["kept", "lost", "nothing_to_keep", "undecided"]
     sentence: str
+    notes: list[Literal["reversed", "no_reference", "one_class"]]
+    evidence: Evidence
 
 
 class TransferRecord(Strict):
@@ -127,7 +191,10 @@ class TransferRecord(Strict):
     models: list[Model]
     scores: list[Scores]
     transfer: list[Measure]
+    primary: dict[str, str] = Field(description="evaluation set -> the gap its story is told with")
+    rule: Rule
     verdicts: list[Verdict]
+    flips: list[Flips]
     environment: dict[str, Any]
     config: dict[str, Any]
 
@@ -166,17 +233,13 @@ def record_of(report: RunReport, scores: TaskScores) -> TransferRecord:
                         "seed": model.seed,
                         "name": model.name,
                         "path": model.path,
-                        "method": model.settings["method"],
-                        "model": model.settings["model"],
+                        "method": model.method,
+                        "model": model.model,
                         "updates": model.updates,
                         "seconds": model.seconds,
-                        "supervision": model.settings.get("supervision"),
-                        "selection": model.settings.get("selection"),
-                        "settings": {
-                            name: value
-                            for name, value in model.settings.items()
-                            if name not in ("supervision", "selection")
-                        },
+                        "supervision": model.supervision,
+                        "selection": model.selection,
+                        "settings": model.settings,
                     }
                     for model in scores.models
                 ],
@@ -204,15 +267,33 @@ def record_of(report: RunReport, scores: TaskScores) -> TransferRecord:
                     }
                     for t in scores.transfer
                 ],
-                "verdicts": [
-                    {name: getattr(verdict, name) for name in Verdict.model_fields}
-                    for verdict in verdicts(scores)
-                ],
+                "primary": scores.primary,
+                "rule": asdict(scores.rule),
+                "verdicts": verdicts_of(scores),
+                "flips": [asdict(flips) for flips in scores.flips],
                 "environment": report.environment,
                 "config": report.config,
             }
         )
     )
+
+
+def verdicts_of(scores: TaskScores) -> list[dict[str, Any]]:
+    """Every verdict with what it rests on."""
+    evidence = {(e.student, e.split): e for e in scores.evidence}
+    return [
+        {
+            **{name: getattr(v, name) for name in ("student", "split", "gap", "state")},
+            "sentence": v.sentence,
+            "notes": v.notes,
+            "evidence": {
+                name: asdict(value) if isinstance(value, VarianceComponents) else value
+                for name in Evidence.model_fields
+                for value in [getattr(evidence[v.student, v.split], name)]
+            },
+        }
+        for v in verdicts(scores)
+    ]
 
 
 def numbers(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, Any]]:

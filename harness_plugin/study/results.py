@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from harness_plugin.pipeline.predictions import predict_split
 from harness_plugin.pipeline.run_task import score_models, train_models
+from harness_plugin.pipeline.split_stages import predict_split
 from harness_plugin.store.keys import code_version
 from harness_plugin.study.graph import Graph
 from harness_plugin.study.scheduler import Progress

@@ -70,7 +70,7 @@ def execute(job: Job) -> dict[str, Any]:
 def trained(job: Job) -> dict[str, Any]:
     """Train and predict in this process."""
     from harness_plugin.machine.progress import quiet_libraries
-    from harness_plugin.pipeline.predictions import logits_stage
+    from harness_plugin.pipeline.split_stages import logits_stage
 
     quiet_libraries()  # this may be a worker, whose bars would run through the study's lines
     shared = shared_of(job.run, job.root)
@@ -83,7 +83,7 @@ def trained(job: Job) -> dict[str, Any]:
     return {
         "role": job.role,
         "seed": job.seed,
-        "stage": model.key if model.settings["method"] != "as saved" else None,
+        "stage": model.key if model.method != "as saved" else None,
         "seconds": time.perf_counter() - started,
         "training_seconds": model.seconds,
         "updates": model.updates,
@@ -120,8 +120,9 @@ class SharedTask:
 
 def context_for(shared: SharedTask, role: str | None = None) -> RunContext:
     """The context of a configuration, or of one role and those that it learns from; checked."""
+    from harness_plugin.pipeline.checks import check_plan
     from harness_plugin.pipeline.context import RunContext
-    from harness_plugin.pipeline.open_context import check_context, plan_of
+    from harness_plugin.pipeline.run_task import plan_of
 
     ctx = RunContext(
         shared.opened.task,
@@ -134,7 +135,7 @@ def context_for(shared: SharedTask, role: str | None = None) -> RunContext:
         shared.store,
         shared.plugins,
     )
-    check_context(ctx)
+    check_plan(ctx)
     return ctx
 
 
@@ -150,12 +151,10 @@ def shared_of(run: Mapping[str, Any], root: str) -> SharedTask:
     Data that another one has loaded are not loaded again. Precision and threads are the process's:
     a configuration that was opened before another one that chose differently gets its own back.
     """
-    import torch
-
     from harness_plugin.config.merge import task_settings
     from harness_plugin.config.settings import RunConfig
     from harness_plugin.data.task import find_task
-    from harness_plugin.machine.hardware import machine_of, make_accelerator, processes_of
+    from harness_plugin.machine.hardware import accelerator_again, machine_of, processes_of
     from harness_plugin.pipeline.open_task import OpenTask, load_for
     from harness_plugin.plugins.registry import load_plugins
     from harness_plugin.store.stages import Store
@@ -186,8 +185,7 @@ def shared_of(run: Mapping[str, Any], root: str) -> SharedTask:
         in_use = next(reversed(_SHARED.values()))
         shared = _SHARED.pop(key)
         if shared.hardware != in_use.hardware:
-            torch.set_num_threads(shared.hardware.threads)
-            accelerator = make_accelerator(shared.config, shared.hardware.precision)
+            accelerator = accelerator_again(shared.config, shared.hardware)
             store = Store(Path(root), processes_of(accelerator))
             shared = replace(shared, accelerator=accelerator, store=store)
     _SHARED[key] = shared  # the last one is the one in use

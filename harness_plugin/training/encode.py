@@ -19,6 +19,7 @@ from harness_plugin.errors import HarnessError
 from harness_plugin.store.keys import code_version
 from harness_plugin.store.stages import Store
 from harness_plugin.training.pixels import read_images, target_size, to_pixels
+from harness_plugin.training.transfer import CPU, to_device
 
 Ints: TypeAlias = NDArray[np.int64]
 CHUNK, IMAGES = 2048, 256
@@ -35,8 +36,8 @@ class Encoded(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batch(self, rows: Ints) -> dict[str, torch.Tensor]:
-        """The model's keyword arguments for `rows`, padded to the longest of them."""
+    def batch(self, rows: Ints, device: torch.device = CPU) -> dict[str, torch.Tensor]:
+        """The model's keyword arguments for `rows`, padded to the longest of them, on `device`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +61,7 @@ class EncodedText:
         """(N,) tokens of each row."""
         return np.diff(self.offsets)
 
-    def batch(self, rows: Ints) -> dict[str, torch.Tensor]:
+    def batch(self, rows: Ints, device: torch.device = CPU) -> dict[str, torch.Tensor]:
         """input_ids, attention_mask and, where the tokenizer has them, token_type_ids (B, L)."""
         start = self.offsets[rows]
         length = self.offsets[rows + 1] - start
@@ -75,7 +76,7 @@ class EncodedText:
         if self.second is not None:
             types = mask & (position >= self.second[rows][:, None])
             out["token_type_ids"] = torch.from_numpy(types.astype(np.int64))
-        return out
+        return {name: to_device(value, device) for name, value in out.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,11 +96,17 @@ class EncodedImages:
         """All images cost the same."""
         return None
 
-    def batch(self, rows: Ints) -> dict[str, torch.Tensor]:
-        """pixel_values (B, 3, H, W) float32 in channels-last memory format."""
-        pixels = torch.from_numpy(self.pixels[rows]).permute(0, 3, 1, 2).float()
-        mean = torch.tensor(self.mean).view(1, 3, 1, 1) / self.scale
-        std = torch.tensor(self.std).view(1, 3, 1, 1) / self.scale
+    def batch(self, rows: Ints, device: torch.device = CPU) -> dict[str, torch.Tensor]:
+        """pixel_values (B, 3, H, W) float32 in channels-last memory format.
+
+        Bytes travel to the device, a quarter of what floats weigh, and are normalised there.
+        """
+        stored = to_device(torch.from_numpy(self.pixels[rows]), device)
+        pixels = stored.permute(0, 3, 1, 2).float()
+        mean, std = (
+            to_device(torch.tensor(each).view(1, 3, 1, 1) / self.scale, device)
+            for each in (self.mean, self.std)
+        )
         return {"pixel_values": (pixels - mean) / std}
 
 
@@ -119,9 +126,9 @@ class EncodedRows:
         lengths = self.whole.lengths
         return None if lengths is None else lengths[self.rows]
 
-    def batch(self, rows: Ints) -> dict[str, torch.Tensor]:
-        """The model's keyword arguments for `rows` of this choice."""
-        return self.whole.batch(self.rows[rows])
+    def batch(self, rows: Ints, device: torch.device = CPU) -> dict[str, torch.Tensor]:
+        """The model's keyword arguments for `rows` of this choice, on `device`."""
+        return self.whole.batch(self.rows[rows], device)
 
 
 def processor_key(processor: Any) -> str:

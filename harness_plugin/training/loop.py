@@ -27,6 +27,7 @@ from harness_plugin.training.batch import Batch, TrainingMetadata
 from harness_plugin.training.encode import Encoded
 from harness_plugin.training.loss import DistillationLoss, TrainableModel
 from harness_plugin.training.selection import ModelSelection, Selector
+from harness_plugin.training.transfer import to_device
 
 CHECK_EVERY = 50
 """Updates between looks at the loss: each look waits for the device."""
@@ -300,10 +301,9 @@ def piece_loss(prepared: PreparedTraining, step: Step, number: int, piece: batch
     accelerator, metadata = prepared.accelerator, prepared.rows.metadata
 
     def inputs_of(rows: batching.Ints) -> dict[str, Tensor]:
-        made = prepared.rows.encoded.batch(rows)
-        return {key: value.to(accelerator.device, non_blocking=True) for key, value in made.items()}
+        return prepared.rows.encoded.batch(rows, accelerator.device)
 
-    row = torch.from_numpy(piece).to(accelerator.device)
+    row = to_device(torch.from_numpy(piece), accelerator.device)
     batch = Batch(
         row,
         metadata.label[row],
@@ -317,7 +317,7 @@ def piece_loss(prepared: PreparedTraining, step: Step, number: int, piece: batch
     partner_inputs = None
     if (partner := prepared.loss.method.partners(batch)) is not None:
         partner_inputs = inputs_of(partner[start:stop].cpu().numpy())
-        batch = replace(batch, partner=partner.to(accelerator.device))
+        batch = replace(batch, partner=to_device(partner, accelerator.device))
     local = prepared.forward(inputs_of(piece[start:stop]), batch.part(start, stop), partner_inputs)
     outputs = {
         name: global_rows(accelerator, value.float(), len(piece)) for name, value in local.items()

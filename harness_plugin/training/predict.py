@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from harness_plugin.data.dataset import Split
+from harness_plugin.data.split import Split
 from harness_plugin.errors import HarnessError
 from harness_plugin.models.network import Network
-from harness_plugin.records import Predictions
+from harness_plugin.records import predictions_of
 from harness_plugin.training.batching import evaluation_batches
 from harness_plugin.training.encode import Encoded
+from harness_plugin.training.transfer import to_device
 
 
 def predict(
@@ -81,13 +82,13 @@ def tables(
     found: list[torch.Tensor] = []
     seen = torch.zeros(len(encoded), device=accelerator.device)
     for rows in tqdm(mine or plan[:1], desc=name, disable=quiet, leave=False):
-        inputs = {key: value.to(accelerator.device) for key, value in encoded.batch(rows).items()}
+        inputs = encoded.batch(rows, accelerator.device)
         with accelerator.autocast():
             out = outputs(inputs)
         found = found or [
             torch.zeros(len(encoded), *value.shape[1:], device=accelerator.device) for value in out
         ]
-        index = torch.from_numpy(rows).to(accelerator.device)
+        index = to_device(torch.from_numpy(rows), accelerator.device)
         if mine:
             for table, value in zip(found, out, strict=True):
                 table[index] = value.float()
@@ -104,45 +105,10 @@ def tables(
     return tuple(table.cpu().numpy() for table in found)
 
 
-def check_labels(split: Split, role: str, labels: tuple[str, ...]) -> None:
+def check_labels(split: Split, task: str, role: str, labels: tuple[str, ...]) -> None:
     """Refuse a model whose labels are not those of `split`, before it is asked anything."""
     nothing = np.empty((0, len(labels)), np.float32)
-    seed, task = 0, split.name
-    record = as_predictions(
-        split, nothing, task=task, role=role, model=role, seed=seed, model_labels=labels
+    record = predictions_of(
+        split, nothing, task=task, role=role, model=role, seed=0, model_labels=labels
     )
     record.targets  # noqa: B018
-
-
-def as_predictions(
-    split: Split,
-    logits: NDArray[np.float32],
-    *,
-    task: str,
-    role: str,
-    model: str,
-    seed: int,
-    model_labels: tuple[str, ...],
-    texts: Sequence[str] = (),
-) -> Predictions:
-    """The record of one model's logits on one split; `texts` are its text columns."""
-    return Predictions(
-        task=task,
-        split=split.name,
-        role=role,
-        model=model,
-        seed=seed,
-        ids=split.ids,
-        logits=logits,
-        model_labels=model_labels,
-        label=split.label,
-        labels=split.labels,
-        group=split.group,
-        groups=split.groups,
-        members=split.membership if split.overlapping else None,
-        aligned=split.aligned,
-        breakdowns={name: np.asarray(split.rows[name], np.str_) for name in split.breakdowns},
-        collapse=split.collapse,
-        collapse_rule=split.collapse_rule,
-        texts={column: split.rows[column] for column in texts},
-    )

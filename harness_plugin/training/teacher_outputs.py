@@ -13,6 +13,7 @@ from harness_plugin.errors import HarnessError
 from harness_plugin.models.layers import OnlineTeacher
 from harness_plugin.training.batch import Batch
 from harness_plugin.training.ensemble import Ensemble
+from harness_plugin.training.transfer import to_device
 
 
 @dataclass(frozen=True)
@@ -66,4 +67,4 @@ class TeacherOutputs:
     def features_of(self, row: Tensor, device: torch.device) -> Tensor:
         """(B, H) of the rows of a batch."""
         chosen = np.array(self.known_features[row.cpu().numpy()])
-        return torch.from_numpy(chosen).to(device)
+        return to_device(torch.from_numpy(chosen), device)

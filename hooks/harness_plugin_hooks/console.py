@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import os
 import time
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from harness_plugin import hookimpl
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.table import Table
 
     from harness_plugin.config.settings import RunConfig
@@ -20,11 +23,12 @@ if TYPE_CHECKING:
         Estimate,
         ModelScores,
         RunReport,
+        SetPlan,
         TaskScores,
         TrainedModel,
     )
 
-COLOURS = {"kept": "green", "lost": "red", "undecided": "yellow"}
+COLOURS = {"kept": "green", "lost": "red", "nothing_to_keep": "blue", "undecided": "yellow"}
 
 
 def say(*lines: str) -> None:
@@ -45,6 +49,7 @@ def register_commands(register: Register) -> None:
     register(
         "score", f"{here}.score:main", summary="--task NAME --predictions FILE: score predictions"
     )
+    register("init", f"{here}.init:main", summary="FILE|FOLDER: the YAML file of a table of yours")
     register("submit", f"{here}.submit:main", summary="RUN --out BUNDLE: pack a run, to be checked")
     register("verify", f"{here}.verify:main", summary="BUNDLE …: compute its numbers again")
     register(
@@ -54,6 +59,9 @@ def register_commands(register: Register) -> None:
     )
     register(
         "analyze", f"{here}.analyze:main", summary="RUN: what happens inside the models of a run"
+    )
+    register(
+        "plan", f"{here}.plan:main", summary="--tasks NAME: seeds and rows that a verdict needs"
     )
     register("report", f"{here}.report:main", summary="RUN: one page to look at")
     register(
@@ -85,8 +93,8 @@ def run_started(config: RunConfig) -> None:
 
 
 @hookimpl
-def data_loaded(task: Task, data: TaskData) -> None:
-    """Show sizes, groups and notes of every split."""
+def data_loaded(task: Task, data: TaskData, plans: Sequence[SetPlan]) -> None:
+    """Show sizes, groups and notes of every split, and what the last set can show."""
     say(
         "",
         f"{task.task}: {task.summary}",
@@ -102,6 +110,10 @@ def data_loaded(task: Task, data: TaskData) -> None:
         say(f"  {split.name} ({split.purpose}): {rows}: {groups or 'no groups'}")
     for note in data.notes:
         say(f"  note: {note}")
+    for warning in data.warnings:
+        say(f"  warning: {warning}")
+    if plans:
+        say(f"  plan: {plans[-1].split}: {plans[-1].short} (harness plan --tasks {task.task})")
 
 
 @hookimpl
@@ -110,33 +122,34 @@ def model_trained(model: TrainedModel) -> None:
     how = "from the store" if model.reused else f"{model.seconds:.1f} s"
     say(
         f"  {time.strftime('%H:%M:%S')} seed {model.seed} {model.role:<14} "
-        f"{model.settings['model']}, {model.settings['method']}: {model.updates:,} updates, {how}"
+        f"{model.model}, {model.method}: {model.updates:,} updates, {how}"
         f"{labels_seen(model)}"
     )
 
 
 def labels_seen(model: TrainedModel) -> str:
     """Which group labels the model saw, and by what it was selected."""
-    supervision = model.settings.get("supervision")
+    supervision = model.supervision
     if supervision is None:
         return ""
     seen = [part for part in ("train", "validation") if supervision[f"{part}_groups"]]
     words = [f"group labels of {' and '.join(seen)}" if seen else "no group labels"]
     if inferred := supervision["group_inference"]:
         words.append(f"groups by {inferred}")
-    if selection := model.settings.get("selection"):
+    if selection := model.selection:
         words.append(f"selected by {selection['criterion']}, update {selection['update']:,}")
     return f" ({', '.join(words)})"
 
 
 @hookimpl
 def scores_computed(scores: TaskScores) -> None:
-    """The tables of one task, then one sentence a student and evaluation set."""
+    """The verdicts, a sentence each; then the tables of one task, and what to beware of."""
     if os.environ.get("RANK", "0") != "0":
         return
     from rich.console import Console
 
-    from harness_plugin.scoring.verdict import verdict
+    from harness_plugin.scoring.flips import sentence
+    from harness_plugin.scoring.verdict import verdicts
 
     console = Console(width=None if os.isatty(1) else 120)
     console.print()
@@ -145,11 +158,14 @@ def scores_computed(scores: TaskScores) -> None:
         console.print(role_table(scores, split, roles))
         if table := bias_type_table(scores, split, roles):
             console.print(table)
-    compared = "teacher" in roles
-    for student in [role for role in roles if compared and role.startswith("student")]:
-        for split in scores.primary:
-            state, sentence = verdict(scores, student, split)
-            console.print(f"[bold {COLOURS[state]}]{state.upper()}[/] {sentence}", highlight=False)
+    for note in scores.notes:
+        console.print(f"NOTE {note}", highlight=False, markup=False)
+    for v in verdicts(scores):
+        state = v.state.replace("_", " ").upper()
+        console.print(f"[bold {COLOURS[v.state]}]{state}[/] {v.sentence}", highlight=False)
+    for (_, _, other), found in groupby(scores.flips, lambda f: (f.split, f.student, f.other)):
+        if other == "teacher":
+            console.print(f"FLIPS {sentence(list(found))}", highlight=False, markup=False)
 
 
 def role_table(scores: TaskScores, split: str, roles: list[str]) -> Table:
@@ -168,17 +184,17 @@ def role_table(scores: TaskScores, split: str, roles: list[str]) -> Table:
     columns = [name for name in dict.fromkeys(wanted) if name in known]
     for column in columns:
         table.add_column(column, justify="right", overflow="fold")
-    table.add_column("gap_widening [95%]", justify="right")
+    table.add_column("change of |gap| [95%]", justify="right")
     table.add_column("retention", justify="right")
     for role in roles:
         found = scores.of(role, split)
         cells = [percent(found.metrics[column]) for column in columns]
-        widening = scores.transfer_of(role, split, gap, "gap_widening")
+        change = scores.transfer_of(role, split, gap, "gap_size_change")
         retention = scores.transfer_of(role, split, "worst_group_acc", "retention")
         table.add_row(
             role,
             *cells,
-            "" if widening is None else interval(widening),
+            "" if change is None else interval(change),
             "" if retention is None else percent(retention, with_sd=False),
         )
     return table
@@ -218,9 +234,11 @@ def percent(estimate: Estimate, with_sd: bool = True) -> str:
 
 
 def interval(estimate: Estimate) -> str:
-    """`+3.1 [1.0, 5.2]`."""
+    """`+3.1 [1.0, 5.2]`; the value alone where there is no interval."""
     if math.isnan(estimate.value):
         return "n/a"
+    if math.isnan(estimate.low):
+        return f"{100 * estimate.value:+.1f}"
     low, high = 100 * estimate.low, 100 * estimate.high
     return f"{100 * estimate.value:+.1f} [{low:.1f}, {high:.1f}]"
 

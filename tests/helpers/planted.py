@@ -70,7 +70,7 @@ def scored(predictions, *, task="faces", source="embedded", fingerprint="f" * 64
         "metrics": METRICS,
         "resamples": 20,
         "models": tuple(
-            TrainedModel(task, role, seed, name, Path(name), {"method": "m", "model": name})
+            TrainedModel(task, role, seed, name, Path(name), name, "m", {})
             for role, seed, name in models
         ),
     }

@@ -11,17 +11,26 @@ from harness_plugin.models.checkpoints import locate
 from harness_plugin.pipeline import checks
 from harness_plugin.pipeline.augment import augment
 from harness_plugin.pipeline.context import RunContext
-from harness_plugin.pipeline.encode_split import encoded_rows, processor_of
-from harness_plugin.pipeline.metadata import training_metadata
 from harness_plugin.pipeline.plan import (
     ResolvedRole,
     resolve,
     resolve_distillation,
     resolve_role,
 )
-from harness_plugin.pipeline.predictions import logits_stage, predict_split
 from harness_plugin.pipeline.run_task import train_models
-from harness_plugin.pipeline.teacher import TeacherModels, output_stages, teacher_outputs
+from harness_plugin.pipeline.split_stages import (
+    encoded_rows,
+    logits_stage,
+    predict_split,
+    processor_of,
+)
+from harness_plugin.pipeline.supervision import (
+    TeacherModels,
+    output_stages,
+    supervision_of,
+    teacher_outputs,
+    training_metadata,
+)
 from harness_plugin.pipeline.train_role import checkpoint_model, train_role, train_rounds
 from harness_plugin.pipeline.trainer import RoleTrainer, bias_model_trainer
 from harness_plugin.records import TrainedModel
@@ -180,7 +189,7 @@ class StepwiseContext(RunContext):
 
     def supervision(self, method: str) -> Any:
         """Which labels a teacher trained with a method has used."""
-        return checks.supervision_of(self, self.role("teacher", self.settings.teacher, method))
+        return supervision_of(self, self.role("teacher", self.settings.teacher, method))
 
     def available(self) -> set[str]:
         """What the data can give a method."""

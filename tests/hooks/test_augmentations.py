@@ -254,7 +254,7 @@ def test_a_student_learns_from_more_rows_at_the_same_cost(open_context, name):
     student = ctx.trained("student", ctx.settings.student, "erm", 0, more)
     added = student.settings["augmented_rows"][name]
     assert added > 0
-    assert student.settings["supervision"]["train_groups"] == (name == "upsample")
+    assert student.supervision["train_groups"] == (name == "upsample")
     assert abs(student.updates - plain.updates) <= 1
     spec = json.loads((student.path / "stage.json").read_text())["spec"]
     before = json.loads((plain.path / "stage.json").read_text())["spec"]

@@ -17,7 +17,7 @@ from harness_plugin import HarnessError
 from harness_plugin.analysis.inputs import AnalysisInput
 from harness_plugin.cli.main import main
 from harness_plugin.models.t5 import T5EncoderClassifierConfig
-from harness_plugin.pipeline.encode_split import scratch_processor
+from harness_plugin.pipeline.split_stages import scratch_processor
 from harness_plugin.training.encode import EncodedText
 from harness_plugin_hooks.analyses.circuits import record as circuit_record
 from harness_plugin_hooks.analyses.circuits.circuit import first_of, grown, sizes_of

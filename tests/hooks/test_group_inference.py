@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from harness_plugin import HarnessError
-from harness_plugin.pipeline.metadata import crossed, metadata_of
+from harness_plugin.pipeline.supervision import crossed, metadata_of
 from harness_plugin.training.contracts import Prepared
 from harness_plugin_hooks.methods.groups import GroupDRO
 from harness_plugin_hooks.methods.inference import confident, opposed, scale_gradient
@@ -89,7 +89,7 @@ def test_inferred_groups_feed_any_group_method_and_are_said_in_the_record(open_c
     )
     assert len(used) == 1
     model = ctx.trained("teacher", ctx.settings.teacher, "group_dro", 0)
-    assert model.settings["supervision"] == {
+    assert model.supervision == {
         "train_groups": False,
         "validation_groups": False,
         "group_inference": "eiil",
@@ -97,7 +97,7 @@ def test_inferred_groups_feed_any_group_method_and_are_said_in_the_record(open_c
         "select": "none",
     }
     plain = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
-    assert plain.settings["supervision"]["group_inference"] is None
+    assert plain.supervision["group_inference"] is None
 
 
 def test_group_methods_work_without_group_labels_when_they_are_inferred(open_context, monkeypatch):

@@ -214,7 +214,7 @@ def test_models_of_one_name_do_not_overwrite_one_another(toy_run, tmp_path, plug
     from harness_plugin.records import RunReport, TaskScores, TrainedModel
 
     models = tuple(
-        TrainedModel("toy", role, 0, "final", tmp_path, {"model": "final", "method": "as saved"})
+        TrainedModel("toy", role, 0, "final", tmp_path, "final", "as saved", {})
         for role in ("teacher", "student")
     )
     scores = TaskScores("toy", "embedded", "f", "argmax", (), (0,), models, (), ())

@@ -74,7 +74,12 @@ with np.errstate(divide="ignore"):
     }
 
 
-@pytest.mark.parametrize("more", [{}, OVERLAPPING], ids=["groups", "overlapping"])
+CLUSTERED = {"cluster": np.arange(N) % 4 - 1, "clusters": ("a", "b, too", "c")}
+
+
+@pytest.mark.parametrize(
+    "more", [{}, OVERLAPPING, CLUSTERED], ids=["groups", "overlapping", "clusters"]
+)
 @pytest.mark.parametrize("answers", [{}, LABELS_ONLY], ids=["logits", "labels"])
 def test_what_is_read_back_is_what_was_written(more, answers):
     models = [(role, seed) for role in ("teacher", "student") for seed in (0, 1)]
@@ -142,7 +147,12 @@ def file():
     [
         (0, 0, "ID", "file: expected the columns id, label, .*found ID, label"),
         (2, 0, "id 0", "file: 1 ids are doubled"),
-        (1, 0, "i" * 300, "file: an id or a bias type has 300 characters, expected at most 256"),
+        (
+            1,
+            0,
+            "i" * 300,
+            "file: an id, a bias type or a cluster has 300 characters, expected",
+        ),
         (1, 0, "i" * 200_000, "file: is no CSV file .field larger than field limit"),
         (3, 1, "maybe", "file: row 3: label is 'maybe', expected one of 'yes', 'no'"),
         (3, 2, "c", "file: row 3: group is 'c', expected one of '', 'a', 'b, or not'"),

@@ -17,8 +17,8 @@ from harness_plugin.config.settings import (
     TaskSettings,
     TeacherSettings,
 )
-from harness_plugin.pipeline.encode_split import scratch_processor
 from harness_plugin.pipeline.run_task import train_models
+from harness_plugin.pipeline.split_stages import scratch_processor
 from harness_plugin.store.stages import Stage, Store, key_of
 from harness_plugin.training.encode import TOKENIZER_STATE, processor_key
 

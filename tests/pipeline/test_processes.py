@@ -177,7 +177,7 @@ from harness_plugin.config.merge import run_config
 from harness_plugin.config.settings import StudentSettings
 from stepwise import stepwise, Distillation
 from harness_plugin.plugins.registry import load_plugins
-from harness_plugin.pipeline.open_context import context_of
+from harness_plugin.pipeline.run_task import context_of
 from harness_plugin.pipeline.open_task import load_tasks
 
 gc.freeze()  # every training collects garbage, and need not look through what is imported

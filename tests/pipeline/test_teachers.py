@@ -327,7 +327,7 @@ def test_the_last_layer_is_refitted_after_distillation(open_context, method):
     ctx = open_context(*QUICK, "validation_fraction=0.3", f"students.student.method={method}")
     models = ctx.models(0)
     student = models["student"]
-    assert student.settings["method"] == method
+    assert student.method == method
     assert student.settings["distillation"]["kd_weight"] == 0.5
 
 

@@ -180,10 +180,6 @@ class Recorder:
         self.log.append(("model_trained", model.role, model.seed))
 
     @hookimpl
-    def predictions_made(self, predictions):
-        self.log.append(("predictions_made", predictions.role, predictions.split))
-
-    @hookimpl
     def scores_computed(self, scores):
         self.log.append(("scores_computed", scores.task))
 
@@ -207,7 +203,6 @@ def test_every_moment_of_a_run_comes_in_order(tiny):
     expected = [("run_started", (0,)), ("data_loaded", "toy", 240)]
     for role in ("teacher", "erm_teacher", "student", "control", "erm_student"):
         expected.append(("model_trained", role, 0))
-        expected += [("predictions_made", role, split) for split in ("id", "swapped")]
     expected += [("scores_computed", "toy"), ("run_finished", True)]
     assert recorder.log == expected
     assert list(dict.fromkeys(name for name, *_ in recorder.log)) == MOMENTS

@@ -242,12 +242,6 @@ def test_train_weights_are_matched_by_name(eight):
     assert m.ACC_TRAIN_WEIGHTED(turned) == m.ACC_TRAIN_WEIGHTED(eight)
 
 
-def test_constant_predictions_are_named(eight):
-    assert m.constant_prediction(eight) == ""
-    assert m.constant_prediction(make([0, 1], [1, 1], [0, 0])) == "yes"
-    assert m.constant_prediction(make([1, 1], [1, 1], [0, 0])) == ""  # the set has one label only
-
-
 def test_a_metric_of_another_shape_is_refused(eight):
     bad = m.Metric("bad", lambda p, c: np.ones(3), True, "performance", "")
     with pytest.raises(HarnessError, match=r"metric 'bad' gave shape \(3,\) for 1 resamples"):

@@ -12,8 +12,8 @@ from stepwise import Distillation
 
 from harness_plugin import HarnessError
 from harness_plugin.models import classifiers
-from harness_plugin.pipeline import predictions
-from harness_plugin.pipeline.predictions import label_order
+from harness_plugin.pipeline import split_stages
+from harness_plugin.pipeline.split_stages import label_order
 from harness_plugin.training import predict
 from harness_plugin.training.batching import evaluation_batches
 
@@ -140,27 +140,27 @@ def test_answers_are_keyed_by_the_rows(asked):
 def test_a_model_of_other_labels_is_refused_before_it_is_asked(asked):
     *_, split, _ = asked
     with pytest.raises(HarnessError, match="student predicts label cat, dog, but set 'id'"):
-        predict.check_labels(split, "student", ("cat", "dog"))
-    predict.check_labels(split, "student", ("Positive", "negative"))
+        predict.check_labels(split, "toy", "student", ("cat", "dog"))
+    predict.check_labels(split, "toy", "student", ("Positive", "negative"))
 
 
 def test_weights_that_are_replaced_are_other_weights(asked, tmp_path):
     _, model, *_ = asked
     copy = shutil.copytree(model.path, tmp_path / "copy")
-    first = predictions.weights_key(str(copy))
-    assert first == predictions.weights_key(str(model.path))
+    first = split_stages.weights_key(str(copy))
+    assert first == split_stages.weights_key(str(model.path))
     weights = load_file(copy / "model.safetensors")
     weights["classifier.bias"] += 1
     save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
-    assert predictions.weights_key(str(copy)) != first
+    assert split_stages.weights_key(str(copy)) != first
 
 
 def test_a_hub_checkpoint_is_keyed_by_its_commit(monkeypatch):
     found = {"commit": "abc"}
     monkeypatch.setattr(
-        predictions, "cached_file", lambda name, file: f"/hub/snapshots/{found['commit']}/{file}"
+        split_stages, "cached_file", lambda name, file: f"/hub/snapshots/{found['commit']}/{file}"
     )
-    first = predictions.weights_key("org/model")
+    first = split_stages.weights_key("org/model")
     assert first == "org/model@abc"
     found["commit"] = "def"
-    assert predictions.weights_key("org/model") != first
+    assert split_stages.weights_key("org/model") != first

@@ -39,7 +39,7 @@ def test_the_best_epoch_is_kept(open_context, monkeypatch):
     monkeypatch.setattr(ModelSelection, "score", lambda self, logits: next(scores))
     ctx = open_context(SPLIT, "select=average", "teacher.epochs=4", "teacher.lr_warmup=0")
     model = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
-    chosen = model.settings["selection"]
+    chosen = model.selection
     per_epoch = -(-len(ctx.data.train) // 16)
     assert chosen["update"] == 2 * per_epoch  # of equal scores the earlier
     assert chosen["score"] == 0.9
@@ -47,7 +47,7 @@ def test_the_best_epoch_is_kept(open_context, monkeypatch):
     assert not (model.path / BEST).exists()
     last = open_context(SPLIT, "teacher.epochs=4", "teacher.lr_warmup=0")
     end = last.trained("teacher", last.settings.teacher, "erm", 0)
-    assert end.settings["selection"] is None
+    assert end.selection is None
     assert end.path != model.path
     assert any(not torch.equal(a, weights(end.path)[n]) for n, a in weights(model.path).items())
 
@@ -70,8 +70,8 @@ def test_the_recorded_score_is_that_of_the_kept_weights(open_context):
     logits = np.load(ctx.logits(model, split).path / "logits.npy")
     right = logits.argmax(1) == split.label
     worst = min(right[split.group == g].mean() for g in np.unique(split.group))
-    assert model.settings["selection"]["score"] == pytest.approx(worst)
-    assert model.settings["supervision"]["validation_groups"] is True
+    assert model.selection["score"] == pytest.approx(worst)
+    assert model.supervision["validation_groups"] is True
 
 
 def test_an_interrupted_selection_continues_to_the_same_choice(open_context, monkeypatch):
@@ -91,7 +91,7 @@ def test_an_interrupted_selection_continues_to_the_same_choice(open_context, mon
         ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
     monkeypatch.setattr(loop, "one_update", original)
     continued = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
-    assert continued.settings["selection"] == expected.settings["selection"]
+    assert continued.selection == expected.selection
     for name, value in weights(expected.path).items():
         assert torch.equal(value, weights(continued.path)[name]), name
 

@@ -76,4 +76,4 @@ def model_trained(model: TrainedModel) -> None:
     """Append one line a model, on the main process, where the user asked for it."""
     if (file := os.environ.get(LOG)) and os.environ.get("RANK", "0") == "0":
         with open(file, "a", encoding="utf-8") as stream:
-            stream.write(f"{model.task}\t{model.role}\t{model.seed}\t{model.settings['method']}\n")
+            stream.write(f"{model.task}\t{model.role}\t{model.seed}\t{model.method}\n")

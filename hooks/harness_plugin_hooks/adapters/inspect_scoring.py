@@ -22,6 +22,7 @@ from inspect_ai.scorer import (
 )
 from inspect_ai.solver import TaskState
 
+from harness_plugin.data.columns import clusters_of
 from harness_plugin.plugins.registry import load_plugins
 from harness_plugin.records import Predictions
 from harness_plugin.scoring import metrics
@@ -57,13 +58,15 @@ def offered(decorator: Callable[..., Any]) -> Callable[[Named], Named]:
 class Row(NamedTuple):
     """One answered row. `logits`: label of the model -> value; one label alone where it gave that.
 
-    `label` is the gold one, `aligned` 1, 0 or -1 as in `Predictions`.
+    `label` is the gold one, `aligned` 1, 0 or -1 as in `Predictions`; `cluster` is a name, None
+    where samples are independent.
     """
 
     logits: Mapping[str, float]
     label: str
     groups: Sequence[str] = ()
     aligned: int = -1
+    cluster: str | None = None
 
 
 @offered(scorer(metrics=[]))
@@ -115,6 +118,8 @@ def predictions(split: str, known: Mapping[str, Any], rows: Sequence[Row]) -> Pr
     group = np.full(len(rows), -1)
     if not known["overlapping"]:
         group = np.array([groups.index(row.groups[0]) if row.groups else -1 for row in rows])
+    of = [row.cluster or "" for row in rows]
+    cluster, clusters = clusters_of(of) if any(of) else (None, ())
     return Predictions(
         task="",
         split=split,
@@ -131,6 +136,8 @@ def predictions(split: str, known: Mapping[str, Any], rows: Sequence[Row]) -> Pr
         group=group.astype(np.int64),
         groups=tuple(groups),
         aligned=np.array([row.aligned for row in rows], np.int64),
+        cluster=cluster,
+        clusters=clusters,
         collapse=known["collapse"],
         collapse_rule=known["collapse_rule"],
         train_groups=known["train_groups"],
@@ -167,7 +174,8 @@ def row_of(sample: SampleScore, labels: Sequence[str]) -> Row:
     if logits is None:
         wrong = next(label for label in labels if label != gold)
         logits = {wrong if said is None else said: 0.0}
-    return Row(logits, gold, fact(sample, "groups"), fact(sample, "aligned"))
+    cluster = (sample.sample_metadata or {}).get("cluster")
+    return Row(logits, gold, fact(sample, "groups"), fact(sample, "aligned"), cluster)
 
 
 def fact(sample: SampleScore, key: str) -> Any:

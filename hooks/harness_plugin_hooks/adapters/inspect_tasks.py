@@ -105,6 +105,7 @@ def samples(split: Split, inputs: tuple[str, ...]) -> Iterator[Sample]:
                 "group": " & ".join(split.groups[g] for g in member if g >= 0),
                 "groups": [split.groups[g] for g in member if g >= 0],
                 "aligned": int(split.aligned[i]),
+                **({"cluster": rows["cluster"][i]} if split.clusters else {}),
                 **{f"bias type: {name}": rows[name][i] for name in split.breakdowns},
             },
         )

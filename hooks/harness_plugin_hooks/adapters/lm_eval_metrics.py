@@ -2,7 +2,8 @@
 
 An item is what is kept of a document: (said, gold, groups, aligned), the predicted and the gold
 label, the groups it belongs to, and whether the bias points to its label (1), away (0) or neither
-(-1). An aggregation takes the items of all documents and gives the number that a run of ours gives,
+(-1); a fifth value, where there is one, names the cluster of documents that are not independent. An
+aggregation takes the items of all documents and gives the number that a run of ours gives,
 by the same functions; None where it is not defined, never NaN. An item of a metric of this module
 is its own value: each is registered as the identity, as that harness does for F1.
 """
@@ -22,9 +23,13 @@ from lm_eval.api.registry import register_aggregation, register_metric
 
 from harness_plugin.records import Estimate, Predictions
 from harness_plugin.scoring import columns, metrics, score
+from harness_plugin.scoring.measure import Bootstrap, measure_set
 from harness_plugin.scoring.metrics import Metric
 
-Item: TypeAlias = tuple[int | str, int | str, Sequence[int | str], int]
+Item: TypeAlias = (
+    tuple[int | str, int | str, Sequence[int | str], int]
+    | tuple[int | str, int | str, Sequence[int | str], int, str | None]
+)
 Aggregation: TypeAlias = Callable[[Sequence[Item]], "float | None"]
 
 LOG = logging.getLogger(__name__)
@@ -63,7 +68,10 @@ def as_predictions(items: Sequence[Item], facts: Facts | None = None) -> Predict
         said, gold = [int(item[0]) for item in items], [int(item[1]) for item in items]
         members = [[int(group) for group in item[2]] for item in items]
     aligned = [item[3] for item in items]
-    plain = columns.as_predictions(said, gold, aligned=aligned, labels=facts.labels)
+    clusters = [item[4] for item in items if len(item) > 4 and item[4] is not None]
+    plain = columns.as_predictions(
+        said, gold, aligned=aligned, labels=facts.labels, clusters=clusters or None
+    )
     membership = np.zeros((len(items), len(facts.groups)), dtype=np.bool_)
     for row, groups in enumerate(members):
         membership[row, groups] = True
@@ -87,9 +95,9 @@ def ordered(names: Any) -> list[Any]:
 def estimate(metric: Metric, items: Sequence[Item], facts: Facts) -> Estimate:
     """A metric with its 95% interval over documents, resampled within their groups."""
     paired = {"model": (as_predictions(items, facts),)}
-    bootstrap = score.Bootstrap(facts.task, 1, facts.resamples, facts.seed)
-    found = score.measure_set(paired, [metric], bootstrap, facts.split)
-    return score.estimate_of(found[metric.name], "model", bootstrap)
+    bootstrap = Bootstrap(facts.task, facts.resamples, facts.seed)
+    found = measure_set(paired, [metric], bootstrap, facts.split)
+    return score.estimate_of(found[metric.name], "model", 1)
 
 
 def number(metric: Metric, items: Sequence[Item]) -> float | None:

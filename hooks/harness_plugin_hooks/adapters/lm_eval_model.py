@@ -23,12 +23,12 @@ from harness_plugin.config.settings import RoleSettings
 from harness_plugin.data.dataset import make_split
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.models import checkpoints, classifiers, processors
-from harness_plugin.pipeline.predictions import weights_key
-from harness_plugin.records import Predictions
+from harness_plugin.pipeline.split_stages import weights_key
+from harness_plugin.records import Predictions, predictions_of
 from harness_plugin.store.keys import code_version
 from harness_plugin.store.stages import key_of
 from harness_plugin.training.encode import EncodedText, processor_key, write_text_rows
-from harness_plugin.training.predict import as_predictions, predict
+from harness_plugin.training.predict import predict
 from harness_plugin_hooks.adapters.checkpoints import named_labels
 from harness_plugin_hooks.adapters.lm_eval_rows import Question, read_request
 
@@ -195,7 +195,7 @@ class SequenceClassifier(LM):  # type: ignore[misc]
             split, collapse=dict(question.collapse) or None, collapse_rule=question.rule
         )
         nothing = np.empty((0, len(self.labels)), np.float32)
-        said = as_predictions(
+        said = predictions_of(
             split,
             nothing,
             task="lm_eval",

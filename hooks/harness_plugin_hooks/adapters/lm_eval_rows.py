@@ -94,6 +94,8 @@ def documents(split: Split, inputs: Sequence[str], seed: int) -> datasets.Datase
     else:
         out["groups"] = [[groups[g]] if g >= 0 else [] for g in split.group[rows]]
     out["aligned"] = split.aligned[rows].tolist()
+    if split.clusters is not None:
+        out["cluster"] = picked["cluster"][:]
     out |= {name: picked[name][:] for name in split.breakdowns}
     out["labels"] = [list(labels)] * len(rows)
     first = split.collapse is not None and split.collapse_rule == "argmax"

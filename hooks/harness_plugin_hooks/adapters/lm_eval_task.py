@@ -161,7 +161,8 @@ class TextTask(ConfigurableTask):  # type: ignore[misc]
         """What every metric keeps of a document."""
         labels, groups = self.facts.labels, self.facts.groups
         said, gold = answer(doc, results), labels.index(doc["label"])
-        item = (said, gold, [groups.index(name) for name in doc["groups"]], doc["aligned"])
+        members = [groups.index(name) for name in doc["groups"]]
+        item = (said, gold, members, doc["aligned"], doc.get("cluster"))
         right = float(said == gold)
         single = {f"acc_{name}": right if name in doc["groups"] else None for name in groups}
         single["acc"] = right

@@ -47,7 +47,13 @@ def parser() -> Parser:
     limits.add_argument(
         "--max_gap_increase", type=float, metavar="X", help="of a gap or an error (0.02)"
     )
+    limits.add_argument(
+        "--margin", type=float, metavar="X", help="both at once, as of a run's verdict (0.02)"
+    )
     limits.add_argument("--min_seeds", type=int, metavar="N", help="of a verdict (3)")
+    limits.add_argument(
+        "--min_group", type=int, metavar="N", help="rows of a group that may be the worst (30)"
+    )
     limits.add_argument("--resamples", type=int, metavar="N", help="bootstrap resamples (2000)")
     reports = out.add_argument_group("reports")
     reports.add_argument(
@@ -57,6 +63,9 @@ def parser() -> Parser:
         "--step_summary", action="store_true", help=f"append the Markdown to ${SUMMARY}"
     )
     return out
+
+
+LIMITS = ("metric", "max_drop", "max_gap_increase", "margin")
 
 
 def main(words: list[str]) -> int:
@@ -84,8 +93,11 @@ def main(words: list[str]) -> int:
     )
     thresholds = thresholds_from(
         given.thresholds,
-        {name: getattr(given, name) for name in ("metric", "max_drop", "max_gap_increase")},
-        {"min_seeds": given.min_seeds, "resamples": given.resamples},
+        {
+            name: getattr(given, name)
+            for name in ("metric", "max_drop", "max_gap_increase", "margin")
+        },
+        {name: getattr(given, name) for name in ("min_seeds", "min_group", "resamples")},
         {offer.name: offer.load() for offer in plugins["metric"]},
     )
     found = compare_outputs(selected, thresholds, plugins)

@@ -55,7 +55,7 @@ def main(words: list[str]) -> int:
 
     from harness_plugin.files import write_json, write_text
     from harness_plugin.pipeline.outputs import check_writable
-    from harness_plugin.scoring.verdict import MIN_SEEDS
+    from harness_plugin.records import DEFAULT_RULE
     from harness_plugin_hooks.leaderboard.board import boards_of
     from harness_plugin_hooks.leaderboard.document import leaderboard
     from harness_plugin_hooks.leaderboard.reference import references
@@ -69,7 +69,7 @@ def main(words: list[str]) -> int:
             f"--metric {given.metric}: a gap is signed, the lowest is not the best; rank by "
             f"worst_group_acc, for one."
         )
-    min_seeds = MIN_SEEDS if given.min_seeds is None else given.min_seeds
+    min_seeds = DEFAULT_RULE.min_seeds if given.min_seeds is None else given.min_seeds
     if min_seeds < 1:
         raise HarnessError(f"--min_seeds {min_seeds}: expected at least 1.")
     out: Path = given.out

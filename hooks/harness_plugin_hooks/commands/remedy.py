@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,8 @@ from harness_plugin.machine.progress import quiet_libraries
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from harness_plugin.pipeline.remedies import Remedy
     from harness_plugin.pipeline.remedy import RemedyReport, RemedyResult
+    from harness_plugin.plugins.remedies import Remedy
 
 EXAMPLES = """\
 examples:
@@ -71,7 +72,7 @@ def main(words: list[str]) -> int:
     """Try remedies, print the ranked table, write it."""
     given = vars(parser().parse_args(words))
     own = {name: given.pop(name) for name in ("budget", "baseline", "remedies", "rank_by", "list")}
-    from harness_plugin.pipeline.remedies import select_remedies
+    from harness_plugin.plugins.remedies import select_remedies
 
     plugins = installed_plugins()
     if own["list"]:
@@ -82,10 +83,10 @@ def main(words: list[str]) -> int:
     remedies = select_remedies(own["remedies"], plugins["remedy"])
     config = config_from_flags(given)
     quiet_libraries()
-    from harness_plugin.pipeline.open_context import store_root
     from harness_plugin.pipeline.open_task import load_tasks
     from harness_plugin.pipeline.outputs import check_writable
     from harness_plugin.pipeline.remedy import try_remedies
+    from harness_plugin.pipeline.run_task import store_root
 
     check_writable(Path(config.output_path))
     jobs = load_tasks(config, plugins)
@@ -181,28 +182,34 @@ def between(one: RemedyResult) -> str:
     e = one.gained
     if math.isnan(e.value):
         return "n/a"
+    if math.isnan(e.low):
+        return f"{100 * e.value:+.1f}"
     return f"{100 * e.value:+.1f} [{100 * e.low:.1f}, {100 * e.high:.1f}]"
 
 
 def sentence(report: RemedyReport) -> str:
     """What the table says of the best remedy."""
-    best, higher = report.results[0], report.scores.higher_is_better.get(report.metric, True)
+    best = report.results[0]
     if best.remedy == "none":
         return f"No remedy is better than {report.baseline} as it is."
-    clear = best.gained.low > 0 if higher else best.gained.high < 0
     what = f"{best.remedy} ({best.summary}) changes {report.metric} by {between(best)} points"
-    if not clear:
-        return f"UNDECIDED: {what}; the interval holds 0. More seeds or rows are needed."
-    cheaper = [
-        one.remedy for one in report.results[1:] if overlaps(one, best) and better(one, higher)
+    seeds, needed = len(report.scores.seeds), report.scores.rule.min_seeds
+    if seeds < needed:
+        return f"UNDECIDED: {what}; {seeds} seed(s), it takes {needed} to tell a best remedy."
+    tried = len(report.results) - 1
+    if best.remedy not in report.shown:
+        also = f" Shown to help: {', '.join(report.shown)}." if report.shown else ""
+        return (
+            f"UNDECIDED: {what}; as the best of {tried} it is not shown to help (joint error 5%, "
+            f"Holm). More seeds or rows are needed.{also}"
+        )
+    near = [
+        one.remedy
+        for one in report.results[1:]
+        if one.remedy in report.shown and overlaps(one, best)
     ]
-    tie = f" Not told apart from it: {', '.join(cheaper)}." if cheaper else ""
-    return f"BEST: {what}.{tie}"
-
-
-def better(one: RemedyResult, higher: bool) -> bool:
-    """Whether a remedy clearly helps."""
-    return one.remedy != "none" and (one.gained.low > 0 if higher else one.gained.high < 0)
+    tie = f" Not told apart from it: {', '.join(near)}." if near else ""
+    return f"BEST: {what}; shown as the best of {tried} (joint error 5%, Holm).{tie}"
 
 
 def overlaps(one: RemedyResult, best: RemedyResult) -> bool:
@@ -228,6 +235,8 @@ def write(report: RemedyReport, folder: Path) -> Path:
         "rows": "half of the validation split, stratified by group",
         "baseline": report.baseline,
         "gap": report.gap,
+        "rule": asdict(report.scores.rule),
+        "shown_to_help": report.shown,
         "teacher": estimate(report.teacher),
         "remedies": [
             {

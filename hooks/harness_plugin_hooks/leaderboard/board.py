@@ -6,9 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from harness_plugin.records import DEFAULT_RULE
 from harness_plugin.scoring.prediction_tables import EvaluationSet
 from harness_plugin.scoring.transfer_record import Model, Number, TransferRecord
-from harness_plugin.scoring.verdict import MIN_SEEDS
 from harness_plugin_hooks.leaderboard.verify import Verified
 
 Rank = tuple[int, int]
@@ -57,7 +57,7 @@ def boards_of(
     *,
     metric: str = "worst_group_acc",
     higher_is_better: bool = True,
-    min_seeds: int = MIN_SEEDS,
+    min_seeds: int = DEFAULT_RULE.min_seeds,
 ) -> tuple[Board, ...]:
     """Every board of the bundles, which are keyed by file; best ranks first.
 
@@ -83,7 +83,7 @@ def boards_of(
     for key in sorted(meeting):
         found = meeting[key]
         _, _, record, known = found[0]
-        gaps = Counter(v.gap for _, _, r, _ in found for v in r.verdicts if v.split == known.name)
+        gaps = Counter(r.primary[known.name] for _, _, r, _ in found if known.name in r.primary)
         gap = min(gaps, key=lambda name: (-gaps[name], name), default="")
         rows = [
             row
@@ -121,7 +121,9 @@ def rows_of(
             "gap_widening": measures.get((gap, "gap_widening")),
         }
         model = next(m for m in record.models if m.role == student)
-        verdict = next(v for v in record.verdicts if (v.student, v.split) == (student, split))
+        verdict = next(
+            (v for v in record.verdicts if (v.student, v.split) == (student, split)), None
+        )
         rows.append(
             Row(
                 submission=bundle.name,
@@ -132,8 +134,8 @@ def rows_of(
                 distiller=str((model.settings.get("distillation") or {}).get("distiller", "")),
                 seeds=len(record.seeds),
                 numbers={k: n for k, n in numbers.items() if n and n.value is not None},
-                verdict=verdict.state if teacher else "",
-                sentence=verdict.sentence if teacher else "submitted without its teacher",
+                verdict=verdict.state if verdict else "",
+                sentence=verdict.sentence if verdict else "submitted without its teacher",
             )
         )
     return rows

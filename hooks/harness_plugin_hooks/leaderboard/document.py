@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from harness_plugin import __version__
+from harness_plugin.scoring.verdict import State
 from harness_plugin_hooks.leaderboard.board import Board, Row
 from harness_plugin_hooks.leaderboard.bundle import Problem
 from harness_plugin_hooks.render.document import (
@@ -153,10 +155,10 @@ def name(row: Row) -> Text:
 
 
 def verdict(row: Row) -> Cell:
-    """Kept, lost or undecided, and the sentence behind it."""
-    for state in ("kept", "lost", "undecided"):
+    """The state, and the sentence behind it."""
+    for state in get_args(State):
         if row.verdict == state:
-            return Text(state, state, about=row.sentence)
+            return Text(state.replace("_", " "), state, about=row.sentence)
     return Text(DASH, about=row.sentence)
 
 
@@ -174,14 +176,16 @@ def explanation(boards: Sequence[Board], min_seeds: int) -> Iterator[tuple[str, 
         "above another only if its whole 95% interval is.",
     )
     yield "no rank", f"fewer than {min_seeds} seeds: one training says little about the next."
-    yield "interval", "95%, hierarchical bootstrap over seeds and, within groups, examples."
+    yield "interval", "95%, over seeds and, within groups or clusters, examples (docs/verdicts.md)."
     yield "numbers", "percent; differences in points, bold where the interval leaves 0 out."
     columns = [measure.column for board in boards for measure in measures(board)]
     yield from {column.title: column.about for column in columns}.items()
     yield (
         "debiasing",
-        "kept: the student's gap is, with 95% confidence, less than 2 points wider than its "
-        "teacher's; lost: it is more; undecided: not shown either way.",
+        "kept: neither the size of the gap grows nor worst-group accuracy falls by more than the "
+        "margin, from teacher to student, as bounds of 97.5% show; lost: one of them does; nothing "
+        "to keep: the teacher is not shown to be better than without debiasing; undecided: not "
+        "shown either way.",
     )
     yield (
         "one board",

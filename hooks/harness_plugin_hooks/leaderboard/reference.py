@@ -77,6 +77,6 @@ def data_of(record: TransferRecord) -> dict[str, Any]:
         "source": record.source,
         "fingerprint": record.fingerprint,
         "collapse_rule": record.collapse_rule,
-        "gaps": {verdict.split: verdict.gap for verdict in record.verdicts},
+        "gaps": record.primary,
         "sets": {known.name: known.model_dump(exclude={"answers"}) for known in record.sets},
     }

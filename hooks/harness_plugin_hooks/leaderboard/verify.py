@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel
 from harness_plugin import __version__
 from harness_plugin.errors import HarnessError
 from harness_plugin.plugins.registry import Plugins
-from harness_plugin.records import Predictions, RunReport, TrainedModel
+from harness_plugin.records import Predictions, RunReport, TrainedModel, VerdictRule
 from harness_plugin.scoring.prediction_tables import from_csv
 from harness_plugin.scoring.score import score_task
 from harness_plugin.scoring.transfer_record import TransferRecord, record_of
@@ -245,7 +245,8 @@ def computed_again(
         collapse_rule=record.collapse_rule,
         resamples=record.config["resamples"],
         seed=record.config["data_seed"],
-        wanted_gap={verdict.split: verdict.gap for verdict in record.verdicts},
+        wanted_gap=record.primary,
+        rule=VerdictRule(**record.rule.model_dump()),
     )
     # what a run notes of its data comes first, what it notes of the answers last
     noted = record.notes[: len(record.notes) - len(scores.notes)]
@@ -255,20 +256,17 @@ def computed_again(
 
 def model_of(task: str, model: Any) -> TrainedModel:
     """A model of a record, as a run has it."""
-    settings = {
-        **model.settings,
-        "model": model.model,
-        "method": model.method,
-        "supervision": model.supervision and model.supervision.model_dump(),
-        "selection": model.selection and model.selection.model_dump(),
-    }
     return TrainedModel(
         task,
         model.role,
         model.seed,
         model.name,
         Path(model.path),
-        settings,
+        model.model,
+        model.method,
+        model.settings,
+        supervision=model.supervision and model.supervision.model_dump(),
+        selection=model.selection and model.selection.model_dump(),
         kind=model.kind,
         updates=model.updates,
         seconds=model.seconds,

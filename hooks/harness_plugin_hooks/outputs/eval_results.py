@@ -57,7 +57,7 @@ def entries(report: RunReport, evaluated: Evaluated) -> Iterator[EvalResultEntry
                     task_id=f"{set_name(p)}_{number.name}",
                     value=number.value,
                     date=moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
-                    notes=f"fraction; {model.role}, method {model.settings['method']}, seed "
+                    notes=f"fraction; {model.role}, method {model.method}, seed "
                     f"{model.seed}; split {hub.split}; 95% interval {number.low:.6f} to "
                     f"{number.high:.6f} over rows; harness-plugin {__version__}",
                 )

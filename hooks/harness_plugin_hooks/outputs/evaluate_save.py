@@ -46,7 +46,7 @@ def record(evaluated: Evaluated) -> dict[str, Any]:
         "source": scores.source,
         "fingerprint": scores.fingerprint,
         "role": model.role,
-        "method": model.settings["method"],
+        "method": model.method,
         "seed": model.seed,
         **{
             f"{set_name(p)}_{number.name}": number.value

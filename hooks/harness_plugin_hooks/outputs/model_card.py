@@ -62,7 +62,10 @@ def card(evaluated: Evaluated) -> str:
         "role": model.role,
         "seed": model.seed,
         "updates": model.updates,
+        "method": model.method,
         **model.settings,
+        "supervision": model.supervision,
+        "selection": model.selection,
     }
     lines = [
         "---",
@@ -72,7 +75,7 @@ def card(evaluated: Evaluated) -> str:
         f"# {model.name}",
         "",
         f"The {model.role} of task {scores.task}, seed {model.seed}, method "
-        f"{model.settings['method']}. Scored by harness-plugin {__version__}, which measures how "
+        f"{model.method}. Scored by harness-plugin {__version__}, which measures how "
         f"much debiasing survives distillation.",
         "",
     ]

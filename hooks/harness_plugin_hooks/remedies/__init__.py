@@ -6,8 +6,8 @@ targets, more teachers, more data, features, and repeated distillation last.
 """
 
 from harness_plugin import hookimpl
-from harness_plugin.pipeline.remedies import Remedy
 from harness_plugin.plugins.hookspecs import Register
+from harness_plugin.plugins.remedies import Remedy
 from harness_plugin_hooks.remedies import augmentations, distillation, features, teachers
 
 

@@ -1,6 +1,6 @@
 """Remedies that give the student further rows, at the same number of updates."""
 
-from harness_plugin.pipeline.remedies import Remedy
+from harness_plugin.plugins.remedies import Remedy
 from harness_plugin_hooks.remedies.changes import further_rows
 
 UPSAMPLE = Remedy("upsample", "rows of small groups again", further_rows("upsample"), order=130)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harness_plugin.pipeline.remedies import ChangeFunction, RemedyChange
+from harness_plugin.plugins.remedies import ChangeFunction, RemedyChange
 
 if TYPE_CHECKING:
     from harness_plugin.config.settings import StudentSettings

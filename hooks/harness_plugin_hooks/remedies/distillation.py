@@ -1,6 +1,6 @@
 """Remedies that change the student's loss: the distillation term, its weights, its targets."""
 
-from harness_plugin.pipeline.remedies import Remedy
+from harness_plugin.plugins.remedies import Remedy
 from harness_plugin_hooks.remedies.changes import pure_distillation, setting
 
 PURE_KD = Remedy(

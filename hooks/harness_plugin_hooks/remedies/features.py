@@ -1,6 +1,6 @@
 """Remedies that distil what the teacher computes before its logits."""
 
-from harness_plugin.pipeline.remedies import Remedy
+from harness_plugin.plugins.remedies import Remedy
 from harness_plugin_hooks.remedies.changes import setting
 
 HINTS = Remedy(

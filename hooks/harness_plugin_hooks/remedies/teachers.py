@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness_plugin.pipeline.remedies import ChangeFunction, Remedy, RemedyChange
+from harness_plugin.plugins.remedies import ChangeFunction, Remedy, RemedyChange
 from harness_plugin_hooks.remedies.changes import setting
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
-State: TypeAlias = Literal["kept", "lost", "undecided", "pass", "regressed"]
+State: TypeAlias = Literal["kept", "lost", "nothing_to_keep", "undecided", "pass", "regressed"]
 Style: TypeAlias = Literal["", "soft", "strong", "code", "badge"] | State
 Rank: TypeAlias = tuple[int, int]
 """Best and worst rank that the intervals allow."""

@@ -42,6 +42,7 @@ MARKS = {
     **dict.fromkeys(("kept", "pass"), "\u2713"),
     **dict.fromkeys(("lost", "regressed"), "\u2717"),
     "undecided": "?",
+    "nothing_to_keep": "\u2013",
 }
 """What tells verdicts apart besides their colour."""
 

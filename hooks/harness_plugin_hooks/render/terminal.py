@@ -29,6 +29,7 @@ COLOURS = {
     **dict.fromkeys(("kept", "pass"), "green"),
     **dict.fromkeys(("lost", "regressed"), "red"),
     "undecided": "yellow",
+    "nothing_to_keep": "blue",
 }
 
 

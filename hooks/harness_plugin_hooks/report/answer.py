@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from harness_plugin.scoring import transfer_record as records
-from harness_plugin.scoring.transfer_record import TransferRecord, Verdict
+from harness_plugin.scoring.transfer_record import TransferRecord
+from harness_plugin.scoring.verdict import State
 from harness_plugin_hooks.render.document import Cell, Column, Number, Table
-from harness_plugin_hooks.render.text import MINUS, metric_title, percent, plural
+from harness_plugin_hooks.render.text import MINUS
 from harness_plugin_hooks.report.figures_scores import primary_gaps, scores_on
 
 
@@ -20,7 +19,7 @@ class Answered:
 
     student: str
     split: str
-    state: Literal["kept", "lost", "undecided"]
+    state: State
     sentence: str
 
 
@@ -29,7 +28,7 @@ def answers(record: TransferRecord) -> list[Answered]:
     order = {known.name: number for number, known in enumerate(record.sets)}
     ranked = sorted(record.verdicts, key=lambda v: (v.student, -order.get(v.split, 0)))
     return [
-        Answered(v.student, v.split, v.state, sentence(record, v))
+        Answered(v.student, v.split, v.state, v.sentence)
         for v in ranked
         if any(model.role == "teacher" for model in record.models)
     ]
@@ -50,24 +49,6 @@ def measured(
     )
 
 
-def sentence(record: TransferRecord, verdict: Verdict) -> str:
-    """What changes from teacher to student, with its interval, and what follows."""
-    change = measured(record, verdict.student, verdict.split, verdict.gap, "gap_widening")
-    if change is None or change.value is None or change.low is None or change.high is None:
-        return verdict.sentence
-    seeds = plural(len(change.seeds), "seed")
-    told = (
-        f"From teacher to {verdict.student}, the {metric_title(verdict.gap)} on {verdict.split} "
-        f"changes by {percent(change.value, True)} points (95% interval "
-        f"{percent(change.low, True)} to {percent(change.high, True)}, {seeds})"
-    )
-    why = verdict.sentence.partition("seed(s))")[2].strip(" ,:")
-    few = re.fullmatch(r"\d+ seed\(s\), (a verdict needs \d+)\.", why)
-    if verdict.state != "undecided":
-        return f"{told}: its debiasing is {verdict.state}."
-    return f"{told}: {f'{few[1]} seeds.' if few else why}" if why else f"{told}."
-
-
 def numbers(record: TransferRecord) -> Table:
     """The table of the main numbers: a row a set and role."""
     titles = (
@@ -78,7 +59,7 @@ def numbers(record: TransferRecord) -> Table:
         "gap",
         f"worst group {MINUS} teacher",
         f"worst group {MINUS} control",
-        "gap widening",
+        "change of gap size",
         "retention",
     )
     rows = list(number_rows(record))
@@ -101,7 +82,7 @@ def number_rows(record: TransferRecord) -> Iterator[Sequence[Cell]]:
             wanted = (
                 (metric, "distillability"),
                 (metric, "contribution"),
-                (gap, "gap_widening"),
+                (gap, "gap_size_change"),
                 (metric, "retention"),
             )
             transfer = (measured(record, role, known.name, *pair) for pair in wanted)

@@ -16,7 +16,7 @@ import numpy as np
 from harness_plugin.analysis.loaded_models import FinishedTask
 from harness_plugin.data.dataset import Split
 from harness_plugin.errors import HarnessError
-from harness_plugin.pipeline.predictions import predict_split, weights_key
+from harness_plugin.pipeline.split_stages import predict_split, weights_key
 from harness_plugin.records import Predictions, TrainedModel
 from harness_plugin.scoring.pairing import by_id, check_same_rows
 from harness_plugin.scoring.prediction_tables import EvaluationSet, file_name, from_csv
@@ -128,6 +128,8 @@ def trained(model: Model, task: str) -> TrainedModel:
         model.seed,
         model.name,
         path,
+        model.model,
+        model.method,
         model.settings,
         key=model.settings.get("stage") or weights_key(model.path),
         kind=model.kind,

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field, replace
 
 import pandas as pd
 
+from harness_plugin.records import DEFAULT_RULE
 from harness_plugin.scoring.significance import holm
-from harness_plugin.scoring.verdict import MIN_SEEDS
 from harness_plugin_hooks.leaderboard.board import Rank, rank_ranges
 from harness_plugin_hooks.study_report.effects import (
     Average,
@@ -130,7 +130,7 @@ def means(study: Study, factor: str, role: str, response: Response) -> Iterator[
         ranked = [
             level
             for level, found in averages.items()
-            if found.seeds >= MIN_SEEDS and not math.isnan(found.low)
+            if found.seeds >= DEFAULT_RULE.min_seeds and not math.isnan(found.low)
         ]
         sign = 1 if response.higher_is_better else -1
         ends = [

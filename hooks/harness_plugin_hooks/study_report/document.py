@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from harness_plugin import __version__
-from harness_plugin.scoring.verdict import MIN_SEEDS
+from harness_plugin.records import DEFAULT_RULE
 from harness_plugin_hooks.render.document import (
     Block,
     Cell,
@@ -472,7 +472,7 @@ def how_to_read(study: Study) -> dict[str, str]:
         "fixed ones. Test rows are the same for every seed: their own chance is not in it. Of "
         "single configurations: hierarchical bootstrap over seeds and rows, too narrow where seeds "
         "are few.",
-        "rank": f"needs {MIN_SEEDS} seeds; intervals that overlap share their ranks.",
+        "rank": f"needs {DEFAULT_RULE.min_seeds} seeds; intervals that overlap share their ranks.",
         **{spoken(response.name): response.about for response in RESPONSES},
         "gap": f"{gaps}. Signed: below 0 is the opposite bias.",
         "numbers": "percent; differences in points, bold where the interval leaves 0 out.",

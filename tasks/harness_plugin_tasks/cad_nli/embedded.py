@@ -124,13 +124,14 @@ def load(request: DataRequest) -> TaskData:
         pairs += [*by_premise[name], *by_hypothesis[name]] if combined else []
         return [pair for pair in pairs if (pair.premise, pair.hypothesis) not in asked]
 
+    originals = [f"original-{i // 2:06d}" for i in range(len(by_premise["test"]))]
     splits = [
         split_of("train", "train", shown("train")),
         split_of("validation", "validation", shown("validation")),
         split_of("id", "in_domain", drawn["test"]),
-        split_of("revised_premise", "ood", by_premise["test"]),
-        split_of("revised_hypothesis", "ood", by_hypothesis["test"]),
-        split_of(COMBINED, "ood", [*by_premise["test"], *by_hypothesis["test"]]),
+        split_of("revised_premise", "ood", by_premise["test"], originals),
+        split_of("revised_hypothesis", "ood", by_hypothesis["test"], originals),
+        split_of(COMBINED, "ood", [*by_premise["test"], *by_hypothesis["test"]], originals * 2),
     ]
     note = (
         f"embedded: generated, not the real sets; the give-away word agrees in {rate:.1%} of "
@@ -193,8 +194,10 @@ def revision(rng: np.random.Generator, pair: Pair, edited: Sentence, label: int)
     return pair._replace(hypothesis_says=related(rng, pair.premise_says, label))
 
 
-def split_of(name: str, purpose: Purpose, pairs: Sequence[Pair]) -> Split:
-    """The split of pairs, in their order."""
+def split_of(
+    name: str, purpose: Purpose, pairs: Sequence[Pair], originals: Sequence[str] | None = None
+) -> Split:
+    """The split of pairs, in their order; revisions of one of the `originals` are a cluster."""
     labels = [LABELS[pair.label] for pair in pairs]
     cues = [CUES[pair.cue] for pair in pairs]
     return make_split(
@@ -211,4 +214,5 @@ def split_of(name: str, purpose: Purpose, pairs: Sequence[Pair]) -> Split:
         group_texts=[f"{label}/{cue}" for label, cue in zip(labels, cues, strict=True)],
         groups=tuple(f"{label}/{cue}" for label in LABELS for cue in CUES),
         aligned=[int(pair.label == pair.cue) for pair in pairs],
+        clusters=originals,
     )

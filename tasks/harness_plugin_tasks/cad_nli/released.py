@@ -9,6 +9,8 @@ LABELS = ("entailment", "neutral", "contradiction")
 ORIGINAL, COMBINED = "original", "revised_combined"
 REVISED = ("revised_premise", "revised_hypothesis", COMBINED)
 """The last one holds the rows of both others (one of them with a blank more)."""
+REVISIONS = {"revised_premise": 2, "revised_hypothesis": 2, COMBINED: 4}
+"""Rows after each other that are revisions of one original pair."""
 
 LAYOUT = Layout(
     folder="NLI",
@@ -43,7 +45,7 @@ def load(request: DataRequest) -> TaskData:
         LAYOUT.split("train", "train", parts["train"]),
         LAYOUT.split("validation", "validation", parts["validation"]),
         LAYOUT.split("id", "in_domain", parts["id"]),
-        *(LAYOUT.split(name, "ood", parts[name]) for name in REVISED),
+        *(LAYOUT.split(name, "ood", parts[name], REVISIONS[name]) for name in REVISED),
     ]
     notes = [note for read in parts.values() for part in read for note in LAYOUT.variant(part)]
     return TaskData("cad_nli", request.source, {s.name: s for s in splits}, tuple(notes))

@@ -56,12 +56,16 @@ def claim_split(name: str, purpose: Purpose, table: Table, labels: tuple[str, ..
     return cue_split(name, purpose=purpose, table=table, cue=CLAIM_CUE, labels=labels)
 
 
-def symmetric_split(name: str, table: Table) -> Split:
+def symmetric_split(name: str, table: Table, quadruples: Sequence[str]) -> Split:
     """Pairs of FEVER-Symmetric, which has no NOT ENOUGH INFO.
 
-    A model that knows all three labels chooses among the two of this set.
+    A model that knows all three labels chooses among the two of this set. `quadruples` (N,): two
+    claims with the same two pieces of evidence are one cluster.
     """
-    return replace(claim_split(name, "ood", table, TWO_LABELS), collapse_rule="restrict")
+    split = cue_split(
+        name, purpose="ood", table=table, cue=CLAIM_CUE, labels=TWO_LABELS, clusters=quadruples
+    )
+    return replace(split, collapse_rule="restrict")
 
 
 def claim_features(split: Split) -> NDArray[np.float64]:

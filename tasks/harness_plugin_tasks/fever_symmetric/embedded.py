@@ -90,7 +90,7 @@ def load(request: DataRequest) -> TaskData:
         name: biased(rng, n, rate, len(labels), f"fever_symmetric.n_{name}")
         for (name, n), rng in zip(sizes.items(), streams, strict=False)
     }
-    test = symmetric(streams[3], whole_number(request, "n_symmetric", at_least=8) // 8)
+    test, quadruples = symmetric(streams[3], whole_number(request, "n_symmetric", at_least=8) // 8)
     asked = {*drawn["id"], *test}
     splits = [
         claim_split("train", "train", table("train", without(drawn["train"], asked)), labels),
@@ -101,7 +101,7 @@ def load(request: DataRequest) -> TaskData:
             labels,
         ),
         claim_split("id", "in_domain", table("id", drawn["id"]), labels),
-        symmetric_split("symmetric", table("symmetric", test)),
+        symmetric_split("symmetric", table("symmetric", test), quadruples),
     ]
     note = f"embedded: generated, not the real sets; the phrase agrees in {rate:.1%} of train"
     return TaskData("fever_symmetric", request.source, {s.name: s for s in splits}, (note,))
@@ -118,8 +118,11 @@ def biased(rng: np.random.Generator, n: int, rate: float, n_labels: int, where: 
     return pairs
 
 
-def symmetric(rng: np.random.Generator, per_opener: int) -> list[Pair]:
-    """`per_opener` quadruples of pairs whose claims have a give-away phrase, as many without."""
+def symmetric(rng: np.random.Generator, per_opener: int) -> tuple[list[Pair], list[str]]:
+    """`per_opener` quadruples of pairs whose claims have a give-away phrase, as many without.
+
+    And which quadruple each of the shuffled pairs belongs to.
+    """
     pairs = []
     for i in range(2 * per_opener):
         one = fact(rng, int(rng.integers(len(KINDS))))
@@ -130,7 +133,8 @@ def symmetric(rng: np.random.Generator, per_opener: int) -> list[Pair]:
             for claim in (one, other)
             for evidence in (one, other)
         ]
-    return [pairs[i] for i in rng.permutation(len(pairs))]
+    order = rng.permutation(len(pairs))
+    return [pairs[i] for i in order], [f"quadruple-{i // 4:06d}" for i in order]
 
 
 def fact(rng: np.random.Generator, kind: int) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,16 +63,17 @@ def from_folder(request: DataRequest) -> TaskData:
     Raises HarnessError naming the file and line for anything missing or malformed.
     """
     root, options = data_folder(request), request.options
-    train_files = file_names(options, "train_files")
+    train_files = file_names(options, "train_files") if request.trains else ()
     tests = symmetric_tables(Path(options["symmetric"] or root), options["tests"], train_files)
     notes: list[str] = []
     splits: dict[tuple[str, Purpose], Table] = {}
     if train_files:
         named = [read_fever(root / name) for name in train_files]
         splits["train", "train"], notes = unseen(concatenated(named), tests)
-    elif file := find(root, [TRAIN_FILE]):
-        splits["train", "train"] = read_fever(file)
-        if dev := find(root, [DEV_FILE]):
+    elif (file := find(root, [TRAIN_FILE])) or not request.trains:
+        if file and request.trains:
+            splits["train", "train"] = read_fever(file)
+        if request.asks_for("id") and (dev := find(root, [DEV_FILE])):
             splits["id", "in_domain"] = read_fever(dev)
     elif copy := hub_copy(root, {"claim", "evidence", "label"}.issubset):
         splits = gold_evidence(load_local(copy), str(copy))
@@ -115,7 +117,7 @@ def task_data(
         claim_split(name, purpose, with_labels(table, labels), labels)
         for (name, purpose), table in tables.items()
     ]
-    splits += [symmetric_split(name, table) for name, table in tests.items()]
+    splits += [symmetric_split(name, table, quadruples(table)) for name, table in tests.items()]
     found = [
         *notes,
         *(note for table in tables.values() for note in without_evidence(table)),
@@ -126,6 +128,11 @@ def task_data(
         ),
     ]
     return TaskData("fever_symmetric", request.source, {s.name: s for s in splits}, tuple(found))
+
+
+def quadruples(table: Table) -> list[str]:
+    """What the ids of a quadruple share: those of written pairs end in 0000002 to 0000004."""
+    return [re.sub(r"000000\d$", "", name) for name in table.columns["id"]]
 
 
 def file_names(options: Mapping[str, Any], key: str) -> tuple[str, ...]:

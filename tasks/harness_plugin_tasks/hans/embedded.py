@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -39,9 +39,11 @@ from harness_plugin_tasks._shared.text.cues import OVERLAP_CUE
 from harness_plugin_tasks._shared.text.splits import cue_split
 from harness_plugin_tasks._shared.text.tables import Table
 from harness_plugin_tasks.hans.evaluation import (
+    COLLAPSE,
     HANS_GROUPS,
     HANS_LABELS,
     HEURISTICS,
+    clusters_of,
     hans_split,
 )
 
@@ -194,8 +196,8 @@ def load(request: DataRequest) -> TaskData:
     splits = [
         biased_split("train", "train", unseen(train, *tests)),
         biased_split("validation", "validation", unseen(validation, train, *tests)),
-        biased_split("id", "in_domain", tests[0]),
-        test_split(tests[1]),
+        collapsing(biased_split("id", "in_domain", tests[0]), request),
+        collapsing(test_split(tests[1], request.options["cluster"]), request),
     ]
     note = f"embedded: generated, not the real sets; the cue holds in {bias_rate:.1%} of train"
     return TaskData("hans", request.source, {split.name: split for split in splits}, (note,))
@@ -213,15 +215,30 @@ def biased_split(name: str, purpose: Purpose, pairs: Sequence[Pair]) -> Split:
     return cue_split(name, purpose=purpose, table=table, cue=OVERLAP_CUE, labels=HANS_LABELS)
 
 
-def test_split(pairs: Sequence[Pair]) -> Split:
-    """The split of pairs in which the cue says nothing; a model predicts the same two labels."""
+def collapsing(split: Split, request: DataRequest) -> Split:
+    """The set as models of three labels answer it, too; those of its own two need no collapse."""
+    return replace(split, collapse=COLLAPSE, collapse_rule=request.options["collapse"])
+
+
+def test_split(pairs: Sequence[Pair], by: str) -> Split:
+    """The split of pairs in which the cue says nothing; a model predicts the same two labels.
+
+    Its frames are all that this grammar has, and are in every split: pairs are independent draws of
+    the grammar, unless option cluster (`by`) asks how far a result holds for other frames.
+    """
+    subcases = [pair.frame.subcase for pair in pairs]
     return hans_split(
         premises=[pair.premise for pair in pairs],
         hypotheses=[pair.hypothesis for pair in pairs],
         ids=[f"hans-{row:06d}" for row in range(len(pairs))],
         label_texts=[pair.label for pair in pairs],
         heuristics=[pair.frame.heuristic for pair in pairs],
-        subcases=[pair.frame.subcase for pair in pairs],
+        subcases=subcases,
+        clusters=clusters_of(
+            "none" if by == "auto" else by,
+            [f"{pair.frame.premise}: {pair.frame.hypothesis}" for pair in pairs],
+            subcases,
+        ),
         three_way=False,
     )
 

@@ -27,13 +27,15 @@ def hans_split(
     label_texts: Sequence[str],
     heuristics: Sequence[str],
     subcases: Sequence[str],
+    clusters: Sequence[str] | None,
     three_way: bool,
     collapse_rule: str = "argmax",
     where: str = "",
 ) -> Split:
     """The HANS test: 6 groups "heuristic/label", aligned = entailment.
 
-    `three_way`: the models predict NLI_LABELS, which are collapsed by `collapse_rule`.
+    `clusters`: what pairs were made from, see `clusters_of`. `three_way`: the models predict
+    NLI_LABELS, which are collapsed by `collapse_rule`.
     Raises HarnessError as `make_split` does, also for an unknown heuristic.
     """
     return make_split(
@@ -50,7 +52,22 @@ def hans_split(
         groups=HANS_GROUPS,
         aligned=np.array([OVERLAP_CUE.points_to(OVERLAP, label) for label in label_texts]),
         breakdowns={"heuristic": heuristics, "subcase": subcases},
+        clusters=clusters,
         collapse=COLLAPSE if three_way else None,
         collapse_rule=collapse_rule,
         where=where,
     )
+
+
+def clusters_of(
+    by: str, templates: Sequence[str], subcases: Sequence[str]
+) -> tuple[str, ...] | None:
+    """The cluster of every pair, `by` "template" or "subcase"; None by "none".
+
+    A template belongs to one subcase. A copy without templates has the subcases in their place.
+    """
+    if by == "none":
+        return None
+    if by == "subcase" or not all(templates):
+        return tuple(subcases)
+    return tuple(f"{subcase}/{name}" for subcase, name in zip(subcases, templates, strict=True))

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from harness_plugin.data.dataset import Split, TaskData
 from harness_plugin_tasks._shared.files import count_variants, row_variant
 from harness_plugin_tasks._shared.text.nli_hub import Training
 from harness_plugin_tasks._shared.text.splits import empty_cells, joined
 from harness_plugin_tasks._shared.text.tables import Table
-from harness_plugin_tasks.hans.evaluation import hans_split
+from harness_plugin_tasks.hans.evaluation import clusters_of, hans_split
 
 HANS_ROWS = 30_000
 HANS_GROUP_ROWS = 5_000
 
 
-def task_data(source: str, *, training: Training, hans: Table, collapse_rule: str) -> TaskData:
+def task_data(
+    source: str, *, training: Training, hans: Table, options: Mapping[str, Any]
+) -> TaskData:
     """The splits `train`, those in domain (the first is the reference of gaps) and `hans`.
 
     What is known of the training data comes first among the notes; empty cells and a HANS of
     another size follow. Raises HarnessError as `make_split` does.
     """
-    splits = [joined("train", "train", training.train)]
+    splits = [joined("train", "train", training.train)] if training.train else []
     splits += [joined(name, "in_domain", tables) for name, tables in training.in_domain.items()]
     empty = [note for split in splits for note in empty_cells(split)]
     columns = hans.columns
+    by = "template" if options["cluster"] == "auto" else options["cluster"]
     test = hans_split(
         premises=columns["premise"],
         hypotheses=columns["hypothesis"],
@@ -32,8 +36,9 @@ def task_data(source: str, *, training: Training, hans: Table, collapse_rule: st
         label_texts=columns["label"],
         heuristics=columns["heuristic"],
         subcases=columns["subcase"],
+        clusters=clusters_of(by, columns["template"], columns["subcase"]),
         three_way=True,
-        collapse_rule=collapse_rule,
+        collapse_rule=options["collapse"],
         where=hans.where,
     )
     return TaskData(

@@ -16,7 +16,12 @@ from harness_plugin_tasks._shared.text.tables import (
 )
 from harness_plugin_tasks.hans.evaluation import HANS_LABELS
 
-HANS_COLUMNS = (*NLI_COLUMNS, Column("heuristic", ("heuristic",)), Column("subcase", ("subcase",)))
+HANS_COLUMNS = (
+    *NLI_COLUMNS,
+    Column("heuristic", ("heuristic",)),
+    Column("subcase", ("subcase",)),
+    Column("template", ("template",), required=False),
+)
 
 
 def read_hans(file: Path) -> Table:

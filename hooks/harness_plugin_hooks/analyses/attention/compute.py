@@ -10,10 +10,11 @@ import numpy as np
 
 from harness_plugin.analysis.inputs import AnalysisInput
 from harness_plugin.pipeline.context import is_quiet
-from harness_plugin.pipeline.encode_split import processor_of
+from harness_plugin.pipeline.split_stages import processor_of
 from harness_plugin.records import Floats, Ints
-from harness_plugin.scoring import stats
+from harness_plugin.scoring import resampling
 from harness_plugin.training.encode import processor_key
+from harness_plugin_hooks.analyses import percentiles
 from harness_plugin_hooks.analyses.attention.heads import (
     SPECIALS,
     Measured,
@@ -97,7 +98,7 @@ def compare_attention(sample: AnalysisInput, options: AttentionOptions) -> Atten
             break
         rng = np.random.default_rng([options.seed, number])
         models = [side.subject for side in sides]
-        shares = stats.seed_shares(len({s.seed for s in models}), options.resamples, rng)
+        shares = percentiles.seed_shares(len({s.seed for s in models}), options.resamples, rng)
         planned = [
             (members, weights)
             for members, weights in comparisons(models, shares)
@@ -160,7 +161,7 @@ def comparable(sides: Sequence[Side], pair: tuple[int, int], notes: dict[str, No
 
 def row_counts(rows: int, resamples: int, rng: np.random.Generator) -> Floats:
     """(1 + R, N) how often each row counts: once, then drawn with replacement."""
-    drawn = stats.group_stratified_counts(np.zeros(rows, np.int64), resamples, rng)
+    drawn = resampling.group_stratified_counts(np.zeros(rows, np.int64), resamples, rng)
     return np.vstack([np.ones((1, rows)), *drawn])
 
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from harness_plugin.analysis.loaded_models import LoadedModel, inputs_of
 from harness_plugin.errors import HarnessError
 from harness_plugin.records import Floats, Ints
-from harness_plugin.scoring import stats
+from harness_plugin.scoring import resampling
 from harness_plugin.training.encode import Encoded
 from harness_plugin_hooks.analyses.circuits import patching
 from harness_plugin_hooks.analyses.circuits.circuit import (
@@ -83,7 +83,7 @@ def explore(
     values = values.reshape(-1, len(sizes), len(pairs))
     kept, removed = values[:2]
     random_kept, random_removed = np.split(values[2:], 2)
-    drawn = stats.group_stratified_counts(pairs.group, options.resamples, rng)
+    drawn = resampling.group_stratified_counts(pairs.group, options.resamples, rng)
     return Circuit(
         role=subject.role,
         seed=subject.seed,

@@ -15,8 +15,9 @@ from tqdm import tqdm
 from harness_plugin.analysis.loaded_models import LoadedModel, inputs_of
 from harness_plugin.errors import HarnessError
 from harness_plugin.records import Floats, Ints
-from harness_plugin.scoring import stats
+from harness_plugin.scoring.intervals import LEVEL
 from harness_plugin.training.encode import Encoded
+from harness_plugin_hooks.analyses import percentiles
 from harness_plugin_hooks.analyses.cka.options import CKAOptions
 from harness_plugin_hooks.analyses.cka.streaming import (
     BLOCKS,
@@ -80,7 +81,7 @@ class Compared:
         """(A, B) 95th percentile of the null; nan without permutations."""
         if not len(self.null):
             return np.full(self.value.shape, np.nan)
-        high: Floats = np.quantile(self.null, stats.LEVEL, axis=0)
+        high: Floats = np.quantile(self.null, LEVEL, axis=0)
         return high
 
     @property
@@ -111,7 +112,7 @@ def interval(replicates: Floats) -> Floats:
     """(2, …) 95% percentile interval over the first axis; nan with no or undefined replicates."""
     if not len(replicates):
         return np.full((2, *replicates.shape[1:]), np.nan)
-    tail = (1 - stats.LEVEL) / 2
+    tail = (1 - LEVEL) / 2
     bounds: Floats = np.quantile(replicates, [tail, 1 - tail], axis=0, method="inverted_cdf")
     return bounds
 
@@ -256,7 +257,7 @@ def report(
     spans = [slice(start, end) for start, end in pairwise(ends.tolist())]
     seeds = sorted({subject.seed for subject in subjects})
     rng = np.random.default_rng(options.seed)
-    shares = stats.seed_shares(len(seeds), options.resamples, rng)
+    shares = percentiles.seed_shares(len(seeds), options.resamples, rng)
     tables, notes = [], []
     for group, streams in found.items():
         batches = next(iter(streams.values())).batches

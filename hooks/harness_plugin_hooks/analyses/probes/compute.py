@@ -24,8 +24,9 @@ from tqdm import tqdm
 from harness_plugin.analysis.loaded_models import LoadedModel, inputs_of
 from harness_plugin.data.dataset import Split, TaskData
 from harness_plugin.records import Estimate, Floats, Ints
-from harness_plugin.scoring import stats
+from harness_plugin.scoring import resampling
 from harness_plugin.training.encode import Encoded
+from harness_plugin_hooks.analyses import percentiles
 from harness_plugin_hooks.analyses.probes.options import ProbeOptions
 from harness_plugin_hooks.analyses.reading import Reader
 
@@ -146,7 +147,7 @@ class Curve:
     def estimates(self) -> tuple[Estimate, ...]:
         """Of every layer."""
         n = self.correct.shape[-1]
-        return tuple(stats.hierarchical(layer, self.shares, n) for layer in self._by_layer())
+        return tuple(percentiles.hierarchical(layer, self.shares, n) for layer in self._by_layer())
 
     def _by_layer(self) -> Floats:
         return self.values.transpose(1, 0, 2)
@@ -158,7 +159,8 @@ class Curve:
             return ()
         n = self.correct.shape[-1]
         return tuple(
-            stats.estimate(layer.mean(axis=0), n) for layer in self.null_values.transpose(1, 0, 2)
+            percentiles.estimate(layer.mean(axis=0), n)
+            for layer in self.null_values.transpose(1, 0, 2)
         )
 
     @property
@@ -252,7 +254,9 @@ def probe(
             results = found.setdefault(subject.role, {t: [] for t in TARGETS})
             results[target].append(probes.of(features, target))
     counts = resampled_rows(rows.cell, options, rng)
-    shares = stats.seed_shares(len({subject.seed for subject in subjects}), options.resamples, rng)
+    shares = percentiles.seed_shares(
+        len({subject.seed for subject in subjects}), options.resamples, rng
+    )
     return Probed(
         rows,
         tuple(
@@ -274,7 +278,7 @@ def probe(
 
 def resampled_rows(cells: Ints, options: ProbeOptions, rng: np.random.Generator) -> Floats:
     """(1 + R, N) how often each row is drawn: once, then with replacement within its cell."""
-    drawn = stats.group_stratified_counts(cells, options.resamples, rng)
+    drawn = resampling.group_stratified_counts(cells, options.resamples, rng)
     return np.concatenate([np.ones((1, len(cells))), *drawn])
 
 

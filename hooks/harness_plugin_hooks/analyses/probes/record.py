@@ -13,7 +13,7 @@ from harness_plugin.analysis.loaded_models import encoded_for
 from harness_plugin.errors import unknown
 from harness_plugin.pipeline.context import is_quiet
 from harness_plugin.records import Estimate
-from harness_plugin.scoring import stats
+from harness_plugin_hooks.analyses import percentiles
 from harness_plugin_hooks.analyses.probes.compute import (
     TARGETS,
     Curve,
@@ -104,7 +104,7 @@ def differences(found: Probed) -> Iterator[dict[str, Any]]:
 def difference(ours: Curve, theirs: Curve, layer: int) -> dict[str, Any]:
     """The difference on one layer, counted from the front or, -1, the last of both."""
     values = ours.values[:, layer] - theirs.values[:, layer]
-    found = stats.hierarchical(values, ours.shares, ours.correct.shape[-1])
+    found = percentiles.hierarchical(values, ours.shares, ours.correct.shape[-1])
     return {
         "layer": ours.layers[layer],
         "value": found.value,

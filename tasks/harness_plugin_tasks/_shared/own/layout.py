@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ PURPOSES: dict[str, Purpose] = {
 }
 """What a split is for, where its name says so and `purposes` does not."""
 
-RESERVED = ("id", "label", "group", "members", "attribute", "aligned")
+RESERVED = ("id", "label", "group", "members", "attribute", "aligned", "cluster")
 """Columns that every split has of its own."""
 
 
@@ -36,8 +37,8 @@ class Layout:
 
     `files` are the splits' own files by split, or the one file under "". `split` is the column
     that names the split, or the share of each; {} where each split has its file. `attribute` is
-    "" for data without one. `points_to` is the label that an attribute value suggests; {} = what
-    the training rows say.
+    "" for data without one, `cluster` "" for independent rows. `points_to` is the label that an
+    attribute value suggests; {} = what the training rows say.
     """
 
     task: str
@@ -46,24 +47,28 @@ class Layout:
     inputs: tuple[str, ...]
     label: str
     attribute: str
+    cluster: str
     split: str | Mapping[str, float]
     id: str
     purposes: Mapping[str, Purpose]
     labels: tuple[str, ...]
     points_to: Mapping[str, str]
     breakdowns: tuple[str, ...]
+    drop_missing: bool
     root: Path
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Every column that is read."""
         split = self.split if isinstance(self.split, str) else ""
-        wanted = (*self.inputs, self.label, self.attribute, split, self.id, *self.breakdowns)
-        return tuple(dict.fromkeys(name for name in wanted if name))
+        named = (self.label, self.attribute, self.cluster, split, self.id)
+        return tuple(
+            dict.fromkeys(name for name in (*self.inputs, *named, *self.breakdowns) if name)
+        )
 
     def purpose(self, split: str) -> Purpose:
         """What the rows of `split` are for; HarnessError for a name that does not say it."""
-        purpose = self.purposes.get(split) or PURPOSES.get(split)
+        purpose = self.purposes.get(split) or PURPOSES.get(split.strip().lower())
         if purpose is None:
             raise HarnessError(
                 f"task {self.task}: nothing says what split {split!r} is for. Add a line to the "
@@ -104,16 +109,18 @@ def layout_of(request: DataRequest) -> Layout:
     return Layout(
         task=task.task,
         files=files,
-        form=Format(optional(task.task, options, "delimiter") or None, flag(task.task, options)),
+        form=form_of(task.task, options),
         inputs=inputs_of(request),
         label=text(task.task, "label", options["label"]),
         attribute=optional(task.task, options, "attribute"),
+        cluster=optional(task.task, options, "cluster"),
         split=split_of(task.task, options["split"]) if "" in files else {},
         id=optional(task.task, options, "id"),
         purposes=purposes_of(task.task, options["purposes"]),
         labels=names(task.task, "labels", options["labels"]),
         points_to=pointers(task.task, options["aligned"]),
         breakdowns=breakdowns_of(request),
+        drop_missing=flag(task.task, options, "drop_missing"),
         root=(folder if root is None else folder / text(task.task, "images", root)),
     )
 
@@ -125,6 +132,11 @@ def refusal(task: str, option: str, expected: str, found: object) -> HarnessErro
 
 def text(task: str, option: str, value: object) -> str:
     """A text that is not empty."""
+    if option == "label" and isinstance(value, list | tuple):
+        raise HarnessError(
+            f"task {task}: label names {len(value)} columns: data with several labels a row "
+            "(multi-label) are not supported. Make a task of each column."
+        )
     if not isinstance(value, str) or not value:
         raise refusal(task, option, "a name", value)
     return value
@@ -135,11 +147,23 @@ def optional(task: str, options: Mapping[str, Any], option: str) -> str:
     return "" if options[option] is None else text(task, option, options[option])
 
 
-def flag(task: str, options: Mapping[str, Any]) -> bool:
-    """The option `quoted`."""
-    if not isinstance(options["quoted"], bool):
-        raise refusal(task, "quoted", "true or false", options["quoted"])
-    return options["quoted"]
+def flag(task: str, options: Mapping[str, Any], name: str) -> bool:
+    """An option that is true or false."""
+    if not isinstance(options[name], bool):
+        raise refusal(task, name, "true or false", options[name])
+    return bool(options[name])
+
+
+def form_of(task: str, options: Mapping[str, Any]) -> Format:
+    """How the table is written."""
+    delimiter, encoding = (optional(task, options, name) for name in ("delimiter", "encoding"))
+    if len(delimiter) > 1:
+        raise refusal(task, "delimiter", "one character (a tab is '\\t' in quotes)", delimiter)
+    try:
+        encoding = codecs.lookup(encoding or "utf-8").name
+    except LookupError:
+        raise refusal(task, "encoding", "one that Python knows, such as cp1252", encoding) from None
+    return Format(delimiter or None, flag(task, options, "quoted"), encoding)
 
 
 def names(task: str, option: str, value: object) -> tuple[str, ...]:

@@ -63,10 +63,13 @@ class Layout:
         path = Path(part.where)
         return row_variant(path, len(part), self.rows[path.parent.name][path.stem])
 
-    def split(self, name: str, purpose: Purpose, parts: Sequence[Part]) -> Split:
+    def split(
+        self, name: str, purpose: Purpose, parts: Sequence[Part], revisions: int = 0
+    ) -> Split:
         """One split of the rows of `parts`: attribute = version, groups = label/version.
 
-        Which cue a row holds is not annotated, so that `aligned` is undefined.
+        `revisions`: so many rows after each other are revisions of one original, a cluster; 0 for
+        independent rows. Which cue a row holds is not annotated, so that `aligned` is undefined.
         Raises HarnessError as `make_split` does.
         """
 
@@ -91,5 +94,6 @@ class Layout:
                 for label in self.labels
                 for version in dict.fromkeys(part.version for part in parts)
             ),
+            clusters=[str(row // revisions) for row in range(len(labels))] if revisions else None,
             where=", ".join(part.where for part in parts),
         )

@@ -33,6 +33,7 @@ def pair_split(
     values: Sequence[str] = (),
     aligned: Sequence[int] | Ints | None = None,
     breakdowns: Mapping[str, Sequence[str]] | None = None,
+    clusters: Sequence[str] | None = None,
 ) -> Split:
     """A split whose groups are label x attribute, for attributes out of `values`.
 
@@ -61,6 +62,7 @@ def pair_split(
         groups=groups,
         aligned=aligned,
         breakdowns=breakdowns,
+        clusters=clusters,
         where=table.where,
     )
 
@@ -73,6 +75,7 @@ def cue_split(
     cue: Cue,
     labels: tuple[str, ...] = NLI_LABELS,
     breakdowns: Mapping[str, Sequence[str]] | None = None,
+    clusters: Sequence[str] | None = None,
 ) -> Split:
     """The `pair_split` whose attribute is whether a pair has `cue`, read off its sentences."""
     columns = table.columns
@@ -90,6 +93,7 @@ def cue_split(
             for value, label in zip(attributes, columns["label"], strict=True)
         ],
         breakdowns=breakdowns,
+        clusters=clusters,
     )
 
 

@@ -1,4 +1,4 @@
-"""What a model gives on a split, asked once: logits and last-layer inputs as stages."""
+"""What a run's models read of a split and what they give on it; all but processors as stages."""
 
 from __future__ import annotations
 
@@ -14,13 +14,87 @@ from transformers.utils import cached_file
 
 from harness_plugin.data.split import Split
 from harness_plugin.errors import HarnessError
+from harness_plugin.models import processors
 from harness_plugin.models.classifiers import load_trained
 from harness_plugin.pipeline.context import RunContext, hardware_key, is_quiet
-from harness_plugin.pipeline.encode_split import encoded_key, encoded_rows
-from harness_plugin.records import Predictions, TrainedModel
+from harness_plugin.records import Predictions, TrainedModel, predictions_of
 from harness_plugin.store.keys import code_version
-from harness_plugin.store.stages import Stage
-from harness_plugin.training import predict
+from harness_plugin.store.stages import Stage, key_of
+from harness_plugin.training import encode, predict
+
+
+def processor_of(ctx: RunContext, checkpoint: str | None) -> tuple[Any, Path]:
+    """The tokenizer or image processor of a checkpoint, and the folder (or hub id) it is from.
+
+    None = of models built from scratch, which share one.
+    """
+    source = checkpoint or str(scratch_processor(ctx).path)
+    if source not in ctx.processors:
+        trust = ctx.config.trust_remote_code and checkpoint is not None
+        loaded = processors.load_processor(source, ctx.task.modality, trust)
+        ctx.processors[source] = (loaded, Path(source))
+    return ctx.processors[source]
+
+
+def scratch_processor(ctx: RunContext) -> Stage:
+    """The stage with the processor of models built from scratch."""
+    text, known = ctx.task.modality == "text", ctx.vocabulary or ctx.data.train
+    spec: dict[str, Any] = {"modality": ctx.task.modality}
+    if text:
+        spec |= {"train": known.fingerprint, "inputs": list(ctx.task.inputs)}
+        spec |= {"vocab_size": ctx.plan.vocab_size}
+        spec |= {"code": code_version("harness_plugin.models.processors:train_tokenizer")}
+    else:
+        spec |= {"image": ctx.plan.image.model_dump(exclude={"center_crop"})}
+        spec |= {"code": code_version("harness_plugin.models.processors:save_image_processor")}
+
+    def build(folder: Path) -> None:
+        if not ctx.store.processes.is_main:
+            return
+        if text:
+            texts = processors.texts_of(known, ctx.task.inputs)
+            processors.train_tokenizer(texts, ctx.plan.vocab_size, folder)
+        else:
+            processors.save_image_processor(ctx.plan.image, folder)
+
+    return ctx.store.run("processor", spec, build)
+
+
+def encoded_rows(
+    ctx: RunContext,
+    split: Split,
+    checkpoint: str | None,
+    max_length: int,
+    inputs: Sequence[str] | None = None,
+) -> encode.Encoded:
+    """The model inputs of `split`; `inputs` are the columns that are seen, by default all."""
+    return encode.encode(
+        split,
+        inputs or ctx.task.inputs,
+        processor_of(ctx, checkpoint)[0],
+        ctx.store,
+        max_length=max_length,
+        center_crop=ctx.plan.image.center_crop,
+        quiet=is_quiet(ctx),
+    )
+
+
+def encoded_key(
+    ctx: RunContext,
+    split: Split,
+    checkpoint: str | None,
+    max_length: int,
+    inputs: Sequence[str] | None = None,
+) -> str:
+    """The key of `encoded_rows`; nothing is encoded."""
+    spec = encode.spec_of(
+        split,
+        inputs or ctx.task.inputs,
+        processor_of(ctx, checkpoint)[0],
+        max_length=max_length,
+        center_crop=ctx.plan.image.center_crop,
+    )
+    return key_of({"kind": encode.KIND, **spec})
 
 
 def logits_stage(ctx: RunContext, model: TrainedModel, split: Split) -> Stage:
@@ -87,7 +161,7 @@ def predict_stage(
 def predict_split(ctx: RunContext, model: TrainedModel, split: Split) -> Predictions:
     """What `model` predicts on `split`."""
     logits: NDArray[np.float32] = np.load(logits_stage(ctx, model, split).path / "logits.npy")
-    return predict.as_predictions(
+    return predictions_of(
         split,
         logits,
         task=ctx.task.task,

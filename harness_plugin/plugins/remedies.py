@@ -68,7 +68,7 @@ def load_remedy(registry: Registry, name: str) -> Remedy:
     if not isinstance(remedy, Remedy) or remedy.name != name:
         raise HarnessError(
             f"remedy {name!r} of plugin {offer.plugin!r}: {offer.target} is {remedy!r}; expected a "
-            f"harness_plugin.pipeline.remedies.Remedy of that name."
+            f"harness_plugin.plugins.remedies.Remedy of that name."
         )
     return remedy
 

@@ -1,0 +1,81 @@
+"""What the data of a task can show, set by set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from harness_plugin.config.settings import RunConfig
+from harness_plugin.data.dataset import TaskData
+from harness_plugin.data.split import Split
+from harness_plugin.data.task import Task
+from harness_plugin.plugins.registry import Plugins
+from harness_plugin.records import Evidence, Predictions, SetPlan
+from harness_plugin.scoring.planning import POWER, SEED_SD, plan_set
+from harness_plugin.scoring.score import PRIMARY, wanted_on
+
+
+def plans_of(
+    task: Task,
+    data: TaskData,
+    config: RunConfig,
+    plugins: Plugins,
+    *,
+    effect: float = 0.05,
+    power: float = POWER,
+    seed_sd: float = SEED_SD,
+    earlier: Mapping[str, Evidence] | None = None,
+) -> list[SetPlan]:
+    """A plan for every evaluation set with a primary gap; fractions.
+
+    `earlier`: evidence of a run on the same sets, from which variances are taken.
+    """
+    known = {offer.name: offer.load() for offer in plugins["metric"]}
+    plans = []
+    for split in data.evaluation:
+        rows = without_answers(task.task, split)
+        wanted = wanted_on(split.name, task.primary_gap)
+        order = [name for name in (wanted, *PRIMARY) if name in known]
+        if split.purpose == "in_domain":
+            order = [name for name in order if not known[name].against_in_domain]
+        gap = next((known[name] for name in order if not known[name].applies(rows)), None)
+        if gap is None:
+            continue
+        plans.append(
+            plan_set(
+                rows,
+                gap,
+                config.rule,
+                seeds=len(config.seeds),
+                effect=effect,
+                power=power,
+                seed_sd=seed_sd,
+                earlier=(earlier or {}).get(split.name),
+            )
+        )
+    return plans
+
+
+def without_answers(task: str, split: Split) -> Predictions:
+    """The rows of a set as metrics know them, with no model's answers."""
+    size = len(split)
+    clusters = split.clusters
+    return Predictions(
+        task=task,
+        split=split.name,
+        role="",
+        model="",
+        seed=0,
+        ids=split.ids,
+        logits=np.zeros((size, len(split.labels)), dtype=np.float32),
+        model_labels=split.labels,
+        label=split.label,
+        labels=split.labels,
+        group=split.group,
+        groups=split.groups,
+        aligned=split.aligned,
+        members=split.membership if split.overlapping else None,
+        cluster=clusters[0] if clusters else None,
+        clusters=clusters[1] if clusters else (),
+    )

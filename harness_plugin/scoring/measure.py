@@ -1,0 +1,323 @@
+"""Every metric of every role of one task, on resamples of rows that all roles and seeds share.
+
+One resample is one vector of row counts for a whole set: each difference between roles, seeds or
+metrics is a paired one.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness_plugin.errors import HarnessError
+from harness_plugin.records import Counts, Floats, Ints, Predictions
+from harness_plugin.scoring import resampling
+from harness_plugin.scoring.intervals import MIN_GROUP, Support, components
+from harness_plugin.scoring.metrics import (
+    ACC,
+    Metric,
+    accuracy,
+    group_accuracies,
+    ranked_groups,
+    rates,
+)
+from harness_plugin.scoring.minimum import minimum
+from harness_plugin.scoring.pairing import PairedPredictions, first_of, take
+
+KINDS_PAY = 4
+"""Rows are drawn one by one unless there are this many times fewer kinds of them."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One metric of every role on one set or subset.
+
+    `values[role]` (S, 1 + B): the plain number of each seed, then its resamples over rows. Empty
+    where the metric does not apply; `reason` says why. `plain[role]`: of a minimum over groups,
+    each seed's number without its correction. `design_effect[role]`: of an accuracy of clusters.
+    """
+
+    metric: Metric
+    support: Support
+    values: Mapping[str, Floats]
+    reason: str = ""
+    plain: Mapping[str, tuple[float, ...]] | None = None
+    design_effect: Mapping[str, float] | None = None
+
+
+Quantities: TypeAlias = Mapping[str, Mapping[str, Quantity]]
+"""Subset ("", "group=NAME", "BREAKDOWN=VALUE") -> metric name -> quantity."""
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """The resampling of one task; every set and subset has a random stream of its own."""
+
+    task: str
+    resamples: int
+    seed: int = 0
+    min_group: int = MIN_GROUP
+
+    def generator(self, *of: str) -> np.random.Generator:
+        """The random stream of `of`, whatever else is scored and in which order."""
+        return np.random.default_rng([self.seed, zlib.crc32("\n".join((self.task, *of)).encode())])
+
+    def rows(self, paired: PairedPredictions, *of: str) -> Iterator[Counts]:
+        """(b, N) row counts: all ones first, then the resamples.
+
+        Rows are drawn within (groups, label, aligned), so that no cell of a metric is ever empty;
+        or whole clusters, where a set names them.
+        """
+        p = first_of(paired)
+        yield np.ones((1, len(p)))
+        if p.units is None:
+            strata = strata_of(p)
+            yield from resampling.group_stratified_counts(
+                strata, self.resamples, self.generator(*of)
+            )
+        else:
+            ones = np.ones(len(p))
+            yield from resampling.cluster_counts(p.units, ones, self.resamples, self.generator(*of))
+
+    def cells(
+        self, paired: PairedPredictions, *of: str
+    ) -> tuple[PairedPredictions, Iterator[Counts]]:
+        """A row for each of the K kinds of rows that all models label alike, and (b, K) counts.
+
+        Their sizes first, then the resamples, as `rows` draws them. For metrics `of_labels`.
+        """
+        p = first_of(paired)
+        strata = strata_of(p)
+        answers = [x.predicted for predictions in paired.values() for x in predictions]
+        apart = [strata] if p.units is None else [strata, p.units]
+        kinds = resampling.strata_of(*apart, *answers)
+        _, first, sizes = np.unique(kinds, return_index=True, return_counts=True)
+        if KINDS_PAY * len(sizes) > len(p):
+            return paired, self.rows(paired, *of)
+        few = {role: tuple(take(x, first) for x in paired[role]) for role in paired}
+
+        def counts() -> Iterator[Counts]:
+            yield sizes[None].astype(np.float64)
+            rng = self.generator(*of)
+            if p.units is None:
+                yield from resampling.cell_counts(strata, kinds, self.resamples, rng)
+            else:
+                clusters = p.units[first]
+                yield from resampling.cluster_counts(clusters, sizes, self.resamples, rng)
+
+        return few, counts()
+
+
+def strata_of(p: Predictions) -> Ints:
+    """(N,) the stratum of each row: rows of one stratum differ in the models' answers only."""
+    return resampling.strata_of(p.pattern, p.label, p.aligned)
+
+
+def support_of(p: Predictions, cells: NDArray[np.bool_], min_group: int) -> Support:
+    """What a number that compares the rates of `cells` (N, K) stands on."""
+    rows = cells.sum(axis=0)
+    if not cells.shape[1]:
+        return Support(len(p), 0, None, min_group)
+    least = int(rows.argmin())
+    clusters = None
+    if p.units is not None:
+        clusters = min(len(np.unique(p.units[cell])) for cell in cells.T)
+    return Support(len(p), int(rows[least]), clusters, min_group)
+
+
+def leave_out(p: Predictions, min_group: int) -> Predictions:
+    """The predictions with the groups named that have fewer than `min_group` rows."""
+    rows = p.membership.sum(axis=0)
+    few = [name for name, n in zip(p.groups, rows, strict=True) if n < min_group]
+    return replace(p, left_out=tuple(few)) if few else p
+
+
+def measure_all(
+    table: Mapping[str, PairedPredictions],
+    purposes: Mapping[str, str],
+    metrics: Mapping[str, Metric],
+    bootstrap: Bootstrap,
+) -> dict[str, Quantities]:
+    """Set -> its quantities; the paired_sets are joined, in-domain sets first."""
+    raw = {split: measure(paired, metrics, bootstrap) for split, paired in table.items()}
+    in_domain = [split for split in table if purposes[split] == "in_domain"]
+    reference = raw[in_domain[0]] if in_domain else None
+    return {
+        split: not_compared(raw[split]) if split in in_domain else compared(raw[split], reference)
+        for split in table
+    }
+
+
+def measure(
+    paired: PairedPredictions, metrics: Mapping[str, Metric], bootstrap: Bootstrap
+) -> Quantities:
+    """Every metric on the whole set, accuracy in each group, metrics within each bias type."""
+    p = first_of(paired)
+    found: dict[str, Mapping[str, Quantity]] = {
+        "": measure_set(paired, metrics.values(), bootstrap, p.split),
+        **measure_groups(paired, bootstrap),
+    }
+    within = [metric for metric in metrics.values() if metric.within]
+    for subset, rows in subsets_of(p):
+        part = {role: tuple(take(x, rows) for x in paired[role]) for role in paired}
+        found[subset] = measure_set(part, within, bootstrap, p.split, subset)
+    return found
+
+
+def subsets_of(p: Predictions) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Every "BREAKDOWN=VALUE" with the (N,) mask of its rows."""
+    for breakdown, column in p.breakdowns.items():
+        if breakdown == "group":
+            raise HarnessError(f"set {p.split!r}: a breakdown may not be called 'group'.")
+        for value in values_of(p, breakdown):
+            yield f"{breakdown}={value}", column == value
+
+
+def values_of(p: Predictions, breakdown: str) -> list[str]:
+    """The values of a bias type, sorted, without "" (not applicable)."""
+    return [value for value in np.unique(p.breakdowns[breakdown]).tolist() if value]
+
+
+def measure_set(
+    paired: PairedPredictions, metrics: Collection[Metric], bootstrap: Bootstrap, *of: str
+) -> dict[str, Quantity]:
+    """Metric name -> quantity on the rows that the models share."""
+    paired = {
+        role: tuple(leave_out(p, bootstrap.min_group) for p in paired[role]) for role in paired
+    }
+    p = first_of(paired)
+    reasons = {metric.name: metric.applies(p) for metric in metrics}
+    defined = [metric for metric in metrics if not reasons[metric.name]]
+    of_labels = {metric.name: metric.evaluate for metric in defined if metric.of_labels}
+    of_rows = {metric.name: metric.evaluate for metric in defined if not metric.of_labels}
+    minima = [metric for metric in defined if metric.of_minimum]
+    parts = {PARTS: accuracy_and_ranked_groups} if minima else {}
+    values = {
+        **resample({**of_labels, **parts}, *bootstrap.cells(paired, *of)),
+        **resample(of_rows, paired, bootstrap.rows(paired, *of)),
+    }
+    plain = {
+        metric.name: {role: tuple(v[:, 0].tolist()) for role, v in values[metric.name].items()}
+        for metric in minima
+    }
+    for metric in minima:
+        values[metric.name] = {
+            role: corrected(metric, cells, bootstrap.seed) for role, cells in values[PARTS].items()
+        }
+    found = {}
+    for metric in metrics:
+        support = Support(len(p), 0)
+        if not reasons[metric.name]:
+            support = support_of(p, metric.cells(p), bootstrap.min_group)
+        found[metric.name] = Quantity(
+            metric,
+            support,
+            values.get(metric.name, {}),
+            reasons[metric.name],
+            plain.get(metric.name),
+        )
+    if "acc" in found:
+        everyone = np.ones(len(p), dtype=bool)
+        found["acc"] = with_design_effect(found["acc"], paired, everyone)
+    return found
+
+
+PARTS = "accuracy and ranked groups"
+
+
+def accuracy_and_ranked_groups(p: Predictions, counts: Counts) -> Floats:
+    """(B, 1 + R) accuracy, then that of every group which may be the worst."""
+    groups = rates(p.correct, ranked_groups(p), counts)
+    return np.column_stack([accuracy(p, counts), groups])
+
+
+def corrected(metric: Metric, cells: Floats, seed: int) -> Floats:
+    """(S, 1 + B) a metric of the corrected lowest group; `cells` (S, 1 + B, 1 + R)."""
+    if metric.of_minimum is None:
+        raise ValueError(metric.name)
+    return metric.of_minimum(cells[..., 0], minimum(cells[..., 1:], seed))
+
+
+def with_design_effect(q: Quantity, paired: PairedPredictions, rows: NDArray[np.bool_]) -> Quantity:
+    """An accuracy over `rows` (N,) with the design effect of its clusters, where there are some.
+
+    The variance of the mean over seeds against that of as many independent rows (Kish 1965).
+    """
+    if q.support.clusters is None or not q.values:
+        return q
+    effects = {}
+    for role, values in q.values.items():
+        right = np.mean([p.correct[rows] for p in paired[role]], axis=0)
+        independent = right.var(ddof=1) / len(right) if len(right) > 1 else 0.0
+        clustered = float(components(values, q.support.df).rows)
+        effects[role] = clustered / independent if independent else float("nan")
+    return replace(q, design_effect=effects)
+
+
+def measure_groups(
+    paired: PairedPredictions, bootstrap: Bootstrap
+) -> dict[str, dict[str, Quantity]]:
+    """Subset "group=NAME" -> its accuracy, on the same resamples as the whole set."""
+    p = first_of(paired)
+    values = resample({"acc": group_accuracies}, *bootstrap.cells(paired, p.split))["acc"]
+    found = {}
+    for index, name in enumerate(p.groups):
+        inside = p.membership[:, index]
+        n = int(inside.sum())
+        of_group = {role: array[..., index] for role, array in values.items()} if n else {}
+        reason = "" if n else f"no row of group {name}"
+        support = replace(support_of(p, inside[:, None], bootstrap.min_group), n=n)
+        q = Quantity(ACC, support, of_group, reason)
+        found[f"group={name}"] = {"acc": with_design_effect(q, paired, inside)}
+    return found
+
+
+def resample(
+    functions: Mapping[str, Callable[[Predictions, Counts], Floats]],
+    paired: PairedPredictions,
+    rows: Iterator[Counts],
+) -> dict[str, dict[str, Floats]]:
+    """Function name -> role -> (S, 1 + B, ...) values: all see the same row counts."""
+    chunks: dict[str, dict[str, list[Floats]]] = {
+        name: {role: [] for role in paired} for name in functions
+    }
+    for counts in rows if functions else ():
+        for name, function in functions.items():
+            for role, predictions in paired.items():
+                chunk = np.stack([function(p, counts) for p in predictions])
+                chunks[name][role].append(chunk)
+    return {
+        name: {role: np.concatenate(parts, axis=1) for role, parts in roles.items()}
+        for name, roles in chunks.items()
+    }
+
+
+def compared(found: Quantities, in_domain: Quantities | None) -> Quantities:
+    """The quantities of an OOD set, with in-domain minus OOD for the metrics that compare the two.
+
+    The two sets are resampled independently.
+    """
+    whole = dict(found[""])
+    for name, q in found[""].items():
+        if q.metric.against_in_domain:
+            base = in_domain[""][name] if in_domain else None
+            reason = q.reason or (base.reason if base else "there is no in-domain set")
+            if reason or base is None:
+                whole[name] = replace(q, values={}, reason=reason)
+                continue
+            values = {role: base.values[role] - q.values[role] for role in base.values}
+            smaller = min(q.support, base.support, key=lambda support: support.df)
+            support = replace(smaller, n=q.support.n)
+            whole[name] = replace(q, values=values, support=support)
+    return {**found, "": whole}
+
+
+def not_compared(found: Quantities) -> Quantities:
+    """The quantities of an in-domain set, which is not compared with itself."""
+    whole = {name: q for name, q in found[""].items() if not q.metric.against_in_domain}
+    return {**found, "": whole}

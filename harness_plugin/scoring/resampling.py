@@ -1,0 +1,82 @@
+"""Resamples of rows: each is a vector of how often every row counts, shared by all models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from harness_plugin.records import Counts
+
+CELLS = 8_000_000
+"""Largest chunk of a (B, N) matrix of counts; 32 MB, whatever B and N."""
+
+
+def strata_of(*columns: ArrayLike) -> NDArray[np.int64]:
+    """(N,) one code for every combination of the columns' values that occurs."""
+    codes = np.column_stack([np.asarray(column) for column in columns])
+    joint: NDArray[np.int64] = np.unique(codes, axis=0, return_inverse=True)[1].reshape(-1)
+    return joint
+
+
+def group_stratified_counts(
+    groups: ArrayLike, resamples: int, rng: np.random.Generator
+) -> Iterator[Counts]:
+    """Chunks (b, N) float32 of row counts; the chunks' b add up to `resamples`.
+
+    Each resample draws, within every stratum of `groups` (N,), as many rows as the stratum has,
+    with replacement: no group is ever emptied. Rows of group -1 are a stratum as well.
+    """
+    groups = np.asarray(groups)
+    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    step = max(1, CELLS // max(1, len(groups)))
+    for start in range(0, resamples, step):
+        size = min(step, resamples - start)
+        counts = np.empty((size, len(groups)), dtype=np.float32)  # exact up to 16 million rows
+        for rows in members:
+            drawn = rng.integers(len(rows), size=(size, len(rows)), dtype=np.int32)
+            for resample, chosen in zip(counts, drawn, strict=True):
+                resample[rows] = np.bincount(chosen, minlength=len(rows))
+        yield counts
+
+
+def cell_counts(
+    groups: ArrayLike, cells: ArrayLike, resamples: int, rng: np.random.Generator
+) -> Iterator[Counts]:
+    """As `group_stratified_counts`, summed over the rows of every cell: chunks (b, K).
+
+    `cells` (N,) are codes 0 … K-1, each within one stratum of `groups` (N,). Rows of a cell count
+    alike, so that their sum is what is drawn: a multinomial, exactly, however many rows there are.
+    """
+    cells = np.asarray(cells)
+    _, first, sizes = np.unique(cells, return_index=True, return_counts=True)
+    stratum = np.asarray(groups)[first]
+    members = [np.flatnonzero(stratum == group) for group in np.unique(stratum)]
+    step = max(1, CELLS // max(1, len(sizes)))
+    for start in range(0, resamples, step):
+        size = min(step, resamples - start)
+        counts = np.empty((size, len(sizes)), dtype=np.float32)
+        for inside in members:
+            rows = int(sizes[inside].sum())
+            counts[:, inside] = rng.multinomial(rows, sizes[inside] / rows, size=size)
+        yield counts
+
+
+def cluster_counts(
+    clusters: ArrayLike, sizes: ArrayLike, resamples: int, rng: np.random.Generator
+) -> Iterator[Counts]:
+    """Chunks (b, K) of weights where the rows of one cluster are not independent.
+
+    `clusters` (K,) and `sizes` (K,): the cluster of every kind of row, and how many rows are of it.
+    All rows of a cluster get one weight, exponential with mean 1: the Bayesian bootstrap (Rubin
+    1981) of clusters. No weight is 0, so that no group is emptied where clusters lie across groups.
+    """
+    codes = np.unique(np.asarray(clusters), return_inverse=True)[1].reshape(-1)
+    rows = np.asarray(sizes, dtype=np.float32)
+    number = int(codes.max()) + 1
+    step = max(1, CELLS // max(1, len(codes)))
+    for start in range(0, resamples, step):
+        drawn = rng.standard_exponential((min(step, resamples - start), number), dtype=np.float32)
+        drawn /= drawn.mean(axis=1, keepdims=True)
+        yield drawn[:, codes] * rows
