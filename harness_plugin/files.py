@@ -49,10 +49,14 @@ def whole(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+STRICT = json.JSONEncoder(allow_nan=False)
+"""One for all lines: `json.dumps` makes an encoder each time."""
+
+
 def json_line(value: Any) -> str:
     """`value` as one line of strict JSON, with its line end."""
     try:
-        return json.dumps(value, allow_nan=False) + "\n"
+        return STRICT.encode(value) + "\n"
     except (TypeError, ValueError):  # it holds a NaN, or what is no JSON
         return json.dumps(strict(value), allow_nan=False) + "\n"
 

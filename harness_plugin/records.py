@@ -114,13 +114,21 @@ class Predictions:
     def targets(self) -> Ints:
         """(C_model,) index into `labels` of every model label, after the collapse.
 
-        -1 where rule "restrict" leaves a model's label out, because the set lacks it.
+        -1 where rule "restrict" leaves a model's label out, because the set lacks it. Raises
+        HarnessError where a label of the set is none of the model's under that rule, and where a
+        model's label becomes none of the set's under the others.
         """
         index = {label_spelling(name): i for i, name in enumerate(self.labels)}
         collapse = (self.collapse or {}).items()
         mapping = {label_spelling(name): label_spelling(label) for name, label in collapse}
         names = [label_spelling(name) for name in self.model_labels]
-        if self.collapse_rule == "restrict" and set(index) <= set(names):
+        if self.collapse_rule == "restrict":
+            if lacking := sorted(set(index) - set(names)):
+                raise HarnessError(
+                    f"set {self.split!r} of task {self.task!r} restricts a model to its labels "
+                    f"(collapse rule 'restrict'), and {self.role} predicts no label "
+                    f"{', '.join(lacking)}: collapse by 'argmax' or 'sum'."
+                )
             return np.array([index.get(name, -1) for name in names], dtype=np.int64)
         # a model trained on the collapsed labels needs no collapse
         names = names if set(names) <= set(index) else [mapping.get(n, n) for n in names]

@@ -126,7 +126,7 @@ class RunResult:
                 self.save(folder)
             words = [str(folder), "--started", stamp, "--examples", str(examples)]
             with contextlib.redirect_stdout(io.StringIO()):
-                load_plugins()["command"].get("report")(words)
+                load_plugins()["command"].offer("report").function()(words)
         return folder / f"report_{stamp}.html"
 
     def reopen(self, **machine: Any) -> list[FinishedTask]:

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 import harness_plugin as hp
-from harness_plugin.api import configured
 from harness_plugin.files import timestamp
+from harness_plugin.keywords import configured
 from harness_plugin.scoring.transfer_record import read_record
 
 TOY = str(Path(__file__).parent / "toy" / "toy.yaml")

@@ -356,7 +356,7 @@ def test_the_tutorial_runs(tmp_path, monkeypatch, capsys):
 def test_the_page_of_the_python_api_runs(finished_report, tmp_path, monkeypatch, capsys):
     """Its blocks in order, on a made-up run of three seeds instead of a trained one."""
     import harness_plugin as hp
-    from harness_plugin.api import configured
+    from harness_plugin.keywords import configured
     from harness_plugin.results import RunResult
 
     right = {"teacher": 0.95, "student": 0.8, "control": 0.75}

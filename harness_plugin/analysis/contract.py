@@ -8,11 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness_plugin.errors import HarnessError
-
 if TYPE_CHECKING:  # the flags of `harness analyze` are made without torch
     from harness_plugin.analysis.inputs import AnalysisInput, AnalysisResult
-    from harness_plugin.plugins.registry import Registry
 
 
 class AnalysisOptions(BaseModel):
@@ -20,17 +17,18 @@ class AnalysisOptions(BaseModel):
 
     `harness analyze` makes a flag `--<analysis>_<field>` of each; types are bool, int, float, str,
     Literal, tuples of str or int, and these or None. Three names are shared by all analyses: a
-    field `resamples`, `seed` or `split` takes its value from the flag of that name.
+    field `resamples`, `seed` or `split` takes its value from the flag of that name. Numbers are
+    finite; give each its bounds.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ResampledOptions(AnalysisOptions):
     """Of an analysis that draws rows and gives intervals."""
 
     resamples: int = Field(1000, ge=100, description="bootstrap resamples of intervals")
-    seed: int = Field(0, description="of rows and resamples")
+    seed: int = Field(0, ge=0, lt=2**32, description="of rows and resamples")
 
 
 def flag(name: str) -> dict[str, Any]:
@@ -44,18 +42,3 @@ class Analysis:
 
     function: Callable[[AnalysisInput, Any], AnalysisResult]
     options: type[BaseModel] = AnalysisOptions
-
-
-def load_analysis(registry: Registry, name: str) -> Analysis:
-    """The analysis that a plugin registered as `name`.
-
-    Raises HarnessError for a name that nobody offers and for a target that is no analysis.
-    """
-    offer = registry.offer(name)
-    analysis = offer.load()
-    if not isinstance(analysis, Analysis):
-        raise HarnessError(
-            f"analysis {name!r} of plugin {offer.plugin!r}: {offer.target} is {analysis!r}; "
-            f"expected a harness_plugin.analysis.contract.Analysis."
-        )
-    return analysis

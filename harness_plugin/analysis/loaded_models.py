@@ -73,24 +73,24 @@ def just_finished(ctx: RunContext, trained: Sequence[TrainedModel], started: str
     return FinishedTask(ctx, tuple(models), started)
 
 
-def chosen_roles(task: FinishedTask, wanted: Sequence[str]) -> tuple[str, ...]:
-    """`wanted`, or teacher, the first student and control, those that there are."""
-    for role in wanted:
+def chosen_roles(task: FinishedTask, roles: Sequence[str]) -> tuple[str, ...]:
+    """`roles`, or teacher, the first student and control, those that there are."""
+    for role in roles:
         if role not in task.roles:
             raise unknown(f"role of task {task.ctx.task.task}", role, task.roles)
-    if wanted:
-        return tuple(dict.fromkeys(wanted))
+    if roles:
+        return tuple(dict.fromkeys(roles))
     kinds = (RoleKind.TEACHER, RoleKind.STUDENT, RoleKind.CONTROL)
     firsts = (next((m["role"] for m in task.models if m["kind"] == kind), None) for kind in kinds)
     return tuple(role for role in firsts if role is not None)
 
 
-def chosen_seeds(task: FinishedTask, wanted: Sequence[int]) -> tuple[int, ...]:
-    """`wanted`, or all seeds of the run."""
-    for seed in wanted:
+def chosen_seeds(task: FinishedTask, seeds: Sequence[int]) -> tuple[int, ...]:
+    """`seeds`, or all seeds of the run."""
+    for seed in seeds:
         if seed not in task.seeds:
             raise unknown("seed of the run", str(seed), map(str, task.seeds))
-    return tuple(sorted(set(wanted))) or task.seeds
+    return tuple(sorted(set(seeds))) or task.seeds
 
 
 def load(task: FinishedTask, role: str, seed: int, attention: str) -> LoadedModel:
@@ -103,8 +103,8 @@ def load(task: FinishedTask, role: str, seed: int, attention: str) -> LoadedMode
             f"{where} was scored from a file of predictions; analyses read models. Score its "
             f"checkpoint with --eval_only and analyse that run."
         )
-    given = record["method"] == "as saved"
-    if not path.is_dir() and not given:
+    as_saved = record["method"] == "as saved"
+    if not path.is_dir() and not as_saved:
         raise HarnessError(
             f"{where}: its checkpoint {path} is gone. Run the same command again (finished stages "
             f"are reused), then analyse the new run."
@@ -136,10 +136,10 @@ def chosen_split(data: TaskData, name: str | None) -> Split:
     if name is None:
         both = (split for split in sets if set(split.aligned.tolist()) >= {0, 1})
         return next(both, sets[0])
-    found = [split for split in sets if split.name == name]
-    if not found:
+    named = [split for split in sets if split.name == name]
+    if not named:
         raise unknown("evaluation set", name, [split.name for split in sets])
-    return found[0]
+    return named[0]
 
 
 def rows_of_groups(

@@ -57,13 +57,13 @@ def opened(
     tasks: Sequence[str],
     started: str,
 ) -> list[FinishedTask]:
-    """The wanted tasks, their data compared with what the run recorded."""
+    """The tasks that are asked for, their data compared with what the run recorded."""
     root = store_root(config)
-    found = {name: find_task(name, plugins["task"], config.include_path) for name in config.tasks}
-    wanted = tuple(name for name in config.tasks if not tasks or found[name].task in tasks)
-    left = {found[name].task for name in config.tasks if name not in wanted}
+    known = {name: find_task(name, plugins["task"], config.include_path) for name in config.tasks}
+    names = tuple(name for name in config.tasks if not tasks or known[name].task in tasks)
+    left = {known[name].task for name in config.tasks if name not in names}
     kept = {key: value for key, value in config.settings.items() if key not in left}
-    config = config.model_copy(update={"tasks": wanted, "settings": kept})
+    config = config.model_copy(update={"tasks": names, "settings": kept})
     out = []
     for task in load_tasks(config, plugins):
         name, data = task.task.task, task.data
@@ -83,8 +83,8 @@ def start_of(folder: Path, started: str | None) -> str:
     """When the run started whose files are taken."""
     if not folder.is_dir():
         raise HarnessError(f"{folder}: expected the --output_path of a run; no such folder.")
-    found = (RECORD.fullmatch(file.name) for file in folder.iterdir())
-    times = sorted({match["time"] for match in found if match})
+    matches = (RECORD.fullmatch(file.name) for file in folder.iterdir())
+    times = sorted({match["time"] for match in matches if match})
     if not times:
         raise HarnessError(f"{folder}: no transfer_*.json; expected the --output_path of a run.")
     if started is None and len(times) > 1:

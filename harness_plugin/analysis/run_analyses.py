@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from harness_plugin._version import __version__
 from harness_plugin.analysis import loaded_models
-from harness_plugin.analysis.contract import load_analysis
+from harness_plugin.analysis.contract import Analysis
 from harness_plugin.analysis.inputs import AnalysisInput, AnalysisResult
 from harness_plugin.analysis.loaded_models import FinishedTask
 from harness_plugin.data.dataset import Split, TaskData
@@ -90,7 +90,7 @@ def make(task: FinishedTask, names: Sequence[str], wanted: AnalysisRequest) -> A
         encoded=[loaded_models.encoded_for(task, model, split) for model in models],
         rows=rows,
     )
-    analyses = {name: load_analysis(task.ctx.plugins["analysis"], name) for name in names}
+    analyses = {name: task.ctx.plugins["analysis"].offer(name).instance(Analysis) for name in names}
     options = {
         name: wanted.options.get(name) or analysis.options() for name, analysis in analyses.items()
     }

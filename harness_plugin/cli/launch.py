@@ -22,15 +22,15 @@ def launch(argv: list[str]) -> int:
     parser.add_argument(
         "--num_processes", type=int, default=None, metavar="N", help="default: one a GPU"
     )
-    given, rest = parser.parse_known_args(argv)
+    args, rest = parser.parse_known_args(argv)
     rest = rest[1:] if rest[:1] == ["--"] else rest
-    if given.num_processes is not None and given.num_processes < 1:
-        raise HarnessError(f"--num_processes {given.num_processes}: expected 1 or more.")
+    if args.num_processes is not None and args.num_processes < 1:
+        raise HarnessError(f"--num_processes {args.num_processes}: expected 1 or more.")
     run_parser().parse_args(rest)  # a wrong option is one line here, a traceback in N processes
     import torch
 
     gpus = torch.cuda.device_count()
-    processes = given.num_processes or max(gpus, 1)
+    processes = args.num_processes or max(gpus, 1)
     on_cpu = gpus == 0 or "cpu" in device_of(rest)
     if not on_cpu and processes > gpus:
         raise HarnessError(

@@ -28,22 +28,22 @@ def list_names(argv: list[str]) -> int:
     parser = Parser(prog="harness ls", description="List what is installed.", allow_abbrev=False)
     parser.add_argument("kind", metavar="|".join([*KINDS, "plugins"]))
     parser.add_argument("--include_path", action="append", default=[], metavar="DIR")
-    given = parser.parse_args(argv)
-    if given.kind not in [*KINDS, "plugins"]:
-        raise unknown("kind of thing to list", given.kind, [*KINDS, "plugins"])
+    args = parser.parse_args(argv)
+    if args.kind not in [*KINDS, "plugins"]:
+        raise unknown("kind of thing to list", args.kind, [*KINDS, "plugins"])
     plugins = installed_plugins()
-    if given.kind == "plugins":
+    if args.kind == "plugins":
         rows = [
             (name, "blocked" if plugin is None else str(getattr(plugin, "__name__", plugin)))
             for name, plugin in sorted(plugins.manager.list_name_plugin())
         ]
         rows += [(broken.name, f"BROKEN: {broken.reason}") for broken in plugins.broken]
     else:
-        rows = [(offer.name, offer.summary) for offer in plugins[KINDS[given.kind]]]
-    if given.include_path and given.kind == "tasks":
+        rows = [(offer.name, offer.summary) for offer in plugins[KINDS[args.kind]]]
+    if args.include_path and args.kind == "tasks":
         from harness_plugin.data.task import read_task, task_files
 
-        tasks = [read_task(p, plugins["task"]) for p in task_files(given.include_path)]
+        tasks = [read_task(p, plugins["task"]) for p in task_files(args.include_path)]
         rows = sorted(rows + [(task.task, task.summary) for task in tasks])
     width = max((len(name) for name, _ in rows), default=0)
     for name, summary in rows:

@@ -63,7 +63,7 @@ def dispatch(argv: list[str]) -> int:
     offered = installed_plugins()["command"]
     if command not in offered:
         raise unknown("command", command, [*COMMANDS, *offered.offers])
-    return int(offered.get(command)(rest))
+    return int(offered.offer(command).function()(rest))
 
 
 def top_parser() -> argparse.ArgumentParser:
@@ -115,22 +115,22 @@ def validate(argv: list[str]) -> int:
         data="default: embedded, or the table of a task of your own",
     )
     add_file_options(parser)
-    given = parser.parse_args(argv)
+    args = parser.parse_args(argv)
     from harness_plugin.data.task import find_task
 
     plugins = installed_plugins()
-    folders = given.include_path or []
-    find_task(given.task, plugins["task"], folders)  # a bad file needs no heavy import
+    folders = args.include_path or []
+    find_task(args.task, plugins["task"], folders)  # a bad file needs no heavy import
     quiet_libraries()
     from harness_plugin.cli.validate import validate_task
 
     validate_task(
-        given.task,
-        {"data": given.data, "limit": given.limit},
+        args.task,
+        {"data": args.data, "limit": args.limit},
         plugins,
         folders,
-        given.config,
-        given.set,
+        args.config,
+        args.set,
     )
     return 0
 

@@ -93,7 +93,8 @@ def int_or_auto(text: str) -> int | str:
 
 def run_parser() -> Parser:
     """Every option of `harness run`. An option that is not given is None: the file decides."""
-    from harness_plugin.config.settings import MODELS, RunConfig, TaskSettings
+    from harness_plugin.config.fields import MODELS
+    from harness_plugin.config.settings import RunConfig, TaskSettings
 
     parser = Parser(
         prog="harness run",
@@ -143,7 +144,7 @@ def add_file_options(parser: Any) -> None:
     )
 
 
-def config_from_flags(given: Mapping[str, Any]) -> RunConfig:
+def config_from_flags(args: Mapping[str, Any]) -> RunConfig:
     """The configuration that parsed options of `run_parser` describe; other keys are ignored."""
     from harness_plugin.config.merge import run_config
     from harness_plugin.config.settings import RunConfig
@@ -151,13 +152,13 @@ def config_from_flags(given: Mapping[str, Any]) -> RunConfig:
 
     shortcuts: dict[str, Any] = {}
     for name, paths in SHORTCUTS.items():
-        for path in paths if given[name] is not None else ():
-            value = given[name]
+        for path in paths if args[name] is not None else ():
+            value = args[name]
             for part in reversed(path.split(".")):
                 value = {part: value}
             shortcuts = merge(shortcuts, value)
-    flags = {name: given[name] for name in RunConfig.model_fields if name in given}
-    return run_config(given["config"], flags, given["set"], shortcuts)
+    flags = {name: args[name] for name in RunConfig.model_fields if name in args}
+    return run_config(args["config"], flags, args["set"], shortcuts)
 
 
 def field_at(model: type[BaseModel], path: str) -> FieldInfo:
@@ -169,7 +170,7 @@ def field_at(model: type[BaseModel], path: str) -> FieldInfo:
 
 
 def how_of(field: FieldInfo) -> dict[str, Any]:
-    """What `settings.flag` says of a field's option; empty where the field has none."""
+    """What `fields.flag` says of a field's option; empty where the field has none."""
     extra: Any = field.json_schema_extra or {}
     how: dict[str, Any] = extra.get("flag", {})
     return how
@@ -222,14 +223,14 @@ def reader_of(kind: Any) -> Any:
 
 def bounds_of(field: FieldInfo) -> str:
     """The bounds of a number in words; "" for those that the option's own reader checks."""
-    found = {
+    bounds = {
         name: getattr(each, name)
         for each in field.metadata
         for name in ("ge", "gt", "le", "lt")
         if hasattr(each, name)
     }
     words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-    return ", ".join(f"{words[name]} {value}" for name, value in found.items())
+    return ", ".join(f"{words[name]} {value}" for name, value in bounds.items())
 
 
 def shown_default(value: Any) -> str:

@@ -43,16 +43,16 @@ def show(argv: list[str]) -> int:
     )
     parser.add_argument("words", nargs="+", metavar="[KIND] NAME", help=", ".join(KINDS.values()))
     parser.add_argument("--include_path", action="append", default=[], metavar="DIR")
-    given = parser.parse_args(argv)
-    if len(given.words) > 2:
-        parser.error(f"unexpected argument {given.words[2]!r}")
-    *kinds, name = given.words
+    args = parser.parse_args(argv)
+    if len(args.words) > 2:
+        parser.error(f"unexpected argument {args.words[2]!r}")
+    *kinds, name = args.words
     plugins = installed_plugins()
-    kind = kind_of(kinds[0] if kinds else None, name, plugins, given.include_path)
+    kind = kind_of(kinds[0] if kinds else None, name, plugins, args.include_path)
     if kind == "task":
         from harness_plugin.data.task import find_task
 
-        lines = of_task(find_task(name, plugins["task"], given.include_path))
+        lines = of_task(find_task(name, plugins["task"], args.include_path))
     else:
         lines = of_offer(plugins[kind].offer(name))
     print("\n".join(lines))

@@ -40,11 +40,11 @@ def validate_task(
     console.print(group_table(loaded))
     for note in loaded.notes:
         console.print(f"note: {note}", highlight=False)
-    found = warnings(loaded, task.inputs)
-    for warning in found:
+    messages = warnings(loaded, task.inputs)
+    for warning in messages:
         console.print(f"[yellow]warning[/]: {warning}", highlight=False)
     console.print(
-        f"{task.task}: valid, {loaded.source} data, {counted(len(found), 'warning')}, "
+        f"{task.task}: valid, {loaded.source} data, {counted(len(messages), 'warning')}, "
         f"fingerprint {loaded.fingerprint[:12]}",
         highlight=False,
     )

@@ -109,13 +109,29 @@ def declared(settings: TaskSettings) -> list[Role]:
         roles.append(Role("erm_teacher", RoleKind.ERM_TEACHER, TEACHERS, "erm", teacher))
     for number, (name, other) in enumerate(settings.teachers.items()):
         own = method if other.method == "same" else other.method
-        chosen, group = settings.changed_teacher(other), STUDENTS + 1 + number
+        chosen = trained_for(settings.changed_teacher(other), name, other.distillation)
+        group = STUDENTS + 1 + number
         roles.append(Role(name, RoleKind.TEACHER, group, own, chosen, other.distillation))
     for name, distilled in settings.students.items():
         own = method if distilled.method == "same" else distilled.method
-        roles.append(Role(name, RoleKind.STUDENT, STUDENTS, own, student, distilled))
+        chosen = trained_for(student, name, distilled)
+        roles.append(Role(name, RoleKind.STUDENT, STUDENTS, own, chosen, distilled))
     if settings.control:
         roles.append(Role("control", RoleKind.CONTROL, STUDENTS, method, student))
     if settings.references:
         roles.append(Role("erm_student", RoleKind.ERM_STUDENT, STUDENTS, "erm", student))
     return roles
+
+
+def trained_for(
+    settings: RoleSettings, name: str, distilled: StudentSettings | None
+) -> RoleSettings:
+    """The settings with the epochs that its distillation asks for; HarnessError where it cannot."""
+    if distilled is None or distilled.epochs is None:
+        return settings
+    if distilled.epochs <= settings.erm_epochs:
+        raise HarnessError(
+            f"{name}: erm_epochs {settings.erm_epochs:g} leaves nothing of epochs "
+            f"{distilled.epochs:g}."
+        )
+    return settings.model_copy(update={"epochs": distilled.epochs})

@@ -6,15 +6,11 @@ are made from it (`cli.parser`). How recipes, files and flags are put together i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     ModelWrapValidatorHandler,
     PrivateAttr,
@@ -24,53 +20,24 @@ from pydantic import (
     model_validator,
 )
 
+from harness_plugin.config.fields import (
+    MACHINE,
+    MODELS,
+    RESULTS,
+    WHAT,
+    Brightness,
+    Options,
+    Seed,
+    Spread,
+    Strict,
+    flag,
+)
 from harness_plugin.config.mappings import fitting, problems
 from harness_plugin.data.task import HubSet, Source, Task, merge
 from harness_plugin.records import VerdictRule
 
 NAMED: tuple[Source, ...] = ("embedded", "hub", "own")
 """Sources that `data` names; anything else is a folder."""
-
-WHAT, MODELS, MACHINE, RESULTS = "what to run", "models and methods", "machine", "results"
-"""The groups of options in `harness --help`."""
-
-
-def finite(value: Any) -> Any:
-    """`value`; ValueError where a number in it, however deep, is infinite or no number."""
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("Input should be a finite number")
-    if isinstance(value, Mapping):
-        for each in value.values():
-            finite(each)
-    elif isinstance(value, (list, tuple)):
-        for each in value:
-            finite(each)
-    return value
-
-
-Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**32)]
-"""What NumPy, torch and Accelerate all take as a seed."""
-Brightness: TypeAlias = Annotated[float, Field(ge=0, le=1)]
-Spread: TypeAlias = Annotated[float, Field(gt=0)]
-Options: TypeAlias = Annotated[dict[str, Any], AfterValidator(finite)]
-"""Settings whose names another object knows: a method, a task, an architecture."""
-
-
-def flag(group: str, metavar: str = "", **how: Any) -> dict[str, Any]:
-    """What a field's own type does not say of its command line option.
-
-    `names`: other names than the field's. `repeat`: once a value, instead of a comma list.
-    `bare`: the value of an option that is given without one.
-    """
-    return {"flag": {"group": group, "metavar": metavar, **how}}
-
-
-class Strict(BaseModel):
-    """Frozen; an unknown key is an error, and so is a number that is not finite."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True
-    )  # deferred: `harness --help` reads fields and checks nothing
 
 
 class RoleSettings(Strict):
@@ -131,6 +98,12 @@ class StudentSettings(Strict):
         default_factory=dict,
         description="rows it learns from besides (harness ls augmentations): {upsample: {}}",
     )
+    epochs: float | None = Field(
+        None,
+        gt=0,
+        description="passes over the training rows, where not those of `student`, which its "
+        "control has; rounds and further rows share them",
+    )
     ce_weight: float = Field(0.5, ge=0, description="of the method's loss on the labels")
     kd_weight: float = Field(0.5, ge=0, description="of the distiller's loss")
     temperature: float = Field(2.0, gt=0, description="T, that logits are divided by")
@@ -151,6 +124,12 @@ class StudentSettings(Strict):
         True,
         description="rounds and further rows share the student's updates, so that they cost none",
     )
+
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> StudentSettings:
+        if not self.ce_weight and not self.kd_weight:
+            raise ValueError("ce_weight and kd_weight are both 0: the student would learn nothing")
+        return self
 
     @field_validator("teachers")
     @classmethod

@@ -7,14 +7,11 @@ import platform
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from harness_plugin.machine.hardware import HardwareSettings
+from typing import Any
 
 
-def environment(choices: Mapping[str, HardwareSettings], gpu: str | None = None) -> dict[str, Any]:
-    """Versions, machine, and the choice per modality; {} where no model was asked anything."""
+def environment(choices: Mapping[str, Any], gpu: str | None = None) -> dict[str, Any]:
+    """Versions, machine, and the `HardwareSettings` of each modality; {} where no model was run."""
     names = ("torch", "transformers", "accelerate", "datasets", "numpy", "harness-plugin")
     return {
         "versions": {name: importlib.metadata.version(name) for name in names},

@@ -20,12 +20,21 @@ from harness_plugin.pipeline.split_stages import label_order, logits_stage
 from harness_plugin.records import TrainedModel
 
 
+class NoRowsError(HarnessError):
+    """An augmentation of `role` adds no row, which shows where its rows are made."""
+
+    def __init__(self, message: str, role: str) -> None:
+        super().__init__(message)
+        self.role = role
+
+
 def augment(
     ctx: RunContext, role: ResolvedRole, teacher: TrainedModel
 ) -> tuple[TaskData, dict[str, int]]:
     """The data with the rows that a student's augmentations add, and how many rows each adds.
 
-    Rows without labels of their own are labelled by `teacher`.
+    Rows without labels of their own are labelled by `teacher`. Raises NoRowsError where one adds
+    none, and HarnessError for ids that are given twice.
     """
     train, seed = ctx.data.train, ctx.config.data_seed
     chosen = () if role.distillation is None else role.distillation.augmentations
@@ -40,7 +49,8 @@ def augment(
             parts.append(split.rows)
             count += len(split)
         if not count:
-            raise HarnessError(f"task {ctx.task.task}: augmentation {each.name} adds no row.")
+            reason = f"augmentation {each.name} adds no row"
+            raise NoRowsError(f"task {ctx.task.task}: {role.name}: {reason}.", role.name)
         added[each.name] = count
     whole = replace(train, rows=datasets.concatenate_datasets(parts))
     if len(np.unique(whole.ids)) < len(whole):
@@ -89,14 +99,14 @@ def additional(
     attribute = [""] * len(ids) if attribute is None else list(attribute)
     cells = cells_of(train)
     keys = zip(label.tolist(), attribute, strict=True)
-    found = [cells.get(cell, (-1, UNDEFINED)) for cell in keys]
+    members = [cells.get(cell, (-1, UNDEFINED)) for cell in keys]
     columns: dict[str, Any] = {
         **inputs,
         "id": list(ids),
         "label": label,
         "attribute": attribute,
-        "group": [group for group, _ in found],
-        "aligned": [aligned for _, aligned in found],
+        "group": [group for group, _ in members],
+        "aligned": [aligned for _, aligned in members],
         **{column: [""] * len(ids) for column in train.breakdowns},
     }
     if train.overlapping:
@@ -116,7 +126,9 @@ def additional(
 def cells_of(train: Split) -> dict[tuple[int, str], tuple[int, int]]:
     """(label, attribute) -> (group, alignment) where all its rows have the same."""
     keys = zip(train.label.tolist(), train.column("attribute").tolist(), strict=True)
-    found: dict[tuple[int, str], set[tuple[int, int]]] = {}
+    members: dict[tuple[int, str], set[tuple[int, int]]] = {}
     for key, *value in zip(keys, train.group.tolist(), train.aligned.tolist(), strict=True):
-        found.setdefault(key, set()).add((value[0], value[1]))
-    return {key: next(iter(values)) for key, values in found.items() if len(values) == 1 and key[1]}
+        members.setdefault(key, set()).add((value[0], value[1]))
+    return {
+        key: next(iter(values)) for key, values in members.items() if len(values) == 1 and key[1]
+    }

@@ -57,7 +57,7 @@ def write_outputs(report: RunReport, config: RunConfig, plugins: Plugins) -> tup
     files = [resolved]
     for offer in chosen_outputs(config, plugins):
         try:
-            files.extend(offer.load()(report, folder))
+            files.extend(offer.function()(report, folder))
         except OSError as error:
             raise OSError(
                 f"output {offer.name!r} could not be written to {folder}: {error}. What was "

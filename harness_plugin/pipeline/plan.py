@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from harness_plugin.config.roles import (
     STUDENTS,
@@ -28,15 +28,25 @@ from harness_plugin.config.settings import (
 from harness_plugin.data.task import Task
 from harness_plugin.models.checkpoints import Source, locate
 from harness_plugin.plugins.registry import Plugins
+from harness_plugin.training.contracts import (
+    Augmentation,
+    BiasModel,
+    Configured,
+    Distiller,
+    GroupInference,
+    Method,
+)
 from harness_plugin.training.loop import TrainingArgs
+
+Class = TypeVar("Class", bound=Configured)
 
 
 @dataclass(frozen=True)
-class Component:
+class Component(Generic[Class]):
     """A plugin's class by name, with every option filled in."""
 
     name: str
-    cls: type[Any]
+    cls: type[Class]
     options: Mapping[str, Any]
 
     def spec(self) -> dict[str, Any]:
@@ -51,7 +61,7 @@ class Distillation:
     `biased_teacher` is the role whose gradient `combine="agre"` avoids; "" for other ways.
     """
 
-    distiller: Component
+    distiller: Component[Distiller]
     teachers: tuple[str, ...]
     combine: str
     biased_teacher: str
@@ -59,7 +69,7 @@ class Distillation:
     kd_weight: float
     temperature: float
     from_teacher: str
-    augmentations: tuple[Component, ...]
+    augmentations: tuple[Component[Augmentation], ...]
     rounds: int
     between_rounds: str
     equal_budget: bool
@@ -67,8 +77,7 @@ class Distillation:
     @property
     def needs(self) -> frozenset[str]:
         """What the distiller has to know of the training rows."""
-        needs: frozenset[str] = self.distiller.cls.needs
-        return needs if self.kd_weight else frozenset()
+        return self.distiller.cls.needs if self.kd_weight else frozenset()
 
     def spec(self) -> dict[str, Any]:
         """What changes one training: not how many there are, nor on which rows."""
@@ -96,8 +105,8 @@ class ResolvedRole:
     erm_epochs: float
     erm_learning_rate: float
     """Peak of the ERM epochs, and of the first models that methods train."""
-    method: Component
-    trained_by: Component
+    method: Component[Method]
+    trained_by: Component[Method]
     """The method that trains the model: the base of one that only finishes it, else `method`."""
     distillation: Distillation | None
     settings: RoleSettings
@@ -146,8 +155,8 @@ class RunPlan:
 
     roles: Mapping[str, ResolvedRole]
     select: str
-    bias_model: Component | None
-    group_inference: Component | None
+    bias_model: Component[BiasModel] | None
+    group_inference: Component[GroupInference] | None
     vocab_size: int
     image: ImageSettings
     bias_trainer: ResolvedRole | None = None
@@ -169,14 +178,14 @@ def resolve(
         name: resolve_role(role, settings, modality, plugins) for name, role in declared.items()
     }
 
-    def named(kind: str) -> Component:
+    def named(kind: str, base: type[Class]) -> Component[Class]:
         name: str = getattr(settings, kind)
         options = getattr(settings, f"{kind}_options").get(name, {})
-        return component(plugins, modality, kind, name, options)
+        return component(plugins, modality, kind, base, name, options)
 
     plain = all(role.method == "erm" and role.distillation is None for role in declared.values())
     inferred = settings.group_inference != "none" and not (only is not None and plain)
-    classes = [role.method.cls for role in roles.values()]
+    classes: list[type[Configured]] = [role.method.cls for role in roles.values()]
     classes += [role.distillation.distiller.cls for role in roles.values() if role.distillation]
     bias_trainer = None
     if any("bias_model" in cls.needs for cls in classes):
@@ -185,8 +194,8 @@ def resolve(
     return RunPlan(
         roles,
         settings.select,
-        named("bias_model") if settings.bias_model in plugins["bias_model"] else None,
-        named("group_inference") if inferred else None,
+        named("bias_model", BiasModel) if settings.bias_model in plugins["bias_model"] else None,
+        named("group_inference", GroupInference) if inferred else None,
         settings.vocab_size,
         settings.image,
         bias_trainer,
@@ -215,8 +224,9 @@ def resolve_role(
     """One role, with its model, method and distillation looked up."""
     chosen = role.settings
 
-    def method_of(name: str) -> Component:
-        return component(plugins, modality, "method", name, settings.method_options.get(name, {}))
+    def method_of(name: str) -> Component[Method]:
+        options = settings.method_options.get(name, {})
+        return component(plugins, modality, "method", Method, name, options)
 
     method = method_of(role.method)
     return ResolvedRole(
@@ -244,7 +254,7 @@ def resolve_distillation(
         return None
     return Distillation(
         distiller=component(
-            plugins, modality, "distiller", chosen.distiller, chosen.distiller_options
+            plugins, modality, "distiller", Distiller, chosen.distiller, chosen.distiller_options
         ),
         teachers=chosen.teachers,
         combine=chosen.combine,
@@ -254,7 +264,7 @@ def resolve_distillation(
         temperature=chosen.temperature,
         from_teacher=chosen.from_teacher,
         augmentations=tuple(
-            component(plugins, modality, "augmentation", name, options)
+            component(plugins, modality, "augmentation", Augmentation, name, options)
             for name, options in chosen.augmentations.items()
         ),
         rounds=chosen.rounds,
@@ -264,10 +274,15 @@ def resolve_distillation(
 
 
 def component(
-    plugins: Plugins, modality: str, kind: str, name: str, options: Mapping[str, Any]
-) -> Component:
+    plugins: Plugins,
+    modality: str,
+    kind: str,
+    base: type[Class],
+    name: str,
+    options: Mapping[str, Any],
+) -> Component[Class]:
     """A plugin's class by name, with its options filled in; HarnessError for unknown ones."""
-    cls = plugins[kind].get(name)
+    cls = plugins[kind].offer(name).subclass(base)
     return Component(name, cls, cls.resolved(options, modality))
 
 

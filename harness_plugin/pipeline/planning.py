@@ -12,6 +12,7 @@ from harness_plugin.data.split import Split
 from harness_plugin.data.task import Task
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records import Evidence, Predictions, SetPlan
+from harness_plugin.scoring.metrics import Metric
 from harness_plugin.scoring.planning import POWER, SEED_SD, plan_set
 from harness_plugin.scoring.score import PRIMARY, wanted_on
 
@@ -31,7 +32,7 @@ def plans_of(
 
     `earlier`: evidence of a run on the same sets, from which variances are taken.
     """
-    known = {offer.name: offer.load() for offer in plugins["metric"]}
+    known = plugins["metric"].instances(Metric)
     plans = []
     for split in data.evaluation:
         rows = without_answers(task.task, split)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from harness_plugin.config.settings import RunConfig, StudentSettings, TaskSetti
 from harness_plugin.data.dataset import TaskData, check, stratified_rows
 from harness_plugin.data.task import Task
 from harness_plugin.errors import HarnessError, unknown
+from harness_plugin.pipeline.augment import NoRowsError
 from harness_plugin.pipeline.checks import check_plan
 from harness_plugin.pipeline.context import RunContext
 from harness_plugin.pipeline.open_task import OpenTask
@@ -102,43 +103,76 @@ def try_remedies(
     base = settings.students[baseline]
     data = halved(task, data, config.data_seed)
     alone = settings.model_copy(update={"control": False, "students": {baseline: base}})
-    ctx = context_of(OpenTask(task, alone, data), config, plugins, root)
-    students, skipped, beyond_budget = {baseline: base}, list[tuple[str, str]](), list[str]()
-    taken: dict[str, Remedy] = {}
-    teachers = dict(settings.teachers)
-    for remedy in remedies:
-        if len(taken) == budget:
-            beyond_budget.append(remedy.name)
-            continue
-        name = f"student_{remedy.name}"
-        change = remedy.change(base)
-        plan = alone.model_copy(
-            update={
-                "students": {**students, name: change.applied_to(base)},
-                "teachers": {**teachers, **change.teachers},
-            }
-        )
-        reason = remedy.why_not_applicable(base, data) or why_not_applicable(ctx, plan, name, base)
-        if reason:
-            skipped.append((remedy.name, reason))
-            continue
-        students, teachers, taken[name] = plan.students, plan.teachers, remedy
-    plan = alone.model_copy(update={"students": students, "teachers": teachers})
-    ctx = context_of(OpenTask(task, plan, data), config, plugins, root)
+    plain = context_of(OpenTask(task, alone, data), config, plugins, root)
     plugins.hook.data_loaded(task=task, data=data, plans=())
-    trained, predictions = predict_models(ctx)
+    without_rows: dict[str, str] = {}
+    while True:
+        tried = chosen(plain, remedies, baseline, budget, without_rows)
+        ctx = context_of(OpenTask(task, tried.settings, data), config, plugins, root)
+        try:
+            trained, predictions = predict_models(ctx)
+            break
+        except NoRowsError as error:  # the others go on: what is trained is in the store
+            if error.role not in tried.remedies:
+                raise
+            reason = reason_of(error, task.task, error.role)
+            without_rows[tried.remedies[error.role].name] = reason
     # the student without a remedy takes the control's place: contributions are what is gained
     predictions = [replace(p, role="control") if p.role == baseline else p for p in predictions]
     scores = score_models(ctx, trained, predictions)
-    report = ranked(scores, trained, taken, plan, baseline, metric)
+    report = ranked(scores, trained, tried.remedies, tried.settings, baseline, metric)
     (rows,) = data.evaluation
     least = int(rows.group_counts.argmin())
     return replace(
         report,
-        skipped=tuple(skipped),
-        beyond_budget=tuple(beyond_budget),
+        skipped=tuple(tried.skipped),
+        beyond_budget=tuple(tried.beyond_budget),
         smallest=(rows.groups[least], int(rows.group_counts[least])),
     )
+
+
+@dataclass
+class Chosen:
+    """The remedies that are tried, by their student's name, in the settings of a run."""
+
+    settings: TaskSettings
+    remedies: dict[str, Remedy] = field(default_factory=dict)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    beyond_budget: list[str] = field(default_factory=list)
+
+
+def chosen(
+    ctx: RunContext,
+    remedies: Sequence[Remedy],
+    baseline: str,
+    budget: int,
+    without_rows: Mapping[str, str],
+) -> Chosen:
+    """The first `budget` of `remedies` that can be had; `without_rows`: those found to add none."""
+    base = ctx.settings.students[baseline]
+    out = Chosen(ctx.settings)
+    for remedy in remedies:
+        if len(out.remedies) == budget:
+            out.beyond_budget.append(remedy.name)
+            continue
+        name = f"student_{remedy.name}"
+        change = remedy.change(base)
+        settings = out.settings.model_copy(
+            update={
+                "students": {**out.settings.students, name: change.applied_to(base)},
+                "teachers": {**out.settings.teachers, **change.teachers},
+            }
+        )
+        reason = (
+            without_rows.get(remedy.name)
+            or remedy.why_not_applicable(base, ctx.data)
+            or why_not_applicable(ctx, settings, name, base)
+        )
+        if reason:
+            out.skipped.append((remedy.name, reason))
+        else:
+            out.settings, out.remedies[name] = settings, remedy
+    return out
 
 
 def halved(task: Task, data: TaskData, seed: int) -> TaskData:
@@ -172,16 +206,21 @@ def why_not_applicable(
         plan = resolve(ctx.task, settings, ctx.plugins, only=name)
         check_plan(replace(ctx, settings=settings, plan=plan))
     except HarnessError as error:
-        said = str(error).removeprefix(f"task {ctx.task.task}: ").removeprefix(f"{name}: ")
-        return said.replace(name, "it")
+        return reason_of(error, ctx.task.task, name)
     return ""
+
+
+def reason_of(error: HarnessError, task: str, student: str) -> str:
+    """What an error says of a remedy's student."""
+    reason = str(error).removeprefix(f"task {task}: ").removeprefix(f"{student}: ")
+    return reason.replace(student, "it")
 
 
 def ranked(
     scores: TaskScores,
     trained: Sequence[TrainedModel],
-    taken: dict[str, Remedy],
-    plan: TaskSettings,
+    remedies: Mapping[str, Remedy],
+    settings: TaskSettings,
     baseline: str,
     metric: str,
 ) -> RemedyReport:
@@ -192,7 +231,7 @@ def ranked(
         raise unknown("metric to rank by", metric, before.metrics)
     sign = 1 if scores.higher_is_better.get(metric, True) else -1
     lost = teacher.metrics[metric].value - before.metrics[metric].value
-    roles = plan_of_roles(plan)
+    roles = plan_of_roles(settings)
 
     def cost(name: str) -> tuple[float, int]:
         own = [t for t in trained if t.role in {name, *extra(roles[name])}]
@@ -200,18 +239,18 @@ def ranked(
         return sum(t.seconds for t in own) / seeds, round(sum(t.updates for t in own) / seeds)
 
     def result(name: str, remedy: str, summary: str) -> RemedyResult:
-        found = scores.of("control" if name == baseline else name, RANKING)
-        score = found.metrics[metric]
+        of_student = scores.of("control" if name == baseline else name, RANKING)
+        score = of_student.metrics[metric]
         gained = Estimate(0.0, 0.0, 0.0) if name == baseline else gain(scores, name, metric)
         share = gained.value / lost if lost * sign > 0 else math.nan
         seconds, updates = cost(name)
         return RemedyResult(
             remedy=remedy,
             summary=summary,
-            settings=plan.students[name],
+            settings=settings.students[name],
             score=score,
-            accuracy=found.metrics["acc"],
-            gap=found.metrics.get(gap),
+            accuracy=of_student.metrics["acc"],
+            gap=of_student.metrics.get(gap),
             gained=gained,
             kept=share,
             seconds=seconds,
@@ -219,7 +258,7 @@ def ranked(
         )
 
     every = [result(baseline, "none", "the student as it is")]
-    every += [result(name, remedy.name, remedy.summary) for name, remedy in taken.items()]
+    every += [result(name, remedy.name, remedy.summary) for name, remedy in remedies.items()]
     every.sort(key=lambda one: (math.isnan(one.score.value), -sign * one.score.value))
     gains = {one.remedy: one.gained for one in every if one.remedy != "none"}
     enough = len(scores.seeds) >= scores.rule.min_seeds
@@ -267,7 +306,7 @@ def extra(role: Role) -> set[str]:
 
 def gain(scores: TaskScores, student: str, metric: str) -> Estimate:
     """Score of a student minus that of the student without a remedy."""
-    found = scores.transfer_of(student, RANKING, metric, "contribution")
-    if found is None:
+    contribution = scores.transfer_of(student, RANKING, metric, "contribution")
+    if contribution is None:
         raise KeyError(student)
-    return found
+    return contribution

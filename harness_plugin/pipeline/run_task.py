@@ -9,7 +9,7 @@ from pathlib import Path
 from harness_plugin.config.settings import RunConfig, hub_sets_of
 from harness_plugin.errors import HarnessError
 from harness_plugin.machine.hardware import accelerator_again, machine_of, processes_of
-from harness_plugin.pipeline.checks import answerable, check_plan
+from harness_plugin.pipeline.checks import answerable, check_plan, examine_models
 from harness_plugin.pipeline.context import RunContext
 from harness_plugin.pipeline.open_task import OpenTask
 from harness_plugin.pipeline.plan import RunPlan, resolve, resolve_checkpoints
@@ -17,6 +17,7 @@ from harness_plugin.pipeline.split_stages import predict_split
 from harness_plugin.pipeline.train_role import checkpoint_model, train_role
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records import Predictions, TaskScores, TrainedModel
+from harness_plugin.scoring.metrics import Metric
 from harness_plugin.scoring.score import score_task
 from harness_plugin.store.stages import Store, default_root
 
@@ -52,6 +53,7 @@ def context_of(
         Store(root, processes_of(accelerator)),
         plugins,
     )
+    examine_models(ctx)
     if config.eval_only:
         roles = plan.roles.items()
         labels = {name: checkpoint_model(ctx, role, 0).labels for name, role in roles}
@@ -123,7 +125,7 @@ def score_models(
         train_groups=tuple(train_groups),
         train_group_counts=tuple(train_groups.values()),
         purposes={split.name: split.purpose for split in ctx.data.evaluation},
-        metrics={offer.name: offer.load() for offer in ctx.plugins["metric"]},
+        metrics=ctx.plugins["metric"].instances(Metric),
         models=tuple(models),
         notes=ctx.data.notes,
         collapse_rule=ctx.data.evaluation[-1].collapse_rule,

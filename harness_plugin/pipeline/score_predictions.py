@@ -20,6 +20,7 @@ from harness_plugin.machine.environment import environment
 from harness_plugin.pipeline.open_task import load_for
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records import Predictions, RunReport, TaskScores, TrainedModel
+from harness_plugin.scoring.metrics import Metric
 from harness_plugin.scoring.prediction_files import PredictionFile, covered, read_answers
 from harness_plugin.scoring.score import score_task
 
@@ -53,9 +54,9 @@ def score_predictions(
     splits = data.evaluation
     answers = read_all(files, splits, kind, labels)
     names = {
-        role: model_name if role == "student" and model_name else found[0].stem
-        for role, found in files.items()
-        if found
+        role: model_name if role == "student" and model_name else of_role[0].stem
+        for role, of_role in files.items()
+        if of_role
     }
     scores = replace(
         scored(task, data, splits, answers, names, config, plugins),
@@ -66,8 +67,8 @@ def score_predictions(
         **config.model_dump(mode="json"),
         "settings": {task.task: settings.model_dump(mode="json")},
         "predictions": {
-            role: [{"file": answer.file.name, "sha256": answer.sha256} for answer in found]
-            for role, found in answers.items()
+            role: [{"file": answer.file.name, "sha256": answer.sha256} for answer in of_role]
+            for role, of_role in answers.items()
         },
     }
     return RunReport(record, environment({}), (scores,), started, time.time() - started)
@@ -112,9 +113,9 @@ def scored(
     used = covered(answers["student"][0], splits)
     predictions: list[Predictions] = []
     models: list[TrainedModel] = []
-    for role, found in answers.items():
-        for seed, answer in enumerate(found):
-            name = names[role] if len(found) == 1 else f"{names[role]}-seed{seed}"
+    for role, of_role in answers.items():
+        for seed, answer in enumerate(of_role):
+            name = names[role] if len(of_role) == 1 else f"{names[role]}-seed{seed}"
             models.append(as_model(task.task, role, seed, name, answer))
             if extra := [s.name for s in covered(answer, splits) if s not in used]:
                 first = answers["student"][0].file
@@ -142,7 +143,7 @@ def scored(
         train_groups=tuple(data.train_groups),
         train_group_counts=tuple(data.train_groups.values()),
         purposes={split.name: split.purpose for split in used},
-        metrics={offer.name: offer.load() for offer in plugins["metric"]},
+        metrics=plugins["metric"].instances(Metric),
         models=tuple(models),
         notes=(*data.notes, *notes),
         collapse_rule=data.evaluation[-1].collapse_rule,

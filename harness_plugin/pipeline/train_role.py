@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from harness_plugin.errors import HarnessError
 from harness_plugin.models.checkpoints import trained_labels
 from harness_plugin.pipeline.augment import augment
+from harness_plugin.pipeline.checks import examined
 from harness_plugin.pipeline.context import RunContext
 from harness_plugin.pipeline.plan import Component, ResolvedRole
 from harness_plugin.pipeline.split_stages import weights_key
@@ -23,6 +24,7 @@ from harness_plugin.pipeline.supervision import (
 from harness_plugin.pipeline.trainer import RoleTrainer, bias_model_trainer
 from harness_plugin.records import TrainedModel
 from harness_plugin.store.stages import Stage
+from harness_plugin.training.contracts import Method
 from harness_plugin.training.trainer import TrainingSpec
 
 
@@ -119,7 +121,9 @@ def train_once(
     )
 
 
-def train_stages(trainer: RoleTrainer, method: Component, rows: NDArray[Any] | None) -> list[Stage]:
+def train_stages(
+    trainer: RoleTrainer, method: Component[Method], rows: NDArray[Any] | None
+) -> list[Stage]:
     """The trainings of a role, the last one last: first stages, ERM epochs, the method.
 
     The ERM epochs are a stage of their own, so that every method of the same model and seed
@@ -174,16 +178,23 @@ def train_stages(trainer: RoleTrainer, method: Component, rows: NDArray[Any] | N
 def settings_record(ctx: RunContext, role: ResolvedRole, key: str) -> dict[str, Any]:
     """What a role's record in the result files says of how it was trained."""
     distillation = role.distillation
-    given = ctx.settings.model_dump()["students"].get(role.name)
-    if distillation is not None and given is None:
-        given = ctx.settings.model_dump()["teachers"][role.name]["distillation"]
+    declared = ctx.settings.model_dump()["students"].get(role.name)
+    if distillation is not None and declared is None:
+        declared = ctx.settings.model_dump()["teachers"][role.name]["distillation"]
     return {
         **role.settings.model_dump(),
         "epochs": role.args.epochs,
         "erm_epochs": role.erm_epochs,
         "labels": ctx.data.train.labels,
         "stage": key,
-    } | ({"distillation": given} if distillation is not None else {})
+        **checkpoint_record(ctx, role),
+    } | ({"distillation": declared} if distillation is not None else {})
+
+
+def checkpoint_record(ctx: RunContext, role: ResolvedRole) -> dict[str, Any]:
+    """What a role's record says of the checkpoint it starts from, or is."""
+    about = examined(ctx, role)
+    return {} if about is None else {"checkpoint": asdict(about)}
 
 
 def checkpoint_model(ctx: RunContext, role: ResolvedRole, seed: int) -> TrainedModel:
@@ -205,7 +216,11 @@ def checkpoint_model(ctx: RunContext, role: ResolvedRole, seed: int) -> TrainedM
         path=Path(source.checkpoint),
         model=role.settings.model,
         method="as saved",
-        settings={**role.settings.model_dump(), "labels": labels},
+        settings={
+            **role.settings.model_dump(),
+            "labels": labels,
+            **checkpoint_record(ctx, role),
+        },
         key=weights_key(source.checkpoint),
         kind=role.kind.value,
         labels=labels,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, TypeVar
 
 import pluggy
 
@@ -17,6 +17,7 @@ from harness_plugin.plugins import hookspecs
 GROUP = "harness_plugin"
 BLOCK = "HARNESS_PLUGIN_BLOCK"
 STRICT = "HARNESS_PLUGIN_STRICT"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -29,19 +30,48 @@ class Offer:
     summary: str
     plugin: str
 
-    def load(self) -> Any:
+    def load(self) -> object:
         """Import the module of `target` and return the attribute.
 
         Raises HarnessError naming the plugin when either does not exist.
         """
         module, _, attribute = self.target.partition(":")
         try:
-            return getattr(importlib.import_module(module), attribute)
+            thing: object = getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError) as error:
             raise HarnessError(
                 f"{self.kind} {self.name!r} of plugin {self.plugin!r} cannot be loaded from "
                 f"{self.target!r}: {error}. Block it with {BLOCK}={self.plugin}."
             ) from error
+        return thing
+
+    def function(self) -> Callable[..., Any]:
+        """The function; HarnessError naming the plugin for anything else."""
+        thing = self.load()
+        if not callable(thing):
+            raise self.refusal(thing, "a function")
+        return thing
+
+    def refusal(self, thing: object, expected: str) -> HarnessError:
+        """The error for a target that is something else."""
+        return HarnessError(
+            f"{self.kind} {self.name!r} of plugin {self.plugin!r}: {self.target} is {thing!r}; "
+            f"expected {expected}."
+        )
+
+    def instance(self, kind: type[T]) -> T:
+        """The object, a `kind`; HarnessError naming the plugin for anything else."""
+        thing = self.load()
+        if not isinstance(thing, kind):
+            raise self.refusal(thing, f"a {kind.__module__}.{kind.__qualname__}")
+        return thing
+
+    def subclass(self, base: type[T]) -> type[T]:
+        """The class, a `base`; HarnessError naming the plugin for anything else."""
+        thing = self.load()
+        if not (isinstance(thing, type) and issubclass(thing, base)):
+            raise self.refusal(thing, f"a subclass of {base.__module__}.{base.__qualname__}")
+        return thing
 
 
 @dataclass(frozen=True)
@@ -83,9 +113,13 @@ class Registry:
             raise unknown(CALLED.get(self.kind, self.kind), name, self.offers)
         return self.offers[name]
 
-    def get(self, name: str) -> Any:
-        """The object called `name`, imported now."""
-        return self.offer(name).load()
+    def instances(self, kind: type[T]) -> dict[str, T]:
+        """Every object by its name, imported now; errors as of `Offer.instance`."""
+        return {offer.name: offer.instance(kind) for offer in self}
+
+    def subclasses(self, base: type[T]) -> dict[str, type[T]]:
+        """Every class by its name, imported now; errors as of `Offer.subclass`."""
+        return {offer.name: offer.subclass(base) for offer in self}
 
     def __iter__(self) -> Iterator[Offer]:
         return iter(sorted(self.offers.values(), key=lambda offer: offer.name))
@@ -225,8 +259,8 @@ def skip(manager: pluggy.PluginManager, registries: Mapping[str, Registry], name
 
 def entry_of(name: str, plugin: object) -> EntryPoint:
     """The entry point a plugin came from; one without distribution for a plugin of a test."""
-    found = [entry for entry in entry_points(group=GROUP) if entry.name == name]
-    return found[0] if found else EntryPoint(name, getattr(plugin, "__name__", name), GROUP)
+    entries = [entry for entry in entry_points(group=GROUP) if entry.name == name]
+    return entries[0] if entries else EntryPoint(name, getattr(plugin, "__name__", name), GROUP)
 
 
 def load_plugins() -> Plugins:

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from harness_plugin.errors import HarnessError
-
 if TYPE_CHECKING:  # listing remedies imports no pydantic
     from harness_plugin.config.settings import StudentSettings, TeacherSettings
     from harness_plugin.data.dataset import TaskData
@@ -64,12 +62,9 @@ def load_remedy(registry: Registry, name: str) -> Remedy:
     Raises HarnessError for a name that nobody offers and for a target that is no such remedy.
     """
     offer = registry.offer(name)
-    remedy = offer.load()
-    if not isinstance(remedy, Remedy) or remedy.name != name:
-        raise HarnessError(
-            f"remedy {name!r} of plugin {offer.plugin!r}: {offer.target} is {remedy!r}; expected a "
-            f"harness_plugin.plugins.remedies.Remedy of that name."
-        )
+    remedy = offer.instance(Remedy)
+    if remedy.name != name:
+        raise offer.refusal(remedy, f"a {__name__}.Remedy of that name")
     return remedy
 
 

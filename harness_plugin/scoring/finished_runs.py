@@ -27,6 +27,7 @@ from harness_plugin.records import (
 )
 from harness_plugin.scoring.comparison import Evaluated, numbers
 from harness_plugin.scoring.gate import Comparison, Thresholds, compare
+from harness_plugin.scoring.metrics import Metric
 from harness_plugin.scoring.pairing import by_id
 from harness_plugin.scoring.prediction_tables import (
     EvaluationSet,
@@ -63,7 +64,7 @@ def compare_outputs(
     Raises HarnessError for results that cannot be read or compared, for tasks that only one side
     has, and for gates on tasks that nobody compares.
     """
-    known = {offer.name: offer.load() for offer in plugins["metric"]}
+    known = plugins["metric"].instances(Metric)
     sides = [side_of(selected.baseline), side_of(selected.candidate)]
     tasks = selected.tasks or tuple(sides[1].tasks)
     for side in sides:

@@ -119,6 +119,7 @@ class Graph:
         Raises HarnessError naming the cell.
         """
         from harness_plugin.models.checkpoints import check_settings
+        from harness_plugin.training.contracts import Configured
 
         trust = bool(self.study.given.run.get("trust_remote_code", False))
         for choice in self.choices:
@@ -126,7 +127,8 @@ class Graph:
                 if choice.kind == "model":
                     check_settings(choice.options, choice.modality, plugins, trust)
                 else:
-                    plugins[choice.kind].get(choice.name).resolved(choice.options, choice.modality)
+                    cls = plugins[choice.kind].offer(choice.name).subclass(Configured)
+                    cls.resolved(choice.options, choice.modality)
             except HarnessError as error:
                 raise HarnessError(f"{self.study.file}: {choice.where}: {error}") from None
 

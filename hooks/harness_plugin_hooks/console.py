@@ -123,7 +123,8 @@ def model_trained(model: TrainedModel) -> None:
     say(
         f"  {time.strftime('%H:%M:%S')} seed {model.seed} {model.role:<14} "
         f"{model.model}, {model.method}: {model.updates:,} updates, {how}"
-        f"{labels_seen(model)}"
+        f"{labels_seen(model)}",
+        *(f"    note: {note}" for note in model.settings.get("checkpoint", {}).get("notes", ())),
     )
 
 

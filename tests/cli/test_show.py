@@ -39,7 +39,7 @@ def test_everything_registered_is_shown_in_80_columns(shown, kind, name):
     assert text.startswith(f"{kind} {name}\n")
     wide = [line for line in text.splitlines() if len(line) > 80 and len(line.split()) > 2]
     assert not wide, wide
-    thing = None if kind == "task" else PLUGINS[kind].get(name)
+    thing = None if kind == "task" else PLUGINS[kind].offer(name).load()
     for option in getattr(thing, "defaults", {}):
         assert f"\n  {option} = " in text
     for need in getattr(thing, "needs", ()):

@@ -13,7 +13,6 @@ from harness_plugin.analysis.contract import (
     AnalysisOptions,
     ResampledOptions,
     flag,
-    load_analysis,
 )
 from harness_plugin.cli.parser import Parser
 from harness_plugin.plugins.registry import Offer, Registry
@@ -131,7 +130,7 @@ def test_what_is_registered_as_an_analysis_and_is_none_is_named(monkeypatch):
     registry.add(Offer("analysis", "mine", "my_analyses:mine", "", "my_plugin"))
     monkeypatch.setattr(Offer, "load", lambda self: print)
     with pytest.raises(HarnessError, match="analysis 'mine' of plugin 'my_plugin': my_analyses"):
-        load_analysis(registry, "mine")
+        registry.offer("mine").instance(Analysis)
     analysis = Analysis(print)
     monkeypatch.setattr(Offer, "load", lambda self: analysis)
-    assert load_analysis(registry, "mine") is analysis
+    assert registry.offer("mine").instance(Analysis) is analysis

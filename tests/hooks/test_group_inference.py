@@ -55,9 +55,11 @@ def test_crossed_groups_are_label_times_environment(open_context):
 def test_the_error_set_is_what_the_first_model_gets_wrong(open_context):
     ctx = open_context("group_inference=error_set")
     lab = place(ctx)
-    stage = ctx.plugins["group_inference"].get("error_set").environments(lab, {"epochs": 1.0})
+    stage = (
+        ctx.plugins["group_inference"].offer("error_set").load().environments(lab, {"epochs": 1.0})
+    )
     environment = np.load(stage.path / "environment.npy")
-    first = lab.erm(epochs=1.0)
+    first = lab.erm(epochs=1.0, snapshot=True)
     assert first.reused
     wrong = lab.predict(first).logits.argmax(1) != ctx.data.train.label
     assert np.array_equal(environment == 1, wrong)
@@ -113,7 +115,7 @@ def test_ssa_predicts_the_attribute_of_the_training_rows(open_context):
     sets = ("validation_fraction=0.3", "teacher.epochs=2", "group_inference=ssa")
     options = {"parts": 2, "threshold": 0.6, "epochs": 10.0}
     ctx = open_context(*sets, "teacher.model=t5-pico", *FAST)
-    inference = ctx.plugins["group_inference"].get("ssa")
+    inference = ctx.plugins["group_inference"].offer("ssa").load()
     stage = inference.environments(place(ctx), options)
     environment = np.load(stage.path / "environment.npy")
     attribute = np.array(ctx.data.train.rows["attribute"])

@@ -17,6 +17,12 @@ pytest.importorskip(
 
 import lm_eval.caching.cache
 from lm_eval.api.instance import Instance
+from lm_eval.api.registry import (
+    get_aggregation,
+    get_metric,
+    get_metric_aggregation,
+    is_higher_better,
+)
 from lm_eval.evaluator import simple_evaluate
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
@@ -28,12 +34,13 @@ from harness_plugin.data.dataset import load_data, make_split
 from harness_plugin.data.task import find_task
 from harness_plugin.models import classifiers, processors
 from harness_plugin.models.checkpoints import Source, checkpoint_labels
-from harness_plugin.plugins.registry import load_plugins
+from harness_plugin.plugins.registry import Offer, load_plugins
 from harness_plugin.scoring import score
 from harness_plugin.store.stages import Store
 from harness_plugin.training import predict
 from harness_plugin.training.encode import encode
 from harness_plugin_hooks.adapters import lm_eval_metrics as of_items
+from harness_plugin_hooks.adapters import lm_eval_tasks
 from harness_plugin_hooks.adapters.lm_eval_filter import CollapseLabels
 from harness_plugin_hooks.adapters.lm_eval_model import Alone, SequenceClassifier, interleaved
 from harness_plugin_hooks.adapters.lm_eval_rows import (
@@ -43,12 +50,14 @@ from harness_plugin_hooks.adapters.lm_eval_rows import (
     request_text,
     spread,
 )
-from harness_plugin_hooks.adapters.lm_eval_task import answer
+from harness_plugin_hooks.adapters.lm_eval_task import TextTask, answer
 from harness_plugin_hooks.adapters.lm_eval_tasks import folder
 
 TASKS = load_plugins()["task"]
-FILES = sorted(folder().glob("*.yaml"))
+EXAMPLES = Path(__file__).parents[2] / "examples"
 TWO, THREE = ("entailment", "non-entailment"), ("entailment", "neutral", "contradiction")
+OF_TRAINING = "acc_train_weighted"
+"""Weighs groups as the training rows have them, which that harness does not see."""
 SMALL = {"hans.n_train": 60, "hans.n_validation": 60, "hans.n_id": 200, "hans.n_hans": 600}
 
 
@@ -57,7 +66,7 @@ def build(target, labels, seed, texts, **config):
     target.mkdir()
     processors.train_tokenizer(texts, 200, target)
     tokenizer = processors.load_processor(str(target), "text")
-    source = Source("bert-pico", backbone=load_plugins()["backbone"].get("bert-pico"))
+    source = Source("bert-pico", backbone=load_plugins()["backbone"].offer("bert-pico").load())
     settings = RoleSettings(model="bert-pico", config={"initializer_range": 0.5, **config})
     model = classifiers.build_model(
         source,
@@ -70,6 +79,17 @@ def build(target, labels, seed, texts, **config):
     )
     model.save_pretrained(target)
     return target
+
+
+@pytest.fixture(scope="module")
+def made_files(tmp_path_factory):
+    """A store in which our files for that harness are kept from one test to the next."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(autouse=True)
+def _files_made_once(made_files, monkeypatch):
+    monkeypatch.setenv("HARNESS_PLUGIN_CACHE", str(made_files))
 
 
 @pytest.fixture(autouse=True)
@@ -140,7 +160,7 @@ def ours(split, inputs, checkpoint, tmp_path, task="hans"):
         train_groups=(),
         train_group_counts=(),
         purposes={split.name: "in_domain"},
-        metrics=of_items.OURS,
+        metrics={k: m for k, m in of_items.metrics_of_answers().items() if k != OF_TRAINING},
         collapse_rule=split.collapse_rule,
     )
     (scores,) = found.scores
@@ -150,39 +170,55 @@ def ours(split, inputs, checkpoint, tmp_path, task="hans"):
 # files
 
 
-def described(file):
-    """Which set of which task a file is about."""
-    return load_yaml(file, resolve_func=False)["dataset_kwargs"]
+def described():
+    """Which set of which task each file is about."""
+    return {
+        file: load_yaml(file, resolve_func=False)["dataset_kwargs"]
+        for file in sorted(folder().glob("*.yaml"))
+    }
 
 
 def test_every_evaluation_set_of_every_text_task_has_a_file():
     there = {}
-    for file in FILES:
-        of = described(file)
+    for file, of in described().items():
         there.setdefault(of["task"], set()).add(of["set"])
         assert file.stem == (of["set"] if of["set"] == of["task"] else f"{of['task']}_{of['set']}")
     texts = [task for offer in TASKS if (task := find_task(offer.name, TASKS)).modality == "text"]
     assert set(there) == {task.task for task in texts if "own" not in task.sources}
+    assert sum(map(len, there.values())) == 42
+    assert there["fever_symmetric"] >= {"id", "symmetric", "symmetric_v2_test"}
     for task in texts:
         if isinstance(task.primary_gap, dict) and task.task in there:
             assert set(task.primary_gap) <= there[task.task]
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_every_file_names_aggregation_and_direction(file):
-    config = load_yaml(file, resolve_func=True)
-    assert config["task"] == file.stem
-    assert (
-        config["metadata"]["version"] == find_task(config["dataset_kwargs"]["task"], TASKS).version
+def test_every_file_names_its_task_and_version():
+    for file, of in described().items():
+        config = load_yaml(file, resolve_func=True)
+        assert config["task"] == file.stem
+        assert config["class"] is TextTask
+        assert config["metadata"]["version"] == find_task(of["task"], TASKS).version
+
+
+def test_the_files_are_made_once_and_again_when_a_task_has_changed(monkeypatch):
+    before = folder()
+    assert folder() == before
+    registry = load_plugins()
+    del registry["task"].offers["hans"]
+    monkeypatch.setattr(lm_eval_tasks, "load_plugins", lambda: registry)
+    assert not {"hans.yaml", "hans_id.yaml"} & {file.name for file in folder().iterdir()}
+    assert folder() != before
+
+
+def test_a_text_task_of_a_plugin_needs_no_second_list(monkeypatch):
+    registry, example = load_plugins(), EXAMPLES / "third_party_plugin"
+    monkeypatch.syspath_prepend(str(example))
+    registry["task"].offers.clear()
+    registry["task"].add(
+        Offer("task", "reviews", "harness_reviews:reviews.yaml", "of a plugin", "reviews")
     )
-    listed = config["metric_list"]
-    assert listed[0]["metric"] == "acc"  # readers take the first one for "is correct"
-    for metric in listed:
-        assert metric["higher_is_better"] is of_items.OURS[metric["metric"]].higher_is_better
-        if metric["metric"] == "acc":
-            assert metric["aggregation"] == "mean"
-        else:
-            assert metric["aggregation"] is getattr(of_items, metric["metric"])
+    monkeypatch.setattr(lm_eval_tasks, "load_plugins", lambda: registry)
+    assert {"reviews_id.yaml", "reviews_balanced.yaml"} <= {f.name for f in folder().iterdir()}
 
 
 def test_no_name_is_one_of_theirs():
@@ -198,7 +234,7 @@ def test_no_name_is_one_of_theirs():
 
 
 def test_every_generated_set_loads_and_opens_with_every_group():
-    few = {f"{file['task']}.n_train": 600 for file in map(described, FILES)}
+    few = {f"{of['task']}.n_train": 600 for of in described().values()}
     known = TaskManager(include_path=str(folder()), include_defaults=False, metadata=few)
     for name, task in known.load("debias")["tasks"].items():
         docs, groups = task.eval_docs, task.facts.groups
@@ -208,7 +244,17 @@ def test_every_generated_set_loads_and_opens_with_every_group():
         assert sorted(docs["id"]) == sorted(task.split.ids.tolist())
         assert task.config.metadata["source"] == "embedded"
         assert task.config.metadata["undefined"] == {}
+        assert find_task(task.facts.task, TASKS).version == task.VERSION
         assert set(task.aggregation()) == set(task.higher_is_better())
+        listed = [metric["metric"] for metric in task.config.metric_list]
+        assert listed[0] == "acc"  # readers take the first one for "is correct"
+        metrics = of_items.metrics_of_answers()
+        for metric in listed:
+            for part in ("", "_low", "_high"):
+                better = task.higher_is_better()[f"{metric}{part}"]
+                assert better is metrics[metric].higher_is_better
+        assert ("gap_entailment" in listed) == (task.facts.labels == TWO), name
+        assert {"f1", "worst_group_acc", "gap_avg_worst"} <= set(listed)
 
 
 # numbers
@@ -491,11 +537,20 @@ def test_a_limit_never_empties_a_group(checkpoints, caplog):
     json.dumps(found["results"], allow_nan=False)
 
 
+def of_metric(name, items):
+    """What the registered aggregation of that harness gives."""
+    assert get_metric(f"debias_{name}")(items[0]) is items[0]
+    assert get_metric_aggregation(f"debias_{name}") is get_aggregation(f"debias_{name}")
+    better = of_items.metrics_of_answers()[name].higher_is_better
+    assert is_higher_better(f"debias_{name}") is better
+    return get_aggregation(f"debias_{name}")(items)
+
+
 def test_groups_at_0_and_1_have_a_worst_of_0():
     items = [("x", "x", ["a"], 1)] * 9 + [("y", "x", ["b"], 0)]
-    assert of_items.worst_group_acc(items) == 0.0
-    assert of_items.gap_avg_worst(items) == pytest.approx(0.9)
-    assert of_items.gap_aligned_conflicting(items) == 1.0
+    assert of_metric("worst_group_acc", items) == 0.0
+    assert of_metric("gap_avg_worst", items) == pytest.approx(0.9)
+    assert of_metric("gap_aligned_conflicting", items) == 1.0
 
 
 def test_aggregations_by_hand_and_by_name(caplog):
@@ -504,17 +559,16 @@ def test_aggregations_by_hand_and_by_name(caplog):
         (names[s], names[g], [group], -1)
         for s, g, group in [(0, 0, "p"), (0, 1, "p"), (1, 1, "q"), (0, 0, "q"), (0, 1, "q")]
     ]
-    assert of_items.worst_group_acc(items) == 0.5
-    assert of_items.gap_entailment(items) == pytest.approx(1 - 1 / 3)
-    assert of_items.f1(items) == pytest.approx(2 * 2 / (2 + 4))
+    assert of_metric("worst_group_acc", items) == 0.5
+    assert of_metric("gap_entailment", items) == pytest.approx(1 - 1 / 3)
+    assert of_metric("f1", items) == pytest.approx(2 * 2 / (2 + 4))
     both = [(0, 0, ["p", "q"], -1), (1, 0, ["q"], -1)]
-    assert of_items.worst_group_acc(both) == 0.5
+    assert of_metric("worst_group_acc", both) == 0.5
     with caplog.at_level(logging.WARNING):
-        assert of_items.gap_aligned_conflicting(items) is None
+        assert of_metric("gap_aligned_conflicting", items) is None
     assert "gap_aligned_conflicting is not defined: no bias-aligned row" in caplog.text
     assert of_items.group_acc([1.0, None, 0.0]) == 0.5
     assert of_items.group_acc([None]) is None
-    assert of_items.as_it_is(items[0]) is items[0]
 
 
 def test_what_ranks_hold_is_merged_into_document_order():
@@ -547,7 +601,7 @@ def test_answers_to_padding_are_dropped(checkpoints):
 def test_a_task_and_a_prompt_of_ones_own(tmp_path, toy_run):
     toy = Path(__file__).parents[1] / "toy" / "toy.yaml"
     (tmp_path / "toy.yaml").write_text(
-        f"include: {folder()}/shared/text.yaml\ntask: my_toy\n"
+        "class: !function harness_plugin_hooks.adapters.lm_eval_task.TextTask\ntask: my_toy\n"
         f"dataset_kwargs: {{task: {toy}, set: swapped}}\n"
     )
     found = evaluate(toy_run.checkpoint("teacher"), ["my_toy"], {}, [tmp_path])

@@ -78,7 +78,7 @@ def size(model):
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_a_preset_has_the_listed_and_the_published_number_of_parameters(plugins, name):
-    backbone = plugins["backbone"].get(name)
+    backbone = plugins["backbone"].offer(name).load()
     model = on_meta(backbone, 2)
     assert size(model) == PARAMETERS[name]
     assert backbone.hub_id
@@ -103,7 +103,7 @@ def test_the_encoder_of_a_whole_t5_becomes_a_classifier(plugins, tmp_path):
     told = {"num_layers": 2, "d_model": 16, "d_kv": 4, "d_ff": 32, "num_heads": 4}
     whole = T5ForConditionalGeneration(T5Config(vocab_size=40, **told))
     whole.save_pretrained(tmp_path / "t5")
-    kind = plugins["backbone"].get("t5-small").model_type
+    kind = plugins["backbone"].offer("t5-small").load().model_type
     source = checkpoints.Source("t5-x", checkpoint=str(tmp_path / "t5"), model_type=kind)
     labels = ("a", "b", "c")
     told = {"modality": "text", "labels": labels, "processor": None, "attention": "eager"}
@@ -135,7 +135,7 @@ def test_a_model_that_cannot_be_is_refused_before_anything_is_trained(plugins, c
 
 
 def test_a_hub_model_offline_says_what_to_do(plugins):
-    with pytest.raises(HarnessError, match=r"cannot be loaded: .* Without a network, name a local"):
+    with pytest.raises(HarnessError, match=r"'org/absent': HF_HUB_OFFLINE is set, .* name a local"):
         checkpoints.check_settings(settings("org/absent", "pretrained"), "text", plugins, False)
 
 

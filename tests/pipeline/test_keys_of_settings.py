@@ -50,6 +50,7 @@ CHANGES = {
         ),
         "from_teacher": "students.student.from_teacher=even",
         "augmentations": "students.student.augmentations={upsample: {}}",
+        "epochs": "students.student.epochs=5",
         "ce_weight": "students.student.ce_weight=0.25",
         "kd_weight": "students.student.kd_weight=0.75",
         "temperature": "students.student.temperature=3",
@@ -143,6 +144,7 @@ HARMLESS = {
         "log_with": "what is told to a tracker",
         "trust_remote_code": "a checkpoint's own code comes with its commit or folder",
         "resamples": "how scores are computed from predictions",
+        "sets": "which sets are predicted; each has a key of its own",
         "analyze": "what is looked at afterwards",
     },
 }

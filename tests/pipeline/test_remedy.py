@@ -9,6 +9,7 @@ import pytest
 from harness_plugin import HarnessError
 from harness_plugin.cli.main import main
 from harness_plugin.config.merge import run_config
+from harness_plugin.config.roles import plan_of_roles
 from harness_plugin.config.settings import StudentSettings
 from harness_plugin.pipeline.open_task import load_tasks
 from harness_plugin.pipeline.remedy import RANKING, halved, try_remedies
@@ -184,6 +185,36 @@ def test_what_the_student_does_already_is_no_remedy(tmp_path):
 def test_what_cannot_be_ranked_is_refused(tmp_path, sets, options, said):
     with pytest.raises(HarnessError, match=said):
         report_of(tmp_path, ["pure_kd"], *sets, **options)
+
+
+def test_a_remedy_whose_augmentation_adds_no_row_is_skipped_and_the_others_go_on(
+    tmp_path, monkeypatch
+):
+    from harness_plugin_hooks.augment.rows import Upsample
+
+    monkeypatch.setattr(Upsample, "rows", classmethod(lambda *_: []))
+    report = report_of(tmp_path, ["upsample", "pure_kd", "pure_kd_t4"], budget=1)
+    assert report.skipped == (("upsample", "augmentation upsample adds no row."),)
+    assert {one.remedy for one in report.results} == {"none", "pure_kd"}
+    assert report.beyond_budget == ("pure_kd_t4",)
+    # the student as it is has no remedy that could be left out
+    with pytest.raises(HarnessError, match="student: augmentation upsample adds no row"):
+        report_of(tmp_path, ["pure_kd"], "students={student: {augmentations: {upsample: {}}}}")
+
+
+def test_a_remedy_can_train_longer(tmp_path):
+    config, plugins, job = job_of(*QUICK)
+    longer = Remedy("longer", "more epochs", lambda _: RemedyChange({"epochs": 2.0}), order=1)
+    tried = {"budget": 1, "baseline": "student", "metric": "acc"}
+    report = try_remedies(config, plugins, job, tmp_path / "store", [longer], **tried)
+    updates = {one.remedy: one.updates for one in report.results}
+    assert updates["longer"] == 2 * updates["none"]
+
+
+def test_epochs_of_a_student_leave_some_for_its_method():
+    erm = ("student.epochs=4", "student.erm_epochs=2", "students={student: {epochs: 2}}")
+    with pytest.raises(HarnessError, match="student: erm_epochs 2 leaves nothing of epochs 2"):
+        plan_of_roles(job_of(*QUICK, *erm)[2].settings)
 
 
 def test_from_the_command_line(tmp_path, capsys):

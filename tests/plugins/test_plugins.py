@@ -1,5 +1,6 @@
 """Plugins are found, blocked, named when broken, and called at the moments that are promised."""
 
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from harness_plugin.config.merge import run_config
 from harness_plugin.plugins import hookspecs, registry
 from harness_plugin.plugins.registry import BrokenPlugin, collect, load_installed, load_plugins
 from harness_plugin.run_tasks import run
+from harness_plugin.scoring.metrics import Metric
 
 TOY = str(Path(__file__).parents[1] / "toy" / "toy.yaml")
 HOOKS = [name for name, value in vars(hookspecs).items() if hasattr(value, "harness_plugin_spec")]
@@ -134,7 +136,7 @@ def test_an_unknown_name_shows_near_ones_then_all(manager):
     manager.register(Offering(), "first")
     registry = collect(manager)["task"]
     with pytest.raises(HarnessError, match=r"unknown task 'mien'. Did you mean mine\? Known: mine"):
-        registry.get("mien")
+        registry.offer("mien")
 
 
 @pytest.mark.parametrize("target", ["absent_module:x", "harness_plugin.errors:Absent"])
@@ -155,6 +157,18 @@ def test_everything_installed_loads(monkeypatch):
         for offer in found[kind]:
             assert offer.load() is not None
             assert offer.summary
+
+
+def test_a_target_of_another_kind_is_named_with_its_plugin():
+    offer = registry.Offer("metric", "mine", "harness_plugin.errors:HarnessError", "s", "theirs")
+    for loaded, expected in (
+        (lambda: offer.instance(Metric), "expected a harness_plugin.scoring.metrics.Metric"),
+        (lambda: offer.subclass(Metric), "a subclass of harness_plugin.scoring.metrics.Metric"),
+        (replace(offer, target="harness_plugin.plugins.registry:KINDS").function, "a function"),
+    ):
+        with pytest.raises(HarnessError, match=f"metric 'mine' of plugin 'theirs': .*{expected}"):
+            loaded()
+    assert offer.subclass(ValueError) is offer.load() is HarnessError
 
 
 def test_the_kinds_are_the_offers():

@@ -205,7 +205,7 @@ def measured(sets: Sets, kinds: Sequence[str]) -> Metric:
 
     What is undefined is left out: a log has no place for a number that does not exist.
     """
-    known = {offer.name: offer.load() for offer in load_plugins()["metric"]}
+    known = load_plugins()["metric"].instances(metrics.Metric)
     chosen = {name: one for name, one in known.items() if one.kind in kinds}
 
     def values(scores: list[SampleScore]) -> dict[str, float]:

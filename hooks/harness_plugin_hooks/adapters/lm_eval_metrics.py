@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Any, TypeAlias
 
 # that harness registers its own when it finds none: ours must not be the first
@@ -21,8 +22,9 @@ import lm_eval.api.metrics  # noqa: F401
 import numpy as np
 from lm_eval.api.registry import register_aggregation, register_metric
 
+from harness_plugin.plugins.registry import load_plugins
 from harness_plugin.records import Estimate, Predictions
-from harness_plugin.scoring import columns, metrics, score
+from harness_plugin.scoring import columns, score
 from harness_plugin.scoring.measure import Bootstrap, measure_set
 from harness_plugin.scoring.metrics import Metric
 
@@ -30,7 +32,6 @@ Item: TypeAlias = (
     tuple[int | str, int | str, Sequence[int | str], int]
     | tuple[int | str, int | str, Sequence[int | str], int, str | None]
 )
-Aggregation: TypeAlias = Callable[[Sequence[Item]], "float | None"]
 
 LOG = logging.getLogger(__name__)
 RESAMPLES = 1000
@@ -115,59 +116,27 @@ def as_it_is(item: Item) -> Item:
     return item
 
 
-def registered(name: str, higher_is_better: bool) -> Callable[[Aggregation], Aggregation]:
-    """Make an aggregation, and the metric that it is the aggregation of, known to lm_eval."""
-
-    def register(function: Aggregation) -> Aggregation:
-        register_aggregation(name)(function)
-        register_metric(metric=name, higher_is_better=higher_is_better, aggregation=name)(as_it_is)
-        return function
-
-    return register
-
-
-@registered("debias_f1", True)
-def f1(items: Sequence[Item]) -> float | None:
-    """F1 of the positive label (two labels) or macro F1."""
-    return number(metrics.F1, items)
-
-
-@registered("debias_worst_group_acc", True)
-def worst_group_acc(items: Sequence[Item]) -> float | None:
-    """Lowest accuracy of any group (Sagawa et al. 2020)."""
-    return number(metrics.WORST_GROUP_ACC, items)
-
-
-@registered("debias_gap_avg_worst", False)
-def gap_avg_worst(items: Sequence[Item]) -> float | None:
-    """Accuracy minus worst-group accuracy."""
-    return number(metrics.GAP_AVG_WORST, items)
-
-
-@registered("debias_gap_aligned_conflicting", False)
-def gap_aligned_conflicting(items: Sequence[Item]) -> float | None:
-    """Accuracy on bias-aligned minus bias-conflicting documents."""
-    return number(metrics.GAP_ALIGNED_CONFLICTING, items)
-
-
-@registered("debias_gap_entailment", False)
-def gap_entailment(items: Sequence[Item]) -> float | None:
-    """Accuracy on entailment minus non-entailment documents (HANS, McCoy et al. 2019)."""
-    return number(metrics.GAP_ENTAILMENT, items)
-
-
 def group_acc(items: Sequence[float | None]) -> float | None:
     """Share of right ones (1.0) among the documents of a group; the others are None."""
     inside = [item for item in items if item is not None]
     return sum(inside) / len(inside) if inside else None
 
 
-OURS: dict[str, Metric] = {
-    "acc": metrics.ACC,
-    "f1": metrics.F1,
-    "worst_group_acc": metrics.WORST_GROUP_ACC,
-    "gap_avg_worst": metrics.GAP_AVG_WORST,
-    "gap_aligned_conflicting": metrics.GAP_ALIGNED_CONFLICTING,
-    "gap_entailment": metrics.GAP_ENTAILMENT,
-}
-"""What a YAML file of ours may list. Accuracy itself is that harness' own mean, with its error."""
+@cache
+def metrics_of_answers() -> dict[str, Metric]:
+    """Every registered metric that labels, groups and alignment of one set's documents decide."""
+    every = load_plugins()["metric"].instances(Metric)
+    return {name: m for name, m in every.items() if m.of_labels and not m.against_in_domain}
+
+
+def register() -> None:
+    """Make `debias_<metric>` known to lm_eval: an aggregation, and the metric it is that of."""
+    for metric in metrics_of_answers().values():
+        name = f"debias_{metric.name}"
+        register_aggregation(name)(partial(number, metric))
+        register_metric(metric=name, higher_is_better=metric.higher_is_better, aggregation=name)(
+            as_it_is
+        )
+
+
+register()

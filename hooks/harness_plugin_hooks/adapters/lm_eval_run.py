@@ -116,7 +116,7 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
         setattr(owner, name, before)
 
 
-def execute(given: argparse.Namespace) -> None:
+def execute(args: argparse.Namespace) -> None:
     """Run what lm_eval's own parser has read.
 
     Raises HarnessError when `--output_path` was given and nothing was written there.
@@ -124,12 +124,12 @@ def execute(given: argparse.Namespace) -> None:
     from lm_eval.utils import setup_logging
 
     setup_logging()
-    if not hasattr(given, "include_path"):  # `validate` of a later release, perhaps
-        given.func(given)
+    if not hasattr(args, "include_path"):  # `validate` of a later release, perhaps
+        args.func(args)
         return
-    given.include_path = [str(folder()), *([given.include_path] if given.include_path else [])]
-    tasks = getattr(given, "tasks", None) or []  # none at all: in the file of --config
-    local = local_only([tasks] if isinstance(tasks, str) else tasks, given.include_path)
+    args.include_path = [str(folder()), *([args.include_path] if args.include_path else [])]
+    tasks = getattr(args, "tasks", None) or []  # none at all: in the file of --config
+    local = local_only([tasks] if isinstance(tasks, str) else tasks, args.include_path)
     StrictTracker.written.clear()
     manager = partial(TaskManager, include_defaults=False) if local else TaskManager
     with (
@@ -137,11 +137,11 @@ def execute(given: argparse.Namespace) -> None:
         replaced(lm_eval.tasks, "TaskManager", manager),
     ):
         try:
-            given.func(given)
+            args.func(args)
         except ValueError as error:
             if str(error).startswith(MISSING):
                 missing = str(error).removeprefix(MISSING)
-                ours = TaskManager(include_path=given.include_path, include_defaults=False)
+                ours = TaskManager(include_path=args.include_path, include_defaults=False)
                 raise unknown("lm_eval task", missing, ours.all_tasks) from None
             raise
 

@@ -25,16 +25,27 @@ from harness_plugin.store.stages import key_of
 from harness_plugin_hooks.adapters import lm_eval_filter as lm_eval_filter
 from harness_plugin_hooks.adapters import lm_eval_model as lm_eval_model
 from harness_plugin_hooks.adapters.lm_eval_metrics import (
-    OURS,
     RESAMPLES,
     Facts,
     Item,
+    as_predictions,
     estimate,
     group_acc,
+    metrics_of_answers,
 )
 from harness_plugin_hooks.adapters.lm_eval_rows import Question, documents, request_text
 
 LOG = logging.getLogger(__name__)
+DEFAULTS = {
+    "output_type": "multiple_choice",
+    "test_split": "test",
+    "num_fewshot": 0,
+    "doc_to_choice": "labels",
+    "doc_to_target": "label",
+}
+"""What all text tasks have in common."""
+ACCURACY = {"metric": "acc", "aggregation": "mean", "higher_is_better": True}
+"""That harness' own mean, with its error; readers take the first metric for "is correct"."""
 
 
 def answer(doc: Mapping[str, Any], results: Sequence[tuple[float, bool]]) -> int:
@@ -71,18 +82,20 @@ class TextTask(ConfigurableTask):  # type: ignore[misc]
 
     `dataset_kwargs` in the YAML file: `task` (a name, or a YAML file of one's own) and `set`; also,
     or in `--metadata`: `data` (embedded, hub or a folder), `data_seed`, `resamples`, and options
-    of the task as `<task>.<option>`.
+    of the task as `<task>.<option>`. A `metric_list` chooses among the metrics; without one there
+    are all that are registered and defined on the set.
 
-    Documents come in an order of which every beginning holds every group. Beside the metrics of the
-    YAML file there are `<metric>_low` and `<metric>_high`, a 95% interval, and `acc_<group>`. The
-    configuration that is written with the results says where the data come from, and why a number
-    is undefined.
+    Documents come in an order of which every beginning holds every group. Beside the metrics there
+    are `<metric>_low` and `<metric>_high`, a 95% interval, and `acc_<group>`. The configuration
+    that is written with the results says where the data come from, and why a number is undefined.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        # without a name here, metrics are looked for on the hub
-        ours = {"process_results": "process_results"}
-        super().__init__(config={**{k: v for k, v in config.items() if k != "class"}, **ours})
+        given = {name: value for name, value in config.items() if name != "class"}
+        self.chosen = [metric["metric"] for metric in given.get("metric_list") or ()]
+        # without a name in process_results, metrics are looked for on the hub
+        ours = {"metric_list": [dict(ACCURACY)], "process_results": "process_results"}
+        super().__init__(config={**DEFAULTS, **given, **ours})
 
     def download(self, dataset_kwargs: Mapping[str, Any] | None = None, **_: Any) -> None:
         """Load the set as a run does, and learn what is to be computed on it."""
@@ -120,23 +133,33 @@ class TextTask(ConfigurableTask):  # type: ignore[misc]
         LOG.info("%s: %d rows of %s data", self.config.task, len(self.split), data.source)
 
     def bind_metrics(self) -> None:
-        """Tell the listed metrics the set's groups; add intervals and every group's accuracy."""
-        listed = [metric["metric"] for metric in self.config.metric_list]
-        for name in listed:
-            if name not in OURS:
-                raise unknown(f"metric of a text task ({self.config.task})", name, OURS)
+        """Measure what was chosen, or all that is defined on the whole set, and every group."""
+        known = metrics_of_answers()
+        for name in self.chosen:
+            if name not in known:
+                raise unknown(f"metric of a text task ({self.config.task})", name, known)
+        rows = zip(self.split.label, self.split.membership, self.split.aligned, strict=True)
+        right = as_predictions(
+            [(y, y, np.flatnonzero(groups).tolist(), a) for y, groups, a in rows], self.facts
+        )
+        defined = [name for name, metric in known.items() if not metric.applies(right)]
+        for name in dict.fromkeys(["acc", *(self.chosen or defined)]):
+            higher = known[name].higher_is_better
             if name != "acc":
+                self._metric_fn_list[name], self._metric_fn_kwargs[name] = None, {}
                 self._aggregation_list[name] = partial(self.measured, name, "value")
+                listed = {"metric": name, "aggregation": name, "higher_is_better": higher}
+                self.config.metric_list.append(listed)
             for end in ("low", "high"):
                 self._aggregation_list[f"{name}_{end}"] = partial(self.measured, name, end)
-                self._higher_is_better[f"{name}_{end}"] = self._higher_is_better[name]
+            self._higher_is_better |= dict.fromkeys((name, f"{name}_low", f"{name}_high"), higher)
         for group in self.split.groups:
             self._aggregation_list[f"acc_{group}"] = group_acc
             self._higher_is_better[f"acc_{group}"] = True
 
     def measured(self, name: str, part: str, items: Sequence[Item]) -> float | None:
         """The value of a metric, or an end of its interval; None and a note where undefined."""
-        found = estimate(OURS[name], items, self.facts)
+        found = estimate(metrics_of_answers()[name], items, self.facts)
         value = float(getattr(found, part))
         if not math.isnan(value):
             return value

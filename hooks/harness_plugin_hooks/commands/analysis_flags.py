@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from harness_plugin.analysis.contract import load_analysis
+from harness_plugin.analysis.contract import Analysis
 from harness_plugin.cli.parser import comma_list, seed_list
 from harness_plugin.errors import HarnessError
 from harness_plugin.plugins.registry import Registry
@@ -24,7 +24,7 @@ OptionClasses: TypeAlias = Mapping[str, type[BaseModel]]
 
 def option_classes(registry: Registry) -> dict[str, type[BaseModel]]:
     """The class of options of every registered analysis, by its name."""
-    return {offer.name: load_analysis(registry, offer.name).options for offer in registry}
+    return {name: analysis.options for name, analysis in registry.instances(Analysis).items()}
 
 
 def own_fields(options: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
@@ -101,7 +101,7 @@ def parsing_of(name: str, field: FieldInfo) -> dict[str, Any]:
 
 
 def options_of(
-    parser: argparse.ArgumentParser, classes: OptionClasses, given: Mapping[str, Any]
+    parser: argparse.ArgumentParser, classes: OptionClasses, args: Mapping[str, Any]
 ) -> dict[str, BaseModel]:
     """The options of every analysis, by its name, from the parsed flags.
 
@@ -110,11 +110,11 @@ def options_of(
     out = {}
     for analysis, options in classes.items():
         values = {
-            name: given[f"{analysis}.{name}"]
+            name: args[f"{analysis}.{name}"]
             for name, _ in own_fields(options)
-            if f"{analysis}.{name}" in given
+            if f"{analysis}.{name}" in args
         }
-        values |= {name: given[name] for name in SHARED if name in options.model_fields}
+        values |= {name: args[name] for name in SHARED if name in options.model_fields}
         try:
             out[analysis] = options(**values)
         except ValidationError as error:

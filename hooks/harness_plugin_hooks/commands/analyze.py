@@ -77,9 +77,9 @@ def main(words: list[str]) -> int:
     from harness_plugin_hooks.commands.analysis_flags import option_classes, options_of
 
     flags = parser(plugins)
-    given = vars(flags.parse_args(words))
-    check(given)
-    options = options_of(flags, option_classes(plugins["analysis"]), given)
+    args = vars(flags.parse_args(words))
+    check(args)
+    options = options_of(flags, option_classes(plugins["analysis"]), args)
     from harness_plugin.analysis.open_run import open_run
     from harness_plugin.analysis.run_analyses import (
         AnalysisRequest,
@@ -90,24 +90,24 @@ def main(words: list[str]) -> int:
     )
     from harness_plugin.pipeline.outputs import check_writable
 
-    folder: Path = given["output_path"] or given["run"]
+    folder: Path = args["output_path"] or args["run"]
     quiet_libraries()
     tasks = open_run(
-        given["run"],
+        args["run"],
         plugins,
-        started=given["started"],
-        tasks=given["tasks"],
-        machine={"device": given["device"], "threads": given["threads"]},
+        started=args["started"],
+        tasks=args["tasks"],
+        machine={"device": args["device"], "threads": args["threads"]},
     )
     check_writable(folder)
-    names = chosen_analyses([o.name for o in plugins["analysis"] if given[o.name]], plugins)
+    names = chosen_analyses([o.name for o in plugins["analysis"] if args[o.name]], plugins)
     wanted = AnalysisRequest(
-        roles=given["roles"],
-        seeds=given["seeds"],
-        split=given["split"],
-        groups=given["groups"] or (),
-        examples=given["examples"],
-        seed=given["seed"],
+        roles=args["roles"],
+        seeds=args["seeds"],
+        split=args["split"],
+        groups=args["groups"] or (),
+        examples=args["examples"],
+        seed=args["seed"],
         options=options,
     )
     for task in tasks:
@@ -119,10 +119,10 @@ def main(words: list[str]) -> int:
     return 0
 
 
-def check(given: dict[str, Any]) -> None:
+def check(args: dict[str, Any]) -> None:
     """Refuse numbers that mean nothing, before anything is loaded."""
     for name, fewest in {"examples": 4, "resamples": 100, "threads": 1}.items():
-        if given[name] is not None and given[name] < fewest:
-            raise HarnessError(f"--{name} {given[name]}: expected at least {fewest}.")
-    if given["groups"] == ():
+        if args[name] is not None and args[name] < fewest:
+            raise HarnessError(f"--{name} {args[name]}: expected at least {fewest}.")
+    if args["groups"] == ():
         raise HarnessError("--groups: name at least one group.")

@@ -77,6 +77,7 @@ def main(words: list[str]) -> int:
     from harness_plugin.pipeline.outputs import check_writable
     from harness_plugin.scoring.finished_runs import Selected, compare_outputs
     from harness_plugin.scoring.gate import thresholds_from
+    from harness_plugin.scoring.metrics import Metric
     from harness_plugin_hooks.regression import reports
     from harness_plugin_hooks.render.terminal import COLOURS
 
@@ -98,7 +99,7 @@ def main(words: list[str]) -> int:
             for name in ("metric", "max_drop", "max_gap_increase", "margin")
         },
         {name: getattr(given, name) for name in ("min_seeds", "min_group", "resamples")},
-        {offer.name: offer.load() for offer in plugins["metric"]},
+        plugins["metric"].instances(Metric),
     )
     found = compare_outputs(selected, thresholds, plugins)
     state = reports.verdict_of(found)

@@ -56,6 +56,7 @@ def main(words: list[str]) -> int:
     from harness_plugin.files import write_json, write_text
     from harness_plugin.pipeline.outputs import check_writable
     from harness_plugin.records import DEFAULT_RULE
+    from harness_plugin.scoring.metrics import Metric
     from harness_plugin_hooks.leaderboard.board import boards_of
     from harness_plugin_hooks.leaderboard.document import leaderboard
     from harness_plugin_hooks.leaderboard.reference import references
@@ -63,7 +64,7 @@ def main(words: list[str]) -> int:
     from harness_plugin_hooks.render.html import page
 
     plugins = installed_plugins()
-    metric = plugins["metric"].get(given.metric)
+    metric = plugins["metric"].offer(given.metric).instance(Metric)
     if metric.kind == "gap":
         raise HarnessError(
             f"--metric {given.metric}: a gap is signed, the lowest is not the best; rank by "

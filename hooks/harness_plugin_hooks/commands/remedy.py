@@ -70,8 +70,8 @@ def parser() -> Parser:
 
 def main(words: list[str]) -> int:
     """Try remedies, print the ranked table, write it."""
-    given = vars(parser().parse_args(words))
-    own = {name: given.pop(name) for name in ("budget", "baseline", "remedies", "rank_by", "list")}
+    args = vars(parser().parse_args(words))
+    own = {name: args.pop(name) for name in ("budget", "baseline", "remedies", "rank_by", "list")}
     from harness_plugin.plugins.remedies import select_remedies
 
     plugins = installed_plugins()
@@ -81,7 +81,7 @@ def main(words: list[str]) -> int:
     if own["budget"] < 1:
         raise HarnessError(f"--budget {own['budget']}: expected at least 1 remedy.")
     remedies = select_remedies(own["remedies"], plugins["remedy"])
-    config = config_from_flags(given)
+    config = config_from_flags(args)
     quiet_libraries()
     from harness_plugin.pipeline.open_task import load_tasks
     from harness_plugin.pipeline.outputs import check_writable

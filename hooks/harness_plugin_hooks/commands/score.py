@@ -64,25 +64,25 @@ def parser() -> Parser:
 
 def main(words: list[str]) -> int:
     """Score the files that `words` name and write every registered output."""
-    given = vars(parser().parse_args(words))
+    args = vars(parser().parse_args(words))
     from harness_plugin.config.merge import run_config
     from harness_plugin.data.task import find_task
     from harness_plugin.pipeline.outputs import check_writable, chosen_outputs, write_outputs
     from harness_plugin.pipeline.score_predictions import ROLES, option_of, score_predictions
 
     plugins = installed_plugins()
-    task = find_task(given["task"], plugins["task"], given["include_path"] or ())
+    task = find_task(args["task"], plugins["task"], args["include_path"] or ())
     quiet_datasets()
-    files = {role: given[option_of(role)] or [] for role in ROLES}
+    files = {role: args[option_of(role)] or [] for role in ROLES}
     flags: dict[str, Any] = {
-        name: given[name] for name in ("data", "sets", "limit", "outputs", *SCORING, "output_path")
+        name: args[name] for name in ("data", "sets", "limit", "outputs", *SCORING, "output_path")
     }
     flags |= {
         "tasks": (task.task,),
         "seeds": tuple(range(len(files["student"]))),
         "log_samples": True,
     }
-    config = run_config(given["config"], flags, given["set"])
+    config = run_config(args["config"], flags, args["set"])
     chosen_outputs(config, plugins)  # a name that does not exist is told before any work
     check_writable(Path(config.output_path))
     report = score_predictions(
@@ -90,7 +90,7 @@ def main(words: list[str]) -> int:
         plugins,
         task,
         files,
-        **{name: given[name] for name in ("kind", "labels", "model_name")},
+        **{name: args[name] for name in ("kind", "labels", "model_name")},
     )
     written = write_outputs(report, config, plugins)
     print(f"\n{len(written)} files in {config.output_path}:", *written, sep="\n  ")

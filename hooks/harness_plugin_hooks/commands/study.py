@@ -76,82 +76,82 @@ def parser() -> Parser:
 
 def main(words: list[str]) -> int:
     """Plan, then train, score and report; the exit status says whether all went well."""
-    given = vars(parser().parse_args(words))
-    if given["workers"] is not None and given["workers"] < 1:
-        raise HarnessError(f"--workers {given['workers']}: expected at least 1.")
-    if given["address"] and given["executor"] != "ray":
+    args = vars(parser().parse_args(words))
+    if args["workers"] is not None and args["workers"] < 1:
+        raise HarnessError(f"--workers {args['workers']}: expected at least 1.")
+    if args["address"] and args["executor"] != "ray":
         raise HarnessError("--address is for --executor ray.")
     from harness_plugin.store.stages import default_root
 
-    chosen = given["use_cache"] or os.environ.get("HARNESS_PLUGIN_CACHE") or ""
+    chosen = args["use_cache"] or os.environ.get("HARNESS_PLUGIN_CACHE") or ""
     if "://" in str(chosen):
         raise HarnessError(
             f"--use_cache {chosen}: models are read through memory maps, which need a file system. "
             "Mount the bucket (fsspec's FUSE, s3fs, gcsfuse), and give its folder."
         )
-    root = Path(given["use_cache"] or default_root()).absolute()
+    root = Path(args["use_cache"] or default_root()).absolute()
     plugins = installed_plugins()
     status = 0
-    for graph in planned(given, plugins):
-        folder = given["output_path"] or Path("results")
-        folder = folder / graph.study.name if len(given["plans"]) > 1 else folder
-        if given["output_path"] is None and len(given["plans"]) == 1:
+    for graph in planned(args, plugins):
+        folder = args["output_path"] or Path("results")
+        folder = folder / graph.study.name if len(args["plans"]) > 1 else folder
+        if args["output_path"] is None and len(args["plans"]) == 1:
             folder = folder / graph.study.name
-        status = max(status, one_study(graph, root, folder, given))
+        status = max(status, one_study(graph, root, folder, args))
     return status
 
 
-def planned(given: dict[str, Any], plugins: Plugins) -> list[Graph]:
+def planned(args: dict[str, Any], plugins: Plugins) -> list[Graph]:
     """All plans, checked before the first is run."""
     from harness_plugin.study.graph import graph_of
     from harness_plugin.study.plan import read_study
 
-    studies = [read_study(file, given["set"], given["seeds"]) for file in given["plans"]]
+    studies = [read_study(file, args["set"], args["seeds"]) for file in args["plans"]]
     names = [study.name for study in studies]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise HarnessError(f"two plans are called {', '.join(twice)}.")
     return [graph_of(study, plugins) for study in studies]
 
 
-def one_study(graph: Graph, root: Path, folder: Path, given: dict[str, Any]) -> int:
+def one_study(graph: Graph, root: Path, folder: Path, args: dict[str, Any]) -> int:
     """Do with one study what was asked for."""
     from harness_plugin.study.scheduler import execute, failed_before, so_far
     from harness_plugin.study.status import summary
     from harness_plugin.study.training_records import TrainingRecords
 
     progress = so_far(graph, TrainingRecords(root))
-    slots = given["workers"] or 1
-    if given["status"] or given["report"]:
+    slots = args["workers"] or 1
+    if args["status"] or args["report"]:
         failed_before(graph, TrainingRecords(root), progress)
-    if given["status"]:
+    if args["status"]:
         show_status(graph, progress, TrainingRecords(root))
         return 0
     print(*summary(graph, progress, slots), sep="\n", flush=True)
-    if given["dry_run"]:
+    if args["dry_run"]:
         return 0
-    if given["resume"] and not progress.done:
+    if args["resume"] and not progress.done:
         raise HarnessError(f"study {graph.study.name}: nothing of it is in {root} yet.")
     from harness_plugin.pipeline.outputs import check_writable
 
     check_writable(folder)
-    if not given["report"]:
+    if not args["report"]:
         quiet_libraries()
         graph.check_choices(installed_plugins())
-        executor = executor_of(given, graph)
+        executor = executor_of(args, graph)
         with ProgressPrinter(graph) as printer:
             progress = execute(graph, executor, root, printer)
     return finished(graph, progress, root, folder)
 
 
-def executor_of(given: dict[str, Any], graph: Graph) -> Executor:
+def executor_of(args: dict[str, Any], graph: Graph) -> Executor:
     """Where the trainings run."""
     from harness_plugin.study.executors import InProcess, Workers
 
-    if given["executor"] == "ray":
+    if args["executor"] == "ray":
         from harness_plugin_hooks.study.ray_executor import RayExecutor
 
-        return RayExecutor.open(given["address"], given["workers"], graph.study.given.resources)
-    return Workers(given["workers"]) if (given["workers"] or 1) > 1 else InProcess()
+        return RayExecutor.open(args["address"], args["workers"], graph.study.given.resources)
+    return Workers(args["workers"]) if (args["workers"] or 1) > 1 else InProcess()
 
 
 class ProgressPrinter:

@@ -18,6 +18,7 @@ from harness_plugin import __version__
 from harness_plugin.errors import HarnessError
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records import Predictions, RunReport, TrainedModel, VerdictRule
+from harness_plugin.scoring.metrics import Metric
 from harness_plugin.scoring.prediction_tables import from_csv
 from harness_plugin.scoring.score import score_task
 from harness_plugin.scoring.transfer_record import TransferRecord, record_of
@@ -240,7 +241,7 @@ def computed_again(
         train_groups=tuple(train),
         train_group_counts=list(train.values()),
         purposes={known.name: known.purpose for known in record.sets},
-        metrics={name: plugins["metric"].get(name) for name in sorted(metrics)},
+        metrics={name: plugins["metric"].offer(name).instance(Metric) for name in sorted(metrics)},
         models=tuple(model_of(record.task, model) for model in record.models),
         collapse_rule=record.collapse_rule,
         resamples=record.config["resamples"],

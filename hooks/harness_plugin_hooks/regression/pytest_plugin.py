@@ -76,6 +76,7 @@ def compared(config: pytest.Config) -> tuple[Comparison, ...]:
     from harness_plugin.errors import HarnessError
     from harness_plugin.scoring.finished_runs import Selected, compare_outputs
     from harness_plugin.scoring.gate import default_thresholds, read_thresholds
+    from harness_plugin.scoring.metrics import Metric
 
     def option(name: str) -> Any:
         return config.getoption(f"harness_{name}")
@@ -85,7 +86,7 @@ def compared(config: pytest.Config) -> tuple[Comparison, ...]:
     )
     try:
         plugins = installed_plugins()
-        known = {offer.name: offer.load() for offer in plugins["metric"]}
+        known = plugins["metric"].instances(Metric)
         file = option("thresholds")
         thresholds = read_thresholds(file) if file else default_thresholds(known=known)
         return compare_outputs(selected, thresholds, plugins)

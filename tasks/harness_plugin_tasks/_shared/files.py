@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -32,6 +32,12 @@ def find(root: Path, names: Iterable[str]) -> Path | None:
         if files:
             return files[0]
     return None
+
+
+def require_splits(loaded: Collection[str], names: Iterable[str], where: str) -> None:
+    """Refuse a data set of the hub without one of the splits `names`."""
+    if absent := sorted(set(names) - set(loaded)):
+        raise HarnessError(f"{where}: no split {', '.join(absent)} (found {', '.join(loaded)}).")
 
 
 def hub_copies(root: Path, accepts: Callable[[set[str]], bool]) -> list[Path]:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import datasets
 
 from harness_plugin.errors import HarnessError
-from harness_plugin_tasks._shared.files import find, missing
+from harness_plugin_tasks._shared.files import find, missing, require_splits
 from harness_plugin_tasks._shared.text.cues import NLI_LABELS
 from harness_plugin_tasks._shared.text.tables import (
     Column,
@@ -58,8 +58,7 @@ def from_splits(loaded: datasets.DatasetDict, where: str) -> Reader:
 
     def read(part: str, number: int) -> Table:
         split = f"{part}_r{number}"
-        if split not in loaded:
-            raise HarnessError(f"{where}: no split {split} (found {', '.join(loaded)}).")
+        require_splits(loaded, [split], where)
         place = f"{where}, split {split!r}"
         return round_table(part, number, place, hub_columns(loaded[split], COLUMNS, place))
 

@@ -12,7 +12,14 @@ import datasets
 from harness_plugin.data.dataset import DataRequest, Purpose, TaskData
 from harness_plugin.data.hub import load_hub, load_local
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin_tasks._shared.files import data_folder, find, hub_copy, missing, row_variant
+from harness_plugin_tasks._shared.files import (
+    data_folder,
+    find,
+    hub_copy,
+    missing,
+    require_splits,
+    row_variant,
+)
 from harness_plugin_tasks._shared.text.splits import concatenated
 from harness_plugin_tasks._shared.text.tables import (
     Column,
@@ -179,8 +186,7 @@ def read_fever(file: Path) -> Table:
 
 def gold_evidence(loaded: datasets.DatasetDict, where: str) -> dict[tuple[str, Purpose], Table]:
     """Tables of the hub's splits: train, validation, and test as the in-domain set."""
-    if "train" not in loaded or "test" not in loaded:
-        raise HarnessError(f"{where}: no split train or no split test (found {', '.join(loaded)}).")
+    require_splits(loaded, ("train", "test"), where)
     names: dict[str, tuple[str, Purpose]] = {"train": ("train", "train"), **HUB_PURPOSES}
     return {
         names[split]: gold_table(rows, f"fever_gold_{split}", f"{where}, split {split!r}")

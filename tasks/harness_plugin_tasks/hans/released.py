@@ -9,7 +9,7 @@ import datasets
 from harness_plugin.data.dataset import DataRequest, TaskData
 from harness_plugin.data.hub import load_hub, load_local
 from harness_plugin.errors import HarnessError
-from harness_plugin_tasks._shared.files import data_folder, find, hub_copy, missing
+from harness_plugin_tasks._shared.files import data_folder, find, hub_copy, missing, require_splits
 from harness_plugin_tasks._shared.text.nli_hub import MULTINLI, Training
 from harness_plugin_tasks._shared.text.nli_hub import from_hub as corpus_from_hub
 from harness_plugin_tasks._shared.text.nli_released import (
@@ -82,6 +82,5 @@ def hans_in(root: Path) -> Table:
 
 def hans_test(loaded: datasets.DatasetDict, where: str) -> Table:
     """The evaluation set of HANS, which the hub calls `validation`."""
-    if HANS_SPLIT not in loaded:
-        raise HarnessError(f"{where}: no split {HANS_SPLIT} (found {', '.join(loaded)}).")
+    require_splits(loaded, [HANS_SPLIT], where)
     return hans_from_hub(loaded[HANS_SPLIT], f"{where}, split {HANS_SPLIT!r}")

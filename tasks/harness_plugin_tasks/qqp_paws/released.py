@@ -14,7 +14,7 @@ import datasets
 from harness_plugin.data.dataset import DataRequest, Purpose, TaskData
 from harness_plugin.data.hub import load_hub, load_local
 from harness_plugin.errors import HarnessError
-from harness_plugin_tasks._shared.files import data_folder, find, hub_copy, missing
+from harness_plugin_tasks._shared.files import data_folder, find, hub_copy, missing, require_splits
 from harness_plugin_tasks._shared.quoted import read_quoted
 from harness_plugin_tasks._shared.text.tables import (
     Column,
@@ -167,8 +167,7 @@ def hub_table(
     loaded: datasets.DatasetDict, split: str, name: str, wanted: Sequence[Column], where: str
 ) -> Table:
     """One hub split."""
-    if split not in loaded:
-        raise HarnessError(f"{where}: no split {split} (found {', '.join(loaded)}).")
+    require_splits(loaded, [split], where)
     columns = hub_columns(loaded[split], wanted, f"{where}, {split}")
     texts = {key: [str(value) for value in values] for key, values in columns.items()}
     return labelled(name, f"{where}, split {split!r}", {"id": [""] * len(loaded[split]), **texts})

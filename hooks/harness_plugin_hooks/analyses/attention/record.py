@@ -32,22 +32,22 @@ SHOWN = False
 
 def analyse(sample: AnalysisInput, options: AttentionOptions) -> AnalysisResult:
     """What the models attend to, and how far they differ in it."""
-    found = compare_attention(sample, options)
-    return AnalysisResult(as_record(found, options), list(as_rows(found)), list(shown(found)))
+    report = compare_attention(sample, options)
+    return AnalysisResult(as_record(report, options), list(as_rows(report)), list(shown(report)))
 
 
-def as_record(found: AttentionReport, options: AttentionOptions) -> dict[str, Any]:
+def as_record(report: AttentionReport, options: AttentionOptions) -> dict[str, Any]:
     """The JSON part; nan where a number is undefined, with a reason."""
     return {
         "measure": "Jensen-Shannon divergence of rows of attention, in nats (0 to ln 2)",
         "matched_rows": options.matched,
         "resamples": options.resamples,
         "seed": options.seed,
-        "models": [own_record(own) for own in found.owns],
-        "pairs": [pair_record(pair) for pair in found.pairs],
-        "ceiling": [pair_record(pair) for pair in found.ceilings],
-        "differences": list(differences(found.pairs)),
-        "notes": list(found.notes),
+        "models": [own_record(own) for own in report.owns],
+        "pairs": [pair_record(pair) for pair in report.pairs],
+        "ceiling": [pair_record(pair) for pair in report.ceilings],
+        "differences": list(differences(report.pairs)),
+        "notes": list(report.notes),
     }
 
 
@@ -172,9 +172,9 @@ def difference(
     }
 
 
-def as_rows(found: AttentionReport) -> Iterator[dict[str, Any]]:
+def as_rows(report: AttentionReport) -> Iterator[dict[str, Any]]:
     """One row a head and measure of every model; one a layer of every two roles."""
-    for own in found.owns:
+    for own in report.owns:
         for name, value in own.heads.items():
             for place, layer, head in np.ndindex(*value.shape):
                 yield {
@@ -192,7 +192,7 @@ def as_rows(found: AttentionReport) -> Iterator[dict[str, Any]]:
                     "low": math.nan,
                     "high": math.nan,
                 }
-    for kind, some in (("pair", found.pairs), ("ceiling", found.ceilings)):
+    for kind, some in (("pair", report.pairs), ("ceiling", report.ceilings)):
         for one in some:
             for second, bounds in enumerate(bounded(one.replicates)):
                 yield {
@@ -210,17 +210,17 @@ def as_rows(found: AttentionReport) -> Iterator[dict[str, Any]]:
                 }
 
 
-def shown(found: AttentionReport) -> Iterator[RenderableType]:
+def shown(report: AttentionReport) -> Iterator[RenderableType]:
     """A table for each role and for each two roles, then what is missing and why."""
-    owns = [own for own in found.owns if own.specials == SHOWN]
+    owns = [own for own in report.owns if own.specials == SHOWN]
     for role in dict.fromkeys(own.role for own in owns):
         yield own_table([own for own in owns if own.role == role])
-    pairs = [one for one in found.pairs if one.specials == SHOWN]
-    ceilings = {(c.group, c.roles[1]): c for c in found.ceilings if c.specials == SHOWN}
+    pairs = [one for one in report.pairs if one.specials == SHOWN]
+    ceilings = {(c.group, c.roles[1]): c for c in report.ceilings if c.specials == SHOWN}
     for roles in dict.fromkeys(one.roles for one in pairs):
         yield pair_table([one for one in pairs if one.roles == roles], ceilings)
-    if found.notes:
-        yield "attention: " + "; ".join(found.notes)
+    if report.notes:
+        yield "attention: " + "; ".join(report.notes)
 
 
 def own_table(owns: Sequence[Own]) -> Table:

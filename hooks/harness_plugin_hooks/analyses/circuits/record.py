@@ -98,8 +98,8 @@ def notes_of(circuit: Circuit) -> Iterator[str]:
 def targets_of(task: FinishedTask, subject: LoadedModel, split: Split) -> Ints:
     """(C,) the label of the set that each of the model's classes is; -1 = none."""
     record = next(m for m in task.models if (m["role"], m["seed"]) == (subject.role, subject.seed))
-    given = record["settings"].get("labels")
-    labels = tuple(given) if given else checkpoints.checkpoint_labels(str(subject.path))
+    recorded = record["settings"].get("labels")
+    labels = tuple(recorded) if recorded else checkpoints.checkpoint_labels(str(subject.path))
     nothing = np.empty((0, len(labels)), np.float32)
     return predictions_of(
         split,
@@ -214,7 +214,7 @@ def node_records(circuit: Circuit) -> list[dict[str, Any]]:
     }
     out = []
     for number, node in enumerate(circuit.graph.nodes):
-        found: dict[str, Any] = {
+        entry: dict[str, Any] = {
             "id": node.id,
             "kind": node.kind,
             "layer": node.layer,
@@ -223,9 +223,9 @@ def node_records(circuit: Circuit) -> list[dict[str, Any]]:
         }
         if number in place:
             at = place[number]
-            found |= {"mass": float(circuit.mass[0, at]), "low": low[at], "high": high[at]}
-            found["by_group"] = {group: float(mass[at]) for group, mass in groups.items()}
-        out.append(found)
+            entry |= {"mass": float(circuit.mass[0, at]), "low": low[at], "high": high[at]}
+            entry["by_group"] = {group: float(mass[at]) for group, mass in groups.items()}
+        out.append(entry)
     return out
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from harness_plugin.analysis.contract import ResampledOptions, flag
 
@@ -22,6 +22,7 @@ class CKAOptions(ResampledOptions):
     )
     rbf: float | None = Field(
         None,
+        gt=0,
         description="Gaussian kernel, so many times the median distance wide; else linear",
         json_schema_extra=flag("rbf"),
     )
@@ -38,11 +39,3 @@ class CKAOptions(ResampledOptions):
         description="Gram matrices in double precision; sums always are",
         json_schema_extra=flag("float64"),
     )
-
-    @field_validator("rbf")
-    @classmethod
-    def above_zero(cls, width: float | None) -> float | None:
-        """Refuse a width that is no width."""
-        if width is not None and not width > 0:
-            raise ValueError("expected a width above 0.")
-        return width

@@ -29,7 +29,7 @@ NO_INTERVAL = "no interval: too few batches"
 
 def analyse(sample: AnalysisInput, options: CKAOptions) -> AnalysisResult:
     """Similarity of all layers of all models."""
-    found = compare_models(
+    report = compare_models(
         sample.models,
         sample.encoded,
         sample.rows,
@@ -37,24 +37,25 @@ def analyse(sample: AnalysisInput, options: CKAOptions) -> AnalysisResult:
         device=sample.device,
         quiet=is_quiet(sample.task.ctx),
     )
-    return AnalysisResult(as_record(found, options), list(as_rows(found)), list(as_tables(found)))
+    record = as_record(report, options)
+    return AnalysisResult(record, list(as_rows(report)), list(as_tables(report)))
 
 
-def as_record(found: SimilarityReport, options: CKAOptions) -> dict[str, Any]:
+def as_record(report: SimilarityReport, options: CKAOptions) -> dict[str, Any]:
     """The JSON part; nan where a number is undefined, with a reason."""
     return {
         "measure": "unbiased minibatch CKA (HSIC_1 summed over batches before the ratio)",
         "kernel": str(Kernel(options.rbf)),
         "pool": options.pool,
-        "batch": found.batch,
+        "batch": report.batch,
         "permutations": options.permutations,
         "resamples": options.resamples,
         "seed": options.seed,
         "gram_dtype": "float64" if options.float64 else "float32",
-        "pairs": [pair_record(pair) for pair in found.pairs],
-        "ceiling": [pair_record(pair) for pair in found.ceilings],
-        "differences": [difference_record(one) for one in found.differences],
-        "notes": list(found.notes),
+        "pairs": [pair_record(pair) for pair in report.pairs],
+        "ceiling": [pair_record(pair) for pair in report.ceilings],
+        "differences": [difference_record(one) for one in report.differences],
+        "notes": list(report.notes),
     }
 
 
@@ -129,9 +130,9 @@ def reason(value: float, low: float) -> str:
     return NO_INTERVAL if math.isnan(low) else ""
 
 
-def as_rows(found: SimilarityReport) -> Iterator[dict[str, Any]]:
+def as_rows(report: SimilarityReport) -> Iterator[dict[str, Any]]:
     """One row a pair of layers."""
-    for kind, pairs in (("pair", found.pairs), ("ceiling", found.ceilings)):
+    for kind, pairs in (("pair", report.pairs), ("ceiling", report.ceilings)):
         for pair in pairs:
             (low, high), null = pair.bounds, pair.null_high
             for a, b in np.ndindex(*pair.value.shape):
@@ -153,11 +154,11 @@ def as_rows(found: SimilarityReport) -> Iterator[dict[str, Any]]:
                 }
 
 
-def as_tables(found: SimilarityReport) -> Iterator[Table]:
+def as_tables(report: SimilarityReport) -> Iterator[Table]:
     """One table for each two roles, on the features as they are: a row for each layer."""
-    view = found.pairs[0].view
-    pairs = [pair for pair in found.pairs if pair.view == view]
-    ceilings = {(c.group, c.second): c for c in found.ceilings if c.view == view}
+    view = report.pairs[0].view
+    pairs = [pair for pair in report.pairs if pair.view == view]
+    ceilings = {(c.group, c.second): c for c in report.ceilings if c.view == view}
     for first, second in dict.fromkeys((pair.first, pair.second) for pair in pairs):
         groups = [pair for pair in pairs if (pair.first, pair.second) == (first, second)]
         table = Table(

@@ -43,7 +43,7 @@ def analyse(sample: AnalysisInput, options: ProbeOptions) -> AnalysisResult:
     }
     if rows is None:
         return AnalysisResult({**head, "curves": [], "differences": [], "notes": notes}, [], notes)
-    found = probe(
+    probed = probe(
         sample.models,
         [encoded_for(sample.task, subject, rows.split) for subject in sample.models],
         rows,
@@ -56,11 +56,11 @@ def analyse(sample: AnalysisInput, options: ProbeOptions) -> AnalysisResult:
         "split": rows.split.name,
         "rows": len(rows.rows),
         "names": {target: list(rows.names[target]) for target in TARGETS},
-        "curves": [curve_record(curve) for curve in found.curves],
-        "differences": list(differences(found)),
+        "curves": [curve_record(curve) for curve in probed.curves],
+        "differences": list(differences(probed)),
         "notes": notes,
     }
-    return AnalysisResult(record, list(as_rows(found)), [*as_tables(found), *notes])
+    return AnalysisResult(record, list(as_rows(probed)), [*as_tables(probed), *notes])
 
 
 def curve_record(curve: Curve) -> dict[str, Any]:
@@ -85,13 +85,13 @@ def curve_record(curve: Curve) -> dict[str, Any]:
     }
 
 
-def differences(found: Probed) -> Iterator[dict[str, Any]]:
+def differences(probed: Probed) -> Iterator[dict[str, Any]]:
     """Paired by rows and seeds: student minus teacher where labels are read off, minus control."""
-    roles = list(dict.fromkeys(curve.role for curve in found.curves))
+    roles = list(dict.fromkeys(curve.role for curve in probed.curves))
     for student in [role for role in roles if role.startswith("student")]:
         for other in [role for role in ("teacher", "control") if role in roles]:
             for target in TARGETS:
-                ours, theirs = found.curve(student, target), found.curve(other, target)
+                ours, theirs = probed.curve(student, target), probed.curve(other, target)
                 same = ours.layers == theirs.layers
                 layers = range(len(ours.layers)) if same and other == "control" else [-1]
                 yield {
@@ -104,23 +104,23 @@ def differences(found: Probed) -> Iterator[dict[str, Any]]:
 def difference(ours: Curve, theirs: Curve, layer: int) -> dict[str, Any]:
     """The difference on one layer, counted from the front or, -1, the last of both."""
     values = ours.values[:, layer] - theirs.values[:, layer]
-    found = percentiles.hierarchical(values, ours.shares, ours.correct.shape[-1])
+    probed = percentiles.hierarchical(values, ours.shares, ours.correct.shape[-1])
     return {
         "layer": ours.layers[layer],
-        "value": found.value,
-        "low": found.low,
-        "high": found.high,
+        "value": probed.value,
+        "low": probed.low,
+        "high": probed.high,
     }
 
 
-def as_rows(found: Probed) -> Iterator[dict[str, Any]]:
+def as_rows(probed: Probed) -> Iterator[dict[str, Any]]:
     """One row an example and target; a column a model and layer: was its probe right?"""
-    rows = found.rows
+    rows = probed.rows
     ids = rows.split.ids[rows.rows].tolist()
     for target in TARGETS:
         columns = {
             f"{curve.role}/{seed}/{layer}": curve.correct[number, index].tolist()
-            for curve in found.curves
+            for curve in probed.curves
             if curve.target == target
             for number, seed in enumerate(curve.seeds)
             for index, layer in enumerate(curve.layers)
@@ -136,13 +136,13 @@ def as_rows(found: Probed) -> Iterator[dict[str, Any]]:
             }
 
 
-def as_tables(found: Probed) -> Iterator[Table]:
+def as_tables(probed: Probed) -> Iterator[Table]:
     """One table a target: a row for each layer, a column for each role."""
     for target in TARGETS:
-        curves = [curve for curve in found.curves if curve.target == target]
+        curves = [curve for curve in probed.curves if curve.target == target]
         table = Table(
-            title=f"{target} ({' / '.join(found.rows.names[target])}) read off each layer, "
-            f"{len(found.rows.rows):,} rows of {found.rows.split.name}, chance "
+            title=f"{target} ({' / '.join(probed.rows.names[target])}) read off each layer, "
+            f"{len(probed.rows.rows):,} rows of {probed.rows.split.name}, chance "
             f"{number(curves[0].chance)}; * decodable",
             title_justify="left",
         )

@@ -12,7 +12,12 @@ import numpy as np
 from harness_plugin.data.dataset import DataRequest, Ints
 from harness_plugin.data.hub import load_hub, load_local
 from harness_plugin.errors import HarnessError
-from harness_plugin_tasks._shared.files import count_variants, data_folder, is_hub_copy
+from harness_plugin_tasks._shared.files import (
+    count_variants,
+    data_folder,
+    is_hub_copy,
+    require_splits,
+)
 from harness_plugin_tasks._shared.images.splits import Pixels, class_indices, decoded, stored_images
 
 REPOSITORY, CONFIGURATION, REVISION = "uoft-cs/cifar10", "plain_text", "main"
@@ -82,8 +87,7 @@ def read_folder(root: Path) -> dict[str, Objects]:
 
 def from_hub(loaded: Mapping[str, datasets.Dataset], where: str) -> dict[str, Objects]:
     """Both splits from columns `img` and `label`."""
-    if missing := sorted(RELEASED.keys() - loaded.keys()):
-        raise HarnessError(f"{where}: no split {', '.join(missing)} (found {', '.join(loaded)}).")
+    require_splits(loaded, RELEASED, where)
     splits = {}
     for name in RELEASED:
         here = f"{where}, split {name!r}"

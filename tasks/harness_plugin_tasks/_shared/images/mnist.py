@@ -14,7 +14,12 @@ import numpy as np
 from harness_plugin.data.dataset import DataRequest, Ints
 from harness_plugin.data.hub import load_hub, load_local
 from harness_plugin.errors import HarnessError
-from harness_plugin_tasks._shared.files import count_variants, data_folder, is_hub_copy
+from harness_plugin_tasks._shared.files import (
+    count_variants,
+    data_folder,
+    is_hub_copy,
+    require_splits,
+)
 from harness_plugin_tasks._shared.images.splits import Pixels, class_indices, decoded, stored_images
 
 REPOSITORY = "ylecun/mnist"
@@ -129,8 +134,7 @@ def read_idx(file: Path, magic: int) -> Pixels:
 
 def from_hub(loaded: Mapping[str, datasets.Dataset], where: str) -> dict[str, Digits]:
     """Both splits from columns `image` and `label`; the classes are named by their digit."""
-    if missing := sorted(FILES.keys() - loaded.keys()):
-        raise HarnessError(f"{where}: no split {', '.join(missing)} (found {', '.join(loaded)}).")
+    require_splits(loaded, FILES, where)
     splits = {}
     for name in FILES:
         here = f"{where}, split {name!r}"

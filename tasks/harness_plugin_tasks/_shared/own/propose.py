@@ -39,6 +39,8 @@ SPLITS = ("split", "partition", "subset", "fold", "set")
 ATTRIBUTES = ("attribute", "group", "gender", "sex", "race", "ethnicity", "age_group", "background")
 CLUSTERS = ("cluster", "template", "user", "patient", "subject", "person", "author", "document")
 MOST_CLASSES = 20
+MOST_WORDS = 3
+"""Words of a class's name on average; what has more is a text, however often it stands there."""
 ENCODINGS = ("utf-8", "utf-16", "cp1252", "latin-1")
 SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}
 
@@ -134,6 +136,7 @@ def of_tables(target: Path, name: str, tables: Mapping[str, Table], form: Format
         for column, values in columns.items()
         if 2 <= len(found := {*values.unique().to_pylist()} - {""}) <= MOST_CLASSES
         and 2 * len(found) <= len(values)
+        and sum(len(text.split()) for text in found) <= MOST_WORDS * len(found)
     }
 
     def distinct(column: str) -> bool:

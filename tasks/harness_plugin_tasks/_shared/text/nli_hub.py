@@ -9,7 +9,7 @@ import datasets
 
 from harness_plugin.data.dataset import DataRequest
 from harness_plugin.data.hub import load_hub
-from harness_plugin.errors import HarnessError
+from harness_plugin_tasks._shared.files import require_splits
 from harness_plugin_tasks._shared.text.splits import RELEASED_ROWS
 from harness_plugin_tasks._shared.text.tables import Table, nli_from_hub, row_variants
 
@@ -88,10 +88,7 @@ def of_corpus(
 
     Without `training` the in-domain rows alone.
     """
-    if missing := corpus.needed - {*loaded}:
-        raise HarnessError(
-            f"{where}: no split {', '.join(sorted(missing))} (found {', '.join(loaded)})."
-        )
+    require_splits(loaded, corpus.needed, where)
 
     def table(split: str) -> Table:
         name = corpus.tables.get(split, split)

@@ -1,0 +1,50 @@
+"""How settings are declared: types that several fields share, and what an option's field says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+WHAT, MODELS, MACHINE, RESULTS = "what to run", "models and methods", "machine", "results"
+"""The groups of options in `harness --help`."""
+
+
+def finite(value: Any) -> Any:
+    """`value`; ValueError where a number in it, however deep, is infinite or no number."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("Input should be a finite number")
+    if isinstance(value, Mapping):
+        for each in value.values():
+            finite(each)
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            finite(each)
+    return value
+
+
+Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**32)]
+"""What NumPy, torch and Accelerate all take as a seed."""
+Brightness: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+Spread: TypeAlias = Annotated[float, Field(gt=0)]
+Options: TypeAlias = Annotated[dict[str, Any], AfterValidator(finite)]
+"""Settings whose names another object knows: a method, a task, an architecture."""
+
+
+def flag(group: str, metavar: str = "", **how: Any) -> dict[str, Any]:
+    """What a field's own type does not say of its command line option.
+
+    `names`: other names than the field's. `repeat`: once a value, instead of a comma list.
+    `bare`: the value of an option that is given without one.
+    """
+    return {"flag": {"group": group, "metavar": metavar, **how}}
+
+
+class Strict(BaseModel):
+    """Frozen; an unknown key is an error, and so is a number that is not finite."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True
+    )  # deferred: `harness --help` reads fields and checks nothing
