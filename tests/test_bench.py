@@ -28,7 +28,10 @@ ROWS = {
 
 OWN_PROCESS = {"step", "threads"}
 """They change what a process has once: accelerate's state, the threads at the start."""
-HELPERS = {"common", "workload", "batches", "flops", "methods", "mutants", "coverage"}
+HELPERS = {
+    *("batches", "common", "families", "flops", "workload"),
+    *("coverage", "methods", "models_table", "mutants"),
+}
 """What the scripts share, and those that time nothing; of a GPU's: test_bench_gpu.py."""
 
 
