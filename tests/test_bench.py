@@ -30,7 +30,7 @@ OWN_PROCESS = {"step", "threads"}
 """They change what a process has once: accelerate's state, the threads at the start."""
 HELPERS = {
     *("batches", "common", "families", "flops", "workload"),
-    *("coverage", "methods", "models_table", "mutants"),
+    *("methods", "models_table", "mutants"),
 }
 """What the scripts share, and those that time nothing; of a GPU's: test_bench_gpu.py."""
 
@@ -75,7 +75,6 @@ def test_every_benchmark_is_listed_here_and_explained():
     scripts = {
         path.stem for path in BENCH.glob("*.py") if not path.stem.startswith("gpu")
     } - HELPERS
-    scripts -= {"batches", "mutants"}  # they time nothing
     assert scripts == set(ROWS) | {"coverage"}  # which simulates, and measures no time
     readme = (BENCH / "README.md").read_text(encoding="utf-8")
     assert all(f"bench/{name}.py" in readme for name in scripts)
