@@ -222,7 +222,7 @@ def check_learning(ctx: RunContext, role: ResolvedRole) -> None:
     if not role.trained:
         return
     where, distillation = f"task {ctx.task.task}: {role.name}", role.distillation
-    asked: list[tuple[str, Component]] = []
+    asked: list[tuple[str, Component[Any]]] = []
     if distillation is None or distillation.ce_weight or role.method.cls.base:
         asked.append(("method", role.method))
     if distillation is not None and distillation.kd_weight:
