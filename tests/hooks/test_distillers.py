@@ -344,7 +344,7 @@ def test_a_student_of_two_weights_of_0_is_refused(open_context):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_default_weights_leave_something_to_learn(name):
-    cls = PLUGINS["distiller"].get(name)
+    cls = PLUGINS["distiller"].offer(name).load()
     weights = cls.term_weights(cls.resolved({}))
     assert min(weights) >= 0
     assert any(weights)
