@@ -1,13 +1,15 @@
 # make demo: install and run the main job. make test: install and pass the tests.
+# make docs-tables: the tables of docs/methods.md that are facts of data files.
+# make mutants: do the tests notice 200 small changes of what makes numbers? (bench/mutants.py)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test exhaustive lint clean
+.PHONY: demo test exhaustive mutants lint docs-tables clean
 
 demo: $(INSTALLED)
-	PATH="$(CURDIR)/$(BIN):$$PATH" accelerate launch harness --tasks hans,celeba_bias
+	PATH="$(CURDIR)/$(BIN):$$PATH" ACCELERATE_LOG_LEVEL=ERROR accelerate launch harness --tasks hans,celeba_bias
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
@@ -15,10 +17,16 @@ test: lint
 exhaustive: $(INSTALLED)
 	$(BIN)/python -m pytest -m exhaustive
 
+mutants: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python bench/mutants.py --output results/mutants.jsonl
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs-tables: $(INSTALLED)
+	$(BIN)/python docs/fill_tables.py
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -126,7 +126,8 @@ def environment(device: str = "cpu") -> dict[str, Any]:
     """The machine and versions behind a table."""
     import torch
 
-    from harness_plugin.machine.hardware import available_cores, cpu_name
+    from harness_plugin.machine.environment import cpu_name
+    from harness_plugin.machine.hardware import available_cores
 
     return {
         "cpu": cpu_name(),

@@ -97,7 +97,7 @@ def score(
     *,
     teacher_predictions: Files = (),
     control_predictions: Files = (),
-    split: str | None = None,
+    sets: str | Iterable[str] = (),
     kind: Literal["label", "probabilities", "logits"] | None = None,
     labels: Sequence[str] | None = None,
     model_name: str | None = None,
@@ -117,7 +117,7 @@ def score(
             probabilities or logits; a sequence has one file a seed.
         teacher_predictions: of the teacher it is compared with, one file a seed.
         control_predictions: of its twin without a teacher, one file a seed.
-        split: the evaluation set the files are about.
+        sets: the evaluation sets the files are about; no other data are needed.
         kind: which columns count, where their names do not say.
         labels: names of a list column's entries.
         model_name: what the model is called; the file's name by default.
@@ -143,7 +143,7 @@ def score(
         raise HarnessError("predictions: expected at least one file.")
     plugins = plugins_for(verbose)
     found = find_task(task, plugins["task"], tuple(options.get("include_path", ())))
-    given = {**options, "data": data, "limit": limit, "log_samples": True}
+    given = {**options, "data": data, "limit": limit, "log_samples": True, "sets": texts(sets)}
     given["seeds"] = range(len(files["student"]))
     configuration = configured((found.task,), given, settings, config, output_path)
     from harness_plugin.pipeline.outputs import check_writable, chosen_outputs, write_outputs
@@ -157,7 +157,6 @@ def score(
         plugins,
         found,
         files,
-        split=split,
         kind=kind,
         labels=None if labels is None else tuple(labels),
         model_name=model_name,

@@ -24,6 +24,9 @@ def timestamp(seconds: float) -> str:
 
 def strict(value: Any) -> Any:
     """`value` as JSON knows it: no NaN (null instead), no tuples, no NumPy scalars."""
+    kind = type(value)
+    if kind is str or kind is int or kind is bool or value is None:  # nearly every value there is
+        return value
     if isinstance(value, Mapping):
         return {str(key): strict(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -46,10 +49,27 @@ def whole(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+STRICT = json.JSONEncoder(allow_nan=False)
+"""One for all lines: `json.dumps` makes an encoder each time."""
+
+
+def json_line(value: Any) -> str:
+    """`value` as one line of strict JSON, with its line end."""
+    try:
+        return STRICT.encode(value) + "\n"
+    except (TypeError, ValueError):  # it holds a NaN, or what is no JSON
+        return json.dumps(strict(value), allow_nan=False) + "\n"
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` atomically: a reader never sees half a file."""
+    write_parts(path, [text])
+
+
+def write_parts(path: Path, parts: Iterable[str]) -> None:
+    """Write a text that need not fit in memory, atomically."""
     with whole(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
-        stream.write(text)
+        stream.writelines(parts)
         stream.flush()
         os.fsync(stream.fileno())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +17,7 @@ from harness_plugin.errors import HarnessError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from harness_plugin.data.split import Split
     from harness_plugin.data.task import HubSet
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -112,12 +114,21 @@ class Predictions:
     def targets(self) -> Ints:
         """(C_model,) index into `labels` of every model label, after the collapse.
 
-        -1 where rule "restrict" leaves a model's label out, because the set lacks it.
+        -1 where rule "restrict" leaves a model's label out, because the set lacks it. Raises
+        HarnessError where a label of the set is none of the model's under that rule, and where a
+        model's label becomes none of the set's under the others.
         """
-        index = {name.lower(): i for i, name in enumerate(self.labels)}
-        mapping = {k.lower(): v.lower() for k, v in (self.collapse or {}).items()}
-        names = [name.lower() for name in self.model_labels]
-        if self.collapse_rule == "restrict" and set(index) <= set(names):
+        index = {label_spelling(name): i for i, name in enumerate(self.labels)}
+        collapse = (self.collapse or {}).items()
+        mapping = {label_spelling(name): label_spelling(label) for name, label in collapse}
+        names = [label_spelling(name) for name in self.model_labels]
+        if self.collapse_rule == "restrict":
+            if lacking := sorted(set(index) - set(names)):
+                raise HarnessError(
+                    f"set {self.split!r} of task {self.task!r} restricts a model to its labels "
+                    f"(collapse rule 'restrict'), and {self.role} predicts no label "
+                    f"{', '.join(lacking)}: collapse by 'argmax' or 'sum'."
+                )
             return np.array([index.get(name, -1) for name in names], dtype=np.int64)
         # a model trained on the collapsed labels needs no collapse
         names = names if set(names) <= set(index) else [mapping.get(n, n) for n in names]
@@ -156,6 +167,53 @@ class Predictions:
     def correct(self) -> NDArray[np.bool_]:
         """(N,) whether the predicted label is the gold one."""
         return np.equal(self.predicted, self.label)
+
+
+def label_spelling(name: str) -> str:
+    """A label's name as names are compared: case and the signs between words do not count.
+
+    `not_entailment`, `not-entailment`, `Non_Entailment` and `non-entailment` are one label: that is
+    how GLUE, RTE and HANS write it.
+    """
+    words = re.sub(r"[\s_-]+", "-", name.strip().lower())
+    return f"non-{words[4:]}" if words.startswith("not-") else words
+
+
+def predictions_of(
+    split: Split,
+    logits: NDArray[np.float32],
+    *,
+    task: str,
+    role: str,
+    model: str,
+    seed: int,
+    model_labels: tuple[str, ...],
+    texts: Sequence[str] = (),
+) -> Predictions:
+    """The record of one model's logits on one split; `texts` are its text columns."""
+    cluster, clusters = split.clusters or (None, ())
+    return Predictions(
+        task=task,
+        split=split.name,
+        role=role,
+        model=model,
+        seed=seed,
+        ids=split.ids,
+        logits=logits,
+        model_labels=model_labels,
+        label=split.label,
+        labels=split.labels,
+        group=split.group,
+        groups=split.groups,
+        members=split.membership if split.overlapping else None,
+        aligned=split.aligned,
+        breakdowns=split.breakdown_values,
+        cluster=cluster,
+        clusters=clusters,
+        collapse=split.collapse,
+        collapse_rule=split.collapse_rule,
+        texts={column: split.rows[column] for column in texts},
+    )
 
 
 @dataclass(frozen=True)

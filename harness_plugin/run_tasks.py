@@ -11,7 +11,8 @@ from harness_plugin.analysis import run_analyses
 from harness_plugin.analysis.loaded_models import just_finished
 from harness_plugin.config.settings import RunConfig
 from harness_plugin.files import timestamp
-from harness_plugin.machine.hardware import environment
+from harness_plugin.machine.environment import environment
+from harness_plugin.machine.hardware import gpu_name
 from harness_plugin.pipeline.context import RunContext
 from harness_plugin.pipeline.open_task import OpenTask, load_tasks
 from harness_plugin.pipeline.outputs import check_writable, chosen_outputs, write_outputs
@@ -45,7 +46,7 @@ def run(config: RunConfig, plugins: Plugins) -> RunReport:
         scores.append(run_task(ctx))
     report = RunReport(
         config=resolved_config(config, tasks),
-        environment=environment({ctx.task.modality: ctx.hardware for ctx in contexts}),
+        environment=environment({c.task.modality: c.hardware for c in contexts}, gpu_name()),
         tasks=tuple(scores),
         started=started,
         seconds=time.time() - started,

@@ -34,7 +34,7 @@ ORDER = (
     "cli",
 )
 """The host's modules and packages, top to bottom; docs/architecture.md says what each is for."""
-MOST = 16
+MOST = 20
 """Modules that one folder may hold before nobody finds anything in it."""
 
 

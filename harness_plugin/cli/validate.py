@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,10 @@ def validate_task(
     config = run_config(file, {"tasks": (task.task,), **flags}, sets)
     loaded = open_task(task, config).data
     console = Console()
+    if task.modality == "image":
+        from harness_plugin.pipeline.open_images import check_images
+
+        check_images(loaded, task.inputs[0], quiet=not sys.stderr.isatty())
     console.print(group_table(loaded))
     for note in loaded.notes:
         console.print(f"note: {note}", highlight=False)
@@ -39,10 +44,15 @@ def validate_task(
     for warning in messages:
         console.print(f"[yellow]warning[/]: {warning}", highlight=False)
     console.print(
-        f"{task.task}: valid, {loaded.source} data, {len(messages)} warning(s), "
+        f"{task.task}: valid, {loaded.source} data, {counted(len(messages), 'warning')}, "
         f"fingerprint {loaded.fingerprint[:12]}",
         highlight=False,
     )
+
+
+def counted(n: int, what: str) -> str:
+    """`1 warning`, `2 warnings`."""
+    return f"{n} {what}{'' if n == 1 else 's'}"
 
 
 def group_table(data: TaskData) -> Table:

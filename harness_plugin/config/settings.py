@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     Field,
@@ -34,7 +34,9 @@ from harness_plugin.config.fields import (
 )
 from harness_plugin.config.mappings import fitting, problems
 from harness_plugin.data.task import HubSet, Source, Task, merge
-from harness_plugin.records import VerdictRule
+
+if TYPE_CHECKING:
+    from harness_plugin.records import VerdictRule
 
 NAMED: tuple[Source, ...] = ("embedded", "hub", "own")
 """Sources that `data` names; anything else is a folder."""
@@ -124,6 +126,12 @@ class StudentSettings(Strict):
         True,
         description="rounds and further rows share the student's updates, so that they cost none",
     )
+
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> StudentSettings:
+        if not self.ce_weight and not self.kd_weight:
+            raise ValueError("ce_weight and kd_weight are both 0: the student would learn nothing")
+        return self
 
     @field_validator("teachers")
     @classmethod
@@ -300,6 +308,11 @@ class RunConfig(Strict):
         description="rows a split, stratified by group",
         json_schema_extra=flag(WHAT, "N"),
     )
+    sets: tuple[str, ...] = Field(
+        (),
+        description="evaluation sets to evaluate on; without it all that the task has",
+        json_schema_extra=flag(WHAT, "NAME[,NAME]"),
+    )
     eval_only: bool = Field(
         False,
         description="score checkpoints, train nothing",
@@ -414,6 +427,8 @@ class RunConfig(Strict):
     @property
     def rule(self) -> VerdictRule:
         """What verdicts are given by."""
+        from harness_plugin.records import VerdictRule  # NumPy: `harness --help` needs none
+
         return VerdictRule(self.margin, self.min_seeds, self.min_group)
 
     def source_of(self, task: Task) -> Source:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -53,6 +53,8 @@ class DataRequest:
 
     `options` holds every option of the task (defaults filled in). `path` is set for the source
     `path` only. `seed` is the data seed: it is the same for all training seeds of a run.
+    `sets` are the evaluation sets that are wanted where nothing is trained, () = all that are
+    there; None where models are trained. A loader may then leave out training rows and other sets.
     """
 
     task: Task
@@ -60,6 +62,16 @@ class DataRequest:
     path: Path | None
     options: Mapping[str, Any]
     seed: int = 0
+    sets: tuple[str, ...] | None = None
+
+    @property
+    def trains(self) -> bool:
+        """Whether training rows are needed."""
+        return self.sets is None
+
+    def asks_for(self, *names: str) -> bool:
+        """Whether one of these evaluation sets is wanted."""
+        return not self.sets or bool({*names} & {*self.sets})
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,11 +82,26 @@ class TaskData:
     source: str
     splits: Mapping[str, Split]
     notes: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = field(default=())
+    """What looks wrong with values of the data and may be right, said once and with counts."""
 
     @property
     def train(self) -> Split:
-        """The one training split."""
-        return next(split for split in self.splits.values() if split.purpose == "train")
+        """The one training split. Raises HarnessError where none was loaded."""
+        for split in self.splits.values():
+            if split.purpose == "train":
+                return split
+        raise HarnessError(f"task {self.task}: no training rows were loaded.")
+
+    @property
+    def train_groups(self) -> dict[str, int]:
+        """Rows of each group of the training split; {} where it was not loaded."""
+        return {
+            name: int(count)
+            for split in self.splits.values()
+            if split.purpose == "train"
+            for name, count in zip(split.groups, split.group_counts, strict=True)
+        }
 
     @property
     def validation(self) -> Split | None:
@@ -116,24 +143,52 @@ def load_data(
     options: Mapping[str, Any] | None = None,
     limit: int | None = None,
     seed: int = 0,
+    sets: Sequence[str] | None = None,
+    training: bool = True,
 ) -> TaskData:
     """Load and check the splits of `task` from the source that was asked for, and no other.
 
-    `limit` keeps that many rows of every split, drawn with `seed`, stratified by group.
+    `limit` keeps that many rows of every split, drawn with `seed`, stratified by group. `sets` are
+    the evaluation sets to keep, by default all. Without `training` no training rows are needed;
+    they are kept where a loader has them at no cost.
 
     Raises HarnessError for a source the task lacks, and for data that cannot be scored.
     """
     if source not in task.sources:
         raise unknown(f"data source of task {task.task}", source, task.sources)
-    request = DataRequest(task, source, path, resolve_options(task, options or {}), seed)
+    request = DataRequest(
+        task,
+        source,
+        path,
+        resolve_options(task, options or {}),
+        seed,
+        None if training else tuple(sets or ()),
+    )
     data: TaskData = task.load_attribute(task.sources[source])(request)
-    check(task, data)
+    if sets:
+        data = with_sets(data, sets)
+    if not training and not any(split.purpose == "train" for split in data.splits.values()):
+        data = replace(data, notes=(*data.notes, UNTRAINED))
+    check(task, data, training=training)
     if limit is None:
         return data
     splits = {name: stratified(split, limit, seed) for name, split in data.splits.items()}
     limited = replace(data, splits=splits, notes=(*data.notes, f"limited to {limit} rows a split"))
-    check(task, limited)
+    check(task, limited, training=training)
     return limited
+
+
+UNTRAINED = "training rows were not read: what is weighted by them is undefined"
+
+
+def with_sets(data: TaskData, sets: Sequence[str]) -> TaskData:
+    """The data without the evaluation sets that are not among `sets`."""
+    known = [split.name for split in data.evaluation]
+    for name in sets:
+        if name not in known:
+            raise unknown(f"evaluation set of task {data.task}", name, known)
+    left = {name: s for name, s in data.splits.items() if name in sets or name not in known}
+    return replace(data, splits=left)
 
 
 def held_out(data: TaskData, fraction: float, seed: int) -> TaskData:
@@ -150,11 +205,14 @@ def held_out(data: TaskData, fraction: float, seed: int) -> TaskData:
     return replace(data, splits=splits, notes=(*data.notes, note))
 
 
-def check(task: Task, data: TaskData) -> None:
-    """Refuse data that cannot answer the question: no train or test rows, an empty test group."""
+def check(task: Task, data: TaskData, *, training: bool = True) -> None:
+    """Refuse data that cannot answer the question: no train or test rows, an empty test group.
+
+    Without `training` no training rows are needed.
+    """
     where = f"task {task.task}, {data.source} data"
     purposes = Counter(split.purpose for split in data.splits.values())
-    if purposes["train"] != 1:
+    if purposes["train"] != 1 and (training or purposes["train"]):
         raise HarnessError(f"{where}: expected one training split, found {purposes['train']}.")
     if not data.evaluation:
         raise HarnessError(f"{where}: no split to evaluate on.")

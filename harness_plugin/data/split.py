@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,7 +15,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from harness_plugin.data.clusters import coded
+from harness_plugin.data.columns import (
+    Column,
+    as_numpy,
+    clusters_of,
+    doubled,
+    is_among,
+    positions,
+    text_column,
+)
 from harness_plugin.errors import HarnessError
 
 Ints: TypeAlias = NDArray[np.int64]
@@ -60,7 +69,7 @@ class Split:
     @cached_property
     def ids(self) -> NDArray[np.str_]:
         """(N,) example ids."""
-        return np.asarray(self.rows["id"], dtype=np.str_)
+        return as_numpy(self.texts("id"))
 
     @cached_property
     def label(self) -> Ints:
@@ -85,6 +94,15 @@ class Split:
         """(N,) one column, without decoding the others (reading ids opens no image)."""
         return self.rows.select_columns([name]).with_format("numpy")[:][name]
 
+    def texts(self, name: str) -> Column:
+        """(N,) one column of texts, as Arrow holds them."""
+        return self.rows.select_columns([name]).with_format("arrow")[:].column(name)
+
+    @cached_property
+    def breakdown_values(self) -> dict[str, NDArray[np.str_]]:
+        """(N,) the values of each bias type, "" = not applicable."""
+        return {name: as_numpy(self.texts(name)) for name in self.breakdowns}
+
     @cached_property
     def group_counts(self) -> Ints:
         """(G,) number of rows of each group."""
@@ -99,7 +117,7 @@ class Split:
         """
         if "cluster" not in self.rows.column_names:
             return None
-        return coded(self.column("cluster"))
+        return clusters_of(self.texts("cluster"))
 
     @cached_property
     def overlapping(self) -> bool:
@@ -189,86 +207,110 @@ def make_split(
     """
     if group_texts is not None and member_texts is not None:
         raise HarnessError(f"{where or name}: give group_texts or member_texts, not both.")
-    where = where or name
-    n = len(ids)
-    breakdowns = dict(breakdowns or {})
-    columns: dict[str, Sequence[Any]] = {"label": label_texts, **inputs, **breakdowns}
-    optional: dict[str, Sequence[Any] | Ints | None] = {
-        "attribute": attributes,
+    where, breakdowns, features = where or name, dict(breakdowns or {}), dict(features or {})
+    optional = {
         "group": group_texts,
+        "attribute": attributes,
+        "cluster": clusters,
         "members": member_texts,
         "aligned": aligned,
-        "cluster": clusters,
     }
-    columns |= {name: list(values) for name, values in optional.items() if values is not None}
+    columns: dict[str, Any] = {"id": ids, "label": label_texts, **inputs, **breakdowns}
+    columns |= {column: values for column, values in optional.items() if values is not None}
     for column, values in columns.items():
-        if len(values) != n:
-            raise HarnessError(f"{where}: column {column!r} has {len(values)} rows, expected {n}.")
-
-    label_texts = [str(value) for value in label_texts]
-    keep = [i for i in range(n) if label_texts[i] not in missing_labels]
-    label_index = {text: i for i, text in enumerate(labels)}
-    group_index = {text: i for i, text in enumerate(groups)}
-    seen: dict[str, int] = {}
-    for i in keep:
-        if label_texts[i] not in label_index:
+        if len(values) != len(ids):
             raise HarnessError(
-                f"{where}: row {i + 1}: unknown label {label_texts[i]!r}; expected one of "
-                f"{', '.join(labels)}."
+                f"{where}: column {column!r} has {len(values)} rows, expected {len(ids)}."
             )
-        if group_texts is not None and group_texts[i] and group_texts[i] not in group_index:
-            raise HarnessError(
-                f"{where}: row {i + 1}: unknown group {group_texts[i]!r}; expected one of "
-                f"{', '.join(groups)}."
-            )
-        if member_texts is not None and (
-            odd := [g for g in member_texts[i] if g not in group_index]
-        ):
-            raise HarnessError(
-                f"{where}: row {i + 1}: unknown group {odd[0]!r}; expected some of "
-                f"{', '.join(groups)}."
-            )
-        if (first := seen.setdefault(str(ids[i]), i)) != i:
-            raise HarnessError(
-                f"{where}: row {i + 1}: id {ids[i]!r} was already used in row {first + 1}."
-            )
-    if not keep:
-        raise HarnessError(f"{where}: no labelled row (of {n} read).")
-
-    def pick(values: Sequence[Any]) -> list[Any]:
-        return [values[i] for i in keep]
-
-    data: dict[str, Any] = {"id": [str(ids[i]) for i in keep]}
-    schema: dict[str, Any] = {"id": datasets.Value("string")}
-    for column, values in inputs.items():
-        data[column] = pick(values)
-        schema[column] = (features or {}).get(column, datasets.Value("string"))
-    data["label"] = [label_index[label_texts[i]] for i in keep]
-    data["group"] = [group_index.get(group_texts[i], -1) if group_texts else -1 for i in keep]
-    data["attribute"] = [str(attributes[i]) if attributes is not None else "" for i in keep]
-    data["aligned"] = [int(aligned[i]) if aligned is not None else UNDEFINED for i in keep]
+    apart = {"members", "aligned", *features}
+    texts = {
+        column: text_column(values, column, where)
+        for column, values in columns.items()
+        if column not in apart
+    }
+    kept = np.flatnonzero(~is_among(texts["label"], missing_labels))
+    if not len(kept):
+        raise HarnessError(f"{where}: no labelled row (of {len(ids)} read).")
+    if len(kept) < len(ids):
+        texts = {column: values.take(pa.array(kept)) for column, values in texts.items()}
+    if again := doubled(texts["id"]):
+        row, first = kept[again[0]], kept[again[1]]
+        more = f" ({again[2]:,} ids are doubled)" if again[2] > 1 else ""
+        raise HarnessError(
+            f"{where}: row {row + 1}: id {str(ids[row])!r} was already used in row "
+            f"{first + 1}{more}."
+        )
+    n = len(kept)
+    data: dict[str, Any] = {"id": texts["id"]}
+    data |= {
+        column: [values[i] for i in kept.tolist()] if column in features else texts[column]
+        for column, values in inputs.items()
+    }
+    data["label"] = positions(texts["label"], labels, "label", where, kept)
+    data["group"] = (
+        np.full(n, -1)
+        if group_texts is None
+        else positions(texts["group"], groups, "group", where, kept, blank=True)
+    )
+    data["attribute"] = texts.get("attribute", pa.repeat(pa.scalar(""), n))
+    data["aligned"] = (
+        np.full(n, UNDEFINED) if aligned is None else np.asarray(aligned, np.int64)[kept]
+    )
     if member_texts is not None:
-        data["members"] = [[group_index[name] for name in member_texts[i]] for i in keep]
-        schema["members"] = datasets.List(datasets.Value("int64"))
+        data["members"] = member_lists(
+            [member_texts[i] for i in kept.tolist()], groups, where, kept
+        )
+    data |= {column: texts[column] for column in breakdowns}
     if clusters is not None:
-        data["cluster"] = [str(value) for value in pick(clusters)]
-        schema["cluster"] = datasets.Value("string")
-    for column in ("label", "group", "aligned"):
-        schema[column] = datasets.Value("int64")
-    schema["attribute"] = datasets.Value("string")
-    for column, values in breakdowns.items():
-        data[column] = [str(value) for value in pick(values)]
-        schema[column] = datasets.Value("string")
+        data["cluster"] = texts["cluster"]
     return Split(
         name=name,
         purpose=purpose,
-        rows=datasets.Dataset.from_dict(data, features=datasets.Features(schema)),
+        rows=as_rows(data, features),
         labels=labels,
         groups=groups,
         breakdowns=tuple(breakdowns),
         collapse=collapse,
         collapse_rule=collapse_rule,
-        dropped=n - len(keep),
+        dropped=len(ids) - n,
+    )
+
+
+def member_lists(
+    members: Sequence[Sequence[str]], groups: Sequence[str], where: str, rows: Ints
+) -> list[list[int]]:
+    """The indices of all groups of each row; HarnessError naming the first unknown one."""
+    index = {text: i for i, text in enumerate(groups)}
+    for row, names in zip(rows, members, strict=True):
+        if strange := [name for name in names if name not in index]:
+            raise HarnessError(
+                f"{where}: row {row + 1}: unknown group {strange[0]!r}; expected some of "
+                f"{', '.join(groups)}."
+            )
+    return [[index[name] for name in names] for names in members]
+
+
+def as_rows(data: Mapping[str, Any], features: Mapping[str, Any]) -> datasets.Dataset:
+    """The columns as rows: texts, integers, and lists of them; `features` are other types."""
+    schema: dict[str, Any] = {}
+    arrays: dict[str, Any] = {}
+    for column, values in data.items():
+        if column in features:
+            one = {column: features[column]}
+            arrays[column] = datasets.Dataset.from_dict(
+                {column: values}, features=datasets.Features(one)
+            ).data.column(column)
+            schema |= one
+            continue
+        arrays[column] = values if isinstance(values, pa.ChunkedArray) else pa.array(values)
+        kind = datasets.Value("int64" if pa.types.is_integer(arrays[column].type) else "string")
+        is_list = pa.types.is_list(arrays[column].type)
+        schema[column] = datasets.List(datasets.Value("int64")) if is_list else kind
+    types = datasets.Features(schema)
+    table = datasets.table.InMemoryTable.from_pydict(arrays, schema=types.arrow_schema)
+    # a random name: the one that `datasets` makes is a hash of the pickled rows, and nothing asks
+    return datasets.Dataset(
+        table, info=datasets.DatasetInfo(features=types), fingerprint=uuid.uuid4().hex
     )
 
 

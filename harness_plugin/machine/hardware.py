@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
-import platform
 import re
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from accelerate.utils import LoggerType, broadcast_object_list
 from harness_plugin.config.settings import RunConfig
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.files import write_json
+from harness_plugin.machine.environment import cpu_name
 from harness_plugin.store.stages import Processes
 from harness_plugin.training.pixels import available_cores as available_cores
 
@@ -196,17 +195,6 @@ def cpu_profile(root: Path, modality: str, cores: int) -> tuple[dict[str, Any], 
     return profile, why
 
 
-def cpu_name() -> str:
-    """The processor's model name."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
 def measure_cpu(modality: str, cores: int) -> dict[str, Any]:
     """Time one small training step under every candidate and take the quickest."""
     candidates = [("no", "sdpa"), ("bf16", "eager")] if modality == "text" else [("no", "sdpa")]
@@ -276,17 +264,9 @@ def fastest(step: Callable[[], None], repeats: int = 7) -> float:
     return min(times)
 
 
-def environment(choices: Mapping[str, HardwareSettings]) -> dict[str, Any]:
-    """What a reader needs to repeat a run: versions, machine, and the choice per modality."""
-    names = ("torch", "transformers", "accelerate", "datasets", "numpy", "harness-plugin")
-    return {
-        "versions": {name: importlib.metadata.version(name) for name in names},
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpu": cpu_name(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "choices": {modality: asdict(choice) for modality, choice in choices.items()},
-    }
+def gpu_name() -> str | None:
+    """The name of the GPU, None without one."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
 def machine_of(

@@ -6,13 +6,15 @@ import os
 import sys
 
 REQUESTED = "HARNESS_NUM_PROCESSES"
+QUIET = "ACCELERATE_LOG_LEVEL"
+"""Accelerate's launcher warns of every option that it was not given, all of which are right."""
 
 
 def command_of(
     program: list[str], processes: int, *, on_cpu: bool
 ) -> tuple[list[str], dict[str, str]]:
     """What starts a Python program in N processes, and in which environment."""
-    environment = {**os.environ, REQUESTED: str(processes)}
+    environment = {QUIET: "ERROR", **os.environ, REQUESTED: str(processes)}
     if processes == 1:
         return [sys.executable, *program], environment
     if on_cpu:

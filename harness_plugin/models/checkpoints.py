@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +12,9 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from harness_plugin.config.settings import RoleSettings
 from harness_plugin.errors import HarnessError, unknown
+from harness_plugin.models.hub import is_hub_id, options_of, reading
+from harness_plugin.models.weight_files import check_folder
 from harness_plugin.plugins.registry import Plugins
-
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
 @dataclass(frozen=True)
@@ -75,33 +76,13 @@ def locate(settings: RoleSettings, modality: str, plugins: Plugins) -> Source:
             )
         return Source(name, checkpoint=backbone.hub_id, model_type=backbone.model_type)
     if Path(name).is_dir():
-        check_checkpoint(Path(name))
+        check_folder(Path(name))
         return Source(Path(name).resolve().name, checkpoint=name)
-    if "/" in name and not name.startswith((".", "/", "~")):
+    if is_hub_id(name):
         return Source(name, checkpoint=name)
-    if "/" in name or name.startswith("."):
-        raise HarnessError(f"model {name!r}: no such folder.")
+    if name.startswith((".", "~")) or "/" in name or os.sep in name:
+        raise HarnessError(f"model {name!r}: no such folder (an id of the hub is owner/name).")
     raise unknown("backbone", name, [offer.name for offer in presets])
-
-
-def check_checkpoint(folder: Path) -> None:
-    """Refuse a folder that is not a `save_pretrained` checkpoint with safetensors weights."""
-    if not (folder / "config.json").is_file():
-        raise HarnessError(f"checkpoint {folder}: no config.json; save it with save_pretrained.")
-    if not any((folder / name).is_file() for name in WEIGHTS):
-        raise HarnessError(
-            f"checkpoint {folder}: no weights ({' or '.join(WEIGHTS)}). Pickled weights (.bin) "
-            f"are not loaded, because loading a pickle runs code: convert them to safetensors."
-        )
-
-
-def hub_errors(name: str, error: Exception) -> HarnessError:
-    """One line for the many ways in which a checkpoint can fail to load."""
-    reason = " ".join(str(error).split())[:300]
-    return HarnessError(
-        f"model {name!r} cannot be loaded: {reason}. Without a network, name a local folder "
-        f"saved with save_pretrained, or use a preset with init=scratch."
-    )
 
 
 def read_as(source: Source, config: PreTrainedConfig) -> PreTrainedConfig:
@@ -150,19 +131,35 @@ def check_config(name: str, config: PreTrainedConfig, settings: RoleSettings) ->
             raise unknown(f"configuration key of {name}", key, known)
 
 
+def overridden(config: PreTrainedConfig, changes: Mapping[str, Any]) -> PreTrainedConfig:
+    """`config` with `changes`; lists with one entry a layer are cut along with the layers.
+
+    Raises HarnessError for values that the architecture refuses.
+    """
+    before = config.to_dict()
+    layers, fewer = before.get("num_hidden_layers"), changes.get("num_hidden_layers")
+    cut: dict[str, Any] = {}
+    if isinstance(layers, int) and isinstance(fewer, int) and fewer < layers:
+        per_layer = {k: v for k, v in before.items() if isinstance(v, list) and len(v) == layers}
+        cut = {name: value[:fewer] for name, value in per_layer.items()}
+    with reading(str(config.name_or_path or config.model_type)):
+        return type(config).from_dict({**before, **cut, **changes})
+
+
 def load_config(checkpoint: str, trust_remote_code: bool = False) -> PreTrainedConfig:
     """A checkpoint's configuration."""
-    try:
-        return AutoConfig.from_pretrained(checkpoint, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
-        raise hub_errors(checkpoint, error) from error
+    options = options_of(checkpoint)
+    with reading(checkpoint):
+        return AutoConfig.from_pretrained(
+            checkpoint, trust_remote_code=trust_remote_code, **options
+        )
 
 
 def checkpoint_labels(checkpoint: str, trust_remote_code: bool = False) -> tuple[str, ...]:
     """The label names in a checkpoint's configuration, in logit order."""
     config = load_config(checkpoint, trust_remote_code)
-    names: dict[int, str] = dict(config.id2label or {})
-    return tuple(names[i] for i in sorted(names))
+    names: dict[int, Any] = dict(config.id2label or {})
+    return tuple(str(names[i]) for i in sorted(names))
 
 
 def trained_labels(
@@ -171,18 +168,42 @@ def trained_labels(
     """The labels of a trained checkpoint, from `given` or its configuration.
 
     Raises HarnessError for LABEL_0-style names, which say nothing about the order of classes
-    (transformers #6179: the wrong guess turns 84% into 7%).
+    (transformers #6179: the wrong guess turns 84% into 7%), for names that contradict each other,
+    and for heads whose largest logit is no answer: regression and multi-label classification.
     """
+    config = load_config(checkpoint, trust_remote_code)
+    where = f"{role}: checkpoint {checkpoint}"
+    if config.problem_type == "multi_label_classification":
+        raise HarnessError(
+            f"{where} is a multi-label classifier (problem_type in config.json): any number of its "
+            f"labels may hold at once, and tasks here have one label a row. Take another."
+        )
     labels = checkpoint_labels(checkpoint, trust_remote_code)
+    if len(labels) == 1:
+        raise HarnessError(
+            f"{where} has one output: a regression, not a classifier of two or more labels. Take "
+            f"another."
+        )
     if given is not None:
         if len(given) != len(labels):
             raise HarnessError(
                 f"{role}: {len(given)} labels were given, {checkpoint} has {len(labels)} classes."
             )
         return given
+    say = f"Say what they are, in the order of the logits: --set {role}.labels="
     if any(name.upper().startswith("LABEL_") for name in labels):
         raise HarnessError(
-            f"{role}: checkpoint {checkpoint} calls its classes {', '.join(labels)}. Say what they "
-            f"are, in that order: --set {role}.labels='[entailment, neutral, contradiction]'."
+            f"{role}: checkpoint {checkpoint} calls its classes {', '.join(labels)}. {say}"
+            f"'[entailment, neutral, contradiction]'."
+        )
+    if sorted(config.id2label) != list(range(len(labels))) or len(set(labels)) < len(labels):
+        raise HarnessError(
+            f"{where}: id2label {config.id2label} does not name each logit. {say}[…]."
+        )
+    reverse = {str(name): index for name, index in (config.label2id or {}).items()}
+    if set(reverse) == set(labels) and any(reverse[n] != i for i, n in enumerate(labels)):
+        raise HarnessError(
+            f"{where}: id2label {config.id2label} and label2id {config.label2id} contradict each "
+            f"other. {say}[…]."
         )
     return labels

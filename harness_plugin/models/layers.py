@@ -38,14 +38,18 @@ class Shape:
 
     @classmethod
     def of(cls, config: Any) -> Shape:
-        """Those of a transformers configuration; a ResNet's layers are its stages."""
+        """Those of a transformers configuration; a ResNet's layers are its stages.
+
+        `heads` is 0 where there is none, or another number in every layer.
+        """
         depths = getattr(config, "depths", None)
         sizes = getattr(config, "hidden_sizes", None)
+        heads = getattr(config, "num_attention_heads", None)
         return cls(
             str(config.model_type),
             len(depths) if depths else int(config.num_hidden_layers),
             int(sizes[-1]) if sizes else int(config.hidden_size),
-            int(getattr(config, "num_attention_heads", 0) or 0),
+            heads if isinstance(heads, int) else 0,
         )
 
 
@@ -72,7 +76,7 @@ class HiddenStateRecorder:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
-        self.heads = int(getattr(model.config, "num_attention_heads", 0) or 0)
+        self.heads = Shape.of(model.config).heads
         self.projections = list(attention_projections(model))
         self._seen: list[dict[int, Tensor]] = [{}, {}, {}]
 

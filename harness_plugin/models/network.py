@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -40,6 +41,19 @@ def last_layer(model: PreTrainedModel) -> nn.Linear:
     return candidates[-1]
 
 
+def answered_from(features: Tensor, answers: Tensor, logits: Tensor, real: Tensor | None) -> Tensor:
+    """(B, H) of the features (B, L, H) of every position: those that the classifier answers from.
+
+    Decoders apply their last layer to every position and take one of its answers (B, L, C), by a
+    rule of their own, as `logits` (B, C): the position whose answer these are, of several the
+    last that is no padding (`real` (B, L)).
+    """
+    found = (answers == logits[:, None]).all(dim=2)
+    place = torch.arange(1, found.shape[1] + 1, device=found.device)
+    rank = place * found if real is None else place * found + len(place) * (found & real.bool())
+    return features[torch.arange(len(features), device=found.device), rank.argmax(dim=1)]
+
+
 class Network(nn.Module):
     """A transformers classifier that also shows the inputs of its last layer ("features").
 
@@ -50,17 +64,17 @@ class Network(nn.Module):
         super().__init__()
         self.model = model
         self._head = [last_layer(model)]  # in a list: registered once, as a part of the model
-        self._head_inputs: list[Tensor] = []
+        self._head_call: list[Tensor] = []
         self._recorder: HiddenStateRecorder | None = None
-        self.head.register_forward_pre_hook(self._keep_head_inputs)
+        self.head.register_forward_hook(self._keep_head_call)
 
     @property
     def head(self) -> nn.Linear:
         """The last layer."""
         return self._head[0]
 
-    def _keep_head_inputs(self, _: nn.Module, inputs: tuple[Any, ...]) -> None:
-        self._head_inputs[:] = [inputs[0]]
+    def _keep_head_call(self, _: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        self._head_call[:] = [inputs[0], output]
 
     def forward(self, inputs: dict[str, Tensor]) -> ModelOutput:
         """Logits and features of a batch of model inputs, and layers where they are recorded."""
@@ -72,9 +86,11 @@ class Network(nn.Module):
                 out = self.model(**inputs, output_hidden_states=True)
                 layers = self._recorder.layers(out, inputs)
             logits = out.logits
-        (features,) = self._head_inputs
-        self._head_inputs.clear()
-        return ModelOutput(logits.float(), features.flatten(1).float(), layers)
+        features, answers = self._head_call
+        self._head_call.clear()
+        if features.ndim > 2:
+            features = answered_from(features, answers, logits, inputs.get("attention_mask"))
+        return ModelOutput(logits.float(), features.float(), layers)
 
     def record_layers(self) -> None:
         """From now on every output has the layers."""

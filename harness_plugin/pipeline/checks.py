@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
+from harness_plugin.data.dataset import TaskData
 from harness_plugin.errors import HarnessError
 from harness_plugin.models import checkpoints
+from harness_plugin.models.examination import Examined, Use, examine
 from harness_plugin.models.layers import Shape
 from harness_plugin.models.transplant import check_families
 from harness_plugin.pipeline.context import RunContext
 from harness_plugin.pipeline.plan import Component, ResolvedRole
 from harness_plugin.pipeline.split_stages import processor_of
+from harness_plugin.records import label_spelling
 from harness_plugin.training.contracts import NEEDS, Configured, Distiller, Method, missing_needs
 from harness_plugin.training.encode import processor_key
 from harness_plugin.training.predict import check_labels
+
+SAMPLE = 64
+"""Rows whose texts a tokenizer is asked about."""
 
 
 def check_plan(ctx: RunContext) -> None:
@@ -26,6 +34,32 @@ def check_plan(ctx: RunContext) -> None:
     for role in ctx.plan.roles.values():
         check_method(ctx, role)
         check_student(ctx, role)
+        check_learning(ctx, role)
+
+
+def examine_models(ctx: RunContext) -> None:
+    """Refuse checkpoints that do not fit themselves or this run: all of them, before any work."""
+    for role in ctx.plan.roles.values():
+        examined(ctx, role)
+
+
+def examined(ctx: RunContext, role: ResolvedRole) -> Examined | None:
+    """What the examination of a role's checkpoint has shown; None for a preset."""
+    if role.model.checkpoint is None:
+        return None
+    split = ctx.data.evaluation[0]
+    texts: tuple[str, ...] = ()
+    if ctx.task.modality == "text":
+        rows = split.rows[: min(SAMPLE, len(split))]
+        texts = tuple(str(text) for column in ctx.task.inputs for text in rows[column])
+    use = Use(not role.trained, role.max_length, texts, json.dumps(dict(role.model_config)))
+    return examine(
+        role.model,
+        ctx.task.modality,
+        use,
+        role=role.name,
+        trust_remote_code=ctx.config.trust_remote_code,
+    )
 
 
 def data_of(ctx: RunContext) -> str:
@@ -148,9 +182,10 @@ def check_student(ctx: RunContext, role: ResolvedRole) -> None:
                 f"{' and '.join(missing)}, which {data_of(ctx)}."
             )
     teacher = ctx.plan.roles[distillation.teachers[0]]
-    ours, theirs = shape_of(ctx, role), shape_of(ctx, teacher)
     if distillation.from_teacher != "none":
-        check_families(ours.model_type, theirs.model_type, distillation.from_teacher)
+        trust = ctx.config.trust_remote_code
+        ours, theirs = (checkpoints.model_type(each.model, trust) for each in (role, teacher))
+        check_families(ours, theirs, distillation.from_teacher)
     if cls.teacher_outputs != {"logits"} and len(distillation.teachers) > 1:
         raise HarnessError(
             f"{where} learns from what is inside one teacher, and {len(distillation.teachers)} are "
@@ -162,7 +197,8 @@ def check_student(ctx: RunContext, role: ResolvedRole) -> None:
             "combine=agre weighs teachers by how little they pull like it."
         )
     if "layers" in cls.teacher_outputs:
-        reason = cls.mismatch(options, ours, theirs) or other_inputs(ctx, role, teacher)
+        shapes = shape_of(ctx, role), shape_of(ctx, teacher)
+        reason = cls.mismatch(options, *shapes) or other_inputs(ctx, role, teacher)
         if reason:
             raise HarnessError(f"{where} cannot compare {role.name} with {teacher.name}: {reason}.")
     if cls.weighs_examples and role.method.cls.weighs_examples:
@@ -179,6 +215,33 @@ def check_student(ctx: RunContext, role: ResolvedRole) -> None:
             f"{where}: {distillation.rounds} rounds share {role.args.epochs:g} epochs, which is "
             "less than one each: give the student more epochs, or set equal_budget=false."
         )
+
+
+def check_learning(ctx: RunContext, role: ResolvedRole) -> None:
+    """Refuse a role whose method or distiller, as it is configured, teaches nothing."""
+    if not role.trained:
+        return
+    where, distillation = f"task {ctx.task.task}: {role.name}", role.distillation
+    asked: list[tuple[str, Component[Any]]] = []
+    if distillation is None or distillation.ce_weight or role.method.cls.base:
+        asked.append(("method", role.method))
+    if distillation is not None and distillation.kd_weight:
+        asked.append(("distiller", distillation.distiller))
+    updates = updates_of_method(ctx, role)
+    for kind, chosen in asked:
+        if reason := chosen.cls.cannot_learn(chosen.options, updates):
+            raise HarnessError(f"{where}: {kind} {chosen.name} {reason}.")
+
+
+def updates_of_method(ctx: RunContext, role: ResolvedRole) -> int:
+    """Optimiser updates of one round of a role, those of plain ERM before the method left out."""
+    distillation, share = role.distillation, 1.0
+    if distillation is not None and distillation.equal_budget:
+        share = 1 / distillation.rounds
+    plain_student = distillation is not None and role.method.name == "erm"
+    before = role.erm_epochs if role.method.cls.warm and not plain_student else 0.0
+    args = replace(role.args, epochs=share * (role.args.epochs - before))
+    return args.updates(len(ctx.data.train))
 
 
 def shape_of(ctx: RunContext, role: ResolvedRole) -> Shape:
@@ -203,15 +266,30 @@ def other_inputs(ctx: RunContext, student: ResolvedRole, teacher: ResolvedRole) 
     return ""
 
 
-def check_comparable(ctx: RunContext, labels: dict[str, tuple[str, ...]]) -> None:
-    """Refuse checkpoints that cannot be compared; `labels` are each role's, in logit order."""
+def answerable(ctx: RunContext, labels: dict[str, tuple[str, ...]]) -> TaskData:
+    """The data without the sets that a checkpoint's labels do not fit, each with a note.
+
+    `labels` are each role's, in logit order. Raises HarnessError where no set is left, for a set
+    that `--sets` names, and for checkpoints of other labels, which are not compared.
+    """
+    refused: dict[str, HarnessError] = {}
     for role, names in labels.items():
         for split in ctx.data.evaluation:
-            check_labels(split, role, names)
-    sets = {role: frozenset(name.lower() for name in names) for role, names in labels.items()}
+            try:
+                check_labels(split, ctx.task.task, role, names)
+            except HarnessError as error:
+                refused.setdefault(split.name, error)
+    if refused and (ctx.config.sets or len(refused) == len(ctx.data.evaluation)):
+        raise next(iter(refused.values()))
+    sets = {role: frozenset(map(label_spelling, names)) for role, names in labels.items()}
     for role in sets:
         if sets[role] != sets["teacher"]:
             raise HarnessError(
                 f"teacher predicts {', '.join(labels['teacher'])}, {role} "
                 f"{', '.join(labels[role])}: models with different label sets are not compared."
             )
+    return replace(
+        ctx.data,
+        splits={name: s for name, s in ctx.data.splits.items() if name not in refused},
+        notes=(*ctx.data.notes, *(f"set {name} left out: {e}" for name, e in refused.items())),
+    )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,13 +36,32 @@ def open_task(task: Task, config: RunConfig, names: Sequence[str] = ()) -> OpenT
     Raises HarnessError for settings that name none of them, and as `load_data` does.
     """
     settings = task_settings(task, config.source_of(task), names or config.tasks, config.settings)
-    return OpenTask(task, settings, load_for(task, settings, config))
+    data = load_for(task, settings, config, training=not config.eval_only)
+    if data.source != "embedded" and not config.eval_only and starts_untrained(settings):
+        data = replace(data, notes=(*data.notes, UNTRAINED_MODELS))
+    return OpenTask(task, settings, data)
 
 
-def load_for(task: Task, settings: TaskSettings, config: RunConfig) -> TaskData:
+UNTRAINED_MODELS = (
+    "models start untrained, nothing is fetched; --teacher and --student name checkpoints (a "
+    "folder or a hub id), which read much better"
+)
+
+
+def starts_untrained(settings: TaskSettings) -> bool:
+    """Whether teacher and student are presets with random weights."""
+    return all(
+        role.init == "scratch" and "/" not in role.model and not Path(role.model).is_dir()
+        for role in (settings.teacher, settings.student)
+    )
+
+
+def load_for(
+    task: Task, settings: TaskSettings, config: RunConfig, *, training: bool = True
+) -> TaskData:
     """The data a run asks for, loaded and checked; with the validation split it holds out.
 
-    Raises HarnessError as `load_data` does.
+    Without `training` the evaluation sets alone are needed. Raises HarnessError as `load_data`.
     """
     data = load_data(
         task,
@@ -50,8 +70,10 @@ def load_for(task: Task, settings: TaskSettings, config: RunConfig) -> TaskData:
         options=settings.options,
         limit=config.limit,
         seed=config.data_seed,
+        sets=config.sets,
+        training=training,
     )
-    if settings.validation_fraction and data.validation is None:
+    if training and settings.validation_fraction and data.validation is None:
         data = held_out(data, settings.validation_fraction, config.data_seed)
     return data
 
@@ -91,20 +113,32 @@ def check_option_names(settings: Mapping[str, Any], plugins: Plugins) -> None:
 
 FEW = 30
 """Test rows below which a group's accuracy says little."""
+SHOWN = 6
+"""Groups that a warning names."""
 
 
 def warnings(data: TaskData, inputs: Sequence[str]) -> list[str]:
-    """What makes the numbers of this data weaker than they look."""
-    out = []
-    train = data.train
+    """What makes the numbers of this data weaker than they look; one line a kind of weakness."""
+    train = data.train_groups
+    few, untrained = [], []
     for split in data.evaluation:
-        for group, count in zip(split.groups, split.group_counts, strict=True):
+        for group, count in zip(split.groups, split.group_counts.tolist(), strict=True):
             if count < FEW:
-                out.append(f"{split.name}: group {group} has {count} rows, fewer than {FEW}")
-            if group in train.groups and not train.group_counts[train.groups.index(group)]:
-                out.append(f"{split.name}: group {group} never occurs in {train.name}")
-    out += list(leaks(data, inputs))
-    return out
+                few.append(f"{split.name} {group} {count}")
+            if train.get(group) == 0:
+                untrained.append(f"{split.name} {group}")
+    out = [*data.warnings]
+    if few:
+        out.append(f"groups of fewer than {FEW} test rows: {listed(few)}")
+    if untrained:
+        out.append(f"test groups without a training row: {listed(untrained)}")
+    return out + list(leaks(data, inputs))
+
+
+def listed(names: Sequence[str]) -> str:
+    """The names, or the first of them and how many more."""
+    more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{', '.join(names[:SHOWN])}{more}"
 
 
 def leaks(data: TaskData, inputs: Sequence[str]) -> Iterator[str]:
@@ -112,7 +146,7 @@ def leaks(data: TaskData, inputs: Sequence[str]) -> Iterator[str]:
 
     Two evaluation sets may be made of the same rows on purpose; they are not compared.
     """
-    sources = [data.train, *([data.validation] if data.validation else [])]
+    sources = [s for s in data.splits.values() if s.purpose in ("train", "validation")]
     hashes = {s.name: stored_inputs(s, inputs) for s in (*sources, *data.evaluation)}
     for number, first in enumerate(sources):
         seen = set(hashes[first.name])

@@ -9,7 +9,7 @@ from pathlib import Path
 from harness_plugin.config.settings import RunConfig, hub_sets_of
 from harness_plugin.errors import HarnessError
 from harness_plugin.machine.hardware import accelerator_again, machine_of, processes_of
-from harness_plugin.pipeline.checks import check_comparable, check_plan
+from harness_plugin.pipeline.checks import answerable, check_plan, examine_models
 from harness_plugin.pipeline.context import RunContext
 from harness_plugin.pipeline.open_task import OpenTask
 from harness_plugin.pipeline.plan import RunPlan, resolve, resolve_checkpoints
@@ -53,7 +53,12 @@ def context_of(
         Store(root, processes_of(accelerator)),
         plugins,
     )
-    check_context(ctx)
+    examine_models(ctx)
+    if config.eval_only:
+        roles = plan.roles.items()
+        labels = {name: checkpoint_model(ctx, role, 0).labels for name, role in roles}
+        return replace(ctx, data=answerable(ctx, labels))
+    check_plan(ctx)
     return ctx
 
 
@@ -74,16 +79,6 @@ def plan_of(
     if isinstance(opened.settings.control, str):
         raise HarnessError("--control names a checkpoint, which needs --eval_only.")
     return resolve(opened.task, opened.settings, plugins, only=only)
-
-
-def check_context(ctx: RunContext) -> None:
-    """Refuse what cannot work."""
-    if ctx.config.eval_only:
-        labels = {
-            name: checkpoint_model(ctx, role, 0).labels for name, role in ctx.plan.roles.items()
-        }
-        return check_comparable(ctx, labels)
-    return check_plan(ctx)
 
 
 def run_task(ctx: RunContext) -> TaskScores:
@@ -121,14 +116,14 @@ def score_models(
     ctx: RunContext, models: list[TrainedModel], predictions: list[Predictions]
 ) -> TaskScores:
     """Every metric of every role, and what is kept of the teacher's debiasing."""
-    config, train = ctx.config, ctx.data.train
+    config, train_groups = ctx.config, ctx.data.train_groups
     return score_task(
         predictions,
         task=ctx.task.task,
         source=ctx.data.source,
         fingerprint=ctx.data.fingerprint,
-        train_groups=train.groups,
-        train_group_counts=train.group_counts,
+        train_groups=tuple(train_groups),
+        train_group_counts=tuple(train_groups.values()),
         purposes={split.name: split.purpose for split in ctx.data.evaluation},
         metrics=ctx.plugins["metric"].instances(Metric),
         models=tuple(models),

@@ -12,11 +12,11 @@ import numpy as np
 
 from harness_plugin.config.merge import task_settings
 from harness_plugin.config.settings import RunConfig, hub_sets_of
-from harness_plugin.data.clusters import coded
+from harness_plugin.data.columns import clusters_of
 from harness_plugin.data.dataset import Split, TaskData
 from harness_plugin.data.task import Task
-from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.machine.hardware import environment
+from harness_plugin.errors import HarnessError
+from harness_plugin.machine.environment import environment
 from harness_plugin.pipeline.open_task import load_for
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records import Predictions, RunReport, TaskScores, TrainedModel
@@ -34,14 +34,13 @@ def score_predictions(
     task: Task,
     files: Mapping[str, Sequence[Path]],
     *,
-    split: str | None = None,
     kind: Any = None,
     labels: tuple[str, ...] | None = None,
     model_name: str | None = None,
 ) -> RunReport:
     """Score `files`, one a seed for each of `ROLES`; nothing is written.
 
-    `split`: the evaluation set they are about (any). `kind`: label, probabilities or logits, where
+    They are about the sets of `config` (any). `kind`: label, probabilities or logits, where
     the column names do not say. `labels`: the names of a list column's entries. `model_name`: the
     student's, else that of its file.
 
@@ -50,9 +49,9 @@ def score_predictions(
     """
     started = time.time()
     settings = task_settings(task, config.source_of(task), config.tasks, config.settings)
-    data = load_for(task, settings, config)
+    data = load_for(task, settings, config, training=False)
     plugins.hook.data_loaded(task=task, data=data, plans=())
-    splits = chosen_splits(data, split)
+    splits = data.evaluation
     answers = read_all(files, splits, kind, labels)
     names = {
         role: model_name if role == "student" and model_name else of_role[0].stem
@@ -78,16 +77,6 @@ def score_predictions(
 def option_of(role: str) -> str:
     """The option that names a role's files."""
     return "predictions" if role == "student" else f"{role}_predictions"
-
-
-def chosen_splits(data: TaskData, name: str | None) -> tuple[Split, ...]:
-    """The evaluation sets a file may be about."""
-    if name is None:
-        return data.evaluation
-    named = tuple(split for split in data.evaluation if split.name == name)
-    if not named:
-        raise unknown("evaluation set", name, [split.name for split in data.evaluation])
-    return named
 
 
 def read_all(
@@ -151,8 +140,8 @@ def scored(
         task=task.task,
         source=data.source,
         fingerprint=data.fingerprint,
-        train_groups=data.train.groups,
-        train_group_counts=data.train.group_counts,
+        train_groups=tuple(data.train_groups),
+        train_group_counts=tuple(data.train_groups.values()),
         purposes={split.name: split.purpose for split in used},
         metrics=plugins["metric"].instances(Metric),
         models=tuple(models),
@@ -179,7 +168,7 @@ def one_clustering(predictions: Sequence[Predictions]) -> list[Predictions]:
     out = []
     for p in predictions:
         if p.cluster is None and p.split in named:
-            cluster, clusters = coded([named[p.split][name] for name in p.ids.tolist()])
+            cluster, clusters = clusters_of([named[p.split][name] for name in p.ids.tolist()])
             p = replace(p, cluster=cluster, clusters=clusters)
         out.append(p)
     return out

@@ -17,7 +17,7 @@ from harness_plugin.errors import HarnessError
 from harness_plugin.models import processors
 from harness_plugin.models.classifiers import load_trained
 from harness_plugin.pipeline.context import RunContext, hardware_key, is_quiet
-from harness_plugin.records import Predictions, TrainedModel
+from harness_plugin.records import Predictions, TrainedModel, predictions_of
 from harness_plugin.store.keys import code_version
 from harness_plugin.store.stages import Stage, key_of
 from harness_plugin.training import encode, predict
@@ -161,7 +161,7 @@ def predict_stage(
 def predict_split(ctx: RunContext, model: TrainedModel, split: Split) -> Predictions:
     """What `model` predicts on `split`."""
     logits: NDArray[np.float32] = np.load(logits_stage(ctx, model, split).path / "logits.npy")
-    return predict.as_predictions(
+    return predictions_of(
         split,
         logits,
         task=ctx.task.task,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from harness_plugin.errors import HarnessError
 from harness_plugin.models.checkpoints import trained_labels
 from harness_plugin.pipeline.augment import augment
+from harness_plugin.pipeline.checks import examined
 from harness_plugin.pipeline.context import RunContext
 from harness_plugin.pipeline.plan import Component, ResolvedRole
 from harness_plugin.pipeline.split_stages import weights_key
@@ -186,7 +187,14 @@ def settings_record(ctx: RunContext, role: ResolvedRole, key: str) -> dict[str, 
         "erm_epochs": role.erm_epochs,
         "labels": ctx.data.train.labels,
         "stage": key,
+        **checkpoint_record(ctx, role),
     } | ({"distillation": declared} if distillation is not None else {})
+
+
+def checkpoint_record(ctx: RunContext, role: ResolvedRole) -> dict[str, Any]:
+    """What a role's record says of the checkpoint it starts from, or is."""
+    about = examined(ctx, role)
+    return {} if about is None else {"checkpoint": asdict(about)}
 
 
 def checkpoint_model(ctx: RunContext, role: ResolvedRole, seed: int) -> TrainedModel:
@@ -208,7 +216,11 @@ def checkpoint_model(ctx: RunContext, role: ResolvedRole, seed: int) -> TrainedM
         path=Path(source.checkpoint),
         model=role.settings.model,
         method="as saved",
-        settings={**role.settings.model_dump(), "labels": labels},
+        settings={
+            **role.settings.model_dump(),
+            "labels": labels,
+            **checkpoint_record(ctx, role),
+        },
         key=weights_key(source.checkpoint),
         kind=role.kind.value,
         labels=labels,

@@ -73,6 +73,11 @@ class RoleTrainer:
         return self.role.name
 
     @property
+    def epochs(self) -> float:
+        """Of the role's whole training."""
+        return self.role.args.epochs
+
+    @property
     def train(self) -> Split:
         """The training rows."""
         return self.ctx.data.train
@@ -96,13 +101,19 @@ class RoleTrainer:
         self,
         *,
         epochs: float | None = None,
+        snapshot: bool = False,
         rows: Ints | None = None,
         split: Split | None = None,
         inputs: tuple[str, ...] | None = None,
         method: str = "erm",
         options: Mapping[str, Any] | None = None,
     ) -> Stage:
-        """A plain training of the role's model, as a first stage is. Without distillation."""
+        """A plain training of the role's model, as a first stage is. Without distillation.
+
+        `snapshot`: as a training of the role's whole length stands after `epochs`; the learning
+        rate then decays over that length, otherwise over `epochs`.
+        """
+        epochs = self.epochs if epochs is None else epochs
         return self.fit(
             TrainingSpec(
                 method,
@@ -110,7 +121,8 @@ class RoleTrainer:
                 split=split,
                 rows=rows,
                 inputs=inputs,
-                epochs=self.role.args.epochs if epochs is None else epochs,
+                epochs=epochs,
+                schedule_epochs=self.epochs if snapshot and epochs < self.epochs else 0.0,
                 learning_rate=self.role.erm_learning_rate,
             )
         )
@@ -145,6 +157,7 @@ class RoleTrainer:
         """How long, how fast and from which seed a training goes."""
         changed: dict[str, Any] = {"epochs": training.epochs}
         changed["learning_rate"] = training.learning_rate
+        changed["schedule_epochs"] = training.schedule_epochs
         seed = init_seed(
             self.seed,
             self.role.init_group,

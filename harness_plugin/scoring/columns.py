@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from harness_plugin.data.clusters import coded
+from harness_plugin.data.columns import clusters_of
 from harness_plugin.errors import HarnessError
 from harness_plugin.records import Predictions
 from harness_plugin.scoring import metrics
@@ -59,7 +59,7 @@ def as_predictions(
     for row, name in enumerate(groups or (), 1):
         if name not in index:
             raise HarnessError(f"groups: row {row} has {name!r}; known are {', '.join(names)}.")
-    cluster, cluster_names = (None, ()) if clusters is None else coded(clusters)
+    cluster, cluster_names = (None, ()) if clusters is None else clusters_of(clusters)
     n = len(right)
     return Predictions(
         task="columns",

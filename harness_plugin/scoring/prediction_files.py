@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -21,11 +22,10 @@ from pyarrow import compute, parquet
 from pyarrow import csv as arrow_csv
 from pyarrow import json as arrow_json
 
-from harness_plugin.data.clusters import coded
+from harness_plugin.data.columns import as_numpy, clusters_of, coded
 from harness_plugin.data.dataset import Split
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.records import Ints, Predictions
-from harness_plugin.training.predict import as_predictions
+from harness_plugin.records import Predictions, label_spelling, predictions_of
 
 Kind: TypeAlias = Literal["label", "probabilities", "logits"]
 
@@ -37,7 +37,7 @@ CLUSTER_COLUMN = "cluster"
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".parquet")
 SHOWN = 3
 TOLERANCE = 1e-3
-"""How far from 1 probabilities may sum."""
+"""How far from 1 probabilities may sum, besides rounding to two decimals."""
 LOWEST = 1e-38
 """Log-probabilities are taken of at least this: the smallest normal float32."""
 
@@ -55,7 +55,7 @@ class PredictionFile:
     logits: NDArray[np.float32]
     labels: tuple[str, ...]
     sha256: str
-    clusters: NDArray[np.str_] | None = None
+    clusters: pa.ChunkedArray | None = None
 
     def joined(self, split: Split, **more: Any) -> Predictions:
         """The predictions of `split`'s rows; `more` says whose they are.
@@ -70,7 +70,7 @@ class PredictionFile:
                 f"{self.file}: {missing.size:,} of the {len(split):,} ids of set {split.name!r} "
                 f"are missing{examples(missing)}; a set is scored whole."
             )
-        found = as_predictions(split, self.logits[rows], model_labels=self.labels, **more)
+        found = predictions_of(split, self.logits[rows], model_labels=self.labels, **more)
         chosen = found.targets[found.logits.argmax(axis=1)]
         if self.kind == "label" and (outside := split.ids[chosen < 0]).size:
             raise HarnessError(
@@ -78,7 +78,7 @@ class PredictionFile:
                 f"set lacks{examples(outside)}; its labels are {', '.join(split.labels)}."
             )
         if found.cluster is None and self.clusters is not None:
-            cluster, clusters = coded(self.clusters[rows])
+            cluster, clusters = clusters_of(self.clusters.take(pa.array(rows)))
             found = replace(found, cluster=cluster, clusters=clusters)
         return replace(found, labels_only=self.kind == "label")
 
@@ -107,10 +107,11 @@ def read_answers(
         names, logits = from_labels(file, table, ids, known)
     else:
         names, values = values_of(file, table, found, known, labels)
-        logits = as_logits(file, found, ids, values)
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        logits = as_logits(file, found, ids, values).astype(np.float32)
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
     clusters = cluster_names(table)
-    return PredictionFile(file, found, ids, logits.astype(np.float32), names, digest, clusters)
+    return PredictionFile(file, found, ids, logits, names, digest, clusters)
 
 
 def covered(answers: PredictionFile, splits: Sequence[Split]) -> list[Split]:
@@ -127,39 +128,59 @@ def read_table(file: Path) -> pa.Table:
             return parquet.read_table(file)
         if file.suffix == ".jsonl":
             return arrow_json.read_json(file)
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            first = stream.readline()
-        delimiter = "\t" if "\t" in first else ","
-        header = next(csv.reader([first], delimiter=delimiter), [])
-        return arrow_csv.read_csv(
-            file,
-            parse_options=arrow_csv.ParseOptions(delimiter=delimiter),
-            convert_options=arrow_csv.ConvertOptions(
-                column_types={name: pa.string() for name in header},
-                strings_can_be_null=False,
-            ),
-        )
+        return read_delimited(file)
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise HarnessError(f"{file}: cannot be read: {error}.") from None
+
+
+def read_delimited(file: Path) -> pa.Table:
+    """The rows of a .csv, .tsv or .txt; commas or tabs, as its header says.
+
+    Fields may stand in quotes where commas are between them. A tab-separated file has none: a quote
+    is a character of its text, as in the releases of NLI.
+    """
+    with file.open(encoding="utf-8-sig", newline="") as stream:
+        first = stream.readline()
+    delimiter = "\t" if "\t" in first else ","
+    quote = '"' if delimiter == "," else False
+    header = next(csv.reader([first], delimiter=delimiter), [])
+    return arrow_csv.read_csv(
+        file,
+        parse_options=arrow_csv.ParseOptions(delimiter=delimiter, quote_char=quote),
+        convert_options=arrow_csv.ConvertOptions(
+            column_types={name: pa.string() for name in header},
+            strings_can_be_null=False,
+        ),
+    )
+
+
+def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Text as it is, numbers in words; null stays null."""
+    if pa.types.is_string(column.type):
+        return column
+    if pa.types.is_integer(column.type):
+        return column.cast(pa.string())
+    texts = [None if value is None else str(value) for value in column.to_pylist()]
+    return pa.chunked_array([pa.array(texts, pa.string())])
 
 
 def ids_of(file: Path, table: pa.Table) -> NDArray[np.str_]:
     """(N,) the ids as text."""
     name = only(file, table, ID_COLUMNS, "ids")
-    values = table.column(name).to_pylist()
-    if not values:
+    values = as_text(table.column(name))
+    if not len(values):
         raise HarnessError(f"{file}: no rows.")
-    if None in values:
-        raise HarnessError(f"{file}: row {values.index(None) + 1} has no {name}.")
-    return np.asarray([str(value) for value in values], dtype=np.str_)
+    if values.null_count:
+        row = compute.index(compute.is_null(values), True).as_py()
+        raise HarnessError(f"{file}: row {row + 1} has no {name}.")
+    return as_numpy(values)
 
 
-def cluster_names(table: pa.Table) -> NDArray[np.str_] | None:
+def cluster_names(table: pa.Table) -> pa.ChunkedArray | None:
     """(N,) the cluster of each row as text, "" where it has none; None without such a column."""
     if CLUSTER_COLUMN not in table.column_names:
         return None
-    values = table.column(CLUSTER_COLUMN).to_pylist()
-    return np.asarray(["" if value is None else str(value) for value in values], dtype=np.str_)
+    return compute.fill_null(as_text(table.column(CLUSTER_COLUMN)), "")
 
 
 def only(file: Path, table: pa.Table, names: Iterable[str], what: str) -> str:
@@ -190,7 +211,7 @@ def check_ids(file: Path, ids: NDArray[np.str_], splits: Sequence[Split]) -> Non
     if (shared := np.intersect1d(values, names[times > 1])).size:
         raise HarnessError(
             f"{file}: {shared.size:,} ids stand in several sets{examples(shared)}; say which one "
-            f"the file is about with --split {'|'.join(split.name for split in splits)}."
+            f"the file is about with --sets {'|'.join(split.name for split in splits)}."
         )
 
 
@@ -215,7 +236,7 @@ def columns_of(
     if any(name in table.column_names for name in LABEL_COLUMNS):
         present.append("label")
     present += [kind for kind in KINDS[1:] if kind in table.column_names]
-    named = any(lowered(names) <= lowered(table.column_names) for names in known)
+    named = any(spelled(names) <= spelled(table.column_names) for names in known)
     if named:
         # columns called like the labels do not say what they hold
         present += [kind for kind in KINDS[1:] if kind not in present]
@@ -237,29 +258,34 @@ def columns_of(
     )
 
 
-def lowered(names: Iterable[str]) -> set[str]:
-    """Labels are matched whatever their case."""
-    return {name.lower() for name in names}
+def spelled(names: Iterable[str]) -> set[str]:
+    """Labels as they are compared."""
+    return {label_spelling(name) for name in names}
 
 
 def from_labels(
     file: Path, table: pa.Table, ids: NDArray[np.str_], known: Sequence[tuple[str, ...]]
-) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+) -> tuple[tuple[str, ...], NDArray[np.float32]]:
     """The labels in use, and logits (N, C) that are 0 for the given label and -inf elsewhere."""
     name = only(file, table, LABEL_COLUMNS, "labels")
-    said = [str(value).lower() for value in table.column(name).to_pylist()]
-    names = next((names for names in known if set(said) <= lowered(names)), None)
+    codes, texts = coded(compute.fill_null(as_text(table.column(name)), "None"))
+    said = [label_spelling(text) for text in texts]
+    names = next((names for names in known if set(said) <= spelled(names)), None)
     if names is None:
-        every = set().union(*map(lowered, known))
-        odd = [i for i, value in enumerate(said) if value not in every]
-        if not odd:
+        every = set().union(*map(spelled, known))
+        if not (odd := [code for code, text in enumerate(said) if text not in every]):
             raise HarnessError(f"{file}: labels {', '.join(sorted(set(said)))} do not go together.")
+        rows = np.flatnonzero(np.isin(codes, odd))
         raise unknown(
-            f"label in {len(odd):,} rows of {file}, first for id {ids[odd[0]]}", said[odd[0]], every
+            f"label in {len(rows):,} rows of {file}, first for id {ids[rows[0]]}",
+            texts[codes[rows[0]]],
+            sorted(set().union(*known)),
         )
-    index = {label.lower(): i for i, label in enumerate(names)}
-    answer: Ints = np.array([index[value] for value in said])
-    return names, np.where(np.equal(answer[:, None], np.arange(len(names))), 0.0, -np.inf)
+    index = {label_spelling(label): i for i, label in enumerate(names)}
+    answer = np.array([index[text] for text in said], dtype=np.int64)[codes]
+    logits = np.full((len(ids), len(names)), -np.inf, dtype=np.float32)
+    logits[np.arange(len(ids)), answer] = 0
+    return names, logits
 
 
 def values_of(
@@ -270,61 +296,70 @@ def values_of(
     labels: tuple[str, ...] | None,
 ) -> tuple[tuple[str, ...], NDArray[np.float64]]:
     """The label names and (N, C) numbers of a list column, a mapping, or a column a label."""
-    columns = {name.lower(): name for name in table.column_names}
-    if kind in table.column_names:
-        column = table.column(kind)
-        if pa.types.is_struct(column.type):
-            names = tuple(field.name for field in column.type)
-            check_names(file, names, known)
-            return names, numbers(
-                file, {n: compute.struct_field(column, n).to_pylist() for n in names}
-            )
-        if not (pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type)):
-            raise HarnessError(f"{file}: column {kind} holds {column.type}, expected lists.")
-        if labels is None:
-            raise HarnessError(
-                f"{file}: the entries of column {kind} have no names; give them in order with "
-                f"--labels, e.g. --labels {','.join(known[-1])}."
-            )
-        check_names(file, labels, known)
-        rows = column.to_pylist()
-        for number, row in enumerate(rows):
-            if row is None or len(row) != len(labels):
-                raise HarnessError(
-                    f"{file}: row {number + 1}: {kind} has {len(row or ())} entries, --labels "
-                    f"{len(labels)}."
-                )
-        return labels, numbers(
-            file, dict(zip(labels, map(list, zip(*rows, strict=True)), strict=True))
+    columns = {label_spelling(name): name for name in table.column_names}
+    if kind not in table.column_names:
+        # the largest set of labels whose columns are there: three rather than the two they hold
+        fitting = [names for names in known if spelled(names) <= set(columns)]
+        names = max(fitting, key=len)
+        return names, numbers(
+            file, {name: table.column(columns[label_spelling(name)]) for name in names}
         )
-    # the largest set of labels whose columns are there: three rather than the two they hold
-    fitting = [names for names in known if lowered(names) <= set(columns)]
-    names = max(fitting, key=len)
-    return names, numbers(
-        file, {name: table.column(columns[name.lower()]).to_pylist() for name in names}
+    column = table.column(kind)
+    if pa.types.is_struct(column.type):
+        names = tuple(field.name for field in column.type)
+        check_names(file, names, known)
+        return names, numbers(file, {n: compute.struct_field(column, n) for n in names})
+    if not (pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type)):
+        raise HarnessError(f"{file}: column {kind} holds {column.type}, expected lists.")
+    if labels is None:
+        raise HarnessError(
+            f"{file}: the entries of column {kind} have no names; give them in order with "
+            f"--labels, e.g. --labels {','.join(known[-1])}."
+        )
+    check_names(file, labels, known)
+    lengths = compute.fill_null(compute.list_value_length(column), 0).to_numpy()
+    if (odd := lengths != len(labels)).any():
+        row = int(odd.argmax())
+        raise HarnessError(
+            f"{file}: row {row + 1}: {kind} has {lengths[row]} entries, --labels {len(labels)}."
+        )
+    return labels, numbers(
+        file, {name: compute.list_element(column, i) for i, name in enumerate(labels)}
     )
 
 
 def check_names(file: Path, names: tuple[str, ...], known: Sequence[tuple[str, ...]]) -> None:
     """Refuse label names that are no set of labels of the task."""
-    if not any(lowered(names) == lowered(other) for other in known):
+    if not any(spelled(names) == spelled(other) for other in known):
         raise HarnessError(
             f"{file}: labels {', '.join(names)}; the task has "
             f"{' or '.join(', '.join(other) for other in known)}."
         )
 
 
-def numbers(file: Path, columns: dict[str, list[Any]]) -> NDArray[np.float64]:
+def numbers(file: Path, columns: Mapping[str, pa.ChunkedArray]) -> NDArray[np.float64]:
     """(N, C) finite numbers; the first bad one is named."""
-    for name, values in columns.items():
-        for row, value in enumerate(values):
-            try:
-                if np.isfinite(float(value)):
-                    continue
-            except (TypeError, ValueError):
-                pass
-            raise HarnessError(f"{file}: row {row + 1}: {name} is {value!r}, expected a number.")
-    return np.array([[float(value) for value in values] for values in columns.values()]).T
+    out = np.empty((len(next(iter(columns.values()))), len(columns)))
+    for place, (name, column) in enumerate(columns.items()):
+        try:
+            values = column.cast(pa.float64())
+        except pa.ArrowException:
+            values = pa.chunked_array([[as_number(value) for value in column.to_pylist()]])
+        out[:, place] = compute.fill_null(values, math.nan).to_numpy()
+        if (bad := ~np.isfinite(out[:, place])).any():
+            row = int(bad.argmax())
+            raise HarnessError(
+                f"{file}: row {row + 1}: {name} is {column[row].as_py()!r}, expected a number."
+            )
+    return out
+
+
+def as_number(value: object) -> float:
+    """A number, or nan for what is none."""
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return math.nan
 
 
 def as_logits(
@@ -333,11 +368,16 @@ def as_logits(
     """Logits as they are; of probabilities, which must be some, their logarithms."""
     if kind == "logits":
         return values
-    bad = (values < 0).any(axis=1) | (np.abs(values.sum(axis=1) - 1) > TOLERANCE)
+    total = values.sum(axis=1)
+    # rounded to two decimals, each of C entries may be off by .005
+    bad = (values < 0).any(axis=1) | (np.abs(total - 1) > 0.005 * values.shape[1] + TOLERANCE)
     if bad.any():
         first = int(bad.argmax())
+        numbers = ", ".join(f"{value:g}" for value in values[first])
         raise HarnessError(
             f"{file}: {int(bad.sum()):,} rows are no probabilities, first that of id {ids[first]} "
-            f"({', '.join(f'{value:g}' for value in values[first])}); logits? Then --kind logits."
+            f"({numbers}, of sum {total[first]:g}): they must lie in [0, 1] and sum to 1. Logits? "
+            f"Then --kind logits."
         )
-    return np.log(np.maximum(values, LOWEST))
+    logits: NDArray[np.float64] = np.log(np.maximum(values / total[:, None], LOWEST))
+    return logits

@@ -13,14 +13,22 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness_plugin.data.clusters import coded
+from harness_plugin.data.columns import (
+    CHUNK,
+    Column,
+    as_numpy,
+    clusters_of,
+    coded,
+    gathered,
+    longest_of,
+)
 from harness_plugin.errors import HarnessError
 from harness_plugin.records import Predictions, TaskScores
 from harness_plugin.scoring.pairing import by_id, check_same_rows
@@ -115,42 +123,62 @@ def rows_sha256(p: Predictions) -> str:
     """SHA-256 of what is known of the rows themselves, whoever answered."""
     more = [p.members is not None, p.cluster is not None]
     names = json.dumps([p.labels, p.groups, list(p.breakdowns), *more])
-    rows = (json.dumps(row) for row in zip(*row_columns(p), strict=True))
-    return hashlib.sha256("\n".join((names, *rows)).encode()).hexdigest()
+    digest = hashlib.sha256(names.encode())
+    for rows in slices(len(p)):
+        for row in zip(*row_columns(p, rows), strict=True):
+            digest.update(b"\n" + json.dumps(row).encode())
+    return digest.hexdigest()
 
 
-def row_columns(p: Predictions) -> Iterator[Sequence[str]]:
+def slices(n: int) -> Iterator[slice]:
+    """All rows, few at a time: as text a row is some hundred bytes."""
+    return (slice(start, start + CHUNK) for start in range(0, n, CHUNK))
+
+
+def row_columns(p: Predictions, rows: slice) -> Iterator[Sequence[str]]:
     """The columns of the rows themselves, as text."""
-    yield p.ids.tolist()
-    yield [p.labels[label] for label in p.label]
+    yield p.ids[rows].tolist()
+    yield [p.labels[label] for label in p.label[rows]]
     if p.members is None:
-        yield [p.groups[group] if group >= 0 else "" for group in p.group]
+        yield [p.groups[group] if group >= 0 else "" for group in p.group[rows]]
     else:
-        yield from (["01"[member] for member in column] for column in p.members.T.astype(int))
-    yield ["" if aligned < 0 else str(aligned) for aligned in p.aligned]
+        flags = p.members[rows].T.astype(int)
+        yield from (["01"[member] for member in column] for column in flags)
+    yield ["" if aligned < 0 else str(aligned) for aligned in p.aligned[rows]]
     for values in p.breakdowns.values():
-        yield values.tolist()
+        yield values[rows].tolist()
     if p.cluster is not None:
-        yield [p.clusters[cluster] if cluster >= 0 else "" for cluster in p.cluster]
+        yield [p.clusters[cluster] if cluster >= 0 else "" for cluster in p.cluster[rows]]
 
 
-def to_csv(known: EvaluationSet, answers: Sequence[Predictions]) -> str:
-    """The file of one set; `answers` are sorted by id.
+def csv_parts(known: EvaluationSet, answers: Sequence[Predictions]) -> Iterator[str]:
+    """The file of one set, a part at a time; `answers` are sorted by id.
 
     Raises HarnessError for rows that differ, and for text that the file cannot hold.
     """
     first = answers[0]
-    columns = [*row_columns(first)]
-    for column in columns:
-        check_length(column, f"set {known.name!r}")
     for p in answers:
         check_same_rows(p, first)
-        columns += [[f"{value:.9g}" for value in column] for column in p.logits.T.tolist()]
+    yield csv_text([known.header()])
+    for rows in slices(len(first)):
+        columns = [*row_columns(first, rows)]
+        for column in columns:
+            check_length(column, f"set {known.name!r}")
+        for p in answers:
+            columns += [[f"{value:.9g}" for value in c] for c in p.logits[rows].T.tolist()]
+        yield csv_text(zip(*columns, strict=True))
+
+
+def csv_text(rows: Iterable[Sequence[str]]) -> str:
+    """Rows as lines of CSV."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(known.header())
-    writer.writerows(zip(*columns, strict=True))
+    csv.writer(out, lineterminator="\n").writerows(rows)
     return out.getvalue()
+
+
+def to_csv(known: EvaluationSet, answers: Sequence[Predictions]) -> str:
+    """The whole file of one set, as `csv_parts` gives it."""
+    return "".join(csv_parts(known, answers))
 
 
 def from_csv(
@@ -160,26 +188,28 @@ def from_csv(
 
     Raises HarnessError that names `where`, the column and the row for whatever does not fit.
     """
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
-        header, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
-    except (csv.Error, ValueError) as error:
-        raise HarnessError(f"{where}: is no CSV file ({error}).") from None
-    if header != known.header():
-        raise HarnessError(
-            f"{where}: expected the columns {', '.join(known.header())}; found {', '.join(header)}."
-        )
-    if len(rows) != known.rows:
-        raise HarnessError(f"{where}: expected {known.rows:,} rows, found {len(rows):,}.")
-    for number, row in enumerate(rows):
-        if len(row) != len(header):
+        header = next(reader, [])
+        if header != known.header():
             raise HarnessError(
-                f"{where}: row {number + 1}: expected {len(header)} cells, found {len(row)}."
+                f"{where}: expected the columns {', '.join(known.header())}; found "
+                f"{', '.join(header)}."
             )
-    columns = iter(zip(*rows, strict=True))
+        found = gathered(checked_rows(reader, len(header), where), len(header))
+    except (csv.Error, ValueError) as error:
+        raise (
+            error
+            if isinstance(error, HarnessError)
+            else HarnessError(f"{where}: is no CSV file ({error}).")
+        ) from None
+    if len(found[0]) != known.rows:
+        raise HarnessError(f"{where}: expected {known.rows:,} rows, found {len(found[0]):,}.")
+    columns = iter(found)
     ids = next(columns)
     check_length(ids, where)
-    if doubled := len(ids) - len(set(ids)):
-        raise HarnessError(f"{where}: {doubled:,} ids are doubled.")
+    if twice := len(ids) - len(ids.unique()):
+        raise HarnessError(f"{where}: {twice:,} ids are doubled.")
     label = codes(next(columns), known.labels, where, "label")
     group, members = np.full(len(ids), -1), None
     if known.overlapping:
@@ -192,7 +222,7 @@ def from_csv(
     texts = next(columns) if known.clustered else None
     for values in (*breakdowns.values(), *([] if texts is None else [texts])):
         check_length(values, where)
-    cluster, clusters = (None, ()) if texts is None else coded(texts)
+    cluster, clusters = (None, ()) if texts is None else clusters_of(texts)
     return [
         Predictions(
             task=task,
@@ -200,7 +230,7 @@ def from_csv(
             role=a.role,
             model=names[a.role, a.seed],
             seed=a.seed,
-            ids=np.array(ids),
+            ids=as_numpy(ids),
             logits=logits(
                 [next(columns) for _ in a.labels], a.labels_only, f"{where}: {a.role} seed {a.seed}"
             ),
@@ -210,7 +240,7 @@ def from_csv(
             group=group,
             groups=tuple(known.groups),
             aligned=aligned,
-            breakdowns={name: np.array(values) for name, values in breakdowns.items()},
+            breakdowns={name: as_numpy(values) for name, values in breakdowns.items()},
             cluster=cluster,
             clusters=clusters,
             collapse=known.collapse,
@@ -223,25 +253,36 @@ def from_csv(
     ]
 
 
-def codes(column: Sequence[str], names: Sequence[str], where: str, what: str) -> NDArray[np.int64]:
+def checked_rows(rows: Iterable[Sequence[str]], width: int, where: str) -> Iterator[Sequence[str]]:
+    """The rows as they come; HarnessError for one of another width."""
+    for number, row in enumerate(rows, 1):
+        if len(row) != width:
+            raise HarnessError(f"{where}: row {number}: expected {width} cells, found {len(row)}.")
+        yield row
+
+
+def codes(column: Column, names: Sequence[str], where: str, what: str) -> NDArray[np.int64]:
     """(N,) index into `names` of every cell."""
     index = {name: i for i, name in enumerate(names)}
-    try:
-        return np.array([index[cell] for cell in column], dtype=np.int64)
-    except KeyError:
-        row = next(i for i, cell in enumerate(column) if cell not in index)
+    found, texts = coded(column)
+    if strange := [code for code, text in enumerate(texts) if text not in index]:
+        row = int(np.isin(found, strange).argmax())
         raise HarnessError(
-            f"{where}: row {row + 1}: {what} is {column[row][:LONGEST]!r}, expected one of "
+            f"{where}: row {row + 1}: {what} is {texts[found[row]][:LONGEST]!r}, expected one of "
             f"{', '.join(map(repr, names))}."
-        ) from None
+        )
+    return np.array([index[text] for text in texts], dtype=np.int64)[found]
 
 
-def logits(columns: Sequence[Sequence[str]], labels_only: bool, where: str) -> NDArray[np.float32]:
+def logits(columns: Sequence[Column], labels_only: bool, where: str) -> NDArray[np.float32]:
     """(N, C) finite numbers, or 0 for the label that was given and -inf elsewhere."""
+    values = np.empty((len(columns[0]), len(columns)), dtype=np.float32)
     try:
         with np.errstate(over="ignore"):
-            found = np.array([[float(cell) for cell in column] for column in columns])
-            values: NDArray[np.float32] = found.astype(np.float32).T
+            for rows in slices(len(values)):
+                for place, column in enumerate(columns):
+                    cells = column.slice(rows.start, CHUNK).to_pylist()
+                    values[rows, place] = [float(cell) for cell in cells]
     except ValueError as error:
         raise HarnessError(f"{where}: {error}.") from None
     allowed = np.isfinite(values) | (labels_only & (values == -math.inf))
@@ -250,14 +291,15 @@ def logits(columns: Sequence[Sequence[str]], labels_only: bool, where: str) -> N
         row = int(bad.argmax())
         raise HarnessError(
             f"{where}: {int(bad.sum()):,} rows hold what is no logit, first row {row + 1}: "
-            f"{', '.join(column[row][:LONGEST] for column in columns)}."
+            f"{', '.join(column[row].as_py()[:LONGEST] for column in columns)}."
         )
-    return np.ascontiguousarray(values)
+    return values
 
 
-def check_length(column: Sequence[str], where: str) -> None:
+def check_length(column: Sequence[str] | Column, where: str) -> None:
     """Refuse text that is longer than an id, a bias type or a cluster ever is."""
-    if (longest := max(map(len, column))) > LONGEST:
+    longest = max(map(len, column)) if isinstance(column, list) else longest_of(column)
+    if longest > LONGEST:
         raise HarnessError(
             f"{where}: an id, a bias type or a cluster has {longest:,} characters, expected at "
             f"most {LONGEST}."

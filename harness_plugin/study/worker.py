@@ -120,8 +120,9 @@ class SharedTask:
 
 def context_for(shared: SharedTask, role: str | None = None) -> RunContext:
     """The context of a configuration, or of one role and those that it learns from; checked."""
+    from harness_plugin.pipeline.checks import check_plan
     from harness_plugin.pipeline.context import RunContext
-    from harness_plugin.pipeline.run_task import check_context, plan_of
+    from harness_plugin.pipeline.run_task import plan_of
 
     ctx = RunContext(
         shared.opened.task,
@@ -134,7 +135,7 @@ def context_for(shared: SharedTask, role: str | None = None) -> RunContext:
         shared.store,
         shared.plugins,
     )
-    check_context(ctx)
+    check_plan(ctx)
     return ctx
 
 

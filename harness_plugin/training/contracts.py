@@ -121,6 +121,15 @@ class Objective(nn.Module, Configured):
     weighs_examples: ClassVar[bool] = False
     """Whether it gives every example a weight of its own; a method by `loss_and_weights`."""
 
+    @classmethod
+    def cannot_learn(cls, options: Mapping[str, Any], updates: int) -> str:
+        """Why a training of `updates` updates learns nothing by it, "" when it does.
+
+        `options` are resolved. Asked before anything is trained, and then refused; the words
+        follow the name of the method or distiller and say what to set.
+        """
+        return ""
+
     label: Tensor
     group: Tensor
     environment: Tensor | None
@@ -243,6 +252,23 @@ class Distiller(Objective):
     def refusal(cls, options: Mapping[str, Any], ce_weight: float, n_labels: int) -> str:
         """Why the loss is not defined or says nothing for these settings, "" when it does."""
         return ""
+
+    @classmethod
+    def term_weights(cls, options: Mapping[str, Any]) -> tuple[float, ...]:
+        """The weights of the loss's terms. Refused: one below 0, and all of them 0."""
+        return (1.0,)
+
+    @classmethod
+    def cannot_learn(cls, options: Mapping[str, Any], updates: int) -> str:
+        """Terms of which none has a weight, or one a weight below 0."""
+        weights = cls.term_weights(options)
+        if min(weights) >= 0 and any(weights):
+            return ""
+        return (
+            f"learns nothing, or the opposite: its terms weigh "
+            f"{', '.join(f'{weight:g}' for weight in weights)} by its distiller_options; give none "
+            f"a weight below 0 and at least one a weight above it"
+        )
 
     @classmethod
     def mismatch(cls, options: Mapping[str, Any], student: Shape, teacher: Shape) -> str:

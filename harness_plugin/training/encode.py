@@ -16,9 +16,10 @@ from tqdm.auto import tqdm
 
 from harness_plugin.data.dataset import Split
 from harness_plugin.errors import HarnessError
+from harness_plugin.models.processors import target_size
 from harness_plugin.store.keys import code_version
 from harness_plugin.store.stages import Store
-from harness_plugin.training.pixels import read_images, target_size, to_pixels
+from harness_plugin.training.pixels import read_images, to_pixels
 from harness_plugin.training.transfer import CPU, to_device
 
 Ints: TypeAlias = NDArray[np.int64]
@@ -145,7 +146,13 @@ def processor_key(processor: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
-TOKENIZER_STATE = ("padding_side", "truncation_side", "pad_token_id", "pad_token_type_id")
+TOKENIZER_STATE = (
+    "padding_side",
+    "truncation_side",
+    "pad_token_id",
+    "pad_token_type_id",
+    "split_special_tokens",
+)
 """What of a tokenizer shapes ids and masks and is not in its backend's file."""
 
 

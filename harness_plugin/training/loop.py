@@ -23,9 +23,10 @@ from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 from harness_plugin.errors import HarnessError
 from harness_plugin.models.network import Network
 from harness_plugin.training import batching
-from harness_plugin.training.batch import Batch, TrainingMetadata
+from harness_plugin.training.batch import Batch, Inputs, TrainingMetadata
+from harness_plugin.training.contracts import Method
 from harness_plugin.training.encode import Encoded
-from harness_plugin.training.loss import DistillationLoss, TrainableModel
+from harness_plugin.training.loss import BatchPart, DistillationLoss, TrainableModel
 from harness_plugin.training.selection import ModelSelection, Selector
 from harness_plugin.training.transfer import to_device
 
@@ -46,10 +47,17 @@ class TrainingArgs:
     max_grad_norm: float
     gradient_accumulation_steps: int
     seed: int
+    schedule_epochs: float = 0.0
+    """The learning rate's schedule is that of so many epochs, where the training is shorter."""
 
     def updates(self, rows: int) -> int:
         """Optimiser updates in the whole training."""
         return math.ceil(self.epochs * batching.updates_per_epoch(rows, self.batch_size))
+
+    def schedule_updates(self, rows: int) -> int:
+        """Optimiser updates after which the learning rate would be 0."""
+        epochs = max(self.epochs, self.schedule_epochs)
+        return math.ceil(epochs * batching.updates_per_epoch(rows, self.batch_size))
 
 
 @dataclass(frozen=True)
@@ -142,11 +150,23 @@ class Step:
 
 
 class BatchOrder:
-    """Which rows make up each update; `weights` (N,) say how often a row is drawn."""
+    """Which rows make up each update, as a method draws them.
 
-    def __init__(self, rows: TrainingRows, args: TrainingArgs, weights: Tensor | None) -> None:
+    Batches of a method that needs no groups do not depend on them.
+    """
+
+    def __init__(self, rows: TrainingRows, args: TrainingArgs, method: Method) -> None:
         self.rows, self.args = rows, args
-        self.weights = None if weights is None else weights.double().cpu().numpy()
+        self.weighted = None
+        if (weights := method.sampling_weights()) is not None:
+            known = [rows.metadata.label]
+            if method.needs & {"groups", "environments"}:
+                known.append(rows.metadata.group)
+            self.weighted = batching.WeightedRows.of(
+                weights.double().cpu().numpy(),
+                [value.cpu().numpy() for value in known],
+                args.batch_size,
+            )
         self.per_epoch = batching.updates_per_epoch(len(rows), args.batch_size)
         self._epoch = -1
         self._batches: list[batching.Ints] = []
@@ -162,7 +182,7 @@ class BatchOrder:
                 seed=self.args.seed,
                 number=epoch,
                 lengths=self.rows.encoded.lengths,
-                weights=self.weights,
+                weighted=self.weighted,
             )
         return self._batches[position]
 
@@ -190,13 +210,14 @@ class TrainingLoop:
         optimizer = adamw(self.trainable, args)
         accelerator.free_memory()  # what a training that was interrupted left behind
         wrapped, self.optimizer = accelerator.prepare(self.trainable, optimizer)
+        decayed = args.schedule_updates(len(rows))
         self.schedule = get_linear_schedule_with_warmup(
-            self.optimizer, round(args.lr_warmup * self.total), self.total
+            self.optimizer, round(args.lr_warmup * decayed), decayed
         )
         forward = torch.compile(wrapped, dynamic=True) if options.compile_model else wrapped
         on_device = replace(rows, metadata=rows.metadata.to(accelerator.device))
         self.prepared = PreparedTraining(accelerator, wrapped, forward, loss, on_device)
-        self.order = BatchOrder(rows, args, loss.method.sampling_weights())
+        self.order = BatchOrder(rows, args, loss.method)
         progress = resume(accelerator, options.folder, self.schedule)
         self.first, self.curve = int(progress["update"]), list(progress["curve"])
         self.seconds_before, self.started = float(progress["seconds"]), time.perf_counter()
@@ -300,9 +321,11 @@ def piece_loss(prepared: PreparedTraining, step: Step, number: int, piece: batch
     """() the loss of one micro-batch of all processes, from the forward of the local rows."""
     accelerator, metadata = prepared.accelerator, prepared.rows.metadata
 
-    def inputs_of(rows: batching.Ints) -> dict[str, Tensor]:
+    def inputs_of(rows: batching.Ints) -> Inputs:
         return prepared.rows.encoded.batch(rows, accelerator.device)
 
+    lengths = prepared.rows.encoded.lengths
+    piece = batching.shares_by_length(piece, lengths, accelerator.num_processes)
     row = to_device(torch.from_numpy(piece), accelerator.device)
     batch = Batch(
         row,
@@ -313,12 +336,18 @@ def piece_loss(prepared: PreparedTraining, step: Step, number: int, piece: batch
         progress=step.progress,
         seed=seed_of(step.seed, step.update, number, 1),  # dropout's seeds are triples
     )
-    start, stop = batching.bounds(len(piece), accelerator.process_index, accelerator.num_processes)
-    partner_inputs = None
+    partner_rows = None
     if (partner := prepared.loss.method.partners(batch)) is not None:
-        partner_inputs = inputs_of(partner[start:stop].cpu().numpy())
+        partner_rows = partner.cpu().numpy()
         batch = replace(batch, partner=to_device(partner, accelerator.device))
-    local = prepared.forward(inputs_of(piece[start:stop]), batch.part(start, stop), partner_inputs)
+    start, stop = batching.bounds(len(piece), accelerator.process_index, accelerator.num_processes)
+    parts = []
+    for part in batching.parts_by_length(None if lengths is None else lengths[piece], start, stop):
+        partner_inputs = None if partner_rows is None else inputs_of(partner_rows[part])
+        parts.append(
+            BatchPart(batch.part(part.start, part.stop), inputs_of(piece[part]), partner_inputs)
+        )
+    local = prepared.forward(parts)
     outputs = {
         name: global_rows(accelerator, value.float(), len(piece)) for name, value in local.items()
     }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor, nn
 
 from harness_plugin.errors import HarnessError
@@ -69,6 +71,15 @@ class DistillationLoss(nn.Module):
         return distiller.loss(logits, targets, batch)
 
 
+@dataclass(frozen=True)
+class BatchPart:
+    """Rows of a batch that are padded together, with their and their partners' model inputs."""
+
+    batch: Batch
+    inputs: Inputs
+    partner_inputs: Inputs | None = None
+
+
 class TrainableModel(nn.Module):
     """A classifier with what its method and its distiller add to it: what Accelerate wraps."""
 
@@ -89,18 +100,23 @@ class TrainableModel(nn.Module):
         if self.teacher is not None:
             network.record_layers()
 
-    def forward(
-        self, inputs: Inputs, batch: Batch, partner_inputs: Inputs | None = None
-    ) -> dict[str, Tensor]:
+    def forward(self, parts: Sequence[BatchPart]) -> dict[str, Tensor]:
         """`logits` (b, C) of the local rows, and what else method and distiller give the loss."""
+        each = [self._outputs(part) for part in parts]
+        return {name: torch.cat([outputs[name] for outputs in each]) for name in each[0]}
+
+    def _outputs(self, part: BatchPart) -> dict[str, Tensor]:
+        """The outputs for the rows of one part."""
         distiller = self.loss.distiller
         output, extra = self.loss.method(
-            ForwardContext(self.network, inputs, batch, partner_inputs, distiller is not None)
+            ForwardContext(
+                self.network, part.inputs, part.batch, part.partner_inputs, distiller is not None
+            )
         )
         outputs = {"logits": output.logits, **extra}
         if distiller is None:
             return outputs
-        layers = None if self.teacher is None else self.teacher.layers(batch.row)
+        layers = None if self.teacher is None else self.teacher.layers(part.batch.row)
         outputs.update(distiller(output, layers))
         return outputs
 

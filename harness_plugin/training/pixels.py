@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import datasets
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from harness_plugin.data.images import to_rgb
 from harness_plugin.errors import HarnessError
 
 T = TypeVar("T")
@@ -49,11 +49,16 @@ def read_images(
 
     def one(row: int) -> T:
         value = stored[row - start]
+        path = value.get("path") if isinstance(value, dict) else None
+        where = f"image of row {row + 1}{f' ({path})' if path else ''} cannot be read"
         try:
             image = value if decode is None else decode(value)
         except Exception as error:  # whatever a damaged file makes a decoder raise
-            raise HarnessError(f"image of row {row + 1} cannot be read: {error}") from error
-        return then(image)
+            raise HarnessError(f"{where}: {error}.") from error
+        try:
+            return then(image)
+        except HarnessError as error:
+            raise HarnessError(f"{where}: {error}.") from error
 
     with ThreadPoolExecutor(available_cores()) as pool:
         return list(pool.map(one, range(start, stop)))
@@ -61,31 +66,14 @@ def read_images(
 
 def as_rgb(value: Any) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 of a stored image."""
-    image = (
-        value if isinstance(value, Image.Image) else Image.fromarray(np.asarray(value, np.uint8))
-    )
-    return np.asarray(image.convert("RGB"), np.uint8)
-
-
-def target_size(processor: Any) -> tuple[int, int]:
-    """(height, width) of what a model sees."""
-    crop = (
-        getattr(processor, "crop_size", None) if getattr(processor, "do_center_crop", 0) else None
-    )
-    size = crop or processor.size
-    if "height" in size:
-        return int(size["height"]), int(size["width"])
-    return int(size["shortest_edge"]), int(size["shortest_edge"])
+    return np.asarray(to_rgb(value), np.uint8)
 
 
 def to_pixels(
     value: Any, processor: Any, crop: int | None, size: tuple[int, int]
 ) -> NDArray[np.uint8]:
     """(H, W, 3) uint8: cropped to the task's square, then resized as the model's processor does."""
-    image = (
-        value if isinstance(value, Image.Image) else Image.fromarray(np.asarray(value, np.uint8))
-    )
-    image = image.convert("RGB")
+    image = to_rgb(value)
     if crop is not None:
         left, top = (image.width - crop) // 2, (image.height - crop) // 2
         image = image.crop((left, top, left + crop, top + crop))

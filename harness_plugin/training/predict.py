@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from harness_plugin.data.dataset import Split
+from harness_plugin.data.split import Split
 from harness_plugin.errors import HarnessError
 from harness_plugin.models.network import Network
-from harness_plugin.records import Predictions
+from harness_plugin.records import predictions_of
 from harness_plugin.training.batching import evaluation_batches
 from harness_plugin.training.encode import Encoded
 from harness_plugin.training.transfer import to_device
@@ -105,48 +105,10 @@ def tables(
     return tuple(table.cpu().numpy() for table in found)
 
 
-def check_labels(split: Split, role: str, labels: tuple[str, ...]) -> None:
+def check_labels(split: Split, task: str, role: str, labels: tuple[str, ...]) -> None:
     """Refuse a model whose labels are not those of `split`, before it is asked anything."""
     nothing = np.empty((0, len(labels)), np.float32)
-    seed, task = 0, split.name
-    record = as_predictions(
-        split, nothing, task=task, role=role, model=role, seed=seed, model_labels=labels
+    record = predictions_of(
+        split, nothing, task=task, role=role, model=role, seed=0, model_labels=labels
     )
     record.targets  # noqa: B018
-
-
-def as_predictions(
-    split: Split,
-    logits: NDArray[np.float32],
-    *,
-    task: str,
-    role: str,
-    model: str,
-    seed: int,
-    model_labels: tuple[str, ...],
-    texts: Sequence[str] = (),
-) -> Predictions:
-    """The record of one model's logits on one split; `texts` are its text columns."""
-    cluster, clusters = split.clusters or (None, ())
-    return Predictions(
-        task=task,
-        split=split.name,
-        role=role,
-        model=model,
-        seed=seed,
-        ids=split.ids,
-        logits=logits,
-        model_labels=model_labels,
-        label=split.label,
-        labels=split.labels,
-        group=split.group,
-        groups=split.groups,
-        members=split.membership if split.overlapping else None,
-        aligned=split.aligned,
-        breakdowns={name: np.asarray(split.rows[name], np.str_) for name in split.breakdowns},
-        cluster=cluster,
-        clusters=clusters,
-        collapse=split.collapse,
-        collapse_rule=split.collapse_rule,
-        texts={column: split.rows[column] for column in texts},
-    )

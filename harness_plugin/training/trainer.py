@@ -36,6 +36,8 @@ class TrainingSpec:
     keys: tuple[str, ...] = ()
     start: Stage | None = None
     epochs: float | None = None
+    schedule_epochs: float = 0.0
+    """Epochs of the learning rate's schedule, where it is longer than the training."""
     learning_rate: float | None = None
     distilled: bool = False
     """Whether the role's distillation term is part of the loss."""
@@ -68,6 +70,10 @@ class Trainer(Protocol):
     def seed(self) -> int: ...
 
     @property
+    def epochs(self) -> float:
+        """Of the role's whole training."""
+
+    @property
     def train(self) -> Split: ...
 
     @property
@@ -81,13 +87,18 @@ class Trainer(Protocol):
         self,
         *,
         epochs: float | None = None,
+        snapshot: bool = False,
         rows: Ints | None = None,
         split: Split | None = None,
         inputs: tuple[str, ...] | None = None,
         method: str = "erm",
         options: Mapping[str, Any] | None = None,
     ) -> Stage:
-        """A plain training of the role's model, as a first stage is. Without distillation."""
+        """A plain training of the role's model, as a first stage is. Without distillation.
+
+        `snapshot`: as a training of the role's whole length stands after `epochs`; the learning
+        rate then decays over that length, otherwise over `epochs`.
+        """
 
     def fit(self, training: TrainingSpec) -> Stage:
         """One training: a folder that `from_pretrained` loads."""

@@ -49,6 +49,7 @@ def register_commands(register: Register) -> None:
     register(
         "score", f"{here}.score:main", summary="--task NAME --predictions FILE: score predictions"
     )
+    register("init", f"{here}.init:main", summary="FILE|FOLDER: the YAML file of a table of yours")
     register("submit", f"{here}.submit:main", summary="RUN --out BUNDLE: pack a run, to be checked")
     register("verify", f"{here}.verify:main", summary="BUNDLE …: compute its numbers again")
     register(
@@ -109,6 +110,8 @@ def data_loaded(task: Task, data: TaskData, plans: Sequence[SetPlan]) -> None:
         say(f"  {split.name} ({split.purpose}): {rows}: {groups or 'no groups'}")
     for note in data.notes:
         say(f"  note: {note}")
+    for warning in data.warnings:
+        say(f"  warning: {warning}")
     if plans:
         say(f"  plan: {plans[-1].split}: {plans[-1].short} (harness plan --tasks {task.task})")
 
@@ -120,7 +123,8 @@ def model_trained(model: TrainedModel) -> None:
     say(
         f"  {time.strftime('%H:%M:%S')} seed {model.seed} {model.role:<14} "
         f"{model.model}, {model.method}: {model.updates:,} updates, {how}"
-        f"{labels_seen(model)}"
+        f"{labels_seen(model)}",
+        *(f"    note: {note}" for note in model.settings.get("checkpoint", {}).get("notes", ())),
     )
 
 

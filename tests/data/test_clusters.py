@@ -11,10 +11,10 @@ from harness_plugin.data.task import find_task
 from harness_plugin.errors import HarnessError
 from harness_plugin.pipeline.augment import additional
 from harness_plugin.pipeline.score_predictions import one_clustering
+from harness_plugin.records import predictions_of
 from harness_plugin.scoring.columns import as_predictions as from_columns
 from harness_plugin.scoring.pairing import check_same_rows, join
 from harness_plugin.scoring.prediction_files import read_answers
-from harness_plugin.training.predict import as_predictions
 
 TEXTS = ("t2", "", "t1", "t2", "", "t10")
 CODES = [2, -1, 0, 2, -1, 1]
@@ -35,7 +35,7 @@ def split(clusters=TEXTS, order=range(6)):
 
 def predictions(made, **more):
     fields = {"task": "t", "role": "student", "model": "m", "seed": 0, "model_labels": made.labels}
-    return as_predictions(made, np.zeros((len(made), 2), np.float32), **(fields | more))
+    return predictions_of(made, np.zeros((len(made), 2), np.float32), **(fields | more))
 
 
 def test_a_split_knows_its_clusters_and_who_stands_alone():
@@ -228,3 +228,45 @@ def test_released_hans_is_clustered_by_template(plugins, tmp_path, by, template,
         (tmp_path / f"multinli_1.0_{name}.txt").write_text("\n".join(nli) + "\n")
     test = load(plugins, "hans", "path", tmp_path, cluster=by).splits["hans"]
     assert (test.clusters and set(test.clusters[1])) == expected
+
+
+# ---- the adapters
+
+
+def test_lm_eval_items_and_documents_carry_clusters():
+    metrics = pytest.importorskip("harness_plugin_hooks.adapters.lm_eval_metrics")
+    from harness_plugin_hooks.adapters.lm_eval_rows import documents
+
+    facts = metrics.Facts(("no", "yes"), ())
+    items = [(0, 0, [], -1, "b"), (1, 1, [], -1, "a"), (0, 1, [], -1, "b")]
+    p = metrics.as_predictions(items, facts)
+    assert (p.cluster.tolist(), p.clusters) == ([1, 0, 1], ("a", "b"))
+    assert metrics.as_predictions([item[:4] for item in items], facts).cluster is None
+    rows = documents(split(), ["text"], seed=0)
+    assert {row["id"]: row["cluster"] for row in rows} == dict(
+        zip(map(str, range(6)), TEXTS, strict=True)
+    )
+    assert "cluster" not in documents(split(clusters=None), ["text"], seed=0).column_names
+
+
+def test_inspect_samples_carry_clusters():
+    pytest.importorskip("inspect_ai")
+    from harness_plugin_hooks.adapters import inspect_scoring, inspect_tasks
+
+    named = [sample.metadata["cluster"] for sample in inspect_tasks.samples(split(), ("text",))]
+    assert tuple(named) == TEXTS
+    bare = next(inspect_tasks.samples(split(clusters=None), ("text",)))
+    assert "cluster" not in bare.metadata
+    known = {
+        "labels": ["no", "yes"],
+        "groups": [],
+        "overlapping": False,
+        "collapse": None,
+        "collapse_rule": "argmax",
+        "train_groups": {},
+    }
+    rows = [inspect_scoring.Row({"no": 0.0}, "no", cluster=name) for name in ("b", "", "a", "b")]
+    p = inspect_scoring.predictions("test", known, rows)
+    assert p.cluster.tolist() == [1, -1, 0, 1]
+    rows = [inspect_scoring.Row({"no": 0.0}, "no")]
+    assert inspect_scoring.predictions("test", known, rows).cluster is None

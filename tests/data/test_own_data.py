@@ -194,8 +194,9 @@ def test_validate_warns_of_leaks_thin_and_absent_cells(plugins, tmp_path):
     written(tmp_path, [row for row in ROWS if row[1:] != ("yes", "b", "train")] + [leak])
     data = load(plugins, tmp_path)
     found = warnings(data, ("text",))
-    assert "test: group yes/b never occurs in train" in found
-    assert "test: group yes/b has 3 rows, fewer than 30" in found
+    assert "test groups without a training row: test yes/b" in found
+    few = "groups of fewer than 30 test rows: test no/a 2, test no/b 4, test yes/a 4, test yes/b 3"
+    assert few in found
     # of "rare 0" and "rare 1" with either label one copy each stands in train
     assert any(w.startswith("test: ") and w.endswith("rows also stand in train") for w in found)
 
@@ -206,12 +207,21 @@ def test_validate_warns_of_leaks_thin_and_absent_cells(plugins, tmp_path):
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        (("", "yes", "a", "train"), "table.csv: row 37: text is empty"),
-        (("x", " ", "a", "train"), "table.csv: row 37: label is empty"),
-        (("x", "yes", "", "train"), "table.csv: row 37: attribute is empty"),
-        (("x", "yes", "a", ""), "table.csv: row 37: split is empty"),
+        (
+            ("", "yes", "a", "train"),
+            "table.csv: 1 of 37 rows lack a value: text is empty in row 37 (line",
+        ),
+        (
+            ("x", " ", "a", "train"),
+            "label is empty in row 37 (line 44). Fill them in or remove",
+        ),
+        (("x", "yes", "", "train"), "attribute is empty in row 37 (line 44)"),
+        (("x", "yes", "a", ""), "split is empty in row 37 (line 44)"),
         (("x", "yes", "a", "later"), "nothing says what split 'later' is for"),
-        (("x", "maybe", "a", "test"), "row 37: label 'maybe' stands in no row of split train"),
+        (
+            ("x", "maybe", "a", "test"),
+            "row 37 (line 44): label 'maybe' stands in no row",
+        ),
     ],
 )
 def test_a_bad_row_is_named(plugins, tmp_path, row, said):
@@ -270,7 +280,7 @@ def test_bad_files_are_named(plugins, tmp_path):
     (tmp_path / "table.parquet").write_text("text")
     assert "not a Parquet file" in refused(plugins, tmp_path, table="table.parquet")
     written(tmp_path, [("x", None, "a", "train"), ("x", "y", "a", "train")], name="table.parquet")
-    assert "row 1: label is nothing" in refused(plugins, tmp_path, table="table.parquet")
+    assert "label is empty in row 1. Fill" in refused(plugins, tmp_path, table="table.parquet")
     (tmp_path / "table.xlsx").write_text("")
     assert "expected .csv, .tsv, .jsonl, .parquet" in refused(plugins, tmp_path, table="table.xlsx")
 
@@ -366,10 +376,10 @@ def test_images_are_named_by_the_table(plugins, tmp_path):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("../table.csv", "row 1: image '../table.csv' lies outside"),
-        ("/etc/hostname", "row 1: image '/etc/hostname' lies outside"),
-        ("away.png", "row 1: image 'away.png' lies outside"),
-        ("nine.png", "row 1: image 'nine.png' is not in"),
+        ("../table.csv", "row 1 (line 2): image '../table.csv' lies outside"),
+        ("/etc/hostname", "row 1 (line 2): image '/etc/hostname' lies outside"),
+        ("away.png", "row 1 (line 2): image 'away.png' lies outside"),
+        ("nine.png", "row 1 (line 2): image 'nine.png' is not in"),
     ],
 )
 def test_images_outside_or_missing_are_named(plugins, tmp_path, name, said):

@@ -205,6 +205,7 @@ class StepwiseContext(RunContext):
         plan = resolve(self.task, settings, self.plugins)
         ctx = replace(self, settings=settings, plan=plan)
         checks.check_student(ctx, plan.roles["student"])
+        checks.check_learning(ctx, plan.roles["student"])
 
     def with_data(self, data: Any) -> StepwiseContext:
         """The same with other data."""

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from stepwise import Distillation
 from torch import nn
 from torch.nn.functional import cross_entropy
+from transformers import BertConfig
 
 from harness_plugin import HarnessError
 from harness_plugin.config.roles import plan_of_roles
@@ -30,6 +31,7 @@ from harness_plugin_hooks.distill.features import (
     distances,
     similarities,
 )
+from harness_plugin_hooks.distill.layers import PatientKD
 from harness_plugin_hooks.distill.logits import (
     DIST,
     KD,
@@ -306,6 +308,20 @@ def refused(open_context, sets=(), **student):
         ({"distiller": "hints", "distiller_options": {"wait": 1}}, "unknown option of Hints"),
         ({"distiller": "hints", "distiller_options": {"weight": "big"}}, "must be a float"),
         ({"distiller": "hint"}, "Did you mean hints"),
+        ({"distiller": "hints", "distiller_options": {"weight": 0, "logits": 0}}, "weigh 0, 0 by"),
+        ({"distiller": "hints", "distiller_options": {"weight": -1}}, "weigh -1, 1 by"),
+        ({"distiller": "rkd", "distiller_options": {"weight": 0, "logits": 0}}, "weigh 0, 0, 0 by"),
+        (
+            {"distiller": "rkd", "distiller_options": {"distance": 0, "angle": 0, "logits": 0}},
+            "learns nothing, or the opposite",
+        ),
+        (
+            {"distiller": "tinybert", "distiller_options": {"weight": 0, "logits": 0}},
+            "weigh 0, 0, 0 by its distiller_options",
+        ),
+        ({"distiller": "dist", "distiller_options": {"inter": 0, "intra": 0}}, "weigh 0, 0 by"),
+        ({"distiller": "crd", "distiller_options": {"tau": 0}}, "tau above 0"),
+        ({"distiller": "group_dro_kd", "distiller_options": {"eta": -0.1}}, "eta of at least 0"),
     ],
 )
 def test_what_cannot_work_is_refused_with_the_way_out(open_context, student, said):
@@ -317,6 +333,21 @@ def test_missing_groups_are_named_with_what_works(open_context):
     assert "needs group labels on the training rows" in said
     assert "Distillers that work: " in said
     assert "kd" in said.rpartition("Distillers that work: ")[2]
+
+
+def test_a_student_of_two_weights_of_0_is_refused(open_context):
+    with pytest.raises(ValueError, match="both 0: the student would learn nothing"):
+        StudentSettings(ce_weight=0, kd_weight=0)
+    with pytest.raises(HarnessError, match="both 0: the student would learn nothing"):
+        open_context("students.student.ce_weight=0", "students.student.kd_weight=0")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_default_weights_leave_something_to_learn(name):
+    cls = PLUGINS["distiller"].get(name)
+    weights = cls.term_weights(cls.resolved({}))
+    assert min(weights) >= 0
+    assert any(weights)
 
 
 def test_an_intra_term_alone_serves_two_labels(open_context):
@@ -433,3 +464,49 @@ def test_features_are_those_of_the_logits_whatever_the_method(open_context, meth
     distillation = Distillation((teacher,), settings)
     model = ctx.trained("student", ctx.settings.student, method, 0, distillation)
     assert model.path.is_dir()
+
+
+# ---- modules of distillers
+
+
+class OfWidth:
+    """As much of a network and of a live teacher as `setup` asks for."""
+
+    def __init__(self, width):
+        config = BertConfig(hidden_size=width, num_attention_heads=2)
+        self.model = type("Model", (), {"config": config})
+        self.head = nn.Linear(width, 3)
+
+
+@pytest.mark.parametrize(("theirs", "projects"), [(8, False), (12, True)])
+def test_patience_projects_a_student_of_another_width_only(theirs, projects):
+    distiller = PatientKD(1.0)
+    distiller.setup(OfWidth(8), TeacherOutputs(TEACHER, live=OfWidth(theirs)))
+    assert (distiller.projector is not None) == projects
+    if projects:
+        assert distiller.projector(torch.zeros(2, 8)).shape == (2, 12)
+
+
+def test_what_is_data_is_in_no_checkpoint():
+    """A continued training makes it anew; only projectors and group weights change."""
+    features = np.zeros((4, 7), np.float32)
+    weight, bias = torch.ones(3, 7), torch.ones(3)
+    simkd = SimKD(1.0)
+    simkd.setup(OfWidth(8), TeacherOutputs(TEACHER, features, weight, bias))
+    assert sorted(simkd.state_dict()) == ["projector.bias", "projector.weight"]
+    log_probs = torch.zeros(4, 3)
+    assert not BiasAwareKD(1.0, facts(bias_log_probs=log_probs)).state_dict()
+    assert sorted(GroupDROKD(1.0, facts()).state_dict()) == ["group_weights.q"]
+
+
+def test_simkd_folds_into_a_layer_without_a_bias_where_the_teacher_has_none():
+    network = Network(Tiny(5, 3))
+    network.head.bias = None
+    features, weight = np.zeros((4, 7), np.float32), torch.randn(3, 7)
+    distiller = SimKD(1.0)
+    distiller.setup(network, TeacherOutputs(TEACHER, features, weight, torch.zeros(3)))
+    distiller.fold(network)
+    x = torch.randn(6, 5)
+    assert torch.allclose(network({"x": x}).logits, distiller.projector(x) @ weight.T, atol=1e-6)
+    with pytest.raises(HarnessError, match="has no bias to take over"):
+        SimKD(1.0).setup(network, TeacherOutputs(TEACHER, features, weight, torch.ones(3)))

@@ -59,7 +59,7 @@ def test_the_error_set_is_what_the_first_model_gets_wrong(open_context):
         ctx.plugins["group_inference"].offer("error_set").load().environments(lab, {"epochs": 1.0})
     )
     environment = np.load(stage.path / "environment.npy")
-    first = lab.erm(epochs=1.0)
+    first = lab.erm(epochs=1.0, snapshot=True)
     assert first.reused
     wrong = lab.predict(first).logits.argmax(1) != ctx.data.train.label
     assert np.array_equal(environment == 1, wrong)

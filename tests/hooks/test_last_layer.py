@@ -1,24 +1,27 @@
 """Methods with a last stage: closed forms, scikit-learn as reference, and the checkpoint."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 
 from harness_plugin import HarnessError
 from harness_plugin.models.classifiers import load_trained
 from harness_plugin.models.network import last_layer
-from harness_plugin_hooks.methods.last_layer import (
-    Head,
-    afr_weights,
-    balanced,
-    descend,
+from harness_plugin.training.trainer import StoredOutputs
+from harness_plugin_hooks.methods import selective
+from harness_plugin_hooks.methods.afr import afr_weights, parts_of
+from harness_plugin_hooks.methods.dfr import DFR, STRENGTHS, DFRTrain, balanced, regression
+from harness_plugin_hooks.methods.last_layer import Head, Rows, descend
+from harness_plugin_hooks.methods.selective import (
+    SELF,
     divergence,
-    most_of_each_label,
-    parts_of,
-    regression,
+    label_balanced_batches,
+    largest,
 )
 
 Z = np.array([[2, 0, -1], [0.5, 1, 0], [-1, 0, 1], [1, 1, 0]])
@@ -29,6 +32,13 @@ def data(n=200, width=5, labels=2, seed=0):
     rng = np.random.default_rng(seed)
     label = rng.integers(labels, size=n)
     return rng.normal(size=(n, width)) + label[:, None], label
+
+
+def sgd(rate):
+    return lambda layer: torch.optim.SGD(layer, lr=rate)
+
+
+# AFR
 
 
 def test_afr_weights_are_those_of_the_paper():
@@ -42,16 +52,90 @@ def test_afr_with_gamma_0_has_label_weights_only():
     assert afr_weights(Z, Y, 0.0) == pytest.approx([1 / 6, 1 / 3, 1 / 3, 1 / 6])
 
 
+def test_afr_weights_of_the_largest_gamma_that_the_authors_search():
+    """exp(-100,000 p) is 0 in every row: the row with the smallest p has all the weight."""
+    assert afr_weights(Z, Y, 1e5) == pytest.approx([0, 0, 0, 1])
+
+
+def test_the_penalty_holds_weight_and_bias():
+    """One row at x = 0, labels 2: b = (t, -t) with 1 - sigmoid(2 t) = 2 penalty t."""
+    old = Head(np.zeros((2, 3)), np.zeros(2))
+    found = descend(
+        np.zeros((1, 3)),
+        np.array([0]),
+        old,
+        weights=np.ones(1),
+        penalty=0.5,
+        steps=2000,
+        optimizer=sgd(0.1),
+    )
+    t = 0.3
+    for _ in range(200):  # the fixed point, by damped iteration
+        t = 0.5 * t + 0.5 * (1 - 1 / (1 + np.exp(-2 * t)))
+    assert found.bias == pytest.approx([t, -t], abs=1e-6)
+    assert t == pytest.approx(0.3374, abs=1e-4)
+
+
+def test_the_descent_is_the_authors_step():
+    """take_step of their utils/supervised_utils.py with the gradient norm cut at 1."""
+    features, label = data(n=40, width=3)
+    features = 4 * features
+    rng = np.random.default_rng(1)
+    old = Head(rng.normal(size=(2, 3)), rng.normal(size=2))
+    weights = rng.dirichlet(np.ones(40))
+    found = descend(
+        features,
+        label,
+        old,
+        weights=weights,
+        penalty=0.7,
+        steps=30,
+        optimizer=sgd(0.05),
+        clip=1.0,
+    )
+    layer = torch.nn.Linear(3, 2).double()
+    start = [torch.from_numpy(value) for value in old]
+    layer.weight.data, layer.bias.data = (value.clone() for value in start)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.05)
+    for _ in range(30):
+        optimizer.zero_grad()
+        log_p = layer(torch.from_numpy(features)).log_softmax(1)
+        loss = -(torch.from_numpy(weights) * log_p[torch.arange(40), label]).sum()
+        loss = loss + 0.7 * ((layer.weight - start[0]) ** 2).sum()
+        loss = loss + 0.7 * ((layer.bias - start[1]) ** 2).sum()
+        loss.backward()
+        norm = sum(p.grad.square().sum() for p in layer.parameters()).sqrt()
+        for p in layer.parameters():
+            p.grad *= min(1.0, 1 / float(norm + 1e-6))
+        optimizer.step()
+    assert found.weight == pytest.approx(layer.weight.detach().numpy(), abs=1e-12)
+    assert found.bias == pytest.approx(layer.bias.detach().numpy(), abs=1e-12)
+
+
+def test_the_layer_kept_is_the_first_with_the_best_score_before_a_step():
+    features, label = data()
+    old = Head(np.zeros((2, 5)), np.zeros(2))
+    layers, scores = [], [0.2, 0.6, 0.9, 0.9, 0.1]
+
+    def score(layer):
+        layers.append(layer)
+        return scores[len(layers) - 1]
+
+    options = {"weights": np.full(200, 1 / 200), "penalty": 0.0, "optimizer": sgd(0.5)}
+    kept = descend(features, label, old, steps=5, score=score, **options)
+    assert len(layers) == 5
+    assert np.array_equal(kept.weight, layers[2].weight)
+    assert np.array_equal(layers[0].weight, old.weight)
+    after_two = descend(features, label, old, steps=2, **options)
+    assert np.array_equal(kept.weight, after_two.weight)
+
+
 def test_a_huge_penalty_keeps_the_last_layer():
     features, label = data()
     old = Head(np.ones((2, 5)), np.zeros(2))
     options = {"weights": np.full(200, 1 / 200), "steps": 50}
-    kept = descend(
-        features, label, old, penalty=1e3, optimizer=lambda p: torch.optim.SGD(p, 1e-4), **options
-    )
-    free = descend(
-        features, label, old, penalty=0.0, optimizer=lambda p: torch.optim.SGD(p, 0.5), **options
-    )
+    kept = descend(features, label, old, penalty=1e3, optimizer=sgd(1e-4), **options)
+    free = descend(features, label, old, penalty=0.0, optimizer=sgd(0.5), **options)
     assert np.abs(kept.weight - old.weight).max() < 1e-3
     assert np.abs(free.weight - old.weight).max() > 0.1
 
@@ -65,19 +149,26 @@ def test_descent_reaches_the_optimum_of_a_convex_problem():
         old,
         weights=np.full(200, 1 / 200),
         penalty=0.0,
-        steps=3000,
-        optimizer=lambda p: torch.optim.SGD(p, lr=0.5),
+        steps=1000,
+        optimizer=sgd(1.0),
     )
     reference = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(features, label)
     difference = found.weight[1] - found.weight[0]
     assert difference == pytest.approx(reference.coef_[0], abs=0.01)
 
 
+# DFR
+
+
+def rows(features, label, group=None):
+    return Rows(features, label, label if group is None else group)
+
+
 @pytest.mark.parametrize("labels", [2, 3])
 def test_the_regression_as_a_last_layer_predicts_what_scikit_learn_does(labels):
     features, label = data(labels=labels)
     rng = np.random.default_rng(0)
-    head = regression(features, label, labels, 0.1, np.random.default_rng(0))
+    head = regression(rows(features, label), labels, 0.1, np.random.default_rng(0))
     solver = "liblinear" if labels == 2 else "saga"
     reference = LogisticRegression(
         C=0.1, l1_ratio=1, solver=solver, random_state=int(rng.integers(2**31)), max_iter=500
@@ -88,10 +179,10 @@ def test_the_regression_as_a_last_layer_predicts_what_scikit_learn_does(labels):
 
 def test_a_label_without_rows_is_never_predicted():
     features, label = data()
-    head = regression(features, label * 2, 3, 1.0, np.random.default_rng(0))
+    head = regression(rows(features, 2 * label), 3, 1.0, np.random.default_rng(0))
     assert set((features @ head.weight.T + head.bias).argmax(1)) == {0, 2}
     with pytest.raises(HarnessError, match="a single label"):
-        regression(features, np.zeros(200, int), 2, 1.0, np.random.default_rng(0))
+        regression(rows(features, 0 * label), 2, 1.0, np.random.default_rng(0))
 
 
 def test_balanced_draws_equally_many_of_every_group_that_occurs():
@@ -111,6 +202,65 @@ def test_parts_are_disjoint_and_seeded():
         parts_of(100, 0.001, 0)
 
 
+def worst(predicted, label, group):
+    return min((predicted == label)[group == g].mean() for g in np.unique(group))
+
+
+def planted(n, agree, seed, width=12):
+    """A weak signal, a cue that agrees with the label so often, and noise; groups label x cue."""
+    rng = np.random.default_rng(seed)
+    label = np.arange(n) % 2
+    cue = np.where(rng.random(n) < agree, label, 1 - label)
+    features = rng.normal(size=(n, width))
+    features[:, 0] += 1.2 * (2 * label - 1)
+    features[:, 1] = 2 * (2 * cue - 1) + 0.1 * features[:, 1]
+    return Rows(features, label, 2 * label + cue)
+
+
+def test_dfr_chooses_c_as_the_authors_do():
+    """dfr_on_validation_tune: half is fitted, balanced and scaled by itself; half scores."""
+    validation = planted(240, 0.8, seed=1)
+    found = DFR.choose(None, validation, 2, np.random.default_rng(5))
+    rng = np.random.default_rng(5)
+    order = rng.permutation(240)
+    fit = order[120:][balanced(validation.group[order[120:]], rng)]
+    scaler = StandardScaler().fit(validation.features[fit])
+    x, held = scaler.transform(validation.features[fit]), order[:120]
+    results = []
+    for c in (1.0, 0.7, 0.3, 0.1, 0.07, 0.03, 0.01):
+        state = int(rng.integers(2**31))
+        model = LogisticRegression(C=c, l1_ratio=1, solver="liblinear", random_state=state)
+        said = model.fit(x, validation.label[fit]).predict(
+            scaler.transform(validation.features[held])
+        )
+        results.append(worst(said, validation.label[held], validation.group[held]))
+    assert found == STRENGTHS[int(np.argmax(results))]
+    assert len(set(results)) > 2
+
+
+def test_dfr_train_chooses_c_by_the_validation_rows():
+    """dfr_train_subset_tune. Its own rows are all right at C = 1, which validation is not at."""
+    train, validation = planted(60, 0.5, seed=0, width=80), planted(400, 0.5, seed=3, width=80)
+    found = DFRTrain.choose(train, validation, 2, np.random.default_rng(2))
+    rng = np.random.default_rng(2)
+    chosen = balanced(train.group, rng)
+    scaler = StandardScaler().fit(train.features)
+    x, y = scaler.transform(train.features[chosen]), train.label[chosen]
+    results, own = [], []
+    for c in STRENGTHS:
+        state = int(rng.integers(2**31))
+        model = LogisticRegression(C=c, l1_ratio=1, solver="liblinear", random_state=state)
+        said = model.fit(x, y).predict(scaler.transform(validation.features))
+        results.append(worst(said, validation.label, validation.group))
+        own.append((model.predict(x) == y).mean())
+    assert found == STRENGTHS[int(np.argmax(results))]
+    assert own[0] == 1.0
+    assert found < 1.0
+
+
+# SELF
+
+
 def test_divergence_is_the_kl_of_the_softmaxes():
     p, q = np.array([[0.5, 0.5]]), np.array([[0.9, 0.1]])
     expected = 0.5 * np.log(0.5 / 0.9) + 0.5 * np.log(0.5 / 0.1)
@@ -118,12 +268,70 @@ def test_divergence_is_the_kl_of_the_softmaxes():
     assert divergence(Z, Z + 3) == pytest.approx(np.zeros(4), abs=1e-12)
 
 
-def test_most_of_each_label_is_balanced_and_takes_the_largest():
-    score = np.array([0.1, 0.9, 0.5, 0.3, 0.8, 0.2])
-    label = np.array([0, 0, 0, 1, 1, 1])
-    assert most_of_each_label(score, label, 4).tolist() == [1, 2, 3, 4]
-    with pytest.raises(HarnessError, match="1 points are fewer than the 2 labels"):
-        most_of_each_label(score, label, 1)
+def test_the_largest_scores_whatever_the_labels():
+    score = np.array([0.1, 0.9, 0.5, 0.9, 0.8, 0.2])
+    assert largest(score, 3).tolist() == [1, 3, 4]
+    assert largest(score, 100).tolist() == list(range(6))
+    with pytest.raises(HarnessError, match="points must be at least 1, found 0"):
+        largest(score, 0)
+
+
+def test_batches_draw_every_label_equally_often():
+    label = np.array([0] * 30 + [2] * 10)
+    batches = label_balanced_batches(label, 50, seed=0)
+    drawn = np.concatenate([next(batches) for _ in range(80)])
+    assert (label[drawn] == 0).mean() == pytest.approx(0.5, abs=0.03)
+    again = label_balanced_batches(label, 50, seed=0)
+    assert np.array_equal(drawn[:50], next(again))
+
+
+FINAL, EARLY = [[0.99, 0.01], [0.5, 0.5], [0.3, 0.7]], [[0.5, 0.5], [0.999, 0.001], [0.3, 0.7]]
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5])
+def test_self_ranks_by_the_divergence_of_the_early_model_from_the_final_one(monkeypatch, share):
+    """KL(early || final) is 1.61, .69 and 0; the other way round .64, 2.76 and 0."""
+    asked, seen = [], {}
+    split = SimpleNamespace(label=np.array([0, 0, 1]))
+
+    class Fake:
+        validation, seed, epochs = split, 0, 10.0
+
+        def erm(self, **how):
+            asked.append(how)
+            return "early"
+
+        def predict(self, trained, where):
+            table = EARLY if trained == "early" else FINAL
+            return StoredOutputs("", np.log(np.array(table, np.float32)), np.eye(3, 4, dtype="f4"))
+
+    def descended(features, label, old, **how):
+        seen.update(features=features, label=label, **how)
+        return old
+
+    monkeypatch.setattr(selective, "descend", descended)
+    old = Head(np.zeros((2, 4)), np.zeros(2))
+    options = SELF.resolved({"points": 1, "early_stop": share}, "text")
+    assert SELF.refit(Fake(), "final", old, options) is old
+    assert asked == [{"epochs": 10.0 * share, "snapshot": True}]
+    assert seen["features"].tolist() == [[1, 0, 0, 0]]  # the first row: both have one label
+    assert (seen["steps"], len(next(seen["batches"]))) == (500, 16)
+    SELF.refit(Fake(), "final", old, {**options, "points": 2})
+    assert seen["label"].tolist() == [0, 0]  # the label that has no disagreement is left out
+
+
+def test_self_tunes_with_the_authors_optimisers():
+    layer = [torch.zeros(2, requires_grad=True)]
+    for modality, kind in (("image", torch.optim.SGD), ("text", torch.optim.AdamW)):
+        made = selective.optimizer_of(layer, SELF.resolved({}, modality))
+        assert type(made) is kind
+        assert made.defaults["weight_decay"] == 1e-4
+        assert made.defaults.get("momentum", 0.9) == 0.9
+    with pytest.raises(HarnessError, match="optimizer must be sgd or adamw, found 'lion'"):
+        SELF.resolved({"optimizer": "lion"})
+
+
+# together
 
 
 SMALL = ("teacher.epochs=1", "validation_fraction=0.25")
@@ -158,15 +366,35 @@ def test_afr_trains_on_its_share_of_the_rows(open_context):
 
 
 def test_methods_that_need_a_validation_split_are_refused_without_one(open_context):
-    for method in ("dfr", "self"):
+    for method in ("dfr", "dfr_train", "afr", "self"):
         with pytest.raises(HarnessError, match=r"needs .*validation split \(or `validation_frac"):
             open_context(f"method={method}")
-    ctx = open_context(*SMALL, "method_options.self.disagreement=none")
     with pytest.raises(HarnessError, match="disagreement must be early_stop or dropout"):
-        ctx.trained("teacher", ctx.settings.teacher, "self", 0)
+        open_context(*SMALL, "method=self", "method_options.self.disagreement=none")
 
 
 def test_self_with_dropout_needs_no_second_training(open_context):
     ctx = open_context(*SMALL, "method_options.self.disagreement=dropout")
     ctx.trained("teacher", ctx.settings.teacher, "self", 0)
     assert len([f for f in ctx.store.root.glob("model-*") if f.is_dir()]) == 2
+
+
+def test_afr_keeps_the_layer_that_is_best_in_the_worst_validation_group(open_context):
+    """Steps that would wreck the layer leave it as good on validation as ERM's was."""
+    wild = ("gamma=10000.0", "learning_rate=5.0", "steps=60")
+    ctx = open_context(*SMALL, *(f"method_options.afr.{one}" for one in wild))
+    model = ctx.trained("teacher", ctx.settings.teacher, "afr", 0)
+    split = ctx.data.validation
+    (base,) = [
+        folder
+        for folder in ctx.store.root.glob("model-*")
+        if folder.is_dir() and folder != model.path
+    ]
+    accuracy = {}
+    for name, folder in (("erm", base), ("afr", model.path)):
+        net = load_trained(str(folder), "text", attention="eager").eval()
+        rows = ctx.encoded(split, ctx.settings.teacher)
+        with torch.no_grad():
+            said = net(**rows.batch(np.arange(len(split)))).logits.argmax(1).numpy()
+        accuracy[name] = worst(said, split.label, split.group)
+    assert accuracy["afr"] >= accuracy["erm"]

@@ -95,7 +95,7 @@ def test_results_are_those_of_a_run_in_strict_json(toy_run, toy_tasks, tmp_path,
     for name in ("acc", "f1", "worst_group_acc", "gap_avg_worst", "gap_aligned_conflicting"):
         assert row[f"{name},none"] == numbers[name]["value"]
     assert row["worst_group_acc_stderr,none"] is None
-    assert row["worst_group_acc_low,none"] <= row["worst_group_acc,none"]
+    assert 0 <= row["acc,none"] <= 1
     assert list(row)[:4] == ["name", "alias", "sample_len", "acc,none"]
     (samples,) = tmp_path.glob("*/samples_toy_swapped_*.jsonl")
     lines = [strict(line) for line in samples.read_text().splitlines()]
@@ -110,7 +110,7 @@ def test_an_undefined_number_is_null_with_a_reason(toy_run, toy_tasks, tmp_path)
     found = results(tmp_path)
     assert found["results"]["toy_swapped"]["worst_group_acc,none"] is None
     assert (
-        "no row of group"
+        "no group has rows enough"
         in (found["configs"]["toy_swapped"]["metadata"]["undefined"]["worst_group_acc"])
     )
 
@@ -263,7 +263,7 @@ def test_two_processes_write_what_one_writes(toy_run, toy_tasks, tmp_path, monke
 THEIRS = """
 from lm_eval.__main__ import cli_evaluate
 cli_evaluate()
-from lm_eval.api.registry import get_filter, get_model
+from lm_eval.api.registry import get_aggregation, get_filter, get_metric, get_model
 get_model("dummy"), get_metric("acc"), get_filter("take_first"), get_aggregation("mean")([1])
 """
 """What the console script of lm_eval does; then whether its own names are known. It registers them

@@ -12,20 +12,14 @@ from harness_plugin import HarnessError
 from harness_plugin.plugins.registry import load_plugins
 from harness_plugin.training.batch import Batch, TrainingMetadata
 from harness_plugin.training.contracts import ForwardContext
-from harness_plugin_hooks.methods.contrast import (
-    CnC,
-    KernelWhitening,
-    contrastive,
-    decorrelating,
-    nystrom,
-    off_diagonal,
-)
+from harness_plugin_hooks.methods.contrast import CnC, contrastive
 from harness_plugin_hooks.methods.ensemble import (
     BiasReweight,
     ConfidenceRegularisation,
     DebiasedFocalLoss,
     LearnedMixin,
     ProductOfExperts,
+    RUBi,
     masked,
 )
 from harness_plugin_hooks.methods.environments import CORAL, IRM, VREx
@@ -178,6 +172,31 @@ def test_poe_rows_and_gradient():
     assert torch.allclose(z.grad * 4, (Z + log_softmax(RAW, 1)).softmax(1) - onehot, atol=1e-12)
 
 
+def test_theta_moves_by_equal_steps_from_1_to_its_end():
+    """Update t of T has the exponent 1 - (1 - theta) t / T, p_B^exponent renormalised."""
+    method = ProductOfExperts(facts(), theta=0.8)
+    p = log_softmax(RAW, 1).exp()
+    for t in range(4):
+        powers = p ** (1 - 0.2 * t / 4)
+        expected = (powers / powers.sum(1, keepdim=True)).log()
+        assert torch.allclose(method.bias(batch(progress=t / 4)), expected)
+    theirs = np.linspace(1, 0.8, 4 * 3 + 3)[: 4 * 3]  # 3 epochs of 4 updates
+    ours = 1 - 0.2 * np.arange(12) / 12
+    assert np.abs(theirs - ours).max() < 0.03  # the deviation that THETA names
+
+
+def test_rubi_masks_by_centred_log_probabilities():
+    """Bias (2/3, 1/6, 1/6) of three labels: logits ln 4 (2/3, -1/3, -1/3)."""
+    p = torch.tensor([[2 / 3, 1 / 6, 1 / 6]] * 4, dtype=torch.float64)
+    loss = RUBi(facts(bias_log_probs=p.log())).loss(Z, batch())
+    mask = 1 / (1 + np.exp(-math.log(4) * np.array([2 / 3, -1 / 3, -1 / 3])))
+    z = Z.numpy() * mask
+    each = np.log(np.exp(z).sum(1)) - z[np.arange(4), Y.numpy()]
+    close(loss, each.mean())
+    uniform = torch.full((4, 3), -math.log(3), dtype=torch.float64)
+    close(RUBi(facts(bias_log_probs=uniform)).loss(Z, batch()), float(cross_entropy(Z / 2, Y)))
+
+
 def test_theta_anneals_the_bias():
     method = ProductOfExperts(facts(), theta=0.8)
     assert torch.equal(method.bias(batch()), log_softmax(RAW, 1))
@@ -277,6 +296,34 @@ def test_lff_weights_without_scaling_are_those_of_the_table():
     method.easy, method.hard = easy.clone(), hard.clone()
     one = Batch(ROWS, labels, G)
     assert torch.allclose(method.scaled(method.easy, one), easy / easy.max())
+
+
+def test_lff_is_the_authors_procedure_in_loops():
+    """train.py and util.py of LfF: EMA by row, divided by the largest of the row's label."""
+    method, rng = LfF(facts(), ema=0.6), np.random.default_rng(0)
+    average, seen = {"easy": [0.0] * 4, "hard": [0.0] * 4}, [0] * 4
+    for rows in ([0, 1, 2], [3, 0, 1], [0, 3, 2]):
+        z, biased = (torch.from_numpy(rng.normal(size=(3, 3))) for _ in range(2))
+        chosen = torch.tensor(rows)
+        _, weights = method.loss_and_weights(
+            z.requires_grad_(), batch(chosen, outputs={"biased": biased})
+        )
+        for i, row in enumerate(rows):
+            for name, table in (("easy", biased), ("hard", z.detach())):
+                ce = float(-log_softmax(table[i], 0)[Y[row]])
+                keep = 0.6 * seen[row]
+                average[name][row] = keep * average[name][row] + (1 - keep) * ce
+        for row in rows:
+            seen[row] = 1
+        expected = []
+        for row in rows:
+            scaled = []
+            for name in ("easy", "hard"):
+                largest = max(average[name][j] for j in range(4) if Y[j] == Y[row])
+                scaled.append(average[name][row] / largest)
+            expected.append(scaled[0] / (scaled[0] + scaled[1] + 1e-8))
+        mean = sum(expected) / 3
+        assert weights.tolist() == pytest.approx([w / mean for w in expected], rel=1e-5)
 
 
 def test_lff_with_equal_losses_weighs_one_half():
@@ -474,49 +521,6 @@ def test_contrastive_gradient():
     features = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
     label, guess = torch.tensor([0, 0, 1, 1, 0]), torch.tensor([0, 1, 0, 1, 0])
     assert torch.autograd.gradcheck(lambda f: contrastive(f, label, guess, 0.3), features)
-
-
-def test_nystrom_features_reproduce_the_kernel():
-    torch.manual_seed(0)
-    x = torch.nn.functional.normalize(torch.randn(12, 4, dtype=torch.float64), dim=1)
-    phi = nystrom(x, x[:6])
-    assert torch.allclose(phi @ phi.T, x @ x.T, atol=1e-9)  # six landmarks span four dimensions
-
-
-def test_weights_reduce_the_correlation_they_minimise():
-    torch.manual_seed(0)
-    base = torch.randn(40, 1, dtype=torch.float64)
-    x = torch.cat([base, base + 0.3 * torch.randn(40, 1, dtype=torch.float64)], 1)
-    even = torch.ones(40, dtype=torch.float64)
-    weight = decorrelating(x, 0, steps=200, rate=1.0)
-    assert float(weight.mean()) == pytest.approx(1.0)
-    assert float(off_diagonal(x, weight)) < 0.5 * float(off_diagonal(x, even))
-    assert torch.equal(decorrelating(x, 0, steps=0, rate=1.0), even)
-
-
-def test_kernel_whitening_without_steps_is_erm_and_keeps_its_memory():
-    method = KernelWhitening(facts(), steps=0)
-    features = torch.randn(4, 3, dtype=torch.float64)
-    close(method.loss(Z.clone().requires_grad_(), batch(outputs={"features": features})), ERM)
-    first = method.state_dict()["stored"].clone()
-    method.loss(Z.clone().requires_grad_(), batch(outputs={"features": -features}))
-    now = torch.nn.functional.normalize(-features, dim=1)
-    assert torch.allclose(method.state_dict()["stored"], 0.9 * first + 0.1 * now)
-    other = KernelWhitening(facts())
-    other.load_state_dict(method.state_dict())
-    assert torch.equal(other.stored, method.stored)
-
-
-def test_kernel_whitening_weighs_the_first_batch_and_each_one_by_itself():
-    features = torch.randn(4, 3, dtype=torch.float64)
-    method = KernelWhitening(facts())
-    first = batch(outputs={"features": features})
-    loss, weights = method.loss_and_weights(Z, first)
-    close((weights * torch.tensor(EACH).double()).mean(), float(loss), 1e-5)
-    other = KernelWhitening(facts())
-    with torch.no_grad():  # nothing is remembered
-        other.loss(Z, batch(outputs={"features": features.flip(0)}))
-        assert torch.equal(other.loss_and_weights(Z, first)[1], weights)
 
 
 # all

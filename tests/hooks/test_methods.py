@@ -84,6 +84,55 @@ def test_group_dro_with_one_group_is_erm():
     close(GroupDRO(one, eta=0.5).loss(Z, Batch(ALL.row, Y, one.group)), 0.529929)
 
 
+def by_the_authors(each, group, q, eta, adjustment):
+    """loss.py of Sagawa et al. written out: an absent group has loss 0 plus its adjustment."""
+    means = torch.zeros(len(q), dtype=torch.float64)
+    for g in range(len(q)):
+        if (group == g).any():
+            means[g] = each[group == g].mean()
+    means = means + adjustment
+    q = q * torch.exp(eta * means)
+    q = q / q.sum()
+    return float(q @ means), q
+
+
+def fifty_steps(absent, adjustment):
+    """The largest differences of q and of the loss from the authors' code."""
+    counts = torch.tensor([60, 30, 10])
+    group = torch.repeat_interleave(torch.arange(3), counts)
+    data = facts(
+        label=torch.zeros(100, dtype=torch.long), group=group, bias_log_probs=None, n_labels=2
+    )
+    method = GroupDRO(data, eta=0.01, adjustment=adjustment).double()
+    q = torch.full((3,), 1 / 3, dtype=torch.float64)
+    rng, off_q, off_loss = torch.Generator().manual_seed(0), 0.0, 0.0
+    for step in range(50):
+        z = torch.randn(12, 2, generator=rng, dtype=torch.float64).requires_grad_()
+        seen = torch.arange(12) % (2 if absent and step % 2 else 3)
+        one = Batch(torch.arange(12), torch.zeros(12, dtype=torch.long), seen)
+        loss = float(method.loss(z, one).detach())
+        each = cross_entropy(z.detach(), one.label, reduction="none")
+        theirs, q = by_the_authors(each, seen, q, 0.01, adjustment / counts.double().sqrt())
+        off_q = max(off_q, float((method.group_weights.q - q).abs().max()))
+        off_loss = max(off_loss, abs(loss - theirs))
+    return off_q, off_loss
+
+
+def test_group_dro_is_the_authors_where_every_group_is_in_the_batch():
+    assert fifty_steps(absent=False, adjustment=2.0) == pytest.approx((0, 0), abs=1e-6)
+
+
+def test_group_dro_is_the_authors_without_adjustment_whatever_is_absent():
+    assert fifty_steps(absent=True, adjustment=0.0) == pytest.approx((0, 0), abs=1e-6)
+
+
+def test_an_absent_group_has_no_adjustment():
+    """The deviation that the docstring names, and its size there."""
+    off_q, off_loss = fifty_steps(absent=True, adjustment=2.0)
+    assert off_q == pytest.approx(0.034, abs=1e-3)
+    assert off_loss == pytest.approx(0.21, abs=5e-3)
+
+
 def test_group_dro_keeps_the_weight_of_an_absent_group():
     method = GroupDRO(facts(), eta=1.0)
     seen = torch.tensor([0, 2])

@@ -1,18 +1,16 @@
-"""FairFlow's views and READ's attention: exactly what they change, and when."""
+"""FairFlow's views: exactly what they change, and when."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
-from torch.nn.functional import cross_entropy, log_softmax
 from transformers import BertConfig, BertForSequenceClassification
 
 from harness_plugin import HarnessError
 from harness_plugin.models.network import Network, last_layer
 from harness_plugin.training.batch import Batch, TrainingMetadata
 from harness_plugin.training.contracts import ForwardContext
-from harness_plugin_hooks.methods.attention import READ, attentions_of, layers_of
 from harness_plugin_hooks.methods.views import (
     FairFlow,
     blanked,
@@ -161,64 +159,6 @@ def test_features_times_the_last_layer_are_the_logits():
     assert {n for n, _ in network.named_parameters()} == {
         f"model.{n}" for n, _ in network.model.named_parameters()
     }
-
-
-@pytest.mark.parametrize("layers", [1, 2, 4])
-def test_the_branch_is_at_most_half_as_deep(layers):
-    network = Network(tiny(layers))
-    method = READ(FACTS)
-    method.setup(network)
-    branch = method.branch
-    assert len(layers_of(branch.model)) == max(1, layers // 2)
-    names = {id(p) for p in network.parameters()}
-    assert not names & {id(p) for p in branch.parameters()}
-
-
-def test_read_mixes_the_branch_attention_in_while_training_only():
-    torch.manual_seed(0)
-    model = tiny()
-    plain = tiny()
-    plain.load_state_dict(model.state_dict())
-    network = Network(model)
-    method = READ(FACTS, ratio=0.25, layers=2)
-    method.setup(network)
-    branch = method.branch
-    for parameter in branch.parameters():  # another attention than the main model's
-        parameter.data += 0.2 * torch.randn_like(parameter)
-    seen = []
-    mixed = attentions_of(layers_of(model))[0]
-    mixed.register_forward_hook(lambda _, __, out: seen.append(out[1].detach()))
-    network.train()
-    branch.train()
-    batch = Batch(ROWS[:2], Y[:2], ROWS[:2])
-    out = forward(method, network, PAIR, batch)
-    theirs = attentions_of(layers_of(branch.model))[0].attention_seen[0]
-    plain.set_attn_implementation("eager")
-    own = plain(**PAIR, output_attentions=True).attentions[0]
-    real = PAIR["attention_mask"].bool()[:, None, :, None]
-    expected = 0.25 * theirs + 0.75 * own
-    assert torch.allclose((seen[0] * real), (expected * real), atol=1e-6)
-    assert not theirs.requires_grad
-    network.eval()
-    with torch.no_grad():
-        assert torch.allclose(network(PAIR).logits, plain(**PAIR).logits, atol=1e-6)
-    assert out["branch"].shape == out["logits"].shape == (2, 3)
-
-
-def test_read_trains_the_main_model_against_the_branch_and_the_branch_alone():
-    z, b = Z.clone().requires_grad_(), (Z.flip(0)).clone().requires_grad_()
-    loss = READ(FACTS).loss(z, Batch(ROWS, Y, ROWS, outputs={"branch": b}))
-    joint = cross_entropy(log_softmax(Z, 1) + log_softmax(Z.flip(0), 1), Y)
-    assert loss.item() == pytest.approx(float(joint + cross_entropy(Z.flip(0), Y)))
-    loss.backward()
-    onehot = torch.nn.functional.one_hot(Y, 3)
-    assert torch.allclose(b.grad, (Z.flip(0).softmax(1) - onehot) / 4)
-    assert torch.allclose(z.grad, ((Z + log_softmax(Z.flip(0), 1)).softmax(1) - onehot) / 4)
-
-
-def test_read_is_refused_for_a_network_without_attention(open_context):
-    with pytest.raises(HarnessError, match=r"read cannot train resnet-nano: resnet is not one of"):
-        open_context("method=read", task="celeba_bias")
 
 
 def test_uniform_is_the_minimum_of_the_undecided_term():

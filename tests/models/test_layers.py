@@ -170,7 +170,7 @@ def test_patience_by_hand():
     student = layers([[9.0, 9.0], [1.0, 0.0], [0.0, 1.0]])
     teacher = layers([[9.0, 9.0], [1.0, 1.0], [0.0, 2.0], [3.0, 0.0], [1.0, 5.0]])
     # the student's one middle layer hears layer 2 of 4 (skip) or 3 of 4 (last)
-    assert PatientKD(1.0).compare(student, teacher).item() == pytest.approx(2)
+    assert PatientKD(1.0).compare(student, teacher).item() == pytest.approx(2 / 2)
     assert PatientKD(1.0, layers="last").compare(student, teacher).item() == pytest.approx(0)
 
 
@@ -185,9 +185,10 @@ def test_tinybert_by_hand():
     teacher = layers([[0.0, 0.0], [0.0, 2.0]], [[1.0, 0.0], [0.0, 1.0]])
     # scores differ by 1/sqrt 2 and 2/sqrt 2 in two of four pairs; hidden by 1 in two of four
     attention = (0.5 + 2) / 4
-    assert TinyBERT(1.0).compare(student, teacher).item() == pytest.approx(attention + 0.5)
+    # one layer of attention; the embeddings' hidden states, and the layer's
+    assert TinyBERT(1.0).compare(student, teacher).item() == pytest.approx(attention + 2 * 0.5)
     only = TinyBERT(1.0, attention=0.0, hidden=3.0).compare(student, teacher)
-    assert only.item() == pytest.approx(1.5)
+    assert only.item() == pytest.approx(3 * 2 * 0.5)
     pairs = torch.tensor([[[1.0, 2.0], [3.0, 100.0]]])
     assert mean_over_pairs(pairs, torch.tensor([[True, False]])).item() == 1
 
@@ -269,7 +270,7 @@ def test_other_positions_are_refused_before_any_training(open_context, tmp_path)
     model = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
     foreign = tmp_path / "foreign"
     shutil.copytree(model.path, foreign)
-    train_tokenizer(["other words make another vocabulary"], 300, foreign)
+    train_tokenizer(["other words make another vocabulary"], 40, foreign)
     foreign = open_context(f"teacher.model={foreign}", "teacher.config={}")
     assert "do not have the same tokenizer" in refused(foreign, distiller="minilm")
 

@@ -135,7 +135,7 @@ def test_a_model_that_cannot_be_is_refused_before_anything_is_trained(plugins, c
 
 
 def test_a_hub_model_offline_says_what_to_do(plugins):
-    with pytest.raises(HarnessError, match=r"cannot be loaded: .* Without a network, name a local"):
+    with pytest.raises(HarnessError, match=r"'org/absent': HF_HUB_OFFLINE is set, .* name a local"):
         checkpoints.check_settings(settings("org/absent", "pretrained"), "text", plugins, False)
 
 

@@ -144,6 +144,7 @@ HARMLESS = {
         "log_with": "what is told to a tracker",
         "trust_remote_code": "a checkpoint's own code comes with its commit or folder",
         "resamples": "how scores are computed from predictions",
+        "sets": "which sets are predicted; each has a key of its own",
         "analyze": "what is looked at afterwards",
     },
 }

@@ -187,7 +187,7 @@ def train(toy, store, methods):
     flags = {"tasks": (toy,), "threads": 1, "precision": "no", "attention": "sdpa"}
     sets = ["teacher.epochs=0.35", "teacher.batch_size=15", "teacher.learning_rate=1e-4"]
     sets += ["validation_fraction=0.2", "teacher.erm_learning_rate=1e-4"]
-    sets += [f"method_options.{name}.epochs=0.2" for name in ("jtt", "cnc", "pgd", "self")]
+    sets += [f"method_options.{name}.epochs=0.2" for name in ("jtt", "cnc", "pgd")]
     sets += ["teacher.config={hidden_dropout_prob: 0, attention_probs_dropout_prob: 0}"]
     config, plugins = run_config(None, flags, sets), load_plugins()
     (task,) = load_tasks(config, plugins)

@@ -128,6 +128,14 @@ def test_ratio_is_fiellers_interval():
     assert found.value == pytest.approx(r)
 
 
+def test_a_ratio_of_two_seeds_has_their_noise_in_it():
+    """To an exact number it is the interval of the numerator, Student's t with one degree."""
+    num, den = np.array([0.2, 0.3]), np.array([0.5, 0.5])
+    found = intervals.ratio(*(np.repeat(x[:, None], 50, axis=1) for x in (num, den)), DF)
+    low, high = stats.t.interval(0.95, 1, num.mean(), stats.sem(num))
+    assert (found.low, found.high) == pytest.approx((low / 0.5, high / 0.5), rel=1e-9)
+
+
 def test_a_ratio_to_what_may_be_nothing_has_no_value():
     rng = np.random.default_rng(0)
     num, den = (rng.normal(m, 0.1, (3, 50)) for m in (0.2, 0.05))

@@ -161,13 +161,27 @@ def test_restricted_to_the_labels_of_the_set():
     sure = replace(p, logits=np.array([[0, 1, 2000]] * 3, np.float32))
     np.testing.assert_allclose(sure.probabilities.sum(axis=1), 1)
     assert sure.predicted.tolist() == [1, 1, 1]
-    # without the rule, and for a model that lacks one of the labels, it is an error as before
-    for other in (
-        replace(p, collapse_rule="argmax"),
-        replace(p, model_labels=("yes", "maybe", "unknown")),
-    ):
-        with pytest.raises(HarnessError, match=r"predicts label .*unknown, but set"):
-            _ = other.targets
+    with pytest.raises(HarnessError, match=r"predicts label unknown, but set"):
+        _ = replace(p, collapse_rule="argmax").targets
+
+
+def test_a_set_whose_labels_a_model_lacks_cannot_restrict_it():
+    """HANS: (.45, .3, .25) was non-entailment, by rule "sum" without a word."""
+    p = make(
+        label=[0],
+        predicted=[0],
+        group=[0],
+        labels=HANS,
+        logits=np.log([[0.3, 0.45, 0.25]]).astype(np.float32),
+        model_labels=NLI,
+        collapse=COLLAPSE,
+        collapse_rule="restrict",
+    )
+    lacks = r"predicts no label non-entailment: collapse by 'argmax' or 'sum'"
+    with pytest.raises(HarnessError, match=lacks):
+        _ = p.predicted
+    two = replace(p, model_labels=HANS, logits=p.logits[:, 1:])
+    assert two.predicted.tolist() == [0]
 
 
 def test_ece_by_hand():
@@ -282,3 +296,59 @@ def test_registered_names_are_the_metrics(manager):
     loaded = {offer.name: offer.load() for offer in registry}
     assert {metric.name: metric for metric in ALL} == loaded
     assert {o.name: o.summary for o in registry} == {x.name: x.summary for x in ALL}
+
+
+def test_what_each_metric_is():
+    """higher is better, kind, bounds, within breakdowns, against the set in domain, of labels."""
+    unit, signed = (0.0, 1.0), (-1.0, 1.0)
+    found = {
+        metric.name: (
+            metric.higher_is_better,
+            metric.kind,
+            metric.bounds,
+            metric.within,
+            metric.against_in_domain,
+            metric.of_labels,
+        )
+        for metric in ALL
+    }
+    assert found == {
+        "acc": (True, "performance", unit, True, False, True),
+        "f1": (True, "performance", unit, False, False, True),
+        "worst_group_acc": (True, "performance", unit, False, False, True),
+        "acc_train_weighted": (True, "performance", unit, False, False, True),
+        "gap_id_ood": (False, "gap", signed, False, True, True),
+        "gap_aligned_conflicting": (False, "gap", signed, True, False, True),
+        "gap_avg_worst": (False, "gap", signed, False, False, True),
+        "gap_entailment": (False, "gap", signed, True, False, True),
+        "ece": (False, "calibration", unit, False, False, False),
+    }
+
+
+def test_the_cell_of_all_rows_is_one(eight):
+    assert m.all_rows(eight).tolist() == [[True]] * 8
+
+
+def test_a_group_of_one_row_has_an_accuracy():
+    predictions = make(label=[0, 1, 1], predicted=[0, 1, 0], group=[0, 0, 1])
+    assert m.WORST_GROUP_ACC.function(predictions, np.ones((1, 3))).tolist() == [0.0]
+    assert m.rates(np.array([True]), np.ones((1, 1), bool), np.ones((1, 1))).tolist() == [[1.0]]
+
+
+def test_the_lowest_bin_of_confidences_is_one_of_its_own():
+    """Of 20 labels the surest may have a probability of 1/20, which lies in (0, 1/15]."""
+    labels = tuple(f"l{i}" for i in range(20))
+    shares = np.full((2, 20), 1 / 20)
+    shares[1] = (1 - 0.1) / 19
+    shares[1, 3] = 0.1  # in (1/15, 2/15]
+    predictions = make(
+        label=[0, 0], predicted=[0, 3], group=[0, 0], labels=labels, logits=np.log(shares)
+    )
+    # right with confidence .05, wrong with .1: apart .95 and .1, in one bin .85
+    assert m.ECE.function(predictions, np.ones((1, 2)))[0] == pytest.approx((0.95 + 0.1) / 2)
+
+
+def test_a_minimum_over_groups_needs_one_with_rows_enough(eight):
+    every = replace(eight, left_out=("g0", "g1", "g2"))
+    assert "no group has rows enough" in m.WORST_GROUP_ACC.applies(every)
+    assert m.WORST_GROUP_ACC.applies(replace(eight, left_out=("g0", "g1"))) == ""

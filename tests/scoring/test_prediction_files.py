@@ -202,7 +202,10 @@ def test_a_bad_file_is_named_with_counts_and_examples(splits, tmp_path, text, me
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ("ex0,.5,.4", r"1 rows are no probabilities, first that of id ex0 \(0.5, 0.4\); logits\?"),
+        (
+            "ex0,.5,.4",
+            r"1 rows are no probabilities, first .* id ex0 \(0.5, 0.4, of sum 0.9\)",
+        ),
         ("ex0,1.5,-.5", "are no probabilities"),
         ("ex0,.5,nan", "row 1: non-entailment is 'nan', expected a number"),
         ("ex0,.5,much", "row 1: non-entailment is 'much', expected a number"),
@@ -243,15 +246,18 @@ def test_a_set_is_scored_whole_and_files_are_of_known_kinds(splits, tmp_path):
     with pytest.raises(HarnessError, match=r"none.csv: cannot be read"):
         read_answers(tmp_path / "none.csv", splits)
     twice = [splits[0], splits[0].select([0, 1])]
-    with pytest.raises(HarnessError, match=r"2 ids stand in several sets \(ex0, .*--split hans"):
+    with pytest.raises(HarnessError, match=r"2 ids stand in several sets \(ex0, .*--sets hans"):
         read_answers(text_file(tmp_path, "id,label\nex0,neutral\nex1,neutral\n"), twice)
 
 
 def test_an_unknown_set_is_refused(rows, tmp_path, capsys):
     file = write(tmp_path, rows, "csv label")
-    words = ["score", "--task", TOY, "--predictions", file, "--split", "swaped"]
+    words = ["score", "--task", TOY, "--predictions", file, "--sets", "swaped"]
     assert cli.main([*words, "--output_path", str(tmp_path / "out")]) == 2
-    assert "unknown evaluation set 'swaped'. Did you mean swapped" in capsys.readouterr().err
+    assert (
+        "unknown evaluation set of task toy 'swaped'. Did you mean swapped"
+        in capsys.readouterr().err
+    )
     assert not (tmp_path / "out").exists()
 
 

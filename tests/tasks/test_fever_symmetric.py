@@ -444,7 +444,14 @@ def test_real_symmetric_files(real_data):
         "symmetric_v2_dev": {SUPPORTS: 354, REFUTES: 354},
         "symmetric_v2_test": {SUPPORTS: 356, REFUTES: 356},
     }
-    splits = {name: claims.symmetric_split(name, table) for name, table in tables.items()}
+    splits = {
+        name: claims.symmetric_split(name, table, released.quadruples(table))
+        for name, table in tables.items()
+    }
+    for name, split in splits.items():
+        sizes = Counter(Counter(split.clusters[0].tolist()).values())
+        size = 3 if name == "symmetric_v1_generated" else 4
+        assert sizes == {size: len(split) // size}
     # the oracle: whatever a model reads off the claim alone, it is right in exactly half
     for name in ("symmetric_v1_full", "symmetric_v2_dev", "symmetric_v2_test"):
         assert best_from_claims(splits[name]) == 0.5

@@ -7,10 +7,10 @@ import pytest
 
 from harness_plugin import HarnessError
 from harness_plugin.data.dataset import TaskData, make_split, stratified
+from harness_plugin.records import predictions_of
 from harness_plugin.scoring.metrics import ACC_TRAIN_WEIGHTED, GAP_AVG_WORST, WORST_GROUP_ACC
 from harness_plugin.scoring.pairing import take
 from harness_plugin.scoring.score import score_task
-from harness_plugin.training.predict import as_predictions
 from harness_plugin_hooks.outputs.lm_eval import document
 
 GROUPS = ("toxic/female", "toxic/black", "civil/female", "civil/black")
@@ -36,7 +36,7 @@ def split(members=MEMBERS, labels=LABELS, **changes):
 def predictions(right, data=None, role="teacher", seed=0):
     data = data or split()
     said = np.where(right, data.label, 1 - data.label)
-    return as_predictions(
+    return predictions_of(
         data,
         np.eye(2, dtype=np.float32)[said],
         task="comments",

@@ -140,8 +140,8 @@ def test_answers_are_keyed_by_the_rows(asked):
 def test_a_model_of_other_labels_is_refused_before_it_is_asked(asked):
     *_, split, _ = asked
     with pytest.raises(HarnessError, match="student predicts label cat, dog, but set 'id'"):
-        predict.check_labels(split, "student", ("cat", "dog"))
-    predict.check_labels(split, "student", ("Positive", "negative"))
+        predict.check_labels(split, "toy", "student", ("cat", "dog"))
+    predict.check_labels(split, "toy", "student", ("Positive", "negative"))
 
 
 def test_weights_that_are_replaced_are_other_weights(asked, tmp_path):

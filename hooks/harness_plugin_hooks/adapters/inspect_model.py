@@ -20,6 +20,8 @@ from harness_plugin.config.settings import RoleSettings
 from harness_plugin.errors import HarnessError
 from harness_plugin.machine.progress import quiet_libraries
 from harness_plugin.models import classifiers, processors
+from harness_plugin.models.checkpoints import Source
+from harness_plugin.models.examination import Use, examine
 from harness_plugin_hooks.adapters.checkpoints import TEXTS, named_labels
 from harness_plugin_hooks.adapters.inspect_scoring import LOGITS
 
@@ -62,6 +64,13 @@ class SequenceClassifier(ModelAPI):  # type: ignore[misc]
         quiet_libraries()
         self.labels = named_labels(model_name, labels, "-M labels", trust_remote_code)
         self.max_length = max_length
+        examine(
+            Source(model_name, checkpoint=model_name),
+            "text",
+            Use(trained_before=True, max_length=max_length),
+            role="model seqcls",
+            trust_remote_code=trust_remote_code,
+        )
         self.tokenizer = processors.load_processor(model_name, "text", trust_remote_code)
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.network = classifiers.load_trained(

@@ -22,7 +22,7 @@ from inspect_ai.scorer import (
 )
 from inspect_ai.solver import TaskState
 
-from harness_plugin.data.clusters import coded
+from harness_plugin.data.columns import clusters_of
 from harness_plugin.plugins.registry import load_plugins
 from harness_plugin.records import Predictions
 from harness_plugin.scoring import metrics
@@ -118,8 +118,8 @@ def predictions(split: str, known: Mapping[str, Any], rows: Sequence[Row]) -> Pr
     group = np.full(len(rows), -1)
     if not known["overlapping"]:
         group = np.array([groups.index(row.groups[0]) if row.groups else -1 for row in rows])
-    clustered = any(row.cluster is not None for row in rows)
-    cluster, clusters = coded([row.cluster or "" for row in rows]) if clustered else (None, ())
+    of = [row.cluster or "" for row in rows]
+    cluster, clusters = clusters_of(of) if any(of) else (None, ())
     return Predictions(
         task="",
         split=split,

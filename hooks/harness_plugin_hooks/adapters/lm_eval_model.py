@@ -22,13 +22,16 @@ from lm_eval.api.registry import register_model
 from harness_plugin.config.settings import RoleSettings
 from harness_plugin.data.dataset import make_split
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.models import checkpoints, classifiers, processors
+from harness_plugin.models import classifiers, processors
+from harness_plugin.models.checkpoints import Source
+from harness_plugin.models.examination import Use, examine
+from harness_plugin.models.weight_files import check_folder
 from harness_plugin.pipeline.split_stages import weights_key
-from harness_plugin.records import Predictions
+from harness_plugin.records import Predictions, predictions_of
 from harness_plugin.store.keys import code_version
 from harness_plugin.store.stages import key_of
 from harness_plugin.training.encode import EncodedText, processor_key, write_text_rows
-from harness_plugin.training.predict import as_predictions, predict
+from harness_plugin.training.predict import predict
 from harness_plugin_hooks.adapters.checkpoints import named_labels
 from harness_plugin_hooks.adapters.lm_eval_rows import Question, read_request
 
@@ -101,11 +104,18 @@ class SequenceClassifier(LM):  # type: ignore[misc]
         if attention not in ATTENTIONS:
             raise unknown("attention of model seqcls", str(attention), ATTENTIONS)
         if Path(pretrained).is_dir():
-            checkpoints.check_checkpoint(Path(pretrained))
+            check_folder(Path(pretrained))
         self._join(device)
         self._device = self._place(device)
         hint = f"--model_args pretrained={pretrained},labels"
         self.labels = named_labels(pretrained, labels, hint, trust_remote_code)
+        examine(
+            Source(pretrained, checkpoint=pretrained),
+            "text",
+            Use(trained_before=True, max_length=max_length),
+            role="model seqcls",
+            trust_remote_code=trust_remote_code,
+        )
         self.tokenizer = processors.load_processor(pretrained, "text", trust_remote_code)
         self.model = classifiers.load_trained(
             pretrained, "text", attention=attention, trust_remote_code=trust_remote_code
@@ -195,7 +205,7 @@ class SequenceClassifier(LM):  # type: ignore[misc]
             split, collapse=dict(question.collapse) or None, collapse_rule=question.rule
         )
         nothing = np.empty((0, len(self.labels)), np.float32)
-        said = as_predictions(
+        said = predictions_of(
             split,
             nothing,
             task="lm_eval",

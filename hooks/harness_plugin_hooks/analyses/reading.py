@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from harness_plugin.errors import HarnessError
 from harness_plugin.models.layers import Shape
-from harness_plugin.models.network import last_layer
+from harness_plugin.models.network import answered_from, last_layer
 from harness_plugin_hooks.analyses.cka.options import Pool
 
 
@@ -64,19 +64,22 @@ class Reader:
         mask = inputs.get("attention_mask")
         read = [pooled(layer.float(), mask, self.pool) for layer in hidden]
         if self.pool != "tokens":
-            read.append(seen[0].flatten(1).float())
+            features, answers = seen
+            if features.ndim > 2:
+                features = answered_from(features, answers, out.logits, mask)
+            read.append(features.float())
         return read
 
 
 @contextmanager
 def seen_by(layer: nn.Module) -> Iterator[list[Tensor]]:
-    """What `layer` is given inside the block: the first argument of every call."""
+    """What `layer` is given inside the block, the first argument of its call, and what it gives."""
     seen: list[Tensor] = []
 
-    def look(_: nn.Module, arguments: tuple[Any, ...]) -> None:
-        seen.append(arguments[0])
+    def look(_: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> None:
+        seen[:] = [arguments[0], output]
 
-    handle = layer.register_forward_pre_hook(look)
+    handle = layer.register_forward_hook(look)
     try:
         yield seen
     finally:

@@ -18,6 +18,7 @@ from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.pipeline.augment import additional, changed
 from harness_plugin.training.contracts import Additional, Augmentation
 from harness_plugin.training.pixels import as_rgb, read_images
+from harness_plugin_tasks._shared.own.examine import complete
 from harness_plugin_tasks._shared.own.tables import Format, read_columns
 
 
@@ -119,7 +120,9 @@ class Pool(Augmentation):
                 raise unknown(f"input of task {task.task}", name, task.inputs)
         named = {name: str(options["columns"].get(name, name)) for name in task.inputs}
         extra = {key: str(options[key]) for key in ("label", "attribute") if options[key]}
-        columns = read_columns(file, [*named.values(), *extra.values()], Format())
+        table = read_columns(file, [*named.values(), *extra.values()], Format())
+        complete(table, [*table.columns], drop=False)
+        columns = {name: values.to_pylist() for name, values in table.columns.items()}
         count = len(next(iter(columns.values())))
         label = np.zeros(count, np.int64)
         if options["label"]:

@@ -44,6 +44,13 @@ PRESETS = {
     "bert-base": Preset("bert:BASE", "12 layers, width 768", 109_483_778),
     "bert-large": Preset("bert:LARGE", "24 layers, width 1024", 335_143_938),
     "distilbert-base": Preset("bert:DISTILBERT_BASE", "6 layers, width 768", 66_955_010),
+    "minilm-l6": Preset("bert:MINILM_L6", "6 layers, width 384", 22_713_986),
+    "minilm-l12": Preset("bert:MINILM_L12", "12 layers, width 384", 33_360_770),
+    "electra-small": Preset("bert:ELECTRA_SMALL", "12 layers, width 256", 13_549_314),
+    "electra-base": Preset("bert:ELECTRA_BASE", "12 layers, width 768", 109_483_778),
+    "electra-large": Preset("bert:ELECTRA_LARGE", "24 layers, width 1024", 335_143_938),
+    "modernbert-base": Preset("bert:MODERNBERT_BASE", "22 layers, width 768", 149_606_402),
+    "modernbert-large": Preset("bert:MODERNBERT_LARGE", "28 layers, width 1024", 395_833_346),
     "roberta-base": Preset("bert:ROBERTA_BASE", "12 layers, width 768", 124_647_170),
     "roberta-large": Preset("bert:ROBERTA_LARGE", "24 layers, width 1024", 355_361_794),
     "deberta-v3-xsmall": Preset("bert:DEBERTA_V3_XSMALL", "12 layers, width 384", 70_830_722),
@@ -77,6 +84,13 @@ PRESETS = {
     "vit-small": Preset("vit:SMALL", "12 layers, width 384, patches of 16", 21_666_434),
     "vit-base": Preset("vit:BASE", "12 layers, width 768, patches of 16", 85_800_194),
     "vit-large": Preset("vit:LARGE", "24 layers, width 1024, patches of 16", 303_303_682),
+    "dinov2-small": Preset("vit:DINOV2_SMALL", "12 layers, width 384, patches of 14", 22_058_114),
+    "dinov2-base": Preset("vit:DINOV2_BASE", "12 layers, width 768, patches of 14", 86_583_554),
+    "dinov2-large": Preset("vit:DINOV2_LARGE", "24 layers, width 1024, patches of 14", 304_372_738),
+    "convnext-tiny": Preset("convnext:TINY", "18 blocks, width 96-768", 27_821_666),
+    "convnext-small": Preset("convnext:SMALL", "36 blocks, width 96-768", 49_456_226),
+    "convnext-base": Preset("convnext:BASE", "36 blocks, width 128-1024", 87_568_514),
+    "convnext-large": Preset("convnext:LARGE", "36 blocks, width 192-1536", 196_233_410),
 }
 
 

@@ -1,8 +1,10 @@
 """BERT and its kin by size.
 
 Devlin et al. 2019; the miniatures of Turc et al. 2019 (arXiv:1908.08962); DistilBERT, Sanh et al.
-2019 (arXiv:1910.01108); RoBERTa, Liu et al. 2019 (arXiv:1907.11692); DeBERTa-v3, He et al. 2023
-(arXiv:2111.09543).
+2019 (arXiv:1910.01108); MiniLM, Wang et al. 2020 (arXiv:2002.10957; the one of 6 layers: every
+second layer of the published one); ELECTRA, Clark et al. 2020 (arXiv:2003.10555); RoBERTa, Liu et
+al. 2019 (arXiv:1907.11692); DeBERTa-v3, He et al. 2023 (arXiv:2111.09543); ModernBERT, Warner et
+al. 2024 (arXiv:2412.13663).
 """
 
 from typing import Any
@@ -54,6 +56,25 @@ DISTILBERT_BASE = Backbone(
     "distilbert",
     {"n_layers": 6, "dim": 768, "n_heads": 12, "hidden_dim": 3072},
     "distilbert/distilbert-base-uncased",
+)
+MINILM_L12 = encoder("bert", 12, 384, 12, "microsoft/MiniLM-L12-H384-uncased")
+MINILM_L6 = encoder("bert", 6, 384, 12, "nreimers/MiniLM-L6-H384-uncased")
+
+
+def electra(size: str, layers: int, width: int, heads: int, embedding: int) -> Backbone:
+    """One of Google's ELECTRA discriminators."""
+    name = f"google/electra-{size}-discriminator"
+    return encoder("electra", layers, width, heads, name, embedding_size=embedding)
+
+
+ELECTRA_SMALL = electra("small", 12, 256, 4, 128)
+ELECTRA_BASE = electra("base", 12, 768, 12, 768)
+ELECTRA_LARGE = electra("large", 24, 1024, 16, 1024)
+MODERNBERT_BASE = encoder(
+    "modernbert", 22, 768, 12, "answerdotai/ModernBERT-base", intermediate_size=1152
+)
+MODERNBERT_LARGE = encoder(
+    "modernbert", 28, 1024, 16, "answerdotai/ModernBERT-large", intermediate_size=2624
 )
 ROBERTA_BASE = encoder("roberta", 12, 768, 12, "FacebookAI/roberta-base", **ROBERTA)
 ROBERTA_LARGE = encoder("roberta", 24, 1024, 16, "FacebookAI/roberta-large", **ROBERTA)

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness_plugin.cli.parser import Parser, add_file_options, add_run_options, comma_list
 from harness_plugin.cli.startup import installed_plugins
-from harness_plugin.machine.progress import quiet_libraries
+from harness_plugin.machine.progress import quiet_datasets
 
 SCORING = ("resamples", "margin", "min_seeds", "min_group")
 """Options of a run that say how it is scored."""
@@ -40,7 +40,6 @@ def parser() -> Parser:
             help=f"of the {role} it is compared with, one file a seed",
         )
     out.add_argument("--model_name", metavar="NAME", help="default: the file's name")
-    out.add_argument("--split", metavar="SET", help="the evaluation set the files are about")
     out.add_argument(
         "--kind",
         choices=("label", "probabilities", "logits"),
@@ -53,6 +52,7 @@ def parser() -> Parser:
     add_run_options(
         out,
         "include_path",
+        "sets",
         "limit",
         "output_path",
         "outputs",
@@ -72,10 +72,10 @@ def main(words: list[str]) -> int:
 
     plugins = installed_plugins()
     task = find_task(args["task"], plugins["task"], args["include_path"] or ())
-    quiet_libraries()
+    quiet_datasets()
     files = {role: args[option_of(role)] or [] for role in ROLES}
     flags: dict[str, Any] = {
-        name: args[name] for name in ("data", "limit", "outputs", *SCORING, "output_path")
+        name: args[name] for name in ("data", "sets", "limit", "outputs", *SCORING, "output_path")
     }
     flags |= {
         "tasks": (task.task,),
@@ -90,7 +90,7 @@ def main(words: list[str]) -> int:
         plugins,
         task,
         files,
-        **{name: args[name] for name in ("split", "kind", "labels", "model_name")},
+        **{name: args[name] for name in ("kind", "labels", "model_name")},
     )
     written = write_outputs(report, config, plugins)
     print(f"\n{len(written)} files in {config.output_path}:", *written, sep="\n  ")

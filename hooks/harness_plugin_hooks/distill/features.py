@@ -74,6 +74,7 @@ class RelationalKD(FeatureDistiller):
         "distance": 25.0,
         "angle": 50.0,
     }
+    parts = ("distance", "angle")
 
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
         """() weighted sum of both terms."""
@@ -130,6 +131,11 @@ class ContrastiveKD(FeatureDistiller):
 
     defaults: ClassVar[Mapping[str, Any]] = {**LOGITS, "weight": 0.8, "tau": 0.07}
 
+    @classmethod
+    def refusal(cls, options: Mapping[str, Any], ce_weight: float, n_labels: int) -> str:
+        """Cosines are divided by tau."""
+        return "" if options["tau"] > 0 else f"needs tau above 0, not {options['tau']:g}"
+
     def setup(self, network: Network, teacher: TeacherOutputs) -> None:
         """The student's projector."""
         self.projector = nn.Linear(network.head.in_features, teacher.width)
@@ -168,12 +174,21 @@ class SimKD(FeatureDistiller):
         return ""
 
     def setup(self, network: Network, teacher: TeacherOutputs) -> None:
-        """The projector P."""
+        """The projector P; without a bias where the student's last layer has none to fold it into.
+
+        HarnessError where the teacher's has one all the same.
+        """
         if teacher.weight is None or teacher.bias is None:
             raise HarnessError("simkd needs the teacher's last layer.")
+        has_bias = network.head.bias is not None
+        if not has_bias and bool(teacher.bias.any()):
+            raise HarnessError(
+                f"simkd: the last layer of {type(network.model).__name__} has no bias to take over "
+                "the teacher's: take hints, or a teacher of the student's family."
+            )
         self.register_buffer("head_weight", teacher.weight, persistent=False)
         self.register_buffer("head_bias", teacher.bias, persistent=False)
-        self.projector = nn.Linear(network.head.in_features, teacher.width)
+        self.projector = nn.Linear(network.head.in_features, teacher.width, bias=has_bias)
 
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
         """(B,) mean squared difference."""
@@ -187,6 +202,5 @@ class SimKD(FeatureDistiller):
             raise HarnessError("simkd has no projector to fold.")
         weight, bias = (x.to(head.weight.device) for x in (self.head_weight, self.head_bias))
         head.weight.copy_(weight @ projector.weight.float())
-        if head.bias is None:
-            raise HarnessError("simkd needs a student whose last layer has a bias.")
-        head.bias.copy_(weight @ projector.bias.float() + bias)
+        if head.bias is not None:
+            head.bias.copy_(weight @ projector.bias.float() + bias)

@@ -23,6 +23,8 @@ class IntermediateDistiller(Distiller):
 
     defaults: ClassVar[Mapping[str, Any]] = {**LOGITS, "weight": 1.0}
     softened_only = False
+    parts: ClassVar[tuple[str, ...]] = ()
+    """Options that weigh the parts of the loss on what is inside, where it has several."""
 
     projector: nn.Module | None
 
@@ -32,6 +34,12 @@ class IntermediateDistiller(Distiller):
         super().__init__(temperature, metadata, **options)
         self.projector = None
         """Maps the student's vectors onto the teacher's width; made in `setup`."""
+
+    @classmethod
+    def term_weights(cls, options: Mapping[str, Any]) -> tuple[float, ...]:
+        """Those of the terms on what is inside, and of the KL of the logits."""
+        parts = [options[name] for name in cls.parts] or [1.0]
+        return (*(options["weight"] * part for part in parts), options["logits"])
 
     def loss(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
         """(B,) both terms."""

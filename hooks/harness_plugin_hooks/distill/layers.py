@@ -2,8 +2,8 @@
 
 Its positions must be the student's: one tokenizer (image processor) and one length. A student's
 layer l of L_s is compared with the teacher's layer at the same relative depth, round(l L_t / L_s).
-Every loss is a mean over what it compares within a row, so that rows of other lengths count the
-same.
+Within a layer a loss is a mean over what it compares of a row, so that rows of other lengths
+count the same; layers are summed, where the source sums them.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class AttentionTransfer(LayerDistiller):
     A ResNet's map is the mean of squares over channels at each position, with unit norm (equation
     2, F_sum^2); its stages correspond one to one and must have the same size. A transformer's map
     is its attention, averaged over heads: layer normalisation gives every position the same
-    activation, so that the paper's map says nothing there. Mean over layers and positions. Default
-    weight: that of RepDistiller.
+    activation, so that the paper's map says nothing there. Mean over positions, sum over layers,
+    as in RepDistiller, whose weight is the default.
     """
 
     defaults: ClassVar[Mapping[str, Any]] = {**LOGITS, "weight": 1000.0}
@@ -79,7 +79,7 @@ class AttentionTransfer(LayerDistiller):
         return ""
 
     def compare(self, student: Layers, teacher: Layers) -> Tensor:
-        """(B,) mean over the student's layers."""
+        """(B,) sum over the student's layers."""
         own, theirs = attention_maps(student), attention_maps(teacher)
         pairs = None
         if student.real is not None:
@@ -93,7 +93,7 @@ class AttentionTransfer(LayerDistiller):
                     f"teacher's {other.shape[1]}: give both models inputs of one size and strides."
                 )
             each.append(mean_over((mine - other).square(), pairs))
-        return torch.stack(each).mean(dim=0)
+        return torch.stack(each).sum(dim=0)
 
 
 def attention_maps(layers: Layers) -> list[Tensor]:
@@ -127,9 +127,13 @@ def mean_over(values: Tensor, real: Tensor | None) -> Tensor:
 class PatientKD(LayerDistiller):
     """Squared difference of first tokens, normalised (Sun et al. 2019, arXiv:1908.09355).
 
-    Equation 7: the student's layers below its last hear, with `layers: skip`, the teacher's at the
-    same relative depth, with `last` the teacher's last ones below its last; sum over layers of
-    ||h_s/|h_s| - h_t/|h_t|||^2. Default weight: the paper searched 10 to 1000. Deviation: a trained
+    The student's layers below its last hear, with `layers: skip`, the teacher's at the same
+    relative depth, with `last` the teacher's last ones below its last; mean over layers and
+    dimensions of (h_s/|h_s| - h_t/|h_t|)^2. Default weight: of the 10, 100, 500 and 1000 that the
+    paper searched (section 4.2), the second.
+
+    Deviations: equation 7 prints a sum over layers and dimensions, (L - 1) H times this; the
+    weights that were searched are those of the mean in the authors' `patience_loss`. A trained
     linear layer maps a student of another width, where the paper has one width.
     """
 
@@ -160,16 +164,16 @@ class PatientKD(LayerDistiller):
         self.projector = None if own == theirs else nn.Linear(own, theirs)
 
     def compare(self, student: Layers, teacher: Layers) -> Tensor:
-        """(B,) sum over the student's layers below its last."""
+        """(B,) mean over the student's layers below its last, and dimensions."""
         depth, theirs = len(student.hidden) - 1, len(teacher.hidden) - 1
-        total = torch.zeros(len(student.hidden[0]), device=student.hidden[0].device)
+        each = []
         for layer in range(1, depth):
             last = self.options["layers"] == "last"
             other = theirs - depth + layer if last else teacher_layer(layer, depth, theirs)
             own = self.projected(student.hidden[layer][:, 0])
             target = normalize(teacher.hidden[other][:, 0], dim=1)
-            total = total + (normalize(own, dim=1) - target).square().sum(dim=1)
-        return total
+            each.append((normalize(own, dim=1) - target).square().mean(dim=1))
+        return torch.stack(each).mean(dim=0)
 
 
 class TinyBERT(LayerDistiller):
@@ -177,9 +181,11 @@ class TinyBERT(LayerDistiller):
 
     attention x MSE of Q K^T / sqrt(d) (equation 7), of every head and pair of real tokens, + hidden
     x MSE of hidden states and embeddings through one trained linear layer (equations 8 and 9), each
-    a mean over layers. Deviation: the mean counts real tokens only, where the authors' code counts
-    padded pairs as zero; and the soft labels' term is T^2 KL, which in their code is divided by the
-    number of classes.
+    summed over layers (equation 11, lambda 1).
+
+    Deviations: the mean counts real tokens only, where the authors' code counts padded pairs as
+    zero; and the soft labels' term is T^2 KL, which in their code is divided by the number of
+    classes.
     """
 
     defaults: ClassVar[Mapping[str, Any]] = {
@@ -188,6 +194,7 @@ class TinyBERT(LayerDistiller):
         "attention": 1.0,
         "hidden": 1.0,
     }
+    parts = ("attention", "hidden")
 
     @classmethod
     def mismatch(cls, options: Mapping[str, Any], student: Shape, teacher: Shape) -> str:
@@ -217,7 +224,7 @@ class TinyBERT(LayerDistiller):
                 own = scores(student.queries[layer - 1], student.keys[layer - 1], student.heads)
                 target = scores(teacher.queries[other - 1], teacher.keys[other - 1], teacher.heads)
                 each.append(mean_over_pairs((own - target).square().mean(dim=1), student.real))
-            total = total + self.options["attention"] * torch.stack(each).mean(dim=0)
+            total = total + self.options["attention"] * torch.stack(each).sum(dim=0)
         if self.options["hidden"]:
             each = []
             for layer in range(depth + 1):
@@ -225,7 +232,7 @@ class TinyBERT(LayerDistiller):
                 own = self.projected(student.hidden[layer])
                 difference = (own - teacher.hidden[other]).square().mean(dim=2)
                 each.append(mean_over(difference, student.real))
-            total = total + self.options["hidden"] * torch.stack(each).mean(dim=0)
+            total = total + self.options["hidden"] * torch.stack(each).sum(dim=0)
         return total
 
 
@@ -249,6 +256,7 @@ class MiniLM(LayerDistiller):
         "relation_heads": 0,
         "layer": -1,
     }
+    parts = ("attention", "queries", "keys", "values")
 
     @classmethod
     def mismatch(cls, options: Mapping[str, Any], student: Shape, teacher: Shape) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,9 +13,6 @@ from harness_plugin.errors import HarnessError
 from harness_plugin.training.batch import Batch, TrainingMetadata
 from harness_plugin.training.contracts import Distiller
 from harness_plugin_hooks.methods.groups import GroupWeights, group_counts
-
-if TYPE_CHECKING:
-    pass
 
 
 def divergence(student: Tensor, teacher: Tensor) -> Tensor:
@@ -52,6 +49,11 @@ class DecoupledKD(Distiller):
         if n_labels > 2:
             return ""
         return "is alpha x kd with two labels, NCKD is 0 there: take kd"
+
+    @classmethod
+    def term_weights(cls, options: Mapping[str, Any]) -> tuple[float, ...]:
+        """Those of TCKD and NCKD."""
+        return options["alpha"], options["beta"]
 
     def loss(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
         """(B,) weighted sum of both parts."""
@@ -96,6 +98,11 @@ class DIST(Distiller):
             "has an inter term without gradient with two labels: set "
             "distiller_options={inter: 0}, which keeps the intra term"
         )
+
+    @classmethod
+    def term_weights(cls, options: Mapping[str, Any]) -> tuple[float, ...]:
+        """Those of inter and intra."""
+        return options["inter"], options["intra"]
 
     def loss(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
         """(B,) inter of each row, plus the intra of the batch."""
@@ -177,6 +184,11 @@ class GroupDROKD(KD):
     needs: ClassVar[frozenset[str]] = frozenset({"groups"})
     defaults: ClassVar[Mapping[str, Any]] = {"eta": 0.01}
     weighs_examples = True
+
+    @classmethod
+    def refusal(cls, options: Mapping[str, Any], ce_weight: float, n_labels: int) -> str:
+        """With eta below 0 the group counts most that follows its teacher best."""
+        return "" if options["eta"] >= 0 else f"needs eta of at least 0, not {options['eta']:g}"
 
     def __init__(
         self, temperature: float, metadata: TrainingMetadata | None = None, **options: Any

@@ -7,8 +7,8 @@ HERE = "harness_plugin_hooks.methods"
 
 METHODS = {
     "afr": (
-        "last_layer:AFR",
-        "last layer refitted with weights on the errors of ERM (Qiu et al. 2023)",
+        "afr:AFR",
+        "last layer refitted, errors of ERM weigh more (Qiu et al. 2023; validation groups)",
     ),
     "bias_reweight": (
         "ensemble:BiasReweight",
@@ -29,12 +29,12 @@ METHODS = {
         "debiased focal loss (Karimi Mahabadi et al. 2020; bias model)",
     ),
     "dfr": (
-        "last_layer:DFR",
+        "dfr:DFR",
         "last layer refitted on balanced validation rows (Kirichenko et al. 2023; their groups)",
     ),
     "dfr_train": (
-        "last_layer:DFRTrain",
-        "last layer refitted on balanced training rows (Kirichenko et al. 2023; group labels)",
+        "dfr:DFRTrain",
+        "last layer refitted on balanced training rows (Kirichenko et al. 2023; all groups)",
     ),
     "erm": ("erm:ERM", "empirical risk minimisation: plain cross-entropy"),
     "fairflow": (
@@ -79,7 +79,7 @@ METHODS = {
     ),
     "rubi": ("ensemble:RUBi", "logits masked by the bias (Cadene et al. 2019; bias model)"),
     "self": (
-        "last_layer:SELF",
+        "selective:SELF",
         "last layer tuned where two models disagree (LaBonte et al. 2023; validation rows)",
     ),
     "vrex": (

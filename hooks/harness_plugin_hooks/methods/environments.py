@@ -40,6 +40,16 @@ class Invariance(Method):
     needs: ClassVar[frozenset[str]] = frozenset({"environments"})
     least: ClassVar[int] = 1
 
+    @classmethod
+    def cannot_learn(cls, options: Mapping[str, Any], updates: int) -> str:
+        """A penalty that never gets its weight."""
+        if (anneal := options.get("anneal", 0)) < updates:
+            return ""
+        return (
+            f"gives its penalty the weight {options['weight']:g} after {anneal} updates (option "
+            f"anneal), and it trains {updates}: set anneal below that, 0 after ERM epochs"
+        )
+
     def penalty(self, logits: Tensor, batch: Batch, rows: list[Tensor]) -> Tensor:
         """() over environments of at least `least` rows."""
         raise NotImplementedError

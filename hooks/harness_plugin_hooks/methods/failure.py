@@ -28,10 +28,20 @@ def generalised_cross_entropy(logits: Tensor, label: Tensor, q: float) -> Tensor
     return q * (-each.detach() * q).exp() * each
 
 
+def no_gradient(options: Mapping[str, Any]) -> str:
+    """Why the generalised cross-entropy teaches nothing, "" when it does."""
+    return "" if options["q"] > 0 else "has a loss of 0 where q is 0: set q above 0"
+
+
 class GCE(Method):
     """Generalised cross-entropy alone: it amplifies the bias. The first stage of PGD."""
 
     defaults: ClassVar[Mapping[str, Any]] = {"q": 0.7}
+
+    @classmethod
+    def cannot_learn(cls, options: Mapping[str, Any], updates: int) -> str:
+        """A loss that is 0."""
+        return no_gradient(options)
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """() mean over the batch."""
@@ -52,6 +62,11 @@ class LfF(Method):
     defaults: ClassVar[Mapping[str, Any]] = {"q": 0.7, "ema": 0.7}
     has_trainable_modules = True
     weighs_examples = True
+
+    @classmethod
+    def cannot_learn(cls, options: Mapping[str, Any], updates: int) -> str:
+        """A biased network that does not learn."""
+        return no_gradient(options)
 
     easy: Tensor
     hard: Tensor
@@ -109,14 +124,20 @@ class PGD(Method):
 
     Per-sample gradient based debiasing, Ahn, Kim, Yun 2023 (arXiv:2205.15704), algorithm 1: a model
     is trained with generalised cross-entropy; row i is drawn with probability s_i / sum s, s_i the
-    norm of its gradient in the last layer, |p - y| sqrt(|h|^2 + 1); training goes on from the
-    biased weights. `bias_term` off leaves the layer's bias out of the norm.
+    norm of its gradient in the last layer's weights, |p - y| |h|, as the authors' code takes it;
+    training goes on from the biased weights. `bias_term` counts the layer's bias as well,
+    |p - y| sqrt(|h|^2 + 1).
     """
 
     warm = False
-    defaults: ClassVar[Mapping[str, Any]] = {"epochs": 2.0, "q": 0.7, "bias_term": True}
+    defaults: ClassVar[Mapping[str, Any]] = {"epochs": 2.0, "q": 0.7, "bias_term": False}
 
     norm: Tensor
+
+    @classmethod
+    def cannot_learn(cls, options: Mapping[str, Any], updates: int) -> str:
+        """A biased model that does not learn."""
+        return no_gradient(options)
 
     @classmethod
     def prepare(cls, trainer: Trainer, options: Mapping[str, Any]) -> Prepared:

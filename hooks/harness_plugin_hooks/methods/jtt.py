@@ -16,11 +16,12 @@ from harness_plugin.training.trainer import Trainer
 
 
 def errors_of(trainer: Trainer, epochs: float) -> tuple[Stage, np.ndarray]:
-    """(N,) bool: the training rows that an ERM model of `epochs` epochs gets wrong, and its stage.
+    """(N,) bool: the training rows that an ERM model gets wrong after `epochs` epochs; its stage.
 
-    Raises HarnessError for an empty or a full set: it says nothing about the groups.
+    It is a training of the role's whole length as it stands then, not one that ends there. Raises
+    HarnessError for an empty or a full set: it says nothing about the groups.
     """
-    first = trainer.erm(epochs=epochs)
+    first = trainer.erm(epochs=epochs, snapshot=True)
     wrong = trainer.predict(first).logits.argmax(axis=1) != trainer.train.label
     if wrong.all() or not wrong.any():
         raise HarnessError(
@@ -34,11 +35,14 @@ def errors_of(trainer: Trainer, epochs: float) -> tuple[Stage, np.ndarray]:
 class JTT(Method):
     """Cross-entropy; rows that a first ERM model gets wrong are drawn `upweight` times as often.
 
-    Liu et al. 2021 (arXiv:2107.09044), algorithm 1. The second model starts from scratch. Defaults
-    are the authors': MultiNLI 2 epochs and 4, CelebA 1 epoch and 50. Deviations: the rows are drawn
-    with replacement instead of being copied, so that an epoch has as many updates as every other
-    method's; the second stage has the recipe's optimiser. With `upweight` 1 it is ERM. The paper
-    chooses both numbers by worst-group accuracy on validation (`--select worst_group`).
+    Liu et al. 2021 (arXiv:2107.09044), algorithm 1. The first model is the snapshot after `epochs`
+    epochs of a training with the recipe's schedule, as the authors' (`--final_epoch`); the second
+    starts from scratch. Defaults are the authors': MultiNLI 2 epochs and 4, CelebA 1 epoch and 50.
+    Deviations: the rows are drawn with replacement instead of being copied, so that an epoch has
+    as many updates as every other method's; `upweight` is the paper's lambda, of which the authors'
+    run_expt.py makes lambda + 1 by adding the copies to the row itself; the second stage has the
+    recipe's optimiser. With `upweight` 1 it is ERM. The paper chooses both numbers by worst-group
+    accuracy on validation (`--select worst_group`).
     """
 
     warm = False

@@ -12,18 +12,22 @@ import hashlib
 import json
 import math
 import uuid
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from harness_plugin import __version__
-from harness_plugin.files import strict, timestamp, write_json, write_text
+from harness_plugin.files import json_line, strict, timestamp, write_json, write_parts
 from harness_plugin.records import Predictions, RunReport
 from harness_plugin.scoring.intervals import LEVEL
 from harness_plugin_hooks.leaderboard.submission import names_only
 from harness_plugin_hooks.outputs.each_model import Evaluated, Number, each_model, set_name
-from harness_plugin_hooks.outputs.lm_eval import document, sha
+from harness_plugin_hooks.outputs.lm_eval import documents, sha
+
+if TYPE_CHECKING:
+    from hashlib import _Hash as Digest
 
 SCHEMA_VERSION = "0.3.0"
 COLLECTION = "harness_plugin"
@@ -42,15 +46,16 @@ def write(report: RunReport, folder: Path) -> list[Path]:
         (root / place).mkdir(parents=True, exist_ok=True)
         if report.config.get("log_samples"):
             samples = place / f"{name}_samples.jsonl"
-            lines = [json.dumps(strict(row)) for row in instances(record, evaluated)]
-            text = "".join(f"{line}\n" for line in lines)
-            write_text(root / samples, text)
+            digest = hashlib.sha256()
+            write_parts(
+                root / samples, hashed(map(json_line, instances(record, evaluated)), digest)
+            )
             record["detailed_evaluation_results"] = {
                 "format": "jsonl",
                 "file_path": samples.as_posix(),
                 "hash_algorithm": "sha256",
-                "checksum": sha(text),
-                "total_rows": len(lines),
+                "checksum": digest.hexdigest(),
+                "total_rows": sum(map(len, evaluated.predictions)),
             }
             files.append(root / samples)
         file = root / place / f"{name}.json"
@@ -183,8 +188,6 @@ def source_data(evaluated: Evaluated, p: Predictions) -> dict[str, Any]:
 def instances(record: Mapping[str, Any], evaluated: Evaluated) -> Iterator[dict[str, Any]]:
     """One line a row and set, joined to the set's accuracy."""
     for p in evaluated.predictions:
-        # a memory-mapped column is read row by row much more slowly than at once
-        p = replace(p, texts={column: values[:] for column, values in p.texts.items()})
         known = {
             "schema_version": SCHEMA_VERSION,
             "evaluation_id": record["evaluation_id"],
@@ -192,13 +195,19 @@ def instances(record: Mapping[str, Any], evaluated: Evaluated) -> Iterator[dict[
             "evaluation_name": set_name(p),
             "evaluation_result_id": result_id(p, "acc"),
         }
-        for i in range(len(p)):
-            yield known | instance(p, i)
+        for i, doc in documents(p, np.arange(len(p))):
+            yield known | instance(p, i, doc)
 
 
-def instance(p: Predictions, i: int) -> dict[str, Any]:
+def hashed(lines: Iterable[str], digest: Digest) -> Iterator[str]:
+    """The lines as they come; `digest` gets their bytes."""
+    for line in lines:
+        digest.update(line.encode())
+        yield line
+
+
+def instance(p: Predictions, i: int, doc: dict[str, Any]) -> dict[str, Any]:
     """What one row asks, what is right, what the model answered."""
-    doc = document(p, i)
     texts = {column: doc.pop(column) for column in p.texts}
     sample = doc.pop("id")
     # an image is named, not shown

@@ -11,17 +11,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness_plugin.files import strict, timestamp, write_json, write_text
-from harness_plugin.records import Predictions, RunReport
+from harness_plugin.files import json_line, strict, timestamp, write_json, write_parts
+from harness_plugin.records import Ints, Predictions, RunReport
 from harness_plugin_hooks.outputs.each_model import Evaluated, each_model, set_name
 
+if TYPE_CHECKING:
+    from hashlib import _Hash as Digest
+
 SCHEMA_VERSION = "0.4.13"
+CHUNK = 8192
+"""Rows whose texts are in memory at a time."""
 
 
 def write(report: RunReport, folder: Path) -> list[Path]:
@@ -40,10 +44,10 @@ def write_model(report: RunReport, evaluated: Evaluated, target: Path) -> list[P
     files, hashes = [], {}
     if report.config.get("log_samples"):
         for p in evaluated.predictions:
-            samples = sorted(sample_rows(p), key=lambda row: row["doc"]["id"])
-            hashes[set_name(p)] = sha("".join(s["doc_hash"] + s["target_hash"] for s in samples))
+            digest = hashlib.sha256()
             file = target / f"samples_{set_name(p)}_{stamp}.jsonl"
-            write_text(file, "".join(json.dumps(strict(row)) + "\n" for row in samples))
+            write_parts(file, sample_lines(p, digest))
+            hashes[set_name(p)] = digest.hexdigest()
             files.append(file)
     result = results(report, evaluated, hashes)
     file = target / f"results_{stamp}.json"
@@ -129,13 +133,17 @@ def results(report: RunReport, evaluated: Evaluated, hashes: dict[str, str]) -> 
     }
 
 
-def sample_rows(p: Predictions) -> Iterator[dict[str, Any]]:
+def sample_lines(p: Predictions, digest: Digest) -> Iterator[str]:
+    """The lines of a samples file, sorted by id; `digest` gets the hashes of what was asked."""
+    for row in sample_rows(p, np.argsort(p.ids, kind="stable")):
+        digest.update(f"{row['doc_hash']}{row['target_hash']}".encode())
+        yield json_line(row)
+
+
+def sample_rows(p: Predictions, order: Ints) -> Iterator[dict[str, Any]]:
     """One row an example, as for a multiple-choice task whose choices are the labels."""
-    # a memory-mapped column is read row by row much more slowly than at once
-    p = replace(p, texts={column: values[:] for column, values in p.texts.items()})
     log_probs = np.log(np.clip(p.probabilities, 1e-45, None))
-    for i in range(len(p)):
-        doc = document(p, i)
+    for i, doc in documents(p, order):
         target = p.labels[p.label[i]]
         choices = [
             [f"{log_probs[i, c]:.6f}", str(bool(p.predicted[i] == c))] for c in range(len(p.labels))
@@ -160,15 +168,24 @@ def sample_rows(p: Predictions) -> Iterator[dict[str, Any]]:
         }
 
 
+def documents(p: Predictions, order: Ints) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The number and the document of each row, in `order`, with few rows' texts in memory."""
+    for start in range(0, len(order), CHUNK):
+        rows = order[start : start + CHUNK].tolist()
+        # a memory-mapped column is read row by row much more slowly than at once
+        texts = {column: values[rows] for column, values in p.texts.items()}
+        for place, i in enumerate(rows):
+            yield i, document(p, i) | {column: values[place] for column, values in texts.items()}
+
+
 def document(p: Predictions, i: int) -> dict[str, Any]:
-    """What is known of one example: id, group, bias types, and its text where it has one."""
+    """What is known of one example: id, group, bias types."""
     doc: dict[str, Any] = {"id": str(p.ids[i])}
     if p.members is None:
         doc["group"] = p.groups[p.group[i]] if p.group[i] >= 0 else None
     else:
         doc["groups"] = [p.groups[g] for g in p.members[i].nonzero()[0]]
-    doc |= {name: str(values[i]) for name, values in p.breakdowns.items()}
-    return doc | {column: p.texts[column][i] for column in p.texts}
+    return doc | {name: str(values[i]) for name, values in p.breakdowns.items()}
 
 
 def sha(text: str) -> str:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness_plugin.files import timestamp, write_text
+from harness_plugin.files import timestamp, write_parts
 from harness_plugin.records import RunReport
-from harness_plugin.scoring.prediction_tables import answers_on, file_name, set_of, to_csv
+from harness_plugin.scoring.prediction_tables import answers_on, csv_parts, file_name, set_of
 
 
 def write(report: RunReport, folder: Path) -> list[Path]:
@@ -18,6 +18,6 @@ def write(report: RunReport, folder: Path) -> list[Path]:
     for scores in report.tasks if report.config.get("log_samples") else ():
         for split in scores.purposes:
             file = folder / file_name(scores.task, split, timestamp(report.started))
-            write_text(file, to_csv(set_of(scores, split), answers_on(scores, split)))
+            write_parts(file, csv_parts(set_of(scores, split), answers_on(scores, split)))
             files.append(file)
     return files

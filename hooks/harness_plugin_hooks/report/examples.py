@@ -15,6 +15,7 @@ import numpy as np
 
 from harness_plugin.analysis.loaded_models import FinishedTask
 from harness_plugin.data.dataset import Split
+from harness_plugin.data.images import to_rgb
 from harness_plugin.errors import HarnessError
 from harness_plugin.pipeline.split_stages import predict_split, weights_key
 from harness_plugin.records import Predictions, TrainedModel
@@ -247,7 +248,7 @@ def shortened(text: str) -> str:
 
 def thumbnail(image: Any) -> str:
     """A small copy as a data URI."""
-    small = image.convert("RGB")
+    small = to_rgb(image)
     small.thumbnail((SIDE, SIDE))
     out = io.BytesIO()
     exact = max(small.size) <= SMALL

@@ -49,7 +49,9 @@ def from_hub(request: DataRequest) -> TaskData:
     """ANLI and the corpus to train on from the hub. Raises HarnessError as `load_hub` does."""
     read = from_splits(load_hub(REPOSITORY, revision=REVISION), REPOSITORY)
     train = request.options["train"]
-    return rounds_data(request, read, None if train == "anli" else nli_hub.from_hub(CORPORA[train]))
+    return rounds_data(
+        request, read, None if train == "anli" else nli_hub.from_hub(CORPORA[train], request)
+    )
 
 
 def from_path(request: DataRequest) -> TaskData:
@@ -74,7 +76,7 @@ def from_path(request: DataRequest) -> TaskData:
                 "holdout_file, or set anli.train."
             )
         return rounds_data(request, read, None)
-    return rounds_data(request, read, training(root, chosen, WANTED[name], request.seed))
+    return rounds_data(request, read, training(root, chosen, WANTED[name], request))
 
 
 def rounds_data(request: DataRequest, read: Reader, other: nli_hub.Training | None) -> TaskData:
@@ -93,7 +95,8 @@ def rounds_data(request: DataRequest, read: Reader, other: nli_hub.Training | No
             parts[name] = Part(part.purpose, [read(part.name, n) for n in chosen], chosen)
         notes = row_variants((t for part in parts.values() for t in part.tables), ROWS)
     else:
-        parts["train"] = Part("train", other.train, [])
+        if other.train:
+            parts["train"] = Part("train", other.train, [])
         if other.validation:
             parts["validation"] = Part("validation", [*other.validation], [])
         parts |= {name: Part("in_domain", tables, []) for name, tables in other.in_domain.items()}

@@ -115,7 +115,7 @@ def image_folder(folder: Path) -> Path:
 
 def records(file: Path) -> Iterator[Record]:
     """The lines of a list file that are not blank: commas in .csv, runs of spaces in .txt."""
-    with file.open(encoding="utf-8", newline="") as text:
+    with file.open(encoding="utf-8-sig", newline="") as text:  # editors may write a mark first
         if file.suffix == ".csv":
             reader = csv.reader(text)
             split = (Record(reader.line_num, fields) for fields in reader)

@@ -70,16 +70,17 @@ def from_folder(request: DataRequest) -> TaskData:
     Raises HarnessError naming the file and line for anything missing or malformed.
     """
     root, options = data_folder(request), request.options
-    train_files = file_names(options, "train_files")
+    train_files = file_names(options, "train_files") if request.trains else ()
     tests = symmetric_tables(Path(options["symmetric"] or root), options["tests"], train_files)
     notes: list[str] = []
     splits: dict[tuple[str, Purpose], Table] = {}
     if train_files:
         named = [read_fever(root / name) for name in train_files]
         splits["train", "train"], notes = unseen(concatenated(named), tests)
-    elif file := find(root, [TRAIN_FILE]):
-        splits["train", "train"] = read_fever(file)
-        if dev := find(root, [DEV_FILE]):
+    elif (file := find(root, [TRAIN_FILE])) or not request.trains:
+        if file and request.trains:
+            splits["train", "train"] = read_fever(file)
+        if request.asks_for("id") and (dev := find(root, [DEV_FILE])):
             splits["id", "in_domain"] = read_fever(dev)
     elif copy := hub_copy(root, {"claim", "evidence", "label"}.issubset):
         splits = gold_evidence(load_local(copy), str(copy))

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -39,6 +39,7 @@ from harness_plugin_tasks._shared.text.cues import OVERLAP_CUE
 from harness_plugin_tasks._shared.text.splits import cue_split
 from harness_plugin_tasks._shared.text.tables import Table
 from harness_plugin_tasks.hans.evaluation import (
+    COLLAPSE,
     HANS_GROUPS,
     HANS_LABELS,
     HEURISTICS,
@@ -195,8 +196,8 @@ def load(request: DataRequest) -> TaskData:
     splits = [
         biased_split("train", "train", unseen(train, *tests)),
         biased_split("validation", "validation", unseen(validation, train, *tests)),
-        biased_split("id", "in_domain", tests[0]),
-        test_split(tests[1], request.options["cluster"]),
+        collapsing(biased_split("id", "in_domain", tests[0]), request),
+        collapsing(test_split(tests[1], request.options["cluster"]), request),
     ]
     note = f"embedded: generated, not the real sets; the cue holds in {bias_rate:.1%} of train"
     return TaskData("hans", request.source, {split.name: split for split in splits}, (note,))
@@ -212,6 +213,11 @@ def biased_split(name: str, purpose: Purpose, pairs: Sequence[Pair]) -> Split:
     }
     table = Table(name, name, columns)
     return cue_split(name, purpose=purpose, table=table, cue=OVERLAP_CUE, labels=HANS_LABELS)
+
+
+def collapsing(split: Split, request: DataRequest) -> Split:
+    """The set as models of three labels answer it, too; those of its own two need no collapse."""
+    return replace(split, collapse=COLLAPSE, collapse_rule=request.options["collapse"])
 
 
 def test_split(pairs: Sequence[Pair], by: str) -> Split:

@@ -10,7 +10,7 @@ from harness_plugin.data.dataset import DataRequest, TaskData
 from harness_plugin.data.hub import load_hub, load_local
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.files import data_folder, find, hub_copy, missing, require_splits
-from harness_plugin_tasks._shared.text.nli_hub import MULTINLI
+from harness_plugin_tasks._shared.text.nli_hub import MULTINLI, Training
 from harness_plugin_tasks._shared.text.nli_hub import from_hub as corpus_from_hub
 from harness_plugin_tasks._shared.text.nli_released import (
     FROM_ANY,
@@ -35,7 +35,9 @@ def from_hub(request: DataRequest) -> TaskData:
 
     Raises HarnessError when the hub cannot be reached, and for columns that are not as known.
     """
-    training = corpus_from_hub(MULTINLI)
+    training = Training([], {}, [])
+    if request.trains or request.asks_for("id", "id_mismatched"):
+        training = corpus_from_hub(MULTINLI, request)
     hans = load_hub(HANS_REPOSITORY, revision=HANS_REVISION)
     return task_data(
         request.source,
@@ -60,7 +62,7 @@ def from_folder(request: DataRequest) -> TaskData:
     hans = hans_in(root)
     return task_data(
         request.source,
-        training=training(root, chosen, FROM_ANY, request.seed),
+        training=training(root, chosen, FROM_ANY, request),
         hans=hans,
         options=request.options,
     )

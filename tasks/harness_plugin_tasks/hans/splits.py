@@ -24,7 +24,7 @@ def task_data(
     What is known of the training data comes first among the notes; empty cells and a HANS of
     another size follow. Raises HarnessError as `make_split` does.
     """
-    splits = [joined("train", "train", training.train)]
+    splits = [joined("train", "train", training.train)] if training.train else []
     splits += [joined(name, "in_domain", tables) for name, tables in training.in_domain.items()]
     empty = [note for split in splits for note in empty_cells(split)]
     columns = hans.columns

@@ -35,7 +35,7 @@ def from_hub(request: DataRequest) -> TaskData:
             "mnli_hard: the hub has no labelled hard subset of MultiNLI; set mnli_hard.hard=auto, "
             "or give --data PATH with the files."
         )
-    return hard_data(request, corpus_from_hub(MULTINLI), {})
+    return hard_data(request, corpus_from_hub(MULTINLI, request), {})
 
 
 def from_path(request: DataRequest) -> TaskData:
@@ -45,7 +45,7 @@ def from_path(request: DataRequest) -> TaskData:
     """
     root = data_folder(request)
     chosen = chosen_files(request.task.task, request.options)
-    found = training(root, chosen, FROM_MULTINLI, request.seed)
+    found = training(root, chosen, FROM_MULTINLI, request)
     if request.options["hard"] == "auto":
         return hard_data(request, found, {})
     return hard_data(request, found, dict(official(root, list(found.in_domain))))

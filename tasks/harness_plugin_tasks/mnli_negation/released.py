@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from harness_plugin.data.dataset import DataRequest, Purpose, Split, TaskData
@@ -34,7 +35,8 @@ def from_hub(request: DataRequest) -> TaskData:
             f"{file}: no such file; the hub has no random split. mnli_negation.split_file names "
             "the file metadata_random.csv of the group_DRO code."
         )
-    return as_asked(request, corpus_from_hub(MULTINLI), file)
+    of = whole(request) if request.options["split"] == "random" else request
+    return as_asked(request, corpus_from_hub(MULTINLI, of), file)
 
 
 def from_path(request: DataRequest) -> TaskData:
@@ -45,7 +47,7 @@ def from_path(request: DataRequest) -> TaskData:
     root = data_folder(request)
     chosen = chosen_files(request.task.task, request.options)
     if request.options["split"] == "official":
-        return as_asked(request, training(root, chosen, FROM_MULTINLI, request.seed), root)
+        return as_asked(request, training(root, chosen, FROM_MULTINLI, request), root)
     if chosen.train or chosen.in_domain or chosen.holdout:
         raise HarnessError(
             "mnli_negation.split=random draws from all of MultiNLI; drop train_files, "
@@ -54,7 +56,12 @@ def from_path(request: DataRequest) -> TaskData:
     names = [folder + request.options["split_file"] for folder in FOLDERS]
     if (file := find(root, names)) is None:
         raise HarnessError(f"{missing(root, names)}; mnli_negation.split_file names another.")
-    return as_asked(request, training(root, chosen, FROM_MULTINLI, request.seed), file)
+    return as_asked(request, training(root, chosen, FROM_MULTINLI, whole(request)), file)
+
+
+def whole(request: DataRequest) -> DataRequest:
+    """The request with the training rows: the random split draws its test from them."""
+    return replace(request, sets=None)
 
 
 def as_asked(request: DataRequest, found: Training, split_file: Path) -> TaskData:
@@ -68,7 +75,7 @@ def as_asked(request: DataRequest, found: Training, split_file: Path) -> TaskDat
             "id": ("in_domain", [test]),
         }
     else:
-        parts = {"train": ("train", found.train)}
+        parts = {"train": ("train", found.train)} if found.train else {}
         parts |= {name: ("in_domain", tables) for name, tables in found.in_domain.items()}
     splits = {
         name: joined(name, purpose, tables, NEGATION_CUE)
@@ -77,7 +84,7 @@ def as_asked(request: DataRequest, found: Training, split_file: Path) -> TaskDat
     notes = [*found.notes]
     for split in splits.values():
         notes += empty_cells(split, NEGATION_CUE.values)
-    matched = [table.name.endswith("dev_matched") for table in found.in_domain["id"]]
+    matched = [table.name.endswith("dev_matched") for table in found.in_domain.get("id", ())]
     if request.options["split"] == "official" and matched == [True]:
         notes += group_variants(splits["id"])
     return TaskData(request.task.task, request.source, splits, tuple(notes))

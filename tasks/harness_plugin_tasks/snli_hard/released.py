@@ -28,7 +28,7 @@ def from_hub(request: DataRequest) -> TaskData:
             "snli_hard: the hub has no hard subset of SNLI; set snli_hard.hard=auto, or give "
             f"--data PATH with {HARD_FILES[0]}."
         )
-    return hard_data(request, corpus_from_hub(SNLI), {})
+    return hard_data(request, corpus_from_hub(SNLI, request), {})
 
 
 def from_path(request: DataRequest) -> TaskData:
@@ -38,7 +38,7 @@ def from_path(request: DataRequest) -> TaskData:
     """
     root = data_folder(request)
     chosen = chosen_files(request.task.task, request.options)
-    found = training(root, chosen, FROM_SNLI, request.seed)
+    found = training(root, chosen, FROM_SNLI, request)
     if request.options["hard"] == "auto":
         return hard_data(request, found, {})
     if (file := find(root, HARD_FILES)) is None:

@@ -16,9 +16,10 @@ from torch import Tensor
 from harness_plugin.analysis.loaded_models import FinishedTask, LoadedModel
 from harness_plugin.data.dataset import DataRequest, Split, resolve_options
 from harness_plugin.errors import HarnessError
+from harness_plugin.models.processors import target_size
 from harness_plugin.pipeline.split_stages import processor_of
 from harness_plugin.records import Floats, Ints
-from harness_plugin.training.pixels import target_size, to_pixels
+from harness_plugin.training.pixels import to_pixels
 
 # fmt: off
 NEGATION = frozenset({

@@ -16,8 +16,7 @@ from harness_plugin.data.dataset import Split
 from harness_plugin.errors import HarnessError
 from harness_plugin.models import checkpoints
 from harness_plugin.pipeline.context import is_quiet
-from harness_plugin.records import Floats, Ints
-from harness_plugin.training import predict
+from harness_plugin.records import Floats, Ints, predictions_of
 from harness_plugin_hooks.analyses.circuits.circuit import Circuit
 from harness_plugin_hooks.analyses.circuits.comparison import Comparison, comparisons, gini
 from harness_plugin_hooks.analyses.circuits.compute import explore
@@ -103,7 +102,7 @@ def targets_of(task: FinishedTask, subject: LoadedModel, split: Split) -> Ints:
     recorded = record["settings"].get("labels")
     labels = tuple(recorded) if recorded else checkpoints.checkpoint_labels(str(subject.path))
     nothing = np.empty((0, len(labels)), np.float32)
-    return predict.as_predictions(
+    return predictions_of(
         split,
         nothing,
         task=task.ctx.task.task,

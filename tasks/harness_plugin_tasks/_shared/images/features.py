@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from harness_plugin.data.dataset import Split
+from harness_plugin.data.images import to_rgb
 from harness_plugin.training.pixels import read_images
 
 SIDE = 32
@@ -61,7 +62,7 @@ def small_images(split: Split, chunk: int = 256) -> Iterator[NDArray[np.float64]
     """(n, SIDE, SIDE, 3) in [0, 1], chunk after chunk."""
 
     def shrunk(image: Image.Image) -> NDArray[np.uint8]:
-        return np.asarray(image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX))
+        return np.asarray(to_rgb(image).resize((SIDE, SIDE), Image.Resampling.BOX))
 
     for start in range(0, len(split), chunk):
         yield np.stack(read_images(split.rows, "image", start, chunk, shrunk)) / 255.0

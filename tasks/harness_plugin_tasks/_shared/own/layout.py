@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,7 @@ class Layout:
     labels: tuple[str, ...]
     points_to: Mapping[str, str]
     breakdowns: tuple[str, ...]
+    drop_missing: bool
     root: Path
 
     @property
@@ -66,7 +68,7 @@ class Layout:
 
     def purpose(self, split: str) -> Purpose:
         """What the rows of `split` are for; HarnessError for a name that does not say it."""
-        purpose = self.purposes.get(split) or PURPOSES.get(split)
+        purpose = self.purposes.get(split) or PURPOSES.get(split.strip().lower())
         if purpose is None:
             raise HarnessError(
                 f"task {self.task}: nothing says what split {split!r} is for. Add a line to the "
@@ -107,7 +109,7 @@ def layout_of(request: DataRequest) -> Layout:
     return Layout(
         task=task.task,
         files=files,
-        form=Format(optional(task.task, options, "delimiter") or None, flag(task.task, options)),
+        form=form_of(task.task, options),
         inputs=inputs_of(request),
         label=text(task.task, "label", options["label"]),
         attribute=optional(task.task, options, "attribute"),
@@ -118,6 +120,7 @@ def layout_of(request: DataRequest) -> Layout:
         labels=names(task.task, "labels", options["labels"]),
         points_to=pointers(task.task, options["aligned"]),
         breakdowns=breakdowns_of(request),
+        drop_missing=flag(task.task, options, "drop_missing"),
         root=(folder if root is None else folder / text(task.task, "images", root)),
     )
 
@@ -129,6 +132,11 @@ def refusal(task: str, option: str, expected: str, found: object) -> HarnessErro
 
 def text(task: str, option: str, value: object) -> str:
     """A text that is not empty."""
+    if option == "label" and isinstance(value, list | tuple):
+        raise HarnessError(
+            f"task {task}: label names {len(value)} columns: data with several labels a row "
+            "(multi-label) are not supported. Make a task of each column."
+        )
     if not isinstance(value, str) or not value:
         raise refusal(task, option, "a name", value)
     return value
@@ -139,11 +147,23 @@ def optional(task: str, options: Mapping[str, Any], option: str) -> str:
     return "" if options[option] is None else text(task, option, options[option])
 
 
-def flag(task: str, options: Mapping[str, Any]) -> bool:
-    """The option `quoted`."""
-    if not isinstance(options["quoted"], bool):
-        raise refusal(task, "quoted", "true or false", options["quoted"])
-    return options["quoted"]
+def flag(task: str, options: Mapping[str, Any], name: str) -> bool:
+    """An option that is true or false."""
+    if not isinstance(options[name], bool):
+        raise refusal(task, name, "true or false", options[name])
+    return bool(options[name])
+
+
+def form_of(task: str, options: Mapping[str, Any]) -> Format:
+    """How the table is written."""
+    delimiter, encoding = (optional(task, options, name) for name in ("delimiter", "encoding"))
+    if len(delimiter) > 1:
+        raise refusal(task, "delimiter", "one character (a tab is '\\t' in quotes)", delimiter)
+    try:
+        encoding = codecs.lookup(encoding or "utf-8").name
+    except LookupError:
+        raise refusal(task, "encoding", "one that Python knows, such as cp1252", encoding) from None
+    return Format(delimiter or None, flag(task, options, "quoted"), encoding)
 
 
 def names(task: str, option: str, value: object) -> tuple[str, ...]:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from functools import cached_property
 from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from harness_plugin.data.columns import Column, clusters_of, coded
 from harness_plugin.data.dataset import DataRequest, Ints, Split, TaskData, make_split
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.crossed import alignment
+from harness_plugin_tasks._shared.own.examine import check_classes, complete, oddities, repeated
 from harness_plugin_tasks._shared.own.layout import Layout, layout_of
-from harness_plugin_tasks._shared.own.tables import Columns, read_columns
+from harness_plugin_tasks._shared.own.tables import Table, header_of, read_columns
 
 MOST_VALUES = 100
 """Attribute values from which on a column is no attribute: each is a group with every label."""
@@ -23,16 +27,21 @@ MOST_VALUES = 100
 
 @dataclass(frozen=True)
 class Part:
-    """The rows of one split as they stand in their file; `row` (n,) counts from 0."""
+    """The rows of one split as they stand in their table; `row` (n,) counts from 0."""
 
     name: str
-    file: Path
-    columns: Columns
+    table: Table
     row: Ints
 
+    @cached_property
+    def columns(self) -> dict[str, Column]:
+        """(n,) the values of each column."""
+        rows = pa.array(self.row)
+        return {name: values.take(rows) for name, values in self.table.columns.items()}
+
     def where(self, position: int) -> str:
-        """The file and 1-based row of the row at `position`."""
-        return f"{self.file}: row {self.row[position] + 1}"
+        """The file, the 1-based row of the row at `position`, and its line."""
+        return self.table.where(int(self.row[position]))
 
 
 def load(request: DataRequest) -> TaskData:
@@ -41,94 +50,124 @@ def load(request: DataRequest) -> TaskData:
     Raises HarnessError naming file, row, what was expected and what was found.
     """
     layout = layout_of(request)
-    parts = [part for file in layout.files for part in read_parts(layout, file, request.seed)]
-    for part in parts:
-        check_filled(layout, part)
+    found: list[str] = []
+    parts = [
+        part for file in layout.files for part in read_parts(layout, file, request.seed, found)
+    ]
     order = {"train": 0, "validation": 1, "in_domain": 2, "ood": 3}
     parts.sort(key=lambda part: order[layout.purpose(part.name)])
-    if layout.purpose(parts[0].name) != "train":
+    train = trained_on(layout, parts, request.trains)
+    whole = {
+        name: joined_column([part.columns[name] for part in parts])
+        for name in (layout.label, *filter(None, [layout.attribute]))
+    }
+    labels = labels_of(layout, parts, train, whole[layout.label])
+    values = values_of(layout, whole)
+    points = pointing(layout, train, labels, values)
+    splits = {p.name: split_of(request, layout, p, parts, labels, values, points) for p in parts}
+    odd = dict.fromkeys(part.table.file for part in parts)
+    return TaskData(
+        layout.task,
+        request.source,
+        splits,
+        (*found, *notes(layout, splits, train)),
+        warnings=(
+            *(warning for file in odd for warning in repeated(header_of(file, layout.form))),
+            *oddities(whole, layout.labels, layout.label),
+        ),
+    )
+
+
+def trained_on(layout: Layout, parts: Sequence[Part], needed: bool) -> Part | None:
+    """The one part to train on; None where there is none and none is needed."""
+    found = [part for part in parts if layout.purpose(part.name) == "train"]
+    if len(found) > 1:
+        raise HarnessError(
+            f"task {layout.task}: splits {' and '.join(repr(p.name) for p in found)} are both to "
+            "train on: write one name in all rows, or say by `purposes` what each is for."
+        )
+    if not found and needed:
         raise HarnessError(
             f"task {layout.task}: no training rows; found split {', '.join(p.name for p in parts)}."
         )
-    labels = labels_of(layout, parts)
-    values = values_of(layout, parts)
-    points = pointing(layout, parts[0], labels, values)
-    splits = {p.name: split_of(request, layout, p, parts, labels, values, points) for p in parts}
-    return TaskData(layout.task, request.source, splits, tuple(notes(layout, splits)))
+    return found[0] if found else None
 
 
-def read_parts(layout: Layout, split: str, seed: int) -> list[Part]:
-    """The splits that stand in one file."""
-    file = layout.files[split]
-    columns = read_columns(file, layout.columns, layout.form)
-    n = len(columns[layout.label])
+def joined_column(columns: Sequence[Column]) -> Column:
+    """The values of all parts after each other."""
+    return pa.chunked_array([chunk for column in columns for chunk in column.chunks], pa.string())
+
+
+def read_parts(layout: Layout, split: str, seed: int, found: list[str]) -> list[Part]:
+    """The splits that stand in one file; what a reader should know of it goes to `found`."""
+    table = read_columns(layout.files[split], layout.columns, layout.form)
+    named = layout.split if isinstance(layout.split, str) else ""
+    needed = (*layout.inputs, layout.label, layout.attribute, named, layout.id)
+    rows, note = complete(table, [*filter(None, needed)], layout.drop_missing)
+    if note:
+        found.append(f"{table.file.name}: {note}")
     if split:
-        return [Part(split, file, columns, np.arange(n))]
-    if isinstance(layout.split, str):
-        named = np.asarray(columns[layout.split], dtype=np.str_)
-        if len(odd := np.flatnonzero(named == "")):
-            raise HarnessError(f"{file}: row {odd[0] + 1}: {layout.split} is empty.")
-        chosen = {name: np.flatnonzero(named == name) for name in dict.fromkeys(named.tolist())}
-    else:
-        cells = [columns[layout.label], *([columns[layout.attribute]] if layout.attribute else [])]
-        chosen = drawn(layout.split, cells, seed)
-    return [
-        Part(name, file, {c: [v[i] for i in rows] for c, v in columns.items()}, rows)
-        for name, rows in chosen.items()
-    ]
+        return [Part(split, table, rows)]
+    kept = pa.array(rows)
+    if named:
+        codes, names = coded(table.columns[named].take(kept))
+        return [Part(name, table, rows[codes == code]) for code, name in enumerate(names)]
+    assert isinstance(layout.split, Mapping)
+    cells = np.zeros(len(rows), dtype=np.int64)
+    for name in filter(None, (layout.label, layout.attribute)):
+        codes, values = clusters_of(table.columns[name].take(kept))
+        cells = cells * len(values) + codes
+    chosen = drawn(layout.split, cells, seed)
+    if idle := [name for name, some in chosen.items() if not len(some)]:
+        raise HarnessError(
+            f"task {layout.task}: the shares of `split` leave {', '.join(idle)} without a row of "
+            f"the {len(rows):,} there are, drawn within label x attribute."
+        )
+    return [Part(name, table, rows[some]) for name, some in chosen.items()]
 
 
-def drawn(
-    shares: Mapping[str, float], cells: Sequence[Sequence[str]], seed: int
-) -> dict[str, Ints]:
+def drawn(shares: Mapping[str, float], cells: Ints, seed: int) -> dict[str, Ints]:
     """Split name -> sorted row numbers, in the proportions of `shares` within every cell."""
-    code = np.unique(np.array(cells, dtype=np.str_), axis=1, return_inverse=True)[1].reshape(-1)
     rng = np.random.default_rng(seed)
     edges = np.cumsum(list(shares.values()))[:-1]
     found: dict[str, list[Ints]] = {name: [] for name in shares}
-    for cell in range(int(code.max()) + 1):
-        rows = rng.permutation(np.flatnonzero(code == cell))
+    for cell in np.unique(cells):
+        rows = rng.permutation(np.flatnonzero(cells == cell))
         cuts = np.round(edges * len(rows)).astype(np.int64)
         for name, piece in zip(shares, np.split(rows, cuts), strict=True):
             found[name].append(piece)
     return {name: np.sort(np.concatenate(pieces)) for name, pieces in found.items()}
 
 
-def check_filled(layout: Layout, part: Part) -> None:
-    """Refuse an empty value of an input, the label or the attribute."""
-    for column in (*layout.inputs, layout.label, layout.attribute):
-        for position, value in enumerate(part.columns.get(column, ())):
-            if not value.strip():
-                raise HarnessError(f"{part.where(position)}: {column} is empty.")
-
-
-def labels_of(layout: Layout, parts: Sequence[Part]) -> tuple[str, ...]:
+def labels_of(
+    layout: Layout, parts: Sequence[Part], train: Part | None, whole: Column
+) -> tuple[str, ...]:
     """The labels in the order of `labels`, or sorted (numbers by value).
 
-    Raises HarnessError for fewer than two, and for one that no training row has.
+    Raises HarnessError for labels that are no classes, and for one that no training row has.
     """
-    found = layout.labels or ordered({v for part in parts for v in part.columns[layout.label]})
-    if len(found) < 2:
-        raise HarnessError(
-            f"task {layout.task}: column {layout.label} has one value, {found[0]!r}; there is "
-            "nothing to predict."
-        )
-    trained = set(parts[0].columns[layout.label])
-    for part in parts[1:]:
-        for position, value in enumerate(part.columns[layout.label]):
-            if value in found and value not in trained:
-                raise HarnessError(
-                    f"{part.where(position)}: label {value!r} stands in no row of split "
-                    f"{parts[0].name}."
-                )
+    if not layout.labels:
+        check_classes(layout.task, layout.label, whole)
+    found = layout.labels or ordered({*whole.unique().to_pylist()})
+    if train is None:
+        return found
+    trained = {*train.columns[layout.label].unique().to_pylist()}
+    for part in parts:
+        codes, texts = coded(part.columns[layout.label])
+        if new := [c for c, text in enumerate(texts) if text in found and text not in trained]:
+            position = int(np.isin(codes, new).argmax())
+            raise HarnessError(
+                f"{part.where(position)}: label {texts[codes[position]]!r} stands in no row of "
+                f"split {train.name}."
+            )
     return found
 
 
-def values_of(layout: Layout, parts: Sequence[Part]) -> tuple[str, ...]:
+def values_of(layout: Layout, whole: Mapping[str, Column]) -> tuple[str, ...]:
     """The attribute's values, sorted; () for data without attribute."""
     if not layout.attribute:
         return ()
-    found = ordered({v for part in parts for v in part.columns[layout.attribute]})
+    found = ordered({*whole[layout.attribute].unique().to_pylist()})
     if len(found) > MOST_VALUES:
         raise HarnessError(
             f"task {layout.task}: attribute {layout.attribute} has {len(found):,} values, more "
@@ -145,7 +184,9 @@ def ordered(values: set[str]) -> tuple[str, ...]:
         return tuple(sorted(values))
 
 
-def pointing(layout: Layout, train: Part, labels: Sequence[str], values: Sequence[str]) -> Ints:
+def pointing(
+    layout: Layout, train: Part | None, labels: Sequence[str], values: Sequence[str]
+) -> Ints:
     """(C, A) whether the bias points from an attribute value to a label; see `alignment`."""
     if layout.points_to:
         for value, label in layout.points_to.items():
@@ -161,13 +202,18 @@ def pointing(layout: Layout, train: Part, labels: Sequence[str], values: Sequenc
                 for y in labels
             ]
         )
+    if train is None:
+        return np.full((len(labels), len(values)), -1)
+    return alignment(counts_of(layout, train, labels, values))
+
+
+def counts_of(layout: Layout, part: Part, labels: Sequence[str], values: Sequence[str]) -> Ints:
+    """(C, A) rows of every label with every value of the attribute."""
     counts = np.zeros((len(labels), len(values)), dtype=np.int64)
-    for y, a in zip(
-        train.columns[layout.label], train.columns.get(layout.attribute, ()), strict=False
-    ):
-        if y in labels:
-            counts[labels.index(y), values.index(a)] += 1
-    return alignment(counts)
+    if layout.attribute:
+        label, value = cells_of(layout, part, labels, values)
+        np.add.at(counts, (label[label >= 0], value[label >= 0]), 1)
+    return counts
 
 
 def split_of(
@@ -181,45 +227,59 @@ def split_of(
 ) -> Split:
     """One checked split. A split that is scored has the groups of its own rows."""
     columns, purpose = part.columns, layout.purpose(part.name)
-    given = columns[layout.label]
-    attributes = columns.get(layout.attribute) if layout.attribute else None
-    members = [part] if purpose in ("in_domain", "ood") else parts
-    present = {cell for p in members for cell in cells_of(layout, p)}
-    grouped = attributes is not None
     image = request.task.modality == "image"
-    inputs: dict[str, Sequence[Any]] = {name: columns[name] for name in layout.inputs}
+    inputs: dict[str, Any] = {name: columns[name] for name in layout.inputs}
     if image:
         inputs = {layout.inputs[0]: image_files(layout, part)}
-    column = {y: c for c, y in enumerate(labels)}
+    grouped: dict[str, Any] = {}
+    if layout.attribute:
+        members = [part] if purpose in ("in_domain", "ood") else parts
+        counts = np.sum([counts_of(layout, each, labels, values) for each in members], axis=0)
+        label, value = cells_of(layout, part, labels, values)
+        texts = columns[layout.label], columns[layout.attribute]
+        grouped = {
+            "attributes": texts[1],
+            "group_texts": pc.binary_join_element_wise(*texts, "/"),
+            "groups": tuple(
+                f"{y}/{a}"
+                for i, y in enumerate(labels)
+                for j, a in enumerate(values)
+                if counts[i, j]
+            ),
+            "aligned": np.where(label >= 0, points[label, value], -1),
+        }
     return make_split(
         part.name,
         purpose=purpose,
         inputs=inputs,
         features={layout.inputs[0]: datasets.Image()} if image else None,
-        ids=columns[layout.id] if layout.id else [f"{part.name}-{row + 1}" for row in part.row],
-        label_texts=given,
+        ids=columns[layout.id] if layout.id else row_ids(part),
+        label_texts=columns[layout.label],
         labels=labels,
         missing_labels=(),
-        attributes=attributes,
-        group_texts=[f"{y}/{a}" for y, a in cells_of(layout, part)] if grouped else None,
-        groups=tuple(f"{y}/{a}" for y in labels for a in values if (y, a) in present),
-        aligned=[
-            int(points[column[y], values.index(a)]) if y in column else -1
-            for y, a in cells_of(layout, part)
-        ]
-        if grouped
-        else None,
-        breakdowns={name: columns[name] for name in layout.breakdowns},
-        clusters=columns[layout.cluster] if layout.cluster else None,
-        where=f"{part.file}, split {part.name}",
+        breakdowns={name: pc.fill_null(columns[name], "") for name in layout.breakdowns},
+        clusters=pc.fill_null(columns[layout.cluster], "") if layout.cluster else None,
+        where=f"{part.table.file}, split {part.name}",
+        **grouped,
     )
 
 
-def cells_of(layout: Layout, part: Part) -> list[tuple[str, str]]:
-    """Label and attribute of every row; [] for data without attribute."""
-    if not layout.attribute:
-        return []
-    return list(zip(part.columns[layout.label], part.columns[layout.attribute], strict=True))
+def row_ids(part: Part) -> Column:
+    """`<split>-<row>`, rows counted from 1 in the file."""
+    numbers = pa.chunked_array([pa.array(part.row + 1)]).cast(pa.string())
+    return pc.binary_join_element_wise(part.name, numbers, "-")
+
+
+def cells_of(
+    layout: Layout, part: Part, labels: Sequence[str], values: Sequence[str]
+) -> tuple[Ints, Ints]:
+    """(n,) index of each row's label, -1 = no label of the task, and of its attribute value."""
+    found = []
+    for name, known in ((layout.label, labels), (layout.attribute, values)):
+        codes, texts = coded(part.columns[name])
+        index = {text: i for i, text in enumerate(known)}
+        found.append(np.array([index.get(text, -1) for text in texts], dtype=np.int64)[codes])
+    return found[0], found[1]
 
 
 def image_files(layout: Layout, part: Part) -> list[str]:
@@ -229,12 +289,12 @@ def image_files(layout: Layout, part: Part) -> list[str]:
     """
     root = layout.root.resolve()
     out = []
-    for position, name in enumerate(part.columns[layout.inputs[0]]):
-        file = (root / name).resolve()
-        if PurePath(name).is_absolute() or not file.is_relative_to(root):
+    for position, name in enumerate(part.columns[layout.inputs[0]].to_pylist()):
+        file = (root / name).resolve()  # an absolute name stays what it is
+        if not file.is_relative_to(root):
             raise HarnessError(
-                f"{part.where(position)}: image {name!r} lies outside {layout.root}; name files "
-                "relative to it."
+                f"{part.where(position)}: image {name!r} lies outside {layout.root}; `images` "
+                "names the folder below which all files lie."
             )
         if not file.is_file():
             raise HarnessError(f"{part.where(position)}: image {name!r} is not in {layout.root}.")
@@ -242,16 +302,20 @@ def image_files(layout: Layout, part: Part) -> list[str]:
     return out
 
 
-def notes(layout: Layout, splits: Mapping[str, Split]) -> list[str]:
+def notes(layout: Layout, splits: Mapping[str, Split], train: Part | None) -> list[str]:
     """What a reader should know of these rows: how they were cut, what is not scored."""
     found = []
     if not isinstance(layout.split, str) and layout.split:
         found.append("the splits are drawn by data_seed, in proportion within label x attribute")
     if layout.attribute and not layout.points_to:
-        found.append("aligned: P(label | attribute) > P(label) among the training rows")
-    train = next(iter(splits.values()))
+        found.append(
+            "aligned: P(label | attribute) > P(label) among the training rows"
+            if train
+            else "aligned: undefined, without training rows and without `aligned`"
+        )
+    known = splits[train.name].groups if train else ()
     for split in splits.values():
-        if absent := [name for name in train.groups if name not in split.groups]:
+        if absent := [name for name in known if name not in split.groups]:
             found.append(f"{split.name} has no row of {', '.join(absent)}: not scored there")
     return found
 

@@ -51,7 +51,9 @@ def hard_data(request: DataRequest, found: Training, official: Mapping[str, Tabl
     hypothesis-only model. In-domain groups are label x easy or hard, training rows have none.
     Raises HarnessError as `make_split` and `cross_fitted` do.
     """
-    splits = [pair_split("train", purpose="train", table=concatenated(found.train))]
+    splits = []
+    if found.train:
+        splits.append(pair_split("train", purpose="train", table=concatenated(found.train)))
     notes = [*found.notes]
     if found.validation:
         table = concatenated(found.validation)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import datasets
 
+from harness_plugin.data.dataset import DataRequest
 from harness_plugin.data.hub import load_hub
 from harness_plugin_tasks._shared.files import require_splits
 from harness_plugin_tasks._shared.text.splits import RELEASED_ROWS
@@ -56,6 +57,7 @@ ANY_NLI = Corpus("", "", {"id": "validation"}, {})
 class Training(NamedTuple):
     """What models are trained on, the in-domain sets by split name, and what to know of both.
 
+    `train` is empty where nothing is trained.
     `validation` are the rows of a released set that is neither.
     """
 
@@ -65,13 +67,13 @@ class Training(NamedTuple):
     validation: Sequence[Table] = ()
 
 
-def from_hub(corpus: Corpus) -> Training:
-    """The rows of `corpus` at its pinned revision.
+def from_hub(corpus: Corpus, request: DataRequest) -> Training:
+    """The rows of `corpus` at its pinned revision, without training rows where nothing is trained.
 
     Raises HarnessError when the hub cannot be reached, and for columns that are not as known.
     """
     loaded = load_hub(corpus.repository, revision=corpus.revision)
-    return of_corpus(loaded, corpus.repository, corpus)
+    return of_corpus(loaded, corpus.repository, corpus, training=request.trains)
 
 
 def corpus_of(loaded: datasets.DatasetDict, corpora: Sequence[Corpus]) -> Corpus:
@@ -79,18 +81,23 @@ def corpus_of(loaded: datasets.DatasetDict, corpora: Sequence[Corpus]) -> Corpus
     return next((corpus for corpus in corpora if corpus.needed <= {*loaded}), corpora[-1])
 
 
-def of_corpus(loaded: datasets.DatasetDict, where: str, corpus: Corpus) -> Training:
-    """Training, in-domain and validation rows of `corpus` as `datasets` loaded it."""
+def of_corpus(
+    loaded: datasets.DatasetDict, where: str, corpus: Corpus, *, training: bool = True
+) -> Training:
+    """Training, in-domain and validation rows of `corpus` as `datasets` loaded it.
+
+    Without `training` the in-domain rows alone.
+    """
     require_splits(loaded, corpus.needed, where)
 
     def table(split: str) -> Table:
         name = corpus.tables.get(split, split)
         return nli_from_hub(loaded[split], name, f"{where}, split {split!r}")
 
-    train = table("train")
+    train = [table("train")] if training else []
     there = {name: split for name, split in corpus.in_domain.items() if split in loaded}
     in_domain = {name: [table(split)] for name, split in there.items()}
-    validation = [table(corpus.validation)] if corpus.validation else []
-    read = [train, *(table for (table,) in in_domain.values()), *validation]
+    validation = [table(corpus.validation)] if training and corpus.validation else []
+    read = [*train, *(table for (table,) in in_domain.values()), *validation]
     notes = row_variants(read, RELEASED_ROWS)
-    return Training([train], in_domain, notes, validation)
+    return Training(train, in_domain, notes, validation)

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import datasets
 import numpy as np
 
+from harness_plugin.data.dataset import DataRequest
 from harness_plugin.data.hub import load_local
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.files import find, hub_copies, missing, the_one
@@ -118,12 +120,15 @@ def chosen_files(task: str, options: Mapping[str, Any]) -> Chosen:
     return chosen
 
 
-def training(root: Path, chosen: Chosen, wanted: Wanted, seed: int) -> Training:
+def training(root: Path, chosen: Chosen, wanted: Wanted, request: DataRequest) -> Training:
     """Training and in-domain tables, and what a reader should know of them.
 
-    What the options name, else what is `wanted` of the files under `root`. Raises HarnessError
-    naming the file and row for anything missing or malformed.
+    What the options name, else what is `wanted` of the files under `root`. Where nothing is
+    trained, only the in-domain sets that are there and asked for. Raises HarnessError naming the
+    file and row for anything missing or malformed.
     """
+    if not request.trains:
+        return in_domain_only(root, chosen, wanted, request)
     needs_in_domain = not (chosen.in_domain or chosen.holdout)
     if chosen.train:
         found = Training(named(root, chosen.train), {}, [])
@@ -135,7 +140,7 @@ def training(root: Path, chosen: Chosen, wanted: Wanted, seed: int) -> Training:
     read = [*train, *(table for tables in in_domain.values() for table in tables), *validation]
     if chosen.holdout:
         (whole,) = named(root, [chosen.holdout])
-        rest, held = hold_out(whole, chosen, seed)
+        rest, held = hold_out(whole, chosen, request.seed)
         train, in_domain, read = [*train, rest], {"id": [held]}, [*read, whole]
         notes = [
             *notes,
@@ -144,6 +149,29 @@ def training(root: Path, chosen: Chosen, wanted: Wanted, seed: int) -> Training:
         ]
     variants = row_variants(read, RELEASED_ROWS)
     return Training(train, in_domain, list(dict.fromkeys([*notes, *variants])), validation)
+
+
+def in_domain_only(root: Path, chosen: Chosen, wanted: Wanted, request: DataRequest) -> Training:
+    """The in-domain tables that the options name, or that are under `root`; {} without any."""
+    tables: dict[str, list[Table]] = {}
+    if not request.asks_for("id", "id_mismatched"):
+        return Training([], tables, [])
+    if chosen.in_domain:
+        tables["id"] = named(root, chosen.in_domain)
+    elif chosen.holdout:
+        (whole,) = named(root, [chosen.holdout])
+        tables["id"] = [hold_out(whole, chosen, request.seed)[1]]
+    elif files := [
+        (release, file) for release in wanted.releases if (file := find(root, release.in_domain))
+    ]:
+        release, matched = files[0]
+        tables["id"] = [read_nli(matched)]
+        if mismatched := find(root, release.mismatched):
+            tables["id_mismatched"] = [read_nli(mismatched)]
+    elif copy := nli_copy(root, wanted):
+        return of_corpus(*copy, training=False)
+    read = [table for part in tables.values() for table in part]
+    return Training([], tables, row_variants(read, RELEASED_ROWS))
 
 
 def named(root: Path, names: Sequence[str]) -> list[Table]:
@@ -203,13 +231,20 @@ def released(root: Path, wanted: Wanted, task: str, needs_in_domain: bool) -> Tr
 
 def copied(root: Path, wanted: Wanted, task: str) -> Training:
     """The rows of a hub copy of one of the corpora."""
-    schema = hub_copies(root, lambda names: names >= NLI_SCHEMA and "heuristic" not in names)
-    loaded = {folder: load_local(folder) for folder in schema}
-    fit = [f for f, data in loaded.items() if corpus_of(data, wanted.corpora).needed <= {*data}]
-    if folder := the_one(root, fit or schema[:1]):
-        return of_corpus(loaded[folder], str(folder), corpus_of(loaded[folder], wanted.corpora))
+    if copy := nli_copy(root, wanted):
+        return of_corpus(*copy)
     names = [name for release in wanted.releases for name in release.train]
     raise HarnessError(
         f"{missing(root, names)}, nor a folder in it with a hub copy (columns premise, "
         f"hypothesis, label). {task}.train_files names other files."
     )
+
+
+def nli_copy(root: Path, wanted: Wanted) -> tuple[datasets.DatasetDict, str, Corpus] | None:
+    """A hub copy under `root`, its folder and which corpus it is of; None without one."""
+    schema = hub_copies(root, lambda names: names >= NLI_SCHEMA and "heuristic" not in names)
+    loaded = {folder: load_local(folder) for folder in schema}
+    fit = [f for f, data in loaded.items() if corpus_of(data, wanted.corpora).needed <= {*data}]
+    if folder := the_one(root, fit or schema[:1]):
+        return loaded[folder], str(folder), corpus_of(loaded[folder], wanted.corpora)
+    return None

@@ -149,7 +149,8 @@ def text_lines(file: Path) -> Iterator[tuple[int, str]]:
     with file.open("rb") as raw:
         for number, line in enumerate(raw, 1):
             try:
-                text = line.decode("utf-8").rstrip("\r\n")
+                # editors may write a mark before the first line
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
             except UnicodeDecodeError as error:
                 raise HarnessError(
                     f"{file}:{number}: byte {error.start + 1} of the line is not UTF-8."

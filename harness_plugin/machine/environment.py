@@ -1,0 +1,34 @@
+"""What a reader needs to repeat a run: versions and machine. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+
+def environment(choices: Mapping[str, Any], gpu: str | None = None) -> dict[str, Any]:
+    """Versions, machine, and the `HardwareSettings` of each modality; {} where no model was run."""
+    names = ("torch", "transformers", "accelerate", "datasets", "numpy", "harness-plugin")
+    return {
+        "versions": {name: importlib.metadata.version(name) for name in names},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": cpu_name(),
+        "gpu": gpu,
+        "choices": {modality: asdict(choice) for modality, choice in choices.items()},
+    }
+
+
+def cpu_name() -> str:
+    """The processor's model name."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,99 @@
+"""Defaults are those that the sources publish, and the docs' tables say what the data files say."""
+
+import ast
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+
+from harness_plugin.config.merge import run_config, task_settings
+from harness_plugin.data.task import find_task
+from harness_plugin.plugins.registry import load_plugins
+
+ROOT = Path(__file__).parents[2]
+HOOKS = ROOT / "hooks" / "harness_plugin_hooks"
+PLUGINS = load_plugins()
+FACTS = yaml.safe_load((HOOKS / "defaults.yaml").read_text())
+PUBLISHED = yaml.safe_load((HOOKS / "published.yaml").read_text())
+CHECKED = yaml.safe_load((ROOT / "tests" / "hooks" / "checked_against.yaml").read_text())
+COMPONENTS = [(kind, offer.name) for kind in FACTS for offer in PLUGINS[kind]]
+MODALITIES = ("text", "image")
+
+
+def of(value, modality):
+    return value[modality] if isinstance(value, dict) else value
+
+
+def differing(kind, name):
+    """Options whose default is not what the file says, with both values."""
+    facts, wrong = FACTS[kind][name], {}
+    for modality in MODALITIES:
+        for option, default in PLUGINS[kind].get(name).resolved({}, modality).items():
+            said = of(facts[option].get("ours", facts[option]["source"]), modality)
+            if said != default or type(said) is not type(default):
+                wrong[option] = (default, said)
+    return wrong
+
+
+@pytest.mark.parametrize("kind", FACTS)
+def test_the_file_has_every_component_and_option(kind):
+    registered = {offer.name: set(offer.load().defaults) for offer in PLUGINS[kind]}
+    assert {name: set(facts) for name, facts in FACTS[kind].items()} == registered
+
+
+@pytest.mark.parametrize(("kind", "name"), COMPONENTS)
+def test_a_default_is_the_sources_value_or_says_why_not(kind, name):
+    assert not differing(kind, name)
+    for option, fact in FACTS[kind][name].items():
+        assert set(fact) <= {"source", "where", "ours", "because"}, option
+        assert ("ours" in fact) == ("because" in fact), option
+        assert fact.get("ours") != fact["source"], option
+        assert (fact["source"] is None) == ("where" not in fact), option
+
+
+@pytest.mark.parametrize(("option", "factor"), [("eta", 10), ("eta", 0.1)])
+def test_a_default_that_is_changed_is_noticed(monkeypatch, option, factor):
+    cls = PLUGINS["method"].get("group_dro")
+    monkeypatch.setattr(cls, "defaults", {**cls.defaults, option: factor * cls.defaults[option]})
+    assert set(differing("method", "group_dro")) == {option}
+
+
+@pytest.mark.parametrize(
+    ("task", "method"),
+    [(task, method) for task, methods in PUBLISHED.items() for method in methods],
+)
+def test_published_settings_are_a_run_of_pretrained_models(task, method):
+    fact = PUBLISHED[task][method]
+    assert fact["source"]
+    sets = [f"method={method}", *(f"{key}={value}" for key, value in fact["set"].items())]
+    config = run_config(None, {"tasks": (task,), "data": "hub"}, sets)
+    found = find_task(task, PLUGINS["task"], ())
+    settings = task_settings(found, "hub", [task], config.settings)
+    assert settings.method == method
+    assert settings.teacher.init == "pretrained"
+    options = settings.method_options.get(method, {})
+    PLUGINS["method"].get(method).resolved(options, found.modality)
+
+
+@cache
+def functions_of(file):
+    tree = ast.parse((ROOT / "tests" / file).read_text())
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+@pytest.mark.parametrize("kind", CHECKED)
+def test_everything_says_what_it_is_checked_against(kind):
+    assert set(CHECKED[kind]) == {offer.name for offer in PLUGINS[kind]}
+    for name, fact in CHECKED[kind].items():
+        assert fact["against"], name
+        for file, names in fact["tests"].items():
+            assert set(names) <= functions_of(file), f"{name}: {file}"
+
+
+def test_the_tables_of_the_docs_are_current():
+    command = [sys.executable, str(ROOT / "docs" / "fill_tables.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

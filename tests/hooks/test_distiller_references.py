@@ -1,0 +1,357 @@
+"""Every distiller's whole loss, at its default options, against its source written out in loops.
+
+The references are float64 numpy over single rows, layers, heads and positions; the formulas and
+default weights are those of the papers and of the authors' code named in the docstrings.
+"""
+
+import numpy as np
+import pytest
+import torch
+
+from harness_plugin.models.layers import Layers
+from harness_plugin.plugins.registry import load_plugins
+from harness_plugin.training.batch import Batch, TrainingMetadata
+
+DISTILLERS = load_plugins()["distiller"]
+T = 2.0
+ROWS, LABELS = 6, 3
+RNG = np.random.default_rng(0)
+STUDENT, TEACHER = RNG.normal(size=(2, ROWS, LABELS)) * 2
+LABEL = np.array([0, 1, 2, 0, 1, 2])
+GROUP = np.array([0, 0, 1, 1, 1, 0])
+BIAS = RNG.dirichlet(np.ones(LABELS), size=ROWS)
+FEATURES, THEIR_FEATURES = RNG.normal(size=(2, ROWS, 4))
+
+DEFAULTS = {
+    "kd": {},
+    "dkd": {"alpha": 1.0, "beta": 8.0},  # Zhao et al. 2022, appendix; mdistiller's CIFAR-100
+    "dist": {"inter": 1.0, "intra": 1.0},  # Huang et al. 2022, section 4; DIST(beta=1, gamma=1)
+    "logit_standardisation": {},
+    "bias_aware_kd": {},
+    "group_dro_kd": {"eta": 0.01},  # Sagawa et al. 2020, robust_step_size
+    "hints": {"logits": 1.0, "weight": 100.0},  # RepDistiller, -b 100
+    "rkd": {"logits": 1.0, "weight": 1.0, "distance": 25.0, "angle": 50.0},  # RKDLoss, -b 1
+    "similarity_preserving": {"logits": 1.0, "weight": 3000.0},  # Tung and Mori 2019, gamma
+    "crd": {"logits": 1.0, "weight": 0.8, "tau": 0.07},  # Tian et al. 2020, section 4
+    "simkd": {"weight": 1.0, "logits": 0.0},  # Chen et al. 2022, equation 3
+    "attention_transfer": {"logits": 1.0, "weight": 1000.0},  # RepDistiller, -b 1000
+    "pkd": {"logits": 1.0, "weight": 100.0, "layers": "skip"},  # all_beta of PKD's scripts
+    "tinybert": {"logits": 1.0, "weight": 1.0, "attention": 1.0, "hidden": 1.0},  # equation 11
+    "minilm": {  # Wang et al. 2020, equation 6: both terms weigh 1
+        "logits": 1.0,
+        "weight": 1.0,
+        "attention": 1.0,
+        "queries": 0.0,
+        "keys": 0.0,
+        "values": 1.0,
+        "relation_heads": 0,
+        "layer": -1,
+    },
+}
+
+
+def test_defaults_are_those_of_the_sources():
+    assert {offer.name: dict(offer.load().defaults) for offer in DISTILLERS} == DEFAULTS
+
+
+# ---- references
+
+
+def softmax(z):
+    e = np.exp(z - np.max(z))
+    return e / e.sum()
+
+
+def kl(p, q):
+    return float(sum(a * np.log(a / b) for a, b in zip(p, q, strict=True) if a > 0))
+
+
+def unit(v):
+    return v / np.sqrt((v**2).sum())
+
+
+def correlation(a, b):
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def huber(x):
+    return 0.5 * x * x if abs(x) < 1 else abs(x) - 0.5
+
+
+def hinton(row):
+    return kl(softmax(TEACHER[row] / T), softmax(STUDENT[row] / T))
+
+
+def kd():
+    return T**2 * np.mean([hinton(i) for i in range(ROWS)])
+
+
+def dkd():
+    total = 0.0
+    for i, y in enumerate(LABEL):
+        p, q = softmax(TEACHER[i] / T), softmax(STUDENT[i] / T)
+        others = [c for c in range(LABELS) if c != y]
+        target = kl((p[y], 1 - p[y]), (q[y], 1 - q[y]))
+        rest = kl(p[others] / p[others].sum(), q[others] / q[others].sum())
+        total += target + 8 * rest
+    return T**2 * total / ROWS
+
+
+def dist():
+    p = np.array([softmax(z / T) for z in TEACHER])
+    q = np.array([softmax(z / T) for z in STUDENT])
+    inter = np.mean([1 - correlation(p[i], q[i]) for i in range(ROWS)])
+    intra = np.mean([1 - correlation(p[:, c], q[:, c]) for c in range(LABELS)])
+    return T**2 * (inter + intra)
+
+
+def logit_standardisation():
+    def scored(z):
+        return (z - z.mean()) / z.std(ddof=1)
+
+    return T**2 * np.mean(
+        [kl(softmax(scored(TEACHER[i]) / T), softmax(scored(STUDENT[i]) / T)) for i in range(ROWS)]
+    )
+
+
+def bias_aware_kd():
+    total = 0.0
+    for i, y in enumerate(LABEL):
+        target = softmax(TEACHER[i] / T) ** (1 - BIAS[i, y])
+        total += kl(target / target.sum(), softmax(STUDENT[i] / T))
+    return T**2 * total / ROWS
+
+
+def group_dro_kd():
+    means = [T**2 * np.mean([hinton(i) for i in np.flatnonzero(g == GROUP)]) for g in (0, 1)]
+    q = np.exp(0.01 * np.array(means))
+    return float((q / q.sum() * means).sum())
+
+
+def hints():
+    return kd() + 100 * np.mean((FEATURES - THEIR_FEATURES) ** 2)
+
+
+def simkd():
+    return np.mean((FEATURES - THEIR_FEATURES) ** 2)
+
+
+def rkd():
+    def distances(h):
+        pairs = [[np.sqrt(((a - b) ** 2).sum()) for b in h] for a in h]
+        return np.array(pairs) * ROWS * (ROWS - 1) / np.sum(pairs)
+
+    def angles(h):
+        found = np.zeros((ROWS,) * 3)
+        for i in range(ROWS):
+            for j in range(ROWS):
+                for k in range(ROWS):
+                    if i not in (j, k):
+                        found[i, j, k] = unit(h[j] - h[i]) @ unit(h[k] - h[i])
+        return found
+
+    terms = [
+        np.mean([huber(x) for x in (of(FEATURES) - of(THEIR_FEATURES)).ravel()])
+        for of in (distances, angles)
+    ]
+    return kd() + 25 * terms[0] + 50 * terms[1]
+
+
+def similarity_preserving():
+    def similar(h):
+        return np.array([unit(np.array([a @ b for b in h])) for a in h])
+
+    difference = similar(FEATURES) - similar(THEIR_FEATURES)
+    return kd() + 3000 * (difference**2).sum() / ROWS**2
+
+
+def crd():
+    total = 0.0
+    cosine = np.array([[unit(a) @ unit(b) for b in THEIR_FEATURES] for a in FEATURES]) / 0.07
+    for i in range(ROWS):
+        total -= np.log(softmax(cosine[i])[i]) + np.log(softmax(cosine[:, i])[i])
+    return kd() + 0.8 * total / 2 / ROWS
+
+
+# ---- inside: two layers of a student, four of its teacher; 5 positions, of which some are padding
+
+LENGTHS = [5, 3, 4, 5, 2, 5]
+HEADS, WIDTH = 2, 6
+
+
+def made_layers(depth, seed):
+    rng = np.random.default_rng(seed)
+    hidden, queries, keys, values = (
+        rng.normal(size=(number, ROWS, 5, WIDTH)) for number in (depth + 1, depth, depth, depth)
+    )
+    return {"hidden": hidden, "queries": queries, "keys": keys, "values": values}
+
+
+OURS, THEIRS = made_layers(2, 1), made_layers(4, 2)
+
+
+def as_layers(arrays):
+    real = torch.arange(5) < torch.tensor(LENGTHS)[:, None]
+    tensors = {name: tuple(torch.from_numpy(value)) for name, value in arrays.items()}
+    return Layers(**tensors, heads=HEADS, real=real)
+
+
+def relation(left, right, row, heads=HEADS):
+    """(heads, n, n) scaled products of the real tokens of a row."""
+    n, size = LENGTHS[row], WIDTH // heads
+    found = np.zeros((heads, n, n))
+    for head in range(heads):
+        part = slice(head * size, (head + 1) * size)
+        for a in range(n):
+            for b in range(n):
+                found[head, a, b] = left[row, a, part] @ right[row, b, part] / np.sqrt(size)
+    return found
+
+
+PAIRS = [(0, 1), (1, 3)]  # layers of two and of four at the same depth, counted from 0
+
+
+def attention_transfer():
+    total = 0.0
+    for row in range(ROWS):
+        for mine, other in PAIRS:
+            maps = []
+            for model, layer in ((OURS, mine), (THEIRS, other)):
+                heads = relation(model["queries"][layer], model["keys"][layer], row)
+                seen = np.mean([[softmax(z) for z in head] for head in heads], axis=0)
+                maps.append(unit(seen.ravel()))
+            total += np.mean((maps[0] - maps[1]) ** 2)
+    return kd() + 1000 * total / ROWS
+
+
+def pkd():
+    total = 0.0
+    for row in range(ROWS):  # the student's first of two layers, the teacher's second of four
+        total += np.mean((unit(OURS["hidden"][1][row, 0]) - unit(THEIRS["hidden"][2][row, 0])) ** 2)
+    return kd() + 100 * total / ROWS
+
+
+def tinybert():
+    total = 0.0
+    for row in range(ROWS):
+        for mine, other in PAIRS:
+            a, b = (
+                relation(model["queries"][layer], model["keys"][layer], row)
+                for model, layer in ((OURS, mine), (THEIRS, other))
+            )
+            total += np.mean((a - b) ** 2)
+        for mine, other in [(0, 0), (1, 2), (2, 4)]:  # 0 are the embeddings
+            n = LENGTHS[row]
+            difference = OURS["hidden"][mine][row, :n] - THEIRS["hidden"][other][row, :n]
+            total += np.mean(difference**2)
+    return kd() + total / ROWS
+
+
+def minilm():
+    total = 0.0
+    for row in range(ROWS):
+        for left, right in (("queries", "keys"), ("values", "values")):
+            ours = relation(OURS[left][-1], OURS[right][-1], row)
+            theirs = relation(THEIRS[left][-1], THEIRS[right][-1], row)
+            each = [
+                kl(softmax(theirs[head, a]), softmax(ours[head, a]))
+                for head in range(HEADS)
+                for a in range(LENGTHS[row])
+            ]
+            total += np.mean(each)
+    return kd() + total / ROWS
+
+
+REFERENCES = {
+    reference.__name__: reference
+    for reference in (
+        kd,
+        dkd,
+        dist,
+        logit_standardisation,
+        bias_aware_kd,
+        group_dro_kd,
+        hints,
+        rkd,
+        similarity_preserving,
+        crd,
+        simkd,
+        attention_transfer,
+        pkd,
+        tinybert,
+        minilm,
+    )
+}
+
+
+def distiller_of(name, **options):
+    metadata = TrainingMetadata(
+        torch.from_numpy(LABEL),
+        torch.from_numpy(GROUP),
+        LABELS,
+        ("a", "b"),
+        bias_log_probs=torch.from_numpy(np.log(BIAS)),
+    )
+    return DISTILLERS.get(name)(T, metadata, **options)
+
+
+def loss_of(distiller):
+    """The distillation term, as the loop forms it."""
+    outputs = {}
+    if "layers" in distiller.teacher_outputs:
+        outputs["layer_loss"] = distiller.compare(as_layers(OURS), as_layers(THEIRS))
+    if "features" in distiller.teacher_outputs:
+        outputs["features"] = torch.from_numpy(FEATURES)
+        outputs["teacher_features"] = torch.from_numpy(THEIR_FEATURES)
+    row = torch.arange(ROWS)
+    batch = Batch(row, torch.from_numpy(LABEL), torch.from_numpy(GROUP), outputs=outputs)
+    factor = T**2 if distiller.softened_only else 1.0
+    each = distiller.loss(torch.from_numpy(STUDENT), torch.from_numpy(TEACHER), batch)
+    return factor * each.mean().item()
+
+
+@pytest.mark.parametrize("name", sorted(DISTILLERS.offers))
+def test_the_loss_at_its_defaults_is_that_of_the_source(name):
+    expected = REFERENCES[name]()
+    assert abs(expected) > 0.05
+    assert loss_of(distiller_of(name)) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(name for name in DEFAULTS if "logits" in DEFAULTS[name]))
+def test_what_is_inside_alone_is_far_from_half_of_it(name):
+    """The KL of the logits hides nothing: without it the reference holds as tightly."""
+    without = REFERENCES[name]() - DEFAULTS[name]["logits"] * kd()
+    assert loss_of(distiller_of(name, logits=0.0)) == pytest.approx(without, rel=1e-6)
+    # minilm compares relations of random vectors: its term is the smallest
+    assert without > 0.01
+
+
+def test_feature_maps_of_a_resnet_are_summed_over_stages():
+    """RepDistiller: mean over positions and rows, sum over stages; the stem is left out."""
+    rng = np.random.default_rng(3)
+    shapes = [(ROWS, 3, 8, 8), (ROWS, 4, 4, 4), (ROWS, 6, 2, 2)]
+    ours, theirs = ([rng.normal(size=shape) for shape in shapes] for _ in range(2))
+
+    def maps(stage, row):
+        return unit(np.mean(stage[row] ** 2, axis=0).ravel())
+
+    expected = sum(
+        np.mean([(maps(a, row) - maps(b, row)) ** 2 for row in range(ROWS)])
+        for a, b in zip(ours[1:], theirs[1:], strict=True)
+    )
+    found = distiller_of("attention_transfer").compare(
+        *(Layers(tuple(map(torch.from_numpy, stages))) for stages in (ours, theirs))
+    )
+    assert found.mean().item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_patience_is_the_authors_mean_not_equation_7s_sum():
+    """(L - 1) H = 3 x 8 times less than the sum, for which a weight of 100 would be 24 too many."""
+    ours, theirs = (np.random.default_rng(s).normal(size=(5, ROWS, 1, 8)) for s in (4, 5))
+    mean = distiller_of("pkd").compare(
+        *(Layers(tuple(torch.from_numpy(x))) for x in (ours, theirs))
+    )
+    summed = sum(
+        ((unit(ours[layer][0, 0]) - unit(theirs[layer][0, 0])) ** 2).sum() for layer in (1, 2, 3)
+    )
+    assert mean[0].item() == pytest.approx(summed / 24, rel=1e-6)
