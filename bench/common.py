@@ -55,7 +55,8 @@ class Table:
                 f"| {'; '.join(self.verdict(name, goal) for goal in self.goals.get(name, ()))} |"
             )
         rounds = len(next(iter(self.seconds.values())))
-        lines += ["", f"Interleaved rounds: {rounds}, after one that is not counted."]
+        dropped = ", after one that is not counted" if rounds > 1 else ""
+        lines += ["", f"Interleaved rounds: {rounds}{dropped}."]
         return "\n".join([*lines, *self.notes, ""])
 
     def verdict(self, name: str, goal: Goal) -> str:
@@ -66,17 +67,16 @@ class Table:
 
 
 def interleave(variants: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of every variant in `rounds` rounds A, B, C, A, B, C …; the first round is dropped.
+    """Seconds of every variant in `rounds` rounds A, B, C, A, B, C …, after one that is dropped.
 
+    A single round has none before it: it shows that a benchmark runs, and its times mean nothing.
     A variant returns the seconds it measured itself, so that its set-up stays out.
     """
     seconds: dict[str, list[float]] = {name: [] for name in variants}
-    for number in range(rounds + 1):
+    for _ in range(rounds + (rounds > 1)):
         for name, variant in variants.items():
-            taken = variant()
-            if number:
-                seconds[name].append(taken)
-    return seconds
+            seconds[name].append(variant())
+    return {name: times[-rounds:] for name, times in seconds.items()}
 
 
 def timed(work: Callable[[], object]) -> float:

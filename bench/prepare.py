@@ -115,7 +115,8 @@ def main() -> None:
         seconds = interleave({FIRST: first, AGAIN: again}, args.rounds)
     notes = ["", f"{rows:,} pairs.", ""]
     for name, found in taken.items():
-        middle = {key: statistics.median(each[key] for each in found[1:]) for key in found[0]}
+        counted = found[-args.rounds :]
+        middle = {key: statistics.median(each[key] for each in counted) for key in found[0]}
         notes.append(
             f"- {name}: {middle['all']:.1f} s from start to end of the process, of which reading "
             f"and checking {middle['read']:.1f} s, tokenizer and token ids {middle['encode']:.1f} "
@@ -123,7 +124,8 @@ def main() -> None:
         )
     if not args.quick:
         middle = {
-            k: statistics.median(each[k] for each in taken[FIRST][1:]) for k in ("all", "GiB")
+            k: statistics.median(each[k] for each in taken[FIRST][-args.rounds :])
+            for k in ("all", "GiB")
         }
         for found, most, unit in (
             (middle["all"], MOST_SECONDS, "s"),

@@ -4,6 +4,7 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before datasets is imported: it reads the variable once
 
+import gc
 import importlib
 import json
 from dataclasses import dataclass
@@ -16,6 +17,12 @@ import pytest
 from harness_plugin.plugins.registry import Plugins, load_plugins, make_manager
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_finish():
+    """What is imported stays: every training collects garbage, and need not look through it."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items):

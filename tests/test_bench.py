@@ -2,9 +2,12 @@
 
 import importlib
 import json
+import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -23,12 +26,17 @@ ROWS = {
 }
 
 
-HELPERS = {"batches", "mutants", "common", "workload", "methods", "flops"}
-"""What the scripts share. Those of a GPU have their own tests (test_bench_gpu.py)."""
+OWN_PROCESS = {"step", "threads"}
+"""They change what a process has once: accelerate's state, the threads at the start."""
+HELPERS = {
+    *("batches", "common", "families", "flops", "workload"),
+    *("methods", "models_table", "mutants"),
+}
+"""What the scripts share, and those that time nothing; of a GPU's: test_bench_gpu.py."""
 
 
 def run(*words: str) -> str:
-    """What a benchmark prints."""
+    """What a benchmark prints, in a process of its own."""
     done = subprocess.run(
         [sys.executable, *words], capture_output=True, text=True, timeout=300, cwd=BENCH.parent
     )
@@ -36,11 +44,37 @@ def run(*words: str) -> str:
     return done.stdout
 
 
+@pytest.fixture
+def run_here(monkeypatch, capsys):
+    """What a benchmark prints that runs in this process, where torch is imported already."""
+    monkeypatch.setattr(sys, "path", [*sys.path, str(BENCH)])  # last: `evaluate` is a package too
+    before = set(sys.modules)
+
+    def run(script: str, *words: str) -> str:
+        monkeypatch.setattr(sys, "argv", [script, *words])
+        with mock.patch.dict(os.environ):
+            runpy.run_path(str(BENCH.parent / script), run_name="__main__")
+        return capsys.readouterr().out
+
+    yield run
+    for name, module in list(sys.modules.items()):
+        if name not in before and str(getattr(module, "__file__", "")).startswith(str(BENCH)):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def lm_eval(tmp_path):
+    """An executable that takes what lm_eval's command line takes, and does nothing."""
+    program = tmp_path / "lm_eval"
+    program.write_text(f"#!{sys.executable} -S\n")
+    program.chmod(0o755)
+    return program
+
+
 def test_every_benchmark_is_listed_here_and_explained():
     scripts = {
         path.stem for path in BENCH.glob("*.py") if not path.stem.startswith("gpu")
     } - HELPERS
-    scripts -= {"batches", "mutants"}  # they time nothing
     assert scripts == set(ROWS) | {"coverage"}  # which simulates, and measures no time
     readme = (BENCH / "README.md").read_text(encoding="utf-8")
     assert all(f"bench/{name}.py" in readme for name in scripts)
@@ -48,10 +82,13 @@ def test_every_benchmark_is_listed_here_and_explained():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(ROWS))
-def test_quick_mode_prints_the_tables_and_writes_every_time(name, tmp_path, request):
+@pytest.mark.filterwarnings("default")
+def test_quick_mode_prints_the_tables_and_writes_every_time(name, tmp_path, request, run_here):
     file = tmp_path / "times.json"
-    more = ["--data", str(request.getfixturevalue("real_data"))] if name == "prepare" else []
-    out = run(f"bench/{name}.py", "--quick", "--output", str(file), *more)
+    start = run if name in OWN_PROCESS else run_here
+    more = {"prepare": ("--data", "real_data"), "startup": ("--lm_eval", "lm_eval")}.get(name, ())
+    words = [*more[:1], *(str(request.getfixturevalue(fixture)) for fixture in more[1:])]
+    out = start(f"bench/{name}.py", "--quick", "--output", str(file), *words)
     assert "Quick mode" in out
     for row in ROWS[name]:
         assert f"\n| {row}" in out
@@ -60,6 +97,29 @@ def test_quick_mode_prints_the_tables_and_writes_every_time(name, tmp_path, requ
     for table in record["tables"]:
         assert table["base"] in table["seconds"]
         assert all(time > 0 for times in table["seconds"].values() for time in times)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("families", ["BERT", "Qwen2", "ResNet"])
+def test_the_table_of_models_has_a_row_a_family_and_no_crash_in_a_run(families):
+    out = subprocess.run(
+        [sys.executable, "bench/models_table.py", "--families", families],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=BENCH.parent,
+    ).stdout
+    (row,) = [line for line in out.splitlines() if line.startswith(f"| {families} |")]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[2:4] == ["yes", "yes"]
+    assert cells[4] == ("" if families == "ResNet" else "yes")
+
+
+def test_lm_eval_has_the_commands_that_are_timed(monkeypatch):
+    from lm_eval._cli.harness import HarnessCLI
+
+    monkeypatch.setattr(sys, "argv", ["lm_eval", "ls", "tasks"])
+    assert HarnessCLI().parse_args().what == "tasks"
 
 
 def test_help_says_what_a_benchmark_measures():
@@ -106,3 +166,8 @@ def test_variants_take_turns_and_the_first_round_is_dropped(common):
     variants = {"a": variant("a", iter([9.0, 1.0, 2.0])), "b": variant("b", iter([8.0, 3.0, 4.0]))}
     assert common.interleave(variants, 2) == {"a": [1.0, 2.0], "b": [3.0, 4.0]}
     assert turns == ["a", "b"] * 3
+
+
+def test_a_single_round_is_counted(common):
+    assert common.interleave({"a": lambda: 1.0}, 1) == {"a": [1.0]}
+    assert "Interleaved rounds: 1.\n" in common.Table("T", "step", "a", {"a": [1.0]}).markdown()

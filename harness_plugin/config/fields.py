@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeAlias
 
@@ -12,10 +11,14 @@ WHAT, MODELS, MACHINE, RESULTS = "what to run", "models and methods", "machine",
 """The groups of options in `harness --help`."""
 
 
+LARGEST, MANY = 1e12, 2**20
+"""No setting, and no number of examples at once, is larger: what is was mistyped."""
+
+
 def finite(value: Any) -> Any:
-    """`value`; ValueError where a number in it, however deep, is infinite or no number."""
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("Input should be a finite number")
+    """`value`; ValueError where a number in it, however deep, is no number or beyond `LARGEST`."""
+    if isinstance(value, (int, float)) and not abs(value) <= LARGEST:
+        raise ValueError(f"Input should be a finite number of at most {LARGEST:.0e}")
     if isinstance(value, Mapping):
         for each in value.values():
             finite(each)

@@ -79,7 +79,8 @@ def eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
         return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
     if kind.kind == "f" and low >= 0 and high <= 1:  # false for nan
-        return np.rint(values * 255).astype(np.uint8)
+        scaled: NDArray[np.uint8] = np.rint(values * 255).astype(np.uint8)
+        return scaled
     if kind.kind in "iu" and low >= 0 and high <= 255:
         return values.astype(np.uint8)
     names = "floats" if kind.kind == "f" else f"{8 * kind.itemsize}-bit integers"

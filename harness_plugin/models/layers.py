@@ -40,17 +40,21 @@ class Shape:
     def of(cls, config: Any) -> Shape:
         """Those of a transformers configuration; a ResNet's layers are its stages.
 
-        `heads` is 0 where there is none, or another number in every layer.
+        `heads` is 0 where there is none, or another number in every layer. Raises HarnessError for
+        a configuration that says neither how many layers there are nor how wide they are.
         """
-        depths = getattr(config, "depths", None)
-        sizes = getattr(config, "hidden_sizes", None)
-        heads = getattr(config, "num_attention_heads", None)
-        return cls(
-            str(config.model_type),
-            len(depths) if depths else int(config.num_hidden_layers),
-            int(sizes[-1]) if sizes else int(config.hidden_size),
-            heads if isinstance(heads, int) else 0,
-        )
+        inner = getattr(config, "vision_config", None) or config  # the one that reads images
+        depths = getattr(inner, "depths", None)
+        sizes = getattr(inner, "hidden_sizes", None)
+        layers = len(depths) if depths else getattr(inner, "num_hidden_layers", None)
+        width = sizes[-1] if sizes else getattr(inner, "hidden_size", None)
+        if not isinstance(layers, int) or not isinstance(width, int):
+            raise HarnessError(
+                f"the configuration of a {config.model_type} does not say how many layers it has "
+                f"and how wide they are, so that they cannot be compared with another model's."
+            )
+        heads = getattr(inner, "num_attention_heads", None)
+        return cls(str(config.model_type), layers, width, heads if isinstance(heads, int) else 0)
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,8 @@ class HiddenStateRecorder:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
-        self.heads = Shape.of(model.config).heads
+        heads = getattr(model.config, "num_attention_heads", None)
+        self.heads = heads if isinstance(heads, int) else 0
         self.projections = list(attention_projections(model))
         self._seen: list[dict[int, Tensor]] = [{}, {}, {}]
 

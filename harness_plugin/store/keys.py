@@ -55,11 +55,15 @@ def code_version(*targets: str) -> str:
 def _code_version(targets: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
     for module, name in sorted(reachable(*targets)):
-        node = read_module(module).definitions.get(name)
-        nodes = [node] if node is not None else read_module(module).statements
-        for each in nodes:
-            digest.update(f"{module}:{name}:{ast.dump(each)}\n".encode())
+        for tree in trees(module, name):
+            digest.update(f"{module}:{name}:{tree}\n".encode())
     return digest.hexdigest()[:20]
+
+
+@cache
+def trees(module: str, name: str) -> tuple[str, ...]:
+    """The syntax tree of a definition as text; of "" those of a module's other statements."""
+    return tuple(ast.dump(each) for each in statements_of(module, name))
 
 
 def file_version(path: Path) -> str:
@@ -102,10 +106,14 @@ def reachable(*targets: str) -> set[tuple[str, str]]:
         seen.add(item)
         if name:
             waiting.append((module_name, ""))
-            waiting += references(module, [module.definitions[name]])
-        else:
-            waiting += references(module, module.statements)
+        waiting += references(module_name, name)
     return seen
+
+
+def statements_of(module: str, name: str) -> tuple[ast.stmt, ...]:
+    """The definition of a name; of "" the module's other statements."""
+    top = read_module(module)
+    return (top.definitions[name],) if name else top.statements
 
 
 def whole_or_part(module: str, attribute: str) -> tuple[str, str]:
@@ -124,27 +132,33 @@ def followed(module: str, roots: set[str]) -> bool:
     return not any(module == name or module.startswith(f"{name}.") for name in PLUMBING)
 
 
-def references(
-    module: Module, nodes: list[ast.stmt] | tuple[ast.stmt, ...]
-) -> Iterator[tuple[str, str]]:
-    """(module, name) of the definitions that some statements name."""
-    for node in nodes:
-        # a module's attribute counts alone: `loop.fit` is not all of `loop`
-        attributes = {
-            id(each.value): each.attr for each in ast.walk(node) if isinstance(each, ast.Attribute)
-        }
-        for each in ast.walk(node):
-            if not isinstance(each, ast.Name):
-                continue
-            if each.id in module.definitions:
-                yield module.name, each.id
-            elif each.id in module.imports:
-                source, attribute = whole_or_part(*module.imports[each.id])
-                if attribute == "*" and id(each) in attributes:
-                    attribute = attributes[id(each)]
-                yield source, attribute
-            else:
-                yield from ((star, each.id) for star in module.stars)
+@cache
+def references(module_name: str, name: str) -> tuple[tuple[str, str], ...]:
+    """(module, name) of what a definition names; of "" what a module's other statements name."""
+    module = read_module(module_name)
+    return tuple(
+        each for node in statements_of(module_name, name) for each in named_in(module, node)
+    )
+
+
+def named_in(module: Module, node: ast.stmt) -> Iterator[tuple[str, str]]:
+    """(module, name) of the definitions that a statement names."""
+    # a module's attribute counts alone: `loop.fit` is not all of `loop`
+    attributes = {
+        id(each.value): each.attr for each in ast.walk(node) if isinstance(each, ast.Attribute)
+    }
+    for each in ast.walk(node):
+        if not isinstance(each, ast.Name):
+            continue
+        if each.id in module.definitions:
+            yield module.name, each.id
+        elif each.id in module.imports:
+            source, attribute = whole_or_part(*module.imports[each.id])
+            if attribute == "*" and id(each) in attributes:
+                attribute = attributes[id(each)]
+            yield source, attribute
+        else:
+            yield from ((star, each.id) for star in module.stars)
 
 
 def is_docstring(node: ast.stmt) -> bool:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from harness_plugin.config.settings import RunConfig
 from harness_plugin.data.dataset import load_data
 from harness_plugin.data.task import find_task
 from harness_plugin.errors import HarnessError
+from harness_plugin.pipeline.checks import answerable
 from harness_plugin.records import Predictions, label_spelling
 from harness_plugin_tasks.hans.evaluation import HANS_LABELS, HEURISTICS
 
@@ -203,3 +205,27 @@ def test_an_unknown_set_stops_a_run_before_anything(capsys):
         "unknown evaluation set of task hans 'hanz'. Did you mean hans" in capsys.readouterr().err
     )
     assert not Path("nowhere").exists()
+
+
+def test_a_set_that_a_checkpoint_cannot_answer_is_left_out_with_a_note(plugins, tmp_path):
+    """A two-way model, the released HANS, and an in-domain set of three labels."""
+    hans_folder(tmp_path)
+    nli_file(tmp_path, "dev_matched")
+    data = load(plugins, tmp_path, training=False)
+    task = SimpleNamespace(task="hans")
+
+    def asked(labels, *sets):
+        ctx = SimpleNamespace(task=task, data=data, config=SimpleNamespace(sets=sets))
+        return answerable(ctx, {"teacher": labels, "student": labels[::-1]})
+
+    two = ("not_entailment", "entailment")
+    left = asked(two)
+    assert [split.name for split in left.evaluation] == ["hans"]
+    (note,) = [note for note in left.notes if note.startswith("set id left out: ")]
+    assert "teacher predicts label non-entailment, but set 'id' of task 'hans' has" in note
+    three = asked(("contradiction", "entailment", "neutral"))
+    assert [split.name for split in three.evaluation] == ["id", "hans"]
+    with pytest.raises(HarnessError, match="set 'id' of task 'hans'"):
+        asked(two, "id")  # it was asked for by name
+    with pytest.raises(HarnessError, match="teacher predicts label cat, dog"):
+        asked(("cat", "dog"))

@@ -12,31 +12,37 @@ from harness_plugin.pipeline.run_task import context_of
 
 pytestmark = pytest.mark.slow
 
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1)
+SMALL = [
+    *("celeba_bias.n_train=4000", "celeba_bias.n_validation=2400", "celeba_bias.n_test=2000"),
+    *("student.epochs=2", "student.batch_size=32"),
+    "method_options.vrex.anneal=83",  # a third of the updates, as in the recipe
+]
+"""250 updates on half of the faces: the gap is that of the recipe, at half of its cost."""
 HELP = {
-    "afr": 0.2,
-    "bias_reweight": 0.3,
+    "afr": 0.15,
+    "bias_reweight": 0.2,
     "confidence_regularisation": 0.1,
-    "cvar_dro": 0.02,
-    "dfl": 0.1,
-    "dfr": 0.1,
-    "dfr_train": 0.2,
-    "group_dro": 0.2,
-    "learned_mixin": 0.2,
-    "lff": 0.1,
-    "lisa": 0.1,
-    "poe": 0.3,
-    "resample": 0.1,
-    "resample_class": 0.08,
-    "reweight": 0.3,
-    "rubi": 0.05,
+    "cvar_dro": 0.08,
+    "dfl": 0.04,
+    "dfr": 0.08,
+    "dfr_train": 0.16,
+    "group_dro": 0.12,
+    "learned_mixin": 0.15,
+    "lff": 0.13,
+    "lisa": 0.12,
+    "poe": 0.19,
+    "resample": 0.09,
+    "resample_class": 0.1,
+    "reweight": 0.18,
+    "rubi": 0.06,
     "self": 0.03,
-    "vrex": 0.1,
+    "vrex": 0.06,
 }
 """Methods that help here, and the mean gain in worst-group accuracy that a broken one would miss.
 
-About half of what docs/methods.md reports. The methods that do not help on these small models are
-in that table, with the reasons.
+About half of the gain of the faultless method on `SMALL`. The methods that do not help on these
+small models are in the table of docs/methods.md, with the reasons.
 """
 
 
@@ -46,11 +52,11 @@ def faces(tmp_path_factory, plugins):
     folder = tmp_path_factory.mktemp("store")
     flags = {"tasks": ("celeba_bias",), "device": "cpu", "threads": 1}
     flags |= {"precision": "no", "attention": "sdpa"}
-    (opened,) = load_tasks(run_config(None, flags, []), plugins)
+    (opened,) = load_tasks(run_config(None, flags, SMALL), plugins)
 
     @cache
     def by_group(method, seed):
-        config = run_config(None, flags, [f"method={method}", "references=false"])
+        config = run_config(None, flags, [*SMALL, f"method={method}", "references=false"])
         settings = task_settings(opened.task, "embedded", ["celeba_bias"], config.settings)
         task = opened._replace(settings=settings)
         ctx = stepwise(context_of(task, config, plugins, folder))

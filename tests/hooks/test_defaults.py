@@ -31,7 +31,7 @@ def differing(kind, name):
     """Options whose default is not what the file says, with both values."""
     facts, wrong = FACTS[kind][name], {}
     for modality in MODALITIES:
-        for option, default in PLUGINS[kind].get(name).resolved({}, modality).items():
+        for option, default in PLUGINS[kind].offer(name).load().resolved({}, modality).items():
             said = of(facts[option].get("ours", facts[option]["source"]), modality)
             if said != default or type(said) is not type(default):
                 wrong[option] = (default, said)
@@ -56,7 +56,7 @@ def test_a_default_is_the_sources_value_or_says_why_not(kind, name):
 
 @pytest.mark.parametrize(("option", "factor"), [("eta", 10), ("eta", 0.1)])
 def test_a_default_that_is_changed_is_noticed(monkeypatch, option, factor):
-    cls = PLUGINS["method"].get("group_dro")
+    cls = PLUGINS["method"].offer("group_dro").load()
     monkeypatch.setattr(cls, "defaults", {**cls.defaults, option: factor * cls.defaults[option]})
     assert set(differing("method", "group_dro")) == {option}
 
@@ -75,7 +75,7 @@ def test_published_settings_are_a_run_of_pretrained_models(task, method):
     assert settings.method == method
     assert settings.teacher.init == "pretrained"
     options = settings.method_options.get(method, {})
-    PLUGINS["method"].get(method).resolved(options, found.modality)
+    PLUGINS["method"].offer(method).load().resolved(options, found.modality)
 
 
 @cache

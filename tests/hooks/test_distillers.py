@@ -344,7 +344,7 @@ def test_a_student_of_two_weights_of_0_is_refused(open_context):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_default_weights_leave_something_to_learn(name):
-    cls = PLUGINS["distiller"].get(name)
+    cls = PLUGINS["distiller"].offer(name).load()
     weights = cls.term_weights(cls.resolved({}))
     assert min(weights) >= 0
     assert any(weights)
@@ -485,6 +485,17 @@ def test_patience_projects_a_student_of_another_width_only(theirs, projects):
     assert (distiller.projector is not None) == projects
     if projects:
         assert distiller.projector(torch.zeros(2, 8)).shape == (2, 12)
+
+
+def test_what_a_distiller_declares():
+    logits = {"kd", "dkd", "dist", "logit_standardisation", "bias_aware_kd", "group_dro_kd"}
+    layers = {"attention_transfer", "pkd", "tinybert", "minilm"}
+    for name in NAMES:
+        cls = PLUGINS["distiller"].get(name)
+        assert cls.softened_only == (name in logits), name
+        assert cls.weighs_examples == (name == "group_dro_kd"), name
+        inside = set() if name in logits else {"layers" if name in layers else "features"}
+        assert cls.teacher_outputs == {"logits"} | inside, name
 
 
 def test_what_is_data_is_in_no_checkpoint():

@@ -32,7 +32,7 @@ DECLARED = {
 
 @pytest.mark.parametrize("name", sorted(METHODS.offers))
 def test_what_a_method_declares(name):
-    method = METHODS.get(name)
+    method = METHODS.offer(name).load()
     assert {flag for flag in FLAGS if getattr(method, flag)} == DECLARED.get(name, {"warm"})
 
 

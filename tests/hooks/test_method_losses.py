@@ -538,7 +538,7 @@ LOSSES = [offer.name for offer in METHODS if not offer.load().base]
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("rows", [[0, 3], [1], [0, 1, 2, 3]])
 def test_every_loss_with_a_single_label_a_single_row_and_rows_of_no_group(name, rows):
-    method = METHODS.get(name)
+    method = METHODS.offer(name).load()
     nobody = torch.full((4,), -1)
     for group in (G, nobody):
         known = facts(group=group, environment=group, prepared=PREPARED)

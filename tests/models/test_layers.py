@@ -237,6 +237,7 @@ def shape(kind, layers=2, width=16, heads=2):
         (PatientKD, {}, shape("t5"), shape("bert"), "a t5 has no token that stands"),
         (PatientKD, {}, shape("bert", 1), shape("bert"), "no layer below its last"),
         (PatientKD, {}, shape("bert", 4), shape("bert", 3), "4 layers, its teacher 3"),
+        (PatientKD, {}, shape("bert", 2), shape("bert", 2), ""),
         (TinyBERT, {}, shape("deberta-v2"), shape("bert"), "is no softmax of Q K^T"),
         (TinyBERT, {}, shape("bert", heads=4), shape("bert"), "4 heads, its teacher 2"),
         (TinyBERT, {"attention": 0.0}, shape("bert", heads=4), shape("bert"), ""),

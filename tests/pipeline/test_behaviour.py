@@ -12,17 +12,27 @@ from harness_plugin.plugins.registry import load_plugins
 
 pytestmark = pytest.mark.slow
 
-SEEDS = (0, 1, 2)
+FASTER = ("epochs=2", "batch_size=32")
+SEEDS = (0, 1)
+SMALL = {
+    "celeba_bias": [
+        *("celeba_bias.n_train=4000", "celeba_bias.n_test=2000"),
+        *(f"{role}.{value}" for role in ("teacher", "student") for value in FASTER),
+    ],
+    "hans": ["hans.n_train=6000", "hans.n_hans=1200", "hans.n_id=600"],
+}
+"""Half of the rows of the recipes; a gap is as wide on them."""
 
 
 @pytest.fixture(scope="module")
 def open_embedded(tmp_path_factory):
-    """Contexts of the embedded tasks with their own recipes; ERM is trained once a seed."""
+    """Contexts of the embedded tasks with their recipes, on fewer rows."""
     folder = tmp_path_factory.mktemp("store")
 
     @cache
     def open_embedded(task):
-        config = run_config(None, {"tasks": (task,), "precision": "no", "threads": 1}, [])
+        flags = {"tasks": (task,), "precision": "no", "attention": "sdpa", "threads": 1}
+        config = run_config(None, flags, SMALL[task])
         plugins = load_plugins()
         (task,) = load_tasks(config, plugins)
         return stepwise(context_of(task, config, plugins, folder))
@@ -41,7 +51,7 @@ def test_faces_plain_labels_undo_what_pure_distillation_keeps(open_embedded, see
         )
         p = ctx.predictions(learned, ctx.data.splits["balanced"])
         worst[role] = min(p.correct[p.group == g].mean() for g in range(4))
-    assert worst["student"] > worst["student_ce"] + 0.03
+    assert worst["student"] > worst["student_ce"] + 0.04
 
 
 @pytest.mark.parametrize("seed", SEEDS)

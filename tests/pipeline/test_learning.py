@@ -98,5 +98,5 @@ def test_recipes_of_generated_data_leave_annealing_an_end(name):
     updates = (role.epochs - role.erm_epochs) * math.ceil(rows / role.batch_size)
     for method in ("vrex", "irm"):
         options = settings.method_options.get(method, {})
-        cls = PLUGINS["method"].get(method)
+        cls = PLUGINS["method"].offer(method).load()
         assert not cls.cannot_learn(cls.resolved(options, task.modality), int(updates))

@@ -20,11 +20,6 @@ SMALL = {"n_train": 200, "n_validation": 50, "n_test": 100}
 RNG = np.random.default_rng(0)
 
 
-@pytest.fixture(autouse=True)
-def _cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
-
-
 @pytest.fixture(scope="module")
 def embedded():
     return load_data(TASK, "embedded", options={**SMALL, "n_train": 400})
@@ -115,13 +110,6 @@ def test_embedded(embedded):
         own = split.column("corruption") == np.array(list(CORRUPTIONS))[split.label]
         np.testing.assert_array_equal(split.aligned, own)
         np.testing.assert_array_equal(split.group, 2 * split.label + own)
-
-
-def test_same_seed_same_pictures(embedded):
-    options = {**SMALL, "n_train": 400}
-    assert load_data(TASK, "embedded", options=options).fingerprint == embedded.fingerprint
-    other = load_data(TASK, "embedded", options=options, seed=1)
-    assert other.fingerprint != embedded.fingerprint
 
 
 def test_texture_tells_noise_from_blur(embedded):
@@ -268,9 +256,6 @@ def test_broken_arrays_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"severity": 6}, "severity must be 1 to 5, found 6"),
-        ({"conflict": 1.5}, "conflict must be between 0 and 1"),
-        ({"n_train": 5}, "n_train must be a whole number of at least 20"),
         ({"type": "type0", **NULLS}, "read from released arrays; give --data PATH"),
     ],
 )

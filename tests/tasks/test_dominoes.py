@@ -18,11 +18,6 @@ SMALL = {"n_train": 200, "n_validation": 40, "n_test": 80}
 GROUPS = ("automobile/0", "automobile/1", "truck/0", "truck/1")
 
 
-@pytest.fixture(autouse=True)
-def _cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
-
-
 @pytest.fixture(scope="module")
 def embedded():
     return load_data(TASK, "embedded", options=SMALL)
@@ -159,18 +154,6 @@ def test_missing_halves_are_named(copies):
     (copies / "mnist").rename(copies / "nowhere")
     with pytest.raises(HarnessError, match="found neither MNIST's idx files"):
         load_data(TASK, "path", path=copies)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"fraction": 1.0}, "dominoes.fraction must be between 0 and 1"),
-        ({"n_test": 4}, "dominoes.n_test must be a whole number of at least 8"),
-    ],
-)
-def test_options_that_cannot_work(options, message):
-    with pytest.raises(HarnessError, match=message):
-        load_data(TASK, "embedded", options={**SMALL, **options})
 
 
 def test_real_halves(real_data):

@@ -57,11 +57,6 @@ HANS_ROWS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
-
-
 # ---- small copies of the releases, in our words
 
 

@@ -7,7 +7,6 @@ import pytest
 
 from harness_plugin.data.dataset import load_data
 from harness_plugin.data.task import read_task, resource_path
-from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.text import grammar
 from harness_plugin_tasks._shared.text.cues import NLI_LABELS, negation, words
 from harness_plugin_tasks.nli_stress import categories, embedded
@@ -81,15 +80,6 @@ def test_negation_is_read_off_the_sentence():
         assert (hypothesis.startswith(grammar.NEGATED)) == (attribute == "negation")
 
 
-def test_same_seed_same_rows_other_seed_other_rows(data):
-    task = TASKS[data.task]
-    assert load_data(task, "embedded", options=SMALL).fingerprint == data.fingerprint
-    assert load_data(task, "embedded", options=SMALL, seed=1).fingerprint != data.fingerprint
-    longer = load_data(task, "embedded", options=SMALL | {"n_train": 660})
-    for name in {*data.splits} - {"train"}:
-        assert longer.splits[name].fingerprint == data.splits[name].fingerprint
-
-
 def test_rounds_point_the_wrong_way_more_and_more():
     data = load_data(TASKS["anli"], "embedded", options=SMALL | {"n_round": 300})
     shares = [data.splits[f"test_r{i}"].aligned.mean() for i in (1, 2, 3)]
@@ -130,23 +120,3 @@ def test_words_of_the_grammar_are_used_once():
     ]
     assert len(set(said)) == len(said)
     assert not {*cues} & {*said}
-
-
-@pytest.mark.parametrize(
-    ("name", "options", "message"),
-    [
-        (
-            "mnli_hard",
-            {"n_train": 0},
-            "mnli_hard.n_train must be a whole number of at least 1, found 0",
-        ),
-        ("mnli_hard", {"n_id": 20}, "mnli_hard.n_id=20 leaves a group without a pair"),
-        ("mnli_hard", {"n_balanced": 5}, "mnli_hard.n_balanced=5 leaves a group without"),
-        ("anli", {"bias_rate": 1}, "anli.bias_rate must be between 0 and 1, found 1"),
-        ("anli", {"n_round": 10}, "anli.n_round must be at least 30"),
-        ("nli_stress", {"n_stress": 11}, "nli_stress.n_stress must be at least 12"),
-    ],
-)
-def test_options_that_make_no_sense(name, options, message):
-    with pytest.raises(HarnessError, match=message.replace(".", r"\.")):
-        load_data(TASKS[name], "embedded", options=SMALL | options)

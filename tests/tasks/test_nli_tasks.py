@@ -42,11 +42,6 @@ TAB = ["gold_label", "sentence1", "sentence2", "pairID"]
 GLUE = ["index", "pairID", "sentence1", "sentence2", "label1", "gold_label"]
 
 
-@pytest.fixture(autouse=True)
-def _cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
-
-
 def load(name, path, **options):
     return load_data(TASKS[name], "path", path=path, options=options)
 

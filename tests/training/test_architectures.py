@@ -170,7 +170,7 @@ def check_training(trainer, stage):
 
 def train_method(trainer, name):
     """A method's stages as a run makes them."""
-    cls = PLUGINS["method"].get(name)
+    cls = PLUGINS["method"].offer(name).load()
     short = {option: value for option, value in SHORT.items() if option in cls.defaults}
     options = cls.resolved(short, trainer.modality)
     if cls.base:
@@ -184,7 +184,7 @@ def train_method(trainer, name):
 
 def train_distiller(trainer, name):
     """A student of another model of the family; None where the pair is refused."""
-    cls = PLUGINS["distiller"].get(name)
+    cls = PLUGINS["distiller"].offer(name).load()
     options = cls.resolved({})
     teacher = copy.deepcopy(trainer.family.teacher)
     shape = Shape.of(teacher.config)
@@ -206,7 +206,7 @@ def train_distiller(trainer, name):
 
     def loss(known):
         ce_weight = 0.0 if name == "simkd" else 0.5
-        erm = PLUGINS["method"].get("erm")(known)
+        erm = PLUGINS["method"].offer("erm").load()(known)
         return DistillationLoss(erm, cls(2.0, known, **options), outputs, ce_weight, 0.5)
 
     return trainer.fit_loss(loss, TrainingSpec("erm"))
@@ -221,7 +221,7 @@ DISTILLERS = sorted(PLUGINS["distiller"].offers)
 @pytest.mark.parametrize("trainer", FAMILIES, indirect=True)
 def test_every_method_and_distiller_learns_on_every_family(trainer, name):
     if name in METHODS:
-        cls = PLUGINS["method"].get(name)
+        cls = PLUGINS["method"].offer(name).load()
         if cls.refusal(trainer.modality, trainer.model.config.model_type):
             return
         stage = train_method(trainer, name)

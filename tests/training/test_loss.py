@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy, kl_div
 from harness_plugin import HarnessError
 from harness_plugin.training.batch import Batch, TrainingMetadata
 from harness_plugin.training.contracts import Distiller
-from harness_plugin.training.loss import DistillationLoss
+from harness_plugin.training.loss import DistillationLoss, TrainableModel
 from harness_plugin.training.teacher_outputs import TeacherOutputs
 from harness_plugin_hooks.distill.features import Hints
 from harness_plugin_hooks.distill.logits import KD
@@ -84,6 +84,25 @@ def test_every_parameter_has_a_gradient_even_of_a_loss_without_terms():
     logits = Z.clone().requires_grad_()
     DistillationLoss(ERM(KNOWN), ce_weight=0.0)(logits, ALL).backward()
     assert torch.equal(logits.grad, torch.zeros_like(Z))
+    assert DistillationLoss(ERM(KNOWN), ce_weight=0.0)(torch.zeros_like(Z), ALL).item() == 0
+
+
+def test_a_distiller_is_set_up_and_folds_where_there_is_one():
+    folded, made = [], []
+
+    class Folding(KD):
+        def setup(self, network, teacher):
+            made.append(network)
+
+        def fold(self, network):
+            folded.append(network)
+
+    network = torch.nn.Linear(2, 2)
+    TrainableModel(network, DistillationLoss(ERM(KNOWN))).fold()
+    assert folded == []
+    objective = DistillationLoss(ERM(KNOWN), Folding(T), TeacherOutputs(TEACHER), kd_weight=1.0)
+    TrainableModel(network, objective).fold()
+    assert folded == made == [network]
 
 
 def test_a_teacher_that_is_missing_is_an_error():
