@@ -236,8 +236,9 @@ def ratio(num: Floats, den: Floats, df: float, tail: float = TAIL) -> Interval:
     nn, dd = components(num, df), components(den, df)
     nd = covariance_components(num, den, df)
     z, t = critical(tail, nn.n_seeds, df)
-    low = np.full(np.shape(nn.value), np.inf)
-    high = -low
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = nn.value / dd.value
+    low = high = value  # it is in the set always, be it by rounding that a form has no root
     bounded = np.asarray(dd.value - half_width(dd, tail) > 0)
     forms = [[z**2 * c.rows for c in (nn, nd, dd)]]
     if nn.n_seeds > 1:
@@ -251,7 +252,6 @@ def ratio(num: Floats, den: Floats, df: float, tail: float = TAIL) -> Interval:
             root = np.sqrt(np.maximum(inside, 0))
             low = np.where(inside >= 0, np.minimum(low, (b - root) / a), low)
             high = np.where(inside >= 0, np.maximum(high, (b + root) / a), high)
-        value = nn.value / dd.value
     return Interval(*(np.where(bounded, x, np.nan) for x in (value, low, high)))
 
 

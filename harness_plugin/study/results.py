@@ -83,7 +83,11 @@ def scores_of(
     spec = {
         "run": run,
         "models": models,
-        "code": code_version("harness_plugin.scoring.score:score_task"),
+        "code": code_version(
+            "harness_plugin.scoring.score:score_task",
+            f"{__name__}:numbers_of",
+            f"{__name__}:estimates_of",
+        ),
     }
 
     def build(folder: Path) -> dict[str, Any]:
@@ -138,12 +142,21 @@ def every(scores: TaskScores) -> Iterator[tuple[dict[str, Any], Estimate]]:
 
 
 def numbers_of(scores: TaskScores) -> Iterator[dict[str, Any]]:
-    """One row a number and seed. `retention` is a ratio of means over seeds and has none."""
+    """One row a number and seed. `retention` is a ratio of means over seeds and has none.
+
+    `common` is the part of the variance of the mean over seeds that all seeds share, since they
+    answer the same rows, with `rows_df` degrees of freedom; None where it is not known.
+    """
     for what, estimate in every(scores):
+        parts = estimate.components
+        common = math.nan if parts is None else max(0.0, float(parts.rows - parts.own))
+        df = math.nan if parts is None else parts.df
         for seed, value in zip(scores.seeds, estimate.seeds, strict=False):
             yield what | {
                 "seed": seed,
                 "value": number(value),
+                "common": number(common),
+                "rows_df": number(df),
                 "reason": estimate.reason,
                 "n": estimate.n,
             }

@@ -36,11 +36,12 @@ def tables(
     widening: Widening,
     roles: Sequence[str] = ("student",),
     subsets: Sequence[str] = ("", "gender=Male"),
+    common: float = math.nan,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """numbers, estimates: gap widening from `widening(levels, role, seed)`, the rest from it.
 
     The teacher's worst group is 0.7 and gains 0.4 over ERM, the student's gains 0.4 less the
-    widening: it retains 1 - widening / 0.4.
+    widening: it retains 1 - widening / 0.4. `common`: what rows add to the variance of each.
     """
     rows = []
     names = ["task", *(factor.name for factor in study.factors)]
@@ -83,13 +84,15 @@ def tables(
                         "measure": measure,
                         "value": None if undefined else value,
                         "reason": "undefined on this set" if undefined else "",
+                        "common": common,
+                        "rows_df": 499.0,
                         "n": 500,
                         "higher_is_better": metric != GAP,
                         **{f"factor_{name}": level for name, level in named.items()},
                     }
                 )
     numbers = pd.DataFrame(rows)
-    keys = [c for c in numbers.columns if c not in ("seed", "value", "reason")]
+    keys = [c for c in numbers.columns if c not in ("seed", "value", "reason", "common", "rows_df")]
     grouped = numbers.groupby(keys, sort=False).value
     estimates = grouped.agg(value="mean", sd="std", seeds="count").reset_index()
     worst = estimates[(estimates.metric == "worst_group_acc") & (estimates.measure == "score")]

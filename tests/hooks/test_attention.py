@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from scipy import stats
 from scipy.spatial.distance import jensenshannon
 from transformers import AutoConfig, AutoModelForImageClassification
 from transformers import AutoModelForSequenceClassification as Texts
@@ -26,7 +27,7 @@ from harness_plugin.models.processors import load_processor, save_image_processo
 from harness_plugin.models.t5 import T5EncoderClassifierConfig
 from harness_plugin.training.encode import EncodedImages, EncodedText
 from harness_plugin_hooks.analyses.attention import measures
-from harness_plugin_hooks.analyses.attention.compute import resampled
+from harness_plugin_hooks.analyses.attention.compute import resampled, row_counts, shares
 from harness_plugin_hooks.analyses.attention.heads import Side, masses, measure, seen_at
 from harness_plugin_hooks.analyses.attention.options import AttentionOptions
 from harness_plugin_hooks.analyses.attention.places import (
@@ -101,6 +102,27 @@ def test_resamples_leave_rows_without_a_value_out():
     found = resampled(values, np.array([[1, 1, 1], [2, 0, 1], [0, 0, 3]]))
     assert np.array_equal(found[:, 0], [2, 1, np.nan], equal_nan=True)
     assert np.isnan(found[:, 1]).all()
+
+
+def test_a_share_counts_seeds_by_students_t_and_only_rows_that_show_it():
+    """Seeds .3, .5, .4, .8 on every row: mean -+ t s / sqrt(4). One seed: of its rows alone."""
+    counts = row_counts(60, 500, np.random.default_rng(0))
+    means = np.array([0.3, 0.5, 0.4, 0.8])
+    rows = np.random.default_rng(1).normal(0, 0.02, 60)
+    rows -= rows.mean()
+    (found,) = shares([mean + rows[:, None] for mean in means], counts)
+    squares = (stats.t.ppf(0.975, 3) * means.std(ddof=1) / 2) ** 2
+    squares += (stats.t.ppf(0.975, 59) * rows.std(ddof=1)) ** 2 / 60
+    assert found.interval_of == "seeds and rows"
+    assert found.high == pytest.approx(0.5 + np.sqrt(squares), abs=2e-4)
+    rows[:20] = np.nan
+    (found,) = shares([0.5 + rows[:, None]], counts)
+    half = stats.t.ppf(0.975, 39) * np.nanstd(rows, ddof=1) / np.sqrt(40)
+    assert found.interval_of == "rows"
+    assert found.high - found.value == pytest.approx(half, rel=0.1)
+    rows[:31] = np.nan
+    (found,) = shares([0.5 + rows[:, None]], counts)
+    assert found.reason == "no interval: 29 rows in its smallest cell, an interval needs 30"
 
 
 # ---- words and regions

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageClassification
 from transformers import AutoModelForSequenceClassification as Texts
@@ -511,6 +512,37 @@ def test_faithfulness_is_undefined_where_the_corruption_changes_nothing(found):
     assert same.size_90 is None
     record = circuit_record.model_record(same)
     assert record["faithfulness"]["reason"] == same.reason
+
+
+def test_faithfulness_and_masses_have_intervals_over_pairs(found):
+    """By Fieller from the pairs' own variances; 12 pairs are too few for any."""
+    few = found["student"]
+    low, high = few.faithfulness_bounds(few.kept)
+    assert np.isnan([*low, *high, *few.mass_bounds[0]]).all()
+    assert few.no_interval == "no interval: 12 pairs, it takes 30"
+    rng = np.random.default_rng(0)
+    n, edges = 80, len(few.score)
+    change = rng.normal(3, 1, n)
+    kept = np.stack([0 * change, 0.6 * change + rng.normal(0, 1, n), change])
+    scores = rng.normal(0.5, 1, (n, edges))
+    counts = np.vstack([np.ones(n), rng.multinomial(n, np.full(n, 1 / n), size=2000)])
+    made = {"full": change, "empty": 0 * change, "kept": kept, "scores": scores, "counts": counts}
+    for sign in (1, -1):  # a corruption may raise the metric
+        flipped = {**made, "full": sign * change, "kept": sign * kept}
+        many = type(few)(**{**vars_of(few), **flipped})
+        low, high = many.faithfulness_bounds(many.kept)
+        assert (low[0], high[0]) == (0, 0)
+        assert (low[2], high[2]) == pytest.approx((1, 1))
+        z2 = stats.t.ppf(0.975, n - 1) ** 2 / n
+        (nn, nd), (_, dd) = np.cov(kept[1], change) * z2
+        a, b = change.mean() ** 2 - dd, kept[1].mean() * change.mean() - nd
+        root = np.sqrt(b**2 - a * (kept[1].mean() ** 2 - nn))
+        assert (low[1], high[1]) == pytest.approx(((b - root) / a, (b + root) / a), rel=0.02)
+    by_pair = np.abs(scores.mean(axis=0)) @ many.owner[:, 0]
+    signs = np.sign(scores.mean(axis=0)) * many.owner[:, 0]
+    half = np.sqrt(z2) * (scores @ signs).std(ddof=1)
+    low, high = many.mass_bounds
+    assert (low[0], high[0]) == pytest.approx((by_pair - half, by_pair + half), rel=0.05)
 
 
 def vars_of(circuit):

@@ -3,8 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from harness_plugin import HarnessError
+from harness_plugin_hooks.analyses.cka.compute import (
+    interval,
+    no_interval,
+    over_members,
+    pseudo_values,
+)
 from harness_plugin_hooks.analyses.cka.streaming import Kernel, StreamingCKA, resampled_blocks
 from harness_plugin_hooks.analyses.cka.views import fitted
 
@@ -182,16 +189,59 @@ def test_permuted_rows_are_the_null():
     assert null.permuted.std() == pytest.approx(spread, rel=0.5)
 
 
-def test_intervals_of_blocks_cover_the_population_value():
+def test_intervals_of_few_blocks_cover_the_population_value():
+    """Percentiles of 8 blocks hold 87% here, and normal quantiles less than Student's."""
     hits = 0
-    for seed in range(40):
-        x = normal([0, seed], 640, 8)
-        y = x + 0.5 * normal([1, seed], 640, 8)
-        similar = stream([x, y], 32).between(slice(0, 1), slice(1, 2))
-        counts = resampled_blocks(20, 300, np.random.default_rng(seed))
-        low, high = np.quantile(similar.weighted(counts)[1:, 0, 0], [0.025, 0.975])
-        hits += low <= 1 / 1.25 <= high
-    assert hits >= 33  # 38 expected; percentile intervals of 20 blocks are a little short
+    for seed in range(200):
+        x = normal([0, seed], 128, 8)
+        similar = stream([x, x + 0.5 * normal([1, seed], 128, 8)], 16)
+        counts = resampled_blocks(8, 300, np.random.default_rng(seed))
+        replicates = similar.between(slice(0, 1), slice(1, 2)).weighted(counts)
+        found = interval(over_members([replicates], np.eye(1)), 8, (0, 1))
+        hits += found.low[0, 0] <= 1 / 1.25 <= found.high[0, 0]
+    assert 184 <= hits <= 198
+
+
+def test_seeds_count_by_students_t_and_blocks_once():
+    """Four seeds that differ, no noise of blocks: mean -+ t s / sqrt(4). Then blocks alone."""
+    seeds = np.array([0.2, 0.5, 0.4, 0.7])
+    still = np.tile(seeds[:, None], (1, 201))
+    low, high = stats.t.interval(0.95, 3, seeds.mean(), seeds.std(ddof=1) / 2)
+    found = interval(still, 20, (0, 1))
+    assert (found.low, found.high) == pytest.approx((low, high))
+    drawn = 0.01 * normal(0, 200)
+    alike = np.hstack([[[0.5]] * 4, 0.5 + np.tile(drawn, (4, 1))])
+    half = stats.t.ppf(0.975, 19) * drawn.std(ddof=1) * np.sqrt(20 / 19)
+    found = interval(alike, 20, (0, 1))
+    assert (found.low, found.high) == pytest.approx((0.5 - half, 0.5 + half))
+    assert interval(still, 20, (0.3, 0.6))[1:] == (0.3, 0.6)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "blocks", "said"),
+    [(2, 20, "two seeds do not show how seeds differ"), (3, 7, "7 batches, it takes 8")],
+)
+def test_too_little_gives_no_interval(seeds, blocks, said):
+    found = interval(0.5 + 0.1 * normal(0, 4, seeds, 101), blocks, (0, 1))
+    assert found.value.shape == (4,)
+    assert np.isfinite(found.value).all()
+    assert np.isnan([found.low, found.high]).all()
+    assert no_interval(blocks, seeds) == f"no interval: {said}"
+
+
+def test_pairs_of_seeds_count_as_seeds():
+    """The jackknife by hand: without each seed in turn; two seeds have one pair for both."""
+    pairs = {(0, 1): 0.9, (0, 2): 0.6, (0, 3): 0.8, (1, 2): 0.5, (1, 3): 0.7, (2, 3): 0.2}
+    values = np.array([*pairs.values()])
+    stands = over_members([np.array([v]) for v in values], pseudo_values(4))[:, 0]
+    without = [np.mean([v for pair, v in pairs.items() if seed not in pair]) for seed in range(4)]
+    assert stands == pytest.approx(4 * values.mean() - 3 * np.array(without))
+    assert stands.mean() == pytest.approx(values.mean())
+    # numbers a + b of two seeds: the mean over pairs is twice that of seeds, its variance too
+    own = np.array([0.1, 0.4, 0.2, 0.3])
+    sums = np.array([own[a] + own[b] for a, b in pairs])
+    assert pseudo_values(4) @ sums == pytest.approx(2 * own)
+    assert (pseudo_values(2) @ [0.7]).tolist() == [0.7, 0.7]
 
 
 def test_blocks_wrap_around_and_memory_does_not_grow():

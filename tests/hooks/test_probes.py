@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from scipy import stats
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from sklearn.pipeline import make_pipeline
@@ -118,10 +119,8 @@ def test_what_was_planted_is_found_and_nothing_else(rows):
             depths=(0, 0.5, 1, 1),
             chance=rows.chance(target),
             correct=correct[None],
-            shuffled=shuffled,
             values=correct[None] @ counts.T / 48,
-            null_values=shuffled @ counts.T / 48,
-            shares=np.ones((1, 201)),
+            null_values=shuffled.mean(axis=0)[None] @ counts.T / 48,
         )
     assert curves["label"].decodable == (False, True, True, False)
     assert curves["attribute"].decodable == (False, False, True, False)
@@ -130,6 +129,47 @@ def test_what_was_planted_is_found_and_nothing_else(rows):
     assert values[3] == 0.5
     null = np.array([e.value for e in curves["label"].null])
     assert np.abs(null - 0.5).max() < 0.15
+
+
+def curve_of(right, role="student"):
+    """A curve of one layer; `right` (S, N) says where each seed's probe is."""
+    n = right.shape[1]
+    cells = np.arange(n) % 4
+    counts = resampled_rows(cells, ProbeOptions(resamples=2000), np.random.default_rng(0))
+    return Curve(
+        role=role,
+        seeds=tuple(range(len(right))),
+        target="label",
+        layers=("head",),
+        depths=(1,),
+        chance=0.5,
+        correct=right[:, None],
+        values=right[:, None] @ counts.T / n,
+        null_values=None,
+    )
+
+
+def test_an_accuracy_counts_rows_once_and_seeds_by_students_t():
+    """One seed: sqrt(p (1 - p) / n). Five that differ by far more than rows: Student's t."""
+    one = np.tile([True, True, True, False, True], 80)[None]
+    (found,) = curve_of(one).estimates
+    assert found.interval_of == "rows"
+    assert found.high - 0.8 == pytest.approx(1.966 * np.sqrt(0.16 / 400), rel=0.05)
+    accuracies = np.array([0.55, 0.7, 0.6, 0.9, 0.75])
+    five = np.arange(400) < 400 * accuracies[:, None]
+    order = np.random.default_rng(0).permutation(400)
+    (found,) = curve_of(five[:, order]).estimates
+    half = stats.t.ppf(0.975, 4) * accuracies.std(ddof=1) / np.sqrt(5)
+    assert found.interval_of == "seeds and rows"
+    assert found.high - found.value == pytest.approx(half, rel=0.05)
+    assert found.high - found.value > half  # the rows that all seeds share are counted too
+
+
+def test_two_seeds_have_no_interval_and_show_nothing():
+    two = curve_of(np.random.default_rng(0).random((2, 400)) < 0.8)
+    assert "two seeds" in two.estimates[0].reason
+    assert two.decodable == (False,)
+    assert (two.minus(two, 0).low, two.minus(two, 0).high) == (0, 0)  # 0, whatever the seeds
 
 
 def test_rows_are_drawn_within_their_cell(rows):
@@ -159,12 +199,11 @@ def test_a_run_is_probed(toy_run, tmp_path, capsys):
     assert len(rows) == 2 * probes["rows"]
     for curve in probes["curves"]:
         mine = [row for row in rows if row["target"] == curve["target"]]
-        for layer, value, low, high in zip(
-            curve["layers"], curve["value"], curve["low"], curve["high"], strict=True
-        ):
+        columns = ("layers", "value", "low", "high", "reason")
+        for layer, value, low, high, reason in zip(*(curve[c] for c in columns), strict=True):
             correct = [row[f"{curve['role']}/0/{layer}"] for row in mine]
             assert np.mean(correct) == pytest.approx(value)
-            assert low <= value <= high
+            assert low <= value <= high if low else "answered alike" in reason
     student = next(d for d in probes["differences"] if d["what"] == "student - teacher")
     ours, theirs = (
         next(c for c in probes["curves"] if (c["role"], c["target"]) == (role, "label"))["value"][

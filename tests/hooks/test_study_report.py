@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from scipy import stats
 from statsmodels.regression.mixed_linear_model import MixedLM
 from study_tables import plan, tables
 
@@ -18,7 +19,7 @@ from harness_plugin.study.graph import graph_of
 from harness_plugin.study.plan import read_study
 from harness_plugin_hooks.study_report import write
 from harness_plugin_hooks.study_report.analysis import analyse
-from harness_plugin_hooks.study_report.effects import average, contrast, pooled
+from harness_plugin_hooks.study_report.effects import Table, average, contrast, pooled
 from harness_plugin_hooks.study_report.findings import filled, wanted
 from harness_plugin_hooks.study_report.report import of_plan, tell
 
@@ -54,9 +55,10 @@ def effect(found, **wanted):
     return one
 
 
-def crossed(effects, seeds=5):
-    """(contexts, seeds) from one row a context."""
-    return pd.DataFrame(effects, columns=range(seeds))
+def crossed(effects, seeds=range(5), common=math.nan, rows_df=99):
+    """A table from one row a context; `common` is the rows' variance of every context."""
+    values = pd.DataFrame(effects, columns=seeds)
+    return Table(values, pd.Series(common, values.index, dtype=float), rows_df)
 
 
 def test_a_balanced_effect_by_hand():
@@ -95,7 +97,7 @@ def test_the_effect_is_that_of_a_mixed_model():
         values = np.zeros((3, 8))
         for seed in range(8):
             values[:, seed] = shift + rng.normal(0, 0.6) + rng.normal(0, 0.2, 3)
-        tables_[level] = crossed(values, 8)
+        tables_[level] = crossed(values, range(8))
         rows += [
             {"y": values[context, seed], "b": float(level == "b"), "seed": seed}
             for context in range(3)
@@ -129,19 +131,68 @@ def test_undefined_values_are_left_out_with_their_pair_and_counted():
     table = crossed([[1, 2, 3, 4, 5], [9, 9, math.nan, 9, 9]])
     found = average(table)
     assert (found.value, found.contexts, found.seeds, found.missing) == (3, 1, 5, 1)
-    only = average(table.iloc[1:])
+    only = average(crossed([[9, 9, math.nan, 9, 9]]))
     assert (only.value, only.seeds, only.missing) == (9, 4, 1)
     nothing = average(crossed([[math.nan] * 5]))
     assert nothing.reason == "undefined in every configuration"
     assert math.isnan(nothing.value)
-    one = average(crossed([[0.1]], seeds=1))
+    one = average(crossed([[0.1]], seeds=[0]))
     assert (one.value, one.reason) == (0.1, "one seed: no interval")
     assert math.isnan(one.low)
-    apart = contrast(crossed([[1] * 5]), crossed([[1] * 5]).set_axis([7]))
+    apart = contrast(crossed([[1] * 5]), Table(pd.DataFrame([[1] * 5], [7]), pd.Series([0.0], [7])))
     assert apart.reason == "no two configurations differ in this alone"
     part = average(crossed([[1, 2, 3, 4, 5]]))
     assert pooled([part, average(crossed([[3, 4, 5, 6, 7]]))]).value == 4
     assert pooled([]).reason == "no seed that all sets share"
+
+
+def test_rows_that_all_seeds_share_are_in_the_interval():
+    """Squares of half-widths add up; where seeds agree it is the rows' interval, p too."""
+    values = [0.02, 0.05, 0.04, 0.08, 0.06]
+    seeds, rows = stats.t.ppf(0.975, [4, 99])
+    found = average(crossed([values], common=0.03**2))
+    half = math.hypot(seeds * np.std(values, ddof=1) / math.sqrt(5), rows * 0.03)
+    assert (found.low, found.high) == pytest.approx((0.05 - half, 0.05 + half))
+    agree = average(crossed([[0.05] * 5], common=0.03**2))
+    assert agree.high == pytest.approx(0.05 + rows * 0.03)
+    assert agree.p == pytest.approx(2 * stats.t.sf(0.05 / 0.03, 99))
+    alone = average(crossed([values]))  # not known
+    assert alone.p == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
+    # two configurations on the same rows: at most the mean of their deviations
+    assert average(crossed([values, values], common=0.03**2)).common == pytest.approx(0.03**2)
+    # a difference on the same rows: at most the sum; sets have rows of their own
+    both = contrast(crossed([values], common=0.03**2), crossed([values], common=0.04**2))
+    assert both.common == pytest.approx(0.05**2)
+    parts = [average(crossed([values], common=c**2, rows_df=df)) for c, df in ((3, 99), (4, 50))]
+    assert (pooled(parts).common, pooled(parts).rows_df) == (pytest.approx(25 / 4), 50)
+
+
+def test_five_seeds_on_one_sample_of_rows_hold_a_known_mean():
+    """400 rows that all five seeds answer: seeds alone hold the accuracy far less often."""
+    rng = np.random.default_rng(5)
+    held, held_by_seeds, runs = 0, 0, 500
+    for _ in range(runs):
+        of_row, of_seed = rng.normal(0, 1, 400), rng.normal(0, 0.02, 5)
+        right = of_row + rng.normal(0, 1, (5, 400)) > 0  # true with probability 1/2
+        values = right.mean(axis=1) + of_seed
+        common = np.cov(right)[np.triu_indices(5, 1)].mean() / 400
+        found = average(crossed([values], common=max(0, common), rows_df=399))
+        held += found.low <= 0.5 <= found.high
+        by_seeds = average(crossed([values]))
+        held_by_seeds += by_seeds.low <= 0.5 <= by_seeds.high
+    assert 0.93 <= held / runs <= 0.985
+    assert held_by_seeds / runs < 0.92
+
+
+def test_the_report_takes_the_rows_variance_from_the_tables():
+    study = plan({"method": ("group_dro", "poe")})
+    widening = lambda levels, role, seed: 0.04 * (levels["method"] == "poe")  # noqa: E731
+    found = analyse(of_plan(study, *tables(study, widening, common=0.01**2)))
+    poe = effect(found, factor="method", level="poe").average
+    half = stats.t.ppf(0.975, 499) * 0.01 * math.sqrt(2)
+    assert (poe.low, poe.high) == pytest.approx((0.04 - half, 0.04 + half))
+    retained = effect(found, factor="method", level="poe", response="retention").average
+    assert math.isnan(retained.common)
 
 
 def test_ranks_are_those_that_intervals_allow():

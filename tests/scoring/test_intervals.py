@@ -136,6 +136,14 @@ def test_a_ratio_of_two_seeds_has_their_noise_in_it():
     assert (found.low, found.high) == pytest.approx((low / 0.5, high / 0.5), rel=1e-9)
 
 
+def test_numbers_that_go_together_have_one_ratio():
+    """Their forms have a double root, which rounding may take away."""
+    den = np.random.default_rng(0).normal(0.5, 0.05, (3, 400))
+    for factor in (0.1, 0.3, 0.7, 1.0, 3.3):
+        found = intervals.ratio(factor * den, den, DF)
+        assert (found.low, found.high) == pytest.approx((factor, factor), rel=1e-6)
+
+
 def test_a_ratio_to_what_may_be_nothing_has_no_value():
     rng = np.random.default_rng(0)
     num, den = (rng.normal(m, 0.1, (3, 50)) for m in (0.2, 0.05))

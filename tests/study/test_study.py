@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -18,9 +19,11 @@ import yaml
 
 from harness_plugin import HarnessError
 from harness_plugin.cli.main import main
+from harness_plugin.scoring.intervals import Support, estimate
 from harness_plugin.study.executors import InProcess, Workers
 from harness_plugin.study.graph import graph_of
 from harness_plugin.study.plan import Resources, read_study
+from harness_plugin.study.results import numbers_of
 from harness_plugin.study.scheduler import execute, failed_before, so_far
 from harness_plugin.study.status import cost_of, summary
 from harness_plugin.study.training_records import TrainingRecords
@@ -354,6 +357,8 @@ def test_two_processes_on_one_store_train_nothing_twice(expand, tmp_path):
 ORPHANS = """
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from harness_plugin.scoring.intervals import Support, estimate
 from harness_plugin.study.executors import Workers
 from harness_plugin.study.plan import Resources
 from harness_plugin.study.worker import Job
@@ -384,6 +389,7 @@ def test_workers_end_when_their_study_is_killed(tmp_path):
 HOLD = """
 import sys, time
 from pathlib import Path
+from types import SimpleNamespace
 from harness_plugin.study.training_records import TrainingRecords
 lease = TrainingRecords(Path(sys.argv[1])).lease("one")
 print("held", flush=True)
@@ -457,6 +463,30 @@ def whole(tmp_path_factory):
     words = ["study", str(plan), "--use_cache", str(folder / "store")]
     assert main([*words, "--output_path", str(folder / "out")]) == 0
     return plan, folder / "store", folder / "out"
+
+
+def test_numbers_carry_the_variance_that_rows_give_all_seeds():
+    """Three seeds that answer alike on resamples share it all; without an interval it is unknown."""
+    drawn = np.random.default_rng(0).normal(0, 0.05, 300)
+    alike = np.hstack([[[0.7], [0.8], [0.75]], 0.75 + np.tile(drawn, (3, 1))])
+    known = estimate(alike, Support(100, 100))
+    made = SimpleNamespace(
+        task="made",
+        source="path",
+        seeds=(0, 1, 2),
+        purposes={"set": "ood"},
+        primary={},
+        higher_is_better={},
+        transfer=(),
+        scores=[
+            SimpleNamespace(role=role, split="set", by_subset=lambda e=e: {"": {"acc": e}})
+            for role, e in (("student", known), ("teacher", estimate(alike[:2], Support(9, 9))))
+        ],
+    )
+    rows = list(numbers_of(made))
+    assert [row["rows_df"] for row in rows] == [99] * 3 + [None] * 2
+    assert rows[0]["common"] == pytest.approx(drawn.var(ddof=1) * 100 / 99)
+    assert rows[3]["common"] is None
 
 
 def numbers_in(folder):

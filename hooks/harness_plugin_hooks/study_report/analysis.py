@@ -13,10 +13,12 @@ from harness_plugin.scoring.significance import holm
 from harness_plugin_hooks.leaderboard.board import Rank, rank_ranges
 from harness_plugin_hooks.study_report.effects import (
     Average,
+    Table,
     average,
     comparable,
     contrast,
     levels_of,
+    mean_of_sets,
     pooled,
     table_of,
 )
@@ -110,14 +112,16 @@ def places(study: Study, factor: str) -> list[tuple[str, str, list[EvaluationSet
 
 def by_level(
     study: Study, factor: str, role: str, response: Response, where: Sequence[EvaluationSet]
-) -> dict[str, pd.DataFrame]:
-    """Level -> (contexts, seeds), in the order of the plan."""
+) -> dict[str, Table]:
+    """Level -> its numbers, in the order of the plan."""
     rows = rows_of(study, response, where, role)
     others = study.others(factor)
     if factor == "task":  # a task's sets are its own: their mean stands for it
         others.remove("split")
         keys = [*others, FACTOR + "task", "seed"]
-        rows = rows.groupby(keys, sort=False, as_index=False)["value"].mean()
+        rows = rows.groupby(keys, sort=False, as_index=False).agg(
+            value=("value", "mean"), common=("common", mean_of_sets), rows_df=("rows_df", "min")
+        )
     tables = levels_of(rows, study.column(factor), others)
     return {level: tables[level] for level in study.levels_of(factor) if level in tables}
 

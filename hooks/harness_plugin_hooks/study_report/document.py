@@ -90,7 +90,7 @@ def sections(
             "ranks",
             "Levels and ranks",
             "The mean of each level over the configurations that all levels of its factor have in "
-            "common, with 95% intervals over seeds. 1\u20133 means that first, second and third "
+            "common, with 95% intervals. 1\u20133 means that first, second and third "
             "cannot be told apart from here: one is ranked above another only if its whole "
             "interval is.",
             rank_tables(study, found),
@@ -469,9 +469,9 @@ def how_to_read(study: Study) -> dict[str, str]:
     return {
         "interval": "95%. Of levels, effects, scales and bias types: Student's t over seeds, each "
         "seed the mean of the same configurations; seeds are the random effect, configurations the "
-        "fixed ones. Test rows are the same for every seed: their own chance is not in it. Of "
-        "single configurations: hierarchical bootstrap over seeds and rows, too narrow where seeds "
-        "are few.",
+        "fixed ones. The chance of the test rows, which all seeds share, is added as an upper "
+        "bound; to retention it is not added. Of single configurations: over seeds and rows, by "
+        "the rule of all runs (docs/verdicts.md).",
         "rank": f"needs {DEFAULT_RULE.min_seeds} seeds; intervals that overlap share their ranks.",
         **{spoken(response.name): response.about for response in RESPONSES},
         "gap": f"{gaps}. Signed: below 0 is the opposite bias.",

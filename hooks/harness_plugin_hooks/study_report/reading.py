@@ -12,6 +12,8 @@ import pandas as pd
 
 from harness_plugin.errors import HarnessError
 
+ROWS = ("common", "rows_df")
+"""What the rows that all seeds share add to a number's variance, and its degrees of freedom."""
 NEEDED = (
     "configuration",
     "seed",
@@ -151,7 +153,7 @@ def read(
     `levels` gives the plan's order; a factor or level that it does not name comes after. Raises
     HarnessError for tables that lack a column, have no row of a student or a number twice.
     """
-    needed = {"numbers": set(NEEDED), "estimates": {*NEEDED, "low", "high"} - {"seed"}}
+    needed = {"numbers": {*NEEDED, *ROWS}, "estimates": {*NEEDED, "low", "high"} - {"seed"}}
     for table, columns in ((numbers, needed["numbers"]), (estimates, needed["estimates"])):
         if lacking := sorted(columns - set(map(str, table.columns))):
             raise HarnessError(f"study {name}: the table of numbers lacks {', '.join(lacking)}.")
@@ -188,7 +190,7 @@ def prepared(table: pd.DataFrame) -> pd.DataFrame:
     """Texts for what is absent, numbers as floats."""
     texts = [*(c for c in table.columns if c.startswith(FACTOR)), "subset", "reason"]
     values: dict[str, Any] = {name: table[name].fillna("").astype(str) for name in texts}
-    for name in ("value", "low", "high"):
+    for name in ("value", "low", "high", *ROWS):
         if name in table:
             values[name] = pd.to_numeric(table[name])
     return table.assign(**values)
@@ -217,7 +219,8 @@ def retained(
 
     With g the student's gain over its ERM twin in a seed, p the teacher's, and R = mean g / mean p,
     a seed stands for R + (g - R p) / mean p: their mean is R and their deviation that of the ratio
-    (its linearisation). Undefined where R is, for the same reason.
+    (its linearisation). Undefined where R is, for the same reason. What rows add to it is not
+    known.
     """
     metric = "worst_group_acc"
     scores = numbers[
@@ -244,6 +247,8 @@ def retained(
                 rows.assign(
                     measure="retention",
                     value=rows.seed.map(found),
+                    common=math.nan,
+                    rows_df=math.nan,
                     reason="" if found.notna().all() else known.reason,
                 )
             )

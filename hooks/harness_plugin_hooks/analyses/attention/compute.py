@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,10 @@ import numpy as np
 from harness_plugin.analysis.inputs import AnalysisInput
 from harness_plugin.pipeline.context import is_quiet
 from harness_plugin.pipeline.split_stages import processor_of
-from harness_plugin.records import Floats, Ints
+from harness_plugin.records import Estimate, Floats, Ints
 from harness_plugin.scoring import resampling
+from harness_plugin.scoring.intervals import Support, estimate
 from harness_plugin.training.encode import processor_key
-from harness_plugin_hooks.analyses import percentiles
 from harness_plugin_hooks.analyses.attention.heads import (
     SPECIALS,
     Measured,
@@ -23,17 +24,18 @@ from harness_plugin_hooks.analyses.attention.heads import (
     has_attention,
     measure,
 )
+from harness_plugin_hooks.analyses.attention.measures import LARGEST
 from harness_plugin_hooks.analyses.attention.options import AttentionOptions
 from harness_plugin_hooks.analyses.attention.places import grid_of, places_of, regions
-from harness_plugin_hooks.analyses.cka.compute import comparisons
+from harness_plugin_hooks.analyses.cka.compute import comparisons, over_members
 
 
 @dataclass(frozen=True)
 class Own:
     """What one role attends to on one group of rows, by what is measured.
 
-    `heads` (S, L, H) of each seed; `layers` (1 + R, L) and `rolled` (1 + R, 1) the mean over seeds
-    (and heads), then its resamples; `rows` how many show it; `uniform` what attention without any
+    `heads` (S, L, H) of each seed; `layers` the mean over seeds and heads of each of L layers and
+    `rolled` that by rollout; `rows` how many show it; `uniform` what attention without any
     preference would give.
     """
 
@@ -41,8 +43,8 @@ class Own:
     specials: bool
     sides: tuple[Side, ...]
     heads: dict[str, Floats]
-    layers: dict[str, Floats]
-    rolled: dict[str, Floats]
+    layers: dict[str, list[Estimate]]
+    rolled: dict[str, Estimate]
     uniform: dict[str, float]
     rows: dict[str, int]
 
@@ -56,8 +58,8 @@ class Own:
 class Diverged:
     """Divergence of two roles (or of two seeds of one) on one group of rows.
 
-    `replicates` (1 + R, B): for every layer of the second the mean over seeds, then its resamples
-    (seed x row). `pairs` are its members, one a seed.
+    `replicates` (B, S, 1 + R): for every layer of the second the value of each seed, then its
+    resamples over `rows` rows. `pairs` are its members, one a seed, or every two seeds.
     """
 
     group: str
@@ -66,6 +68,20 @@ class Diverged:
     second: Side
     pairs: tuple[Pair, ...]
     replicates: Floats
+    rows: int
+
+    @cached_property
+    def estimates(self) -> list[Estimate]:
+        """Of every layer of the second, in nats."""
+        support = Support(self.rows, self.rows)
+        return [estimate(v, support, (0, LARGEST), difference=True) for v in self.replicates]
+
+    def minus(self, other: Diverged) -> list[Estimate]:
+        """The difference to another, layer by layer, in nats."""
+        fewer = min(self.rows, other.rows)
+        values = self.replicates - other.replicates
+        limits = -LARGEST, LARGEST
+        return [estimate(v, Support(fewer, fewer), limits, difference=True) for v in values]
 
     @property
     def roles(self) -> tuple[str, str]:
@@ -98,10 +114,9 @@ def compare_attention(sample: AnalysisInput, options: AttentionOptions) -> Atten
             break
         rng = np.random.default_rng([options.seed, number])
         models = [side.subject for side in sides]
-        shares = percentiles.seed_shares(len({s.seed for s in models}), options.resamples, rng)
         planned = [
-            (members, weights)
-            for members, weights in comparisons(models, shares)
+            (members, by_seed)
+            for members, by_seed in comparisons(models)
             if comparable(sides, members[0], notes)
         ]
         found, pairs = measure(
@@ -114,7 +129,7 @@ def compare_attention(sample: AnalysisInput, options: AttentionOptions) -> Atten
             title=f"attention, {group}",
         )
         counts = row_counts(len(chosen), options.resamples, rng)
-        owns += own_values(group, sides, found, counts, shares)
+        owns += own_values(group, sides, found, counts)
         compared += diverged(group, sides, planned, pairs, counts)
     ceilings = tuple(one for one in compared if one.roles[0] == one.roles[1])
     if compared and not ceilings:
@@ -178,15 +193,8 @@ def resampled(values: Floats, counts: Floats) -> Floats:
     return out
 
 
-def over_seeds(values: Sequence[Floats], counts: Floats, shares: Floats) -> Floats:
-    """(1 + R, K) means over seeds and rows of each seed's (N, K); rows are drawn alike for all."""
-    means = np.stack([resampled(one, counts) for one in values])
-    out: Floats = (means * shares[:, :, None]).sum(axis=0)
-    return out
-
-
 def own_values(
-    group: str, sides: Sequence[Side], found: Sequence[Measured], counts: Floats, shares: Floats
+    group: str, sides: Sequence[Side], found: Sequence[Measured], counts: Floats
 ) -> Iterator[Own]:
     """Every role, with special tokens and without."""
     for role in dict.fromkeys(side.subject.role for side in sides):
@@ -210,17 +218,26 @@ def own_values(
                     n: np.stack([resampled(v, counts[:1])[0] for v in each])
                     for n, each in heads.items()
                 },
-                {
-                    n: over_seeds([v.mean(axis=2) for v in each], counts, shares)
-                    for n, each in heads.items()
-                },
-                {n: over_seeds(each, counts, shares) for n, each in rolled.items()},
+                {n: shares([v.mean(axis=2) for v in each], counts) for n, each in heads.items()},
+                {n: shares(each, counts)[0] for n, each in rolled.items()},
                 {
                     n: float(resampled(uniform[specials, n], counts[:1])[0])
                     for n in names(uniform, specials)
                 },
-                {n: int((~np.isnan(each[0])).any(axis=(1, 2)).sum()) for n, each in heads.items()},
+                {n: showing(each[0]) for n, each in heads.items()},
             )
+
+
+def shares(values: Sequence[Floats], counts: Floats) -> list[Estimate]:
+    """The K means over seeds and rows, in [0, 1], of every seed's (N, K)."""
+    replicates = over_members([resampled(one, counts) for one in values], np.eye(len(values)))
+    rows = showing(values[0])
+    return [estimate(v, Support(rows, rows), (0, 1)) for v in replicates]
+
+
+def showing(values: Floats) -> int:
+    """How many of the rows of `values` (N, …) have one."""
+    return int((~np.isnan(values)).reshape(len(values), -1).any(axis=1).sum())
 
 
 def names(table: dict[tuple[bool, str], Floats], specials: bool) -> list[str]:
@@ -237,10 +254,10 @@ def diverged(
 ) -> Iterator[Diverged]:
     """Every comparison's divergence with its resamples."""
     table = {(pair.first, pair.second): pair for pair in pairs}
-    for members, shares in planned:
+    for members, by_seed in planned:
         these = tuple(table[member] for member in members)
         a, b = (sides[i] for i in members[0])
         for specials in SPECIALS:
             values = [pair.layers[specials] for pair in these]
-            replicates = over_seeds(values, counts, shares)
-            yield Diverged(group, specials, a, b, these, replicates)
+            replicates = over_members([resampled(one, counts) for one in values], by_seed)
+            yield Diverged(group, specials, a, b, these, replicates, showing(values[0]))

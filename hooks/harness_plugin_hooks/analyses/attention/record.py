@@ -11,7 +11,8 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from harness_plugin.analysis.inputs import AnalysisInput, AnalysisResult
-from harness_plugin.records import Floats
+from harness_plugin.records import Estimate
+from harness_plugin.scoring.intervals import INTERVAL_OF
 from harness_plugin_hooks.analyses.attention.compute import (
     AttentionReport,
     Diverged,
@@ -21,11 +22,9 @@ from harness_plugin_hooks.analyses.attention.compute import (
 from harness_plugin_hooks.analyses.attention.heads import Pair
 from harness_plugin_hooks.analyses.attention.measures import LARGEST, matched_heads
 from harness_plugin_hooks.analyses.attention.options import AttentionOptions
-from harness_plugin_hooks.analyses.cka.compute import interval
 from harness_plugin_hooks.analyses.cka.record import number
 
 NO_ROW = "no row of the group shows it"
-NO_INTERVAL = "no interval: undefined in some resamples"
 SHOWN = False
 """The terminal shows values without special tokens, which are sinks and hide all the others."""
 
@@ -42,6 +41,7 @@ def as_record(report: AttentionReport, options: AttentionOptions) -> dict[str, A
         "measure": "Jensen-Shannon divergence of rows of attention, in nats (0 to ln 2)",
         "matched_rows": options.matched,
         "resamples": options.resamples,
+        "interval_of": INTERVAL_OF[any(len(own.sides) > 1 for own in report.owns)],
         "seed": options.seed,
         "models": [own_record(own) for own in report.owns],
         "pairs": [pair_record(pair) for pair in report.pairs],
@@ -68,29 +68,22 @@ def own_record(own: Own) -> dict[str, Any]:
         "by_layer": {
             name: [
                 {"layer": layer, **bounds}
-                for layer, bounds in zip(own.sides[0].names, bounded(value), strict=True)
+                for layer, bounds in zip(own.sides[0].names, map(bounded, value), strict=True)
             ]
             for name, value in own.layers.items()
         },
         "rollout": {
             "from": own.sides[0].readout,
-            "mass": {name: next(bounded(value)) for name, value in own.rolled.items()},
+            "mass": {name: bounded(value) for name, value in own.rolled.items()},
         },
         "each_seed": {name: value.tolist() for name, value in own.heads.items()},
     }
 
 
-def bounded(replicates: Floats) -> Iterator[dict[str, Any]]:
-    """`value`, `low`, `high` and, where undefined, a `reason`, of every entry of (1 + R, K)."""
-    low, high = interval(replicates[1:])
-    for k, value in enumerate(replicates[0].tolist()):
-        undefined = NO_INTERVAL if math.isnan(low[k]) else ""
-        yield {
-            "value": value,
-            "low": float(low[k]),
-            "high": float(high[k]),
-            "reason": NO_ROW if math.isnan(value) else undefined,
-        }
+def bounded(one: Estimate) -> dict[str, Any]:
+    """`value`, `low`, `high` and, where undefined, a `reason`."""
+    reason = NO_ROW if math.isnan(one.value) else one.reason
+    return {"value": one.value, "low": one.low, "high": one.high, "reason": reason}
 
 
 def pair_record(one: Diverged) -> dict[str, Any]:
@@ -110,7 +103,7 @@ def pair_record(one: Diverged) -> dict[str, Any]:
             | {"js": bounds["value"], "low": bounds["low"], "high": bounds["high"]}
             | {"reason": bounds["reason"]}
             for second, (first, bounds) in enumerate(
-                zip(aligned, bounded(one.replicates), strict=True)
+                zip(aligned, map(bounded, one.estimates), strict=True)
             )
         ],
         "matched": matched,
@@ -150,20 +143,20 @@ def differences(pairs: Sequence[Diverged]) -> Iterator[dict[str, Any]]:
         conflicting = table.get(("conflicting", specials, first, second))
         if group == "aligned" and conflicting is not None:
             what = f"{first} ~ {second}: conflicting - aligned"
-            yield difference(what, "", specials, p, conflicting.replicates - p.replicates)
+            yield difference(what, "", specials, p, conflicting.minus(p))
         control = table.get((group, specials, first, "control"))
         if first != "teacher" or not second.startswith("student") or control is None:
             continue
         if control.second.names == p.second.names:
             what = f"teacher ~ {second} - teacher ~ control"
-            yield difference(what, group, specials, p, p.replicates - control.replicates)
+            yield difference(what, group, specials, p, p.minus(control))
 
 
 def difference(
-    what: str, group: str, specials: bool, pair: Diverged, replicates: Floats
+    what: str, group: str, specials: bool, pair: Diverged, estimates: Sequence[Estimate]
 ) -> dict[str, Any]:
     """A difference, layer by layer of the second."""
-    layers = zip(pair.second.names, bounded(replicates), strict=True)
+    layers = zip(pair.second.names, map(bounded, estimates), strict=True)
     return {
         "what": what,
         "group": group,
@@ -194,7 +187,7 @@ def as_rows(report: AttentionReport) -> Iterator[dict[str, Any]]:
                 }
     for kind, some in (("pair", report.pairs), ("ceiling", report.ceilings)):
         for one in some:
-            for second, bounds in enumerate(bounded(one.replicates)):
+            for second, bounds in enumerate(map(bounded, one.estimates)):
                 yield {
                     "kind": kind,
                     "group": one.group,
@@ -240,12 +233,12 @@ def own_table(owns: Sequence[Own]) -> Table:
         even = f" ({number(own.uniform[name])})" if name in own.uniform else ""
         table.add_column(f"{own.group}\n{name}{even}".replace("_", " "), justify="right")
     for layer, name_of_layer in enumerate(one.sides[0].names):
-        values = (own.layers[name][0, layer] for own, name in columns)
-        table.add_row(name_of_layer, *(number(float(value)) for value in values))
+        values = (own.layers[name][layer].value for own, name in columns)
+        table.add_row(name_of_layer, *map(number, values))
     rolled = [own.rolled.get(name) for own, name in columns]
     table.add_row(
         f"rollout, {one.sides[0].readout}",
-        *("" if value is None else number(float(value[0, 0])) for value in rolled),
+        *("" if value is None else number(value.value) for value in rolled),
     )
     return table
 
@@ -267,20 +260,19 @@ def pair_table(pairs: Sequence[Diverged], ceilings: dict[tuple[str, str], Diverg
     ceiling = ceilings.get((one.group, second))
     table.add_column(f"two seeds of {second}", justify="right")
     for layer, name in enumerate(one.second.names):
-        own = math.nan if ceiling is None else float(ceiling.replicates[0, layer])
-        values = [apart(pair.replicates[:, layer : layer + 1]) for pair in pairs]
+        own = math.nan if ceiling is None else ceiling.estimates[layer].value
+        values = [apart(pair.estimates[layer]) for pair in pairs]
         table.add_row(name, one.first.names[one.pairs[0].aligned[layer]], *values, thousandths(own))
     table.add_row("heads, matched", "", *(thousandths(mean_match(pair)) for pair in pairs), "")
     return table
 
 
-def apart(replicates: Floats) -> str:
-    """`.012 [.010, .014]` of the divergences (1 + R, 1): trained alike, they are small."""
-    (one,) = bounded(replicates)
-    text = thousandths(one["value"])
-    if math.isnan(one["low"]):
+def apart(one: Estimate) -> str:
+    """`.012 [.010, .014]` of a divergence: of models trained alike it is small."""
+    text = thousandths(one.value)
+    if math.isnan(one.low):
         return text
-    return f"{text} [{thousandths(one['low'])}, {thousandths(one['high'])}]"
+    return f"{text} [{thousandths(one.low)}, {thousandths(one.high)}]"
 
 
 def thousandths(value: float) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.integrate import trapezoid
 
 from harness_plugin.records import Floats, Ints
+from harness_plugin.scoring.intervals import MIN_GROUP, bounds, components, ratio
 from harness_plugin_hooks.analyses.circuits.graphs import Graph
 
 SHARES = (0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1)
@@ -82,6 +83,41 @@ class Circuit:
         with np.errstate(divide="ignore", invalid="ignore"):
             out: Floats = found / whole.reshape(-1, *[1] * (values.ndim - 1))
         return out
+
+    @property
+    def no_interval(self) -> str:
+        """Why there are no intervals, "" where there are some."""
+        pairs = len(self.full)
+        return "" if pairs >= MIN_GROUP else f"no interval: {pairs} pairs, it takes {MIN_GROUP}"
+
+    def faithfulness_bounds(self, values: Floats) -> tuple[Floats, Floats]:
+        """95% bounds over pairs of the faithfulness of metrics (S, N): (S,) each, by Fieller.
+
+        nan where faithfulness is undefined, there are too few pairs, or the corruption's effect is
+        not shown to differ from 0.
+        """
+        nothing = np.full(len(values), np.nan)
+        if self.reason or self.no_interval:
+            return nothing, nothing
+        change = self.full - self.empty
+        sign = np.sign(change.mean())
+        whole = sign * (change @ self.counts.T) / len(change)
+        part = sign * ((values - self.empty) @ self.counts.T) / len(change)
+        _, low, high = ratio(part[:, None], np.broadcast_to(whole, part[:, None].shape), self.df)
+        return low, high
+
+    @property
+    def df(self) -> float:
+        """Degrees of freedom of a variance over pairs."""
+        return float(len(self.full) - 1)
+
+    @cached_property
+    def mass_bounds(self) -> tuple[Floats, Floats]:
+        """95% bounds over pairs of the mass of every speaking node: (U,) each."""
+        if self.no_interval:
+            return np.full(len(self.speaking), np.nan), np.full(len(self.speaking), np.nan)
+        _, low, high = bounds(components(self.mass.T[:, None], self.df))
+        return np.maximum(low, 0), high
 
     def area(self, values: Floats) -> float:
         """Area below the faithfulness of metrics (S, N) over the share of edges, or nan."""

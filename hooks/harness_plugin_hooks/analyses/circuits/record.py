@@ -23,7 +23,6 @@ from harness_plugin_hooks.analyses.circuits.compute import explore
 from harness_plugin_hooks.analyses.circuits.families import graph_of
 from harness_plugin_hooks.analyses.circuits.options import CircuitOptions
 from harness_plugin_hooks.analyses.circuits.pairs import Pairs, find_pairs
-from harness_plugin_hooks.analyses.percentiles import interval
 
 STRONGEST, SHOWN = 200, 8
 """Edges of a model that the JSON holds (the table has all), and that the terminal shows."""
@@ -87,6 +86,8 @@ def notes_of(circuit: Circuit) -> Iterator[str]:
     who = f"{circuit.role} seed {circuit.seed}"
     if circuit.reason:
         yield f"{who}: faithfulness {circuit.reason}"
+    elif circuit.no_interval:
+        yield f"{who}: {circuit.no_interval}"
     said, real = float(circuit.attributed.mean()), float(circuit.actual.mean())
     if abs(said - real) > ROUGH * abs(real):
         yield (
@@ -128,6 +129,7 @@ def as_record(
         "left_out": {} if pairs is None else pairs.left_out,
         "random_circuits": options.random_circuits,
         "resamples": options.resamples,
+        "interval_of": "pairs",
         "seed": options.seed,
         "models": [model_record(circuit) for circuit in circuits],
         "comparisons": [comparison_record(c) for c in compared if c.first != c.second],
@@ -138,6 +140,7 @@ def as_record(
 
 def model_record(circuit: Circuit) -> dict[str, Any]:
     """One model's circuit."""
+    low, high = circuit.faithfulness_bounds(circuit.kept)
     kept, removed = circuit.faithfulness(circuit.kept), circuit.faithfulness(circuit.removed)
     by_chance = mean_of(circuit, circuit.random_kept)
     depths, shares = circuit.profile
@@ -166,12 +169,12 @@ def model_record(circuit: Circuit) -> dict[str, Any]:
         "faithfulness": {
             "sizes": circuit.sizes.tolist(),
             "values": kept[0].tolist(),
-            "low": bounds(kept[1:])[0],
-            "high": bounds(kept[1:])[1],
+            "low": low.tolist(),
+            "high": high.tolist(),
             "random": by_chance.tolist(),
             "removed": removed[0].tolist(),
             "random_removed": mean_of(circuit, circuit.random_removed).tolist(),
-            "reason": circuit.reason,
+            "reason": circuit.reason or circuit.no_interval,
         },
         "area": circuit.area(circuit.kept),
         "area_random": float(np.mean([circuit.area(each) for each in circuit.random_kept]))
@@ -195,18 +198,9 @@ def mean_of(circuit: Circuit, metrics: Floats) -> Floats:
     return mean
 
 
-def bounds(replicates: Floats) -> tuple[list[float], list[float]]:
-    """95% bounds of (R, S) replicates; nan where a resample is undefined."""
-    pairs = [
-        (math.nan, math.nan) if not np.isfinite(column).all() else interval(column)
-        for column in replicates.T
-    ]
-    return [low for low, _ in pairs], [high for _, high in pairs]
-
-
 def node_records(circuit: Circuit) -> list[dict[str, Any]]:
     """Every node; `mass` of those that say something, with 95% bounds over pairs."""
-    low, high = bounds(circuit.mass[1:])
+    low, high = (bound.tolist() for bound in circuit.mass_bounds)
     place = {int(node): i for i, node in enumerate(circuit.speaking)}
     groups = {
         group: circuit.masses(circuit.scores[circuit.group == group].mean(axis=0))

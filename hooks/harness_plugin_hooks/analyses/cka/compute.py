@@ -15,15 +15,13 @@ from tqdm import tqdm
 from harness_plugin.analysis.loaded_models import LoadedModel, inputs_of
 from harness_plugin.errors import HarnessError
 from harness_plugin.records import Floats, Ints
-from harness_plugin.scoring.intervals import LEVEL
+from harness_plugin.scoring.intervals import LEVEL, Interval, bounds, components
 from harness_plugin.training.encode import Encoded
-from harness_plugin_hooks.analyses import percentiles
 from harness_plugin_hooks.analyses.cka.options import CKAOptions
 from harness_plugin_hooks.analyses.cka.streaming import (
     BLOCKS,
     FEWEST,
     Kernel,
-    Similarity,
     StreamingCKA,
     resampled_blocks,
 )
@@ -37,7 +35,7 @@ BATCH, FEW_BATCHES, SMALL_BATCH = 64, 10, 16
 """Rows of a batch; fewer, but not below the last, where there would be too few batches."""
 
 FEW_BLOCKS = 8
-"""Fewer blocks of batches give no interval."""
+"""Fewer blocks of batches give no interval. As many rows in each, they need not be many."""
 
 TOKENS = 256
 """Most tokens of a batch that are compared, where tokens are."""
@@ -47,9 +45,10 @@ TOKENS = 256
 class Compared:
     """CKA of every layer of one role (A) with every layer of another (B), on one group of rows.
 
-    `replicates` (1 + R, A, B): the mean over seeds, then its resamples (seed x blocks of batches);
-    R = 0 where there are too few blocks. `seeds` (S, A, B); `null` (P, A, B): the mean over seeds
-    of permuted rows.
+    `value`, `low`, `high` (A, B): the mean over seeds with its 95% interval, nan where it has none;
+    `no_interval` says why. `seeds` (M, A, B): of every seed, or pair of seeds. `null` (P, A, B):
+    the mean over seeds of permuted rows. `at_equal_depth` (B, S, 1 + R): of the second's layers
+    with the first's at the same relative depth, of every seed, then its resamples over blocks.
     """
 
     group: str
@@ -60,21 +59,15 @@ class Compared:
     second_layers: tuple[str, ...]
     first_depths: tuple[float, ...]
     second_depths: tuple[float, ...]
-    replicates: Floats
+    value: Floats
+    low: Floats
+    high: Floats
+    no_interval: str
     seeds: Floats
     null: Floats
+    at_equal_depth: Floats
+    blocks: int
     rows: int
-
-    @property
-    def value(self) -> Floats:
-        """(A, B) mean over seeds."""
-        values: Floats = self.replicates[0]
-        return values
-
-    @property
-    def bounds(self) -> Floats:
-        """(2, A, B) 95% interval; nan where it is not defined."""
-        return interval(self.replicates[1:])
 
     @property
     def null_high(self) -> Floats:
@@ -108,24 +101,37 @@ def same_depth(first: Sequence[float], second: Sequence[float], first_names: Seq
     return found
 
 
-def interval(replicates: Floats) -> Floats:
-    """(2, …) 95% percentile interval over the first axis; nan with no or undefined replicates."""
-    if not len(replicates):
-        return np.full((2, *replicates.shape[1:]), np.nan)
-    tail = (1 - LEVEL) / 2
-    bounds: Floats = np.quantile(replicates, [tail, 1 - tail], axis=0, method="inverted_cdf")
-    return bounds
+def interval(values: Floats, blocks: int, limits: tuple[float, float]) -> Interval:
+    """The means over seeds of (…, S, 1 + R) with 95% bounds within `limits`; nan without any.
+
+    Blocks are what is drawn: the rule of scoring.intervals with (blocks - 1) degrees of freedom.
+    """
+    seeds, columns = values.shape[-2:]
+    if no_interval(blocks, seeds) or columns == 1:
+        value = values[..., 0].mean(axis=-1)
+        return Interval(value, np.full_like(value, np.nan), np.full_like(value, np.nan))
+    with np.errstate(invalid="ignore"):  # a constant layer is nan
+        found = bounds(components(values, blocks - 1))
+    return Interval(found.value, np.clip(found.low, *limits), np.clip(found.high, *limits))
+
+
+def no_interval(blocks: int, seeds: int) -> str:
+    """Why means of so many blocks and seeds have no interval; "" where they have."""
+    if blocks < FEW_BLOCKS:
+        return f"no interval: {blocks} batches, it takes {FEW_BLOCKS}"
+    return "no interval: two seeds do not show how seeds differ" if seeds == 2 else ""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The difference of two similarities at equal depth, layer by layer: (1 + R, B)."""
+    """The difference of two similarities at equal depth, layer by layer: bounds are (B,)."""
 
     what: str
     view: str
     group: str
     layers: tuple[str, ...]
-    replicates: Floats
+    interval: Interval
+    no_interval: str
 
 
 @dataclass(frozen=True)
@@ -136,6 +142,7 @@ class SimilarityReport:
     ceilings: tuple[Compared, ...]
     differences: tuple[Difference, ...]
     batch: int
+    seeds: int
     notes: tuple[str, ...]
 
 
@@ -257,19 +264,22 @@ def report(
     spans = [slice(start, end) for start, end in pairwise(ends.tolist())]
     seeds = sorted({subject.seed for subject in subjects})
     rng = np.random.default_rng(options.seed)
-    shares = percentiles.seed_shares(len(seeds), options.resamples, rng)
     tables, notes = [], []
     for group, streams in found.items():
         batches = next(iter(streams.values())).batches
-        resamples = options.resamples if batches >= FEW_BLOCKS else 0
-        if not resamples:
-            notes.append(f"{group}: no intervals, {batches} batches are fewer than {FEW_BLOCKS}")
-        counts = resampled_blocks(min(batches, BLOCKS), resamples, rng)
+        blocks = min(batches, BLOCKS)
+        reason = no_interval(blocks, len(seeds))
+        if reason:
+            notes.append(f"{group}: {reason}")
+        counts = resampled_blocks(blocks, 0 if reason else options.resamples, rng)
         for view, stream in streams.items():
-            for members, weights in comparisons(subjects, shares[:, : len(counts)]):
+            for members, by_seed in comparisons(subjects):
                 a, b = members[0]
                 similar = [stream.between(spans[one], spans[other]) for one, other in members]
-                replicates, each, null = averaged(similar, counts, weights)
+                values = over_members([one.weighted(counts) for one in similar], by_seed)
+                found_interval = interval(values, blocks, (0, 1))
+                depths = readers[a].depths, readers[b].depths
+                diagonal = same_depth(*depths, readers[a].names)
                 tables.append(
                     Compared(
                         group=group,
@@ -278,11 +288,14 @@ def report(
                         second=subjects[b].role,
                         first_layers=readers[a].names,
                         second_layers=readers[b].names,
-                        first_depths=readers[a].depths,
-                        second_depths=readers[b].depths,
-                        replicates=replicates,
-                        seeds=each,
-                        null=null,
+                        first_depths=depths[0],
+                        second_depths=depths[1],
+                        **found_interval._asdict(),
+                        no_interval=reason,
+                        seeds=np.stack([one.value for one in similar]),
+                        null=np.mean([one.permuted for one in similar], axis=0),
+                        at_equal_depth=values[diagonal, np.arange(len(diagonal))],
+                        blocks=blocks,
                         rows=stream.rows,
                     )
                 )
@@ -291,44 +304,49 @@ def report(
     pairs = tuple(table for table in tables if table.first != table.second)
     ceilings = tuple(table for table in tables if table.first == table.second)
     differences = (*between_groups(pairs), *student_and_control(pairs))
-    return SimilarityReport(pairs, ceilings, differences, batch, tuple(notes))
+    return SimilarityReport(pairs, ceilings, differences, batch, len(seeds), tuple(notes))
 
 
 def comparisons(
-    subjects: Sequence[LoadedModel], shares: Floats
+    subjects: Sequence[LoadedModel],
 ) -> Iterator[tuple[list[tuple[int, int]], Floats]]:
-    """Which subjects are compared, and how their values are averaged: weights (S, 1 + R).
+    """Which subjects are compared, M pairs, and (S, M) what of each of them stands for a seed.
 
-    Every two roles, seed by seed; then the seeds of every role with each other, in equal parts.
+    Every two roles, seed by seed; then the seeds of every role with each other.
     """
     index = {(subject.role, subject.seed): i for i, subject in enumerate(subjects)}
     roles = list(dict.fromkeys(subject.role for subject in subjects))
     seeds = sorted({subject.seed for subject in subjects})
     for first, second in combinations(roles, 2):
-        yield [(index[first, seed], index[second, seed]) for seed in seeds], shares
+        yield [(index[first, seed], index[second, seed]) for seed in seeds], np.eye(len(seeds))
     for role in roles:
         members = [(index[role, a], index[role, b]) for a, b in combinations(seeds, 2)]
         if members:
-            yield members, np.full((len(members), shares.shape[1]), 1 / len(members))
+            yield members, pseudo_values(len(seeds))
 
 
-def averaged(
-    similar: Sequence[Similarity], counts: Floats, shares: Floats
-) -> tuple[Floats, Floats, Floats]:
-    """(1 + R, A, B) means over members (seeds, pairs of seeds), (S, A, B) each, (P, A, B) null.
+def pseudo_values(seeds: int) -> Floats:
+    """(S, P) weights: from a number of every two seeds to the jackknife's pseudo-value of each.
 
-    Blocks are drawn alike for all members: they saw the same rows.
+    J_i = S U - (S - 1) U_i, with U the mean over all P pairs and U_i that over the pairs without
+    seed i. Their mean is U and their variance over seeds, / S, is that of U (Arvesen, Annals of
+    Mathematical Statistics 40, 1969); pairs share seeds, so that their own variance is not. With
+    two seeds there is one pair, which stands for both.
     """
-    mean = np.zeros((len(counts), *similar[0].cross.shape[1:]))
-    for each, share in zip(similar, shares, strict=True):
-        mean += share[:, None, None] * each.weighted(counts)
-    null = np.mean([each.permuted for each in similar], axis=0)
-    return mean, np.stack([each.value for each in similar]), null
+    pairs = list(combinations(range(seeds), 2))
+    if seeds == 2:
+        return np.ones((2, 1))
+    without = np.array([[seed not in pair for pair in pairs] for seed in range(seeds)])
+    return 2 / (seeds - 1) - 2 / (seeds - 2) * without
 
 
-def at_equal_depth(compared: Compared) -> Floats:
-    """(1 + R, B) of the second's layers with the first's at the same relative depth."""
-    return compared.replicates[:, compared.diagonal, np.arange(len(compared.second_layers))]
+def over_members(values: Sequence[Floats], by_seed: Floats) -> Floats:
+    """(…, S, 1 + R) what stands for each seed, from (1 + R, …) of every member.
+
+    Rows, or blocks of them, are drawn alike for all members: they saw the same rows.
+    """
+    of_seeds = np.tensordot(by_seed, np.stack(values), axes=1)
+    return np.moveaxis(of_seeds, (0, 1), (-2, -1))
 
 
 def between_groups(pairs: Sequence[Compared]) -> Iterator[Difference]:
@@ -338,8 +356,7 @@ def between_groups(pairs: Sequence[Compared]) -> Iterator[Difference]:
         other = table.get(("conflicting", view, first, second))
         if group == "aligned" and other is not None:
             what = f"{first} ~ {second}: conflicting - aligned"
-            both = difference(at_equal_depth(other), at_equal_depth(p))
-            yield Difference(what, view, "", p.second_layers, both)
+            yield difference(what, "", other, p)
 
 
 def student_and_control(pairs: Sequence[Compared]) -> Iterator[Difference]:
@@ -351,14 +368,16 @@ def student_and_control(pairs: Sequence[Compared]) -> Iterator[Difference]:
             continue
         if control.second_layers == p.second_layers:
             what = f"teacher ~ {second} - teacher ~ control"
-            both = difference(at_equal_depth(p), at_equal_depth(control))
-            yield Difference(what, view, group, p.second_layers, both)
+            yield difference(what, group, p, control)
 
 
-def difference(one: Floats, other: Floats) -> Floats:
-    """(1 + R, B) of two arrays; no resamples where one side has none."""
-    size = min(len(one), len(other))
-    return one[:size] - other[:size]
+def difference(what: str, group: str, one: Compared, other: Compared) -> Difference:
+    """`one` minus `other`, layer by layer of the second's; no interval where one side has none."""
+    columns = min(one.at_equal_depth.shape[-1], other.at_equal_depth.shape[-1])
+    values = one.at_equal_depth[..., :columns] - other.at_equal_depth[..., :columns]
+    found = interval(values, min(one.blocks, other.blocks), (-1, 1))
+    reason = one.no_interval or other.no_interval
+    return Difference(what, one.view, group, one.second_layers, found, reason)
 
 
 def p_value(value: float, null: Floats) -> float:

@@ -12,19 +12,19 @@ from rich.table import Table
 from harness_plugin.analysis.inputs import AnalysisInput, AnalysisResult
 from harness_plugin.pipeline.context import is_quiet
 from harness_plugin.records import Ints
+from harness_plugin.scoring.intervals import INTERVAL_OF
 from harness_plugin_hooks.analyses.cka.compute import (
     Compared,
     Difference,
     SimilarityReport,
     compare_models,
-    interval,
     p_value,
 )
 from harness_plugin_hooks.analyses.cka.options import CKAOptions
 from harness_plugin_hooks.analyses.cka.streaming import Kernel
 
 CONSTANT = "a layer is the same for every row"
-NO_INTERVAL = "no interval: too few batches"
+NO_INTERVAL = "no interval: undefined in some resamples"
 
 
 def analyse(sample: AnalysisInput, options: CKAOptions) -> AnalysisResult:
@@ -50,6 +50,7 @@ def as_record(report: SimilarityReport, options: CKAOptions) -> dict[str, Any]:
         "batch": report.batch,
         "permutations": options.permutations,
         "resamples": options.resamples,
+        "interval_of": INTERVAL_OF[report.seeds > 1],
         "seed": options.seed,
         "gram_dtype": "float64" if options.float64 else "float32",
         "pairs": [pair_record(pair) for pair in report.pairs],
@@ -61,7 +62,6 @@ def as_record(report: SimilarityReport, options: CKAOptions) -> dict[str, Any]:
 
 def pair_record(pair: Compared) -> dict[str, Any]:
     """Two roles (or two seeds of a role) on one group: matrices first x second."""
-    low, high = pair.bounds
     return {
         "group": pair.group,
         "view": pair.view,
@@ -73,11 +73,11 @@ def pair_record(pair: Compared) -> dict[str, Any]:
         "first_depths": list(pair.first_depths),
         "second_depths": list(pair.second_depths),
         "value": pair.value.tolist(),
-        "low": low.tolist(),
-        "high": high.tolist(),
+        "low": pair.low.tolist(),
+        "high": pair.high.tolist(),
         "null_high": pair.null_high.tolist(),
         "seeds": pair.seeds.tolist(),
-        "reason": CONSTANT if np.isnan(pair.value).any() else "",
+        "reason": CONSTANT if np.isnan(pair.value).any() else pair.no_interval,
         "equal_depth": list(cells(pair, pair.diagonal)),
         "best_match": list(cells(pair, pair.best)),
     }
@@ -85,27 +85,25 @@ def pair_record(pair: Compared) -> dict[str, Any]:
 
 def cells(pair: Compared, matched: Ints) -> Iterator[dict[str, Any]]:
     """Every layer of the second with the layer of the first that it is matched with."""
-    low, high = pair.bounds
     for second, first in enumerate(matched.tolist()):
-        value = float(pair.value[first, second])
+        value, low = float(pair.value[first, second]), float(pair.low[first, second])
         seeds = pair.seeds[:, first, second]
         yield {
             "layer": pair.second_layers[second],
             "depth": pair.second_depths[second],
             "with": pair.first_layers[first],
             "value": value,
-            "low": float(low[first, second]),
-            "high": float(high[first, second]),
+            "low": low,
+            "high": float(pair.high[first, second]),
             "sd": float(seeds.std(ddof=1)) if len(seeds) > 1 else math.nan,
             "null_high": float(pair.null_high[first, second]),
             "p": p_value(value, pair.null[:, first, second]),
-            "reason": reason(value, float(low[first, second])),
+            "reason": reason(value, low, pair.no_interval),
         }
 
 
 def difference_record(one: Difference) -> dict[str, Any]:
     """A difference, layer by layer."""
-    low, high = interval(one.replicates[1:])
     return {
         "what": one.what,
         "view": one.view,
@@ -113,28 +111,30 @@ def difference_record(one: Difference) -> dict[str, Any]:
         "layers": [
             {
                 "layer": layer,
-                "value": float(one.replicates[0, i]),
-                "low": float(low[i]),
-                "high": float(high[i]),
-                "reason": reason(float(one.replicates[0, i]), float(low[i])),
+                "value": value,
+                "low": low,
+                "high": high,
+                "reason": reason(value, low, one.no_interval),
             }
-            for i, layer in enumerate(one.layers)
+            for layer, value, low, high in zip(
+                one.layers, *(bound.tolist() for bound in one.interval), strict=True
+            )
         ],
     }
 
 
-def reason(value: float, low: float) -> str:
+def reason(value: float, low: float, no_interval: str) -> str:
     """Why a number, or its interval, is undefined."""
     if math.isnan(value):
         return CONSTANT
-    return NO_INTERVAL if math.isnan(low) else ""
+    return (no_interval or NO_INTERVAL) if math.isnan(low) else ""
 
 
 def as_rows(report: SimilarityReport) -> Iterator[dict[str, Any]]:
     """One row a pair of layers."""
     for kind, pairs in (("pair", report.pairs), ("ceiling", report.ceilings)):
         for pair in pairs:
-            (low, high), null = pair.bounds, pair.null_high
+            null = pair.null_high
             for a, b in np.ndindex(*pair.value.shape):
                 yield {
                     "kind": kind,
@@ -147,8 +147,8 @@ def as_rows(report: SimilarityReport) -> Iterator[dict[str, Any]]:
                     "first_depth": pair.first_depths[a],
                     "second_depth": pair.second_depths[b],
                     "value": pair.value[a, b],
-                    "low": low[a, b],
-                    "high": high[a, b],
+                    "low": pair.low[a, b],
+                    "high": pair.high[a, b],
                     "null_high": null[a, b],
                     "rows": pair.rows,
                 }
@@ -184,7 +184,7 @@ def as_tables(report: SimilarityReport) -> Iterator[Table]:
 def cells_of(pair: Compared, layer: int) -> Sequence[str]:
     """`.91 [.88, .93]` at equal depth, and `.95 layer 3` of the best match."""
     equal, best = int(pair.diagonal[layer]), int(pair.best[layer])
-    low, high = pair.bounds[:, equal, layer]
+    low, high = float(pair.low[equal, layer]), float(pair.high[equal, layer])
     text = number(float(pair.value[equal, layer]))
     if not math.isnan(low):
         text += f" [{number(low)}, {number(high)}]"

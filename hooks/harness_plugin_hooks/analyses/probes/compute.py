@@ -25,8 +25,8 @@ from harness_plugin.analysis.loaded_models import LoadedModel, inputs_of
 from harness_plugin.data.dataset import Split, TaskData
 from harness_plugin.records import Estimate, Floats, Ints
 from harness_plugin.scoring import resampling
+from harness_plugin.scoring.intervals import TAIL, Support, estimate
 from harness_plugin.training.encode import Encoded
-from harness_plugin_hooks.analyses import percentiles
 from harness_plugin_hooks.analyses.probes.options import ProbeOptions
 from harness_plugin_hooks.analyses.reading import Reader
 
@@ -126,8 +126,10 @@ def crossed_rows(data: TaskData, options: ProbeOptions) -> tuple[Crossed | None,
 class Curve:
     """How well one target is read off every layer of one role.
 
-    `correct` (S, L, N): of every seed and layer, whether the probe of the other folds is right;
-    `shuffled` (S * permutations, L, N) the same for probes of shuffled targets.
+    `correct` (S, L, N): of every seed and layer, whether the probe of the other folds is right.
+    `values` (S, L, 1 + R): the accuracy in [0, 1] of each seed, then its resamples over rows, the
+    same rows for all roles. `null_values` the same of probes of shuffled targets, the mean over
+    permutations; None without any.
     """
 
     role: str
@@ -137,39 +139,45 @@ class Curve:
     depths: tuple[float, ...]
     chance: float
     correct: Bools
-    shuffled: Bools
     values: Floats
-    """(S, L, 1 + R) accuracy in [0, 1] and its resamples over rows, the same rows for all roles."""
-    null_values: Floats
-    shares: Floats
+    null_values: Floats | None
+
+    @cached_property
+    def support(self) -> Support:
+        """The rows that an accuracy stands on."""
+        n = self.correct.shape[-1]
+        return Support(n, n)
 
     @cached_property
     def estimates(self) -> tuple[Estimate, ...]:
         """Of every layer."""
-        n = self.correct.shape[-1]
-        return tuple(percentiles.hierarchical(layer, self.shares, n) for layer in self._by_layer())
-
-    def _by_layer(self) -> Floats:
-        return self.values.transpose(1, 0, 2)
+        return self._estimated(self.values)
 
     @cached_property
     def null(self) -> tuple[Estimate, ...]:
         """What probes of shuffled targets reach on every layer; empty without permutations."""
-        if not len(self.shuffled):
-            return ()
-        n = self.correct.shape[-1]
-        return tuple(
-            percentiles.estimate(layer.mean(axis=0), n)
-            for layer in self.null_values.transpose(1, 0, 2)
-        )
+        return () if self.null_values is None else self._estimated(self.null_values)
+
+    def _estimated(self, values: Floats) -> tuple[Estimate, ...]:
+        return tuple(estimate(values[:, k], self.support, (0, 1)) for k in range(len(self.layers)))
+
+    def minus(self, other: Curve, layer: int) -> Estimate:
+        """The difference to another on one layer, counted from the front or, -1, the last."""
+        values = self.values[:, layer] - other.values[:, layer]
+        return estimate(values, self.support, (-1, 1), difference=True)
 
     @property
     def decodable(self) -> tuple[bool, ...]:
         """Where the whole interval lies above chance and above that of shuffled targets."""
-        bar = [self.chance] * len(self.layers)
+        bars = [self.chance] * len(self.layers)
         for layer, null in enumerate(self.null):
-            bar[layer] = max(self.chance, null.high)
-        return tuple(e.low > high for e, high in zip(self.estimates, bar, strict=True))
+            bars[layer] = max(self.chance, null.value if np.isnan(null.high) else null.high)
+        lows = [self._low(e) for e in self.estimates]
+        return tuple(low > bar for low, bar in zip(lows, bars, strict=True))
+
+    def _low(self, accuracy: Estimate) -> float:
+        """The lower bound; the exact one (Clopper and Pearson 1934) where every row is right."""
+        return float(TAIL ** (1 / accuracy.n)) if accuracy.value == 1 else accuracy.low
 
 
 @dataclass(frozen=True)
@@ -254,22 +262,10 @@ def probe(
             results = found.setdefault(subject.role, {t: [] for t in TARGETS})
             results[target].append(probes.of(features, target))
     counts = resampled_rows(rows.cell, options, rng)
-    shares = percentiles.seed_shares(
-        len({subject.seed for subject in subjects}), options.resamples, rng
-    )
     return Probed(
         rows,
         tuple(
-            curve_of(
-                role,
-                tuple(seeds[role]),
-                target,
-                readers[role],
-                results[target],
-                rows,
-                counts,
-                shares,
-            )
+            curve_of(role, tuple(seeds[role]), target, readers[role], results[target], rows, counts)
             for role, results in found.items()
             for target in TARGETS
         ),
@@ -290,11 +286,11 @@ def curve_of(
     results: Sequence[tuple[Bools, Bools]],
     rows: Crossed,
     counts: Floats,
-    shares: Floats,
 ) -> Curve:
     """One curve from what the probes of every seed got right."""
     correct = np.stack([right for right, _ in results])
-    shuffled = np.concatenate([wrong for _, wrong in results])
+    shuffled = np.stack([of_shuffled for _, of_shuffled in results])  # (S, permutations, L, N)
+    null = shuffled.mean(axis=1) @ counts.T if shuffled.shape[1] else None
     return Curve(
         role=role,
         seeds=seeds,
@@ -303,8 +299,6 @@ def curve_of(
         depths=reader.depths,
         chance=rows.chance(target),
         correct=correct,
-        shuffled=shuffled,
         values=correct @ counts.T / len(rows.rows),
-        null_values=shuffled @ counts.T / len(rows.rows),
-        shares=shares,
+        null_values=None if null is None else null / len(rows.rows),
     )

@@ -13,7 +13,7 @@ from harness_plugin.analysis.loaded_models import encoded_for
 from harness_plugin.errors import unknown
 from harness_plugin.pipeline.context import is_quiet
 from harness_plugin.records import Estimate
-from harness_plugin_hooks.analyses import percentiles
+from harness_plugin.scoring.intervals import INTERVAL_OF
 from harness_plugin_hooks.analyses.probes.compute import (
     TARGETS,
     Curve,
@@ -39,6 +39,7 @@ def analyse(sample: AnalysisInput, options: ProbeOptions) -> AnalysisResult:
         "strength": options.strength,
         "permutations": options.permutations,
         "resamples": options.resamples,
+        "interval_of": INTERVAL_OF[len({subject.seed for subject in sample.models}) > 1],
         "seed": options.seed,
     }
     if rows is None:
@@ -74,6 +75,7 @@ def curve_record(curve: Curve) -> dict[str, Any]:
         "value": [e.value for e in curve.estimates],
         "low": [e.low for e in curve.estimates],
         "high": [e.high for e in curve.estimates],
+        "reason": [e.reason for e in curve.estimates],
         "sd": [e.sd for e in curve.estimates],
         "seeds": [list(e.seeds) for e in curve.estimates],
         "chance": curve.chance,
@@ -103,13 +105,13 @@ def differences(probed: Probed) -> Iterator[dict[str, Any]]:
 
 def difference(ours: Curve, theirs: Curve, layer: int) -> dict[str, Any]:
     """The difference on one layer, counted from the front or, -1, the last of both."""
-    values = ours.values[:, layer] - theirs.values[:, layer]
-    probed = percentiles.hierarchical(values, ours.shares, ours.correct.shape[-1])
+    change = ours.minus(theirs, layer)
     return {
         "layer": ours.layers[layer],
-        "value": probed.value,
-        "low": probed.low,
-        "high": probed.high,
+        "value": change.value,
+        "low": change.low,
+        "high": change.high,
+        "reason": change.reason,
     }
 
 
@@ -166,7 +168,8 @@ def cell(curve: Curve, layer: str) -> str:
     index = curve.layers.index(layer)
     e: Estimate = curve.estimates[index]
     mark = " *" if curve.decodable[index] else "  "
-    return f"{number(e.value)} [{number(e.low)}, {number(e.high)}]{mark}"
+    bounds = "" if math.isnan(e.low) else f" [{number(e.low)}, {number(e.high)}]"
+    return f"{number(e.value)}{bounds}{mark}"
 
 
 def number(value: float) -> str:
