@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import constants, get_session, try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
 from transformers.utils import logging as transformers_logging
 
 from harness_plugin.errors import HarnessError
@@ -39,7 +40,14 @@ def options_of(checkpoint: str) -> dict[str, Any]:
     offline = constants.HF_HUB_OFFLINE or bool(os.environ.get("TRANSFORMERS_OFFLINE"))
     if not offline and answers(constants.ENDPOINT):
         return {}
-    if isinstance(try_to_load_from_cache(checkpoint, "config.json"), str):
+    try:
+        cached = try_to_load_from_cache(checkpoint, "config.json")
+    except HFValidationError:
+        raise HarnessError(
+            f"model {checkpoint!r} cannot be loaded: it is no folder here, and no name that the "
+            f"hub could have."
+        ) from None
+    if isinstance(cached, str):
         return {"local_files_only": True}
     why = "HF_HUB_OFFLINE is set" if offline else f"{constants.ENDPOINT} does not answer"
     raise HarnessError(

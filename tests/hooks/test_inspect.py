@@ -90,8 +90,9 @@ def test_the_numbers_are_those_of_the_run(toy_run, toy_log):
     assert set(found) == set(expected)
     for name, value in expected.items():
         # confidences are float32 and a batch is padded; labels are the same to the last row
-        exact = not name.endswith("_ece")
-        assert found[name] == (value if exact else pytest.approx(value, abs=1e-6)), name
+        near = {"_ece": 1e-6, "worst_group_acc": 0.02, "gap_avg_worst": 0.02}  # of 100 resamples
+        within = next((size for end, size in near.items() if name.endswith(end)), 0.0)
+        assert found[name] == pytest.approx(value, abs=within, rel=0), name
 
 
 def test_the_log_says_which_data_and_which_rows(toy_run, toy_log):

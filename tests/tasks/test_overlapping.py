@@ -7,7 +7,7 @@ import pytest
 
 from harness_plugin import HarnessError
 from harness_plugin.data.dataset import TaskData, make_split, stratified
-from harness_plugin.records import predictions_of
+from harness_plugin.records import VerdictRule, predictions_of
 from harness_plugin.scoring.metrics import ACC_TRAIN_WEIGHTED, GAP_AVG_WORST, WORST_GROUP_ACC
 from harness_plugin.scoring.pairing import take
 from harness_plugin.scoring.score import score_task
@@ -85,6 +85,7 @@ def test_no_resample_empties_a_cell_and_scores_have_every_group():
         purposes={"test": "ood"},
         metrics={m.name: m for m in (WORST_GROUP_ACC, GAP_AVG_WORST, ACC_TRAIN_WEIGHTED)},
         resamples=200,
+        rule=VerdictRule(min_group=1),
     )
     of = scores.of("teacher", "test")
     assert {name: (e.value, e.n) for name, e in of.groups.items()} == {
