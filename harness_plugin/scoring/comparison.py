@@ -28,7 +28,8 @@ class Evaluated:
     task: str
     role: str
     source: str
-    fingerprint: str
+    digests: Mapping[str, str]
+    """Evaluation set -> digest of its rows: what a training set was does not matter here."""
     collapse_rule: str
     purposes: Mapping[str, str]
     """Evaluation set -> "in_domain" or "ood"."""
@@ -91,7 +92,7 @@ def pair(baseline: Evaluated, candidate: Evaluated) -> dict[str, PairedPredictio
 
     A side with a single model is compared with every seed of the other.
 
-    Raises HarnessError for other tasks, sources, fingerprints, collapse rules, evaluation sets or
+    Raises HarnessError for other tasks, sources, rows, collapse rules, evaluation sets or
     seeds, and for rows that differ.
     """
     refuse_unlike(baseline, candidate)
@@ -119,7 +120,6 @@ def refuse_unlike(baseline: Evaluated, candidate: Evaluated) -> None:
         )
     for what, attribute, advice in (
         ("task", "task", "only results of one task are compared"),
-        ("data fingerprint", "fingerprint", "evaluate both on the same rows (data and --limit)"),
         ("collapse rule", "collapse_rule", "score both by the same rule"),
         ("evaluation sets", "purposes", "score both on the same sets"),
     ):
@@ -128,6 +128,12 @@ def refuse_unlike(baseline: Evaluated, candidate: Evaluated) -> None:
             raise HarnessError(
                 f"{what}: {shown(mine)} in {baseline}, {shown(theirs)} in {candidate}; {advice}."
             )
+    if mine := set(baseline.digests.items()) - set(candidate.digests.items()):
+        split = min(mine)[0]
+        raise HarnessError(
+            f"rows of set {split!r}: those of {baseline} are others than those of {candidate}; "
+            f"evaluate both on the same rows (data and --limit)."
+        )
     seeds = baseline.seeds, candidate.seeds
     if seeds[0] != seeds[1] and min(map(len, seeds)) > 1:
         raise HarnessError(

@@ -125,7 +125,7 @@ def in_memory(scores: TaskScores, role: str, seeds: Sequence[int] = ()) -> Evalu
         task=scores.task,
         role=role,
         source=scores.source,
-        fingerprint=scores.fingerprint,
+        digests={p.split: rows_sha256(p) for p in first_of_each(scores.predictions)},
         collapse_rule=scores.collapse_rule,
         purposes=scores.purposes,
         primary=scores.primary,
@@ -135,6 +135,11 @@ def in_memory(scores: TaskScores, role: str, seeds: Sequence[int] = ()) -> Evalu
             if p.role == role and p.seed in (seeds or scores.seeds)
         ),
     )
+
+
+def first_of_each(predictions: Sequence[Predictions]) -> list[Predictions]:
+    """One of the predictions on each set, rows sorted by id."""
+    return [by_id(p) for p in {p.split: p for p in reversed(predictions)}.values()]
 
 
 def check_has(
@@ -314,7 +319,7 @@ def evaluated(
         task=record.task,
         role=role,
         source=record.source,
-        fingerprint=record.fingerprint,
+        digests={known.name: known.rows_sha256 for known in record.sets},
         collapse_rule=record.collapse_rule,
         purposes={known.name: known.purpose for known in record.sets},
         primary=record.primary,

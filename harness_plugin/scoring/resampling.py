@@ -71,12 +71,13 @@ def cluster_counts(
     `clusters` (K,) and `sizes` (K,): the cluster of every kind of row, and how many rows are of it.
     All rows of a cluster get one weight, exponential with mean 1: the Bayesian bootstrap (Rubin
     1981) of clusters. No weight is 0, so that no group is emptied where clusters lie across groups.
+    In float64: weights are no whole numbers, and their sums must not depend on the order of rows.
     """
     codes = np.unique(np.asarray(clusters), return_inverse=True)[1].reshape(-1)
-    rows = np.asarray(sizes, dtype=np.float32)
+    rows = np.asarray(sizes, dtype=np.float64)
     number = int(codes.max()) + 1
     step = max(1, CELLS // max(1, len(codes)))
     for start in range(0, resamples, step):
-        drawn = rng.standard_exponential((min(step, resamples - start), number), dtype=np.float32)
+        drawn = rng.standard_exponential((min(step, resamples - start), number), dtype=np.float64)
         drawn /= drawn.mean(axis=1, keepdims=True)
         yield drawn[:, codes] * rows

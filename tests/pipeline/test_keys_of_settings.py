@@ -143,6 +143,7 @@ HARMLESS = {
         "include_path": "where tasks are read from",
         "log_with": "what is told to a tracker",
         "trust_remote_code": "a checkpoint's own code comes with its commit or folder",
+        **dict.fromkeys(("margin", "min_seeds", "min_group"), "what verdicts are given by"),
         "resamples": "how scores are computed from predictions",
         "sets": "which sets are predicted; each has a key of its own",
         "analyze": "what is looked at afterwards",

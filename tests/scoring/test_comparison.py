@@ -42,7 +42,7 @@ def side(*seeds, numbers=None, **more):
         "task": "faces",
         "role": "student",
         "source": "embedded",
-        "fingerprint": "f",
+        "digests": dict.fromkeys(ROLES, "f"),
         "collapse_rule": "argmax",
         "purposes": ROLES,
         "primary": {"balanced": "gap_aligned_conflicting"},
@@ -225,7 +225,7 @@ def test_p_values_of_groups_are_a_family_and_the_whole_set_another():
     ("more", "message"),
     [
         ({"source": "path"}, "embedded data, .* path data"),
-        ({"fingerprint": "g"}, "data fingerprint: f in .*, g in"),
+        ({"digests": {"balanced": "f", "in_domain": "g"}}, "rows of set 'in_domain': those of "),
         ({"collapse_rule": "sum"}, "collapse rule: argmax in .*, sum in"),
         ({"task": "hans"}, "task: faces in .*, hans in"),
         ({"purposes": {"balanced": "ood"}}, "evaluation sets: balanced, in_domain in"),
