@@ -466,7 +466,7 @@ def whole(tmp_path_factory):
 
 
 def test_numbers_carry_the_variance_that_rows_give_all_seeds():
-    """Three seeds that answer alike on resamples share it all; else it is unknown."""
+    """Three seeds that move alike on resamples share all; without an interval it is unknown."""
     drawn = np.random.default_rng(0).normal(0, 0.05, 300)
     alike = np.hstack([[[0.7], [0.8], [0.75]], 0.75 + np.tile(drawn, (3, 1))])
     known = estimate(alike, Support(100, 100))
