@@ -159,7 +159,7 @@ def simulate(cell: Cell, worlds: int) -> dict[str, Covered]:
             put(f"d {metric}", interval(v[:, 1] - v[:, 0]), target[:, 1, i] - target[:, 0, i])
         gap = found["gap"]
         change = intervals.size_change(intervals.sizes(gap[:, 1], gap[:, 0], cell.df))
-        put("d |gap|", change, abs(target[:, 1, 1]) - abs(target[:, 0, 1]))
+        put("d size of gap", change, abs(target[:, 1, 1]) - abs(target[:, 0, 1]))
         w, t = found["worst"], target[..., 2]
         ratio = intervals.ratio(w[:, 1] - w[:, 3], w[:, 0] - w[:, 2], cell.df)
         put("retention", ratio, (t[:, 1] - t[:, 3]) / (t[:, 0] - t[:, 2]))

@@ -138,7 +138,7 @@ def result(
                 "lower": number.low,
                 "upper": number.high,
                 "confidence_level": LEVEL,
-                "method": "percentile bootstrap over rows, stratified by group and label",
+                "method": "normal interval of bootstrap variance over rows, stratified by group and label",
             },
             "num_bootstrap_samples": resamples,
         }
