@@ -138,7 +138,7 @@ def result(
                 "lower": number.low,
                 "upper": number.high,
                 "confidence_level": LEVEL,
-                "method": "normal interval of bootstrap variance over rows, stratified by group and label",
+                "method": "bootstrap variance over rows within group and label, Student's t",
             },
             "num_bootstrap_samples": resamples,
         }
