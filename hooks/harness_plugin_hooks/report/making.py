@@ -15,7 +15,7 @@ from harness_plugin.scoring.transfer_record import TransferRecord
 from harness_plugin_hooks.render.document import Column, Table
 from harness_plugin_hooks.render.html import page
 from harness_plugin_hooks.render.text import listed, plural
-from harness_plugin_hooks.report import answer, figures_inside, figures_scores
+from harness_plugin_hooks.report import answer, figures_flips, figures_inside, figures_scores
 from harness_plugin_hooks.report.document import Part, TaskReport, file_stem, report
 from harness_plugin_hooks.report.drawing import Picture, styled
 from harness_plugin_hooks.report.figures_attention import attention
@@ -65,6 +65,7 @@ def report_of(run: RunPages, one: TaskPage, plugins: Plugins) -> TaskReport:
     parts = [
         Part("Groups and gaps", [p for p in scores if p not in types], missing="No groups."),
         Part("Bias types", types, missing="The sets of this task have no bias types."),
+        *flips(record),
         *inside(run, one, plugins),
     ]
     return TaskReport(
@@ -101,6 +102,14 @@ def inside(run: RunPages, one: TaskPage, plugins: Plugins) -> Iterator[Part]:
         yield Part(title, pictures, sentences, "There is nothing to draw.", notes)
     if others := [name for name in one.analyses if name not in INSIDE]:
         yield Part("Other analyses", [], missing=f"Made, not drawn here: {listed(others)}.")
+
+
+def flips(record: TransferRecord) -> Iterator[Part]:
+    """Whose answers change, where a student was compared with another model."""
+    if record.flips:
+        pictures = list(figures_flips.pictures(record))
+        said = figures_flips.sentences(record)
+        yield Part("Whose answers change", pictures, said, "No answer changes.")
 
 
 def models(record: TransferRecord) -> Table:
