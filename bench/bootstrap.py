@@ -15,8 +15,8 @@ from common import Goal, Table, environment, interleave, parse, parser, report, 
 
 from harness_plugin.records import Counts, Floats, Predictions
 from harness_plugin.scoring import metrics as m
+from harness_plugin.scoring.measure import Bootstrap, measure_set
 from harness_plugin.scoring.pairing import PairedPredictions, first_of
-from harness_plugin.scoring.score import Bootstrap, measure_set
 
 METRICS = (m.ACC, m.F1, m.WORST_GROUP_ACC, m.GAP_AVG_WORST, m.GAP_ALIGNED_CONFLICTING)
 MODELS, GROUPS, LABELS = ("teacher", "student", "control"), 6, ("entailment", "non-entailment")
@@ -31,7 +31,7 @@ def main() -> None:
     rows = args.rows or (300 if args.quick else 30_000)
     resamples = args.resamples or (20 if args.quick else 10_000)
     paired, tables = answers(rows, args.seed), []
-    cells = Bootstrap("bench", 1, resamples, args.seed)
+    cells = Bootstrap("bench", resamples, args.seed)
     variants = {
         OURS: partial(timed, partial(measured, cells, paired)),
         ROWS: partial(timed, partial(measured, RowByRow("bench", 1, resamples, args.seed), paired)),
@@ -105,7 +105,7 @@ def plain(paired: PairedPredictions, resamples: int, seed: int) -> dict[str, Flo
 
 def check_same(paired: PairedPredictions, seed: int) -> None:
     """Refuse to time things that do not have the same mean and spread."""
-    ours = measured(Bootstrap("bench", 1, 400, seed), paired)
+    ours = measured(Bootstrap("bench", 400, seed), paired)
     theirs = plain(paired, 400, seed)
     for role in paired:
         mine, other = ours[role][0, 1:], theirs[role]

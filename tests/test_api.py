@@ -100,7 +100,7 @@ def test_rows_and_data_frames_hold_every_number(result):
     scores = result["toy"]
     numbers = sum(len(m) for s in scores.scores for m in s.by_subset().values())
     assert len(rows) == numbers + len(scores.transfer)
-    assert all(bool(row["reason"]) == np.isnan(row["value"]) for row in rows)
+    assert all(bool(row["reason"]) == np.isnan(row["low"]) for row in rows)
     frame = result.to_pandas(by_seed=True)
     assert len(frame) > len(rows)
     assert set(frame["seed"].dropna()) == {0}

@@ -307,6 +307,7 @@ def extra(role: Role) -> set[str]:
 def gain(scores: TaskScores, student: str, metric: str) -> Estimate:
     """Score of a student minus that of the student without a remedy."""
     contribution = scores.transfer_of(student, RANKING, metric, "contribution")
-    if contribution is None:
-        raise KeyError(student)
+    if contribution is None:  # no group of these rows is large enough to be the worst
+        reason = scores.of(student, RANKING).metrics[metric].reason
+        return Estimate(math.nan, reason=reason or f"{metric} is not defined on these rows")
     return contribution

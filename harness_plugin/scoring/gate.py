@@ -300,8 +300,8 @@ def check(gate: Gate, metric: Metric, split: str, change: Change, min_seeds: int
     limit = gate.limit
     seeds = len(change.baseline.seeds)
     needed = seeds_needed(change.seeds.sd, limit) if seeds > 1 else None
-    size = "size of the gap" if metric.kind == "gap" else metric.name
-    told = f"{size} {moved(change.value)}{interval_of(change)}, {seeds} seed(s))"
+    size = " in size" if metric.kind == "gap" else ""
+    told = f"{moved(change.value)}{size}{interval_of(change)}, {seeds} seed(s))"
     if metric.kind == "gap" and change.baseline.value * change.candidate.value < 0:
         before, now = points(change.baseline.value), points(change.candidate.value)
         told += f", turned over from {before} to {now}"

@@ -112,7 +112,7 @@ def decided(e: Evidence, rule: VerdictRule) -> tuple[State, str]:
         )
     return "undecided", (
         f"{grows} from teacher to student, {points(least)} to {points(most)}{falls_most} ({seeds} "
-        f"seeds): not shown on either side of {limit}. {'; '.join(needs(e, rule))}."
+        f"seeds): not shown on either side of {limit}. To decide: {'; '.join(needs(e, rule))}."
     )
 
 

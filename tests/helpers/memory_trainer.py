@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from harness_plugin.store.stages import Stage
 from harness_plugin.training import loop
 from harness_plugin.training.batch import TrainingMetadata
+from harness_plugin.training.contracts import Method
 from harness_plugin.training.encode import Encoded, EncodedRows
 from harness_plugin.training.loss import DistillationLoss
 from harness_plugin.training.predict import predict_with_features
@@ -109,7 +110,7 @@ class MemoryTrainer:
         return self.keep(model, record)
 
     def fit(self, training: TrainingSpec) -> Stage:
-        cls = self.methods.get(training.method)
+        cls = self.methods.offer(training.method).subclass(Method)
         options = cls.resolved(training.options, self.modality)
         return self.fit_loss(lambda known: DistillationLoss(cls(known, **options)), training)
 

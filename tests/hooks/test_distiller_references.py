@@ -11,6 +11,7 @@ import torch
 from harness_plugin.models.layers import Layers
 from harness_plugin.plugins.registry import load_plugins
 from harness_plugin.training.batch import Batch, TrainingMetadata
+from harness_plugin.training.contracts import Distiller
 
 DISTILLERS = load_plugins()["distiller"]
 T = 2.0
@@ -292,7 +293,7 @@ def distiller_of(name, **options):
         ("a", "b"),
         bias_log_probs=torch.from_numpy(np.log(BIAS)),
     )
-    return DISTILLERS.get(name)(T, metadata, **options)
+    return DISTILLERS.offer(name).subclass(Distiller)(T, metadata, **options)
 
 
 def loss_of(distiller):

@@ -163,7 +163,7 @@ def test_predictions_made_elsewhere_can_be_submitted(tmp_path, plugins):
     submit = ["submit", str(tmp_path / "out"), "--out", str(tmp_path / "b"), "--allow_embedded"]
     assert main(submit) == 0
     record = verify(tmp_path / "b", plugins, allow_embedded=True).records["toy"]
-    assert "student seed 0 predicts positive for every row of id" in record.notes
+    assert any(n.startswith("student predicts positive for every row of id") for n in record.notes)
     models = json.loads((tmp_path / "b" / "models.json").read_text())
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     assert [model["files"] for model in models] == [{"ours.csv": digest}]
@@ -331,7 +331,7 @@ def test_parts_and_manifest_must_agree(pack, plugins, parts):
         ({"config.json": b'{"a": 1e999}'}, True, "found 1e999, which is no float"),
         ({"config.json": b"[" * 100_000}, True, "config.json: expected strict JSON, found "),
         ({ANSWERS: b"\xff"}, True, f"{ANSWERS}: expected UTF-8 text, found 'utf-8' codec"),
-        ({ANSWERS: b""}, True, f"{ANSWERS}: is no CSV file"),
+        ({ANSWERS: b""}, True, f"{ANSWERS}: expected one row an example"),
     ],
     ids=lambda v: str(v)[:40],
 )
@@ -383,8 +383,7 @@ def test_a_reference_must_know_the_task_and_the_sets(verified_record):
     assert list(other_data(fewer, {"made": trusted})) == []
     (sets,) = other_data(trusted, {"made": fewer})
     assert str(sets) == f"{RESULTS}, sets: expected sets of the reference (id), found swapped"
-    (verdict, *rest) = trusted.verdicts
-    gaps = {"verdicts": [verdict.model_copy(update={"gap": "gap_id_ood"}), *rest]}
+    gaps = {"primary": {**trusted.primary, "id": "gap_id_ood"}}
     (gap,) = other_data(trusted.model_copy(update=gaps), {"made": trusted})
     assert str(gap) == f'{RESULTS}, gaps.id: expected "gap_avg_worst", found "gap_id_ood"'
 

@@ -232,7 +232,7 @@ def test_teachers_of_different_tokenizers(open_context, tmp_path):
     model = ctx.trained("teacher", ctx.settings.teacher, "erm", 1)
     foreign = tmp_path / "foreign"
     shutil.copytree(model.path, foreign)
-    train_tokenizer(["other words make another vocabulary " * 3], 300, foreign)
+    train_tokenizer(["the words here " * 3], 300, foreign)
     ctx = open_context(
         *QUICK,
         f"teachers.teacher_b.changes={{model: {foreign}, epochs: 0}}",

@@ -170,7 +170,7 @@ def change(low, high, examples=(0.0, 0.0), *, seeds=3, value=None, before=0.1, n
         (
             change(0.021, 0.051),
             "regressed",
-            "is worse by 3.6 points (95% interval of the change for the worse +2.1 to +5.1, 3 seed",
+            "worse by 3.6 points in size (95% interval of the change for the worse +2.1 to +5.1, ",
         ),
         (change(-0.051, -0.021), "pass", "is better by 3.6 points"),
         (change(0.02, 0.05), "undecided", "on both sides of the limit of 2 points"),
@@ -196,7 +196,7 @@ def test_a_number_without_an_interval_is_undecided():
     assert done.state == "undecided"
     assert (
         done.sentence
-        == "acc is better by 0.0 points (no interval, 3 seed(s)): no interval: undefined in 3."
+        == "is better by 0.0 points (no interval, 3 seed(s)): no interval: undefined in 3."
     )
 
 

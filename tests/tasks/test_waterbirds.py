@@ -129,7 +129,7 @@ def test_an_unreadable_image_is_named(tmp_path):
     path = broken.rows.with_format("arrow")[1:2]["image"][0].as_py()["path"]
     with open(path, "wb") as file:
         file.write(b"no image")
-    with pytest.raises(HarnessError, match="image of row 2 cannot be read"):
+    with pytest.raises(HarnessError, match=r"row 2.* cannot be "):
         border_features(broken)
 
 

@@ -207,7 +207,7 @@ def test_an_unreadable_image_is_named_by_its_row(tmp_path, store):
     paths = drawn(tmp_path)
     (tmp_path / "1.png").write_bytes(b"no image")
     processor = ViTImageProcessorPil(size={"height": 16, "width": 16})
-    with pytest.raises(HarnessError, match="image of row 2 cannot be read: "):
+    with pytest.raises(HarnessError, match=r"row 2.* cannot be "):
         encode.encode(faces(paths), ["image"], processor, store, max_length=0)
     (tmp_path / "1.png").unlink()
     with pytest.raises(FileNotFoundError):

@@ -26,11 +26,7 @@ from harness_plugin.data.columns import clusters_of
 from harness_plugin.plugins.registry import load_plugins
 from harness_plugin.records import Predictions
 from harness_plugin.scoring import metrics
-from harness_plugin.scoring.intervals import MIN_GROUP
-from harness_plugin.scoring.measure import Bootstrap, leave_out, measure_set
 
-RESAMPLES = 1000
-"""Of the correction of a minimum over groups, as a run has them by default."""
 PACKAGE = "harness_plugin"
 EVERY_ANSWER = metric(scores="unreduced")
 """With several epochs each answer counts: the mean of several has no label."""
@@ -207,7 +203,8 @@ def spurious_gaps(sets: Sets) -> Metric:
 def measured(sets: Sets, kinds: Sequence[str]) -> Metric:
     """The registered metrics of these `kinds` on every set: `<set>_<metric>`.
 
-    What is undefined is left out: a log has no place for a number that does not exist.
+    What is undefined is left out: a log has no place for a number that does not exist. A minimum
+    over groups is the plain one, of all groups, as papers print it: a run's is corrected.
     """
     known = load_plugins()["metric"].instances(metrics.Metric)
     chosen = {name: one for name, one in known.items() if one.kind in kinds}
@@ -218,11 +215,11 @@ def measured(sets: Sets, kinds: Sequence[str]) -> Metric:
         out: dict[str, float] = {}
         for split, those in found.items():
             for name, one in chosen.items():
-                p = leave_out(those.predictions, MIN_GROUP)
+                p = those.predictions
                 # an answer that names no label is wrong, but of no class
                 if one.applies(p) or (those.unanswered and name == "f1"):
                     continue
-                value = number(one, p)
+                value = float(one(p)[0])
                 if one.against_in_domain:
                     if in_domain is None or those.purpose == "in_domain":
                         continue
@@ -231,15 +228,6 @@ def measured(sets: Sets, kinds: Sequence[str]) -> Metric:
         return out
 
     return values
-
-
-def number(metric: metrics.Metric, p: Predictions) -> float:
-    """The number that a run gives of this one model; a minimum over groups is corrected."""
-    if metric.of_minimum is None:
-        return float(metric(p)[0])
-    bootstrap = Bootstrap(p.task, RESAMPLES)
-    q = measure_set({p.role: (p,)}, [metric], bootstrap, p.split)[metric.name]
-    return float(q.values[p.role][0, 0])
 
 
 @offered(EVERY_ANSWER)

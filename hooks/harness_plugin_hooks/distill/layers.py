@@ -166,6 +166,11 @@ class PatientKD(LayerDistiller):
     def compare(self, student: Layers, teacher: Layers) -> Tensor:
         """(B,) mean over the student's layers below its last, and dimensions."""
         depth, theirs = len(student.hidden) - 1, len(teacher.hidden) - 1
+        if depth < 2:
+            raise HarnessError(
+                "distiller pkd compares layers below the student's last, and this student has one "
+                "layer: give it two, or take another distiller."
+            )
         each = []
         for layer in range(1, depth):
             last = self.options["layers"] == "last"
