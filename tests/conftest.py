@@ -113,7 +113,9 @@ def toy_run(tmp_path_factory) -> ToyRun:
     command += " --device cpu"
     command += f" --resamples 100 --output_path {folder}/out"
     command += f" --use_cache {folder}/store"
-    assert main([*command.split(), "--set", "teacher.epochs=1", "--set", "student.epochs=1"]) == 0
+    assert (
+        main([*command.split(), "--set", "teacher.epochs=2.2", "--set", "student.epochs=2.1"]) == 0
+    )
     return ToyRun(folder / "out", folder / "store")
 
 

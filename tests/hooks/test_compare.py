@@ -108,8 +108,8 @@ def test_predictions_made_elsewhere_are_compared_with_a_run(toy_run, tmp_path, c
     words = ["score", "--task", TOY, "--predictions", str(answers), "--resamples", "100"]
     assert cli.main([*words, "--output_path", str(tmp_path / "scored")]) == 0
     sides = [str(toy_run.output), str(tmp_path / "scored")]
-    assert cli.main(["compare", *sides, "--min_seeds", "1", "--metric", "acc"]) == 0
-    capsys.readouterr()
+    assert cli.main(["compare", *sides, "--min_seeds", "1", "--metric", "acc"]) in (0, 3)
+    assert "worse by" not in capsys.readouterr().out  # undecided where all answers are right
     assert cli.main(["compare", *reversed(sides), "--min_seeds", "1", "--metric", "acc"]) == 1
     assert "100.0" in capsys.readouterr().out
 
@@ -363,7 +363,7 @@ def test_pytest_fails_when_the_candidate_regresses(run_tests):
     found.assert_outcomes(passed=4, failed=3)
     assert found.ret == pytest.ExitCode.TESTS_FAILED
     found.stdout.fnmatch_lines(
-        ["_* faces/balanced/acc _*", "regressed: acc on balanced is worse by +7.5 points*"]
+        ["_* faces/balanced/acc _*", "regressed: acc on balanced is worse by 7.5 points*"]
     )
 
 

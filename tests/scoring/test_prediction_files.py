@@ -79,6 +79,12 @@ def test_every_format_gives_the_numbers_of_the_run(rows, toy_run, tmp_path, form
         for metric, value in found.items():
             if metric.startswith("ece") and "label" in form:
                 assert ours[name][metric] is None
+            elif metric.endswith(
+                "_stderr,none"
+            ):  # which rows are drawn alike depends on all models
+                assert ours[name][metric] == pytest.approx(value, rel=0.3, abs=1e-4), metric
+            elif "worst" in metric:  # and so does the correction of a minimum, a little
+                assert ours[name][metric] == pytest.approx(value, abs=0.01), metric
             else:
                 assert ours[name][metric] == pytest.approx(value, abs=1e-4), metric
     (record,) = (tmp_path / "out").glob("transfer_toy_*.json")
@@ -111,9 +117,7 @@ def test_students_and_teachers_made_elsewhere_are_compared_seed_by_seed(rows, tm
     ]
     assert change["seeds"][0] == 0
     assert change["seeds"][1] != 0
-    assert any(
-        note.startswith("student predicts positive for every row") for note in record["notes"]
-    )
+    assert any("groups of swapped have under 30 rows" in note for note in record["notes"])
     assert cli.main([*words, "--control_predictions", file]) == 2
     assert "--control_predictions names 1 files, --predictions 2" in capsys.readouterr().err
 
