@@ -78,8 +78,10 @@ def test_every_format_gives_the_numbers_of_the_run(rows, toy_run, tmp_path, form
     for name, found in theirs.items():
         for metric, value in found.items():
             mine, near = ours[name][metric], {"abs": 1e-4, "rel": 0}
-            if value is None or (metric.startswith("ece") and "label" in form):
-                assert mine is None
+            if metric.startswith("ece") and "label" in form:
+                value = None
+            if not isinstance(value, float):
+                assert mine == value, metric
                 continue
             if metric.endswith("_stderr,none"):  # rows are drawn by what all models answer
                 near["rel"] = 0.3
