@@ -80,7 +80,7 @@ def test_one_task_of_a_run_of_several_is_opened(toy_run, plugins):
     config = run_config(file, {"tasks": (TOY, "hans")}, ["hans.teacher.epochs=1"])
     (task,) = opened(config, plugins, {"toy": toy_run.record()}, ["toy"], "then")
     assert (task.ctx.task.task, task.started) == ("toy", "then")
-    assert task.ctx.settings.teacher.epochs == 1
+    assert task.ctx.settings.teacher.epochs == 2.2
 
 
 def test_an_unknown_analysis_is_refused_before_any_training(tmp_path, capsys):

@@ -36,7 +36,6 @@ HELP = {
     "resample_class": 0.1,
     "reweight": 0.18,
     "rubi": 0.06,
-    "self": 0.03,
     "vrex": 0.06,
 }
 """Methods that help here, and the mean gain in worst-group accuracy that a broken one would miss.
