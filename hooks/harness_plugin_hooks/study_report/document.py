@@ -119,7 +119,7 @@ def sections(
         (
             "configurations",
             "All configurations",
-            "Each configuration and student, with the hierarchical bootstrap over seeds and rows.",
+            "Each configuration and student, by the rule of a run: over seeds and rows.",
             configuration_tables(study),
         ),
     )
