@@ -1,0 +1,91 @@
+"""Gates and reports run where nothing that trains is installed: without torch and its like."""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+TRAIN = [re.match(r"[\w-]+", line)[0] for line in PROJECT["optional-dependencies"]["train"]]
+IMPORTED = {"scikit-learn": "sklearn", "protobuf": "google.protobuf"}
+
+WITHOUT = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name in {names!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Missing())
+from harness_plugin.cli.main import main
+sys.exit(main({words!r}))
+"""
+
+
+def harness(*words):
+    """`harness …` in an interpreter that cannot import anything of the extra `train`."""
+    names = {IMPORTED.get(name, name).replace("-", "_") for name in TRAIN}
+    return subprocess.run(
+        [sys.executable, "-c", WITHOUT.format(names=names, words=[str(word) for word in words])],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )
+
+
+@pytest.fixture(scope="module")
+def scored(toy_run, tmp_path_factory):
+    """The toy run, its answers scored again, and its bundle."""
+    folder = tmp_path_factory.mktemp("core")
+    answers = folder / "answers.csv"
+    (file,) = toy_run.output.glob("predictions_toy_swapped*.csv")
+    rows = pd.read_csv(file)
+    rows[rows.role == "student"][["id", "predicted"]].to_csv(answers, index=False)
+    return folder, toy_run.output, answers
+
+
+def test_what_needs_no_model_needs_no_torch(scored):
+    folder, run, answers = scored
+    toy = ROOT / "tests" / "toy" / "toy.yaml"
+    small = ["--resamples", 100]
+    for words, status in {
+        (
+            "score",
+            "--task",
+            toy,
+            "--predictions",
+            answers,
+            *small,
+            "--output_path",
+            folder / "s",
+        ): 0,
+        ("compare", run, run, *small): 3,
+        ("report", run, "--out", folder / "page", "--examples", 0): 0,
+        ("submit", run, "--out", folder / "bundles" / "toy.zip", "--allow_embedded"): 0,
+    }.items():
+        done = harness(*words)
+        assert done.returncode == status, (words[0], done.stdout, done.stderr)
+    for words in (
+        ("verify", folder / "bundles" / "toy.zip"),
+        ("leaderboard", folder / "bundles", "--out", folder / "board"),
+    ):
+        done = harness(*words, "--allow_embedded")
+        assert done.returncode == 0, (words[0], done.stdout, done.stderr)
+    for words in (("ls", "tasks"), ("show", "hans"), ("show", "group_dro")):
+        assert harness(*words).returncode == 0
+
+
+def test_a_run_without_torch_names_the_extra():
+    done = harness("--tasks", ROOT / "tests" / "toy" / "toy.yaml")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line == (
+        "harness: error: transformers is not installed: this command needs the extra "
+        "`train`: pip install 'debias-transfer[train]'"
+    )
