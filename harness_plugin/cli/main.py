@@ -33,11 +33,12 @@ def main(argv: list[str] | None = None) -> int:
             print(f"harness: error: {error}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
-        if error.name not in EXTRA_OF:
+        module = (error.name or "").partition(".")[0]
+        if module not in EXTRA_OF:
             raise
-        extra = EXTRA_OF[error.name]
+        extra = EXTRA_OF[module]
         print(
-            f"harness: error: {error.name} is not installed: this command needs the extra "
+            f"harness: error: {module} is not installed: this command needs the extra "
             f"`{extra}`: {install_command(extra)}",
             file=sys.stderr,
         )
