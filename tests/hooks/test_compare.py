@@ -510,6 +510,6 @@ def test_the_action_installs_the_checkout_it_is_in():
 
 def test_the_thresholds_of_the_documentation_are_read(tmp_path):
     page = (ROOT / "docs" / "regression.md").read_text("utf-8")
-    (block,) = re.findall(r"^```yaml\n(.*?)^```", page, re.S | re.M)
+    block = re.search(r"^```yaml\n(min_seeds.*?)^```", page, re.S | re.M)[1]
     (tmp_path / "gates.yaml").write_text(block)
     assert len(read_thresholds(tmp_path / "gates.yaml").gates) == 4
