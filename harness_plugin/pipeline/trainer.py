@@ -301,6 +301,8 @@ class RoleTrainer:
         """Weights, configuration, processor, card: a folder that `from_pretrained` loads."""
         model.save_pretrained(folder)
         processor = processors.load_processor(str(processor_folder), self.task.modality)
+        if self.task.modality == "text":  # who loads it elsewhere truncates as in training
+            processor.model_max_length = self.role.max_length
         processor.save_pretrained(folder)
         about = {"task": self.task.task, "role": self.role.name, "seed": self.seed}
         classifiers.model_card(folder, {**about, **record, "spec": spec})

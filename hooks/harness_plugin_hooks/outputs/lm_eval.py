@@ -1,15 +1,17 @@
 """One results file an evaluated model, in the layout of lm-evaluation-harness 0.4.13.
 
 The layout is that of its EvaluationTracker and result_schema: `<model>/results_<time>.json`, keys
-"<metric>,<filter>", samples beside it. Differences are on purpose: undefined numbers are null, not
-NaN or "N/A"; samples are sorted by id before they are hashed, so that the hash does not depend on
-the number of processes; `config` also holds model_name, which other readers look for.
+"<metric>,<filter>", samples beside it, hashed by its recipe, so that its own printers and loggers
+read these files. Differences are on purpose: an undefined number is null, not NaN (an undefined
+error is "N/A", as there); samples are sorted by id, so that the hash does not depend on the number
+of processes; `config` also holds model_name, which other readers look for.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from hashlib import _Hash as Digest
 
 SCHEMA_VERSION = "0.4.13"
+NOT_KNOWN = "N/A"
+"""What that harness writes, and its table expects, where a metric has no standard error."""
 CHUNK = 8192
 """Rows whose texts are in memory at a time."""
 
@@ -65,16 +69,12 @@ def results(report: RunReport, evaluated: Evaluated, hashes: dict[str, str]) -> 
         numbers = list(evaluated.numbers(p.split))
         for number in numbers:
             row[f"{number.name},none"] = number.value
-            row[f"{number.name}_stderr,none"] = number.error
+            known = not math.isnan(number.error)
+            row[f"{number.name}_stderr,none"] = number.error if known else NOT_KNOWN
         tables[name] = row
         better[name] = {number.name: number.metric.higher_is_better for number in numbers}
         sizes[name] = {"original": len(p), "effective": len(p)}
-        configs[name] = {
-            "task": name,
-            "output_type": "multiple_choice",
-            "test_split": p.split,
-            "num_fewshot": 0,
-            "doc_to_choice": list(p.labels),
+        configs[name] = configuration(name, p) | {
             "metadata": {
                 "version": 1,
                 "source": scores.source,
@@ -102,13 +102,13 @@ def results(report: RunReport, evaluated: Evaluated, hashes: dict[str, str]) -> 
             },
             "model_dtype": "float32",
             "model_sha": model.settings.get("stage", ""),
-            "batch_size": report.config.get("eval_batch_size"),
+            "batch_size": str(report.config.get("eval_batch_size")),
             "batch_sizes": [],
             "device": next((c["device"] for c in environment["choices"].values()), None),
             "use_cache": report.config.get("use_cache"),
             "limit": report.config.get("limit"),
             "bootstrap_iters": report.config.get("resamples"),
-            "gen_kwargs": None,
+            "gen_kwargs": {},
             "random_seed": model.seed,
             "numpy_seed": model.seed,
             "torch_seed": model.seed,
@@ -121,6 +121,7 @@ def results(report: RunReport, evaluated: Evaluated, hashes: dict[str, str]) -> 
         "lm_eval_version": SCHEMA_VERSION,
         "upper_git_hash": None,
         "task_hashes": hashes,
+        "max_length": model.max_length or None,
         "model_source": "harness-plugin",
         "model_name": model.name,
         "model_name_sanitized": model.name.replace("/", "__"),
@@ -133,10 +134,33 @@ def results(report: RunReport, evaluated: Evaluated, hashes: dict[str, str]) -> 
     }
 
 
+def configuration(name: str, p: Predictions) -> dict[str, Any]:
+    """A task's configuration as that harness fills it for one that asks for one of the labels.
+
+    `metric_list` names what every sample holds a value of: its loggers read each there.
+    """
+    return {
+        "task": name,
+        "dataset_kwargs": {"task": p.task, "set": p.split},
+        "test_split": p.split,
+        "doc_to_target": "label",
+        "doc_to_choice": list(p.labels),
+        "unsafe_code": False,
+        "description": "",
+        "target_delimiter": " ",
+        "fewshot_delimiter": "\n\n",
+        "num_fewshot": 0,
+        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+        "output_type": "multiple_choice",
+        "repeats": 1,
+        "should_decontaminate": False,
+    }
+
+
 def sample_lines(p: Predictions, digest: Digest) -> Iterator[str]:
     """The lines of a samples file, sorted by id; `digest` gets the hashes of what was asked."""
     for row in sample_rows(p, np.argsort(p.ids, kind="stable")):
-        digest.update(f"{row['doc_hash']}{row['target_hash']}".encode())
+        digest.update(f"{row['doc_hash']}{row['prompt_hash']}{row['target_hash']}".encode())
         yield json_line(row)
 
 
@@ -148,7 +172,7 @@ def sample_rows(p: Predictions, order: Ints) -> Iterator[dict[str, Any]]:
         choices = [
             [f"{log_probs[i, c]:.6f}", str(bool(p.predicted[i] == c))] for c in range(len(p.labels))
         ]
-        context = json.dumps({k: v for k, v in doc.items() if k not in ("id", "group")})
+        context = json.dumps({k: v for k, v in doc.items() if k not in ("id", "label", "group")})
         yield {
             "doc_id": i,
             "doc": doc,
@@ -161,7 +185,7 @@ def sample_rows(p: Predictions, order: Ints) -> Iterator[dict[str, Any]]:
             "filtered_resps": choices,
             "filter": "none",
             "metrics": ["acc"],
-            "doc_hash": sha(json.dumps(doc, sort_keys=True)),
+            "doc_hash": sha(json.dumps(doc, indent=2, ensure_ascii=False)),
             "prompt_hash": sha(context),
             "target_hash": sha(target),
             "acc": float(p.correct[i]),
@@ -179,8 +203,8 @@ def documents(p: Predictions, order: Ints) -> Iterator[tuple[int, dict[str, Any]
 
 
 def document(p: Predictions, i: int) -> dict[str, Any]:
-    """What is known of one example: id, group, bias types."""
-    doc: dict[str, Any] = {"id": str(p.ids[i])}
+    """What is known of one example: id, gold label, group, bias types."""
+    doc: dict[str, Any] = {"id": str(p.ids[i]), "label": p.labels[p.label[i]]}
     if p.members is None:
         doc["group"] = p.groups[p.group[i]] if p.group[i] >= 0 else None
     else:
