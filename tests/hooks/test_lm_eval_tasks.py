@@ -278,7 +278,7 @@ def test_the_numbers_are_those_of_a_run_to_the_digit(checkpoints, hans, tmp_path
         assert row[f"{name}_low,none"] == estimate.low, name
         assert row[f"{name}_high,none"] == estimate.high, name
     for name, estimate in scores.groups.items():
-        assert row[f"acc_{name},none"] == estimate.value, name
+        assert row[f"acc_{name},none".replace("/", ":")] == estimate.value, name
     assert 0 < row["worst_group_acc,none"] < row["acc,none"] < 1
     assert row["gap_entailment,none"] != 0
     assert row["acc_stderr,none"] == pytest.approx(
@@ -314,7 +314,7 @@ def test_groups_that_overlap_give_the_numbers_of_a_run(tmp_path):
         *((f"acc_{g}", e) for g, e in scores.groups.items()),
     ]:
         if name != "gap_entailment":
-            assert same(row[f"{name},none"], estimate.value), name
+            assert same(row[f"{name},none".replace("/", ":")], estimate.value), name
 
 
 @pytest.fixture

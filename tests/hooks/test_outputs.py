@@ -116,7 +116,7 @@ def test_every_number_has_an_error_and_a_direction(results):
             assert 0 <= row["acc,none"] <= 1
             assert all(name.endswith("_stderr,none") for name in row if row[name] == "N/A")
             assert row["sample_len"] == result["n-samples"][name]["effective"]
-            assert "acc_positive/sun,none" in row
+            assert "acc_positive:sun,none" in row
 
 
 def test_embedded_data_are_called_so_everywhere(results, toy_run):

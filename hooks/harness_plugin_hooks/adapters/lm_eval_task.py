@@ -34,6 +34,7 @@ from harness_plugin_hooks.adapters.lm_eval_metrics import (
     metrics_of_answers,
 )
 from harness_plugin_hooks.adapters.lm_eval_rows import Question, documents, request_text
+from harness_plugin_hooks.outputs.lm_eval import metric_key
 
 LOG = logging.getLogger(__name__)
 DEFAULTS = {
@@ -154,8 +155,8 @@ class TextTask(ConfigurableTask):  # type: ignore[misc]
                 self._aggregation_list[f"{name}_{end}"] = partial(self.measured, name, end)
             self._higher_is_better |= dict.fromkeys((name, f"{name}_low", f"{name}_high"), higher)
         for group in self.split.groups:
-            self._aggregation_list[f"acc_{group}"] = group_acc
-            self._higher_is_better[f"acc_{group}"] = True
+            self._aggregation_list[metric_key(f"acc_{group}")] = group_acc
+            self._higher_is_better[metric_key(f"acc_{group}")] = True
 
     def measured(self, name: str, part: str, items: Sequence[Item]) -> float | None:
         """The value of a metric, or an end of its interval; None and a note where undefined."""
@@ -187,7 +188,9 @@ class TextTask(ConfigurableTask):  # type: ignore[misc]
         members = [groups.index(name) for name in doc["groups"]]
         item = (said, gold, members, doc["aligned"], doc.get("cluster"))
         right = float(said == gold)
-        single = {f"acc_{name}": right if name in doc["groups"] else None for name in groups}
+        single = {
+            metric_key(f"acc_{name}"): right if name in doc["groups"] else None for name in groups
+        }
         single["acc"] = right
         return {name: single.get(name, item) for name in self._aggregation_list}
 

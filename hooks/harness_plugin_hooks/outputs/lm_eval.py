@@ -68,11 +68,11 @@ def results(report: RunReport, evaluated: Evaluated, hashes: dict[str, str]) -> 
         row: dict[str, Any] = {"name": name, "alias": name, "sample_len": len(p)}
         numbers = list(evaluated.numbers(p.split))
         for number in numbers:
-            row[f"{number.name},none"] = number.value
+            row[f"{metric_key(number.name)},none"] = number.value
             known = not math.isnan(number.error)
-            row[f"{number.name}_stderr,none"] = number.error if known else NOT_KNOWN
+            row[f"{metric_key(number.name)}_stderr,none"] = number.error if known else NOT_KNOWN
         tables[name] = row
-        better[name] = {number.name: number.metric.higher_is_better for number in numbers}
+        better[name] = {metric_key(n.name): n.metric.higher_is_better for n in numbers}
         sizes[name] = {"original": len(p), "effective": len(p)}
         configs[name] = configuration(name, p) | {
             "metadata": {
@@ -132,6 +132,11 @@ def results(report: RunReport, evaluated: Evaluated, hashes: dict[str, str]) -> 
         "chat_template_sha": None,
         "total_evaluation_time_seconds": str(report.seconds),
     }
+
+
+def metric_key(name: str) -> str:
+    """A metric as a key of results: a slash, as groups have, is what its loggers cut keys at."""
+    return name.replace("/", ":")
 
 
 def configuration(name: str, p: Predictions) -> dict[str, Any]:
