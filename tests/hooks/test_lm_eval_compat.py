@@ -237,3 +237,46 @@ def test_what_its_zeno_script_reads_is_there(runs, ours):
         assert ", ".join(str(answer[0]) for answer in line["filtered_resps"])
         assert {"doc_id", "target", *means} <= set(line)
     assert not math.isnan(sum(line["acc"] for line in samples))
+
+
+@pytest.fixture(scope="module")
+def writer(tmp_path_factory):
+    """A GPT-2 of two layers with random weights, and a tokenizer of bytes."""
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("writer")
+    trained = ByteLevelBPETokenizer()
+    trained.train_from_iterator(["sun rain good bad positive negative"], vocab_size=300)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=trained._tokenizer, eos_token="!")
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=len(tokenizer), n_positions=256, n_embd=16, n_layer=2, n_head=2)
+    config.bos_token_id = config.eos_token_id = tokenizer.eos_token_id
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_model_that_writes_gets_an_instruction_and_our_numbers(runs, writer, tmp_path):
+    """--model hf: the prompt is the instruction, the answer that of acc_norm, groups are scored."""
+    words = ["lm-eval", "run", "--model", "hf", "--device", "cpu", "--log_samples"]
+    words += ["--model_args", f"pretrained={writer},dtype=float32", "--batch_size", "20"]
+    words += ["--tasks", str(runs[0] / "toy_swapped.yaml"), "--output_path", str(tmp_path)]
+    assert main([*words, "--metadata", "resamples=50"]) == 0
+    (file,) = tmp_path.glob("*/samples_*.jsonl")
+    (results,) = tmp_path.glob("*/results_*.json")
+    row = read(results)["results"]["toy_swapped"]
+    right = []
+    for line in lines(file):
+        doc = line["doc"]
+        assert line["arguments"]["gen_args_0"]["arg_0"] == (
+            f"premise: {doc['premise']}\nhypothesis: {doc['hypothesis']}\n\n"
+            "Which label is right: negative, positive? Answer with the label alone."
+        )
+        assert [a["arg_1"] for a in line["arguments"].values()] == [" negative", " positive"]
+        scores = [float(score) for score, _ in line["filtered_resps"]]
+        by_length = np.argmax([s / len(x) for s, x in zip(scores, doc["labels"], strict=True)])
+        right.append(doc["labels"][by_length] == doc["label"])
+        assert line["acc"] == right[-1]
+    assert row["acc,none"] == pytest.approx(np.mean(right))
+    assert {"worst_group_acc,none", "gap_avg_worst,none", "acc_positive:sun,none"} <= set(row)

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import pickle
 import re
 import shutil
 from pathlib import Path
@@ -43,16 +44,22 @@ from harness_plugin.training.encode import encode
 from harness_plugin_hooks.adapters import lm_eval_metrics as of_items
 from harness_plugin_hooks.adapters import lm_eval_tasks
 from harness_plugin_hooks.adapters.lm_eval_filter import CollapseLabels
-from harness_plugin_hooks.adapters.lm_eval_model import Alone, SequenceClassifier, interleaved
+from harness_plugin_hooks.adapters.lm_eval_model import (
+    Alone,
+    SequenceClassifier,
+    about,
+    interleaved,
+)
 from harness_plugin_hooks.adapters.lm_eval_rows import (
+    LabelLogProbability,
+    Prompt,
     Question,
     documents,
-    read_request,
-    request_text,
     spread,
 )
 from harness_plugin_hooks.adapters.lm_eval_task import TextTask, answer
 from harness_plugin_hooks.adapters.lm_eval_tasks import folder
+from harness_plugin_hooks.adapters.prompts import instruction
 
 TASKS = load_plugins()["task"]
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -183,7 +190,9 @@ def test_every_evaluation_set_of_every_text_task_has_a_file():
     there = {}
     for file, of in described().items():
         there.setdefault(of["task"], set()).add(of["set"])
-        assert file.stem == (of["set"] if of["set"] == of["task"] else f"{of['task']}_{of['set']}")
+        name = of["set"] if of["set"] == of["task"] else f"{of['task']}_{of['set']}"
+        assert file.stem in (name, f"debias_{name}")
+    assert len(described()) == 2 * sum(map(len, there.values()))
     texts = [task for offer in TASKS if (task := find_task(offer.name, TASKS)).modality == "text"]
     assert set(there) == {task.task for task in texts if "own" not in task.sources}
     assert sum(map(len, there.values())) == 42
@@ -232,12 +241,14 @@ def test_no_name_is_one_of_theirs():
     assert "anli" in taken
     known = TaskManager(include_path=str(folder()), include_defaults=False)
     assert not taken & set(known.all_tasks)
+    assert {"debias_hans", "hans", "debias_hans_id", "debias_hans_sets"} <= set(known.all_tasks)
 
 
 def test_every_generated_set_loads_and_opens_with_every_group():
     few = {f"{of['task']}.n_train": 600 for of in described().values()}
     known = TaskManager(include_path=str(folder()), include_defaults=False, metadata=few)
     for name, task in known.load("debias")["tasks"].items():
+        assert name.startswith("debias_")  # a set stands in a tag once, not with its short name too
         docs, groups = task.eval_docs, task.facts.groups
         combinations = len(np.unique(task.split.membership, axis=0))
         first = docs[:combinations]
@@ -350,7 +361,7 @@ def reference(checkpoint, pairs):
 
 def instances(pairs, question):
     return [
-        Instance("loglikelihood", {}, (request_text(pair, question), f" {label}"), i)
+        Instance("loglikelihood", {}, (Prompt.of("as it is", pair, question), f" {label}"), i)
         for pair in pairs
         for i, label in enumerate(question.labels)
     ]
@@ -464,10 +475,23 @@ def test_long_texts_are_cut_and_counted(checkpoints):
 
 def test_a_request_says_all_that_its_answer_depends_on():
     question = Question(TWO, (("neutral", "non-entailment"),), "sum")
-    assert read_request(request_text(("a b", "c"), question)) == (("a b", "c"), question)
-    assert read_request("made elsewhere") == (("made elsewhere",), None)
-    with pytest.raises(HarnessError, match="which separate texts"):
-        request_text(("a\u241eb",), question)
+    prompt = pickle.loads(pickle.dumps(Prompt.of("asked", ("a b", "c"), question)))
+    assert about(prompt) == (("a b", "c"), question)
+    assert prompt == "asked"
+    assert about("made elsewhere") == (("made elsewhere",), None)
+
+
+def test_a_model_that_writes_is_asked_in_words_and_judged_by_the_character():
+    """lm-eval's acc_norm: log-likelihoods by the number of characters; a classifier's as they are."""
+    doc = {"labels": ["entailment", "non-entailment"], "first_choice": False}
+    shorter, longer = -10.0, -11.0
+    assert answer(doc, [(shorter, False), (longer, False)]) == 1  # -1.0 < -11 / 14
+    of_labels = [(LabelLogProbability(score), False) for score in (shorter, longer)]
+    assert answer(doc, of_labels) == 0
+    assert instruction(("premise", "hypothesis"), ("a", "b"), TWO) == (
+        "premise: a\nhypothesis: b\n\nWhich label is right: entailment, non-entailment? "
+        "Answer with the label alone."
+    )
 
 
 def test_every_beginning_of_the_documents_holds_every_group():

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import astuple, dataclass, replace
 from itertools import chain, zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeAlias
 
 # that harness registers its own when it finds none: ours must not be the first
 import lm_eval.models  # noqa: F401
@@ -38,9 +38,11 @@ from harness_plugin_hooks.adapters.checkpoints import (
     evaluated_with,
     named_labels,
 )
-from harness_plugin_hooks.adapters.lm_eval_rows import Question, read_request
+from harness_plugin_hooks.adapters.lm_eval_rows import LabelLogProbability, Prompt, Question
 
 LOG = logging.getLogger(__name__)
+Asked: TypeAlias = tuple[tuple[str, ...], Question | None]
+"""A row's texts, and what is asked of them; None = one of the choices, whatever they are."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 BATCH_SIZE: int = RunConfig.model_fields["eval_batch_size"].default
 LARGEST = 512
@@ -69,6 +71,8 @@ class Alone:
 class SequenceClassifier(LM):  # type: ignore[misc]
     """A classifier over texts or pairs of texts; each document passes through it once.
 
+    Of our tasks it reads the texts themselves, not the instruction that other models are given.
+
     Model arguments: `pretrained` (a folder saved with save_pretrained, or a hub id), `labels`
     ("entailment/neutral/contradiction", in the order of the logits, for a checkpoint whose classes
     are called LABEL_0 …), `max_length` in tokens, `attention` (sdpa or eager), `dtype`,
@@ -77,7 +81,7 @@ class SequenceClassifier(LM):  # type: ignore[misc]
     defaults (128, sdpa, float32). A `dtype` casts the weights, without autocast.
 
     The log-probability of a choice is that of the label it names; the flag says whether the model
-    predicts it. The labels of a set and how the model's become these stand in the request.
+    predicts it. The labels of a set and how the model's become these come with the request.
     """
 
     def __init__(
@@ -174,34 +178,33 @@ class SequenceClassifier(LM):  # type: ignore[misc]
 
     def loglikelihood(self, requests: Sequence[Any], **_: Any) -> list[tuple[float, bool]]:
         """(log p(label), whether it is the predicted one) of every request."""
-        asked: dict[str, dict[str, None]] = {}
+        asked: dict[Asked, dict[str, None]] = {}
         for request in requests:
             context, choice = request.args
-            asked.setdefault(context, {})[choice.strip()] = None
-        answers = self.answers({context: tuple(choices) for context, choices in asked.items()})
-        return [answers[context, choice.strip()] for context, choice in (r.args for r in requests)]
+            asked.setdefault(about(context), {})[choice.strip()] = None
+        answers = self.answers({key: tuple(choices) for key, choices in asked.items()})
+        return [answers[about(context), choice.strip()] for context, choice in args_of(requests)]
 
     def answers(
-        self, asked: Mapping[str, tuple[str, ...]]
-    ) -> dict[tuple[str, str], tuple[float, bool]]:
-        """What the model says to every (context, choice); contexts are asked once each."""
-        batches: dict[tuple[int, Question], list[str]] = {}
-        texts: dict[str, tuple[str, ...]] = {}
-        for context, choices in asked.items():
-            texts[context], question = read_request(context)
-            of = (len(texts[context]), question or Question(choices))
-            batches.setdefault(of, []).append(context)
+        self, asked: Mapping[Asked, tuple[str, ...]]
+    ) -> dict[tuple[Asked, str], tuple[float, bool]]:
+        """What the model says to every (row, choice); rows are asked once each."""
+        batches: dict[tuple[int, Question], list[Asked]] = {}
+        for (texts, question), choices in asked.items():
+            of = (len(texts), question or Question(choices))
+            batches.setdefault(of, []).append((texts, question))
         found = {}
-        for (_, question), contexts in batches.items():
-            said = self.predictions([texts[context] for context in contexts], question)
+        for (_, question), rows in batches.items():
+            said = self.predictions([texts for texts, _ in rows], question)
             log_probabilities = np.log(np.clip(said.probabilities, 1e-45, None))
-            for row, context in enumerate(contexts):
-                for label in asked[context]:
+            for row, key in enumerate(rows):
+                for label in asked[key]:
                     if label not in question.labels:
                         raise unknown("label among the choices", label, question.labels)
                     index = question.labels.index(label)
                     predicted = bool(said.predicted[row] == index)
-                    found[context, label] = float(log_probabilities[row, index]), predicted
+                    value = LabelLogProbability(log_probabilities[row, index])
+                    found[key, label] = value, predicted
         return found
 
     def predictions(self, texts: Sequence[tuple[str, ...]], question: Question) -> Predictions:
@@ -338,6 +341,16 @@ class SequenceClassifier(LM):  # type: ignore[misc]
         """Wait for the other processes."""
         if self._processes is not None:
             self._processes.wait_for_everyone()
+
+
+def about(context: str) -> Asked:
+    """The texts and the question of a request; a text of another task's is asked as it is."""
+    return (context.texts, context.question) if isinstance(context, Prompt) else ((context,), None)
+
+
+def args_of(requests: Sequence[Any]) -> Iterator[tuple[str, str]]:
+    """The context and the choice of every request."""
+    return (request.args for request in requests)
 
 
 def interleaved(parts: Sequence[Any]) -> Any:
