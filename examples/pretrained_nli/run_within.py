@@ -178,13 +178,18 @@ def main() -> None:
     args = parser.parse_args()
     driver = Driver(args)
     driver.train(args.search, "search", SHARES["search"])
-    driver.report(args.search, "search", SHARES["search"] + 0.05)
+    driver.report(args.search, "search", SHARES["search"] + 0.1)
     plan = driver.output / "transfer.yaml"
     choose = [str(HERE / "choose.py"), str(driver.output / "search"), "--search", str(args.search)]
     choose += ["--plan", str(args.plan), "--output", str(plan)]
-    with (driver.output / "search.md").open("w") as table:
-        subprocess.run([sys.executable, *choose], env=driver.environment, stdout=table, check=True)
-    print((driver.output / "search.md").read_text(), flush=True)
+    asked = subprocess.run(
+        [sys.executable, *choose], env=driver.environment, capture_output=True, text=True
+    )
+    print(asked.stdout, asked.stderr[-500:], sep="\n", flush=True)
+    (driver.output / "search.md").write_text(asked.stdout, encoding="utf-8")
+    if asked.returncode:
+        driver.say("the search chose nothing: the plan as it is")
+        plan.write_bytes(args.plan.read_bytes())
     first = first_plan(plan, driver.output)
     whole = driver.train(first, "first", SHARES["first"])
     driver.train(plan if whole else first, "all" if whole else "first", SHARES["rest"])
