@@ -11,6 +11,8 @@ reports, the chosen plan, and archives with everything of the store but weights.
 from __future__ import annotations
 
 import argparse
+import io
+import json
 import os
 import re
 import signal
@@ -19,11 +21,16 @@ import sys
 import tarfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-SHARES = {"search": 0.25, "first": 0.65, "rest": 0.88}
+SHARES = {"search": 0.24, "first": 0.62, "rest": 0.8}
 """Until which share of the budget each part may train; the last part scores and packs."""
 
 ARCHIVE = 13 * 2**20
@@ -123,7 +130,10 @@ class Driver:
     def report(self, plan: Path, name: str, until: float) -> None:
         """Score what is finished, as long as there is time."""
         self.say(f"{name}: scoring, {self.left(until):.0f} s at most")
-        running = self.start(plan, name, "--report")
+        self.ends(self.start(plan, name, "--report"), until)
+
+    def ends(self, running: subprocess.Popen[bytes], until: float) -> None:
+        """Wait for a report, and interrupt it when the time is over."""
         try:
             said, _ = running.communicate(timeout=max(self.left(until), 1))
             print(said.decode(errors="replace"), flush=True)
@@ -131,29 +141,58 @@ class Driver:
             self.stop(running)
 
 
-def first_plan(plan: Path, folder: Path) -> Path:
-    """The plan with its first level of `layers` alone: the same trainings under another name."""
-    import yaml
-
+def only(plan: Path, folder: Path, factor: str, level: str, name: str) -> Path:
+    """The plan with one level of a factor alone, as the study `name`: the same trainings."""
     given = yaml.safe_load(plan.read_text(encoding="utf-8"))
-    _, *others = given["factors"]["layers"]
-    given["leave_out"] = [*given.get("leave_out", []), {"layers": others}]
-    given["study"] += "_first"
-    file = folder / "first.yaml"
+    others = [other for other in given["factors"][factor] if other != level]
+    given["leave_out"] = [*given.get("leave_out", []), *([{factor: others}] if others else [])]
+    given["study"] = name
+    file = folder / f"{name}.yaml"
     file.write_text(yaml.safe_dump(given, sort_keys=False), encoding="utf-8")
     return file
 
 
-def pack(store: Path, output: Path) -> None:
-    """Everything of the store but weights and encoded rows, oldest first, in several archives."""
-    left_out = (".lock", ".partial")
-    stages = [place for place in store.iterdir() if not place.name.endswith(left_out)]
+def levels(plan: Path, factor: str) -> list[str]:
+    """The levels of a factor."""
+    return list(yaml.safe_load(plan.read_text(encoding="utf-8"))["factors"][factor])
+
+
+def index(store: Path, plans: Sequence[Path]) -> list[dict[str, Any]]:
+    """Which model of the store is whose: study, levels, place among the roles, and seed."""
+    from harness_plugin.plugins.registry import load_plugins
+    from harness_plugin.study.graph import graph_of
+    from harness_plugin.study.plan import read_study
+    from harness_plugin.study.training_records import TrainingRecords
+
+    records, found = TrainingRecords(store), []
+    for plan in plans:
+        graph = graph_of(read_study(plan), load_plugins())
+        for configuration, nodes in zip(graph.study.configurations, graph.roles, strict=True):
+            about = {"study": graph.study.name, **graph.study.levels_of(configuration)}
+            for place, node in enumerate(nodes):
+                for seed in configuration.seeds:
+                    if record := records.record(graph.name_of(node, seed)):
+                        # a model that configurations share has the name of its first role
+                        name = {"place": place, "method": graph.nodes[node].method}
+                        found.append({**about, **name, "seed": seed, "model": record["stage"]})
+    return found
+
+
+def pack(store: Path, output: Path, plans: Sequence[Path]) -> None:
+    """Predictions (half precision), records and scores of the store, oldest first, in archives.
+
+    Weights, encoded rows and what teachers say of training rows stay.
+    """
+    (output / "index.json").write_text(json.dumps(index(store, plans)), encoding="utf-8")
+    kinds = ("logits-", "model-", "study_scores-", "bias_model-", "studies")
+    stages = [place for place in store.iterdir() if place.name.startswith(kinds)]
     files = [
         file
         for stage in sorted(stages, key=lambda place: place.stat().st_mtime)
-        if not stage.name.startswith("encoded-")
-        for file in (sorted(stage.rglob("*")) if stage.is_dir() else [stage])
-        if file.is_file() and file.suffix not in (".safetensors", ".pt", ".bin")
+        if stage.is_dir() and not stage.name.endswith(".partial")
+        for file in sorted(stage.iterdir())
+        if file.suffix == ".json" or file.name == "logits.npy"
+        if not file.name.startswith(("tokenizer", "config"))
     ]
     number = 0
     while files:
@@ -162,7 +201,14 @@ def pack(store: Path, output: Path) -> None:
         with tarfile.open(target, "w:xz", preset=1) as archive:
             while files and target.stat().st_size < ARCHIVE:
                 file = files.pop(0)
-                archive.add(file, file.relative_to(store).as_posix())
+                content = file.read_bytes()
+                if file.suffix == ".npy":
+                    half = io.BytesIO()
+                    np.save(half, np.load(file).astype(np.float16))
+                    content = half.getvalue()
+                entry = tarfile.TarInfo(file.relative_to(store).as_posix())
+                entry.size = len(content)
+                archive.addfile(entry, io.BytesIO(content))
 
 
 def main() -> None:
@@ -176,6 +222,7 @@ def main() -> None:
     parser.add_argument("--plan", type=Path, default=HERE / "transfer.yaml")
     parser.add_argument("more", nargs="*", help="further words for harness study, after --")
     args = parser.parse_args()
+    sys.path[:0] = [str(ROOT), str(ROOT / "tasks"), str(ROOT / "hooks")]
     driver = Driver(args)
     driver.train(args.search, "search", SHARES["search"])
     driver.report(args.search, "search", SHARES["search"] + 0.1)
@@ -190,12 +237,24 @@ def main() -> None:
     if asked.returncode:
         driver.say("the search chose nothing: the plan as it is")
         plan.write_bytes(args.plan.read_bytes())
-    first = first_plan(plan, driver.output)
+    size, *_ = levels(plan, "layers")
+    first = only(plan, driver.output, "layers", size, "first")
     whole = driver.train(first, "first", SHARES["first"])
-    driver.train(plan if whole else first, "all" if whole else "first", SHARES["rest"])
+    last = plan if whole else first
+    driver.train(last, "all" if whole else "first", SHARES["rest"])
+    scoring = [
+        driver.start(
+            only(first, driver.output, "arm", arm, f"first_{arm}"), f"arm_{arm}", "--report"
+        )
+        for arm in levels(first, "arm")
+    ]
     driver.say("packing")
-    pack(driver.store, driver.output)
+    pack(driver.store, driver.output, [args.search, last])
+    for one in scoring:
+        driver.ends(one, 0.97)
     driver.report(first, "first", 0.98)
+    if whole:
+        driver.report(plan, "all", 1.0)
     driver.say("done")
 
 

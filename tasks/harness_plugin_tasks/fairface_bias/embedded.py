@@ -27,7 +27,8 @@ def load(request: DataRequest) -> TaskData:
     counts = wanted_counts(request)
     test = counts.pop("balanced")
     ages, genders, tests = [], [], []
-    for part, cells in ((0, sum(counts.values())), (1, test)):
+    others = np.sum(list(counts.values()), axis=0)
+    for part, cells in ((0, others), (1, test)):
         for y, names in enumerate((young, old)):
             for d in range(len(GENDERS)):
                 n = int(cells[y, d])

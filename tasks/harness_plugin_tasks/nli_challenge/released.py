@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from harness_plugin.data.dataset import DataRequest, Split, TaskData
@@ -61,7 +61,7 @@ def from_folder(request: DataRequest) -> TaskData:
     splits = [joined("train", "train", [*apart, *like_hans])]
     splits += [joined("validation", "validation", validation)] if validation else []
     splits += [joined("id", "in_domain", in_domain), *tests]
-    notes += [note for split in splits for note in (*empty_cells(split),) if split.name == "train"]
+    notes += empty_cells(splits[0])
     return TaskData(request.task.task, request.source, {s.name: s for s in splits}, (*notes, *more))
 
 
@@ -153,10 +153,3 @@ def hans_like(root: Path, request: DataRequest) -> tuple[list[Table], Table | No
     chosen, others = drawn(table, rows, request.seed) if rows else ([], list(range(len(table))))
     like_hans = [as_training_pairs(table.select(chosen))] if rows else []
     return like_hans, table.select(others)
-
-
-def notes_of(splits: Sequence[Split]) -> Iterator[str]:
-    """What is missing in the cells of the training rows."""
-    for split in splits:
-        if split.purpose == "train":
-            yield from empty_cells(split)
