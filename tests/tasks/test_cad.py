@@ -19,6 +19,7 @@ from harness_plugin_tasks.cad_imdb import embedded as imdb
 from harness_plugin_tasks.cad_imdb.features import GENRES, genre_features
 from harness_plugin_tasks.cad_nli import embedded as nli
 from harness_plugin_tasks.cad_nli.features import CUES, hypothesis_features
+from tests.helpers.evaluation_files import evaluates_without
 
 IMDB = read_task(resource_path("harness_plugin_tasks.cad_imdb:cad_imdb.yaml"))
 NLI = read_task(resource_path("harness_plugin_tasks.cad_nli:cad_nli.yaml"))
@@ -456,3 +457,10 @@ def test_a_linear_model_fails_on_revisions(real_data, task, train, column, stren
     ).fit(data.train.rows[column][:], data.train.label)
     accuracy = {s.name: model.score(s.rows[column][:], s.label) for s in data.evaluation}
     assert accuracy == pytest.approx(expected, abs=0.006)
+
+
+@pytest.mark.parametrize("combined", [False, True])
+@pytest.mark.parametrize(("task", "write"), [(IMDB, write_sentiment), (NLI, write_nli)])
+def test_the_test_files_alone_are_enough_to_evaluate(tmp_path, task, write, combined):
+    options = {"train": "combined"} if combined else {}
+    evaluates_without(task, write(tmp_path), ["*/*/train.tsv", "*/*/dev.tsv"], **options)

@@ -22,6 +22,7 @@ from harness_plugin_tasks.celeba_bias import cells, hub
 from harness_plugin_tasks.celeba_bias.embedded import encoded, natural_counts
 from harness_plugin_tasks.celeba_bias.faces import draw
 from harness_plugin_tasks.celeba_bias.features import attribute_features
+from tests.helpers.evaluation_files import evaluates_without
 
 TASK = read_task(resource_path("harness_plugin_tasks.celeba_bias:celeba_bias.yaml"))
 GROUPS = (
@@ -594,3 +595,29 @@ def test_attribute_features_need_the_annotation(embedded):
     rows = split.rows.remove_columns("attribute").add_column("attribute", ["Male", "", "Female"])
     with pytest.raises(HarnessError, match=r"row 2 \(id balanced-000001\) has attribute ''"):
         attribute_features(dataclasses.replace(split, rows=rows))
+
+
+@pytest.mark.parametrize("write", [write_release, write_kaggle])
+def test_test_images_alone_are_enough_to_evaluate(tmp_path, copy, write):
+    folder = write(tmp_path, copy)
+    files = [f"**/{name}" for name, part in zip(copy.names, copy.part, strict=True) if part < 2]
+    evaluates_without(TASK, folder, files)
+
+
+@pytest.mark.parametrize(
+    ("pair", "aligned"),
+    [(("Blond_Hair", "Male"), [0, 1, 1, 0]), (("Smiling", "Young"), [-1] * 4)],
+)
+def test_without_training_faces_the_release_says_what_is_aligned(tmp_path, copy, pair, aligned):
+    write_parquet(tmp_path, hub_splits(copy, bool))
+    for name in ("train", "valid"):
+        (tmp_path / "data" / f"{name}-00000-of-00001.parquet").unlink()
+    options = dict(zip(("label", "attribute"), pair, strict=True))
+    data = load_data(TASK, "path", path=tmp_path, options=options, training=False)
+    (split,) = data.splits.values()
+    assert split.aligned.tolist() == [aligned[group] for group in split.group]
+    assert [note for note in data.notes if note.startswith("variant: ")] == [
+        f"variant: test has {len(split)} rows, expected 19,962"
+    ]
+    with pytest.raises(HarnessError, match="no train faces"):
+        load(tmp_path)

@@ -17,6 +17,7 @@ from harness_plugin_tasks._shared.images.features import border_features, colour
 from harness_plugin_tasks._shared.images.splits import Cells, cell_split, image_column
 from harness_plugin_tasks._shared.planted import own_cues, proportional
 from harness_plugin_tasks.cmnist.colours import PALETTE, painted
+from tests.helpers.evaluation_files import evaluates_without
 
 TASK = read_task(resource_path("harness_plugin_tasks.cmnist:cmnist.yaml"))
 
@@ -433,3 +434,14 @@ def test_broken_lee_layouts_are_named(lee, old, new, message):
 def test_options_that_the_lee_release_cannot_follow(lee, options, message):
     with pytest.raises(HarnessError, match=message):
         load_data(TASK, "path", path=lee, options=options)
+
+
+@pytest.mark.parametrize("design", ["tenclass", "irm"])
+def test_the_test_digits_alone_are_enough_to_evaluate(tmp_path, digits, design):
+    folder = write_idx(tmp_path, digits)
+    options = {"design": design, "n_validation": 10, "n_test": None}
+    evaluates_without(TASK, folder, ["train-*"], **options)
+
+
+def test_the_test_set_of_lee_alone_is_enough_to_evaluate(tmp_path, lee):
+    evaluates_without(TASK, lee, ["*pct"], conflict=0.01)

@@ -14,6 +14,7 @@ from harness_plugin_tasks._shared.images import cifar
 from harness_plugin_tasks._shared.images.features import texture_features
 from harness_plugin_tasks.corrupted_cifar10 import corruptions
 from harness_plugin_tasks.corrupted_cifar10.corruptions import CORRUPTIONS, corrupted
+from tests.helpers.evaluation_files import evaluates_without
 
 TASK = read_task(resource_path("harness_plugin_tasks.corrupted_cifar10:corrupted_cifar10.yaml"))
 SMALL = {"n_train": 200, "n_validation": 50, "n_test": 100}
@@ -267,5 +268,13 @@ def test_options_that_cannot_work(options, message):
 
 def test_too_few_pictures(tmp_path):
     write_hub(tmp_path, n=4)
-    with pytest.raises(HarnessError, match=r"250 training pictures asked for .*40 are there"):
+    with pytest.raises(HarnessError, match=r"250 train pictures asked for .*40 are there"):
         load(tmp_path)
+
+
+def test_test_pictures_alone_are_enough_to_evaluate(tmp_path):
+    evaluates_without(TASK, write_hub(tmp_path), ["train-*"], **SMALL)
+
+
+def test_the_test_arrays_alone_are_enough_to_evaluate(tmp_path):
+    evaluates_without(TASK, write_arrays(tmp_path), ["train"], type="type0", **NULLS)

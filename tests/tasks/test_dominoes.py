@@ -12,6 +12,7 @@ from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.images import cifar, mnist
 from harness_plugin_tasks._shared.images.features import top_features
 from harness_plugin_tasks.dominoes.build import stacked
+from tests.helpers.evaluation_files import evaluates_without
 
 TASK = read_task(resource_path("harness_plugin_tasks.dominoes:dominoes.yaml"))
 SMALL = {"n_train": 200, "n_validation": 40, "n_test": 80}
@@ -164,3 +165,7 @@ def test_real_halves(real_data):
     # all of MNIST, and a subset of CIFAR-10 in all ten classes and both sets
     assert len(data.notes) == 20
     assert "variant: CIFAR-10 train has 2,000 rows of truck, expected 5,000" in data.notes
+
+
+def test_test_halves_alone_are_enough_to_evaluate(copies):
+    evaluates_without(TASK, copies, ["mnist/train-*", "cifar10/*/train-*"], n_validation=20)

@@ -13,6 +13,7 @@ from harness_plugin.errors import HarnessError
 from harness_plugin_hooks.methods.bias_models import floored, regression
 from harness_plugin_tasks.fever_symmetric import claims, released
 from harness_plugin_tasks.fever_symmetric import embedded as generated
+from tests.helpers.evaluation_files import evaluates_without
 
 TASK = read_task(resource_path("harness_plugin_tasks.fever_symmetric:fever_symmetric.yaml"))
 SMALL = {"n_train": 600, "n_validation": 120, "n_id": 240, "n_symmetric": 80, "bias_rate": 0.9}
@@ -454,3 +455,17 @@ def test_real_versions_leak_into_each_other(real_data):
     only = load(root, tests=["symmetric_v2_test"], **options)
     assert len(data.train) < len(only.train) == 637
     assert only.notes == ("train: 71 of 708 rows left out, whose claim or evidence is in a test",)
+
+
+def test_a_copy_without_training_pairs_is_enough_to_evaluate(tmp_path):
+    write_symmetric(tmp_path)
+    write_parquet(tmp_path)
+    data = evaluates_without(TASK, tmp_path, ["gold/data/train-*", "gold/data/validation-*"])
+    assert "id" in data.splits
+
+
+def test_what_was_trained_on_is_no_test_in_an_evaluation_either(tmp_path):
+    write_symmetric(tmp_path)
+    options = {"train_files": ["symmetric_v0.1/fever_symmetric_full.jsonl"]}
+    data = load_data(TASK, "path", path=tmp_path, options=options, training=False)
+    assert [*data.splits] == ["symmetric_v2_test"]

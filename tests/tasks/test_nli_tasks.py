@@ -21,6 +21,7 @@ from harness_plugin_tasks.mnli_hard import released as mnli_hard
 from harness_plugin_tasks.mnli_negation import released as mnli_negation
 from harness_plugin_tasks.nli_stress import categories
 from harness_plugin_tasks.snli_hard import released as snli_hard
+from tests.helpers.evaluation_files import evaluates_without
 
 NAMES = ("anli", "mnli_hard", "mnli_negation", "nli_stress", "snli_hard")
 TASKS = {
@@ -666,3 +667,8 @@ def test_snli_fixture(real_data):
 
 
 SNLI_FILES = ("train", "dev", "test")
+
+
+def test_the_test_rounds_alone_are_enough_to_evaluate(tmp_path):
+    task = read_task(resource_path("harness_plugin_tasks.anli:anli.yaml"))
+    evaluates_without(task, write_anli(tmp_path), ["*/*/train.jsonl", "*/*/dev.jsonl"])

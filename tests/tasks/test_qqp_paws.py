@@ -1,17 +1,19 @@
 """QQP and PAWS: generated questions, every layout of the releases, the hub's schemas."""
 
 import csv
+import shutil
 
 import datasets
 import numpy as np
 import pytest
 
-from harness_plugin.data.dataset import load_data
+from harness_plugin.data.dataset import DataRequest, load_data
 from harness_plugin.data.task import read_task, resource_path
 from harness_plugin.errors import HarnessError
 from harness_plugin_hooks.methods.bias_models import floored, regression
 from harness_plugin_tasks.qqp_paws import embedded as generated
 from harness_plugin_tasks.qqp_paws import questions, released
+from tests.helpers.evaluation_files import evaluates_without
 
 TASK = read_task(resource_path("harness_plugin_tasks.qqp_paws:qqp_paws.yaml"))
 SMALL = {"n_train": 600, "n_validation": 120, "n_id": 200, "n_paws": 100}
@@ -70,10 +72,11 @@ def test_overlap_is_high_above_the_median_of_training_pairs():
         ("x", "x", "-"),
     ]
     test = [("a b c", "a b d e f", yes), ("a b", "a", yes), ("a b", "b a", no)]
-    splits, threshold = questions.overlap_splits(
-        {("train", "train"): table("train", train), ("x", "ood"): table("x", test)}
+    request = DataRequest(TASK, "path", None, {"high_overlap": None})
+    splits, note = questions.overlap_splits(
+        request, {("train", "train"): table("train", train), ("x", "ood"): table("x", test)}
     )
-    assert threshold == pytest.approx((1 / 3 + 1 / 2) / 2)
+    assert float(note.split()[4][:-1]) == pytest.approx((1 / 3 + 1 / 2) / 2)
     assert splits["train"].groups == GROUPS
     assert splits["train"].group.tolist() == [0, 2, 1, 3]
     assert splits["train"].aligned.tolist() == [1, 0, 0, 1]
@@ -241,7 +244,8 @@ def test_every_layout_gives_the_same_splits(tmp_path, write):
     assert paws.label.tolist() == [0, 1]
     assert set(paws.column("attribute")) == {"high_overlap"}
     assert list(paws.ids) == ["paws_wiki:1", "paws_wiki:2"]
-    assert data.notes[0] == "overlap is high above 0.345, the median of the training pairs"
+    assert data.notes[0].startswith("overlap is high above 0.345")
+    assert data.notes[0].endswith(", the median of the training pairs")
     assert [note.rpartition(" has ")[2] for note in data.notes[1:]] == [
         "4 rows, expected 363,846",
         "4 rows, expected 40,430",
@@ -358,3 +362,37 @@ def test_fixtures_of_glue(real_data):
     assert all(text.endswith("?") for table in (train, dev) for text in table.columns["question2"])
     with pytest.raises(HarnessError, match="no column is_duplicate or label"):
         released.read_qqp(folder / "test.tsv", "QQP/test")
+
+
+@pytest.mark.parametrize("write", [write_released, write_parquet, write_saved])
+def test_without_training_pairs_the_overlap_is_given(tmp_path, write):
+    write(tmp_path)
+    whole = load(tmp_path)
+    high = float(whole.notes[0].split()[4][:-1])
+    files = ["QQP/train.tsv", "glue/train-*"]
+    if write is write_saved:
+        copy = hub_qqp()
+        del copy["train"]
+        files = ["glue"]
+        (tmp_path / "glue").rename(tmp_path / "before")
+        copy.save_to_disk(tmp_path / "glue")
+        shutil.rmtree(tmp_path / "before")
+        alone = load_data(
+            TASK, "path", path=tmp_path, options={"high_overlap": high}, training=False
+        )
+    else:
+        alone = evaluates_without(TASK, tmp_path, files, high_overlap=high)
+    for name in ("id", "paws_wiki"):
+        assert alone.splits[name].fingerprint == whole.splits[name].fingerprint
+    with pytest.raises(HarnessError, match=r"--set qqp_paws\.high_overlap=X|no split train"):
+        load_data(TASK, "path", path=tmp_path, training=False)
+
+
+def test_one_paws_alone_is_enough_to_evaluate(tmp_path):
+    write_paws(tmp_path / "final" / "test.tsv")
+    options = {"high_overlap": 0.5}
+    data = load_data(TASK, "path", path=tmp_path, options=options, training=False)
+    assert [*data.splits] == ["paws_wiki"]
+    assert data.notes[0] == "overlap is high above 0.5, qqp_paws.high_overlap"
+    with pytest.raises(HarnessError, match=r"qqp_paws.high_overlap must be in \[0, 1\), found 2"):
+        load_data(TASK, "path", path=tmp_path, options={"high_overlap": 2}, training=False)

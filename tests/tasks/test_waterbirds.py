@@ -12,6 +12,7 @@ from harness_plugin.data.task import read_task, resource_path
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.images.features import border_features
 from harness_plugin_tasks.waterbirds import cells, released
+from tests.helpers.evaluation_files import evaluates_without
 
 TASK = read_task(resource_path("harness_plugin_tasks.waterbirds:waterbirds.yaml"))
 GROUPS = ("landbird/land", "landbird/water", "waterbird/land", "waterbird/water")
@@ -207,3 +208,10 @@ def test_the_border_shows_the_place_and_not_the_bird():
     place = split.column("place") == "water"
     assert (guessed == place).mean() > 0.9
     assert (guessed == split.label).mean() == pytest.approx(0.5, abs=0.1)
+
+
+def test_test_images_alone_are_enough_to_evaluate(tmp_path):
+    rows = metadata(tmp_path)
+    write(tmp_path, rows)
+    data = evaluates_without(TASK, tmp_path, [row[1] for row in rows if row[3] != "2"])
+    assert len(data.notes) == 5  # four cells of the test set, and that nothing was trained on
