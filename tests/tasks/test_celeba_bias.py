@@ -14,7 +14,7 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
 from harness_plugin.data import hub as hub_access
-from harness_plugin.data.dataset import load_data
+from harness_plugin.data.dataset import DataRequest, load_data
 from harness_plugin.data.task import read_task, resource_path
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.crossed import alignment
@@ -560,10 +560,11 @@ def test_paths_without_celeba(tmp_path):
 def test_broken_hub_copies(copy):
     pair = cells.Pair("Blond_Hair", "Male")
     good = hub_splits(copy, lambda v: 2 * v - 1)
+    request = DataRequest(TASK, "path", None, {})
 
     def refused(splits, match):
         with pytest.raises(HarnessError, match=match):
-            hub.from_columns(datasets.DatasetDict(splits), pair, "path", "here")
+            hub.from_columns(datasets.DatasetDict(splits), pair, request, "here")
 
     refused({**good, "extra": good["test"]}, "here: split 'extra'")
     refused({**good, "validation": good["test"]}, "here: split 'validation' among")
