@@ -9,6 +9,7 @@ import time
 import datasets
 import numpy as np
 import pytest
+from evaluation_files import evaluates_without
 from huggingface_hub import constants
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
@@ -22,7 +23,6 @@ from harness_plugin_tasks.celeba_bias import cells, hub
 from harness_plugin_tasks.celeba_bias.embedded import encoded, natural_counts
 from harness_plugin_tasks.celeba_bias.faces import draw
 from harness_plugin_tasks.celeba_bias.features import attribute_features
-from tests.helpers.evaluation_files import evaluates_without
 
 TASK = read_task(resource_path("harness_plugin_tasks.celeba_bias:celeba_bias.yaml"))
 GROUPS = (

@@ -6,6 +6,7 @@ import shutil
 import datasets
 import numpy as np
 import pytest
+from evaluation_files import evaluates_without
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
@@ -17,7 +18,6 @@ from harness_plugin_tasks._shared.images.features import border_features, colour
 from harness_plugin_tasks._shared.images.splits import Cells, cell_split, image_column
 from harness_plugin_tasks._shared.planted import own_cues, proportional
 from harness_plugin_tasks.cmnist.colours import PALETTE, painted
-from tests.helpers.evaluation_files import evaluates_without
 
 TASK = read_task(resource_path("harness_plugin_tasks.cmnist:cmnist.yaml"))
 

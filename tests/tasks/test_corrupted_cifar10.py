@@ -5,6 +5,7 @@ import pickle
 import datasets
 import numpy as np
 import pytest
+from evaluation_files import evaluates_without
 from PIL import Image
 
 from harness_plugin.data.dataset import load_data
@@ -14,7 +15,6 @@ from harness_plugin_tasks._shared.images import cifar
 from harness_plugin_tasks._shared.images.features import texture_features
 from harness_plugin_tasks.corrupted_cifar10 import corruptions
 from harness_plugin_tasks.corrupted_cifar10.corruptions import CORRUPTIONS, corrupted
-from tests.helpers.evaluation_files import evaluates_without
 
 TASK = read_task(resource_path("harness_plugin_tasks.corrupted_cifar10:corrupted_cifar10.yaml"))
 SMALL = {"n_train": 200, "n_validation": 50, "n_test": 100}

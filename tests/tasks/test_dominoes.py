@@ -3,6 +3,7 @@
 import datasets
 import numpy as np
 import pytest
+from evaluation_files import evaluates_without
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
@@ -12,7 +13,6 @@ from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.images import cifar, mnist
 from harness_plugin_tasks._shared.images.features import top_features
 from harness_plugin_tasks.dominoes.build import stacked
-from tests.helpers.evaluation_files import evaluates_without
 
 TASK = read_task(resource_path("harness_plugin_tasks.dominoes:dominoes.yaml"))
 SMALL = {"n_train": 200, "n_validation": 40, "n_test": 80}

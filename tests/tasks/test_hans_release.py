@@ -1,6 +1,5 @@
 """The HANS task on real data: every layout of the releases, the hub's, and every broken file."""
 
-import json
 import math
 import time
 from collections import Counter
@@ -9,6 +8,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
+from releases import edit, hub_rows, write_json, write_parquet, write_tab
 
 from harness_plugin.data.dataset import DataRequest, load_data, resolve_options
 from harness_plugin.data.task import read_task, resource_path
@@ -75,19 +75,6 @@ def hans_records():
     ]
 
 
-def write_tab(file, header, rows, width=None):
-    file.parent.mkdir(parents=True, exist_ok=True)
-    lines = [header, *([row.get(name, "") for name in header][:width] for row in rows)]
-    file.write_text("".join("\t".join(line) + "\n" for line in lines))
-    return file
-
-
-def write_json(file, rows):
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("\n".join(json.dumps(row) for row in rows))  # no newline at the end
-    return file
-
-
 def write_multinli_jsonl(root):
     for part in ("train", "dev_matched", "dev_mismatched"):
         write_json(root / "multinli_1.0" / f"multinli_1.0_{part}.jsonl", records(part[-4]))
@@ -117,14 +104,6 @@ def write_hans(root, suffix="txt"):
     return write_json(file, hans_records())
 
 
-def hub_rows(names, columns):
-    features = {name: datasets.Value("string") for name in columns}
-    features["label"] = datasets.ClassLabel(names=list(names))
-    index = {**{name: i for i, name in enumerate(names)}, "-": -1}
-    columns = {**columns, "label": [index[label] for label in columns["label"]]}
-    return datasets.Dataset.from_dict(columns, features=datasets.Features(features))
-
-
 def hub_nli(prefix="p", **more):
     premises, hypotheses, labels = zip(*PAIRS, strict=True)
     columns = {"premise": premises, "hypothesis": hypotheses, "label": labels, **more}
@@ -142,14 +121,6 @@ def hub_hans():
     columns = dict(zip(names, map(list, zip(*HANS_ROWS, strict=True)), strict=True))
     rows = hub_rows(evaluation.HANS_LABELS, columns | {"template": ["t"] * len(HANS_ROWS)})
     return datasets.DatasetDict({"train": rows.select([0]), "validation": rows})
-
-
-def write_parquet(folder, loaded, layout="data/{}-00000-of-00001.parquet"):
-    for name, rows in loaded.items():
-        file = folder / layout.format(name)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        rows.to_parquet(file)
-    return folder
 
 
 def write_hub_parquet(root):
@@ -358,12 +329,6 @@ def test_options_that_cannot_work(tmp_path, options, message):
 
 
 # ---- broken copies
-
-
-def edit(file, old, new):
-    text = file.read_bytes()
-    assert old in text
-    file.write_bytes(text.replace(old, new, 1))
 
 
 MULTI, SNLI = "multinli_1.0/multinli_1.0_train.jsonl", "snli_1.0/snli_1.0_train.txt"

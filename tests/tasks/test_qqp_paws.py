@@ -6,6 +6,8 @@ import shutil
 import datasets
 import numpy as np
 import pytest
+from evaluation_files import evaluates_without
+from releases import pairs_of, purposes
 
 from harness_plugin.data.dataset import DataRequest, load_data
 from harness_plugin.data.task import read_task, resource_path
@@ -13,7 +15,6 @@ from harness_plugin.errors import HarnessError
 from harness_plugin_hooks.methods.bias_models import floored, regression
 from harness_plugin_tasks.qqp_paws import embedded as generated
 from harness_plugin_tasks.qqp_paws import questions, released
-from tests.helpers.evaluation_files import evaluates_without
 
 TASK = read_task(resource_path("harness_plugin_tasks.qqp_paws:qqp_paws.yaml"))
 SMALL = {"n_train": 600, "n_validation": 120, "n_id": 200, "n_paws": 100}
@@ -28,14 +29,6 @@ GROUPS = (
 @pytest.fixture(scope="module")
 def embedded():
     return load_data(TASK, "embedded", options=SMALL)
-
-
-def texts(split):
-    return list(zip(split.rows["question1"], split.rows["question2"], strict=True))
-
-
-def roles(data):
-    return {name: split.purpose for name, split in data.splits.items()}
 
 
 # ---- the cue
@@ -107,7 +100,7 @@ def meaning(question):
 
 def test_pairs_mean_their_label_and_show_their_cue(embedded):
     for split in embedded.splits.values():
-        for (first, second), row in zip(texts(split), split.rows, strict=True):
+        for (first, second), row in zip(pairs_of(split), split.rows, strict=True):
             label = split.labels[row["label"]]
             assert (meaning(first) == meaning(second)) == (label == "duplicate")
             content = [set(question.split()[1:]) for question in (first, second)]
@@ -119,7 +112,7 @@ def test_pairs_mean_their_label_and_show_their_cue(embedded):
 
 
 def test_overlap_agrees_as_often_as_asked(embedded):
-    assert roles(embedded) == {
+    assert purposes(embedded) == {
         "train": "train",
         "validation": "validation",
         "id": "in_domain",
@@ -136,8 +129,11 @@ def test_overlap_agrees_as_often_as_asked(embedded):
     features = questions.overlap_features(embedded.train)
     log_probs = floored(regression(features, embedded.train.label, 2, seed=0, folds=5))
     assert (log_probs.argmax(axis=1) == embedded.train.label).mean() > 0.88
-    seen = {*texts(embedded.train), *texts(embedded.splits["validation"])}
-    assert not seen & {*texts(paws), *texts(held)}
+    seen = {
+        *pairs_of(embedded.train),
+        *pairs_of(embedded.splits["validation"]),
+    }
+    assert not seen & {*pairs_of(paws), *pairs_of(held)}
 
 
 # ---- small copies of the releases, in our words
@@ -230,17 +226,17 @@ def load(path):
 def test_every_layout_gives_the_same_splits(tmp_path, write):
     write(tmp_path)
     data = load(tmp_path)
-    assert roles(data) == {"train": "train", "id": "in_domain", "paws_wiki": "ood"}
+    assert purposes(data) == {"train": "train", "id": "in_domain", "paws_wiki": "ood"}
     for name in ("train", "id"):
         split = data.splits[name]
-        assert texts(split) == [pair[:2] for pair in QQP]
+        assert pairs_of(split) == [pair[:2] for pair in QQP]
         assert split.labels == questions.LABELS
         assert split.label.tolist() == [1, 0, 0, 1]
         # overlaps 1, 0, 3/5, 1/11
         assert split.group.tolist() == [3, 0, 1, 2]
         assert split.ids[1] == f"QQP/{'train' if name == 'train' else 'dev'}:000001"
     paws = data.splits["paws_wiki"]
-    assert texts(paws) == [pair[:2] for pair in PAWS]
+    assert pairs_of(paws) == [pair[:2] for pair in PAWS]
     assert paws.label.tolist() == [0, 1]
     assert set(paws.column("attribute")) == {"high_overlap"}
     assert list(paws.ids) == ["paws_wiki:1", "paws_wiki:2"]
@@ -258,7 +254,7 @@ def test_paws_of_qqp_is_read_from_literals_of_bytes(tmp_path):
     write_paws_qqp(tmp_path)
     data = load(tmp_path)
     assert [split.name for split in data.evaluation] == ["id", "paws_wiki", "paws_qqp"]
-    assert texts(data.splits["paws_qqp"]) == [(a, f"{b} é 'x'") for a, b, _ in PAWS]
+    assert pairs_of(data.splits["paws_qqp"]) == [(a, f"{b} é 'x'") for a, b, _ in PAWS]
 
 
 def test_the_folder_of_qqp_may_be_given_itself(tmp_path):
@@ -295,7 +291,7 @@ def test_the_hub(tmp_path, monkeypatch):
     monkeypatch.setattr(released, "GLUE", str(tmp_path / "glue"))
     monkeypatch.setattr(released, "PAWS", str(tmp_path / "paws"))
     data = load_data(TASK, "hub")
-    assert roles(data) == {"train": "train", "id": "in_domain", "paws_wiki": "ood"}
+    assert purposes(data) == {"train": "train", "id": "in_domain", "paws_wiki": "ood"}
     assert data.train.label.tolist() == [1, 0, 0, 1]
 
 

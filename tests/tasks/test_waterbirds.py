@@ -5,6 +5,7 @@ import csv
 import datasets
 import numpy as np
 import pytest
+from evaluation_files import evaluates_without
 from PIL import Image
 
 from harness_plugin.data.dataset import DataRequest, load_data
@@ -12,7 +13,6 @@ from harness_plugin.data.task import read_task, resource_path
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.images.features import border_features
 from harness_plugin_tasks.waterbirds import cells, released
-from tests.helpers.evaluation_files import evaluates_without
 
 TASK = read_task(resource_path("harness_plugin_tasks.waterbirds:waterbirds.yaml"))
 REQUEST = DataRequest(TASK, "path", None, {})
