@@ -180,7 +180,8 @@ def as_tables(report: SimilarityReport) -> Iterator[Table]:
 def cells_of(pair: Compared, layer: int) -> Sequence[str]:
     """`.91 [.88, .93]` at equal depth, and `.95 layer 3` of the best match."""
     equal, best = int(pair.diagonal[layer]), int(pair.best[layer])
-    at_equal = Estimate(*(float(part[equal, layer]) for part in (pair.value, pair.low, pair.high)))
+    number_at, low, high = (part[equal, layer] for part in (pair.value, pair.low, pair.high))
+    at_equal = Estimate(float(number_at), float(low), float(high))
     value = float(pair.value[best, layer])
     return with_interval(at_equal), "n/a" if math.isnan(
         value
