@@ -76,7 +76,7 @@ BY_NAME = {response.name: response for response in RESPONSES}
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """One evaluation set that the study is about, with the gap that its story is told with."""
+    """One evaluation set that the study is about, with its primary gap."""
 
     task: str
     split: str
