@@ -30,7 +30,7 @@ OWN_PROCESS = {"step", "threads"}
 """They change what a process has once: accelerate's state, the threads at the start."""
 HELPERS = {
     *("batches", "common", "families", "flops", "workload"),
-    *("methods", "models_table", "mutants"),
+    *("deviations", "methods", "models_table", "mutants"),
 }
 """What the scripts share, and those that time nothing; of a GPU's: test_bench_gpu.py."""
 
