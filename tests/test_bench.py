@@ -217,24 +217,23 @@ def test_methods_are_compared_alike_by_any_number_of_workers(tmp_path):
     made = []
     for workers in ("1", "2"):
         file = tmp_path / f"{workers}.json"
-        words = ["--tasks", "hans", "--only", "resample", "read", "--seeds", "0", "1", "2", *sets]
+        words = ["--tasks", "hans", "--only", "resample", "--seeds", "0", "1", "2", *sets]
         words += ["--use_cache", str(tmp_path / workers), "--workers", workers]
         run("bench/methods.py", *words, "--output", str(file))
         made.append(json.loads(file.read_text()))
     assert made[0] == made[1]
-    erm, first, second = made[0]["tables"][0]["rows"]
+    erm, row = made[0]["tables"][0]["rows"]
     assert not erm["difference"]
-    for row in (first, second):
-        assert row["seeds"] == 3
-        assert row["difference"][0] == pytest.approx(row["worst"][0] - erm["worst"][0], abs=2)
-        assert not row["failure"]
+    assert (row["seeds"], row["failure"]) == (3, "")
+    assert row["difference"][0] == pytest.approx(row["worst"][0] - erm["worst"][0], abs=2)
 
 
 @pytest.mark.slow
 def test_deviations_are_measured_beside_what_they_differ_from(tmp_path):
-    words = ["--tasks", "hans", "--seeds", "0", "--set", "student.epochs=1"]
+    words = ["--tasks", "hans", "--only", "self_half", "--seeds", "0"]
+    words += ["--set", "student.epochs=1", "--set", "validation_fraction=0.2"]
     for more in ("student.erm_epochs=0", "hans.n_train=300", "hans.n_hans=200", "hans.n_id=50"):
         words += ["--set", more]
     out = run("bench/deviations.py", *words, "--use_cache", str(tmp_path))
-    assert out.count(" of 1 |") == 6
+    assert out.count(" of 1 |") == 1
     assert "| method | accuracy | worst group | against the method as it is here | better |" in out
