@@ -231,7 +231,9 @@ def survivors(page: Path) -> list[Mutant]:
         if found := re.match(r"\| (harness_plugin\S+):(\d+) \| `(.*?)` \| `(.*?)` \|", line):
             file, number, *change = found.groups()
             if alike := every.get((file, *change)):
-                out.append(min(alike, key=lambda each: abs(each.line - int(number))))
+                nearest = min(alike, key=lambda each: abs(each.line - int(number)))
+                alike.remove(nearest)
+                out.append(nearest)
             else:
                 print(f"gone: {file}:{number} {change[0]}")
     return out

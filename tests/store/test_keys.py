@@ -175,7 +175,8 @@ def package(tmp_path, monkeypatch):
         file = tmp_path / name / f"{module}.py"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    (tmp_path / f"{name}_alone.py").write_text("def alone(x):\n    return x\n")
+    for file in (f"{name}.py", f"{name}_alone.py"):  # the first is hidden by the package
+        (tmp_path / file).write_text("def alone(x):\n    return x\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     yield name
     for module in [m for m in sys.modules if m.startswith("ours_")]:
