@@ -94,7 +94,7 @@ class GroupWeights(nn.Module):
 
     def __init__(self, counts: Tensor, eta: float) -> None:
         super().__init__()
-        self.register_buffer("q", (counts > 0).float() / (counts > 0).sum())
+        self.register_buffer("q", (counts > 0).float() / (counts > 0).sum().clamp(min=1))
         self.eta = eta
 
     def update(self, each: Tensor, group: Tensor, adjustment: Tensor | float = 0.0) -> Tensor:
@@ -107,7 +107,7 @@ class GroupWeights(nn.Module):
         means = zeros.index_add(0, group, each) / counts.clamp(min=1.0) + adjustment
         if torch.is_grad_enabled():
             q = self.q * torch.exp(self.eta * means.detach())
-            self.q = (q / q.sum()).to(self.q)
+            self.q = (q / q.sum().clamp(min=1e-30)).to(self.q)  # 0 where no row has a group
         return means
 
     def of_rows(self, group: Tensor) -> Tensor:
