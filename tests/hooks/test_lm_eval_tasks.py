@@ -482,7 +482,7 @@ def test_a_request_says_all_that_its_answer_depends_on():
 
 
 def test_a_model_that_writes_is_asked_in_words_and_judged_by_the_character():
-    """lm-eval's acc_norm: log-likelihoods by the number of characters; a classifier's as they are."""
+    """lm-eval's acc_norm: log-likelihoods by characters; those of a classifier as they are."""
     doc = {"labels": ["entailment", "non-entailment"], "first_choice": False}
     shorter, longer = -10.0, -11.0
     assert answer(doc, [(shorter, False), (longer, False)]) == 1  # -1.0 < -11 / 14

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,8 @@ NOT_KNOWN = "N/A"
 """What that harness writes, and its table expects, where a metric has no standard error."""
 CHUNK = 8192
 """Rows whose texts are in memory at a time."""
+ENCODED = json.JSONEncoder(ensure_ascii=False).encode
+"""One for all rows: `json.dumps` makes an encoder each time."""
 
 
 def write(report: RunReport, folder: Path) -> list[Path]:
@@ -172,10 +174,11 @@ def sample_lines(p: Predictions, digest: Digest) -> Iterator[str]:
 def sample_rows(p: Predictions, order: Ints) -> Iterator[dict[str, Any]]:
     """One row an example, as for a multiple-choice task whose choices are the labels."""
     log_probs = np.log(np.clip(p.probabilities, 1e-45, None))
+    hashes = {label: sha(label) for label in p.labels}
     for i, doc in documents(p, order):
-        target = p.labels[p.label[i]]
+        target, said = p.labels[p.label[i]], int(p.predicted[i])
         choices = [
-            [f"{log_probs[i, c]:.6f}", str(bool(p.predicted[i] == c))] for c in range(len(p.labels))
+            [f"{value:.6f}", str(said == c)] for c, value in enumerate(log_probs[i].tolist())
         ]
         context = json.dumps({k: v for k, v in doc.items() if k not in ("id", "label", "group")})
         yield {
@@ -190,31 +193,47 @@ def sample_rows(p: Predictions, order: Ints) -> Iterator[dict[str, Any]]:
             "filtered_resps": choices,
             "filter": "none",
             "metrics": ["acc"],
-            "doc_hash": sha(json.dumps(doc, indent=2, ensure_ascii=False)),
+            "doc_hash": sha(indented(doc)),
             "prompt_hash": sha(context),
-            "target_hash": sha(target),
+            "target_hash": hashes[target],
             "acc": float(p.correct[i]),
         }
 
 
 def documents(p: Predictions, order: Ints) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The number and the document of each row, in `order`, with few rows' texts in memory."""
+    """The number and the document of each row, in `order`: id, gold label, group, bias types, texts.
+
+    Few rows' texts are in memory at a time.
+    """
     for start in range(0, len(order), CHUNK):
-        rows = order[start : start + CHUNK].tolist()
+        rows = order[start : start + CHUNK]
+        columns: dict[str, Iterable[Any]] = {"id": p.ids[rows].tolist()}
+        columns["label"] = [p.labels[label] for label in p.label[rows].tolist()]
+        if p.members is None:
+            columns["group"] = [p.groups[g] if g >= 0 else None for g in p.group[rows].tolist()]
+        else:
+            columns["groups"] = [
+                [p.groups[g] for g in member.nonzero()[0].tolist()] for member in p.members[rows]
+            ]
+        columns |= {name: map(str, values[rows].tolist()) for name, values in p.breakdowns.items()}
         # a memory-mapped column is read row by row much more slowly than at once
-        texts = {column: values[rows] for column, values in p.texts.items()}
-        for place, i in enumerate(rows):
-            yield i, document(p, i) | {column: values[place] for column, values in texts.items()}
+        columns |= {column: values[rows.tolist()] for column, values in p.texts.items()}
+        for i, *values in zip(rows.tolist(), *columns.values(), strict=True):
+            yield i, dict(zip(columns, values, strict=True))
 
 
-def document(p: Predictions, i: int) -> dict[str, Any]:
-    """What is known of one example: id, gold label, group, bias types."""
-    doc: dict[str, Any] = {"id": str(p.ids[i]), "label": p.labels[p.label[i]]}
-    if p.members is None:
-        doc["group"] = p.groups[p.group[i]] if p.group[i] >= 0 else None
-    else:
-        doc["groups"] = [p.groups[g] for g in p.members[i].nonzero()[0]]
-    return doc | {name: str(values[i]) for name, values in p.breakdowns.items()}
+def indented(doc: dict[str, Any]) -> str:
+    """`json.dumps(doc, indent=2, ensure_ascii=False)`, which that harness hashes, but quicker.
+
+    Values are texts, None, or lists of texts.
+    """
+    parts = []
+    for name, value in doc.items():
+        text = ENCODED(value)
+        if isinstance(value, list) and value:
+            text = "[\n" + ",\n".join(f"    {ENCODED(item)}" for item in value) + "\n  ]"
+        parts.append(f"  {ENCODED(name)}: {text}")
+    return "{\n" + ",\n".join(parts) + "\n}"
 
 
 def sha(text: str) -> str:
