@@ -30,6 +30,8 @@ NOT_KNOWN = "N/A"
 """What that harness writes, and its table expects, where a metric has no standard error."""
 CHUNK = 8192
 """Rows whose texts are in memory at a time."""
+NOT_ASKED = ("id", "label", "group")
+"""What of a document is not in its prompt."""
 ENCODED = json.JSONEncoder(ensure_ascii=False).encode
 """One for all rows: `json.dumps` makes an encoder each time."""
 
@@ -201,7 +203,7 @@ def sample_rows(p: Predictions, order: Ints) -> Iterator[dict[str, Any]]:
 
 
 def documents(p: Predictions, order: Ints) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The number and the document of each row, in `order`: id, gold label, group, bias types, texts.
+        context = json.dumps({k: v for k, v in doc.items() if k not in NOT_ASKED})
 
     Few rows' texts are in memory at a time.
     """
