@@ -182,7 +182,7 @@ def sample_rows(p: Predictions, order: Ints) -> Iterator[dict[str, Any]]:
         choices = [
             [f"{value:.6f}", str(said == c)] for c, value in enumerate(log_probs[i].tolist())
         ]
-        context = json.dumps({k: v for k, v in doc.items() if k not in ("id", "label", "group")})
+        context = json.dumps({k: v for k, v in doc.items() if k not in NOT_ASKED})
         yield {
             "doc_id": i,
             "doc": doc,
@@ -203,7 +203,7 @@ def sample_rows(p: Predictions, order: Ints) -> Iterator[dict[str, Any]]:
 
 
 def documents(p: Predictions, order: Ints) -> Iterator[tuple[int, dict[str, Any]]]:
-        context = json.dumps({k: v for k, v in doc.items() if k not in NOT_ASKED})
+    """The number and the document of each row, in `order`: id, label, group, bias types, texts.
 
     Few rows' texts are in memory at a time.
     """
