@@ -88,6 +88,19 @@ def make_accelerator(config: RunConfig, precision: str) -> Accelerator:
     return accelerator
 
 
+def start_tracker(accelerator: Accelerator, project: str) -> None:
+    """Begin what shows the curve of a training, with the first one: no run is left empty."""
+    if not accelerator.trackers:
+        accelerator.init_trackers(project)
+
+
+def finish_trackers(accelerator: Accelerator) -> None:
+    """End what was begun; the next task, and the results, have runs of their own."""
+    for tracker in accelerator.trackers:
+        tracker.finish()
+    accelerator.trackers = []
+
+
 def check_tracker(name: str | None) -> None:
     """Refuse a tracker that Accelerate does not know, or would leave out because it is missing."""
     if name is None:

@@ -17,6 +17,7 @@ from harness_plugin.config.roles import init_seed
 from harness_plugin.data.split import Split
 from harness_plugin.data.task import Task
 from harness_plugin.errors import HarnessError
+from harness_plugin.machine.hardware import start_tracker
 from harness_plugin.models import classifiers, processors
 from harness_plugin.models.checkpoints import Source, locate
 from harness_plugin.pipeline.context import RunContext, hardware_key, is_quiet
@@ -267,6 +268,8 @@ class RoleTrainer:
             encoded = EncodedRows(encoded, training.rows)
             metadata = metadata.select(torch.from_numpy(training.rows))
         metadata = metadata.to(ctx.accelerator.device)
+        if ctx.config.log_with:
+            start_tracker(ctx.accelerator, f"harness_plugin_{self.task.task}")
         record = loop.fit(
             ctx.accelerator,
             model,
@@ -287,7 +290,7 @@ class RoleTrainer:
         record |= {"from_teacher": transplanted.record()} if transplanted else {}
         if ctx.store.processes.is_main:
             loop.drop_checkpoints(folder)
-            self._save(ctx.accelerator.unwrap_model(model), processor_folder, folder, record, spec)
+            self._save(ctx.accelerator.unwrap_model(model), processor_folder, folder)
         return record
 
     def _save(
@@ -295,17 +298,16 @@ class RoleTrainer:
         model: PreTrainedModel,
         processor_folder: Path,
         folder: Path,
-        record: Mapping[str, Any],
-        spec: Mapping[str, Any],
     ) -> None:
-        """Weights, configuration, processor, card: a folder that `from_pretrained` loads."""
+        """Weights, configuration, processor: a folder that `from_pretrained` loads.
+
+        What it was trained with is the stage's own record; a card comes with the run's results.
+        """
         model.save_pretrained(folder)
         processor = processors.load_processor(str(processor_folder), self.task.modality)
         if self.task.modality == "text":  # who loads it elsewhere truncates as in training
             processor.model_max_length = self.role.max_length
         processor.save_pretrained(folder)
-        about = {"task": self.task.task, "role": self.role.name, "seed": self.seed}
-        classifiers.model_card(folder, {**about, **record, "spec": spec})
 
     def _selection(self) -> ModelSelection | None:
         """What the run's `select` scores a training on; None when it selects nothing."""

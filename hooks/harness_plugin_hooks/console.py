@@ -33,6 +33,7 @@ COMMANDS = {
     "score": "--task NAME --predictions FILE: score predictions",
     "init": "FILE|FOLDER: the YAML file of a table of yours",
     "submit": "RUN --out BUNDLE: pack a run, to be checked",
+    "export": "RUN DIR: one model as a folder, with its card; --push_to_hub",
     "verify": "BUNDLE …: compute its numbers again",
     "leaderboard": "DIR --out SITE: check bundles, rank them on a static page",
     "analyze": "RUN: what happens inside the models of a run",

@@ -1,6 +1,7 @@
 """The one loop: resumes bit for bit, counts its updates, names what goes wrong."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +144,34 @@ def test_a_tracker_gets_the_loss_of_every_role(tmp_path):
     tags = events.Tags()["scalars"]
     assert "toy seed 0 teacher (group_dro)/loss" in tags
     assert "toy seed 0 student (group_dro)/lr" in tags
+
+    def of(role):
+        """The one run of a role and seed, in the group of this run."""
+        (run,) = out.glob(f"harness_plugin_toy/*/{role}-seed0")
+        events = EventAccumulator(str(run))
+        events.Reload()
+        return run, events
+
+    def final(events, name):
+        return events.Scalars(name)[-1].value
+
+    (record,) = [json.loads(file.read_text()) for file in out.glob("transfer_toy_*.json")]
+    for role in ("teacher", "student", "control"):
+        (scores,) = [s for s in record["scores"] if (s["role"], s["split"]) == (role, "swapped")]
+        run, events = of(role)
+        assert final(events, "swapped/acc") == pytest.approx(scores["metrics"]["acc"]["value"])
+        assert len(events.Scalars("loss")) >= 1
+        (file,) = run.rglob("hparams.yml")
+        hparams = file.read_text()
+        assert "run/resamples: 100" in hparams
+        assert f"role: {role}" in hparams
+        assert ("verdict/swapped: " in hparams) == (role == "student")
+    shutil.rmtree(out)
+    assert main(words.split()) == 0  # everything comes from the store: nothing is empty
+    assert [folder.name for folder in out.glob("harness_plugin_toy/*/*")]
+    assert final(of("student")[1], "swapped/acc") >= 0
+    assert of("student")[1].Scalars("loss")
+    assert not list(out.glob("harness_plugin_toy/events*"))
 
 
 @pytest.mark.parametrize(

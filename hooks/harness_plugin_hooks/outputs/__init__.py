@@ -12,6 +12,7 @@ OUTPUTS = {
     "open_llm": "open_llm_*/MODEL/results_*.json alone, for leaderboards that scan folders",
     "predictions": "predictions_*.csv: every model's answers on one set (--log_samples)",
     "table": "scores_*.csv and .parquet: all numbers of a run in one table",
+    "trackers": "in the tracker of --log_with: a run a role and seed, with all its numbers",
     "transfer": "transfer_*.json: all roles compared, with intervals (docs/transfer.schema.json)",
 }
 
