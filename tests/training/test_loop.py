@@ -188,6 +188,16 @@ def test_a_tracker_that_would_be_left_out_is_refused(tmp_path, capsys, name, mes
     assert not out.exists()
 
 
+def test_a_limit_below_the_batch_makes_batches_smaller_and_says_so(open_context):
+    ctx = open_context("teacher.epochs=1", limit=10)
+    assert ctx.settings.teacher.batch_size == ctx.settings.student.batch_size == 10
+    assert "--limit leaves 10 training rows: batches of 10 rows, not of 16" in ctx.data.notes
+    assert ctx.trained("teacher", ctx.settings.teacher, "erm", 0).updates == 1
+    whole = open_context("teacher.epochs=1", limit=20)
+    assert whole.settings.teacher.batch_size == 16
+    assert not [note for note in whole.data.notes if "batches" in note]
+
+
 def test_a_batch_that_cannot_be_cut_is_refused(open_context):
     ctx = open_context("teacher.batch_size=1000")
     with pytest.raises(HarnessError, match="a batch of 1000 of 240 rows cannot be cut"):
