@@ -54,7 +54,7 @@ class Alone:
     """A process that predicts for itself, in the form in which `predict` knows many of them."""
 
     device: torch.device
-    how: EvaluatedWith
+    how: EvaluatedWith = EvaluatedWith()
     process_index: int = 0
     num_processes: int = 1
 
