@@ -51,6 +51,7 @@ def register_commands(register: Register) -> None:
     )
     register("init", f"{here}.init:main", summary="FILE|FOLDER: the YAML file of a table of yours")
     register("submit", f"{here}.submit:main", summary="RUN --out BUNDLE: pack a run, to be checked")
+    register("cache", f"{here}.cache:main", summary="ls|du|verify|prune: what lies in the store")
     register("verify", f"{here}.verify:main", summary="BUNDLE …: compute its numbers again")
     register(
         "leaderboard",
