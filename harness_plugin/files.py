@@ -232,7 +232,8 @@ def check_is_file(path: Path) -> None:
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError) as error:  # a NUL in a name is a ValueError
-        raise HarnessError(f"{str(path)!r}: cannot be read: {said_of(error)}.") from None
+        name = str(path) if str(path).isprintable() else repr(str(path))
+        raise HarnessError(f"{name}: cannot be read: {said_of(error)}.") from None
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
         raise HarnessError(f"{path}: expected a file, this is {kind}.")
