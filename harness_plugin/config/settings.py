@@ -432,7 +432,7 @@ class RunConfig(Strict):
         "analyses",
         json_schema_extra=flag(RESULTS, "NAME[,NAME]", bare=["all"]),
     )
-    settings: Options = Field(
+    settings: dict[str, Any] = Field(
         default_factory=dict, description="task settings for all tasks, or under a task's name"
     )
 
