@@ -179,6 +179,7 @@ KINDS = (
     "group_inference",
     "distiller",
     "augmentation",
+    "compressor",
     "remedy",
     "metric",
     "analysis",

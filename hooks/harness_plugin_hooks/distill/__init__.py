@@ -1,7 +1,8 @@
-"""Distillation losses, and further training rows for students: one small class each."""
+"""Distillation losses, further training rows and compressors: one small class each."""
 
 from harness_plugin import hookimpl
 from harness_plugin.plugins.hookspecs import Register
+from harness_plugin_hooks.compress import offer_compressors
 
 LOGITS, FEATURES = "harness_plugin_hooks.distill.logits", "harness_plugin_hooks.distill.features"
 LAYERS = "harness_plugin_hooks.distill.layers"
@@ -121,3 +122,9 @@ def register_augmentations(register: Register) -> None:
         f"{TEXTS}:OtherPremise",
         summary="the second text with the first text of another row; teacher-labelled",
     )
+
+
+@hookimpl
+def register_compressors(register: Register) -> None:
+    """Offer the built-in compressors."""
+    offer_compressors(register)
