@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 
 from harness_plugin.files import whole
 from harness_plugin_hooks.study_report.analysis import Found, split_by
-from harness_plugin_hooks.study_report.document import place, sized
 from harness_plugin_hooks.study_report.effects import Average
 from harness_plugin_hooks.study_report.reading import Study
+from harness_plugin_hooks.study_report.tables import place, sized
 
 STYLE = {
     "font.size": 9,
