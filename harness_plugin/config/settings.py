@@ -265,15 +265,15 @@ class TaskSettings(Strict):
     @model_validator(mode="wrap")
     @classmethod
     def _remember_what_is_left_out(
-        cls, given: Any, handler: ModelWrapValidatorHandler[TaskSettings]
+        cls, raw: Any, handler: ModelWrapValidatorHandler[TaskSettings]
     ) -> TaskSettings:
         """Students that are null or false are none; they are kept for what is written down."""
-        students = given.get("students") if isinstance(given, Mapping) else None
+        students = raw.get("students") if isinstance(raw, Mapping) else None
         if not isinstance(students, Mapping):
-            return handler(given)
+            return handler(raw)
         left_out = [name for name, one in students.items() if one is None or one is False]
         kept = {name: one for name, one in students.items() if name not in left_out}
-        settings = handler({**given, "students": kept})
+        settings = handler({**raw, "students": kept})
         settings._left_out = tuple(left_out)
         return settings
 

@@ -105,7 +105,7 @@ class OnnxInt8(Compressor):
     """ONNX Runtime's dynamic quantisation: int8 weights, activations scaled as they come.
 
     The stage keeps `model.int8.onnx`, which predicts; analyses look at the float weights. Needs
-    `pip install "harness-plugin[onnx]"`.
+    `pip install "debias-transfer[onnx]"`.
     """
 
     calibrated = True
@@ -157,7 +157,7 @@ class OnnxInt8(Compressor):
         """Rows that do not exist, and a library that is not there."""
         for name in ("onnxruntime", "onnx", "onnxscript"):
             if importlib.util.find_spec(name) is None:
-                return f'needs {name}: pip install "harness-plugin[onnx]"'
+                return f'needs {name}: pip install "debias-transfer[onnx]"'
         return rows_refused(options)
 
 
