@@ -439,7 +439,7 @@ def main() -> None:
                 results.append(result)
                 print(result.row(), flush=True)
     table = "\n".join([HEAD, *(result.row() for result in results)])
-    moment = datetime.datetime.now(datetime.timezone.utc).date()
+    moment = datetime.datetime.now(datetime.UTC).date()
     facts = f"{moment}, Python {platform.python_version()}, Linux {platform.release()}, "
     facts += f"{os.cpu_count()} cores, {(time.monotonic() - started) / 60:.0f} minutes."
     print(f"\n{table}\n\n{facts}")
