@@ -35,6 +35,7 @@ from harness_plugin.scoring.prediction_tables import (
     from_csv,
     rows_sha256,
 )
+from harness_plugin.scoring.run_folder import run_folder
 from harness_plugin.scoring.transfer_record import Components as ComponentsModel
 from harness_plugin.scoring.transfer_record import Number, TransferRecord, read_record
 from harness_plugin.scoring.transfer_record import Verdict as VerdictModel
@@ -283,9 +284,7 @@ def records_in(path: Path) -> dict[str, tuple[Path, TransferRecord]]:
 
     Raises HarnessError where there is none, or several of one task.
     """
-    files = sorted(path.glob("transfer_*.json")) if path.is_dir() else [path]
-    if not files:
-        raise HarnessError(f"{path}: has no transfer_*.json; expected the results of a run.")
+    files = sorted(run_folder(path).glob("transfer_*.json")) if path.is_dir() else [path]
     found: dict[str, tuple[Path, TransferRecord]] = {}
     for file in files:
         record = read_record(file)
