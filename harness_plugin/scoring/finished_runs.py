@@ -198,6 +198,7 @@ def scores_from(
                     breakdown: {value: estimates(found) for value, found in values.items()}
                     for breakdown, values in s.breakdowns.items()
                 },
+                distinct_seeds=s.distinct_seeds,
             )
             for s in record.scores
         ),

@@ -62,6 +62,30 @@ def check_collapse(predictions: Sequence[Predictions], rule: str) -> None:
             )
 
 
+ALIKE = 1e-4
+"""Logits that differ by less are those of one model: batches of other rows round otherwise."""
+
+
+def distinct(sets: Sequence[Sequence[Predictions]]) -> int:
+    """How many different models answered: those with equal logits on every set are one training.
+
+    `sets`: the predictions on each set, one a seed, rows in one order.
+    """
+    models: list[tuple[Predictions, ...]] = []
+    for model in zip(*sets, strict=True):
+        if not any(alike(model, other) for other in models):
+            models.append(model)
+    return len(models)
+
+
+def alike(model: Sequence[Predictions], other: Sequence[Predictions]) -> bool:
+    """Whether two models gave the same logits on all sets."""
+    return all(
+        np.allclose(a.logits, b.logits, rtol=0, atol=ALIKE)
+        for a, b in zip(model, other, strict=True)
+    )
+
+
 ONE_CLASS, BEYOND = 0.95, 0.1
 """A model answers one class where .95 of the rows get it, and .1 fewer have it as gold label."""
 

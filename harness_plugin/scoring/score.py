@@ -34,6 +34,7 @@ from harness_plugin.scoring.metrics import Metric
 from harness_plugin.scoring.pairing import (
     arrange,
     check_collapse,
+    distinct,
     few_rows_notes,
     first_of,
     in_order,
@@ -88,7 +89,9 @@ def score_task(
         for split in table
         if (gap := primary_gap(found[split], wanted_on(split, wanted_gap)))
     }
-    students = [role for role in next(iter(table.values())) if role.startswith("student")]
+    roles = tuple(next(iter(table.values())))
+    students = [role for role in roles if role.startswith("student")]
+    different = {role: distinct([paired[role] for paired in joined.values()]) for role in roles}
     return TaskScores(
         task=task,
         source=source,
@@ -98,7 +101,9 @@ def score_task(
         seeds=seeds,
         models=models,
         scores=tuple(
-            scores_of(role, split, found[split], first_of(table[split]), len(seeds))
+            scores_of(
+                role, split, found[split], first_of(table[split]), len(seeds), different[role]
+            )
             for split in table
             for role in table[split]
         ),
@@ -117,7 +122,11 @@ def score_task(
             evidence
             for student in students
             for split, gap in primary.items()
-            if (evidence := evidence_of(student, split, gap, found[split], joined[split]))
+            if (
+                evidence := evidence_of(
+                    student, split, gap, found[split], joined[split], different[student]
+                )
+            )
         ),
         flips=tuple(
             flips
@@ -138,7 +147,9 @@ def check_arguments(metrics: Mapping[str, Metric], resamples: int) -> None:
         raise HarnessError(f"{resamples} resamples: an interval needs at least 2.")
 
 
-def scores_of(role: str, split: str, found: Quantities, p: Predictions, seeds: int) -> ModelScores:
+def scores_of(
+    role: str, split: str, found: Quantities, p: Predictions, seeds: int, distinct_seeds: int
+) -> ModelScores:
     """One role on one set."""
     estimates = {
         subset: {name: estimate_of(q, role, seeds) for name, q in quantities.items()}
@@ -153,6 +164,7 @@ def scores_of(role: str, split: str, found: Quantities, p: Predictions, seeds: i
             name: {value: estimates[f"{name}={value}"] for value in values_of(p, name)}
             for name in p.breakdowns
         },
+        distinct_seeds=distinct_seeds,
     )
 
 

@@ -92,6 +92,9 @@ class Scores(Strict):
     breakdowns: dict[str, dict[str, dict[str, Number]]] = Field(
         description="bias type -> value -> metric"
     )
+    distinct_seeds: int = Field(
+        description="different models: those that answer every set alike are one training"
+    )
 
 
 class Measure(Strict):
@@ -253,6 +256,7 @@ def record_of(report: RunReport, scores: TaskScores) -> TransferRecord:
                             breakdown: {value: numbers(m) for value, m in values.items()}
                             for breakdown, values in s.breakdowns.items()
                         },
+                        "distinct_seeds": s.distinct_seeds,
                     }
                     for s in scores.scores
                 ],
