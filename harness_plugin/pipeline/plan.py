@@ -18,6 +18,7 @@ from harness_plugin.config.roles import (
     RoleKind,
     behind,
     plan_of_roles,
+    start_of,
 )
 from harness_plugin.config.settings import (
     ImageSettings,
@@ -119,6 +120,12 @@ class ResolvedRole:
         if chosen is None:
             return ()
         return chosen.teachers + ((chosen.biased_teacher,) if chosen.biased_teacher else ())
+
+    @property
+    def start(self) -> str:
+        """What is said of its first weights: "even layers of teacher", "" for its own."""
+        chosen = self.distillation
+        return start_of(chosen.from_teacher, chosen.teachers) if chosen else ""
 
     @property
     def trained(self) -> bool:
