@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 from harness_plugin.config.settings import RoleSettings, StudentSettings, TaskSettings
 from harness_plugin.errors import HarnessError, unknown
 
 
-class RoleKind(str, Enum):
+class RoleKind(StrEnum):
     """What a model is for, whatever it is called."""
 
     TEACHER = "teacher"

@@ -254,15 +254,15 @@ class TaskSettings(Strict):
     @model_validator(mode="wrap")
     @classmethod
     def _remember_what_is_left_out(
-        cls, given: Any, handler: ModelWrapValidatorHandler[TaskSettings]
+        cls, raw: Any, handler: ModelWrapValidatorHandler[TaskSettings]
     ) -> TaskSettings:
         """Students that are null or false are none; they are kept for what is written down."""
-        students = given.get("students") if isinstance(given, Mapping) else None
+        students = raw.get("students") if isinstance(raw, Mapping) else None
         if not isinstance(students, Mapping):
-            return handler(given)
+            return handler(raw)
         left_out = [name for name, one in students.items() if one is None or one is False]
         kept = {name: one for name, one in students.items() if name not in left_out}
-        settings = handler({**given, "students": kept})
+        settings = handler({**raw, "students": kept})
         settings._left_out = tuple(left_out)
         return settings
 
@@ -333,6 +333,12 @@ class RunConfig(Strict):
     threads: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         "auto",
         description="CPU threads; auto: the quickest, measured",
+        json_schema_extra=flag(MACHINE, "N|auto"),
+    )
+    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        1,
+        description="trainings at a time, each in a process of its own with its share of the "
+        "threads; auto: one a core, as far as the memory holds them",
         json_schema_extra=flag(MACHINE, "N|auto"),
     )
     precision: Literal["auto", "no", "bf16", "fp16"] = Field(

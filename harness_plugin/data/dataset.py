@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -69,6 +69,10 @@ class DataRequest:
         """Whether training rows are needed."""
         return self.sets is None
 
+    def parts(self, names: Iterable[str]) -> list[str]:
+        """The parts of a release that are needed: not "train" where nothing is trained."""
+        return [name for name in names if self.trains or name != "train"]
+
     def asks_for(self, *names: str) -> bool:
         """Whether one of these evaluation sets is wanted."""
         return not self.sets or bool({*names} & {*self.sets})
@@ -122,10 +126,10 @@ class TaskData:
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def resolve_options(task: Task, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of `task` with `given` values over the defaults; refuses unknown ones."""
+def resolve_options(task: Task, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of `task` with `values` over the defaults; refuses unknown ones."""
     options = {name: option.default for name, option in task.options.items()}
-    for name, value in given.items():
+    for name, value in values.items():
         if name not in options:
             raise unknown(f"option of task {task.task}", name, options)
         choices = task.options[name].choices
