@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from harness_plugin.config.settings import RoleSettings, StudentSettings, TaskSettings
@@ -53,9 +53,11 @@ class Role:
         return chosen.teachers + ((chosen.biased_teacher,) if chosen.combine == "agre" else ())
 
 
-def start_of(layers: str, teachers: Sequence[str]) -> str:
+def start_of(layers: str, teacher: str, *, compressed: bool) -> str:
     """What is said of a model's first weights: "even layers of teacher", "" for its own."""
-    return "" if layers == "none" else f"{layers} layers of {teachers[0]}"
+    if compressed:
+        return f"the network of {teacher}"
+    return "" if layers == "none" else f"{layers} layers of {teacher}"
 
 
 def init_seed(seed: int, init_group: int, round_number: int = 0, *, continued: bool = False) -> int:
@@ -94,7 +96,7 @@ def plan_of_roles(settings: TaskSettings) -> dict[str, Role]:
                 raise unknown(f"teacher of {name}", teacher, roles)
             visit(teacher)
         open_roles.remove(name)
-        order[name] = roles[name]
+        order[name] = made_smaller(roles[name], order)
 
     for name in roles:
         visit(name)
@@ -151,7 +153,7 @@ def trained_for(
     settings: RoleSettings, name: str, distilled: StudentSettings | None
 ) -> RoleSettings:
     """The settings with the epochs that its distillation asks for; HarnessError where it cannot."""
-    if distilled is None or distilled.epochs is None:
+    if distilled is None or distilled.epochs is None or distilled.compress:
         return settings
     if distilled.epochs <= settings.erm_epochs:
         raise HarnessError(
@@ -159,3 +161,15 @@ def trained_for(
             f"{distilled.epochs:g}."
         )
     return settings.model_copy(update={"epochs": distilled.epochs})
+
+
+def made_smaller(role: Role, teachers: Mapping[str, Role]) -> Role:
+    """A role of `compress` with the settings of its first teacher, whose network it is.
+
+    It goes on from the teacher's weights, by the method alone, for the epochs that are given.
+    """
+    if role.distillation is None or not role.distillation.compress:
+        return role
+    theirs = teachers[role.distillation.teachers[0]].settings
+    epochs = role.distillation.epochs or 0.0
+    return replace(role, settings=theirs.model_copy(update={"epochs": epochs, "erm_epochs": 0.0}))

@@ -182,6 +182,7 @@ KINDS = (
     "group_inference",
     "distiller",
     "augmentation",
+    "compressor",
     "remedy",
     "metric",
     "analysis",
