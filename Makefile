@@ -16,6 +16,7 @@ test: lint
 
 exhaustive: $(INSTALLED)
 	$(BIN)/python -m pytest -m exhaustive
+	$(BIN)/python bench/faults.py --write
 
 mutants: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python bench/mutants.py --output results/mutants.jsonl
