@@ -32,6 +32,7 @@ CELLS = {
         "bias_types": (4, 120),
         "remedies": (9, 85),
         "remedies_beyond": (14, 115),
+        "compression": (10, 65),
     },
     "paper": {
         "kd_undermines": (24, 520),
