@@ -16,6 +16,7 @@ test: lint
 
 exhaustive: $(INSTALLED)
 	$(BIN)/python -m pytest -m exhaustive
+	$(BIN)/python bench/faults.py --write
 
 mutants: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python bench/mutants.py --output results/mutants.jsonl
@@ -31,8 +32,7 @@ docs-tables: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[train,evaluate]" --group dev
 	touch $@
 
 clean:

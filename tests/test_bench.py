@@ -33,6 +33,11 @@ HELPERS = {
     *("deviations", "methods", "models_table", "mutants"),
 }
 """What the scripts share, and those that time nothing; of a GPU's: test_bench_gpu.py."""
+COUNTED = {
+    "durability": ["first", "again, all from the store"],
+    "faults": ["kill -9 in anything", "damaged files in the store", "bad input: flags"],
+}
+"""Scripts that compare no variants: they print one table of their own."""
 
 
 def run(*words: str) -> str:
@@ -75,7 +80,7 @@ def test_every_benchmark_is_listed_here_and_explained():
     scripts = {
         path.stem for path in BENCH.glob("*.py") if not path.stem.startswith("gpu")
     } - HELPERS
-    assert scripts == set(ROWS) | {"coverage"}  # which simulates, and measures no time
+    assert scripts == {*ROWS, *COUNTED, "coverage"}  # which simulates, and measures no time
     readme = (BENCH / "README.md").read_text(encoding="utf-8")
     assert all(f"bench/{name}.py" in readme for name in scripts)
 
@@ -120,6 +125,14 @@ def test_lm_eval_has_the_commands_that_are_timed(monkeypatch):
 
     monkeypatch.setattr(sys, "argv", ["lm_eval", "ls", "tasks"])
     assert HarnessCLI().parse_args().what == "tasks"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(COUNTED))
+def test_what_is_counted_is_printed(name):
+    out = run(f"bench/{name}.py", "--quick")
+    for row in COUNTED[name]:
+        assert f"\n| {row}" in out
 
 
 def test_help_says_what_a_benchmark_measures():

@@ -6,7 +6,9 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
+from harness_plugin._version import EXTRA_OF, install_command
 from harness_plugin.cli.launch import launch
 from harness_plugin.cli.list_names import KINDS, list_names
 from harness_plugin.cli.parser import (
@@ -18,18 +20,31 @@ from harness_plugin.cli.parser import (
 )
 from harness_plugin.cli.show import show
 from harness_plugin.cli.startup import COMMANDS, installed_plugins, is_main_process
-from harness_plugin.errors import HarnessError, unknown
+from harness_plugin.errors import DiskError, HarnessError, unknown
+from harness_plugin.files import disk_errors, path_error
+from harness_plugin.machine.launching import end_with_launcher
 from harness_plugin.machine.progress import quiet_libraries
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the return value is the exit status."""
     argv = sys.argv[1:] if argv is None else argv
+    end_with_launcher()
     try:
-        return dispatch(argv)
+        with disk_errors(Path()):
+            return dispatch(argv)
     except HarnessError as error:
-        if is_main_process():
-            print(f"harness: error: {error}", file=sys.stderr)
+        return told(error)
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if module not in EXTRA_OF:
+            raise
+        extra = EXTRA_OF[module]
+        print(
+            f"harness: error: {module} is not installed: this command needs the extra "
+            f"`{extra}`: {install_command(extra)}",
+            file=sys.stderr,
+        )
         return 2
     except BrokenPipeError:  # whoever reads us, `head` perhaps, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -42,6 +57,17 @@ def main(argv: list[str] | None = None) -> int:
                 file=sys.stderr,
             )
         return 130
+    except (OSError, ValueError) as error:
+        if (named := path_error(error)) is None:
+            raise
+        return told(named)
+
+
+def told(error: HarnessError) -> int:
+    """Print an error's line, in several processes once; the exit status."""
+    if is_main_process() or isinstance(error, DiskError):  # every process may meet its own
+        print(f"harness: error: {error}", file=sys.stderr)
+    return error.status
 
 
 def dispatch(argv: list[str]) -> int:

@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from harness_plugin.data.task import Loader
+from harness_plugin.data.task import read_yaml
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.records import DEFAULT_RULE
 from harness_plugin.scoring.comparison import (
@@ -30,7 +29,7 @@ from harness_plugin.scoring.verdict import points
 State: TypeAlias = Literal["pass", "regressed", "undecided"]
 
 PRIMARY_GAP = "primary_gap"
-"""Stands for the gap that an evaluation set's story is told with."""
+"""Stands for an evaluation set's primary gap."""
 
 
 class Gate(BaseModel):
@@ -74,14 +73,9 @@ def read_thresholds(file: Path, **rest: int) -> Thresholds:
 
     `rest`, `min_seeds` and `resamples`, come before what the file says.
     """
+    given, _ = read_yaml(file)
     try:
-        given = yaml.load(file.read_text(encoding="utf-8"), Loader)
-    except OSError as error:
-        raise HarnessError(f"--thresholds {file}: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise HarnessError(f"{file}: is no YAML file: {' '.join(str(error).split())}.") from None
-    try:
-        return Thresholds.model_validate({**given, **rest} if isinstance(given, dict) else given)
+        return Thresholds.model_validate({**given, **rest})
     except ValidationError as error:
         raise HarnessError(f"{file}: {complaint(error)}") from None
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from harness_plugin._version import __version__
 from harness_plugin.data.task import Source
 from harness_plugin.errors import HarnessError
-from harness_plugin.files import strict
+from harness_plugin.files import read_json, strict
 from harness_plugin.records import Estimate, IntervalOf, RunReport, TaskScores, VarianceComponents
 from harness_plugin.scoring.prediction_tables import EvaluationSet, set_of
 from harness_plugin.scoring.verdict import verdicts
@@ -191,7 +191,7 @@ class TransferRecord(Strict):
     models: list[Model]
     scores: list[Scores]
     transfer: list[Measure]
-    primary: dict[str, str] = Field(description="evaluation set -> the gap its story is told with")
+    primary: dict[str, str] = Field(description="evaluation set -> its primary gap")
     rule: Rule
     verdicts: list[Verdict]
     flips: list[Flips]
@@ -201,10 +201,9 @@ class TransferRecord(Strict):
 
 def read_record(file: Path) -> TransferRecord:
     """A transfer_*.json read back; HarnessError that names the file and what is wrong with it."""
+    value = read_json(file)
     try:
-        return TransferRecord.model_validate_json(file.read_bytes())
-    except OSError as error:
-        raise HarnessError(f"{file}: {error.strerror}.") from None
+        return TransferRecord.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "the file"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,13 @@ from harness_plugin_hooks.outputs.each_model import Evaluated, each_model, set_n
 
 def write(report: RunReport, folder: Path) -> list[Path]:
     """One file a model."""
-    moment = datetime.fromtimestamp(report.started, tz=timezone.utc)
+    moment = datetime.fromtimestamp(report.started, tz=UTC)
     system = {
         "_timestamp": moment.isoformat(),
         "_git_commit_hash": git_commit(),
         "_evaluate_version": version("evaluate"),
         "_python_version": sys.version,
-        "_interpreter_path": sys.executable,
+        "_interpreter_path": Path(sys.executable).name,  # where it lies is nobody's business
     }
     files = []
     for evaluated in each_model(report):

@@ -167,6 +167,11 @@ def labels_of(
                 f"{part.where(position)}: label {texts[codes[position]]!r} stands in no row of "
                 f"split {train.name}."
             )
+    known = {*found} >= {*whole.unique().to_pylist()}  # a row of another label is told as such
+    if known and (absent := [label for label in found if label not in trained]):
+        raise HarnessError(
+            f"task {layout.task}: labels: {absent[0]!r} stands in no row; no model can learn it."
+        )
     return found
 
 
