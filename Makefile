@@ -1,5 +1,5 @@
 # make demo: install and run the main job. make test: install and pass the tests.
-# make docs-tables: the tables of docs/methods.md that are facts of data files.
+# make docs-tables: the tables of the documents that take seconds; docs/fill_tables.py --list names all.
 # make mutants: do the tests notice 200 small changes of what makes numbers? (bench/mutants.py)
 PYTHON ?= python3
 VENV := .venv

@@ -33,7 +33,8 @@ def compared_roles(record: TransferRecord) -> list[str]:
     """Teacher, students and control, those that there are, or else every role."""
     roles = list(dict.fromkeys(scores.role for scores in record.scores))
     students = [role for role in roles if role.startswith("student")]
-    chosen = [role for role in ("teacher", *students, "control") if role in roles]
+    controls = [role for role in roles if role.startswith("control")]
+    chosen = [role for role in ("teacher", *students, *controls) if role in roles]
     return chosen or roles
 
 
@@ -252,7 +253,7 @@ def slope(
     for place, role in ((0.0, "teacher"), *((1 + 0.06 * i, r) for i, r in enumerate(others))):
         value = 100 * value_of(numbers[role])
         low, high = ends_of([numbers[role]], np.array([value]))
-        dashed = role == "control"
+        dashed = role.startswith("control")
         if role != "teacher":
             axes.plot(
                 [0, place],
