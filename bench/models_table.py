@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from families import FAMILIES, LAYERS, Family, save
-from transformers import AutoConfig
 
 import harness_plugin as harness
 from harness_plugin.analysis.run_analyses import AnalysisRequest, make
@@ -218,7 +217,7 @@ def short(reason: str, family: Family) -> str:
     out = re.sub(r"^student: distiller \w+ cannot compare student with teacher: ", "", out)
     out = re.sub(r"^teacher( seed 0 is left out)?: ", "", out)
     out = re.sub(r"of \w+ \(model type '[\w-]+'\)", "of it", out)
-    name = re.escape(AutoConfig.for_model(family.model_type).model_type)
+    name = re.escape(family.model_type)
     return re.sub(rf"\b(a |the configuration of a |not of ){name}\b", alike, out)
 
 
