@@ -66,6 +66,8 @@ class RemedyReport:
     """Remedies that were not tried."""
     smallest: tuple[str, int]
     """The smallest group of the rows that rank, and its size."""
+    fingerprint: str
+    """Of the task's data, before the validation rows were halved."""
     scores: TaskScores
     shown: tuple[str, ...] = ()
     """Remedies that are shown to help, all of them at a joint error of 5% (Holm 1979)."""
@@ -128,6 +130,7 @@ def try_remedies(
         skipped=tuple(tried.skipped),
         beyond_budget=tuple(tried.beyond_budget),
         smallest=(rows.groups[least], int(rows.group_counts[least])),
+        fingerprint=opened.data.fingerprint,
     )
 
 
@@ -272,6 +275,7 @@ def ranked(
         skipped=(),
         beyond_budget=(),
         smallest=("", 0),
+        fingerprint=scores.fingerprint,
         scores=scores,
         shown=shown_to_help(gains, sign) if enough else (),
     )
