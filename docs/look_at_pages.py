@@ -38,7 +38,11 @@ def main() -> int:
         return 0
     axe = ""
     if given.axe is not None:
-        axe = (given.axe / "node_modules/axe-core/axe.min.js").read_text(encoding="utf-8")
+        program = given.axe / "node_modules/axe-core/axe.min.js"
+        if program.is_file():
+            axe = program.read_text(encoding="utf-8")
+        else:
+            print(f"without axe-core: {program} is missing (npm install --prefix DIR axe-core)")
     given.output_path.mkdir(parents=True, exist_ok=True)
     faults: list[str] = []
     try:
