@@ -18,6 +18,7 @@ from harness_plugin_hooks.render.document import (
     Column,
     Document,
     Figure,
+    Items,
     Number,
     Paragraph,
     Section,
@@ -25,15 +26,24 @@ from harness_plugin_hooks.render.document import (
     Terms,
     Text,
 )
+from harness_plugin_hooks.report.drawing import THEME
 from harness_plugin_hooks.study_report.analysis import Found, split_by
 from harness_plugin_hooks.study_report.effects import Average
 from harness_plugin_hooks.study_report.reading import (
     BY_NAME,
     FACTOR,
     RESPONSES,
+    ROLE,
     EvaluationSet,
     Study,
 )
+
+FIGURES = {
+    "effects": "Above 0 the student loses more than with the reference; lines: 95% intervals.",
+    "scale": "Gap widening in points, below it its 95% interval.",
+    "bias_types": "Accuracy of the student minus its teacher's, in points; lines: 95% intervals.",
+}
+"""What is seen in the figure of a section."""
 
 SHOWN = ("gap_widening", "retention", "contribution", "worst_group_acc", "acc")
 
@@ -43,16 +53,22 @@ def report(
     found: Sequence[Found],
     figures: Mapping[str, Path],
     parameters: Mapping[str, int],
+    told: Sequence[str],
     embedded: bool,
 ) -> Document:
-    """The whole document; the arguments are those of `sections`."""
+    """The whole document: `told` answers the plan's question, the rest is as in `sections`."""
     line: list[str | Text] = [size(study)]
     if embedded:
         line += [" ", Text("demonstration: embedded (generated) data", "badge")]
     terms = [Terms(list(how_to_read(study).items()))]
     return Document(
         f"Study {study.name}",
-        [Paragraph(study.summary), Paragraph(line, "soft")],
+        [
+            Paragraph(study.summary),
+            *([Paragraph(told[0], "answer")] if told else []),
+            *([Items(told[1:])] if told[1:] else []),
+            Paragraph(line, "soft"),
+        ],
         [
             *sections(study, found, figures, parameters),
             Section("How to read the numbers", "how", terms),
@@ -127,7 +143,8 @@ def sections(
     for key, title, text, of_section in every:
         blocks: list[Block] = [Paragraph(text)]
         if file := figures.get(key):
-            blocks.append(Figure(title, file.read_text(encoding="utf-8"), file.name))
+            svg = file.read_text(encoding="utf-8")
+            blocks.append(Figure(title, svg, file.name, FIGURES[key], theme=THEME))
         if tables := list(of_section):
             out.append(Section(title, key, [*blocks, *tables]))
     return [*out, undefined(study, found)]
@@ -160,7 +177,7 @@ def rank_tables(study: Study, found: Sequence[Found]) -> Iterator[Table]:
             rows.append(
                 (
                     place(task, split),
-                    role or "all",
+                    *([] if factor == ROLE else [role]),
                     level,
                     by_gap.rank if by_gap else None,
                     by_worst.rank if by_worst else None,
@@ -177,7 +194,7 @@ def rank_tables(study: Study, found: Sequence[Found]) -> Iterator[Table]:
                 f"By {factor}",
                 columns(
                     "set",
-                    "role",
+                    *([] if factor == ROLE else ["role"]),
                     factor,
                     "rank: gap",
                     "rank: worst group",
@@ -208,7 +225,7 @@ def effect_tables(study: Study, found: Sequence[Found]) -> Iterator[Table]:
             rows.append(
                 (
                     place(task, split),
-                    role or "all",
+                    *([] if factor == ROLE else [role]),
                     f"{level} \u2212 {any_cell.reference}",
                     *(
                         number(cells[name].average, True, cells[name].p_holm < 0.05)
@@ -224,7 +241,7 @@ def effect_tables(study: Study, found: Sequence[Found]) -> Iterator[Table]:
                 f"Effects of {factor}",
                 columns(
                     "set",
-                    "role",
+                    *([] if factor == ROLE else ["role"]),
                     factor,
                     *map(spoken, SHOWN),
                     "pairs",
