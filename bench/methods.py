@@ -1,58 +1,116 @@
 """What every debiasing method does on the embedded tasks: the table in docs/methods.md.
 
 Trains the small model of a task (the `control` of a run: no teacher) with every method, bias model
-and group inference, seeds 0 to 2, and compares its worst-group accuracy out of distribution with
-ERM's, seed by seed. Nothing is chosen by what is seen here: the settings are the recipes' and the
-methods' defaults. Finished trainings are reused, so that an interrupted table continues.
+and group inference, and compares its worst-group accuracy out of distribution with ERM's, paired by
+seed. Nothing is chosen by what is seen here: the settings are the recipes' and the methods'
+defaults. Every training has one thread, so that the table is the same for any number of workers;
+finished trainings are reused, so that an interrupted table continues.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
-from collections.abc import Iterator
-from dataclasses import dataclass
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from harness_plugin.config.merge import run_config
-from harness_plugin.errors import HarnessError
-from harness_plugin.machine.progress import quiet_libraries
-from harness_plugin.pipeline.context import RunContext
-from harness_plugin.pipeline.open_task import load_tasks
-from harness_plugin.pipeline.run_task import context_of
-from harness_plugin.pipeline.split_stages import predict_split
-from harness_plugin.pipeline.train_role import train_role
-from harness_plugin.plugins.registry import Plugins, load_plugins
-from harness_plugin.store.stages import default_root
-
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "methods.md"
-START, END = "<!-- table: python bench/methods.py --write -->", "<!-- end of table -->"
+ROOT = Path(__file__).resolve().parents[1]
+START, END = "<!-- table: python bench/methods.py -->", "<!-- end of table -->"
+METRICS = ("acc", "worst_group_acc")
+PRECISION = {"precision": "no", "attention": "sdpa", "device": "cpu", "threads": 1}
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A method, and what stands in for group labels or bias features."""
+    """A method, what stands in for group labels or bias features, and further settings."""
 
     method: str
     bias_model: str = ""
     group_inference: str = ""
+    sets: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return " + ".join(
-            f"`{n}`" for n in (self.method, self.bias_model, self.group_inference) if n
-        )
+        names = (self.method, self.bias_model, self.group_inference, *self.sets)
+        return " + ".join(f"`{name}`" for name in names if name)
 
     def settings(self) -> list[str]:
         """As `--set` assignments."""
-        given = {"bias_model": self.bias_model, "group_inference": self.group_inference}
-        return [f"method={self.method}", *(f"{k}={v}" for k, v in given.items() if v)]
+        names = {"bias_model": self.bias_model, "group_inference": self.group_inference}
+        named = [f"{key}={name}" for key, name in names.items() if name]
+        return [f"method={self.method}", *named, *self.sets]
 
 
-def variants(plugins: Plugins) -> Iterator[Variant]:
+ERM = Variant("erm")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A row of a table: a variant beside its reference on one task."""
+
+    task: str
+    variant: Variant
+    reference: Variant = ERM
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all trainings share; sent to every worker. `offers` adds methods: (name, target)."""
+
+    seeds: tuple[int, ...]
+    sets: tuple[str, ...]
+    store: str
+    offers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass
+class Row:
+    """What was measured, in %: (value, low, high) of means over seeds, None for an unknown bound.
+
+    `difference` is worst-group accuracy minus the reference's, paired by seed; `better` counts the
+    seeds in which it is above 0. `failure` says why there are no numbers.
+    """
+
+    name: str
+    acc: list[float | None] = field(default_factory=list)
+    worst: list[float | None] = field(default_factory=list)
+    difference: list[float | None] = field(default_factory=list)
+    better: int = 0
+    seeds: int = 0
+    failure: str = ""
+    crashed: bool = False
+
+    def line(self) -> str:
+        """As a line of Markdown."""
+        if self.failure:
+            return f"| {self.name} | {self.failure} | | | |"
+        cells = [number(self.acc), number(self.worst)]
+        if self.difference:
+            cells += [number(self.difference, "+"), f"{self.better} of {self.seeds}"]
+        return f"| {' | '.join([self.name, *cells, *[''] * (4 - len(cells))])} |"
+
+
+def number(values: Sequence[float | None], sign: str = "") -> str:
+    """`41.2 [30.0, 52.4]`; without bounds where there is no interval."""
+    value, low, high = values
+    bounds = "" if low is None else f" [{low:{sign}.1f}, {high:{sign}.1f}]"
+    return f"{value:{sign}.1f}{bounds}"
+
+
+def variants() -> Iterator[Variant]:
     """ERM, every other method, then bias models and group inference with one method each."""
-    yield Variant("erm")
+    from harness_plugin.plugins.registry import load_plugins
+
+    plugins = load_plugins()
+    yield ERM
     yield from (Variant(o.name) for o in plugins["method"] if o.name != "erm")
     for offer in plugins["bias_model"]:
         if offer.name != "features":
@@ -61,81 +119,257 @@ def variants(plugins: Plugins) -> Iterator[Variant]:
         yield Variant("group_dro", group_inference=offer.name)
 
 
-def context(task: str, variant: Variant, args: argparse.Namespace, plugins: Plugins) -> RunContext:
-    """Opened as a run of the control alone would be; HarnessError where the method does not fit."""
-    flags = {"tasks": (task,), "device": "cpu", "precision": "no", "attention": "sdpa"}
-    flags |= {"threads": args.threads}
-    sets = ["references=false", *variant.settings(), *args.set]
-    config = run_config(None, flags, sets)
-    (opened,) = load_tasks(config, plugins)
-    return context_of(opened, config, plugins, Path(args.use_cache))
+class Worker:
+    """Trains and compares in one process; a task's data are opened once for each variant."""
 
+    def __init__(self, setup: Setup) -> None:
+        from harness_plugin.machine.progress import quiet_libraries
+        from harness_plugin.plugins.registry import Offer, load_plugins
 
-def worst_groups(ctx: RunContext, seed: int) -> tuple[float, float]:
-    """Accuracy and worst-group accuracy, in %, on the last evaluation set."""
-    model = train_role(ctx, ctx.plan.roles["control"], seed, {})
-    p = predict_split(ctx, model, ctx.data.evaluation[-1])
-    worst = min(p.correct[p.group == g].mean() for g in np.unique(p.group[p.group >= 0]))
-    return 100 * float(p.correct.mean()), 100 * float(worst)
+        quiet_libraries()
+        self.setup, self.plugins = setup, load_plugins()
+        for name, target in setup.offers:
+            self.plugins["method"].add(Offer("method", name, target, name, "bench"))
 
+    def context(self, task: str, variant: Variant) -> Any:
+        """Opened as a run of the control alone would be; HarnessError where it does not fit."""
+        from harness_plugin.config.merge import run_config
+        from harness_plugin.pipeline.open_task import load_tasks
+        from harness_plugin.pipeline.run_task import context_of
 
-def row(name: str, found: list[tuple[float, float]], erm: list[tuple[float, float]]) -> str:
-    """One row of the table."""
-    acc, worst = (statistics.mean(column) for column in zip(*found, strict=True))
-    sd = statistics.stdev([w for _, w in found]) if len(found) > 1 else 0.0
-    gains = [w - base for (_, w), (_, base) in zip(found, erm, strict=True)]
-    better = f"{sum(g > 0 for g in gains)} of {len(gains)}" if found is not erm else ""
-    gain = f"{statistics.mean(gains):+.1f}" if found is not erm else ""
-    return f"| {name} | {acc:.1f} | {worst:.1f} ± {sd:.1f} | {gain} | {better} |"
+        sets = ["references=false", *variant.settings(), *self.setup.sets]
+        config = run_config(None, {"tasks": (task,), **PRECISION}, sets)
+        (opened,) = load_tasks(config, self.plugins)
+        return context_of(opened, config, self.plugins, Path(self.setup.store))
 
+    def train(self, task: str, variant: Variant, seed: int) -> str:
+        """One training and its answers, as stages of the store; why there are none."""
+        return self.attempt(lambda: self.predictions(task, variant, (seed,)))[1]
 
-def table(task: str, args: argparse.Namespace, plugins: Plugins) -> list[str]:
-    """The Markdown table of one task."""
-    erm: list[tuple[float, float]] = []
-    lines: list[str] = []
-    for variant in variants(plugins):
-        if args.only and variant.method not in args.only and variant.method != "erm":
-            continue
+    def predictions(self, task: str, variant: Variant, seeds: Sequence[int]) -> list[Any]:
+        """What the trained models say of the last evaluation set, a record a seed."""
+        from harness_plugin.pipeline.split_stages import predict_split
+        from harness_plugin.pipeline.train_role import train_role
+
+        ctx = self.context(task, variant)
+        role, split = ctx.plan.roles["control"], ctx.data.evaluation[-1]
+        return [predict_split(ctx, train_role(ctx, role, seed, {}), split) for seed in seeds]
+
+    def row(self, asked: Comparison) -> Row:
+        """One line of a table."""
+        made, failure, crashed = self.attempt(lambda: self.compare(asked))
+        return made or Row(str(asked.variant), failure=failure, crashed=crashed)
+
+    def compare(self, asked: Comparison) -> Row:
+        """Both variants of every seed by the product's intervals (docs/verdicts.md)."""
+        from harness_plugin.scoring.intervals import estimate
+        from harness_plugin.scoring.measure import Bootstrap, measure
+        from harness_plugin.scoring.metrics import Metric
+
+        seeds = self.setup.seeds
+        pair = {"variant": tuple(self.predictions(asked.task, asked.variant, seeds))}
+        if asked.variant != asked.reference:
+            pair["reference"] = tuple(self.predictions(asked.task, asked.reference, seeds))
+        metrics = {name: self.plugins["metric"].offer(name).instance(Metric) for name in METRICS}
+        found = measure(pair, metrics, Bootstrap(asked.task, 1000))[""]
+        row = Row(str(asked.variant), seeds=len(seeds))
+        row.acc, row.worst = (
+            percent(estimate(q.values["variant"], q.support, q.metric.bounds))
+            for q in (found[name] for name in METRICS)
+        )
+        if "reference" in pair:
+            worst = found["worst_group_acc"]
+            difference = worst.values["variant"] - worst.values["reference"]
+            row.difference = percent(estimate(difference, worst.support, difference=True))
+            row.better = int((difference[:, 0] > 0).sum())
+        return row
+
+    def attempt(self, work: Callable[[], Any]) -> tuple[Any, str, bool]:
+        """What `work` gives, why it gave nothing, and whether that is a fault of ours."""
+        from harness_plugin.errors import HarnessError
+
         try:
-            ctx = context(task, variant, args, plugins)
-            found = [worst_groups(ctx, seed) for seed in args.seeds]
+            return work(), "", False
         except HarnessError as error:
-            lines.append(f"| {variant} | refused: {str(error).partition(': ')[2]} | | | |")
-        else:
-            erm = erm or found
-            lines.append(row(str(variant), found, erm))
-        print(lines[-1], flush=True)
-    split = ctx.data.evaluation[-1].name
-    head = [
-        f"`{task}`, set `{split}`, {ctx.settings.student.model}, seeds "
-        f"{', '.join(map(str, args.seeds))} (accuracies in %):",
-        "",
-        "| method | accuracy | worst group | against ERM | better than ERM |",
-        "|---|--:|--:|--:|:-:|",
+            return None, f"refused: {str(error).partition(': ')[2]}", False
+        except Exception as error:  # the other rows go on; the command fails in the end
+            return None, f"FAILED: {type(error).__name__}: {' '.join(str(error).split())}", True
+
+
+def percent(estimate: Any) -> list[float | None]:
+    """[value, low, high] of an estimate, in %."""
+    numbers = (estimate.value, estimate.low, estimate.high)
+    return [None if x != x else round(100 * x, 3) for x in numbers]
+
+
+@cache
+def worker(setup: Setup) -> Worker:
+    """The one of this process."""
+    return Worker(setup)
+
+
+def train(job: tuple[Setup, str, Variant, int]) -> str:
+    """In a worker: one training."""
+    setup, *what = job
+    return worker(setup).train(*what)
+
+
+def compare(job: tuple[Setup, Comparison]) -> Row:
+    """In a worker: one row."""
+    return worker(job[0]).row(job[1])
+
+
+def measure_all(setup: Setup, rows: Sequence[Comparison], workers: int) -> list[Row]:
+    """Train what the rows need, then compare; the order of trainings changes no number.
+
+    References come first, because others continue from their stages.
+    """
+    os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # before a worker loads torch
+    needed = [(row.task, row.reference) for row in rows] + [(row.task, row.variant) for row in rows]
+    jobs = [
+        (setup, task, variant, seed)
+        for task, variant in dict.fromkeys(needed)
+        for seed in setup.seeds
     ]
-    return [*head, *lines, ""]
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for (_, task, variant, seed), failure in zip(jobs, pool.map(train, jobs), strict=True):
+            print(f"{task} {variant} seed {seed} {failure}", file=sys.stderr, flush=True)
+        return list(pool.map(compare, [(setup, row) for row in rows]))
 
 
-def main() -> None:
-    """Print the tables, or write them into docs/methods.md."""
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--tasks", nargs="+", default=["hans", "celeba_bias"])
-    options.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    options.add_argument("--only", nargs="+", default=[], metavar="METHOD")
-    options.add_argument("--threads", type=int, default=2)
-    options.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    options.add_argument("--use_cache", default=str(default_root()), metavar="DIR")
-    options.add_argument("--write", action="store_true", help=f"replace the table in {PAGE.name}")
-    args = options.parse_args()
-    quiet_libraries()
-    plugins = load_plugins()
-    lines = [line for task in args.tasks for line in table(task, args, plugins)]
+def described(setup: Setup, task: str) -> dict[str, str]:
+    """The evaluation set and the model of a task."""
+    ctx = worker(setup).context(task, ERM)
+    return {"set": ctx.data.evaluation[-1].name, "model": ctx.settings.student.model}
+
+
+def commit() -> str:
+    """Of the code that is measured, with a word where files differ from it.
+
+    BENCH_COMMIT says it where there is no repository.
+    """
+    if said := os.environ.get("BENCH_COMMIT"):
+        return said
+    words = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def table(record: dict[str, Any], reference: str = "ERM") -> list[str]:
+    """The Markdown table of one task."""
+    return [
+        f"`{record['task']}`, set `{record['set']}`, {record['model']}:",
+        "",
+        f"| method | accuracy | worst group | against {reference} | better |",
+        "|---|--:|--:|--:|:-:|",
+        *(Row(**row).line() for row in record["rows"]),
+        "",
+    ]
+
+
+def page_lines(measured: dict[str, Any]) -> list[str]:
+    """What stands between the marks of a page."""
+    seeds = ", ".join(map(str, measured["seeds"]))
+    head = f"`{measured['command']}`, commit {measured['commit']}, fp32, one thread, seeds {seeds}."
+    tables = [line for each in measured["tables"] for line in table(each, measured["against"])]
+    return [f"{head} In %, with 95% intervals.", "", *tables]
+
+
+def write(page: Path, start: str, lines: Sequence[str]) -> None:
+    """Replace what stands between the marks of a page."""
+    before, mark, rest = page.read_text(encoding="utf-8").partition(start)
+    if not mark or END not in rest:
+        raise SystemExit(f"{page}: no table between {start} and {END}.")
+    text = "\n".join([before + start, "", *lines, END + rest.partition(END)[2]])
+    page.write_text(text, encoding="utf-8")
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """The options of the tables of methods."""
+    out = argparse.ArgumentParser(description=description)
+    out.add_argument("--tasks", nargs="+", default=["hans", "celeba_bias"])
+    out.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+    out.add_argument("--only", nargs="+", default=[], metavar="METHOD")
+    out.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    out.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default 1)")
+    out.add_argument("--use_cache", metavar="DIR", help="the store (default: that of runs)")
+    out.add_argument("--output", type=Path, metavar="FILE.json", help="also write the numbers")
+    out.add_argument("--write", type=Path, metavar="PAGE", help="replace the table of a page")
+    out.add_argument(
+        "--read", type=Path, metavar="FILE.json", help="measure nothing: numbers of --output"
+    )
+    return out
+
+
+def tables_of(
+    args: argparse.Namespace,
+    rows_of: Callable[[str], list[Comparison]],
+    offers: tuple[tuple[str, str], ...],
+) -> list[dict[str, Any]]:
+    """A table a task, measured now."""
+    from harness_plugin.store.stages import default_root
+
+    store = str(Path(args.use_cache or default_root()).absolute())
+    setup = Setup(tuple(args.seeds), tuple(args.set), store, offers)
+    asked = {task: rows_of(task) for task in args.tasks}
+    tables = [{"task": task, **described(setup, task)} for task in asked]
+    every = [row for rows in asked.values() for row in rows]
+    measured = iter(measure_all(setup, every, args.workers))
+    for made, rows in zip(tables, asked.values(), strict=True):
+        made["rows"] = [asdict(next(measured)) for _ in rows]
+    return tables
+
+
+def finish(
+    args: argparse.Namespace,
+    start: str,
+    rows_of: Callable[[str], list[Comparison]],
+    against: str,
+    offers: tuple[tuple[str, str], ...] = (),
+) -> int:
+    """Measure or read, print, write; status 1 where something crashed."""
+    if args.read:
+        measured = json.loads(args.read.read_text(encoding="utf-8"))
+    else:
+        left_out = {"--workers", "--write", "--output", "--use_cache"}
+        measured = {
+            "command": shlex.join(["python", f"bench/{Path(sys.argv[0]).name}", *kept(left_out)]),
+            "commit": commit(),
+            "seeds": args.seeds,
+            "against": against,
+            "tables": tables_of(args, rows_of, offers),
+        }
+    lines = page_lines(measured)
+    print("\n".join(lines))
+    if args.output:
+        args.output.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
     if args.write:
-        before, _, rest = PAGE.read_text(encoding="utf-8").partition(START)
-        _, _, after = rest.partition(END)
-        text = "\n".join([before + START, "", *lines, END + after])
-        PAGE.write_text(text, encoding="utf-8")
+        write(args.write, start, lines)
+    return int(any(row["crashed"] for each in measured["tables"] for row in each["rows"]))
+
+
+def kept(left_out: set[str]) -> list[str]:
+    """The words of the command line that change a number."""
+    words, out = iter(sys.argv[1:]), []
+    for word in words:
+        if word.partition("=")[0] in left_out:
+            if "=" not in word:
+                next(words, None)
+        else:
+            out.append(word)
+    return out
+
+
+def main() -> int:
+    """Print the tables; write them where that is asked."""
+    args = parser(__doc__.splitlines()[0]).parse_args()
+
+    def rows_of(task: str) -> list[Comparison]:
+        asked = [v for v in variants() if not args.only or v.method in args.only or v == ERM]
+        return [Comparison(task, variant) for variant in asked]
+
+    return finish(args, START, rows_of, "ERM")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

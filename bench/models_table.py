@@ -9,6 +9,7 @@ is raised is a crash and fails this command.
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 import tempfile
@@ -200,6 +201,16 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
+def kept(file: Path | None) -> dict[str, Row]:
+    """Rows that were made before, by family."""
+    if file is None or not file.exists():
+        return {}
+    rows = json.loads(file.read_text(encoding="utf-8"))
+    return {
+        name: Row(name, FAMILIES[name], **cells) for name, cells in rows.items() if name in FAMILIES
+    }
+
+
 def short(reason: str) -> str:
     """A refusal without the task that it starts with and the folder of this run."""
     return re.sub(r"^task \w+: |/tmp/\S*/", "", reason).replace("|", "/")
@@ -210,15 +221,25 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--families", help="some of them, as BERT,ViT")
     parser.add_argument("--quick", action="store_true", help=f"only {', '.join(QUICK)}")
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        metavar="FILE.json",
+        help="add to the rows of this file, so that the table can be made in portions",
+    )
     parser.add_argument("--write", type=Path, help="put the table into this page")
     asked = parser.parse_args()
     names = asked.families.split(",") if asked.families else QUICK if asked.quick else FAMILIES
     quiet_libraries()
-    texts, rows = texts_of(), []
+    texts, known = texts_of(), kept(asked.keep)
     for name in names:
         with tempfile.TemporaryDirectory() as folder:
-            rows.append(examine(name, Path(folder), texts))
-        print(name, {c: rows[-1].cell(c) for c in COLUMNS}, file=sys.stderr)
+            row = known[name] = examine(name, Path(folder), texts)
+        print(name, {c: row.cell(c) for c in COLUMNS}, file=sys.stderr)
+        if asked.keep:
+            cells = {n: {"refusals": r.refusals, "crashes": r.crashes} for n, r in known.items()}
+            asked.keep.write_text(json.dumps(cells, indent=1), encoding="utf-8")
+    rows = [known[name] for name in FAMILIES if name in known]
     made = table(rows)
     print(made)
     if asked.write:

@@ -11,6 +11,7 @@ are part of the keys of all stages, and start Python anew for each mutant.
 
     python bench/mutants.py --output FILE.jsonl            # goes on where it was interrupted
     python bench/mutants.py --output FILE.jsonl --again    # those that survived, and no others
+    python bench/mutants.py --output FILE.jsonl --only survivors  # those of the table in README.md
     python bench/mutants.py --output FILE.jsonl --table    # only the tables
 """
 
@@ -24,6 +25,7 @@ import importlib.machinery
 import json
 import os
 import random
+import re
 import signal
 import sys
 import time
@@ -34,6 +36,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 HOOKS = "hooks/harness_plugin_hooks"
+PAGE = ROOT / "bench" / "README.md"
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,10 @@ AREAS: Mapping[str, Area] = {
             )
         ),
         (
+            "tests/hooks/test_methods.py",
             "tests/hooks/test_method_losses.py",
             "tests/hooks/test_method_contract.py",
+            "tests/hooks/test_defaults.py",
             "tests/hooks/test_kernel_whitening.py",
             "tests/hooks/test_read.py",
         ),
@@ -212,6 +217,34 @@ def chosen(seed: int) -> list[Mutant]:
     return out
 
 
+def survivors(page: Path) -> list[Mutant]:
+    """The mutants in a page's table of survivors, wherever their lines are now.
+
+    One whose expression is gone is left out, with a word.
+    """
+    every: dict[tuple[str, ...], list[Mutant]] = {}
+    for name, area in AREAS.items():
+        for mutant in (each for file in area.files for each in mutants_of(name, file)):
+            every.setdefault(shown(mutant)[1:], []).append(mutant)
+    out = []
+    for line in page.read_text(encoding="utf-8").splitlines():
+        if found := re.match(r"\| (harness_plugin\S+):(\d+) \| `(.*?)` \| `(.*?)` \|", line):
+            file, number, *change = found.groups()
+            if alike := every.get((file, *change)):
+                nearest = min(alike, key=lambda each: abs(each.line - int(number)))
+                alike.remove(nearest)
+                out.append(nearest)
+            else:
+                print(f"gone: {file}:{number} {change[0]}")
+    return out
+
+
+def shown(mutant: Mutant) -> tuple[int, str, str, str]:
+    """Line, file and both expressions as the table of survivors has them."""
+    before, after = (text.replace(" | ", " or ") for text in (mutant.before, mutant.after))
+    return mutant.line, mutant.file.removeprefix("hooks/"), before, after
+
+
 class Swap(ast.NodeTransformer):
     """Puts one node in another's place."""
 
@@ -306,8 +339,8 @@ def table(mutants: Sequence[Mutant], known: Mapping[str, Mapping[str, Any]]) -> 
     lines.append(f"| all | {totals[0]} | {totals[1]} | {totals[2]}{share} | {totals[3]} |")
     lines += ["", "| survivor | was | became |", "|---|---|---|"]
     for mutant in survivors:
-        line = f"{mutant.file.removeprefix('hooks/')}:{mutant.line}"
-        lines.append(f"| {line} | `{mutant.before}` | `{mutant.after}` |".replace(" | |", " or |"))
+        line, file, before, after = shown(mutant)
+        lines.append(f"| {file}:{line} | `{before}` | `{after}` |")
     return "\n".join(lines)
 
 
@@ -318,10 +351,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the choice (default 0)")
     parser.add_argument("--areas", nargs="+", choices=list(AREAS), default=list(AREAS))
     parser.add_argument("--again", action="store_true", help="those that survived, and no others")
+    parser.add_argument("--only", choices=["survivors"], help=f"those in the table of {PAGE.name}")
     parser.add_argument("--table", action="store_true", help="run nothing")
     parser.add_argument("--minutes", type=float, default=1e9, help="begin none after so long")
     args = parser.parse_args()
-    mutants, known = chosen(args.seed), recorded(args.output)
+    mutants = survivors(PAGE) if args.only else chosen(args.seed)
+    known = recorded(args.output)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     if not args.table:
         os.environ["HF_HUB_OFFLINE"] = "1"  # as tests/conftest.py has it before datasets is there

@@ -80,7 +80,7 @@ def run(
     if configuration.analyze and output_path is None:
         raise HarnessError("analyze: what is found is written to files; name an output_path.")
     plugins = plugins_for(verbose)
-    from harness_plugin.run_tasks import run as run_tasks
+    from harness_plugin.study.side_by_side import run as run_tasks
 
     with (
         folder_for(configuration, output_path) as prepared,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,8 +23,13 @@ from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records import RunReport, TaskScores
 
 
-def run(config: RunConfig, plugins: Plugins) -> RunReport:
-    """Everything a run does. Raises HarnessError for bad input before anything is trained."""
+def run(
+    config: RunConfig, plugins: Plugins, ahead: Callable[[], frozenset[str]] = frozenset
+) -> RunReport:
+    """Everything a run does. Raises HarnessError for bad input before anything is trained.
+
+    `ahead` is called when all is checked; it may train models into the store and gives their keys.
+    """
     started = time.time()
     chosen_outputs(config, plugins)  # a name that does not exist is told before any work
     analyses = run_analyses.chosen_analyses(config.analyze, plugins) if config.analyze else []
@@ -38,11 +44,15 @@ def run(config: RunConfig, plugins: Plugins) -> RunReport:
     gc.collect()
     gc.freeze()
     scores: list[TaskScores] = []
+    trained = frozenset[str]()
     for number, ctx in enumerate(contexts):
         if len(contexts) > 1:  # precision and threads are the process's: the last opened task's
             contexts[number] = ctx = set_up_again(ctx)
         plans = () if config.eval_only else plans_of(ctx.task, ctx.data, config, plugins)
         plugins.hook.data_loaded(task=ctx.task, data=ctx.data, plans=plans)
+        if not number:
+            trained = ahead()
+        ctx = replace(ctx, trained_ahead=trained)
         scores.append(run_task(ctx))
     report = RunReport(
         config=resolved_config(config, tasks),

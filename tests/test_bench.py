@@ -30,7 +30,7 @@ OWN_PROCESS = {"step", "threads"}
 """They change what a process has once: accelerate's state, the threads at the start."""
 HELPERS = {
     *("batches", "common", "families", "flops", "workload"),
-    *("methods", "models_table", "mutants"),
+    *("deviations", "methods", "models_table", "mutants"),
 }
 """What the scripts share, and those that time nothing; of a GPU's: test_bench_gpu.py."""
 
@@ -171,3 +171,69 @@ def test_variants_take_turns_and_the_first_round_is_dropped(common):
 def test_a_single_round_is_counted(common):
     assert common.interleave({"a": lambda: 1.0}, 1) == {"a": [1.0]}
     assert "Interleaved rounds: 1.\n" in common.Table("T", "step", "a", {"a": [1.0]}).markdown()
+
+
+@pytest.fixture
+def methods(monkeypatch):
+    """The module behind the tables of methods."""
+    monkeypatch.syspath_prepend(str(BENCH))
+    module = importlib.import_module("methods")
+    yield module
+    sys.modules.pop("methods")
+
+
+def test_the_table_of_methods_is_filled_from_numbers_measured_elsewhere(methods, tmp_path):
+    row = {"acc": [80.04, 78.0, 82.0], "worst": [41.26, 30.0, 52.4], "seeds": 5}
+    gain = {"difference": [-3.14, -10.0, 4.0], "better": 2}
+    no_claim = {"difference": [0.0, None, None], "better": 0}
+    rows = [
+        {"name": "`erm`", **row},
+        {"name": "`a`", **row, **gain},
+        {"name": "`b`", **row, **no_claim},
+        {"name": "`c`", "failure": "refused: no labels."},
+    ]
+    table = {"task": "hans", "set": "hans", "model": "bert-pico", "rows": rows}
+    measured = {"command": "python bench/methods.py", "commit": "abc1234", "seeds": [0, 1]}
+    file, page = tmp_path / "numbers.json", tmp_path / "page.md"
+    file.write_text(json.dumps({**measured, "against": "ERM", "tables": [table]}))
+    page.write_text(f"before\n{methods.START}\nold\n{methods.END}\nafter\n")
+    run("bench/methods.py", "--read", str(file), "--write", str(page))
+    text = page.read_text()
+    assert text.startswith("before\n<!--")
+    assert text.endswith("-->\nafter\n")
+    assert "old" not in text
+    assert "`python bench/methods.py`, commit abc1234, fp32, one thread, seeds 0, 1." in text
+    assert "| `erm` | 80.0 [78.0, 82.0] | 41.3 [30.0, 52.4] |  |  |" in text
+    assert "| `a` | 80.0 [78.0, 82.0] | 41.3 [30.0, 52.4] | -3.1 [-10.0, +4.0] | 2 of 5 |" in text
+    assert "| `b` | 80.0 [78.0, 82.0] | 41.3 [30.0, 52.4] | +0.0 | 0 of 5 |" in text
+    assert "| `c` | refused: no labels. | | | |" in text
+
+
+@pytest.mark.slow
+def test_methods_are_compared_alike_by_any_number_of_workers(tmp_path):
+    sizes = [f"hans.{name}" for name in ("n_train=300", "n_hans=400", "n_id=50")]
+    short = ["student.epochs=1", "student.erm_epochs=0", *sizes]
+    sets = [word for each in short for word in ("--set", each)]
+    made = []
+    for workers in ("1", "2"):
+        file = tmp_path / f"{workers}.json"
+        words = ["--tasks", "hans", "--only", "resample", "--seeds", "0", "1", "2", *sets]
+        words += ["--use_cache", str(tmp_path / workers), "--workers", workers]
+        run("bench/methods.py", *words, "--output", str(file))
+        made.append(json.loads(file.read_text()))
+    assert made[0] == made[1]
+    erm, row = made[0]["tables"][0]["rows"]
+    assert not erm["difference"]
+    assert (row["seeds"], row["failure"]) == (3, "")
+    assert row["difference"][0] == pytest.approx(row["worst"][0] - erm["worst"][0], abs=2)
+
+
+@pytest.mark.slow
+def test_deviations_are_measured_beside_what_they_differ_from(tmp_path):
+    words = ["--tasks", "hans", "--only", "self_half", "--seeds", "0"]
+    words += ["--set", "student.epochs=1", "--set", "validation_fraction=0.2"]
+    for more in ("student.erm_epochs=0", "hans.n_train=300", "hans.n_hans=200", "hans.n_id=50"):
+        words += ["--set", more]
+    out = run("bench/deviations.py", *words, "--use_cache", str(tmp_path))
+    assert out.count(" of 1 |") == 1
+    assert "| method | accuracy | worst group | against the method as it is here | better |" in out

@@ -93,7 +93,7 @@ def run(argv: list[str]) -> int:
 
     plugins = installed_plugins()
     quiet_libraries()
-    from harness_plugin.run_tasks import run as run_tasks
+    from harness_plugin.study.side_by_side import run as run_tasks
 
     run_tasks(config, plugins)
     return 0

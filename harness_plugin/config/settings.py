@@ -335,6 +335,12 @@ class RunConfig(Strict):
         description="CPU threads; auto: the quickest, measured",
         json_schema_extra=flag(MACHINE, "N|auto"),
     )
+    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        1,
+        description="trainings at a time, each in a process of its own with its share of the "
+        "threads; auto: one a core, as far as the memory holds them",
+        json_schema_extra=flag(MACHINE, "N|auto"),
+    )
     precision: Literal["auto", "no", "bf16", "fp16"] = Field(
         "auto",
         description="of matrix products; no: float32",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -68,6 +68,10 @@ class DataRequest:
     def trains(self) -> bool:
         """Whether training rows are needed."""
         return self.sets is None
+
+    def parts(self, names: Iterable[str]) -> list[str]:
+        """The parts of a release that are needed: not "train" where nothing is trained."""
+        return [name for name in names if self.trains or name != "train"]
 
     def asks_for(self, *names: str) -> bool:
         """Whether one of these evaluation sets is wanted."""

@@ -21,7 +21,9 @@ from harness_plugin.models.network import last_layer
 BLOCK = re.compile(r"^(.*?\b(?:layer|layers|block)\.)(\d+)(\..+)$")
 """A parameter of a repeated block: what stands before its number, the number, what follows."""
 INTO_HEADS = re.compile(r"\b(query|key|value|q|k|v)(_lin|_proj)?\.(weight|bias)$")
-OUT_OF_HEADS = re.compile(r"(attention\.output\.dense|\bout_lin|\bo_proj|Attention\.o)\.weight$")
+OUT_OF_HEADS = re.compile(
+    r"(attention\.output\.dense|\bout_lin|\bo(ut)?_proj|Attention\.o)\.weight$"
+)
 RELATIVE_BIAS = "relative_attention_bias"
 
 MAPS: Mapping[str, Callable[[int, int, int], int]] = {
@@ -157,7 +159,10 @@ def narrowed(
         have = source.shape[axis]
         if have < size:
             return None
-        by_head = mine[1] != theirs[1] and ((into and axis == 0) or (out and axis == 1))
+        of_heads = (into and axis == 0) or (out and axis == 1)
+        if of_heads and have != size and not (mine[0] and theirs[0]):
+            return None  # as many heads as the layer says: where one ends is not known
+        by_head = of_heads and mine[1] != theirs[1]
         if by_head and have == theirs[0] * theirs[1] and size == mine[0] * mine[1]:
             if theirs[0] < mine[0] or theirs[1] < mine[1]:
                 return None
@@ -170,10 +175,10 @@ def narrowed(
 
 
 def head_sizes(model: PreTrainedModel) -> tuple[int, int]:
-    """(heads, units a head) of a transformer; (0, 0) without attention."""
-    config = model.config
-    heads = int(getattr(config, "num_attention_heads", 0) or 0)
-    if not heads:
+    """(heads, units a head) of a transformer; (0, 0) without attention, or where layers differ."""
+    config = getattr(model.config, "vision_config", None) or model.config
+    heads = getattr(config, "num_attention_heads", None)
+    if not isinstance(heads, int) or not heads:
         return 0, 0
     width = getattr(config, "d_kv", None) or int(config.hidden_size) // heads
     return heads, int(width)

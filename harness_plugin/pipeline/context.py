@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,8 @@ class RunContext:
     """One task's data, its plan, and the machine it runs on.
 
     `vocabulary` are the rows whose words a tokenizer made here knows, where the training rows are
-    not the task's own. `processors` keeps those that were loaded.
+    not the task's own. `trained_ahead` are keys of models that workers of this run have trained.
+    `processors` keeps those that were loaded.
     """
 
     task: Task
@@ -37,12 +39,14 @@ class RunContext:
     store: Store
     plugins: Plugins
     vocabulary: Split | None = None
+    trained_ahead: frozenset[str] = frozenset()
     processors: dict[str, tuple[Any, Path]] = field(default_factory=dict, compare=False, repr=False)
 
 
 def is_quiet(ctx: RunContext) -> bool:
-    """No progress bars off the main process and off a terminal."""
-    return not (ctx.accelerator.is_main_process and sys.stderr.isatty())
+    """No progress bars off the main process, off a terminal, and in a worker."""
+    worker = multiprocessing.parent_process() is not None
+    return worker or not (ctx.accelerator.is_main_process and sys.stderr.isatty())
 
 
 def hardware_key(ctx: RunContext) -> list[str]:

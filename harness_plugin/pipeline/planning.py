@@ -11,7 +11,7 @@ from harness_plugin.data.dataset import TaskData
 from harness_plugin.data.split import Split
 from harness_plugin.data.task import Task
 from harness_plugin.plugins.registry import Plugins
-from harness_plugin.records import Evidence, Predictions, SetPlan
+from harness_plugin.records import Evidence, Predictions, SetPlan, predictions_of
 from harness_plugin.scoring.metrics import Metric
 from harness_plugin.scoring.planning import POWER, SEED_SD, plan_set
 from harness_plugin.scoring.score import PRIMARY, wanted_on
@@ -60,23 +60,7 @@ def plans_of(
 
 def without_answers(task: str, split: Split) -> Predictions:
     """The rows of a set as metrics know them, with no model's answers."""
-    size = len(split)
-    clusters = split.clusters
-    return Predictions(
-        task=task,
-        split=split.name,
-        role="",
-        model="",
-        seed=0,
-        ids=split.ids,
-        logits=np.zeros((size, len(split.labels)), dtype=np.float32),
-        model_labels=split.labels,
-        label=split.label,
-        labels=split.labels,
-        group=split.group,
-        groups=split.groups,
-        aligned=split.aligned,
-        members=split.membership if split.overlapping else None,
-        cluster=clusters[0] if clusters else None,
-        clusters=clusters[1] if clusters else (),
+    nothing = np.zeros((len(split), len(split.labels)), np.float32)
+    return predictions_of(
+        split, nothing, task=task, role="", model="", seed=0, model_labels=split.labels
     )

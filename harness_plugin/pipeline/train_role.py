@@ -117,7 +117,7 @@ def train_once(
         max_length=role.max_length,
         updates=sum(int(record.get("updates", 0)) for record in records),
         seconds=sum(float(record.get("training_seconds", 0)) for record in records),
-        reused=final.reused,
+        reused=final.reused and final.key not in ctx.trained_ahead,
     )
 
 

@@ -19,6 +19,8 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from tqdm import tqdm
+
 from harness_plugin.study.plan import Resources
 from harness_plugin.study.worker import BusyError, Job
 
@@ -95,8 +97,10 @@ class InProcess:
 def leave_with_the_study() -> None:
     """A worker ends with the study, without a word, however that ends: Ctrl-C, a signal, a crash.
 
-    What it was at continues from its last checkpoint.
+    What it was at continues from its last checkpoint. Its bars are silent: without a lock of their
+    own between processes a worker that is ended leaves no semaphore behind.
     """
+    tqdm.set_lock(threading.RLock())
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     study = multiprocessing.parent_process()
 

@@ -22,7 +22,17 @@ from harness_plugin.errors import HarnessError, unknown
 TASK, SEED = "task", "seed"
 """The factors that every study has."""
 
-OWN = ("tasks", "seeds", "settings", "output_path", "use_cache", "eval_only", "log_with", "analyze")
+OWN = (
+    "tasks",
+    "seeds",
+    "settings",
+    "output_path",
+    "use_cache",
+    "eval_only",
+    "log_with",
+    "analyze",
+    "workers",
+)
 """Run settings that a study sets itself, or that make no sense in one."""
 
 

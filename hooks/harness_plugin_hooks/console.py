@@ -28,6 +28,22 @@ if TYPE_CHECKING:
         TrainedModel,
     )
 
+COMMANDS = {
+    "compare": "BASELINE CANDIDATE: has the candidate become worse?",
+    "score": "--task NAME --predictions FILE: score predictions",
+    "init": "FILE|FOLDER: the YAML file of a table of yours",
+    "submit": "RUN --out BUNDLE: pack a run, to be checked",
+    "verify": "BUNDLE …: compute its numbers again",
+    "leaderboard": "DIR --out SITE: check bundles, rank them on a static page",
+    "analyze": "RUN: what happens inside the models of a run",
+    "plan": "--tasks NAME: seeds and rows that a verdict needs",
+    "report": "RUN: one page to look at",
+    "metrics-path": "where the modules for evaluate.load lie",
+    "study": "PLAN: many runs, equal models trained once",
+    "lm-eval": "run …: lm-evaluation-harness with our tasks, models and strict results",
+    "lm-eval-path": "where the tasks for lm_eval --include_path lie",
+    "remedy": "--tasks NAME --budget N: repair a student",
+}
 COLOURS = {"kept": "green", "lost": "red", "nothing_to_keep": "blue", "undecided": "yellow"}
 
 
@@ -40,47 +56,9 @@ def say(*lines: str) -> None:
 @hookimpl
 def register_commands(register: Register) -> None:
     """Offer the sub-commands."""
-    here = "harness_plugin_hooks.commands"
-    register(
-        "compare",
-        f"{here}.compare:main",
-        summary="BASELINE CANDIDATE: has the candidate become worse?",
-    )
-    register(
-        "score", f"{here}.score:main", summary="--task NAME --predictions FILE: score predictions"
-    )
-    register("init", f"{here}.init:main", summary="FILE|FOLDER: the YAML file of a table of yours")
-    register("submit", f"{here}.submit:main", summary="RUN --out BUNDLE: pack a run, to be checked")
-    register("verify", f"{here}.verify:main", summary="BUNDLE …: compute its numbers again")
-    register(
-        "leaderboard",
-        f"{here}.leaderboard:main",
-        summary="DIR --out SITE: check bundles, rank them on a static page",
-    )
-    register(
-        "analyze", f"{here}.analyze:main", summary="RUN: what happens inside the models of a run"
-    )
-    register(
-        "plan", f"{here}.plan:main", summary="--tasks NAME: seeds and rows that a verdict needs"
-    )
-    register("report", f"{here}.report:main", summary="RUN: one page to look at")
-    register(
-        "metrics-path",
-        f"{here}.metrics_path:main",
-        summary="where the modules for evaluate.load lie",
-    )
-    register("study", f"{here}.study:main", summary="PLAN: many runs, equal models trained once")
-    register(
-        "lm-eval",
-        f"{here}.lm_eval:main",
-        summary="run …: lm-evaluation-harness with our tasks, models and strict results",
-    )
-    register(
-        "lm-eval-path",
-        f"{here}.lm_eval_path:main",
-        summary="where the tasks for lm_eval --include_path lie",
-    )
-    register("remedy", f"{here}.remedy:main", summary="--tasks NAME --budget N: repair a student")
+    for name, summary in COMMANDS.items():
+        target = f"harness_plugin_hooks.commands.{name.replace('-', '_')}:main"
+        register(name, target, summary=summary)
 
 
 @hookimpl

@@ -28,12 +28,20 @@ from harness_plugin.models.t5 import T5EncoderClassifierConfig
 from harness_plugin.training.encode import EncodedImages, EncodedText
 from harness_plugin_hooks.analyses.attention import measures
 from harness_plugin_hooks.analyses.attention.compute import resampled, row_counts, shares
-from harness_plugin_hooks.analyses.attention.heads import Side, masses, measure, seen_at
+from harness_plugin_hooks.analyses.attention.heads import (
+    Side,
+    asked_from,
+    masses,
+    measure,
+    readout_of,
+    seen_at,
+)
 from harness_plugin_hooks.analyses.attention.options import AttentionOptions
 from harness_plugin_hooks.analyses.attention.places import (
     ImagePlaces,
     Places,
     coverage,
+    grid_of,
     regions,
     text_places,
     words_of,
@@ -224,6 +232,47 @@ def test_pixels_become_patches(tmp_path):
     assert coverage(wide, processor, 8, (2, 2)).tolist() == [1, 0.5, 0, 0]
     twice = mask.repeat(2, axis=0).repeat(2, axis=1)
     assert np.allclose(coverage(twice, processor, None, (2, 2)), [1, 0.5, 0, 0], atol=0.05)
+
+
+LAYER = {"num_hidden_layers": 1, "hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8}
+SMALLEST = {
+    "bert": LAYER,
+    "qwen2": {**LAYER, "num_key_value_heads": 2},
+    "gpt2": {"n_layer": 1, "n_embd": 8, "n_head": 2},
+    "t5": {"num_layers": 1, "d_model": 8, "num_heads": 2, "d_kv": 4, "d_ff": 8},
+    "siglip": {
+        "text_config": {**LAYER, "vocab_size": 40},
+        "vision_config": {**LAYER, "image_size": 16, "patch_size": 4},
+    },
+}
+
+
+def test_where_labels_are_read_from():
+    real = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0]], dtype=torch.bool)
+    assert asked_from("first token", real).int().tolist() == [[1, 0, 0, 0], [1, 0, 0, 0]]
+    assert asked_from("last token", real).int().tolist() == [[0, 0, 1, 0], [0, 1, 0, 0]]
+    assert torch.equal(asked_from("mean over tokens", real), real)
+
+
+@pytest.mark.parametrize(
+    ("kind", "modality", "readout"),
+    [
+        ("bert", "text", "first token"),
+        ("qwen2", "text", "last token"),
+        ("gpt2", "text", "last token"),
+        ("t5", "text", "mean over tokens"),
+        ("siglip", "image", "mean over tokens"),
+    ],
+)
+def test_every_classifier_has_its_readout(kind, modality, readout):
+    config = AutoConfig.for_model(kind, **SMALLEST[kind])
+    with torch.device("meta"):
+        model = (Texts if modality == "text" else AutoModelForImageClassification).from_config(
+            config
+        )
+    assert readout_of(model) == readout
+    if modality == "image":
+        assert grid_of(config) == (4, 4)  # of its vision_config
 
 
 def region_of(name, split, options):

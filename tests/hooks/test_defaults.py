@@ -97,3 +97,12 @@ def test_the_tables_of_the_docs_are_current():
     command = [sys.executable, str(ROOT / "docs" / "fill_tables.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_table_of_distillers_says_what_each_is_checked_against():
+    page = (ROOT / "docs" / "methods.md").read_text()
+    _, _, rest = page.partition("| name | loss (times `kd_weight`) |")
+    lines = rest.partition("\n\n")[0].splitlines()[2:]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert {row[0].split("`")[1] for row in cells} == {o.name for o in PLUGINS["distiller"]}
+    assert all(len(row) == 5 and row[3] and row[4] for row in cells)

@@ -4,10 +4,14 @@ The references are float64 numpy over single rows, layers, heads and positions; 
 default weights are those of the papers and of the authors' code named in the docstrings.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+import yaml
 
+import harness_plugin_hooks
 from harness_plugin.models.layers import Layers
 from harness_plugin.plugins.registry import load_plugins
 from harness_plugin.training.batch import Batch, TrainingMetadata
@@ -23,36 +27,12 @@ GROUP = np.array([0, 0, 1, 1, 1, 0])
 BIAS = RNG.dirichlet(np.ones(LABELS), size=ROWS)
 FEATURES, THEIR_FEATURES = RNG.normal(size=(2, ROWS, 4))
 
+FACTS = Path(harness_plugin_hooks.__file__).parent / "defaults.yaml"
 DEFAULTS = {
-    "kd": {},
-    "dkd": {"alpha": 1.0, "beta": 8.0},  # Zhao et al. 2022, appendix; mdistiller's CIFAR-100
-    "dist": {"inter": 1.0, "intra": 1.0},  # Huang et al. 2022, section 4; DIST(beta=1, gamma=1)
-    "logit_standardisation": {},
-    "bias_aware_kd": {},
-    "group_dro_kd": {"eta": 0.01},  # Sagawa et al. 2020, robust_step_size
-    "hints": {"logits": 1.0, "weight": 100.0},  # RepDistiller, -b 100
-    "rkd": {"logits": 1.0, "weight": 1.0, "distance": 25.0, "angle": 50.0},  # RKDLoss, -b 1
-    "similarity_preserving": {"logits": 1.0, "weight": 3000.0},  # Tung and Mori 2019, gamma
-    "crd": {"logits": 1.0, "weight": 0.8, "tau": 0.07},  # Tian et al. 2020, section 4
-    "simkd": {"weight": 1.0, "logits": 0.0},  # Chen et al. 2022, equation 3
-    "attention_transfer": {"logits": 1.0, "weight": 1000.0},  # RepDistiller, -b 1000
-    "pkd": {"logits": 1.0, "weight": 100.0, "layers": "skip"},  # all_beta of PKD's scripts
-    "tinybert": {"logits": 1.0, "weight": 1.0, "attention": 1.0, "hidden": 1.0},  # equation 11
-    "minilm": {  # Wang et al. 2020, equation 6: both terms weigh 1
-        "logits": 1.0,
-        "weight": 1.0,
-        "attention": 1.0,
-        "queries": 0.0,
-        "keys": 0.0,
-        "values": 1.0,
-        "relation_heads": 0,
-        "layer": -1,
-    },
+    name: {option: fact.get("ours", fact["source"]) for option, fact in options.items()}
+    for name, options in yaml.safe_load(FACTS.read_text())["distiller"].items()
 }
-
-
-def test_defaults_are_those_of_the_sources():
-    assert {offer.name: dict(offer.load().defaults) for offer in DISTILLERS} == DEFAULTS
+"""Those of the data file, to which tests/hooks/test_defaults.py holds the code."""
 
 
 # ---- references

@@ -34,6 +34,15 @@ def even(n):
     return torch.full((n,), 1 / n, dtype=torch.float64)
 
 
+def test_covariances_are_about_the_weighted_mean():
+    """Rows (1, 2), (3, 6), (5, 2) of shares 1/2, 1/4, 1/4: mean (2.5, 3), covariance 0.5."""
+    phi = torch.tensor([[1.0, 2.0], [3.0, 6.0], [5.0, 2.0]], dtype=torch.float64)
+    share = torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64)
+    covariance = 0.5 * (-1.5 * -1) + 0.25 * (0.5 * 3) + 0.25 * (2.5 * -1)
+    assert covariance == 0.5
+    assert float(off_diagonal(phi, share)) == pytest.approx(2 * covariance**2, abs=1e-12)
+
+
 @pytest.mark.parametrize("cosine", [0.0, 0.5, 0.9])
 def test_the_objective_of_two_rows_is_known(cosine):
     """K = [[1, c], [c, 1]], root [[a, b], [b, a]]; (a - b)^4 / 8, and (a - b)^2 is nearly 1 - c.

@@ -49,6 +49,18 @@ KINDS = {
             "patch_size": 4,
         },
     ),
+    "swin": (
+        "image",
+        {
+            "num_labels": 3,
+            "image_size": 8,
+            "patch_size": 2,
+            "embed_dim": 8,
+            "depths": [2, 2],
+            "num_heads": [2, 4],
+            "window_size": 2,
+        },
+    ),
     "resnet": (
         "image",
         {
@@ -142,6 +154,22 @@ def test_a_narrower_student_keeps_whole_heads():
     assert torch.equal(
         mine[query.replace("weight", "bias")], theirs[query.replace("weight", "bias")][units]
     )
+
+
+def test_where_layers_differ_in_heads_a_narrower_student_keeps_its_own_attention():
+    """Four units of two heads of two are no two heads of four: nothing says where one ends."""
+    teacher, student, start, before = started("swin", embed_dim=4, num_heads=[1, 2])
+    theirs, mine = teacher.state_dict(), student.state_dict()
+    block = "swin.encoder.layers.0.blocks.1"
+    own = [f"{block}.attention.{name}_proj.weight" for name in "qkvo"]
+    own += [f"{block}.attention.{name}_proj.bias" for name in "qkv"]
+    assert set(own) <= set(start.left)
+    assert all(torch.equal(mine[name], before[name]) for name in own)
+    wide = f"{block}.mlp.fc1.weight"
+    assert torch.equal(mine[wide], theirs[wide][:16, :4])
+    _, shallower, whole, _ = started("swin", depths=[1, 2])
+    assert whole.fraction == 1.0
+    assert sum(p.numel() for p in shallower.parameters()) < 1e5
 
 
 @pytest.mark.parametrize("kind", ["t5_encoder_classifier", "t5"])

@@ -134,6 +134,7 @@ HARMLESS = {
         "seeds": "below",
         "eval_only": "trains nothing",
         "threads": "how fast; the order of sums may change the last digit, by intent",
+        "workers": "where a training runs; each has the threads that its own number says",
         "compile": "how fast, by intent",
         "checkpoint_steps": "a continued training repeats the uninterrupted one bit for bit",
         "output_path": "where results go",

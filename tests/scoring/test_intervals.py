@@ -128,6 +128,16 @@ def test_ratio_is_fiellers_interval():
     assert found.value == pytest.approx(r)
 
 
+def test_a_ratio_of_one_seed_has_the_noise_of_its_rows_in_it():
+    """To an exact number it is the interval of the numerator, Student's t of few rows."""
+    noise = np.random.default_rng(0).normal(0, 0.05, 400)
+    noise -= noise.mean()
+    num, den = np.concatenate([[0.2], 0.2 + noise])[None], np.full((1, 401), 0.5)
+    half = stats.t(20).ppf(0.975) * math.sqrt(21 / 20 * noise.var(ddof=1))
+    found = intervals.ratio(num, den, 20.0)
+    assert (found.low, found.high) == pytest.approx(((0.2 - half) / 0.5, (0.2 + half) / 0.5))
+
+
 def test_a_ratio_of_two_seeds_has_their_noise_in_it():
     """To an exact number it is the interval of the numerator, Student's t with one degree."""
     num, den = np.array([0.2, 0.3]), np.array([0.5, 0.5])

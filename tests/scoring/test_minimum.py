@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from harness_plugin.scoring.intervals import bounds, components
-from harness_plugin.scoring.minimum import minimum
+from harness_plugin.scoring.minimum import minimum, pull
 
 TIED = (0.8, 0.8, 0.8, 0.8)
 ONE_LOW = (0.83, 0.83, 0.83, 0.76)
@@ -67,3 +67,44 @@ def test_seeds_average_to_the_estimate_and_equal_answers_draw_alike():
     cells, _ = replicates(rng, TIED, 3, 100)
     assert (minimum(cells, 0) == minimum(cells.copy(), 0)).all()
     assert (minimum(cells, 0) != minimum(cells, 1)).any()  # the seed decides of the draws
+
+
+def test_the_correction_and_its_spread_for_two_equal_groups():
+    """One seed; T, the weight of the worst group and the correction's own error, written out."""
+    rng = np.random.default_rng(1)
+    noise = rng.normal(0, 0.04, (4000, 2))
+    noise -= noise.mean(axis=0)
+    cells = np.concatenate([[[0.8, 0.8]], 0.8 + noise])[None]
+    found = minimum(cells, 0)[0]
+    h1, h2 = 0.8, 0.8 + np.minimum(noise[:, 0], noise[:, 1]).mean()
+    assert found[0] == pytest.approx(h1 + (1 + 0.5**0.5) * (h1 - h2), abs=1e-12)
+    first = float((noise[:, 0] <= noise[:, 1]).mean())  # how often the first one is the lowest
+    more = 0.3 * (1 + 0.5**0.5)
+    linear = (1 + more * (1 - first)) * noise[:, 0] - more * (1 - first) * noise[:, 1]
+    expected = np.sqrt(linear.var() + (0.8 * (h1 - h2)) ** 2)
+    assert (found[1:] - found[0]).std() == pytest.approx(expected, rel=0.05)
+
+
+def test_profiles_of_seeds_are_pulled_as_far_as_their_spread_is_noise_of_rows():
+    """Three seeds, two groups: (S - 1)(G - 1) = 2 degrees of freedom, by loops."""
+    plain = np.array([[0.9, 0.5], [0.8, 0.6], [0.7, 0.64]])
+    noise = np.random.default_rng(0).normal(0, 0.06, (3, 500, 2))
+    noise -= noise.mean(axis=1, keepdims=True)
+
+    def rest_of(profiles):
+        out = np.empty((3, 2))
+        for s in range(3):
+            for g in range(2):
+                both = profiles[:, g].mean() + profiles[s].mean() - profiles.mean()
+                out[s, g] = profiles[s, g] - both
+        return out
+
+    rest = rest_of(plain)
+    seen = (rest**2).sum() / 2
+    rows = np.mean([(rest_of(noise[:, b]) ** 2).sum() / 2 for b in range(500)])
+    share = np.sqrt(1 - rows / seen)
+    assert 0.3 < share < 0.95
+    pulled, pulled_noise = pull(plain, noise)
+    assert pulled == pytest.approx(plain - (1 - share) * rest, abs=1e-12)
+    one = noise[:, 7] - (1 - share) * rest_of(noise[:, 7])
+    assert pulled_noise[:, 7] == pytest.approx(one, abs=1e-12)

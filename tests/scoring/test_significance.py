@@ -118,6 +118,15 @@ def test_seeds_needed_for_80_percent_power(sd, effect, seeds):
     assert seeds_needed(sd, effect) == seeds
 
 
+def test_more_than_a_thousand_seeds_are_not_told():
+    """The effects that a thousand and a thousand and one seeds see four times in five."""
+    from scipy.optimize import brentq
+
+    seen = [brentq(lambda e, n=n: power_of_seeds(n, 1.0, e) - 0.8, 0.05, 0.2) for n in (1000, 1001)]
+    assert seeds_needed(1.0, seen[0] * 1.0001) == 1000
+    assert seeds_needed(1.0, sum(seen) / 2) is None
+
+
 def test_power_is_the_share_of_experiments_that_see_the_effect():
     rng = np.random.default_rng(0)
     drawn = rng.normal(0.3, 0.2, size=(20_000, 6))

@@ -158,3 +158,48 @@ def test_the_training_reaches_its_loop_its_models_and_how_pixels_are_read():
     rows = {f"{m}:{n}" for m, n in keys.reachable("harness_plugin.training.encode:write_images")}
     assert "harness_plugin.training.pixels:to_pixels" in rows
     assert not [place for place in reached if place.startswith("harness_plugin.store")]
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package with relative imports, and a module that is a single file."""
+    name = f"ours_{tmp_path.name}_relative"
+    sources = {
+        "__init__": "from .inner import base\n\n\ndef top(x):\n    return base(x)\n",
+        "inner": "from . import side\n\n\ndef base(x):\n    return side.FACTOR * x\n",
+        "side": "FACTOR = 2\n",
+        "deep/__init__": "from ..inner import base as low\n\n\ndef over(x):\n    return low(x)\n",
+        "deep/end": "from . import over\n\n\ndef end(x):\n    return over(x)\n",
+    }
+    for module, text in sources.items():
+        file = tmp_path / name / f"{module}.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    for file in (f"{name}.py", f"{name}_alone.py"):  # the first is hidden by the package
+        (tmp_path / file).write_text("def alone(x):\n    return x\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield name
+    for module in [m for m in sys.modules if m.startswith("ours_")]:
+        del sys.modules[module]
+
+
+def test_relative_imports_are_followed_from_modules_and_packages(package):
+    inner = {(f"{package}.inner", "base"), (f"{package}.side", "FACTOR")}
+    assert inner <= keys.reachable(f"{package}:top")
+    assert inner <= keys.reachable(f"{package}.inner:base")
+    reached = keys.reachable(f"{package}.deep.end:end")
+    assert reached >= inner | {(f"{package}.deep", "over"), (f"{package}.deep.end", "end")}
+
+
+def test_where_the_source_of_a_module_lies(package, tmp_path):
+    folder = tmp_path / package
+    assert keys.file_of(package) == folder / "__init__.py"
+    assert keys.file_of(f"{package}.inner") == folder / "inner.py"
+    assert keys.file_of(f"{package}.deep") == folder / "deep" / "__init__.py"
+    assert keys.file_of(f"{package}_alone") == tmp_path / f"{package}_alone.py"
+    assert keys.file_of(f"{package}_alone.inside") is None
+    assert keys.file_of("sys") is None
+
+
+def test_a_version_has_80_bits(package):
+    assert len(keys.code_version(f"{package}:top")) == 20

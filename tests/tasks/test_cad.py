@@ -5,6 +5,8 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from evaluation_files import evaluates_without
+from releases import group_rows, pairs_of, purposes
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -34,18 +36,6 @@ def reviews():
 @pytest.fixture(scope="module")
 def pairs():
     return load_data(NLI, "embedded", options=SMALL)
-
-
-def roles(data):
-    return {name: split.purpose for name, split in data.splits.items()}
-
-
-def cells(split):
-    return dict(zip(split.groups, split.group_counts.tolist(), strict=True))
-
-
-def sentences(split):
-    return list(zip(split.rows["premise"], split.rows["hypothesis"], strict=True))
 
 
 # ---- planted cues
@@ -110,13 +100,13 @@ def test_a_revision_is_one_edit_and_the_other_label(reviews):
 
 
 def test_genre_agrees_as_often_as_asked(reviews):
-    assert roles(reviews) == {
+    assert purposes(reviews) == {
         "train": "train",
         "validation": "validation",
         "id": "in_domain",
         "revised": "ood",
     }
-    assert cells(reviews.splits["id"]) == {
+    assert group_rows(reviews.splits["id"]) == {
         "Negative/horror": 54,
         "Negative/romance": 6,
         "Positive/horror": 6,
@@ -167,19 +157,19 @@ def test_every_pair_is_revised_to_both_other_labels(pairs):
     ):
         revised = pairs.splits[name]
         assert len(revised) == 2 * len(original)
-        for row, pair in enumerate(sentences(original)):
-            twins = sentences(revised)[2 * row : 2 * row + 2] if row < 20 else []
+        for row, pair in enumerate(pairs_of(original)):
+            twins = pairs_of(revised)[2 * row : 2 * row + 2] if row < 20 else []
             for twin in twins:
                 assert twin[kept] == pair[kept]
                 assert twin[edited] != pair[edited]
         found = [set(found) for found in revised.label.reshape(-1, 2).tolist()]
         assert found == [{0, 1, 2} - {label} for label in original.label.tolist()]
     both = pairs.splits["revised_combined"]
-    assert sentences(both) == [p for name in VERSIONS[:2] for p in sentences(pairs.splits[name])]
+    assert pairs_of(both) == [p for name in VERSIONS[:2] for p in pairs_of(pairs.splits[name])]
 
 
 def test_give_away_words_agree_as_often_as_asked(pairs):
-    assert roles(pairs) == {
+    assert purposes(pairs) == {
         "train": "train",
         "validation": "validation",
         "id": "in_domain",
@@ -190,9 +180,9 @@ def test_give_away_words_agree_as_often_as_asked(pairs):
     for name in VERSIONS:
         # of 10% pairs whose word points to another label, half are revised to that label
         assert pairs.splits[name].aligned.mean() == pytest.approx(0.05)
-    seen = {*sentences(pairs.train), *sentences(pairs.splits["validation"])}
+    seen = {*pairs_of(pairs.train), *pairs_of(pairs.splits["validation"])}
     for name in ("id", *VERSIONS):
-        assert not seen & set(sentences(pairs.splits[name]))
+        assert not seen & set(pairs_of(pairs.splits[name]))
 
 
 def test_combined_pairs_hold_every_label_of_every_cue():
@@ -271,7 +261,7 @@ def write_nli(root):
 def test_release_of_reviews(tmp_path, below):
     write_sentiment(tmp_path / below)
     data = load_data(IMDB, "path", path=tmp_path)
-    assert roles(data) == {
+    assert purposes(data) == {
         "train": "train",
         "validation": "validation",
         "id": "in_domain",
@@ -281,8 +271,8 @@ def test_release_of_reviews(tmp_path, below):
         'a plain train review with a "quote" in it',
         "a plain\ttrain review",
     ]
-    assert cells(data.train) == {"Negative/original": 1, "Positive/original": 1}
-    assert cells(data.splits["revised"]) == {"Negative/revised": 1, "Positive/revised": 1}
+    assert group_rows(data.train) == {"Negative/original": 1, "Positive/original": 1}
+    assert group_rows(data.splits["revised"]) == {"Negative/revised": 1, "Positive/revised": 1}
     assert set(data.splits["revised"].column("attribute")) == {"revised"}
     assert set(data.train.aligned) == {-1}
     assert list(data.splits["revised"].ids) == ["revised:revised:000000", "revised:revised:000001"]
@@ -301,7 +291,7 @@ def test_release_of_reviews(tmp_path, below):
 
 def test_release_of_pairs(tmp_path):
     data = load_data(NLI, "path", path=write_nli(tmp_path))
-    assert roles(data) == {
+    assert purposes(data) == {
         "train": "train",
         "validation": "validation",
         "id": "in_domain",
@@ -386,7 +376,7 @@ def test_real_reviews(real_data):
         "id": 488,
         "revised": 488,
     }
-    assert cells(data.train) == {"Negative/original": 851, "Positive/original": 856}
+    assert group_rows(data.train) == {"Negative/original": 851, "Positive/original": 856}
     # every revision has the other label
     assert data.splits["id"].group_counts.tolist() == [243, 245]
     assert data.splits["revised"].group_counts.tolist() == [245, 243]
@@ -420,10 +410,10 @@ def test_real_pairs(real_data):
     assert data.train.group_counts.tolist() == [562, 554, 550]
     for name, times in zip(VERSIONS, (1, 1, 2), strict=True):
         assert data.splits[name].group_counts.tolist() == [254 * times, 277 * times, 269 * times]
-    singles = [p for name in VERSIONS[:2] for p in sentences(data.splits[name])]
+    singles = [p for name in VERSIONS[:2] for p in pairs_of(data.splits[name])]
     # one sentence has a blank more in one of the files
     packed = [["".join(text.split()) for text in pair] for pair in singles]
-    combined = [["".join(t.split()) for t in p] for p in sentences(data.splits[VERSIONS[2]])]
+    combined = [["".join(t.split()) for t in p] for p in pairs_of(data.splits[VERSIONS[2]])]
     assert sorted(combined) == sorted(packed)
     both = load_data(NLI, "path", path=real_data, options={"train": "combined"})
     assert len(both.train) == 8_330
@@ -456,3 +446,10 @@ def test_a_linear_model_fails_on_revisions(real_data, task, train, column, stren
     ).fit(data.train.rows[column][:], data.train.label)
     accuracy = {s.name: model.score(s.rows[column][:], s.label) for s in data.evaluation}
     assert accuracy == pytest.approx(expected, abs=0.006)
+
+
+@pytest.mark.parametrize("combined", [False, True])
+@pytest.mark.parametrize(("task", "write"), [(IMDB, write_sentiment), (NLI, write_nli)])
+def test_the_test_files_alone_are_enough_to_evaluate(tmp_path, task, write, combined):
+    options = {"train": "combined"} if combined else {}
+    evaluates_without(task, write(tmp_path), ["*/*/train.tsv", "*/*/dev.tsv"], **options)

@@ -7,6 +7,7 @@ import datasets
 import numpy as np
 import pytest
 from huggingface_hub import constants
+from releases import purposes
 
 from harness_plugin.data.dataset import load_data
 from harness_plugin.data.task import read_task, resource_path
@@ -27,10 +28,6 @@ COARSE_GROUPS = (
 @pytest.fixture(scope="module")
 def embedded():
     return load_data(TASK, "embedded", options=SMALL)
-
-
-def roles(data):
-    return {name: split.purpose for name, split in data.splits.items()}
 
 
 # ---- which way a mention points
@@ -125,7 +122,7 @@ def test_comments_mean_their_label_and_name_whom_they_mention(embedded):
 
 
 def test_mentions_agree_as_often_as_asked(embedded):
-    assert roles(embedded) == {
+    assert purposes(embedded) == {
         "train": "train",
         "validation": "validation",
         "id": "in_domain",
@@ -219,7 +216,7 @@ def load(path, **options):
 
 
 def check_small(data):
-    assert roles(data) == {"train": "train", "validation": "validation", "id": "in_domain"}
+    assert purposes(data) == {"train": "train", "validation": "validation", "id": "in_domain"}
     train, validation, test = data.splits.values()
     assert train.rows["text"][:] == [row[0] for row in ROWS[:4]]
     # toxic from a share of one half on, and so are mentions

@@ -6,6 +6,7 @@ import shutil
 import datasets
 import numpy as np
 import pytest
+from evaluation_files import evaluates_without
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
@@ -433,3 +434,14 @@ def test_broken_lee_layouts_are_named(lee, old, new, message):
 def test_options_that_the_lee_release_cannot_follow(lee, options, message):
     with pytest.raises(HarnessError, match=message):
         load_data(TASK, "path", path=lee, options=options)
+
+
+@pytest.mark.parametrize("design", ["tenclass", "irm"])
+def test_the_test_digits_alone_are_enough_to_evaluate(tmp_path, digits, design):
+    folder = write_idx(tmp_path, digits)
+    options = {"design": design, "n_validation": 10, "n_test": None}
+    evaluates_without(TASK, folder, ["train-*"], **options)
+
+
+def test_the_test_set_of_lee_alone_is_enough_to_evaluate(tmp_path, lee):
+    evaluates_without(TASK, lee, ["*pct"], conflict=0.01)

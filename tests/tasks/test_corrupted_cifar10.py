@@ -5,6 +5,7 @@ import pickle
 import datasets
 import numpy as np
 import pytest
+from evaluation_files import evaluates_without
 from PIL import Image
 
 from harness_plugin.data.dataset import load_data
@@ -267,5 +268,13 @@ def test_options_that_cannot_work(options, message):
 
 def test_too_few_pictures(tmp_path):
     write_hub(tmp_path, n=4)
-    with pytest.raises(HarnessError, match=r"250 training pictures asked for .*40 are there"):
+    with pytest.raises(HarnessError, match=r"250 train pictures asked for .*40 are there"):
         load(tmp_path)
+
+
+def test_test_pictures_alone_are_enough_to_evaluate(tmp_path):
+    evaluates_without(TASK, write_hub(tmp_path), ["train-*"], **SMALL)
+
+
+def test_the_test_arrays_alone_are_enough_to_evaluate(tmp_path):
+    evaluates_without(TASK, write_arrays(tmp_path), ["train"], type="type0", **NULLS)

@@ -3,6 +3,7 @@
 import datasets
 import numpy as np
 import pytest
+from evaluation_files import evaluates_without
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
@@ -164,3 +165,7 @@ def test_real_halves(real_data):
     # all of MNIST, and a subset of CIFAR-10 in all ten classes and both sets
     assert len(data.notes) == 20
     assert "variant: CIFAR-10 train has 2,000 rows of truck, expected 5,000" in data.notes
+
+
+def test_test_halves_alone_are_enough_to_evaluate(copies):
+    evaluates_without(TASK, copies, ["mnist/train-*", "cifar10/*/train-*"], n_validation=20)

@@ -1,11 +1,12 @@
 """FEVER and FEVER-Symmetric: generated claims, every layout, the released symmetric files."""
 
-import json
 from collections import Counter, defaultdict
 
 import datasets
 import numpy as np
 import pytest
+from evaluation_files import evaluates_without
+from releases import pairs_of, purposes, write_json, write_parquet
 
 from harness_plugin.data.dataset import load_data
 from harness_plugin.data.task import read_task, resource_path
@@ -23,14 +24,6 @@ DEV_FILE = "symmetric_v0.2/fever_symmetric_dev.jsonl"
 @pytest.fixture(scope="module")
 def embedded():
     return load_data(TASK, "embedded", options=SMALL)
-
-
-def texts(split):
-    return list(zip(split.rows["premise"], split.rows["hypothesis"], strict=True))
-
-
-def roles(data):
-    return {name: split.purpose for name, split in data.splits.items()}
 
 
 def best_from_claims(split):
@@ -103,7 +96,7 @@ def test_pairs_mean_their_label_and_show_their_cue(embedded):
 
 
 def test_phrases_agree_as_often_as_asked(embedded):
-    assert roles(embedded) == {
+    assert purposes(embedded) == {
         "train": "train",
         "validation": "validation",
         "id": "in_domain",
@@ -127,8 +120,14 @@ def test_claims_say_nothing_in_the_symmetric_test(embedded):
     assert test.aligned.mean() == 0.5
     assert best_from_claims(test) == 0.5
     assert (test.collapse, test.collapse_rule) == (None, "restrict")
-    seen = {*texts(embedded.train), *texts(embedded.splits["validation"])}
-    assert not seen & {*texts(test), *texts(embedded.splits["id"])}
+    seen = {
+        *pairs_of(embedded.train),
+        *pairs_of(embedded.splits["validation"]),
+    }
+    assert not seen & {
+        *pairs_of(test),
+        *pairs_of(embedded.splits["id"]),
+    }
 
 
 def test_two_labels(embedded):
@@ -154,12 +153,6 @@ QUARTET = [
     ("It is red.", "It is not red.", REFUTES),
     ("It is blue.", "It is not red.", SUPPORTS),
 ]
-
-
-def write_json(file, records):
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("\n".join(json.dumps(record) for record in records))
-    return file
 
 
 def fever_rows(label_key="gold_label", **more):
@@ -223,11 +216,8 @@ def hub_copy():
     return datasets.DatasetDict({name: hub_rows(name) for name in names})
 
 
-def write_parquet(root):
-    for name, rows in hub_copy().items():
-        file = root / "gold" / "data" / f"{name}-00000-of-00001.parquet"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        rows.to_parquet(file)
+def write_copy(root):
+    write_parquet(root / "gold", hub_copy())
 
 
 def write_saved(root):
@@ -242,7 +232,7 @@ def test_processed_fever_and_both_versions_of_the_test(tmp_path):
     write_fever(tmp_path)
     write_symmetric(tmp_path)
     data = load(tmp_path)
-    assert roles(data) == {
+    assert purposes(data) == {
         "train": "train",
         "id": "in_domain",
         "symmetric_v1_full": "ood",
@@ -250,7 +240,7 @@ def test_processed_fever_and_both_versions_of_the_test(tmp_path):
     }
     for name in ("train", "id"):
         split = data.splits[name]
-        assert texts(split) == [(evidence, claim) for evidence, claim, _ in ROWS]
+        assert pairs_of(split) == [(evidence, claim) for evidence, claim, _ in ROWS]
         assert split.label.tolist() == [0, 1, 1, 2, 0]
         assert split.aligned.tolist() == [1, 1, 0, 1, 0]
         assert list(split.ids) == [
@@ -259,7 +249,7 @@ def test_processed_fever_and_both_versions_of_the_test(tmp_path):
         # no row of NOT ENOUGH INFO has a phrase, so that there is no such group
         assert len(split.groups) == 5
     one, two = data.splits["symmetric_v1_full"], data.splits["symmetric_v2_test"]
-    assert texts(one) == texts(two) == [(evidence, claim) for evidence, claim, _ in QUARTET]
+    assert pairs_of(one) == pairs_of(two) == [(evidence, claim) for evidence, claim, _ in QUARTET]
     assert one.label.tolist() == two.label.tolist() == [0, 1, 1, 0]
     assert (one.collapse_rule, two.labels) == ("restrict", (SUPPORTS, REFUTES))
     assert best_from_claims(one) == 0.5
@@ -273,12 +263,12 @@ def test_processed_fever_and_both_versions_of_the_test(tmp_path):
     assert {*both.splits} == {"train", "id", "symmetric_v2_test"}
 
 
-@pytest.mark.parametrize("write", [write_parquet, write_saved])
+@pytest.mark.parametrize("write", [write_copy, write_saved])
 def test_hub_copies(tmp_path, write):
     write(tmp_path)
     write_symmetric(tmp_path)
     data = load(tmp_path)
-    assert roles(data) == {
+    assert purposes(data) == {
         "train": "train",
         "validation": "validation",
         "id": "in_domain",
@@ -298,7 +288,7 @@ def test_the_hub_needs_a_folder_with_the_test(tmp_path, monkeypatch):
     options = {"symmetric": str(tmp_path)}
     with pytest.raises(HarnessError, match=r"hub cannot be reached .*fever_gold_evidence"):
         load_data(TASK, "hub", options=options)
-    write_parquet(tmp_path)
+    write_copy(tmp_path)
     monkeypatch.setattr(released, "REPOSITORY", str(tmp_path / "gold"))
     data = load_data(TASK, "hub", options=options)
     assert (len(data.train), len(data.evaluation)) == (5, 3)
@@ -448,9 +438,23 @@ def test_real_versions_leak_into_each_other(real_data):
     options = {"train_files": [DEV_FILE], "two_way": True}
     data = load(root, **options)
     assert {*data.splits} == {"train", *released.SYMMETRIC} - {"symmetric_v2_dev"}
-    trained = {text for pair in texts(data.train) for text in pair}
+    trained = {text for pair in pairs_of(data.train) for text in pair}
     for split in data.evaluation:
-        assert not trained & {text for pair in texts(split) for text in pair}
+        assert not trained & {text for pair in pairs_of(split) for text in pair}
     only = load(root, tests=["symmetric_v2_test"], **options)
     assert len(data.train) < len(only.train) == 637
     assert only.notes == ("train: 71 of 708 rows left out, whose claim or evidence is in a test",)
+
+
+def test_a_copy_without_training_pairs_is_enough_to_evaluate(tmp_path):
+    write_symmetric(tmp_path)
+    write_copy(tmp_path)
+    data = evaluates_without(TASK, tmp_path, ["gold/data/train-*", "gold/data/validation-*"])
+    assert "id" in data.splits
+
+
+def test_what_was_trained_on_is_no_test_in_an_evaluation_either(tmp_path):
+    write_symmetric(tmp_path)
+    options = {"train_files": ["symmetric_v0.1/fever_symmetric_full.jsonl"]}
+    data = load_data(TASK, "path", path=tmp_path, options=options, training=False)
+    assert [*data.splits] == ["symmetric_v2_test"]

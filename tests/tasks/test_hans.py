@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from releases import group_rows
 
 import harness_plugin_tasks.hans as package
 from harness_plugin.data.dataset import load_data
@@ -107,10 +108,6 @@ def contiguous(premise, hypothesis):
     return any(p[i : i + len(h)] == h for i in range(len(p) - len(h) + 1))
 
 
-def cells(split):
-    return dict(zip(split.groups, split.group_counts.tolist(), strict=True))
-
-
 def meanings():
     lexicon = [*embedded.PEOPLE, *embedded.DEEDS, *embedded.ACTS]
     return {word: entry for entry in lexicon for word in entry}
@@ -183,7 +180,7 @@ def test_cue_agrees_with_the_label_at_the_stated_rate(data):
             "non-entailment/overlap": rare,
             "non-entailment/no_overlap": common,
         }
-        left = cells(split)
+        left = group_rows(split)
         # training pairs that stand in a test set are left out, from the overlapping cells mostly
         fewest = 0.95 if name == "train" else 1
         assert all(fewest * drawn[cell] <= left[cell] <= drawn[cell] for cell in drawn)
@@ -211,7 +208,7 @@ def test_validation_is_drawn_as_train_is(data):
 
 def test_overlap_says_nothing_in_the_test(data):
     hans = data.splits["hans"]
-    assert cells(hans) == dict.fromkeys(evaluation.HANS_GROUPS, 500)
+    assert group_rows(hans) == dict.fromkeys(evaluation.HANS_GROUPS, 500)
     assert all(set(h.split()) <= set(p.split()) for p, h in sentences(hans))
     np.testing.assert_array_equal(hans.aligned, 1 - hans.label)
     assert (hans.purpose, hans.breakdowns) == ("ood", ("heuristic", "subcase"))
@@ -289,7 +286,7 @@ def test_sizes():
 def test_odd_numbers_of_rows_are_kept():
     found = load_data(TASK, "embedded", options={"n_train": 501, "n_id": 333, "n_hans": 6})
     assert len(found.splits["id"]) == 333
-    assert cells(found.splits["id"]) == {
+    assert group_rows(found.splits["id"]) == {
         "entailment/overlap": 161,
         "entailment/no_overlap": 5,
         "non-entailment/overlap": 5,

@@ -1,174 +1,39 @@
-"""The HANS task on real data: every layout of the releases, the hub's, and every broken file."""
+"""The HANS task on real data: every layout of the releases, and the files themselves."""
 
-import json
 import math
 import time
 from collections import Counter
-from pathlib import Path
 
-import datasets
 import numpy as np
 import pytest
+from hans_copies import (
+    GLUE_HEADER,
+    GROUP_OF_PAIR,
+    GROUPS,
+    HANS_ROWS,
+    PAIRS,
+    TASK,
+    hub_nli,
+    load,
+    records,
+    request,
+    write_glue,
+    write_hans,
+    write_hub_parquet,
+    write_hub_saved,
+    write_multinli_jsonl,
+    write_multinli_txt,
+    write_snli,
+)
+from releases import write_json, write_tab
 
-from harness_plugin.data.dataset import DataRequest, load_data, resolve_options
-from harness_plugin.data.task import read_task, resource_path
+from harness_plugin.data.dataset import load_data
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.text import splits, tables
 from harness_plugin_tasks._shared.text.cues import NLI_LABELS
 from harness_plugin_tasks._shared.text.features import overlap_features, pair_features
 from harness_plugin_tasks.hans import evaluation, released
 from harness_plugin_tasks.hans.tables import read_hans
-
-TASK = read_task(resource_path("harness_plugin_tasks.hans:hans.yaml"))
-GROUPS = tuple(f"{label}/{cue}" for label in NLI_LABELS for cue in ("overlap", "no_overlap"))
-
-PARSES = ["sentence1_binary_parse", "sentence2_binary_parse", "sentence1_parse", "sentence2_parse"]
-SENTENCES = ["sentence1", "sentence2"]
-VOTES = ["label1", "label2", "label3", "label4", "label5"]
-TAB_HEADER = ["gold_label", *PARSES, *SENTENCES, "promptID", "pairID", "genre", *VOTES]
-GLUE_HEADER = ["index", "promptID", "pairID", "genre", *PARSES, *SENTENCES, "label1", "gold_label"]
-HANS_HEADER = ["gold_label", *PARSES, *SENTENCES, "pairID", "heuristic", "subcase", "template"]
-
-# one pair a cell of label x overlap, then one that nobody agreed on; a quote opens, never closes
-PAIRS = [
-    ("The cook sang loudly.", "The cook sang.", "entailment"),
-    ('He said "no more soup.', "There is none left.", "entailment"),
-    ("Some birds fly.", "Birds fly.", "neutral"),
-    ("Ana reads.", "Ana reads novels.", "neutral"),
-    ("No dog barked.", "A dog? No, no dog barked", "contradiction"),
-    ("No dog barked.", "Dog barked, no?", "contradiction"),
-    ("No dog barked.", "Cats purred.", "contradiction"),
-    ("It rains.", "It rains often.", "-"),
-]
-GROUP_OF_PAIR = [0, 1, 2, 3, 5, 4, 5]
-HANS_ROWS = [
-    (
-        f"the {noun} saw us .",
-        f"the {noun} saw us .",
-        label,
-        heuristic,
-        f"{heuristic[0]}{label[0]}_x",
-    )
-    for noun, (heuristic, label) in zip(
-        ("cook", "judge", "nurse", "clerk", "baker", "miner"),
-        [(h, x) for h in evaluation.HEURISTICS for x in evaluation.HANS_LABELS],
-        strict=True,
-    )
-]
-
-
-# ---- small copies of the releases, in our words
-
-
-def records(prefix="p", pairs=PAIRS):
-    return [
-        {"gold_label": y, "sentence1": p, "sentence2": h, "pairID": f"{prefix}{i}", "label1": y}
-        for i, (p, h, y) in enumerate(pairs)
-    ]
-
-
-def hans_records():
-    return [
-        {"gold_label": y, "sentence1": p, "sentence2": h, "pairID": f"ex{i}"}
-        | {"heuristic": heuristic, "subcase": subcase, "template": "t"}
-        for i, (p, h, y, heuristic, subcase) in enumerate(HANS_ROWS)
-    ]
-
-
-def write_tab(file, header, rows, width=None):
-    file.parent.mkdir(parents=True, exist_ok=True)
-    lines = [header, *([row.get(name, "") for name in header][:width] for row in rows)]
-    file.write_text("".join("\t".join(line) + "\n" for line in lines))
-    return file
-
-
-def write_json(file, rows):
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("\n".join(json.dumps(row) for row in rows))  # no newline at the end
-    return file
-
-
-def write_multinli_jsonl(root):
-    for part in ("train", "dev_matched", "dev_mismatched"):
-        write_json(root / "multinli_1.0" / f"multinli_1.0_{part}.jsonl", records(part[-4]))
-
-
-def write_multinli_txt(root):
-    for part in ("train", "dev_matched"):
-        # rows end after label1, as many do in the release
-        write_tab(root / f"multinli_1.0_{part}.txt", TAB_HEADER, records(part[-4]), width=11)
-
-
-def write_glue(root):
-    for part in ("train", "dev_matched", "dev_mismatched"):
-        write_tab(root / "MNLI" / f"{part}.tsv", GLUE_HEADER, records(part[-4]))
-
-
-def write_snli(root):
-    header = [name for name in TAB_HEADER if name not in ("promptID", "genre")]
-    for part in ("train", "dev"):
-        write_tab(root / "snli_1.0" / f"snli_1.0_{part}.txt", header, records(part[-1]), width=9)
-
-
-def write_hans(root, suffix="txt"):
-    file = root / "hans" / f"heuristics_evaluation_set.{suffix}"
-    if suffix == "txt":
-        return write_tab(file, HANS_HEADER, hans_records())
-    return write_json(file, hans_records())
-
-
-def hub_rows(names, columns):
-    features = {name: datasets.Value("string") for name in columns}
-    features["label"] = datasets.ClassLabel(names=list(names))
-    index = {**{name: i for i, name in enumerate(names)}, "-": -1}
-    columns = {**columns, "label": [index[label] for label in columns["label"]]}
-    return datasets.Dataset.from_dict(columns, features=datasets.Features(features))
-
-
-def hub_nli(prefix="p", **more):
-    premises, hypotheses, labels = zip(*PAIRS, strict=True)
-    columns = {"premise": premises, "hypothesis": hypotheses, "label": labels, **more}
-    return hub_rows(NLI_LABELS, {key: list(values) for key, values in columns.items()})
-
-
-def hub_multinli():
-    names = ("train", "validation_matched", "validation_mismatched")
-    pair_ids = [f"{i}e" for i in range(len(PAIRS))]
-    return datasets.DatasetDict({name: hub_nli(pairID=pair_ids, genre=pair_ids) for name in names})
-
-
-def hub_hans():
-    names = ("premise", "hypothesis", "label", "heuristic", "subcase")
-    columns = dict(zip(names, map(list, zip(*HANS_ROWS, strict=True)), strict=True))
-    rows = hub_rows(evaluation.HANS_LABELS, columns | {"template": ["t"] * len(HANS_ROWS)})
-    return datasets.DatasetDict({"train": rows.select([0]), "validation": rows})
-
-
-def write_parquet(folder, loaded, layout="data/{}-00000-of-00001.parquet"):
-    for name, rows in loaded.items():
-        file = folder / layout.format(name)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        rows.to_parquet(file)
-    return folder
-
-
-def write_hub_parquet(root):
-    write_parquet(root / "mnli copy", hub_multinli())
-    write_parquet(root / "hans copy", hub_hans(), "plain_text/{}/0000.parquet")
-
-
-def write_hub_saved(root):
-    hub_multinli().save_to_disk(root / "mnli")
-    hub_hans().save_to_disk(root / "hans")
-
-
-def load(path, **options):
-    return load_data(TASK, "path", path=path, options=options)
-
-
-def request(path, **options):
-    return DataRequest(TASK, "path", path, resolve_options(TASK, options))
-
 
 # ---- layouts
 
@@ -355,232 +220,6 @@ def test_options_that_cannot_work(tmp_path, options, message):
     with pytest.raises(HarnessError, match=message) as error:
         load(tmp_path, **options)
     assert "\n" not in str(error.value)
-
-
-# ---- broken copies
-
-
-def edit(file, old, new):
-    text = file.read_bytes()
-    assert old in text
-    file.write_bytes(text.replace(old, new, 1))
-
-
-MULTI, SNLI = "multinli_1.0/multinli_1.0_train.jsonl", "snli_1.0/snli_1.0_train.txt"
-HANS = "hans/heuristics_evaluation_set.txt"
-BROKEN = {
-    "no hans": (
-        lambda d: (d / HANS).unlink(),
-        r"found none of heuristics_evaluation_set\.txt, heuristics_evaluation_set\.jsonl \(looked",
-    ),
-    "no training": (
-        lambda d: [(d / name).unlink() for name in (MULTI, SNLI)],
-        r"none of multinli_1\.0_train\.jsonl, .*MNLI/train\.tsv, snli_1\.0_train\..*hub copy",
-    ),
-    "no in-domain": (
-        lambda d: (d / "multinli_1.0" / "multinli_1.0_dev_matched.jsonl").unlink(),
-        r"dev_matched\.jsonl, .*dev_matched\.txt .*the in-domain set of multinli_1\.0_train\.jsonl",
-    ),
-    "twice": (
-        lambda d: (d / "copy").mkdir() or (d / "copy" / Path(MULTI).name).touch(),
-        r"multinli_1\.0_train\.jsonl is there twice",
-    ),
-    "empty": (
-        lambda d: (d / HANS).write_text("\n"),
-        r"evaluation_set\.txt: is empty: no header",
-    ),
-    "no rows": (
-        lambda d: (d / HANS).write_text("\t".join(HANS_HEADER) + "\n"),
-        r"evaluation_set\.txt: is empty: no rows",
-    ),
-    "empty json": (lambda d: (d / MULTI).write_text(""), r"train\.jsonl: is empty: no rows"),
-    "no column": (
-        lambda d: edit(d / HANS, b"heuristic", b"heuristics"),
-        r"txt: no column heuristic \(found gold_label, .*heuristics, subcase, template\)",
-    ),
-    "no columns": (
-        lambda d: edit(d / HANS, b"sentence1\tsentence2\t", b"a\tb\t"),
-        r"no column sentence1 or premise, sentence2 or hypothesis",
-    ),
-    "no key": (
-        lambda d: edit(d / MULTI, b'"sentence2": "Birds', b'"text": "Birds'),
-        r"train\.jsonl:3: no column sentence2 or hypothesis \(found gold_label, sentence1, text",
-    ),
-    "null": (
-        lambda d: edit(d / MULTI, b'"Birds fly."', b"null"),
-        r"train\.jsonl:3: sentence2 is None; expected text",
-    ),
-    "unknown label": (
-        lambda d: edit(d / HANS, b"\nnon-entailment", b"\nneutral"),
-        r"evaluation_set\.txt: row 2: unknown label 'neutral'; expected entailment, non-entailment",
-    ),
-    "hub number as label": (
-        lambda d: edit(d / MULTI, b'"gold_label": "neutral"', b'"gold_label": 1'),
-        r"train\.jsonl: row 3: unknown label '1'; expected entailment, neutral, contradiction",
-    ),
-    "unknown heuristic": (
-        lambda d: edit(d / HANS, b"\tconstituent", b"\tconstituents"),
-        r"evaluation_set\.txt: row 5: unknown group 'constituents/entailment'",
-    ),
-    "id twice": (
-        lambda d: edit(d / HANS, b"ex3", b"ex2"),
-        r"evaluation_set\.txt: row 4: id 'ex2' was already used in row 3",
-    ),
-    "broken json": (
-        lambda d: edit(d / MULTI, b'"neutral"', b'"neutral'),
-        r"train\.jsonl:3: not a line of JSON: Expecting ',' delimiter at character",
-    ),
-    "json list": (
-        lambda d: (d / MULTI).write_text('["entailment"]\n'),
-        r"train\.jsonl:1: list, expected an object",
-    ),
-    "not utf-8": (
-        lambda d: edit(d / HANS, b"nurse", b"nurs\xe9"),
-        r"evaluation_set\.txt:4: byte 24 of the line is not UTF-8",
-    ),
-    "short row": (
-        lambda d: edit(d / HANS, b"\tex3\tsubsequence", b""),
-        r"evaluation_set\.txt:5: 9 of 11 fields; at least 10 are needed to reach subcase",
-    ),
-    "tab in a sentence": (
-        lambda d: edit(d / HANS, b"the nurse", b"the\tnurse"),
-        r"evaluation_set\.txt:4: 12 fields, but the header names 11; is there a tab inside",
-    ),
-    "hans of one group": (
-        lambda d: write_tab(d / HANS, HANS_HEADER, hans_records()[:1]),
-        "split 'hans' has no example of group lexical_overlap/non-entailment",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", BROKEN)
-def test_broken_releases_name_file_and_row(tmp_path, case):
-    write_multinli_jsonl(tmp_path)
-    write_snli(tmp_path)
-    write_hans(tmp_path)
-    load(tmp_path)
-    damage, message = BROKEN[case]
-    damage(tmp_path)
-    with pytest.raises(HarnessError, match=message) as error:
-        load(tmp_path)
-    assert "\n" not in str(error.value)
-
-
-def test_a_short_row_may_lack_its_label_but_no_sentence(tmp_path):
-    rows = [row | {"index": str(i)} for i, row in enumerate(records())]
-    file = write_tab(tmp_path / "train.tsv", GLUE_HEADER, rows)
-    edit(file, b"\tBirds fly.\tneutral\tneutral", b"\tBirds fly.")
-    table = tables.read_nli(file)
-    assert (len(table), table.labelled) == (8, 6)
-    edit(file, b"\tBirds fly.", b"")
-    with pytest.raises(HarnessError, match=r"tsv:4: 9 of 12 fields; .* needed to reach sentence2"):
-        tables.read_nli(file)
-
-
-def test_no_folder(tmp_path):
-    with pytest.raises(HarnessError, match=r"nowhere is not a directory; give --data PATH"):
-        load(tmp_path / "nowhere")
-
-
-def test_two_hub_copies_are_refused(tmp_path):
-    write_hub_saved(tmp_path)
-    hub_multinli().save_to_disk(tmp_path / "second")
-    with pytest.raises(HarnessError, match="hub copies in both mnli/ and second/"):
-        load(tmp_path)
-
-
-# ---- the hub
-
-
-@pytest.fixture
-def local_hub(tmp_path, monkeypatch):
-    """The constants of the hub source point at directories of the hub's layout."""
-
-    def use(multinli=None, hans=None):
-        folders = write_parquet(tmp_path / "m", multinli or hub_multinli()), tmp_path / "h"
-        write_parquet(folders[1], hans or hub_hans(), "plain_text/{}/0000.parquet")
-        multinli = released.MULTINLI._replace(repository=str(folders[0]))
-        monkeypatch.setattr(released, "MULTINLI", multinli)
-        monkeypatch.setattr(released, "HANS_REPOSITORY", str(folders[1]))
-
-    return use
-
-
-def test_hub_schema(local_hub):
-    local_hub()
-    data = load_data(TASK, "hub")
-    assert {name: len(split) for name, split in data.splits.items()} == {
-        "train": 7,
-        "id": 7,
-        "id_mismatched": 7,
-        "hans": 6,
-    }
-    assert data.source == "hub"
-    assert list(data.train.ids) == [f"multinli_1.0_train:{i}e" for i in range(7)]
-    np.testing.assert_array_equal(data.train.group, GROUP_OF_PAIR)
-    assert list(data.splits["hans"].ids) == [f"ex{i}" for i in range(6)]
-    assert sum(note.startswith("variant: ") for note in data.notes) == 4
-
-
-def test_hub_labels_go_by_name_not_by_number():
-    premises, hypotheses, labels = map(list, zip(*PAIRS, strict=True))
-    columns = {"premise": premises, "hypothesis": hypotheses, "label": labels}
-    for names in (NLI_LABELS, ("contradiction", "entailment", "neutral")):
-        rows = hub_rows(names, columns)
-        texts = tables.nli_from_hub(rows, "x", "here").columns["label"]
-        assert texts == [*labels[:-1], "-1"]
-
-
-@pytest.mark.parametrize(
-    ("multinli", "hans", "message"),
-    [
-        (None, lambda d: d.remove_columns("heuristic"), "'validation': no column heuristic"),
-        (None, lambda d: d.rename_column("label", "labels"), "no column gold_label or label"),
-        (None, lambda d: datasets.DatasetDict(train=d["train"]), "no split validation .found tr"),
-        (lambda d: d.remove_columns("premise"), None, "'train': no column sentence1 or premise"),
-        (
-            lambda d: datasets.DatasetDict(train=d["train"]),
-            None,
-            r"no split validation_matched \(found train\)",
-        ),
-        (
-            lambda d: d.cast_column("label", datasets.Value("int64")),
-            None,
-            r"'train': labels are Value\('int64'\) without names; sources number them differently",
-        ),
-        (
-            lambda d: d.cast_column("label", datasets.ClassLabel(names=["yes", "neutral", "no"])),
-            None,
-            "'train': row 1: unknown label 'yes'; expected entailment",
-        ),
-    ],
-)
-def test_other_hub_schemas_are_refused(local_hub, multinli, hans, message):
-    local_hub(multinli and multinli(hub_multinli()), hans and hans(hub_hans()))
-    with pytest.raises(HarnessError, match=message):
-        load_data(TASK, "hub")
-
-
-@pytest.mark.parametrize("column", ["premise", "label"])
-def test_a_null_in_a_hub_column_is_refused(column):
-    columns = {"premise": ["a", "b"], "hypothesis": ["c", "d"], "label": ["neutral", "neutral"]}
-    columns[column][1] = None
-    with pytest.raises(HarnessError, match=f"here: row 2: {column} is null"):
-        tables.nli_from_hub(with_label_names(columns), "x", "here")
-
-
-def with_label_names(columns):
-    rows = datasets.Dataset.from_dict(columns)
-    return rows.cast_column("label", datasets.ClassLabel(names=list(NLI_LABELS)))
-
-
-def test_offline_error_is_quick_and_names_the_alternatives():
-    start = time.perf_counter()
-    with pytest.raises(HarnessError) as error:
-        load_data(TASK, "hub")
-    assert time.perf_counter() - start < 1
-    for part in ("cannot be reached", "nyu-mll/multi_nli", "--data PATH", "--data embedded"):
-        assert part in str(error.value)
 
 
 # ---- the bias-only view

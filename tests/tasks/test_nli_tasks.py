@@ -1,116 +1,42 @@
 """NLI tasks on real layouts: counts, groups, hub schemas, and every broken file."""
 
-import json
 from collections import Counter
 
 import datasets
 import numpy as np
 import pytest
+from nli_copies import (
+    GLUE,
+    GROUPS,
+    MULTINLI_SPLITS,
+    NAMES,
+    PAIRS,
+    SNLI_SPLITS,
+    TASKS,
+    C,
+    E,
+    N,
+    load,
+    nli_rows,
+    records,
+    rows_of,
+    write_copy,
+    write_glue,
+    write_multinli,
+    write_snli,
+)
+from releases import write_json, write_tab
 
-from harness_plugin.config.merge import task_settings
 from harness_plugin.data.dataset import load_data
-from harness_plugin.data.task import read_task, resource_path
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.text import cues, hard, tables
 from harness_plugin_tasks._shared.text.cues import NEGATION_CUE, NLI_LABELS
 from harness_plugin_tasks._shared.text.features import surface_features
 from harness_plugin_tasks._shared.text.hypothesis_only import features
 from harness_plugin_tasks._shared.text.splits import cue_split
-from harness_plugin_tasks.anli import released as anli
 from harness_plugin_tasks.mnli_hard import released as mnli_hard
 from harness_plugin_tasks.mnli_negation import released as mnli_negation
-from harness_plugin_tasks.nli_stress import categories
 from harness_plugin_tasks.snli_hard import released as snli_hard
-
-NAMES = ("anli", "mnli_hard", "mnli_negation", "nli_stress", "snli_hard")
-TASKS = {
-    name: read_task(resource_path(f"harness_plugin_tasks.{name}:{name}.yaml")) for name in NAMES
-}
-E, N, C = NLI_LABELS
-# one pair a cell of label x negation, then one that nobody agreed on; a quote opens, never closes
-PAIRS = [
-    ("The cook sang.", "Nobody was silent, no doubt", E),
-    ('He said "no more soup.', "He spoke.", E),
-    ("Some birds fly.", "Never mind, they sing.", N),
-    ("Ana reads.", "Ana reads novels.", N),
-    ("A dog barked.", "There was no dog!", C),
-    ("A dog barked.", "A cat purred.", C),
-    ("It rains.", "It rains often.", "-"),
-]
-GROUPS = tuple(f"{label}/{cue}" for label in NLI_LABELS for cue in ("negation", "no_negation"))
-TAB = ["gold_label", "sentence1", "sentence2", "pairID"]
-GLUE = ["index", "pairID", "sentence1", "sentence2", "label1", "gold_label"]
-
-
-def load(name, path, **options):
-    return load_data(TASKS[name], "path", path=path, options=options)
-
-
-def records(prefix, pairs=PAIRS):
-    return [
-        {"gold_label": y, "sentence1": p, "sentence2": h, "pairID": f"{prefix}{i}"}
-        for i, (p, h, y) in enumerate(pairs)
-    ]
-
-
-def write_json(file, rows):
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("\n".join(json.dumps(row) for row in rows))
-    return file
-
-
-def write_tab(file, header, rows):
-    file.parent.mkdir(parents=True, exist_ok=True)
-    lines = [header, *([row.get(name, "") for name in header] for row in rows)]
-    file.write_text("".join("\t".join(line) + "\n" for line in lines))
-    return file
-
-
-def write_multinli(root, pairs=PAIRS):
-    for part in ("train", "dev_matched", "dev_mismatched"):
-        write_json(root / "multinli_1.0" / f"multinli_1.0_{part}.jsonl", records(part[-4], pairs))
-    return root
-
-
-def write_glue(root):
-    for part in ("train", "dev_matched", "dev_mismatched"):
-        write_tab(root / "MNLI" / f"{part}.tsv", GLUE, records(part[-4]))
-    return root
-
-
-def write_snli(root, pairs=PAIRS):
-    for part in ("train", "dev", "test"):
-        write_tab(root / "snli_1.0" / f"snli_1.0_{part}.txt", TAB, records(part[-1], pairs))
-    return root
-
-
-def hub_rows(pairs=PAIRS, names=NLI_LABELS, **more):
-    number = {**{name: i for i, name in enumerate(names)}, "-": -1}
-    premises, hypotheses, labels = map(list, zip(*pairs, strict=True))
-    columns = {"premise": premises, "hypothesis": hypotheses, **more}
-    features = {name: datasets.Value("string") for name in columns}
-    features["label"] = datasets.ClassLabel(names=list(names))
-    return datasets.Dataset.from_dict(
-        {**columns, "label": [number[label] for label in labels]},
-        features=datasets.Features(features),
-    )
-
-
-MULTINLI_SPLITS = ("train", "validation_matched", "validation_mismatched")
-SNLI_SPLITS = ("train", "validation", "test")
-
-
-def write_parquet(folder, splits, layout="data/{}-00000-of-00001.parquet", **rows):
-    for split in splits:
-        file = folder / layout.format(split)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        hub_rows(**rows).to_parquet(file)
-    return folder
-
-
-def rows_of(data):
-    return {name: len(split) for name, split in data.splits.items()}
-
 
 # ---- the cue
 
@@ -148,13 +74,13 @@ def test_negation_in_every_layout(tmp_path, layout):
     elif layout == "glue":
         write_glue(tmp_path)
     elif layout == "parquet":
-        write_parquet(tmp_path / "copy", MULTINLI_SPLITS)
+        write_copy(tmp_path / "copy", MULTINLI_SPLITS)
     elif layout == "parquet of GLUE":
         # names from which `datasets` alone would make one split of matched and mismatched
-        write_parquet(tmp_path / "mnli", MULTINLI_SPLITS, "{}-00000-of-00001.parquet")
+        write_copy(tmp_path / "mnli", MULTINLI_SPLITS, "{}-00000-of-00001.parquet")
     else:
         folder = tmp_path if layout == "the folder itself" else tmp_path / "copy"
-        loaded = datasets.DatasetDict({name: hub_rows() for name in MULTINLI_SPLITS})
+        loaded = datasets.DatasetDict({name: nli_rows() for name in MULTINLI_SPLITS})
         loaded.save_to_disk(folder)
     data = load("mnli_negation", tmp_path)
     assert rows_of(data) == {"train": 6, "id": 6, "id_mismatched": 6}
@@ -279,12 +205,12 @@ def local_hub(tmp_path, monkeypatch):
     """The pinned repositories are directories of the hub's layout."""
 
     def use(names=NLI_LABELS):
-        folder = write_parquet(tmp_path / "m", MULTINLI_SPLITS, names=names)
+        folder = write_copy(tmp_path / "m", MULTINLI_SPLITS, names=names)
         multinli = mnli_negation.MULTINLI._replace(repository=str(folder))
         for module in (mnli_negation, mnli_hard):
             monkeypatch.setattr(module, "MULTINLI", multinli)
         layout = "plain_text/{}-00000-of-00001.parquet"
-        folder = write_parquet(tmp_path / "s", SNLI_SPLITS, layout, pairs=MANY, names=names)
+        folder = write_copy(tmp_path / "s", SNLI_SPLITS, layout, pairs=MANY, names=names)
         monkeypatch.setattr(snli_hard, "SNLI", snli_hard.SNLI._replace(repository=str(folder)))
 
     return use
@@ -439,173 +365,6 @@ def test_sizes_of_the_real_hard_subsets(real_data):
     assert len(test) == 9_824
 
 
-# ---- anli
-
-PARTS = ("train", "dev", "test")
-ROUNDS = (1, 2, 3)
-
-
-def write_anli(root):
-    for number in ROUNDS:
-        for part in PARTS:
-            rows = [
-                {"uid": f"{part}{i}", "context": p, "hypothesis": h, "label": y[0], "reason": ""}
-                for i, (p, h, y) in enumerate(PAIRS[:-1][: number + 3])
-            ]
-            write_json(root / "anli_v1.0" / f"R{number}" / f"{part}.jsonl", rows)
-    return root
-
-
-def write_anli_copy(root, names=NLI_LABELS):
-    for number in ROUNDS:
-        pairs = PAIRS[:-1][: number + 3]
-        uids = [f"u{i}" for i in range(len(pairs))]
-        splits = [f"{part}_r{number}" for part in PARTS]
-        layout = "plain_text/{}-00000-of-00001.parquet"
-        more = {"uid": uids, "reason": [""] * len(uids)}
-        write_parquet(root, splits, layout, pairs=pairs, names=names, **more)
-    return root
-
-
-@pytest.mark.parametrize("write", [write_anli, write_anli_copy])
-def test_anli_trained_on_its_rounds(tmp_path, write):
-    data = load("anli", write(tmp_path))
-    tests = {"test_r1": 4, "test_r2": 5, "test_r3": 6}
-    assert rows_of(data) == {"train": 15, "validation": 15} | tests
-    roles = {split.purpose for name, split in data.splits.items() if name in tests}
-    assert roles == {"in_domain"}
-    assert Counter(data.train.column("round").tolist()) == {"r1": 4, "r2": 5, "r3": 6}
-    np.testing.assert_array_equal(data.splits["test_r3"].label, [0, 0, 1, 1, 2, 2])
-    assert all(split.groups == () for split in data.splits.values())
-    assert data.train.ids[4].startswith("R2/train:")
-    assert len([note for note in data.notes if note.startswith("variant: ")]) == 9
-    assert load("anli", tmp_path, rounds=[3]).train.column("round").tolist() == ["r3"] * 6
-
-
-def test_anli_out_of_domain(tmp_path):
-    write_snli(write_multinli(write_anli(tmp_path)))
-    data = load("anli", tmp_path, train="mnli")
-    assert rows_of(data)["id_mismatched"] == 6
-    assert data.splits["test_r1"].purpose == "ood"
-    data = load("anli", tmp_path, train="snli")
-    assert {name: split.purpose for name, split in data.splits.items()} == {
-        "train": "train",
-        "validation": "validation",
-        "id": "in_domain",
-        "test_r1": "ood",
-        "test_r2": "ood",
-        "test_r3": "ood",
-    }
-
-
-@pytest.mark.parametrize("names", [NLI_LABELS, (N, C, E)])
-def test_anli_on_the_hub(tmp_path, monkeypatch, names):
-    monkeypatch.setattr(anli, "REPOSITORY", str(write_anli_copy(tmp_path / "a", names)))
-    data = load_data(TASKS["anli"], "hub")
-    np.testing.assert_array_equal(data.splits["test_r3"].label, [0, 0, 1, 1, 2, 2])
-
-
-def test_broken_anli(tmp_path):
-    with pytest.raises(HarnessError, match=r"none of R1/test\.jsonl .*hub copy \(columns uid"):
-        load("anli", tmp_path)
-    write_anli(tmp_path)
-    for options, message in (
-        ({"rounds": [4]}, r"anli\.rounds must list some of 1, 2 and 3, found \[4\]"),
-        ({"train_files": ["a"], "holdout_file": "b"}, r"anli\.train=anli trains on ANLI's rounds"),
-    ):
-        with pytest.raises(HarnessError, match=message):
-            load("anli", tmp_path, **options)
-    file = tmp_path / "anli_v1.0" / "R2" / "dev.jsonl"
-    text = file.read_text()
-    file.write_text(text.replace('"dev3"', '"dev1"'))
-    with pytest.raises(HarnessError, match=r"dev\.jsonl: row 4: uid 'dev1' was already .* row 2"):
-        load("anli", tmp_path)
-    file.write_text(text.replace('"label": "n"', '"label": "x"', 1))
-    with pytest.raises(HarnessError, match=r"dev\.jsonl: row 3: unknown label 'x'"):
-        load("anli", tmp_path)
-    file.unlink()
-    with pytest.raises(HarnessError, match=r"found none of R2/dev\.jsonl .*anli\.rounds chooses"):
-        load("anli", tmp_path)
-    assert len(load("anli", tmp_path, rounds=[1]).train) == 4
-
-
-def test_anli_fixture(real_data):
-    data = load("anli", real_data / "fixtures" / "anli")
-    assert rows_of(data) == {"train": 9, "validation": 9, **{f"test_r{i}": 3 for i in ROUNDS}}
-    assert all(text.strip() for text in data.train.rows["premise"])
-
-
-# ---- stress tests
-
-
-def write_stress(root):
-    for category, stem in categories.FILES.items():
-        pairs = [pair for pair in PAIRS if category != "antonym" or pair[2] == C]
-        for section in categories.SECTIONS if "{}" in stem else ("",):
-            rows = records("s", pairs)
-            write_json(root / "StressTests" / f"{stem.format(section)}.jsonl", rows)
-    return root
-
-
-@pytest.mark.parametrize("inside", ["", "StressTests"])
-def test_every_stress_test_is_a_breakdown(tmp_path, inside):
-    write_stress(tmp_path)
-    data = load(
-        "nli_stress", write_multinli(tmp_path / inside) if inside else write_multinli(tmp_path)
-    )
-    stress = data.splits["stress"]
-    found = Counter(zip(stress.column("stress"), stress.column("section"), strict=True))
-    both = {(name, part) for name in categories.FILES for part in categories.SECTIONS}
-    both -= {("numerical_reasoning", part) for part in categories.SECTIONS}
-    assert set(found) == both | {("numerical_reasoning", "")}
-    assert found["antonym", "matched"] == 2
-    assert sum(found.values()) == len(stress) == 15 * 6 + 2 * 2
-    assert f"{E}/antonym" not in stress.groups
-    assert f"{C}/antonym" in stress.groups
-    negated = stress.column("stress") == "negation"
-    np.testing.assert_array_equal(stress.aligned[negated], [0, 0, 0, 0, 1, 1] * 2)
-    assert set(stress.aligned[~negated].tolist()) == {-1}
-    assert data.splits["id"].groups == GROUPS
-    variants = [note for note in data.notes if "negation" in note]
-    assert [note.split("expected ")[1] for note in variants] == ["9,815", "9,832"]
-
-
-def test_missing_stress_tests_are_all_named_unless_others_are_chosen(tmp_path):
-    write_stress(write_multinli(tmp_path))
-    for stem in (
-        "Negation/multinli_0.9_negation_matched",
-        "Antonym/multinli_0.9_antonym_mismatched",
-    ):
-        (tmp_path / "StressTests" / f"{stem}.jsonl").unlink()
-    with pytest.raises(HarnessError, match=r"antonym_mismatched\.jsonl .*negation_matched\.jsonl"):
-        load("nli_stress", tmp_path)
-    data = load("nli_stress", tmp_path, categories=["word_overlap", "numerical_reasoning"])
-    assert set(data.splits["stress"].column("stress")) == {"word_overlap", "numerical_reasoning"}
-    assert rows_of(load("nli_stress", tmp_path, categories="word_overlap"))["stress"] == 12
-    for value in (["typo"], [], 3):
-        with pytest.raises(HarnessError, match=r"nli_stress\.categories must be all, or list some"):
-            load("nli_stress", tmp_path, categories=value)
-
-
-@pytest.mark.exhaustive
-def test_sizes_of_the_real_hard_subset_of_multinli(real_data):
-    dev = tables.read_nli(real_data / "multinli_1.0" / "multinli_1.0_dev_matched.jsonl")
-    judged = hard.by_model(dev, [])
-    # 6,027 with scikit-learn 1.9, where the hypothesis alone is right on .386
-    assert sum(judged.is_hard) == pytest.approx(6_121, rel=0.03)
-    assert "is right on 0.3" in judged.note
-
-
-@pytest.mark.parametrize("name", ["mnli_hard", "snli_hard"])
-def test_a_run_on_the_hub_judges_by_itself_unless_told_otherwise(name):
-    def hard_of(source, given):
-        return task_settings(TASKS[name], source, [name], given).options.get("hard")
-
-    assert hard_of("hub", {}) == "auto"
-    assert hard_of("path", {}) == "official"
-    assert hard_of("path", {name: {"hard": "auto"}}) == "auto"
-
-
 # ---- broken releases
 
 FILE = "multinli_1.0/multinli_1.0_train.jsonl"
@@ -639,7 +398,7 @@ def test_an_empty_folder_says_what_was_looked_for(tmp_path, name):
 
 
 def test_a_copy_of_another_corpus_is_named(tmp_path):
-    write_parquet(tmp_path / "snli", SNLI_SPLITS)
+    write_copy(tmp_path / "snli", SNLI_SPLITS)
     with pytest.raises(HarnessError, match=r"no split validation_matched \(found test, train"):
         load("mnli_negation", tmp_path)
 

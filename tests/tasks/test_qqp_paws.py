@@ -1,12 +1,15 @@
 """QQP and PAWS: generated questions, every layout of the releases, the hub's schemas."""
 
 import csv
+import shutil
 
 import datasets
 import numpy as np
 import pytest
+from evaluation_files import evaluates_without
+from releases import pairs_of, purposes
 
-from harness_plugin.data.dataset import load_data
+from harness_plugin.data.dataset import DataRequest, load_data
 from harness_plugin.data.task import read_task, resource_path
 from harness_plugin.errors import HarnessError
 from harness_plugin_hooks.methods.bias_models import floored, regression
@@ -26,14 +29,6 @@ GROUPS = (
 @pytest.fixture(scope="module")
 def embedded():
     return load_data(TASK, "embedded", options=SMALL)
-
-
-def texts(split):
-    return list(zip(split.rows["question1"], split.rows["question2"], strict=True))
-
-
-def roles(data):
-    return {name: split.purpose for name, split in data.splits.items()}
 
 
 # ---- the cue
@@ -70,10 +65,11 @@ def test_overlap_is_high_above_the_median_of_training_pairs():
         ("x", "x", "-"),
     ]
     test = [("a b c", "a b d e f", yes), ("a b", "a", yes), ("a b", "b a", no)]
-    splits, threshold = questions.overlap_splits(
-        {("train", "train"): table("train", train), ("x", "ood"): table("x", test)}
+    request = DataRequest(TASK, "path", None, {"high_overlap": None})
+    splits, note = questions.overlap_splits(
+        request, {("train", "train"): table("train", train), ("x", "ood"): table("x", test)}
     )
-    assert threshold == pytest.approx((1 / 3 + 1 / 2) / 2)
+    assert float(note.split()[4][:-1]) == pytest.approx((1 / 3 + 1 / 2) / 2)
     assert splits["train"].groups == GROUPS
     assert splits["train"].group.tolist() == [0, 2, 1, 3]
     assert splits["train"].aligned.tolist() == [1, 0, 0, 1]
@@ -104,7 +100,7 @@ def meaning(question):
 
 def test_pairs_mean_their_label_and_show_their_cue(embedded):
     for split in embedded.splits.values():
-        for (first, second), row in zip(texts(split), split.rows, strict=True):
+        for (first, second), row in zip(pairs_of(split), split.rows, strict=True):
             label = split.labels[row["label"]]
             assert (meaning(first) == meaning(second)) == (label == "duplicate")
             content = [set(question.split()[1:]) for question in (first, second)]
@@ -116,7 +112,7 @@ def test_pairs_mean_their_label_and_show_their_cue(embedded):
 
 
 def test_overlap_agrees_as_often_as_asked(embedded):
-    assert roles(embedded) == {
+    assert purposes(embedded) == {
         "train": "train",
         "validation": "validation",
         "id": "in_domain",
@@ -133,8 +129,11 @@ def test_overlap_agrees_as_often_as_asked(embedded):
     features = questions.overlap_features(embedded.train)
     log_probs = floored(regression(features, embedded.train.label, 2, seed=0, folds=5))
     assert (log_probs.argmax(axis=1) == embedded.train.label).mean() > 0.88
-    seen = {*texts(embedded.train), *texts(embedded.splits["validation"])}
-    assert not seen & {*texts(paws), *texts(held)}
+    seen = {
+        *pairs_of(embedded.train),
+        *pairs_of(embedded.splits["validation"]),
+    }
+    assert not seen & {*pairs_of(paws), *pairs_of(held)}
 
 
 # ---- small copies of the releases, in our words
@@ -227,21 +226,22 @@ def load(path):
 def test_every_layout_gives_the_same_splits(tmp_path, write):
     write(tmp_path)
     data = load(tmp_path)
-    assert roles(data) == {"train": "train", "id": "in_domain", "paws_wiki": "ood"}
+    assert purposes(data) == {"train": "train", "id": "in_domain", "paws_wiki": "ood"}
     for name in ("train", "id"):
         split = data.splits[name]
-        assert texts(split) == [pair[:2] for pair in QQP]
+        assert pairs_of(split) == [pair[:2] for pair in QQP]
         assert split.labels == questions.LABELS
         assert split.label.tolist() == [1, 0, 0, 1]
         # overlaps 1, 0, 3/5, 1/11
         assert split.group.tolist() == [3, 0, 1, 2]
         assert split.ids[1] == f"QQP/{'train' if name == 'train' else 'dev'}:000001"
     paws = data.splits["paws_wiki"]
-    assert texts(paws) == [pair[:2] for pair in PAWS]
+    assert pairs_of(paws) == [pair[:2] for pair in PAWS]
     assert paws.label.tolist() == [0, 1]
     assert set(paws.column("attribute")) == {"high_overlap"}
     assert list(paws.ids) == ["paws_wiki:1", "paws_wiki:2"]
-    assert data.notes[0] == "overlap is high above 0.345, the median of the training pairs"
+    assert data.notes[0].startswith("overlap is high above 0.345")
+    assert data.notes[0].endswith(", the median of the training pairs")
     assert [note.rpartition(" has ")[2] for note in data.notes[1:]] == [
         "4 rows, expected 363,846",
         "4 rows, expected 40,430",
@@ -254,7 +254,7 @@ def test_paws_of_qqp_is_read_from_literals_of_bytes(tmp_path):
     write_paws_qqp(tmp_path)
     data = load(tmp_path)
     assert [split.name for split in data.evaluation] == ["id", "paws_wiki", "paws_qqp"]
-    assert texts(data.splits["paws_qqp"]) == [(a, f"{b} é 'x'") for a, b, _ in PAWS]
+    assert pairs_of(data.splits["paws_qqp"]) == [(a, f"{b} é 'x'") for a, b, _ in PAWS]
 
 
 def test_the_folder_of_qqp_may_be_given_itself(tmp_path):
@@ -291,7 +291,7 @@ def test_the_hub(tmp_path, monkeypatch):
     monkeypatch.setattr(released, "GLUE", str(tmp_path / "glue"))
     monkeypatch.setattr(released, "PAWS", str(tmp_path / "paws"))
     data = load_data(TASK, "hub")
-    assert roles(data) == {"train": "train", "id": "in_domain", "paws_wiki": "ood"}
+    assert purposes(data) == {"train": "train", "id": "in_domain", "paws_wiki": "ood"}
     assert data.train.label.tolist() == [1, 0, 0, 1]
 
 
@@ -358,3 +358,37 @@ def test_fixtures_of_glue(real_data):
     assert all(text.endswith("?") for table in (train, dev) for text in table.columns["question2"])
     with pytest.raises(HarnessError, match="no column is_duplicate or label"):
         released.read_qqp(folder / "test.tsv", "QQP/test")
+
+
+@pytest.mark.parametrize("write", [write_released, write_parquet, write_saved])
+def test_without_training_pairs_the_overlap_is_given(tmp_path, write):
+    write(tmp_path)
+    whole = load(tmp_path)
+    high = float(whole.notes[0].split()[4][:-1])
+    files = ["QQP/train.tsv", "glue/train-*"]
+    if write is write_saved:
+        copy = hub_qqp()
+        del copy["train"]
+        files = ["glue"]
+        (tmp_path / "glue").rename(tmp_path / "before")
+        copy.save_to_disk(tmp_path / "glue")
+        shutil.rmtree(tmp_path / "before")
+        alone = load_data(
+            TASK, "path", path=tmp_path, options={"high_overlap": high}, training=False
+        )
+    else:
+        alone = evaluates_without(TASK, tmp_path, files, high_overlap=high)
+    for name in ("id", "paws_wiki"):
+        assert alone.splits[name].fingerprint == whole.splits[name].fingerprint
+    with pytest.raises(HarnessError, match=r"--set qqp_paws\.high_overlap=X|no split train"):
+        load_data(TASK, "path", path=tmp_path, training=False)
+
+
+def test_one_paws_alone_is_enough_to_evaluate(tmp_path):
+    write_paws(tmp_path / "final" / "test.tsv")
+    options = {"high_overlap": 0.5}
+    data = load_data(TASK, "path", path=tmp_path, options=options, training=False)
+    assert [*data.splits] == ["paws_wiki"]
+    assert data.notes[0] == "overlap is high above 0.5, qqp_paws.high_overlap"
+    with pytest.raises(HarnessError, match=r"qqp_paws.high_overlap must be in \[0, 1\), found 2"):
+        load_data(TASK, "path", path=tmp_path, options={"high_overlap": 2}, training=False)

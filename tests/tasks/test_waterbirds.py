@@ -5,15 +5,17 @@ import csv
 import datasets
 import numpy as np
 import pytest
+from evaluation_files import evaluates_without
 from PIL import Image
 
-from harness_plugin.data.dataset import load_data
+from harness_plugin.data.dataset import DataRequest, load_data
 from harness_plugin.data.task import read_task, resource_path
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.images.features import border_features
 from harness_plugin_tasks.waterbirds import cells, released
 
 TASK = read_task(resource_path("harness_plugin_tasks.waterbirds:waterbirds.yaml"))
+REQUEST = DataRequest(TASK, "path", None, {})
 GROUPS = ("landbird/land", "landbird/water", "waterbird/land", "waterbird/water")
 HEADER = ["img_id", "img_filename", "y", "split", "place", "place_filename"]
 # (label, split, place) of a small copy: every cell in every split, the biased ones twice in train
@@ -174,14 +176,14 @@ def test_hub_labels_are_matched_by_name_and_checked():
         name: rows.map(lambda row: {"label": 1 - row["label"]}).cast_column("label", swapped)
         for name, rows in loaded.items()
     }
-    check_small(released.from_columns(turned, "path", "copy"))
+    check_small(released.from_columns(turned, REQUEST, "copy"))
     loaded["test"] = loaded["test"].map(lambda row, i: {"place": 2 * i}, with_indices=True)
     with pytest.raises(HarnessError, match=r"copy, split 'test': row 2: place '2', expected"):
-        released.from_columns(loaded, "path", "copy")
+        released.from_columns(loaded, REQUEST, "copy")
     with pytest.raises(HarnessError, match="copy: split 'extra', expected train, validation, test"):
-        released.from_columns({"extra": loaded["train"]}, "path", "copy")
+        released.from_columns({"extra": loaded["train"]}, REQUEST, "copy")
     with pytest.raises(HarnessError, match=r"no column 'place' \(found image, label"):
-        released.from_columns({"train": loaded["train"].remove_columns(["place"])}, "path", "copy")
+        released.from_columns({"train": loaded["train"].remove_columns(["place"])}, REQUEST, "copy")
 
 
 SMALL = {"n_train": 200, "n_validation": 40, "n_id": 60, "n_balanced": 40}
@@ -207,3 +209,10 @@ def test_the_border_shows_the_place_and_not_the_bird():
     place = split.column("place") == "water"
     assert (guessed == place).mean() > 0.9
     assert (guessed == split.label).mean() == pytest.approx(0.5, abs=0.1)
+
+
+def test_test_images_alone_are_enough_to_evaluate(tmp_path):
+    rows = metadata(tmp_path)
+    write(tmp_path, rows)
+    data = evaluates_without(TASK, tmp_path, [row[1] for row in rows if row[3] != "2"])
+    assert len(data.notes) == 5  # four cells of the test set, and that nothing was trained on

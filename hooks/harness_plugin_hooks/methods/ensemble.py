@@ -22,9 +22,10 @@ from harness_plugin.training.trainer import Trainer
 THETA = {"theta": 1.0}
 """Exponent on p_B at the end of the training, annealed linearly from 1; 1 = off.
 
-Utama et al. 2020 (arXiv:2009.12303), section 3.3: to 0.8, p_B^theta renormalised. Deviations from
-their code, not from the text: it stretches the line by as many updates as there are epochs, and its
-reweighting takes (1 - p_B)^theta. A loss differs by up to 4e-3.
+Utama et al. 2020 (arXiv:2009.12303), section 3.3: to 0.8, p_B^theta renormalised, whatever the
+loss. Deviations from their code, not from the text: it stretches the line by as many updates as
+there are epochs and so never gets to theta, and its reweighting takes (1 - p_B)^theta. A loss
+differs by up to 4e-3; `bench/deviations.py` measures what either does to a trained model.
 """
 
 
@@ -152,7 +153,7 @@ class RUBi(BiasEnsemble):
     instead of trained along, and its log-probabilities, centred over the labels, stand in for the
     logits z_B, which are known up to a constant: a bias model without an opinion then halves all
     logits alike, whatever the number of labels. With the log-probabilities as they are a loss
-    differs by up to 5%.
+    differs by up to 5%; `bench/deviations.py` measures what that does to a trained model.
     """
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from itertools import repeat
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from harness_plugin.data.split import Split
@@ -51,8 +49,15 @@ class Rows(NamedTuple):
 
     def worst_group(self, head: Head) -> float:
         """Accuracy of a last layer in the group where it is lowest, in [0, 1]."""
-        right = head.logits(self.features).argmax(axis=1) == self.label
-        return float(min(right[self.group == g].mean() for g in np.unique(self.group)))
+        return float(self.worst_groups(head.weight[None], head.bias[None])[0])
+
+    def worst_groups(self, weight: Floats, bias: Floats) -> Floats:
+        """(P,) the same of P last layers: weight (P, C, H), bias (P, C)."""
+        z = self.features @ weight.reshape(-1, weight.shape[2]).T + bias.reshape(-1)
+        right = z.reshape(len(z), *bias.shape).argmax(axis=2) == self.label[:, None]
+        groups = np.unique(self.group)
+        worst: Floats = np.min([right[self.group == g].mean(axis=0) for g in groups], axis=0)
+        return worst
 
 
 class LastLayer(Method):
@@ -98,47 +103,3 @@ def rows_with_groups(trainer: Trainer, trained: Stage, split: Split) -> Rows:
     known = np.flatnonzero(split.group >= 0)
     features = trainer.predict(trained, split).features[known]
     return Rows(features.astype(np.float64), split.label[known], split.group[known])
-
-
-def descend(
-    features: NDArray[np.float32],
-    label: Ints,
-    old: Head,
-    *,
-    weights: Floats,
-    penalty: float,
-    steps: int,
-    optimizer: Callable[[list[torch.Tensor]], torch.optim.Optimizer],
-    batches: Iterator[Any] | None = None,
-    clip: float | None = None,
-    score: Callable[[Head], float] | None = None,
-) -> Head:
-    """Descent from `old` on sum_i w_i CE_i + penalty (||W - W_0||^2 + ||b - b_0||^2).
-
-    `batches` says which rows each step sees (default: all); `clip` is the largest norm of a
-    gradient. With a `score` the layer before the step at which it is highest is returned (of
-    equal ones the earliest; the last step's result is not scored), otherwise the last one.
-    """
-    x = torch.from_numpy(np.asarray(features, np.float64))
-    y, w = torch.from_numpy(label), torch.from_numpy(weights)
-    start = [torch.from_numpy(value) for value in old]
-    weight, bias = layer = [value.clone().requires_grad_() for value in start]
-    chosen = optimizer(layer)
-    best, best_score = old, -np.inf
-
-    def now() -> Head:
-        return Head(*(value.detach().clone().numpy() for value in layer))
-
-    everything: Iterator[Any] = repeat(slice(None))
-    for _, rows in zip(range(steps), batches or everything, strict=False):
-        if score is not None and (found := score(now())) > best_score:
-            best, best_score = now(), found
-        each = cross_entropy(x[rows] @ weight.T + bias, y[rows], reduction="none")
-        moved = (weight - start[0]).square().sum() + (bias - start[1]).square().sum()
-        loss = (w[rows] * each).sum() + penalty * moved
-        chosen.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        if clip is not None:
-            torch.nn.utils.clip_grad_norm_(layer, clip)
-        chosen.step()
-    return now() if score is None else best

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.functional import cross_entropy
 
 from harness_plugin.errors import HarnessError
 from harness_plugin.store.stages import Stage
 from harness_plugin.training.trainer import Trainer
-from harness_plugin_hooks.methods.last_layer import Floats, Head, Ints, LastLayer, descend
+from harness_plugin_hooks.methods.last_layer import Floats, Head, Ints, LastLayer
 
 OPTIMIZERS = ("sgd", "adamw")
 
@@ -77,16 +79,8 @@ class SELF(LastLayer):
         other = cls.other_logits(trainer, answers.features, old, options)
         chosen = largest(divergence(other, answers.logits), options["points"])
         label, size = split.label[chosen], options["batch_size"]
-        return descend(
-            answers.features[chosen],
-            label,
-            old,
-            weights=np.full(len(chosen), 1 / size),
-            penalty=0.0,
-            steps=options["steps"],
-            optimizer=lambda layer: optimizer_of(layer, options),
-            batches=label_balanced_batches(label, size, trainer.seed),
-        )
+        batches = label_balanced_batches(label, size, trainer.seed)
+        return tuned(answers.features[chosen], label, old, batches, options)
 
     @classmethod
     def other_logits(
@@ -123,6 +117,25 @@ def label_balanced_batches(label: Ints, size: int, seed: int) -> Iterator[Ints]:
     rng = np.random.default_rng(seed)
     while True:
         yield rng.choice(len(label), size=size, p=chance / chance.sum())
+
+
+def tuned(
+    features: NDArray[np.float32],
+    label: Ints,
+    old: Head,
+    batches: Iterator[Ints],
+    options: Mapping[str, Any],
+) -> Head:
+    """The last layer after `steps` batches of mean cross-entropy from `old`."""
+    x, y = torch.from_numpy(np.asarray(features, np.float64)), torch.from_numpy(label)
+    weight, bias = layer = [torch.from_numpy(value.copy()).requires_grad_() for value in old]
+    optimizer = optimizer_of(layer, options)
+    for rows in islice(batches, options["steps"]):
+        optimizer.zero_grad()
+        loss = cross_entropy(x[rows] @ weight.T + bias, y[rows])
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return Head(weight.detach().numpy(), bias.detach().numpy())
 
 
 def optimizer_of(layer: list[torch.Tensor], options: Mapping[str, Any]) -> torch.optim.Optimizer:

@@ -3,53 +3,22 @@
 from harness_plugin import hookimpl
 from harness_plugin.plugins.hookspecs import Register
 
+OUTPUTS = {
+    "eval_results": "hub_*/MODEL/.eval_results/*.yaml: numbers on data sets of the hub",
+    "evaluate": "evaluate_*/MODEL/result-*.json, as evaluate.save writes them",
+    "every_eval_ever": "every_eval_ever_*/data/…: records of Every Eval Ever 0.3.0 (and samples)",
+    "lm_eval": "results_*.json (and samples_*.jsonl) as lm-evaluation-harness 0.4.13 writes them",
+    "model_card": "hub_*/MODEL/README.md: a model card with a model-index",
+    "open_llm": "open_llm_*/MODEL/results_*.json alone, for leaderboards that scan folders",
+    "predictions": "predictions_*.csv: every model's answers on one set (--log_samples)",
+    "table": "scores_*.csv and .parquet: all numbers of a run in one table",
+    "transfer": "transfer_*.json: all roles compared, with intervals (docs/transfer.schema.json)",
+}
+
 
 @hookimpl
 def register_outputs(register: Register) -> None:
     """Offer the built-in writers."""
-    here = "harness_plugin_hooks.outputs"
-    register(
-        "eval_results",
-        f"{here}.eval_results:write",
-        summary="hub_*/MODEL/.eval_results/*.yaml: numbers on data sets of the hub",
-    )
-    register(
-        "evaluate",
-        f"{here}.evaluate_save:write",
-        summary="evaluate_*/MODEL/result-*.json, as evaluate.save writes them",
-    )
-    register(
-        "every_eval_ever",
-        f"{here}.every_eval_ever:write",
-        summary="every_eval_ever_*/data/…: records of Every Eval Ever 0.3.0 (and samples)",
-    )
-    register(
-        "lm_eval",
-        f"{here}.lm_eval:write",
-        summary="results_*.json (and samples_*.jsonl) as lm-evaluation-harness 0.4.13 writes them",
-    )
-    register(
-        "model_card",
-        f"{here}.model_card:write",
-        summary="hub_*/MODEL/README.md: a model card with a model-index",
-    )
-    register(
-        "open_llm",
-        f"{here}.open_llm:write",
-        summary="open_llm_*/MODEL/results_*.json alone, for leaderboards that scan folders",
-    )
-    register(
-        "predictions",
-        f"{here}.predictions:write",
-        summary="predictions_*.csv: every model's answers on one set (--log_samples)",
-    )
-    register(
-        "table",
-        f"{here}.table:write",
-        summary="scores_*.csv and .parquet: all numbers of a run in one table",
-    )
-    register(
-        "transfer",
-        f"{here}.transfer:write",
-        summary="transfer_*.json: all roles compared, with intervals (docs/transfer.schema.json)",
-    )
+    for name, summary in OUTPUTS.items():
+        module = "evaluate_save" if name == "evaluate" else name  # not to hide the library
+        register(name, f"harness_plugin_hooks.outputs.{module}:write", summary=summary)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = "0.4.13"
 CHUNK = 8192
 """Rows whose texts are in memory at a time."""
+SORTED = json.JSONEncoder(sort_keys=True)
+"""One for all rows: `json.dumps` makes an encoder each time."""
 
 
 def write(report: RunReport, folder: Path) -> list[Path]:
@@ -143,10 +145,11 @@ def sample_lines(p: Predictions, digest: Digest) -> Iterator[str]:
 def sample_rows(p: Predictions, order: Ints) -> Iterator[dict[str, Any]]:
     """One row an example, as for a multiple-choice task whose choices are the labels."""
     log_probs = np.log(np.clip(p.probabilities, 1e-45, None))
+    hashes = {label: sha(label) for label in p.labels}
     for i, doc in documents(p, order):
-        target = p.labels[p.label[i]]
+        target, said = p.labels[p.label[i]], int(p.predicted[i])
         choices = [
-            [f"{log_probs[i, c]:.6f}", str(bool(p.predicted[i] == c))] for c in range(len(p.labels))
+            [f"{value:.6f}", str(said == c)] for c, value in enumerate(log_probs[i].tolist())
         ]
         context = json.dumps({k: v for k, v in doc.items() if k not in ("id", "group")})
         yield {
@@ -161,31 +164,32 @@ def sample_rows(p: Predictions, order: Ints) -> Iterator[dict[str, Any]]:
             "filtered_resps": choices,
             "filter": "none",
             "metrics": ["acc"],
-            "doc_hash": sha(json.dumps(doc, sort_keys=True)),
+            "doc_hash": sha(SORTED.encode(doc)),
             "prompt_hash": sha(context),
-            "target_hash": sha(target),
+            "target_hash": hashes[target],
             "acc": float(p.correct[i]),
         }
 
 
 def documents(p: Predictions, order: Ints) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The number and the document of each row, in `order`, with few rows' texts in memory."""
+    """The number and the document of each row, in `order`: id, group, bias types, texts.
+
+    Few rows' texts are in memory at a time.
+    """
     for start in range(0, len(order), CHUNK):
-        rows = order[start : start + CHUNK].tolist()
+        rows = order[start : start + CHUNK]
+        columns: dict[str, Iterable[Any]] = {"id": p.ids[rows].tolist()}
+        if p.members is None:
+            columns["group"] = [p.groups[g] if g >= 0 else None for g in p.group[rows].tolist()]
+        else:
+            columns["groups"] = [
+                [p.groups[g] for g in member.nonzero()[0].tolist()] for member in p.members[rows]
+            ]
+        columns |= {name: map(str, values[rows].tolist()) for name, values in p.breakdowns.items()}
         # a memory-mapped column is read row by row much more slowly than at once
-        texts = {column: values[rows] for column, values in p.texts.items()}
-        for place, i in enumerate(rows):
-            yield i, document(p, i) | {column: values[place] for column, values in texts.items()}
-
-
-def document(p: Predictions, i: int) -> dict[str, Any]:
-    """What is known of one example: id, group, bias types."""
-    doc: dict[str, Any] = {"id": str(p.ids[i])}
-    if p.members is None:
-        doc["group"] = p.groups[p.group[i]] if p.group[i] >= 0 else None
-    else:
-        doc["groups"] = [p.groups[g] for g in p.members[i].nonzero()[0]]
-    return doc | {name: str(values[i]) for name, values in p.breakdowns.items()}
+        columns |= {column: values[rows.tolist()] for column, values in p.texts.items()}
+        for i, *values in zip(rows.tolist(), *columns.values(), strict=True):
+            yield i, dict(zip(columns, values, strict=True))
 
 
 def sha(text: str) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from harness_plugin_hooks.render.text import interval, percent, plural
 from harness_plugin_hooks.study_report.analysis import Found
-from harness_plugin_hooks.study_report.document import number, place
 from harness_plugin_hooks.study_report.reading import Study
+from harness_plugin_hooks.study_report.tables import number, place
 
 RESPONSE = "gap_widening"
 LEVEL = 0.05

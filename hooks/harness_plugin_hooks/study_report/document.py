@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-
-import pandas as pd
 
 from harness_plugin import __version__
 from harness_plugin.records import DEFAULT_RULE
 from harness_plugin_hooks.render.document import (
     Block,
     Cell,
-    Column,
     Document,
     Figure,
     Items,
-    Number,
     Paragraph,
     Section,
     Table,
@@ -27,15 +21,19 @@ from harness_plugin_hooks.render.document import (
     Text,
 )
 from harness_plugin_hooks.report.drawing import THEME
-from harness_plugin_hooks.study_report.analysis import Found, split_by
-from harness_plugin_hooks.study_report.effects import Average
+from harness_plugin_hooks.study_report.analysis import Found
 from harness_plugin_hooks.study_report.reading import (
-    BY_NAME,
-    FACTOR,
     RESPONSES,
-    ROLE,
-    EvaluationSet,
     Study,
+)
+from harness_plugin_hooks.study_report.tables import (
+    bias_type_tables,
+    columns,
+    configuration_tables,
+    effect_tables,
+    rank_tables,
+    scale_tables,
+    spoken,
 )
 
 FIGURES = {
@@ -44,8 +42,6 @@ FIGURES = {
     "bias_types": "Accuracy of the student minus its teacher's, in points; lines: 95% intervals.",
 }
 """What is seen in the figure of a section."""
-
-SHOWN = ("gap_widening", "retention", "contribution", "worst_group_acc", "acc")
 
 
 def report(
@@ -150,293 +146,6 @@ def sections(
     return [*out, undefined(study, found)]
 
 
-def number(average: Average, signed: bool, marked: bool = False) -> Number:
-    """An average as a cell."""
-    return Number(average.value, average.low, average.high, signed, average.reason, marked)
-
-
-def titled(where: EvaluationSet, text: str) -> str:
-    """A table's title."""
-    return f"{where.name}: {text}"
-
-
-def rank_tables(study: Study, found: Sequence[Found]) -> Iterator[Table]:
-    """For every factor one table: a row for each set, student and level."""
-    means = [one for one in found if one.kind == "mean"]
-    for factor in study.factors:
-        rows, unmatched = [], False
-        of_factor = [one for one in means if one.factor == factor]
-        for task, split, role, level in in_turn(of_factor):
-            cells = {
-                one.response: one
-                for one in of_factor
-                if (one.task, one.split, one.role, one.level) == (task, split, role, level)
-            }
-            unmatched |= not all(one.matched for one in cells.values())
-            by_gap, by_worst = cells.get("gap_widening"), cells.get("worst_group_acc")
-            rows.append(
-                (
-                    place(task, split),
-                    *([] if factor == ROLE else [role]),
-                    level,
-                    by_gap.rank if by_gap else None,
-                    by_worst.rank if by_worst else None,
-                    *(
-                        number(cells[name].average, BY_NAME[name].difference)
-                        if name in cells
-                        else None
-                        for name in SHOWN
-                    ),
-                )
-            )
-        yield trimmed(
-            Table(
-                f"By {factor}",
-                columns(
-                    "set",
-                    *([] if factor == ROLE else ["role"]),
-                    factor,
-                    "rank: gap",
-                    "rank: worst group",
-                    *map(spoken, SHOWN),
-                    drawn=(spoken("gap_widening"), spoken("worst_group_acc")),
-                ),
-                rows,
-                "Not all levels were trained in the same configurations: each mean is over its own."
-                if unmatched
-                else "",
-            )
-        )
-
-
-def effect_tables(study: Study, found: Sequence[Found]) -> Iterator[Table]:
-    """For every factor one table: a row for each set, student and level but the reference."""
-    effects = [one for one in found if one.kind == "effect"]
-    for factor in study.factors:
-        rows = []
-        of_factor = [one for one in effects if one.factor == factor]
-        for task, split, role, level in in_turn(of_factor):
-            cells = {
-                one.response: one
-                for one in of_factor
-                if (one.task, one.split, one.role, one.level) == (task, split, role, level)
-            }
-            any_cell = next(iter(cells.values()))
-            rows.append(
-                (
-                    place(task, split),
-                    *([] if factor == ROLE else [role]),
-                    f"{level} \u2212 {any_cell.reference}",
-                    *(
-                        number(cells[name].average, True, cells[name].p_holm < 0.05)
-                        if name in cells
-                        else None
-                        for name in SHOWN
-                    ),
-                    max(one.average.contexts for one in cells.values()),
-                )
-            )
-        yield trimmed(
-            Table(
-                f"Effects of {factor}",
-                columns(
-                    "set",
-                    *([] if factor == ROLE else ["role"]),
-                    factor,
-                    *map(spoken, SHOWN),
-                    "pairs",
-                    drawn=(spoken("gap_widening"),),
-                ),
-                rows,
-            )
-        )
-
-
-def in_turn(found: Sequence[Found]) -> list[tuple[str, str, str, str]]:
-    """Task, split, student and level of each row, in order."""
-    return list(
-        dict.fromkeys((one.task, one.split, one.role, one.level) for one in sorted_by(found))
-    )
-
-
-def sorted_by(found: Sequence[Found]) -> list[Found]:
-    """By set, those over all sets last, then student; levels stay in the plan's order."""
-    sets = list(dict.fromkeys((one.task, one.split) for one in found if one.task))
-    order = {where: position for position, where in enumerate(sets)}
-    return sorted(found, key=lambda one: (order.get((one.task, one.split), len(order)), one.role))
-
-
-def place(task: str, split: str) -> str:
-    """The name of a set, or of all."""
-    return f"{task}, {split}" if task else "all sets"
-
-
-def trimmed(table: Table) -> Table:
-    """Without columns that have the same or nothing to say in every row."""
-    kept = [
-        index
-        for index, column in enumerate(table.columns)
-        if any(said(row[index]) for row in table.rows)
-        and not (
-            column.title in ("set", "role")
-            and len({row[index] for row in table.rows}) == 1
-            and len(table.rows) > 1
-        )
-    ]
-    return replace(
-        table,
-        columns=tuple(table.columns[index] for index in kept),
-        rows=[tuple(row[index] for index in kept) for row in table.rows],
-    )
-
-
-def columns(*titles: str, drawn: Sequence[str] = ()) -> tuple[Column, ...]:
-    """Columns by title; the intervals of some are drawn."""
-    return tuple(Column(title, drawn=title in drawn) for title in titles)
-
-
-def said(cell: Cell) -> bool:
-    """Whether a cell says anything."""
-    if isinstance(cell, Number):
-        return not math.isnan(cell.value) or bool(cell.reason)
-    return cell is not None and cell != ""
-
-
-def scale_tables(
-    study: Study, found: Sequence[Found], parameters: Mapping[str, int]
-) -> Iterator[Table]:
-    """A table for each set and student: teachers down, students across."""
-    cells = {
-        (one.task, one.split, one.role, one.response, one.teacher, one.student): one.average
-        for one in found
-        if one.kind == "scale"
-    }
-    if not cells:
-        return
-    for where in study.sets:
-        for role in study.students:
-            for response in ("gap_widening", "retention"):
-                teachers = [
-                    level
-                    for level in study.levels["teacher"]
-                    if any(
-                        key[:2] == (where.task, where.split) and key[4] == level for key in cells
-                    )
-                ]
-                students = [
-                    level
-                    for level in study.levels["student"]
-                    if any(
-                        key[:2] == (where.task, where.split) and key[5] == level for key in cells
-                    )
-                ]
-                if not teachers:
-                    continue
-                rows = tuple(
-                    (
-                        sized(where.task, "teacher", teacher, parameters),
-                        *(
-                            number(
-                                cells[where.task, where.split, role, response, teacher, student],
-                                BY_NAME[response].difference,
-                            )
-                            if (where.task, where.split, role, response, teacher, student) in cells
-                            else None
-                            for student in students
-                        ),
-                    )
-                    for teacher in teachers
-                )
-                heads = columns(
-                    "teacher",
-                    *(f"student {sized(where.task, 'student', s, parameters)}" for s in students),
-                )
-                title = f"{spoken(response)} of {role}"
-                yield Table(titled(where, title), heads, rows, heat=response == "gap_widening")
-
-
-def sized(task: str, role: str, level: str, parameters: Mapping[str, int]) -> str:
-    """A size with its number of parameters where that is known."""
-    count = parameters.get(f"{task}: {role}={level}")
-    return f"{level} ({count:,})" if count else level
-
-
-def bias_type_tables(study: Study, found: Sequence[Found]) -> Iterator[Table]:
-    """A table for each set and student: subsets down, levels of a factor across."""
-    factor = split_by(study)
-    levels = study.levels_of(factor) if factor else ("",)
-    for where in study.sets:
-        for role in study.students:
-            here = [
-                one
-                for one in found
-                if one.kind == "bias_type"
-                and (one.task, one.split, one.role) == (where.task, where.split, role)
-                and one.response == "distillability"
-            ]
-            if not any(one.subset for one in here):
-                continue
-            cells = {(one.subset, one.level): one.average for one in here}
-            rows = {one.subset: one.n for one in here}
-            present = [level for level in levels if any(key[1] == level for key in cells)]
-            yield Table(
-                titled(where, f"accuracy of {role} minus its teacher's"),
-                columns(
-                    "bias type",
-                    "rows",
-                    *(level or "change" for level in present),
-                    drawn=(present[0] or "change",),
-                ),
-                tuple(
-                    (
-                        subset or "all rows",
-                        n,
-                        *(
-                            number(cells[subset, level], True) if (subset, level) in cells else None
-                            for level in present
-                        ),
-                    )
-                    for subset, n in rows.items()
-                ),
-            )
-
-
-def configuration_tables(study: Study) -> Iterator[Table]:
-    """A table for each set: every configuration and student."""
-    factors = [name for name in study.factors if name in study.levels and name != "task"]
-    table = study.estimates[study.estimates.subset == ""]
-    for where in study.sets:
-        here = table[(table.task == where.task) & (table.split == where.split)]
-        rows: list[tuple[Cell, ...]] = []
-        for _, of_configuration in here.groupby("configuration", sort=False):
-            for role in study.students:
-                part = of_configuration[of_configuration.role == role]
-                if part.empty:
-                    continue
-                rows.append(
-                    (
-                        *(str(part[FACTOR + name].iloc[0]) for name in factors),
-                        role,
-                        *(estimated(part, name, where) for name in SHOWN),
-                    )
-                )
-        if rows:
-            heads = columns(*factors, "role", *map(spoken, SHOWN))
-            yield trimmed(Table(where.name, heads, rows))
-
-
-def estimated(part: pd.DataFrame, response: str, where: EvaluationSet) -> Number | None:
-    """One response of one configuration and student."""
-    wanted = BY_NAME[response]
-    rows = part[(part.measure == wanted.measure) & (part.metric == (wanted.metric or where.gap))]
-    if rows.empty:
-        return None
-    row = rows.iloc[0]
-    return Number(
-        float(row.value), float(row.low), float(row.high), wanted.difference, str(row.reason)
-    )
-
-
 def undefined(study: Study, found: Sequence[Found]) -> Section:
     """What has no number, counted, with the configurations and the reasons."""
     rows: list[tuple[Cell, ...]] = []
@@ -473,8 +182,8 @@ def undefined(study: Study, found: Sequence[Found]) -> Section:
     if rows:
         text = "Undefined numbers are left out of the means above, with all seeds of their pair."
     if reasons:
-        told = "; ".join(f"{count}: {reason}" for reason, count in reasons.most_common(5))
-        text += f" Effects that could not be estimated: {told}."
+        most = "; ".join(f"{count}: {reason}" for reason, count in reasons.most_common(5))
+        text += f" Effects that could not be estimated: {most}."
     heads = columns("set", "number", "undefined", "of", "configurations", "reason")
     blocks: list[Block] = [Paragraph(text), *([Table("", heads, rows)] if rows else [])]
     return Section("What is undefined", "undefined", blocks)
@@ -494,12 +203,3 @@ def how_to_read(study: Study) -> dict[str, str]:
         "gap": f"{gaps}. Signed: below 0 is the opposite bias.",
         "numbers": "percent; differences in points, bold where the interval leaves 0 out.",
     }
-
-
-def spoken(name: str) -> str:
-    """A response as words."""
-    return {
-        "gap_widening": "gap widening",
-        "worst_group_acc": "worst group",
-        "acc": "accuracy",
-    }.get(name, name)

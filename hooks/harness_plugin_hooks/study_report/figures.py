@@ -21,9 +21,9 @@ from harness_plugin_hooks.report.drawing import (
     styled,
 )
 from harness_plugin_hooks.study_report.analysis import Found, split_by
-from harness_plugin_hooks.study_report.document import place, sized
 from harness_plugin_hooks.study_report.effects import Average
 from harness_plugin_hooks.study_report.reading import Study
+from harness_plugin_hooks.study_report.tables import place, sized
 
 COLOURS = (*STUDENTS, TEACHER, CONTROL)
 ALL = "all students"

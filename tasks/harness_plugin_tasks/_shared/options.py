@@ -17,6 +17,14 @@ def whole_number(request: DataRequest, name: str, at_least: int = 1) -> int:
     return value
 
 
+def fraction(request: DataRequest, name: str) -> float:
+    """The option `name`, in [0, 1). Raises HarnessError naming the option."""
+    value = request.options[name]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+        raise HarnessError(f"{request.task.task}.{name} must be in [0, 1), found {value!r}.")
+    return float(value)
+
+
 def share(request: DataRequest, name: str) -> float:
     """The option `name`, strictly between 0 and 1. Raises HarnessError naming the option."""
     value = request.options[name]

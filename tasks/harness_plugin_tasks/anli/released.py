@@ -84,14 +84,14 @@ def rounds_data(request: DataRequest, read: Reader, other: nli_hub.Training | No
 
     No split has groups: ANLI annotates no bias. Each test round is a set of its own.
     """
-    chosen = chosen_rounds(request)
+    chosen, trains = chosen_rounds(request), request.trains
     tests: dict[str, Part] = {
         f"test_r{number}": Part("ood" if other else "in_domain", [read("test", number)], [number])
         for number in ROUNDS
     }
     parts: dict[str, Part] = {}
     if other is None:
-        for name, part in OWN.items():
+        for name, part in OWN.items() if trains else ():
             parts[name] = Part(part.purpose, [read(part.name, n) for n in chosen], chosen)
         notes = row_variants((t for part in parts.values() for t in part.tables), ROWS)
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -10,7 +10,14 @@ import datasets
 import numpy as np
 from numpy.typing import NDArray
 
-from harness_plugin.data.dataset import Ints, Purpose, Split, TaskData, make_split
+from harness_plugin.data.dataset import (
+    DataRequest,
+    Ints,
+    Purpose,
+    Split,
+    TaskData,
+    make_split,
+)
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin_tasks._shared.crossed import alignment
 from harness_plugin_tasks._shared.files import count_variants, row_variant
@@ -49,6 +56,8 @@ RELEASED_CELLS = {
         "test": (4_263, 5_801, 7_984, 1_914),
     },
 }
+UNKNOWN = {"train": (1, 1, 1, 1)}
+"""Counts under which an attribute says nothing of a label."""
 
 
 @dataclass(frozen=True)
@@ -143,27 +152,44 @@ def cell_split(
     return split
 
 
-def released_data(source: str, pair: Pair, parts: Mapping[str, Faces], where: str) -> TaskData:
+def released_data(
+    request: DataRequest,
+    pair: Pair,
+    parts: Mapping[str, Faces],
+    where: str,
+    train_counts: Ints | Sequence[int] | None = None,
+) -> TaskData:
     """The released splits (keys of `PURPOSES`), with notes on counts that are not the release's.
 
-    Raises HarnessError when a copy lacks training or test faces.
+    `train_counts` (4,): training faces by cell, by default those of `parts`. Where neither says
+    them and nothing is trained, they are the release's; of a pair whose counts are not known here,
+    no row is aligned or conflicting. Raises HarnessError when a copy lacks training faces to train
+    on, or test faces.
     """
-    for name in ("train", "test"):
+    for name in request.parts(("train", "test")):
         if name not in parts:
             raise HarnessError(f"{where}: no {name} faces.")
-    train_counts = np.bincount(parts["train"].cell, minlength=4)
+    if train_counts is None and "train" in parts:
+        train_counts = np.bincount(parts["train"].cell, minlength=4)
+    elif train_counts is None:
+        train_counts = RELEASED_CELLS.get((pair.label, pair.attribute), UNKNOWN)["train"]
     splits = {
         name: cell_split(name, purpose, pair, parts[name], train_counts)
         for name, purpose in PURPOSES.items()
         if name in parts
     }
-    return TaskData("celeba_bias", source, splits, tuple(variants(pair, splits)))
+    # what an evaluation left out is no variant of the release
+    known = [name for name in RELEASED_ROWS if request.trains or name in parts]
+    return TaskData("celeba_bias", request.source, splits, tuple(variants(pair, splits, known)))
 
 
-def variants(pair: Pair, splits: Mapping[str, Split]) -> Iterator[str]:
-    """A note for every row or group count that differs from the release."""
+def variants(
+    pair: Pair, splits: Mapping[str, Split], names: Iterable[str] = RELEASED_ROWS
+) -> Iterator[str]:
+    """A note for every row or group count of the splits `names` that differs from the release."""
     released = RELEASED_CELLS.get((pair.label, pair.attribute), {})
-    for name, rows in RELEASED_ROWS.items():
+    for name in names:
+        rows = RELEASED_ROWS[name]
         found = len(splits[name]) if name in splits else 0
         if found != rows:
             yield from row_variant(name, found, rows)

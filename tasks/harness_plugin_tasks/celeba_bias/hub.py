@@ -41,10 +41,12 @@ def load(request: DataRequest) -> TaskData:
     pair = pair_of(request.options)
     check_known(pair, ATTRIBUTES, "CelebA")
     loaded = load_hub(REPOSITORY, CONFIGURATION, revision=REVISION)
-    return from_columns(loaded, pair, request.source, REPOSITORY)
+    return from_columns(loaded, pair, request, REPOSITORY)
 
 
-def from_columns(loaded: datasets.DatasetDict, pair: Pair, source: str, where: str) -> TaskData:
+def from_columns(
+    loaded: datasets.DatasetDict, pair: Pair, request: DataRequest, where: str
+) -> TaskData:
     """Splits with a column `image` and a column an attribute, or one column `attributes` for all.
 
     Values may be bool, -1 / 1 or 0 / 1. Images stay as they are stored, undecoded.
@@ -65,7 +67,7 @@ def from_columns(loaded: datasets.DatasetDict, pair: Pair, source: str, where: s
             ids=[f"{name}-{row:06d}" for row in range(len(rows))],
             cell=cells(bits(rows, pair, pair.label, here), bits(rows, pair, pair.attribute, here)),
         )
-    return released_data(source, pair, parts, where)
+    return released_data(request, pair, parts, where)
 
 
 def images(rows: datasets.Dataset, where: str) -> datasets.Dataset:

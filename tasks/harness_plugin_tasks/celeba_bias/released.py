@@ -50,17 +50,21 @@ def load(request: DataRequest) -> TaskData:
     pair, root = pair_of(request.options), data_folder(request)
     for folder in (root, root / "celeba", root / "data"):
         if list_file(folder, ATTRIBUTE_LIST) or list_file(folder, PARTITION_LIST):
-            return from_lists(folder, pair, request.source)
+            return from_lists(folder, pair, request)
     if (root / "dataset_dict.json").is_file() or next(root.rglob("*.parquet"), None):
-        return from_columns(load_local(root, CONFIGURATION), pair, request.source, str(root))
+        return from_columns(load_local(root, CONFIGURATION), pair, request, str(root))
     raise HarnessError(
         f"{root}: found neither {ATTRIBUTE_LIST}.txt or .csv (also looked in celeba/ and data/) "
         "nor a copy of a hub repository (*.parquet, dataset_dict.json)."
     )
 
 
-def from_lists(folder: Path, pair: Pair, source: str) -> TaskData:
-    """The splits that the two list files of `folder` describe."""
+def from_lists(folder: Path, pair: Pair, request: DataRequest) -> TaskData:
+    """The splits that the two list files of `folder` describe.
+
+    Where nothing is trained, images of training and validation may be missing: those splits are
+    then left out, and the lists say what is bias-aligned all the same.
+    """
     attributes = required(folder, ATTRIBUTE_LIST)
     partitions = required(folder, PARTITION_LIST)
     cell = read_cells(attributes, pair)
@@ -68,10 +72,13 @@ def from_lists(folder: Path, pair: Pair, source: str) -> TaskData:
     present = {file.name for file in images.iterdir()}
     members: dict[str, list[str]] = {name: [] for name in PURPOSES}
     seen: set[str] = set()
+    incomplete: set[str] = set()
     for line, image, name in read_partitions(partitions):
         if image not in cell:
             raise HarnessError(f"{partitions}:{line}: {image} is not listed in {attributes.name}.")
-        if image not in present:
+        if image not in present and not request.trains and PURPOSES[name] != "in_domain":
+            incomplete.add(name)
+        elif image not in present:
             raise HarnessError(f"{partitions}:{line}: image {images / image} is missing.")
         if image in seen:
             raise HarnessError(f"{partitions}:{line}: {image} is listed twice.")
@@ -80,6 +87,7 @@ def from_lists(folder: Path, pair: Pair, source: str) -> TaskData:
     if unassigned := len(cell) - len(seen):
         first = next(image for image in cell if image not in seen)
         raise HarnessError(f"{partitions}: {unassigned} images have no partition, first {first}.")
+    train_counts = np.bincount([cell[image] for image in members["train"]], minlength=4)
     parts = {
         name: Faces(
             images=[str(images / image) for image in chosen],
@@ -87,9 +95,9 @@ def from_lists(folder: Path, pair: Pair, source: str) -> TaskData:
             cell=np.array([cell[image] for image in chosen], dtype=np.int64),
         )
         for name, chosen in members.items()
-        if chosen
+        if chosen and name not in incomplete
     }
-    return released_data(source, pair, parts, str(folder))
+    return released_data(request, pair, parts, str(folder), train_counts)
 
 
 def list_file(folder: Path, stem: str) -> Path | None:

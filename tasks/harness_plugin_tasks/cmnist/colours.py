@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,46 +39,43 @@ REVERSED = 0.9
 """How often it disagrees in its test environment."""
 
 
-class Parts(NamedTuple):
-    """The digits of every split, before they are coloured."""
-
-    train: Digits
-    validation: Digits
-    test: Digits
+Parts: TypeAlias = Mapping[str, Digits]
+"""The digits `train`, `validation` and `test` before they are coloured; or `test` alone."""
 
 
 def parted(
-    train: Digits, test: Digits, sizes: tuple[int | None, int, int | None], seed: int
+    digits: Mapping[str, Digits], sizes: tuple[int | None, int, int | None], seed: int
 ) -> Parts:
     """Training, validation and test digits; `sizes` of each, None = all there are.
 
-    Validation digits are drawn from the training digits, which keep their order.
-    Raises HarnessError when there are fewer digits than asked for.
+    Validation digits are drawn from the training digits, which keep their order. Without training
+    digits there are test digits alone. Raises HarnessError when there are fewer than asked for.
     """
     n_train, n_validation, n_test = sizes
-    order = np.random.default_rng([seed, 100]).permutation(len(train.label))
-    tested = np.random.default_rng([seed, 101]).permutation(len(test.label))
-    if len(order) < n_validation + (n_train or 1):
-        raise HarnessError(
-            f"cmnist: {len(order):,} training digits, fewer than n_train and n_validation "
-            f"({n_validation + (n_train or 1):,}) together."
-        )
-    if n_test is not None and n_test > len(tested):
-        raise HarnessError(f"cmnist: {len(tested):,} test digits, fewer than n_test {n_test:,}.")
+    parts: dict[str, Digits] = {}
 
     def chosen(digits: Digits, rows: Ints) -> Digits:
         rows = np.sort(rows)
         return Digits(digits.pixels[rows], digits.label[rows])
 
-    return Parts(
-        chosen(train, order[n_validation:][:n_train]),
-        chosen(train, order[:n_validation]),
-        chosen(test, tested[:n_test]),
-    )
+    if train := digits.get("train"):
+        order = np.random.default_rng([seed, 100]).permutation(len(train.label))
+        if len(order) < n_validation + (n_train or 1):
+            raise HarnessError(
+                f"cmnist: {len(order):,} training digits, fewer than n_train and n_validation "
+                f"({n_validation + (n_train or 1):,}) together."
+            )
+        parts["train"] = chosen(train, order[n_validation:][:n_train])
+        parts["validation"] = chosen(train, order[:n_validation])
+    tested = np.random.default_rng([seed, 101]).permutation(len(digits["test"].label))
+    if n_test is not None and n_test > len(tested):
+        raise HarnessError(f"cmnist: {len(tested):,} test digits, fewer than n_test {n_test:,}.")
+    parts["test"] = chosen(digits["test"], tested[:n_test])
+    return parts
 
 
 def coloured(request: DataRequest, parts: Parts, notes: list[str]) -> TaskData:
-    """The splits of the design that the option `design` asks for.
+    """The splits of the design that the option `design` asks for, of the digits that there are.
 
     The test digits are coloured twice: as the training digits are (`id`), and without or against
     the bias (`unbiased`; irm: `reversed`). Each set draws its colours from a random stream of its
@@ -93,14 +90,15 @@ def sets(
     request: DataRequest, parts: Parts, ood: str
 ) -> Iterator[tuple[str, Purpose, Digits, np.random.Generator]]:
     """Name, purpose, digits and random stream of each set."""
-    plan: tuple[tuple[str, Purpose, Digits], ...] = (
-        ("train", "train", parts.train),
-        ("validation", "validation", parts.validation),
-        ("id", "in_domain", parts.test),
-        (ood, "ood", parts.test),
+    plan: tuple[tuple[str, Purpose, str], ...] = (
+        ("train", "train", "train"),
+        ("validation", "validation", "validation"),
+        ("id", "in_domain", "test"),
+        (ood, "ood", "test"),
     )
-    for stream, (name, purpose, digits) in enumerate(plan):
-        yield name, purpose, digits, np.random.default_rng([request.seed, stream])
+    for stream, (name, purpose, part) in enumerate(plan):
+        if part in parts:
+            yield name, purpose, parts[part], np.random.default_rng([request.seed, stream])
 
 
 def tenclass(request: DataRequest, parts: Parts) -> list[Split]:

@@ -9,7 +9,7 @@ from harness_plugin_tasks._shared.images.drawings import draw_digits
 from harness_plugin_tasks._shared.images.mnist import Digits
 from harness_plugin_tasks._shared.options import rows_wanted
 from harness_plugin_tasks._shared.planted import balanced_labels
-from harness_plugin_tasks.cmnist.colours import Parts, coloured
+from harness_plugin_tasks.cmnist.colours import coloured
 
 SIZES = {"n_train": 6_000, "n_validation": 500, "n_test": 2_000}
 """Digits drawn where an option is left at null."""
@@ -26,5 +26,5 @@ def load(request: DataRequest) -> TaskData:
         label = balanced_labels(rng, n, 10)
         return Digits(draw_digits(label, rng), label)
 
-    parts = Parts(*(digits(stream, name) for stream, name in enumerate(SIZES)))
+    parts = {name.removeprefix("n_"): digits(stream, name) for stream, name in enumerate(SIZES)}
     return coloured(request, parts, ["embedded: digits drawn by this package, not MNIST"])

@@ -31,13 +31,14 @@ def load(request: DataRequest) -> TaskData:
     Raises HarnessError naming the file for anything missing or malformed.
     """
     if request.path is not None:
+        needed = PERCENT.values() if request.trains else ("test",)
         for folder in (request.path, request.path / "cmnist"):
-            if any((folder / name).is_dir() for name in PERCENT.values()):
+            if any((folder / name).is_dir() for name in needed):
                 return lee(request, folder)
     splits, notes = read_mnist(request)
     n_train, n_validation, n_test = (rows_wanted(request, name) for name in SIZES)
     sizes = (n_train, n_validation or VALIDATION, n_test)
-    return coloured(request, parted(splits["train"], splits["test"], sizes, request.seed), notes)
+    return coloured(request, parted(splits, sizes, request.seed), notes)
 
 
 def lee(request: DataRequest, folder: Path) -> TaskData:
@@ -45,7 +46,7 @@ def lee(request: DataRequest, folder: Path) -> TaskData:
     and test/ in the folder or beside it. The option `conflict` chooses the percent folder."""
     conflict = share(request, "conflict")
     chosen = folder / PERCENT.get(conflict, "?")
-    if not chosen.is_dir():
+    if request.trains and not chosen.is_dir():
         found = [name for name in PERCENT.values() if (folder / name).is_dir()]
         raise HarnessError(
             f"{folder}: no folder for cmnist.conflict={conflict} (found {', '.join(found)})."
@@ -59,11 +60,11 @@ def lee(request: DataRequest, folder: Path) -> TaskData:
     test = next((p for p in (folder / "test", folder.parent / "test") if p.is_dir()), None)
     if test is None:
         raise HarnessError(f"{folder}: the directory test/ is missing.")
-    splits = [
-        lee_split("train", "train", [chosen / "align", chosen / "conflict"]),
-        lee_split("validation", "validation", [chosen / "valid"]),
-        lee_split("unbiased", "ood", [test]),
-    ]
+    splits = []
+    if request.trains:
+        splits.append(lee_split("train", "train", [chosen / "align", chosen / "conflict"]))
+        splits.append(lee_split("validation", "validation", [chosen / "valid"]))
+    splits.append(lee_split("unbiased", "ood", [test]))
     return TaskData("cmnist", request.source, {s.name: s for s in splits})
 
 

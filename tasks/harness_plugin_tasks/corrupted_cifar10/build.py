@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness_plugin.data.dataset import DataRequest, Purpose, TaskData
+from harness_plugin.data.dataset import DataRequest, Ints, Purpose, TaskData
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.images.cifar import Objects
 from harness_plugin_tasks._shared.images.splits import Cells, cell_split
@@ -27,6 +27,7 @@ def build(
 ) -> TaskData:
     """Splits `train`, `validation`, `id` and `unbiased`, from pictures `train` and `test`.
 
+    Without pictures `train` there are the test sets alone.
     `sizes` are rows of train, validation and test, None = all that are left. Validation is held
     out of the training pictures. The test pictures are corrupted twice: as the training pictures
     are (`id`), and with all corruptions equally frequent (`unbiased`). Nam et al. 2020 draw every
@@ -37,33 +38,35 @@ def build(
     task, conflict = request.task.task, share(request, "conflict")
     severity = severity_of(request)
     cells = Cells(labels, tuple(CORRUPTIONS), "corruption", by="alignment")
-    n_validation = sizes["validation"] or 0
-    trained = np.random.default_rng([request.seed, 100]).permutation(len(parts["train"].label))
-    tested = np.random.default_rng([request.seed, 101]).permutation(len(parts["test"].label))
-    n_train = len(trained) - n_validation if sizes["train"] is None else sizes["train"]
-    n_test = len(tested) if sizes["test"] is None else sizes["test"]
-    for kind, wanted, found in (
-        ("training", max(n_train, FEWEST) + n_validation, len(trained)),
-        ("test", n_test, len(tested)),
-    ):
-        if wanted > found:
+    n_validation, n_train, n_test = sizes["validation"] or 0, sizes["train"], sizes["test"]
+    of: dict[str, Objects] = {}
+
+    def shuffled(part: str, stream: int, least: int) -> Ints:
+        there = np.random.default_rng([request.seed, stream]).permutation(len(parts[part].label))
+        if least > len(there):
             raise HarnessError(
-                f"{task}: {wanted:,} {kind} pictures asked for (validation among them), "
-                f"{found:,} are there."
+                f"{task}: {least:,} {part} pictures asked for (validation among them), "
+                f"{len(there):,} are there."
             )
-    test = parts["test"].select(np.sort(tested[:n_test]))
-    validation = parts["train"].select(np.sort(trained[:n_validation]))
-    train = parts["train"].select(np.sort(trained[n_validation:][:n_train]))
+        return there
+
+    if "train" in parts:
+        order = shuffled("train", 100, n_validation + max(n_train or 0, FEWEST))
+        of["validation"] = parts["train"].select(np.sort(order[:n_validation]))
+        of["train"] = parts["train"].select(np.sort(order[n_validation:][:n_train]))
+    of["test"] = parts["test"].select(np.sort(shuffled("test", 101, n_test or 0)[:n_test]))
     uniform = 1 - 1 / len(CORRUPTIONS)
-    plan: dict[str, tuple[Purpose, Objects, float]] = {
-        "train": ("train", train, conflict),
-        "validation": ("validation", validation, conflict),
-        "id": ("in_domain", test, conflict),
-        "unbiased": ("ood", test, uniform),
+    plan: dict[str, tuple[Purpose, str, float]] = {
+        "train": ("train", "train", conflict),
+        "validation": ("validation", "validation", conflict),
+        "id": ("in_domain", "test", conflict),
+        "unbiased": ("ood", "test", uniform),
     }
     splits = {}
-    for stream, (name, (purpose, objects, rate)) in enumerate(plan.items()):
-        rng = np.random.default_rng([request.seed, stream])
+    for stream, (name, (purpose, part, rate)) in enumerate(plan.items()):
+        if part not in of:
+            continue
+        objects, rng = of[part], np.random.default_rng([request.seed, stream])
         value = own_cues(rng, objects.label, rate, len(CORRUPTIONS))
         pixels = corrupted(objects.pixels, value, severity, rng)
         splits[name] = cell_split(name, purpose, cells, pixels, label=objects.label, value=value)

@@ -68,10 +68,10 @@ def from_arrays(request: DataRequest) -> TaskData:
         found = sorted(place.name for place in root.glob("CorruptedCIFAR10-*"))
         raise HarnessError(f"{root}: no directory {name}/ (found {', '.join(found) or 'none'}).")
     cells = Cells(CLASSES, TYPES[kind], "corruption", by="alignment")
-    splits = {
-        split: array_split(split, purpose, cells, folder / place)
-        for split, (place, purpose) in FOLDERS.items()
-    }
+    splits = {}
+    for split in request.parts(FOLDERS):
+        place, purpose = FOLDERS[split]
+        splits[split] = array_split(split, purpose, cells, folder / place)
     return TaskData(request.task.task, request.source, splits)
 
 

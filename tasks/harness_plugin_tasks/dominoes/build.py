@@ -31,7 +31,8 @@ def build(
 ) -> TaskData:
     """Splits `train`, `validation`, `id`, `randomised` and `reversed`, labels equally often.
 
-    `digits` shows 0 and 1 only, `vehicles` has labels 0 (automobile) and 1 (truck). `sizes` are
+    `digits` shows 0 and 1 only, `vehicles` has labels 0 (automobile) and 1 (truck); without their
+    part `train` there are the test sets alone. `sizes` are
     rows of train, validation and each test set; None = all that the rarest half allows. The digit
     agrees with the label in the share `fraction` of train, validation and `id`, in half of
     `randomised`, and in 1 - `fraction` of `reversed`. All test sets show the same vehicles.
@@ -40,17 +41,22 @@ def build(
     """
     task, fraction = request.task.task, share(request, "fraction")
     n_train, n_validation, n_test = sizes
-    rng = np.random.default_rng([request.seed, 100])
-    rows = {name: shuffled(rng, part.label) for name, part in vehicles.items()}
-    tops = {name: shuffled(rng, part.label) for name, part in digits.items()}
+    rows, tops = {}, {}
+    for number, name in enumerate(("train", "test")):
+        if name in vehicles:
+            # a stream for each, so that the test sets are the same without training halves
+            rng = np.random.default_rng([request.seed, 100 + number])
+            rows[name] = shuffled(rng, vehicles[name].label)
+            tops[name] = shuffled(rng, digits[name].label)
     held = n_validation // 2
     most = {name: min(len(part) for part in [*rows[name], *tops[name]]) for name in rows}
-    half = most["train"] - held if n_train is None else n_train // 2
+    half = most.get("train", held) - held if n_train is None else n_train // 2
     tested = most["test"] if n_test is None else n_test // 2
-    for name, wanted in (("train", held + max(half, 1)), ("test", tested)):
-        if wanted > most[name]:
+    least = {"train": held + max(half, 1), "test": tested}
+    for name in rows:
+        if least[name] > most[name]:
             raise HarnessError(
-                f"{task}: {2 * wanted:,} {name} rows asked for (validation among them), and "
+                f"{task}: {2 * least[name]:,} {name} rows asked for (validation among them), and "
                 f"{2 * most[name]:,} can be made of {' and '.join(counts(rows[name], tops[name]))}."
             )
     plan: dict[str, tuple[Purpose, str, slice, float]] = {
@@ -62,6 +68,8 @@ def build(
     }
     splits = {}
     for stream, (name, (purpose, source, part, agreement)) in enumerate(plan.items()):
+        if source not in rows:
+            continue
         rng = np.random.default_rng([request.seed, stream])
         chosen = rng.permutation(np.concatenate([own[part] for own in rows[source]]))
         label = vehicles[source].label[chosen]

@@ -54,7 +54,8 @@ SYMMETRIC = {
 }
 """File and rows of each version by the name of its split."""
 
-HUB_PURPOSES: dict[str, tuple[str, Purpose]] = {
+HUB_SPLITS: dict[str, tuple[str, Purpose]] = {
+    "train": ("train", "train"),
     "validation": ("validation", "validation"),
     "test": ("id", "in_domain"),
 }
@@ -65,26 +66,29 @@ def from_folder(request: DataRequest) -> TaskData:
 
     Training: the files of the option train_files, else fever.train.jsonl with fever.dev.jsonl as
     the in-domain set, else a hub copy in a folder of its own. Every symmetric file that is there
-    is a test; the option tests chooses among them.
+    is a test; the option tests chooses among them. Where nothing is trained, no training file is
+    opened, and an in-domain set is read where there is one.
 
     Raises HarnessError naming the file and line for anything missing or malformed.
     """
     root, options = data_folder(request), request.options
-    train_files = file_names(options, "train_files") if request.trains else ()
+    train_files = file_names(options, "train_files")
     tests = symmetric_tables(Path(options["symmetric"] or root), options["tests"], train_files)
     notes: list[str] = []
     splits: dict[tuple[str, Purpose], Table] = {}
+    file, dev = find(root, [TRAIN_FILE]), find(root, [DEV_FILE])
     if train_files:
-        named = [read_fever(root / name) for name in train_files]
-        splits["train", "train"], notes = unseen(concatenated(named), tests)
-    elif (file := find(root, [TRAIN_FILE])) or not request.trains:
+        if request.trains:
+            named = [read_fever(root / name) for name in train_files]
+            splits["train", "train"], notes = unseen(concatenated(named), tests)
+    elif file or (dev and not request.trains):
         if file and request.trains:
             splits["train", "train"] = read_fever(file)
-        if request.asks_for("id") and (dev := find(root, [DEV_FILE])):
+        if dev and request.asks_for("id"):
             splits["id", "in_domain"] = read_fever(dev)
     elif copy := hub_copy(root, {"claim", "evidence", "label"}.issubset):
-        splits = gold_evidence(load_local(copy), str(copy))
-    else:
+        splits = gold_evidence(load_local(copy), str(copy), request)
+    elif request.trains:
         raise HarnessError(
             f"{missing(root, [TRAIN_FILE])}, nor a folder in it with a hub copy (columns claim, "
             "evidence, label). fever_symmetric.train_files names other files."
@@ -109,7 +113,7 @@ def from_hub(request: DataRequest) -> TaskData:
         )
     tests = symmetric_tables(Path(folder), request.options["tests"], ())
     loaded = load_hub(REPOSITORY, revision=REVISION)
-    return task_data(request, gold_evidence(loaded, REPOSITORY), tests, [])
+    return task_data(request, gold_evidence(loaded, REPOSITORY, request), tests, [])
 
 
 def task_data(
@@ -184,14 +188,15 @@ def read_fever(file: Path) -> Table:
     return nli_table(file.stem, str(file), columns, LABELS)
 
 
-def gold_evidence(loaded: datasets.DatasetDict, where: str) -> dict[tuple[str, Purpose], Table]:
+def gold_evidence(
+    loaded: datasets.DatasetDict, where: str, request: DataRequest
+) -> dict[tuple[str, Purpose], Table]:
     """Tables of the hub's splits: train, validation, and test as the in-domain set."""
-    require_splits(loaded, ("train", "test"), where)
-    names: dict[str, tuple[str, Purpose]] = {"train": ("train", "train"), **HUB_PURPOSES}
+    require_splits(loaded, request.parts(("train", "test")), where)
     return {
-        names[split]: gold_table(rows, f"fever_gold_{split}", f"{where}, split {split!r}")
+        HUB_SPLITS[split]: gold_table(rows, f"fever_gold_{split}", f"{where}, split {split!r}")
         for split, rows in loaded.items()
-        if split in names
+        if split == "test" or (request.trains and split in HUB_SPLITS)
     }
 
 

@@ -96,19 +96,17 @@ def load(request: DataRequest) -> TaskData:
     size = whole_number(request, "n_paws", at_least=2)
     paws = pairs_of(streams[3], np.arange(size) % 2, np.ones(size, dtype=np.int64))
     asked = {*drawn["id"], *paws}
-    splits, threshold = overlap_splits(
+    splits, note = overlap_splits(
+        request,
         {
             ("train", "train"): table("train", without(drawn["train"], asked)),
             ("validation", "validation"): table("validation", without(drawn["validation"], asked)),
             ("id", "in_domain"): table("id", drawn["id"]),
             ("paws", "ood"): table("paws", paws),
-        }
+        },
     )
-    notes = (
-        f"embedded: generated, not the real sets; overlap agrees in {rate:.1%} of train",
-        f"overlap is high above {threshold:.3f}, the median of the training pairs",
-    )
-    return TaskData("qqp_paws", request.source, splits, notes)
+    what = f"embedded: generated, not the real sets; overlap agrees in {rate:.1%} of train"
+    return TaskData("qqp_paws", request.source, splits, (what, note))
 
 
 def biased(rng: np.random.Generator, n: int, rate: float, where: str) -> list[Pair]:

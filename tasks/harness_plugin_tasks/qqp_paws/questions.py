@@ -8,7 +8,16 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from harness_plugin.data.dataset import ALIGNED, CONFLICTING, Purpose, Split, make_split
+from harness_plugin.data.dataset import (
+    ALIGNED,
+    CONFLICTING,
+    DataRequest,
+    Purpose,
+    Split,
+    make_split,
+)
+from harness_plugin.errors import HarnessError
+from harness_plugin_tasks._shared.options import fraction
 from harness_plugin_tasks._shared.text.cues import words
 from harness_plugin_tasks._shared.text.splits import cells
 from harness_plugin_tasks._shared.text.tables import Table
@@ -30,19 +39,31 @@ def overlaps(table: Table) -> NDArray[np.float64]:
     return np.array([jaccard(first, second) for first, second in pairs])
 
 
-def overlap_splits(tables: Mapping[tuple[str, Purpose], Table]) -> tuple[dict[str, Split], float]:
-    """Splits by name with groups label/overlap, and the overlap above which it is high.
+def overlap_splits(
+    request: DataRequest, tables: Mapping[tuple[str, Purpose], Table]
+) -> tuple[dict[str, Split], str]:
+    """Splits by name with groups label/overlap, and a note of the overlap above which it is high.
 
-    The threshold is the median over the labelled rows of the table with the purpose train. Groups
-    without a row are left out. Raises HarnessError as `make_split` does.
+    The option high_overlap says it, else the median over the labelled rows of the table with the
+    purpose train. Groups without a row are left out. Raises HarnessError as `make_split` does, and
+    without either of the two.
     """
-    (train,) = (table for (_, purpose), table in tables.items() if purpose == "train")
-    known = [label in LABELS for label in train.columns["label"]]
-    threshold = float(np.median(overlaps(train)[known])) if any(known) else math.nan
+    name = f"{request.task.task}.high_overlap"
+    if request.options["high_overlap"] is not None:
+        threshold, source = fraction(request, "high_overlap"), name
+    elif train := [table for (_, purpose), table in tables.items() if purpose == "train"]:
+        known = [label in LABELS for label in train[0].columns["label"]]
+        threshold = float(np.median(overlaps(train[0])[known])) if any(known) else math.nan
+        source = "the median of the training pairs"
+    else:
+        raise HarnessError(
+            f"{request.task.task}: the groups need the training pairs, or --set {name}=X as the "
+            "notes of a run with them say it."
+        )
     return {
-        name: overlap_split(name, purpose, table, threshold)
-        for (name, purpose), table in tables.items()
-    }, threshold
+        split: overlap_split(split, purpose, table, threshold)
+        for (split, purpose), table in tables.items()
+    }, f"overlap is high above {threshold}, {source}"
 
 
 def overlap_split(name: str, purpose: Purpose, table: Table, threshold: float) -> Split:

@@ -59,7 +59,10 @@ def from_hub(request: DataRequest) -> TaskData:
     """
     qqp = load_hub(GLUE, "qqp", revision=GLUE_REVISION)
     paws = load_hub(PAWS, "labeled_final", revision=PAWS_REVISION)
-    tables: Tables = {**glue_tables(qqp, GLUE), ("paws_wiki", "ood"): paws_test(paws, PAWS)}
+    tables: Tables = {
+        **glue_tables(qqp, GLUE, request),
+        ("paws_wiki", "ood"): paws_test(paws, PAWS),
+    }
     return task_data(request, tables)
 
 
@@ -73,7 +76,7 @@ def from_folder(request: DataRequest) -> TaskData:
     Raises HarnessError naming the file and line for anything missing or malformed.
     """
     root = data_folder(request)
-    tables = qqp_in(root)
+    tables = qqp_in(root, request)
     if file := find(root, ["final/test.tsv"]):
         tables["paws_wiki", "ood"] = read_paws(file, "paws_wiki")
     elif copy := hub_copy(root, {"sentence1", "sentence2", "label"}.issubset):
@@ -90,27 +93,36 @@ def from_folder(request: DataRequest) -> TaskData:
 
 def task_data(request: DataRequest, tables: Tables) -> TaskData:
     """The splits of all tables, and a note for every count that is not the release's."""
-    splits, threshold = overlap_splits(tables)
-    note = f"overlap is high above {threshold:.3f}, the median of the training pairs"
+    splits, note = overlap_splits(request, tables)
     return TaskData(
         "qqp_paws", request.source, splits, (note, *row_variants(tables.values(), ROWS))
     )
 
 
-def qqp_in(root: Path) -> Tables:
-    """Training and in-domain pairs of QQP under `root`."""
-    names = ("QQP/train.tsv", "QQP/dev.tsv")
+QQP_FILES: dict[str, tuple[str, Purpose]] = {
+    "QQP/train": ("train", "train"),
+    "QQP/dev": ("id", "in_domain"),
+}
+
+
+def reads_training(request: DataRequest) -> bool:
+    """Whether training pairs are needed: to train, or for the overlap above which it is high."""
+    return request.trains or request.options["high_overlap"] is None
+
+
+def qqp_in(root: Path, request: DataRequest) -> Tables:
+    """Training and in-domain pairs of QQP under `root`; what is there, where nothing is trained."""
     # the folder of the two files may be given itself
     above = root.parent if root.name == "QQP" else root
-    files = [find(above, [name]) for name in names]
-    if files[0] and files[1]:
-        return {
-            ("train", "train"): read_qqp(files[0], "QQP/train"),
-            ("id", "in_domain"): read_qqp(files[1], "QQP/dev"),
-        }
+    needed = [name for name in QQP_FILES if name != "QQP/train" or reads_training(request)]
+    files = {name: file for name in needed if (file := find(above, [f"{name}.tsv"]))}
+    if files and (len(files) == len(needed) or not request.trains):
+        return {QQP_FILES[name]: read_qqp(file, name) for name, file in files.items()}
     if copy := hub_copy(root, {"question1", "question2", "label"}.issubset):
-        return glue_tables(load_local(copy, "qqp"), str(copy))
-    absent = [name for name, file in zip(names, files, strict=True) if file is None]
+        return glue_tables(load_local(copy, "qqp"), str(copy), request)
+    if not request.trains:
+        return {}
+    absent = [f"{name}.tsv" for name in needed if name not in files]
     raise HarnessError(
         f"{missing(root, absent)}, nor a folder in it with a hub copy of QQP (columns question1, "
         "question2, label)."
@@ -150,12 +162,13 @@ def text_of(text: str, where: str) -> str:
         raise HarnessError(f"{where}: {text[:40]} is no literal of UTF-8 bytes.") from None
 
 
-def glue_tables(loaded: datasets.DatasetDict, where: str) -> Tables:
+def glue_tables(loaded: datasets.DatasetDict, where: str, request: DataRequest) -> Tables:
     """Training and validation pairs of QQP in the hub's layout; its test set has no labels."""
-    return {
-        ("train", "train"): hub_table(loaded, "train", "QQP/train", QQP_COLUMNS, where),
-        ("id", "in_domain"): hub_table(loaded, "validation", "QQP/dev", QQP_COLUMNS, where),
-    }
+    tables: Tables = {}
+    if reads_training(request):
+        tables["train", "train"] = hub_table(loaded, "train", "QQP/train", QQP_COLUMNS, where)
+    tables["id", "in_domain"] = hub_table(loaded, "validation", "QQP/dev", QQP_COLUMNS, where)
+    return tables
 
 
 def paws_test(loaded: datasets.DatasetDict, where: str) -> Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness_plugin.data.dataset import Ints, Purpose, Split, TaskData
+from harness_plugin.data.dataset import DataRequest, Ints, Purpose, Split, TaskData
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.files import count_variants
 from harness_plugin_tasks._shared.images.splits import Cells, Images, cell_split
@@ -34,12 +34,14 @@ class Birds:
     place: Ints
 
 
-def released_data(source: str, parts: Mapping[str, Birds], where: str) -> TaskData:
+def released_data(request: DataRequest, parts: Mapping[str, Birds], where: str) -> TaskData:
     """The released splits, with a note for every count that is not the release's.
 
-    Raises HarnessError when a copy lacks one of the three splits.
+    Raises HarnessError when a copy lacks one of the three splits; where nothing is trained, `test`
+    is enough.
     """
-    if missing := [name for name in PURPOSES if name not in parts]:
+    needed = PURPOSES if request.trains else ("test",)
+    if missing := [name for name in needed if name not in parts]:
         raise HarnessError(
             f"{where}: no {' and no '.join(missing)} images (found {', '.join(parts) or 'none'})."
         )
@@ -54,11 +56,12 @@ def released_data(source: str, parts: Mapping[str, Birds], where: str) -> TaskDa
             ids=parts[name].ids,
         )
         for name, purpose in PURPOSES.items()
+        if name in parts
     }
-    return TaskData("waterbirds", source, splits, tuple(variants(splits)))
+    return TaskData("waterbirds", request.source, splits, tuple(variants(splits)))
 
 
 def variants(splits: Mapping[str, Split]) -> Iterator[str]:
     """A note for every one of the 12 cells whose count is not the release's."""
-    for name, released in RELEASED.items():
-        yield from count_variants(name, splits[name].group_counts, released, CELLS.groups)
+    for name, split in splits.items():
+        yield from count_variants(name, split.group_counts, RELEASED[name], CELLS.groups)

@@ -33,41 +33,50 @@ def load(request: DataRequest) -> TaskData:
     """
     if request.source == "hub":
         loaded = load_hub(REPOSITORY, revision=REVISION)
-        return from_columns(loaded, request.source, REPOSITORY)
+        return from_columns(loaded, request, REPOSITORY)
     root = data_folder(request)
     folders = (root, root / FOLDER, root / "waterbirds")
     for folder in folders:
         if (folder / METADATA).is_file():
-            return from_metadata(folder, request.source)
+            return from_metadata(folder, request)
     for folder in folders:
         if is_hub_copy(folder):
-            return from_columns(load_local(folder), request.source, str(folder))
+            return from_columns(load_local(folder), request, str(folder))
     raise HarnessError(
         f"{root}: found neither {METADATA} (also looked in {FOLDER}/ and waterbirds/) nor a copy "
         "of a hub repository (*.parquet, dataset_dict.json)."
     )
 
 
-def from_metadata(folder: Path, source: str) -> TaskData:
-    """The splits that metadata.csv describes, in its order; ids are its img_id."""
+def from_metadata(folder: Path, request: DataRequest) -> TaskData:
+    """The splits that metadata.csv describes, in its order; ids are its img_id.
+
+    Where nothing is trained, images of training and validation may be missing: those splits are
+    then left out.
+    """
     file = folder / METADATA
     columns = read_quoted(file, COLUMNS, ",")
     chosen: dict[str, list[tuple[str, str, int, int]]] = {name: [] for name in PURPOSES}
     first: dict[str, int] = {}
+    incomplete: set[str] = set()
     for row, (key, image, y, split, place) in enumerate(zip(*columns.values(), strict=True), 1):
         where = f"{file}: row {row}"
         if (earlier := first.setdefault(key, row)) != row:
             raise HarnessError(f"{where}: img_id {key} was already used in row {earlier}.")
         part = [*PURPOSES][number(split, "split", 3, where)]
-        path = str(inside(folder, image, where))
+        path = inside(folder, image, where)
+        if not path.is_file():
+            if request.trains or part == "test":
+                raise HarnessError(f"{where}: image {path} is missing.")
+            incomplete.add(part)
         cell = number(y, "y", 2, where), number(place, "place", 2, where)
-        chosen[part].append((key, path, *cell))
+        chosen[part].append((key, str(path), *cell))
     parts = {}
     for name, rows in chosen.items():
-        if rows:
+        if rows and name not in incomplete:
             ids, paths, labels, places = zip(*rows, strict=True)
             parts[name] = Birds(list(paths), ids, np.array(labels), np.array(places))
-    return released_data(source, parts, str(file))
+    return released_data(request, parts, str(file))
 
 
 def number(text: str, name: str, below: int, where: str) -> int:
@@ -79,18 +88,18 @@ def number(text: str, name: str, below: int, where: str) -> int:
 
 
 def inside(folder: Path, name: str, where: str) -> Path:
-    """The image `name` below `folder`. Refuses a name that leads out of it, and a missing file."""
+    """The image `name` below `folder`. Refuses a name that leads out of it."""
     relative = PurePosixPath(name)
     if not name or relative.is_absolute() or ".." in relative.parts:
         raise HarnessError(
             f"{where}: img_filename is {name!r}, expected the name of a file below {folder}."
         )
-    if not (path := folder / relative).is_file():
-        raise HarnessError(f"{where}: image {path} is missing.")
-    return path
+    return folder / relative
 
 
-def from_columns(loaded: Mapping[str, datasets.Dataset], source: str, where: str) -> TaskData:
+def from_columns(
+    loaded: Mapping[str, datasets.Dataset], request: DataRequest, where: str
+) -> TaskData:
     """Splits with the columns image, label (0 landbird, 1 waterbird), place (0 land, 1 water)."""
     parts = {}
     for name, rows in loaded.items():
@@ -103,4 +112,4 @@ def from_columns(loaded: Mapping[str, datasets.Dataset], source: str, where: str
             label=class_indices(rows, CELLS.labels, here),
             place=class_indices(rows, CELLS.values, here, "place"),
         )
-    return released_data(source, parts, where)
+    return released_data(request, parts, where)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,9 +59,34 @@ class Side:
 
     @property
     def readout(self) -> str:
-        """Where the label is read: "first token", or "mean over tokens" (T5)."""
-        mean = str(self.subject.model.config.model_type).startswith("t5")
-        return "mean over tokens" if mean else "first token"
+        """Where the label is read."""
+        return readout_of(self.subject.model)
+
+
+def readout_of(model: PreTrainedModel) -> str:
+    """Where a classifier reads the label: "first token", "last token" or "mean over tokens".
+
+    Decoders of transformers call the layer that they answer with `score`.
+    """
+    if hasattr(model, "score"):
+        return "last token"
+    config = model.config
+    mean = str(config.model_type).startswith(("t5", "siglip"))
+    return "mean over tokens" if mean or pooling(config) == "mean" else "first token"
+
+
+def pooling(config: Any) -> str:
+    """What a ModernBERT says of it; "" for others."""
+    return str(getattr(config, "classifier_pooling", ""))
+
+
+def asked_from(readout: str, real: Tensor) -> Tensor:
+    """(B, T) the positions that a label is read from; `real` (B, T) are no padding."""
+    if readout == "mean over tokens":
+        return real
+    place = torch.arange(real.shape[1], device=real.device)
+    chosen = (real * place).argmax(dim=1) if readout == "last token" else real.new_zeros(len(real))
+    return place == chosen[:, None]
 
 
 @dataclass
@@ -165,9 +191,7 @@ def own(
     layers: Sequence[Tensor], places: Places, readout: str, into: Measured
 ) -> Iterator[tuple[tuple[dict[Key, Floats], Key], Tensor]]:
     """What one model's maps of a batch say, and where it belongs in `into`."""
-    first = torch.zeros_like(places.real)
-    first[:, 0] = True
-    asking = first if readout == "first token" else places.real
+    asking = asked_from(readout, places.real)
     rolled = measures.rollout([clean(layer, places.real) for layer in head_means(layers)])
     taken = measures.mean_rows(rolled.transpose(1, 2), asking[:, None].expand_as(rolled))
     for specials, keys in places.keys.items():

@@ -189,6 +189,7 @@ def grid_of(config: Any) -> tuple[int, int]:
     def pair(value: Any) -> tuple[int, int]:
         return (int(value[0]), int(value[1])) if isinstance(value, list | tuple) else (value, value)
 
+    config = getattr(config, "vision_config", None) or config  # the part that reads images
     (height, width), (down, across) = pair(config.image_size), pair(config.patch_size)
     return height // down, width // across
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from harness_plugin_hooks.analyses.attention.compute import (
 from harness_plugin_hooks.analyses.attention.heads import Pair
 from harness_plugin_hooks.analyses.attention.measures import LARGEST, matched_heads
 from harness_plugin_hooks.analyses.attention.options import AttentionOptions
-from harness_plugin_hooks.analyses.cka.record import number
+from harness_plugin_hooks.analyses.layers import bounds, by_layer, number, with_interval
 
 NO_ROW = "no row of the group shows it"
 SHOWN = False
@@ -66,24 +67,20 @@ def own_record(own: Own) -> dict[str, Any]:
         "mass": {name: value.mean(axis=0).tolist() for name, value in masses.items()},
         "uniform": own.uniform,
         "by_layer": {
-            name: [
-                {"layer": layer, **bounds}
-                for layer, bounds in zip(own.sides[0].names, map(bounded, value), strict=True)
-            ]
+            name: by_layer(own.sides[0].names, map(explained, value))
             for name, value in own.layers.items()
         },
         "rollout": {
             "from": own.sides[0].readout,
-            "mass": {name: bounded(value) for name, value in own.rolled.items()},
+            "mass": {name: bounds(explained(value)) for name, value in own.rolled.items()},
         },
         "each_seed": {name: value.tolist() for name, value in own.heads.items()},
     }
 
 
-def bounded(one: Estimate) -> dict[str, Any]:
-    """`value`, `low`, `high` and, where undefined, a `reason`."""
-    reason = NO_ROW if math.isnan(one.value) else one.reason
-    return {"value": one.value, "low": one.low, "high": one.high, "reason": reason}
+def explained(one: Estimate) -> Estimate:
+    """The number with the reason where it is undefined."""
+    return replace(one, reason=NO_ROW) if math.isnan(one.value) else one
 
 
 def pair_record(one: Diverged) -> dict[str, Any]:
@@ -99,11 +96,10 @@ def pair_record(one: Diverged) -> dict[str, Any]:
         "first_layers": list(one.first.names),
         "second_layers": list(one.second.names),
         "by_layer": [
-            {"second_layer": second, "first_layer": first}
-            | {"js": bounds["value"], "low": bounds["low"], "high": bounds["high"]}
-            | {"reason": bounds["reason"]}
-            for second, (first, bounds) in enumerate(
-                zip(aligned, map(bounded, one.estimates), strict=True)
+            {"second_layer": second, "first_layer": first, "js": js.value}
+            | {"low": js.low, "high": js.high, "reason": js.reason}
+            for second, (first, js) in enumerate(
+                zip(aligned, map(explained, one.estimates), strict=True)
             )
         ],
         "matched": matched,
@@ -156,12 +152,11 @@ def difference(
     what: str, group: str, specials: bool, pair: Diverged, estimates: Sequence[Estimate]
 ) -> dict[str, Any]:
     """A difference, layer by layer of the second."""
-    layers = zip(pair.second.names, map(bounded, estimates), strict=True)
     return {
         "what": what,
         "group": group,
         "specials": specials,
-        "layers": [{"layer": layer, **bounds} for layer, bounds in layers],
+        "layers": by_layer(pair.second.names, map(explained, estimates)),
     }
 
 
@@ -187,7 +182,7 @@ def as_rows(report: AttentionReport) -> Iterator[dict[str, Any]]:
                 }
     for kind, some in (("pair", report.pairs), ("ceiling", report.ceilings)):
         for one in some:
-            for second, bounds in enumerate(map(bounded, one.estimates)):
+            for second, js in enumerate(one.estimates):
                 yield {
                     "kind": kind,
                     "group": one.group,
@@ -199,7 +194,7 @@ def as_rows(report: AttentionReport) -> Iterator[dict[str, Any]]:
                     "first_layer": one.first.names[one.pairs[0].aligned[second]],
                     "second_layer": one.second.names[second],
                     "head": None,
-                    **{key: bounds[key] for key in ("value", "low", "high")},
+                    **{"value": js.value, "low": js.low, "high": js.high},
                 }
 
 
@@ -261,20 +256,8 @@ def pair_table(pairs: Sequence[Diverged], ceilings: dict[tuple[str, str], Diverg
     table.add_column(f"two seeds of {second}", justify="right")
     for layer, name in enumerate(one.second.names):
         own = math.nan if ceiling is None else ceiling.estimates[layer].value
-        values = [apart(pair.estimates[layer]) for pair in pairs]
-        table.add_row(name, one.first.names[one.pairs[0].aligned[layer]], *values, thousandths(own))
-    table.add_row("heads, matched", "", *(thousandths(mean_match(pair)) for pair in pairs), "")
+        # of models trained alike it is small
+        values = [with_interval(pair.estimates[layer], 3) for pair in pairs]
+        table.add_row(name, one.first.names[one.pairs[0].aligned[layer]], *values, number(own, 3))
+    table.add_row("heads, matched", "", *(number(mean_match(pair), 3) for pair in pairs), "")
     return table
-
-
-def apart(one: Estimate) -> str:
-    """`.012 [.010, .014]` of a divergence: of models trained alike it is small."""
-    text = thousandths(one.value)
-    if math.isnan(one.low):
-        return text
-    return f"{text} [{thousandths(one.low)}, {thousandths(one.high)}]"
-
-
-def thousandths(value: float) -> str:
-    """`.012`, or n/a."""
-    return "n/a" if math.isnan(value) else f"{value:.3f}".removeprefix("0")

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from harness_plugin.analysis.inputs import AnalysisInput, AnalysisResult
 from harness_plugin.pipeline.context import is_quiet
-from harness_plugin.records import Ints
+from harness_plugin.records import Estimate, Ints
 from harness_plugin.scoring.intervals import INTERVAL_OF
 from harness_plugin_hooks.analyses.cka.compute import (
     Compared,
@@ -22,6 +22,7 @@ from harness_plugin_hooks.analyses.cka.compute import (
 )
 from harness_plugin_hooks.analyses.cka.options import CKAOptions
 from harness_plugin_hooks.analyses.cka.streaming import Kernel
+from harness_plugin_hooks.analyses.layers import by_layer, number, with_interval
 
 CONSTANT = "a layer is the same for every row"
 NO_INTERVAL = "no interval: undefined in some resamples"
@@ -108,18 +109,13 @@ def difference_record(one: Difference) -> dict[str, Any]:
         "what": one.what,
         "view": one.view,
         "group": one.group,
-        "layers": [
-            {
-                "layer": layer,
-                "value": value,
-                "low": low,
-                "high": high,
-                "reason": reason(value, low, one.no_interval),
-            }
-            for layer, value, low, high in zip(
-                one.layers, *(bound.tolist() for bound in one.interval), strict=True
-            )
-        ],
+        "layers": by_layer(
+            one.layers,
+            [
+                Estimate(value, low, high, reason=reason(value, low, one.no_interval))
+                for value, low, high in zip(*(b.tolist() for b in one.interval), strict=True)
+            ],
+        ),
     }
 
 
@@ -184,14 +180,9 @@ def as_tables(report: SimilarityReport) -> Iterator[Table]:
 def cells_of(pair: Compared, layer: int) -> Sequence[str]:
     """`.91 [.88, .93]` at equal depth, and `.95 layer 3` of the best match."""
     equal, best = int(pair.diagonal[layer]), int(pair.best[layer])
-    low, high = float(pair.low[equal, layer]), float(pair.high[equal, layer])
-    text = number(float(pair.value[equal, layer]))
-    if not math.isnan(low):
-        text += f" [{number(low)}, {number(high)}]"
+    number_at, low, high = (part[equal, layer] for part in (pair.value, pair.low, pair.high))
+    at_equal = Estimate(float(number_at), float(low), float(high))
     value = float(pair.value[best, layer])
-    return text, "n/a" if math.isnan(value) else f"{number(value)} {pair.first_layers[best]}"
-
-
-def number(value: float) -> str:
-    """`.91`, or n/a."""
-    return "n/a" if math.isnan(value) else f"{value:.2f}".replace("0.", ".", 1)
+    return with_interval(at_equal), "n/a" if math.isnan(
+        value
+    ) else f"{number(value)} {pair.first_layers[best]}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,8 +11,8 @@ from harness_plugin.analysis.inputs import AnalysisInput, AnalysisResult
 from harness_plugin.analysis.loaded_models import encoded_for
 from harness_plugin.errors import unknown
 from harness_plugin.pipeline.context import is_quiet
-from harness_plugin.records import Estimate
 from harness_plugin.scoring.intervals import INTERVAL_OF
+from harness_plugin_hooks.analyses.layers import by_layer, number, with_interval
 from harness_plugin_hooks.analyses.probes.compute import (
     TARGETS,
     Curve,
@@ -99,20 +98,11 @@ def differences(probed: Probed) -> Iterator[dict[str, Any]]:
                 yield {
                     "what": f"{student} - {other}",
                     "target": target,
-                    "layers": [difference(ours, theirs, layer) for layer in layers],
+                    "layers": by_layer(
+                        [ours.layers[layer] for layer in layers],
+                        [ours.minus(theirs, layer) for layer in layers],
+                    ),
                 }
-
-
-def difference(ours: Curve, theirs: Curve, layer: int) -> dict[str, Any]:
-    """The difference on one layer, counted from the front or, -1, the last of both."""
-    change = ours.minus(theirs, layer)
-    return {
-        "layer": ours.layers[layer],
-        "value": change.value,
-        "low": change.low,
-        "high": change.high,
-        "reason": change.reason,
-    }
 
 
 def as_rows(probed: Probed) -> Iterator[dict[str, Any]]:
@@ -166,12 +156,5 @@ def cell(curve: Curve, layer: str) -> str:
     if layer not in curve.layers:
         return ""
     index = curve.layers.index(layer)
-    e: Estimate = curve.estimates[index]
     mark = " *" if curve.decodable[index] else "  "
-    bounds = "" if math.isnan(e.low) else f" [{number(e.low)}, {number(e.high)}]"
-    return f"{number(e.value)}{bounds}{mark}"
-
-
-def number(value: float) -> str:
-    """`.91`, or n/a."""
-    return "n/a" if math.isnan(value) else f"{value:.2f}".removeprefix("0")
+    return with_interval(curve.estimates[index]) + mark

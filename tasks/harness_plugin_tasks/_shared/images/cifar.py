@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,16 +45,18 @@ class Objects(NamedTuple):
 def read_cifar(request: DataRequest) -> tuple[dict[str, Objects], list[str]]:
     """The splits `train` and `test`, and a note for each count that is not the release's.
 
+    Where nothing is trained, `test` alone is read.
     Source `hub` reads REPOSITORY. A folder, or `cifar10/` in it, is a copy of the hub's layout.
 
     Raises HarnessError for the pickles of the original release, which could run any code, and
     naming split and row for anything missing or malformed.
     """
+    names = request.parts(RELEASED)
     if request.source == "hub":
         loaded = load_hub(REPOSITORY, CONFIGURATION, revision=REVISION)
-        splits = from_hub(loaded, REPOSITORY)
+        splits = from_hub(loaded, names, REPOSITORY)
     else:
-        splits = read_folder(data_folder(request))
+        splits = read_folder(data_folder(request), names)
     notes: list[str] = []
     for name, objects in splits.items():
         counts = np.bincount(objects.label, minlength=len(CLASSES))
@@ -63,14 +65,14 @@ def read_cifar(request: DataRequest) -> tuple[dict[str, Objects], list[str]]:
     return splits, notes
 
 
-def read_folder(root: Path) -> dict[str, Objects]:
-    """CIFAR-10 in a folder, or in a subfolder of a usual name."""
+def read_folder(root: Path, names: Sequence[str]) -> dict[str, Objects]:
+    """These splits of CIFAR-10 in a folder, or in a subfolder of a usual name."""
     folders = [
         place for folder in (root / "cifar10", root) for place in (folder / CONFIGURATION, folder)
     ]
     for folder in folders:
         if is_hub_copy(folder):
-            return from_hub(load_local(folder), str(folder))
+            return from_hub(load_local(folder), names, str(folder))
     pickles = [
         file for place in (root, root / "cifar-10-batches-py") for file in place.glob("*_batch*")
     ]
@@ -85,11 +87,13 @@ def read_folder(root: Path) -> dict[str, Objects]:
     )
 
 
-def from_hub(loaded: Mapping[str, datasets.Dataset], where: str) -> dict[str, Objects]:
-    """Both splits from columns `img` and `label`."""
-    require_splits(loaded, RELEASED, where)
+def from_hub(
+    loaded: Mapping[str, datasets.Dataset], names: Sequence[str], where: str
+) -> dict[str, Objects]:
+    """Splits from columns `img` and `label`."""
+    require_splits(loaded, names, where)
     splits = {}
-    for name in RELEASED:
+    for name in names:
         here = f"{where}, split {name!r}"
         pixels = decoded(stored_images(loaded[name], "img", here), here)
         if pixels.shape[1:3] != (SIDE, SIDE):

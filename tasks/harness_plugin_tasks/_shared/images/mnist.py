@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,15 +46,17 @@ class Digits(NamedTuple):
 def read_mnist(request: DataRequest) -> tuple[dict[str, Digits], list[str]]:
     """The splits `train` and `test`, and a note for each count that is not the release's.
 
+    Where nothing is trained, `test` alone is read.
     Source `hub` reads REPOSITORY. A folder holds the idx files (.gz or unpacked; directly, or in
     `mnist/`, `MNIST/raw/` or `raw/`), or a copy of the hub's layout.
 
     Raises HarnessError naming the file for anything missing, truncated or malformed.
     """
+    names = request.parts(FILES)
     if request.source == "hub":
-        splits = from_hub(load_hub(REPOSITORY, revision=REVISION), REPOSITORY)
+        splits = from_hub(load_hub(REPOSITORY, revision=REVISION), names, REPOSITORY)
     else:
-        splits = read_folder(data_folder(request))
+        splits = read_folder(data_folder(request), names)
     notes: list[str] = []
     for name, digits in splits.items():
         counts = np.bincount(digits.label, minlength=len(DIGITS))
@@ -63,15 +65,15 @@ def read_mnist(request: DataRequest) -> tuple[dict[str, Digits], list[str]]:
     return splits, notes
 
 
-def read_folder(root: Path) -> dict[str, Digits]:
-    """MNIST in a folder, or in a subfolder of a usual name."""
+def read_folder(root: Path, names: Sequence[str]) -> dict[str, Digits]:
+    """These splits of MNIST in a folder, or in a subfolder of a usual name."""
     folders = [root, root / "mnist", root / "MNIST" / "raw", root / "raw"]
     for folder in folders:
         if any(idx_file(folder, stem) for stems in FILES.values() for stem in stems):
-            return from_idx(folder)
+            return from_idx(folder, names)
     for folder in folders:
         if is_hub_copy(folder):
-            return from_hub(load_local(folder), str(folder))
+            return from_hub(load_local(folder), names, str(folder))
     raise HarnessError(
         f"{root}: found neither MNIST's idx files ({FILES['train'][0]}.gz, …; also looked in "
         "mnist/, MNIST/raw/, raw/) nor a copy of a hub repository (*.parquet, dataset_dict.json)."
@@ -84,8 +86,8 @@ def idx_file(folder: Path, stem: str) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-def from_idx(folder: Path) -> dict[str, Digits]:
-    """Both splits from the four idx files of `folder`."""
+def from_idx(folder: Path, names: Sequence[str]) -> dict[str, Digits]:
+    """Splits from two idx files of `folder` each."""
 
     def required(stem: str) -> Path:
         if (file := idx_file(folder, stem)) is None:
@@ -93,8 +95,8 @@ def from_idx(folder: Path) -> dict[str, Digits]:
         return file
 
     splits = {}
-    for name, stems in FILES.items():
-        images, labels = map(required, stems)
+    for name in names:
+        images, labels = map(required, FILES[name])
         pixels, label = read_idx(images, IMAGES_MAGIC), read_idx(labels, LABELS_MAGIC)
         if len(pixels) != len(label):
             raise HarnessError(
@@ -132,11 +134,13 @@ def read_idx(file: Path, magic: int) -> Pixels:
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
 
 
-def from_hub(loaded: Mapping[str, datasets.Dataset], where: str) -> dict[str, Digits]:
-    """Both splits from columns `image` and `label`; the classes are named by their digit."""
-    require_splits(loaded, FILES, where)
+def from_hub(
+    loaded: Mapping[str, datasets.Dataset], names: Sequence[str], where: str
+) -> dict[str, Digits]:
+    """Splits from columns `image` and `label`; the classes are named by their digit."""
+    require_splits(loaded, names, where)
     splits = {}
-    for name in FILES:
+    for name in names:
         here = f"{where}, split {name!r}"
         images = stored_images(loaded[name], "image", here)
         splits[name] = Digits(decoded(images, here, "L"), class_indices(loaded[name], DIGITS, here))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness_plugin.data.dataset import DataRequest, Purpose, Split, make_split
+from harness_plugin.data.dataset import DataRequest, Purpose, Split, TaskData, make_split
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.files import data_folder, row_variant
 from harness_plugin_tasks._shared.quoted import read_quoted
+
+FILES = ("train", "dev", "test")
+ORIGINAL = "original"
 
 
 @dataclass(frozen=True)
@@ -25,16 +28,50 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Layout:
-    """How one of the two data sets is stored.
+class Release:
+    """One of the two data sets: where its files lie and how many rows they have.
 
-    `columns`: our name -> that of the file. `rows`: expected rows by folder, then by file.
+    `columns`: our name -> that of the file. `folders` by version, ORIGINAL and the revisions.
+    `rows`: expected rows of train, dev and test by version. `tests`: the revisions that are test
+    sets, with the rows after each other that are revisions of one original, a cluster (0: rows are
+    independent). `combined`: the version that joins the originals in training.
     """
 
+    task: str
     folder: str
     columns: Mapping[str, str]
-    rows: Mapping[str, Mapping[str, int]]
+    folders: Mapping[str, str]
+    rows: Mapping[str, tuple[int, int, int]]
+    tests: Mapping[str, int]
+    combined: str
     labels: tuple[str, ...]
+
+    def load(self, request: DataRequest) -> TaskData:
+        """Splits `train`, `validation`, `id` (original rows) and one for each of `tests`.
+
+        Groups are label/version. With the option train=combined the revised training and
+        development rows join the original ones, which is the remedy of Kaushik et al. 2020. Where
+        nothing is trained, the files of the test sets alone are read.
+
+        Raises HarnessError naming the file and line for anything missing or malformed.
+        """
+        root = self.root(request)
+        joined = (self.combined,) if request.options["train"] == "combined" else ()
+        sets: list[tuple[str, Purpose, str, tuple[str, ...]]] = []
+        if request.trains:
+            sets.append(("train", "train", "train", (ORIGINAL, *joined)))
+            sets.append(("validation", "validation", "dev", (ORIGINAL, *joined)))
+        sets.append(("id", "in_domain", "test", (ORIGINAL,)))
+        sets += [(name, "ood", "test", (name,)) for name in self.tests]
+        splits: dict[str, Split] = {}
+        notes: list[str] = []
+        for name, purpose, file, versions in sets:
+            parts = [self.read(root, version, file) for version in versions]
+            splits[name] = self.split(name, purpose, parts)
+            for part in parts:
+                expected = self.rows[part.version][FILES.index(file)]
+                notes += row_variant(part.where, len(part), expected)
+        return TaskData(self.task, request.source, splits, tuple(notes))
 
     def root(self, request: DataRequest) -> Path:
         """The folder of the data set in `request.path` or in a direct subfolder of it.
@@ -52,24 +89,16 @@ class Layout:
             )
         return found[0]
 
-    def read(self, root: Path, folder: str, file: str, version: str) -> Part:
-        """`root`/`folder`/`file`.tsv. Raises HarnessError naming the file and line."""
-        path = root / folder / f"{file}.tsv"
+    def read(self, root: Path, version: str, file: str) -> Part:
+        """`file`.tsv of a version. Raises HarnessError naming the file and line."""
+        path = root / self.folders[version] / f"{file}.tsv"
         read = read_quoted(path, tuple(self.columns.values()))
         return Part(version, str(path), {our: read[name] for our, name in self.columns.items()})
 
-    def variant(self, part: Part) -> Iterator[str]:
-        """A note if `part` has not as many rows as the release."""
-        path = Path(part.where)
-        return row_variant(path, len(part), self.rows[path.parent.name][path.stem])
-
-    def split(
-        self, name: str, purpose: Purpose, parts: Sequence[Part], revisions: int = 0
-    ) -> Split:
+    def split(self, name: str, purpose: Purpose, parts: Sequence[Part]) -> Split:
         """One split of the rows of `parts`: attribute = version, groups = label/version.
 
-        `revisions`: so many rows after each other are revisions of one original, a cluster; 0 for
-        independent rows. Which cue a row holds is not annotated, so that `aligned` is undefined.
+        Which cue a row holds is not annotated, so that `aligned` is undefined.
         Raises HarnessError as `make_split` does.
         """
 
@@ -78,6 +107,7 @@ class Layout:
 
         versions = [part.version for part in parts for _ in range(len(part))]
         labels = column("label")
+        revisions = self.tests.get(name, 0)
         return make_split(
             name,
             purpose=purpose,
