@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -358,7 +359,7 @@ def open_run(
     Raises:
         HarnessError: for a folder without a run, or files that are damaged.
     """
-    from datetime import datetime, timezone
+    from datetime import datetime
 
     from harness_plugin.analysis.open_run import RECORD, start_of
     from harness_plugin.scoring.finished_runs import scores_from
@@ -380,7 +381,7 @@ def open_run(
     metrics = {n: m.info for n, m in plugins_for(False)["metric"].instances(Metric).items()}
     chosen = [found for name, found in records.items() if not named or name in named]
     first = chosen[0][1]
-    moment = datetime.strptime(stamp, "%Y-%m-%dT%H-%M-%S.%f").replace(tzinfo=timezone.utc)
+    moment = datetime.strptime(stamp, "%Y-%m-%dT%H-%M-%S.%f").replace(tzinfo=UTC)
     report = RunReport(
         config=first.config,
         environment=first.environment,

@@ -86,20 +86,20 @@ def configured(
     return run_config(where, flags, merge(dict(settings or {}), own), where="keywords")
 
 
-def texts(given: PathLike | Iterable[PathLike]) -> tuple[str, ...]:
+def texts(value: PathLike | Iterable[PathLike]) -> tuple[str, ...]:
     """One text or path, or several, as a tuple of texts."""
-    several = (given,) if isinstance(given, (str, os.PathLike)) else given
+    several = (value,) if isinstance(value, (str, os.PathLike)) else value
     return tuple(os.fspath(one) for one in several)
 
 
-def paths(given: Files) -> list[Path]:
+def paths(value: Files) -> list[Path]:
     """One path or several, as a list."""
-    return [Path(one) for one in texts(given)]
+    return [Path(one) for one in texts(value)]
 
 
-def whole_numbers(given: int | Iterable[int]) -> tuple[int, ...]:
+def whole_numbers(value: int | Iterable[int]) -> tuple[int, ...]:
     """One number or several, as a tuple."""
-    return (given,) if isinstance(given, int) else tuple(given)
+    return (value,) if isinstance(value, int) else tuple(value)
 
 
 def plugins_for(verbose: bool) -> Plugins:

@@ -38,7 +38,7 @@ def run(
     # what cannot work in any task is refused before the first one is trained
     contexts = [context_of(opened, config, plugins) for opened in tasks]
     for opened in tasks if analyses else ():
-        run_analyses.rows_asked(opened.data, run_analyses.AnalysisRequest())
+        run_analyses.rows_of_request(opened.data, run_analyses.AnalysisRequest())
     plugins.hook.run_started(config=config)
     # every training ends with a garbage collection: it need not walk through all that was imported
     gc.collect()

@@ -1,10 +1,17 @@
 """What is installed: three packages, their task files, and no name that is not ours."""
 
+import re
 import subprocess
 import sys
+import tomllib
 import zipfile
+from contextlib import suppress
 from importlib.metadata import distribution, entry_points
 from pathlib import Path
+
+import pytest
+
+from harness_plugin._version import DISTRIBUTION, install_command
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = {
@@ -35,11 +42,11 @@ def test_the_outer_folders_are_no_packages():
 
 
 def test_one_command_and_our_own_entry_points():
-    assert distribution("harness-plugin").version == "0.1.0"
+    assert distribution(DISTRIBUTION).version == "0.1.0"
     (command,) = [e for e in entry_points(group="console_scripts") if e.name == "harness"]
     assert command.value == "harness_plugin.cli.main:main"
     for entry in entry_points(group="harness_plugin"):
-        if entry.dist and entry.dist.name == "harness-plugin":
+        if entry.dist and entry.dist.name == DISTRIBUTION:
             assert entry.value.split(".")[0] in PACKAGES
             assert entry.load()
 
@@ -53,3 +60,51 @@ def test_the_wheel_holds_the_three_packages_and_nothing_else(tmp_path):
     information = {name for name in names if ".dist-info/" in name}
     assert names - information == set(sources())
     assert any(name.endswith("licenses/LICENSE") for name in information)
+
+
+INSTALLS = re.compile(r"\b(?:pip3?|pipx|uvx?|poetry|conda)\b.*?\b(?:install|add|run)\b(.*)")
+"""A line that tells somebody to install something, up to what it installs."""
+A_STRANGERS = re.compile(r"(?<![/\w])harness[-_.]plugin(?!_\w)", re.IGNORECASE)
+"""What the package index knows by the name of our import package is somebody else's."""
+KINDS = {".py", ".md", ".toml", ".yml", ".yaml", ".txt", ".ipynb", ".sh", ""}
+
+
+def texts():
+    """Every text file of the project, by its place in it."""
+    for path in sorted(ROOT.rglob("*")):
+        place = path.relative_to(ROOT)
+        hidden = any(part.startswith(".") for part in place.parts[:1]) and place.parts[0] not in (
+            ".ci",
+            ".github",
+        )
+        if path.suffix in KINDS and not hidden and path.is_file():
+            with suppress(UnicodeDecodeError):
+                yield place.as_posix(), path.read_text(encoding="utf-8")
+
+
+def told_to_install(text):
+    """The lines that install a stranger's distribution in place of ours."""
+    for line in text.splitlines():
+        found = INSTALLS.search(line)
+        if found and A_STRANGERS.search(found[1]):
+            yield line.strip()
+
+
+@pytest.mark.parametrize("line", ["pip install harness-plugin", "uv add 'harness_plugin[ray]'"])
+def test_a_line_that_installs_a_stranger_is_noticed(line):
+    assert list(told_to_install(f"  run: python -m {line}\n")) == [f"run: python -m {line}"]
+
+
+def test_nobody_is_told_to_install_another_distribution():
+    wrong = []
+    for name, text in texts():
+        if name != "tests/test_package.py":
+            wrong += [f"{name}: {line}" for line in told_to_install(text)]
+        if name.endswith("pyproject.toml"):
+            project = tomllib.loads(text)["project"]
+            wrong += [f"{name}: {d}" for d in project["dependencies"] if A_STRANGERS.match(d)]
+    assert not wrong
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["name"] == DISTRIBUTION
+    assert install_command("ray") == f"pip install '{DISTRIBUTION}[ray]'"
+    assert "ray" in project["optional-dependencies"]

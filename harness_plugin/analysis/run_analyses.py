@@ -48,7 +48,7 @@ class Analysed:
     """What all analyses of one task found, and on which rows."""
 
     task: FinishedTask
-    wanted: AnalysisRequest
+    request: AnalysisRequest
     split: Split
     rows: Mapping[str, Ints]
     findings: Mapping[str, AnalysisResult]
@@ -67,21 +67,23 @@ def chosen_analyses(names: Sequence[str], plugins: Plugins) -> list[str]:
     return [offer.name for offer in offered if everything or offer.name in names]
 
 
-def rows_asked(data: TaskData, wanted: AnalysisRequest) -> tuple[Split, dict[str, Ints]]:
+def rows_of_request(data: TaskData, request: AnalysisRequest) -> tuple[Split, dict[str, Ints]]:
     """The evaluation set and the rows of each group; HarnessError where there are too few."""
-    split = loaded_models.chosen_split(data, wanted.split)
-    rows = loaded_models.rows_of_groups(split, wanted.groups, wanted.examples, FEWEST, wanted.seed)
+    split = loaded_models.chosen_split(data, request.split)
+    rows = loaded_models.rows_of_groups(
+        split, request.groups, request.examples, FEWEST, request.seed
+    )
     return split, rows
 
 
-def make(task: FinishedTask, names: Sequence[str], wanted: AnalysisRequest) -> Analysed:
+def make(task: FinishedTask, names: Sequence[str], request: AnalysisRequest) -> Analysed:
     """Load the models once, make every analysis of `names`."""
-    split, rows = rows_asked(task.ctx.data, wanted)
+    split, rows = rows_of_request(task.ctx.data, request)
     attention = task.ctx.hardware.attention
     models = [
         loaded_models.load(task, role, seed, attention)
-        for seed in loaded_models.chosen_seeds(task, wanted.seeds)
-        for role in loaded_models.chosen_roles(task, wanted.roles)
+        for seed in loaded_models.chosen_seeds(task, request.seeds)
+        for role in loaded_models.chosen_roles(task, request.roles)
     ]
     sample = AnalysisInput(
         task=task,
@@ -92,12 +94,12 @@ def make(task: FinishedTask, names: Sequence[str], wanted: AnalysisRequest) -> A
     )
     analyses = {name: task.ctx.plugins["analysis"].offer(name).instance(Analysis) for name in names}
     options = {
-        name: wanted.options.get(name) or analysis.options() for name, analysis in analyses.items()
+        name: request.options.get(name) or analysis.options() for name, analysis in analyses.items()
     }
     findings = {
         name: analysis.function(sample, options[name]) for name, analysis in analyses.items()
     }
-    return Analysed(task, replace(wanted, options=options), split, rows, findings)
+    return Analysed(task, replace(request, options=options), split, rows, findings)
 
 
 def show(findings: Mapping[str, AnalysisResult]) -> None:
@@ -113,7 +115,7 @@ def show(findings: Mapping[str, AnalysisResult]) -> None:
 
 def write(made: Analysed, folder: Path) -> list[Path]:
     """analysis_<task>_<time>.json, and one Parquet table an analysis."""
-    task, data, wanted = made.task, made.task.ctx.data, made.wanted
+    task, data, request = made.task, made.task.ctx.data, made.request
     stem = f"analysis_{data.task}_{timestamp(time.time())}"
     folder.mkdir(parents=True, exist_ok=True)
     files = []
@@ -134,13 +136,13 @@ def write(made: Analysed, folder: Path) -> list[Path]:
             for model in task.models
         ],
         "options": {
-            "roles": wanted.roles,
-            "seeds": wanted.seeds,
-            "split": wanted.split,
-            "groups": wanted.groups,
-            "examples": wanted.examples,
-            "seed": wanted.seed,
-            **{name: options.model_dump() for name, options in wanted.options.items()},
+            "roles": request.roles,
+            "seeds": request.seeds,
+            "split": request.split,
+            "groups": request.groups,
+            "examples": request.examples,
+            "seed": request.seed,
+            **{name: options.model_dump() for name, options in request.options.items()},
         },
         **{name: finding.record for name, finding in made.findings.items()},
     }

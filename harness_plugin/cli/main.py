@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 
+from harness_plugin._version import EXTRA_OF, install_command
 from harness_plugin.cli.launch import launch
 from harness_plugin.cli.list_names import KINDS, list_names
 from harness_plugin.cli.parser import (
@@ -30,6 +31,17 @@ def main(argv: list[str] | None = None) -> int:
     except HarnessError as error:
         if is_main_process():
             print(f"harness: error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if module not in EXTRA_OF:
+            raise
+        extra = EXTRA_OF[module]
+        print(
+            f"harness: error: {module} is not installed: this command needs the extra "
+            f"`{extra}`: {install_command(extra)}",
+            file=sys.stderr,
+        )
         return 2
     except BrokenPipeError:  # whoever reads us, `head` perhaps, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

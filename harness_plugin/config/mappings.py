@@ -11,14 +11,14 @@ from pydantic import BaseModel, ValidationError
 from harness_plugin.errors import unknown
 
 
-def fitting(recipe: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+def fitting(recipe: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """The recipe without the `config` of a model that is replaced by one of another family.
 
     `config` holds arguments of one architecture: a BERT's dropout is no setting of a T5's.
     """
     out = copy.deepcopy(dict(recipe))
     for role in ("teacher", "student"):
-        named = wanted.get(role, {}).get("model") if isinstance(wanted.get(role), dict) else None
+        named = changes.get(role, {}).get("model") if isinstance(changes.get(role), dict) else None
         if isinstance(named, str) and isinstance(out.get(role), dict):
             old = str(out[role].get("model", ""))
             if named.partition("-")[0] != old.partition("-")[0]:
@@ -26,9 +26,9 @@ def fitting(recipe: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, A
     return out
 
 
-def check_names(where: str, given: Mapping[str, Any], model: type[BaseModel]) -> None:
+def check_names(where: str, settings: Mapping[str, Any], model: type[BaseModel]) -> None:
     """Refuse keys `model` does not have, with near matches."""
-    for key in given:
+    for key in settings:
         if key not in model.model_fields:
             raise unknown(f"setting of {where}", key, model.model_fields)
 

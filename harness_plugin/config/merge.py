@@ -92,28 +92,28 @@ def over_settings(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str,
 
 
 def task_settings(
-    task: Task, source: Source, tasks: Iterable[str], given: Mapping[str, Any]
+    task: Task, source: Source, tasks: Iterable[str], settings: Mapping[str, Any]
 ) -> TaskSettings:
-    """The settings of `task`: its recipe, then `given` for all tasks, then `given[task]`.
+    """The settings of `task`: its recipe, then `settings` for all tasks, then `given[task]`.
 
-    `given` may hold setting names, names of `tasks`, and below a task's name also that task's
+    `settings` may hold setting names, names of `tasks`, and below a task's name also that task's
     own options. Raises HarnessError naming the key and near matches.
     """
     known = set(TaskSettings.model_fields)
     names = set(tasks)
-    for key in given:
+    for key in settings:
         if key not in known | names:
             raise unknown("setting", key, known | names)
-    own = dict(given.get(task.task, {}))
+    own = dict(settings.get(task.task, {}))
     for option in [key for key in own if key in task.options]:
         own["options"] = {**own.get("options", {}), option: own.pop(option)}
     for key in own:
         if key not in known:
             raise unknown(f"setting of task {task.task}", key, known | set(task.options))
-    wanted = merge_settings({key: value for key, value in given.items() if key in known}, own)
+    changes = merge_settings({key: value for key, value in settings.items() if key in known}, own)
     recipe = merge(task.recipe.get("all", {}), task.recipe.get(source, {}))
-    check_left_out(task.task, wanted, recipe)
-    merged = merge(fitting(recipe, wanted), wanted)
+    check_left_out(task.task, changes, recipe)
+    merged = merge(fitting(recipe, changes), changes)
     for role in ("teacher", "student"):
         if isinstance(merged.get(role), dict):
             check_names(f"{task.task}.{role}", merged[role], RoleSettings)
@@ -123,9 +123,9 @@ def task_settings(
         raise HarnessError(problems(f"task {task.task}", error)) from None
 
 
-def check_left_out(task: str, wanted: Mapping[str, Any], recipe: Mapping[str, Any]) -> None:
+def check_left_out(task: str, changes: Mapping[str, Any], recipe: Mapping[str, Any]) -> None:
     """Refuse `null` for a student that the task does not have, with near matches."""
-    students = wanted.get("students")
+    students = changes.get("students")
     known = recipe.get("students", {"student": {}})
     for name, one in students.items() if isinstance(students, Mapping) else ():
         if one is None and name not in known:

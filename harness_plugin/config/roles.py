@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import Enum
+from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from harness_plugin.config.settings import RoleSettings, StudentSettings, TaskSettings
 from harness_plugin.errors import HarnessError, unknown
 
 
-class RoleKind(str, Enum):
+class RoleKind(StrEnum):
     """What a model is for, whatever it is called."""
 
     TEACHER = "teacher"
@@ -85,7 +85,7 @@ def plan_of_roles(settings: TaskSettings) -> dict[str, Role]:
                 raise unknown(f"teacher of {name}", teacher, roles)
             visit(teacher)
         open_roles.remove(name)
-        order[name] = roles[name]
+        order[name] = made_smaller(roles[name], order)
 
     for name in roles:
         visit(name)
@@ -127,7 +127,7 @@ def trained_for(
     settings: RoleSettings, name: str, distilled: StudentSettings | None
 ) -> RoleSettings:
     """The settings with the epochs that its distillation asks for; HarnessError where it cannot."""
-    if distilled is None or distilled.epochs is None:
+    if distilled is None or distilled.epochs is None or distilled.compress:
         return settings
     if distilled.epochs <= settings.erm_epochs:
         raise HarnessError(
@@ -135,3 +135,15 @@ def trained_for(
             f"{distilled.epochs:g}."
         )
     return settings.model_copy(update={"epochs": distilled.epochs})
+
+
+def made_smaller(role: Role, teachers: Mapping[str, Role]) -> Role:
+    """A role of `compress` with the settings of its first teacher, whose network it is.
+
+    It goes on from the teacher's weights, by the method alone, for the epochs that are given.
+    """
+    if role.distillation is None or not role.distillation.compress:
+        return role
+    theirs = teachers[role.distillation.teachers[0]].settings
+    epochs = role.distillation.epochs or 0.0
+    return replace(role, settings=theirs.model_copy(update={"epochs": epochs, "erm_epochs": 0.0}))

@@ -96,6 +96,11 @@ class StudentSettings(Strict):
     from_teacher: Literal["none", "even", "first", "last", "tinybert"] = Field(
         "none", description="start from the teacher's weights: which of its layers"
     )
+    compress: dict[str, Options] = Field(
+        default_factory=dict,
+        description="be the first teacher's network made smaller, step by step (harness ls "
+        "compressors): {magnitude: {sparsity: 0.7}}; trained only where `epochs` are given",
+    )
     augmentations: dict[str, Options] = Field(
         default_factory=dict,
         description="rows it learns from besides (harness ls augmentations): {upsample: {}}",
@@ -104,7 +109,7 @@ class StudentSettings(Strict):
         None,
         gt=0,
         description="passes over the training rows, where not those of `student`, which its "
-        "control has; rounds and further rows share them",
+        "control has; rounds and further rows share them. With `compress`: none if not given",
     )
     ce_weight: float = Field(0.5, ge=0, description="of the method's loss on the labels")
     kd_weight: float = Field(0.5, ge=0, description="of the distiller's loss")
@@ -131,6 +136,12 @@ class StudentSettings(Strict):
     def _something_to_learn(self) -> StudentSettings:
         if not self.ce_weight and not self.kd_weight:
             raise ValueError("ce_weight and kd_weight are both 0: the student would learn nothing")
+        return self
+
+    @model_validator(mode="after")
+    def _one_network(self) -> StudentSettings:
+        if self.compress and (self.rounds > 1 or self.from_teacher != "none"):
+            raise ValueError("compress is the teacher's network: from_teacher none and one round")
         return self
 
     @field_validator("teachers")
@@ -254,15 +265,15 @@ class TaskSettings(Strict):
     @model_validator(mode="wrap")
     @classmethod
     def _remember_what_is_left_out(
-        cls, given: Any, handler: ModelWrapValidatorHandler[TaskSettings]
+        cls, raw: Any, handler: ModelWrapValidatorHandler[TaskSettings]
     ) -> TaskSettings:
         """Students that are null or false are none; they are kept for what is written down."""
-        students = given.get("students") if isinstance(given, Mapping) else None
+        students = raw.get("students") if isinstance(raw, Mapping) else None
         if not isinstance(students, Mapping):
-            return handler(given)
+            return handler(raw)
         left_out = [name for name, one in students.items() if one is None or one is False]
         kept = {name: one for name, one in students.items() if name not in left_out}
-        settings = handler({**given, "students": kept})
+        settings = handler({**raw, "students": kept})
         settings._left_out = tuple(left_out)
         return settings
 

@@ -126,10 +126,10 @@ class TaskData:
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def resolve_options(task: Task, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of `task` with `given` values over the defaults; refuses unknown ones."""
+def resolve_options(task: Task, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of `task` with `values` over the defaults; refuses unknown ones."""
     options = {name: option.default for name, option in task.options.items()}
-    for name, value in given.items():
+    for name, value in values.items():
         if name not in options:
             raise unknown(f"option of task {task.task}", name, options)
         choices = task.options[name].choices

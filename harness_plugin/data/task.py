@@ -129,7 +129,7 @@ class Task(BaseModel):
         "where the spurious attribute is seen, (N, H, W) or (H, W) booleans; by data source",
     )
     primary_gap: str | dict[str, str] | None = Field(
-        None, description="the gap metric its story is told with, or one for each evaluation set"
+        None, description="the primary gap metric, or one for each evaluation set"
     )
     hub_sets: dict[str, HubSet] = Field(
         default_factory=dict,

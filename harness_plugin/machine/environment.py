@@ -5,22 +5,33 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from harness_plugin._version import DISTRIBUTION
+
 
 def environment(choices: Mapping[str, Any], gpu: str | None = None) -> dict[str, Any]:
     """Versions, machine, and the `HardwareSettings` of each modality; {} where no model was run."""
-    names = ("torch", "transformers", "accelerate", "datasets", "numpy", "harness-plugin")
     return {
-        "versions": {name: importlib.metadata.version(name) for name in names},
+        "versions": versions("torch", "transformers", "accelerate", "datasets", "numpy"),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": cpu_name(),
         "gpu": gpu,
         "choices": {modality: asdict(choice) for modality, choice in choices.items()},
     }
+
+
+def versions(*names: str) -> dict[str, str]:
+    """The versions of those that are installed, and ours; scoring needs no torch."""
+    found = {}
+    for name in (*names, DISTRIBUTION):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def cpu_name() -> str:

@@ -28,6 +28,7 @@ from harness_plugin.config.settings import (
 from harness_plugin.data.task import Task
 from harness_plugin.models.checkpoints import Source, locate
 from harness_plugin.plugins.registry import Plugins
+from harness_plugin.training.compression import Compressor
 from harness_plugin.training.contracts import (
     Augmentation,
     BiasModel,
@@ -70,6 +71,7 @@ class Distillation:
     temperature: float
     from_teacher: str
     augmentations: tuple[Component[Augmentation], ...]
+    compressors: tuple[Component[Compressor], ...]
     rounds: int
     between_rounds: str
     equal_budget: bool
@@ -121,8 +123,13 @@ class ResolvedRole:
         return chosen.teachers + ((chosen.biased_teacher,) if chosen.biased_teacher else ())
 
     @property
+    def compressors(self) -> tuple[Component[Compressor], ...]:
+        """What makes its first teacher's network its own; empty for a network of its own."""
+        return self.distillation.compressors if self.distillation else ()
+
+    @property
     def trained(self) -> bool:
-        """False for a checkpoint that is taken as it is."""
+        """False for a checkpoint, or a compressed teacher, that is taken as it is."""
         return self.args.epochs > 0
 
     def spec(self) -> dict[str, Any]:
@@ -142,6 +149,7 @@ class ResolvedRole:
             and {
                 **chosen.spec(),
                 "augmentations": [each.spec() for each in chosen.augmentations],
+                "compressors": [each.spec() for each in chosen.compressors],
                 "rounds": chosen.rounds,
                 "between_rounds": chosen.between_rounds,
                 "equal_budget": chosen.equal_budget,
@@ -266,6 +274,10 @@ def resolve_distillation(
         augmentations=tuple(
             component(plugins, modality, "augmentation", Augmentation, name, options)
             for name, options in chosen.augmentations.items()
+        ),
+        compressors=tuple(
+            component(plugins, modality, "compressor", Compressor, name, options)
+            for name, options in chosen.compress.items()
         ),
         rounds=chosen.rounds,
         between_rounds=chosen.between_rounds,

@@ -211,6 +211,7 @@ class RoleTrainer:
             "method": method.name,
             "method_options": dict(method.options),
             "start": training.start.key if training.start else None,
+            "keep_zeros": training.keep_zeros,
             "metadata": list(training.keys),
             "selection": selection,
             "distillation": distilled,
@@ -241,12 +242,13 @@ class RoleTrainer:
         ctx, role, split = self.ctx, self.role, training.split or self.train
         processor, processor_folder = processor_of(ctx, role.model.checkpoint)
         args = self.args_of(training)
-        source = role.model
-        if training.start is not None:
+        source, settings = role.model, role.settings
+        if training.start is not None:  # its configuration has what the settings override
             source = Source(source.name, checkpoint=str(training.start.path))
+            settings = settings.model_copy(update={"config": {}})
         model = classifiers.build_model(
             source,
-            role.settings,
+            settings,
             modality=self.task.modality,
             labels=split.labels,
             processor=processor,
@@ -281,16 +283,17 @@ class RoleTrainer:
                 checkpoint_steps=ctx.config.checkpoint_steps,
                 compile_model=ctx.config.compile,
                 quiet=is_quiet(ctx),
+                keep_zeros=training.keep_zeros,
             ),
             self._selection() if training.selected else None,
         )
         record |= {"from_teacher": transplanted.record()} if transplanted else {}
         if ctx.store.processes.is_main:
             loop.drop_checkpoints(folder)
-            self._save(ctx.accelerator.unwrap_model(model), processor_folder, folder, record, spec)
+            self.save(ctx.accelerator.unwrap_model(model), processor_folder, folder, record, spec)
         return record
 
-    def _save(
+    def save(
         self,
         model: PreTrainedModel,
         processor_folder: Path,
@@ -358,7 +361,7 @@ class RoleTrainer:
             record = edit(model)
             _, processor_folder = processor_of(ctx, self.role.model.checkpoint)  # may be a stage
             if self.is_main:
-                self._save(model, processor_folder, folder, record, full)
+                self.save(model, processor_folder, folder, record, full)
             return record
 
         return ctx.store.run("model", full, build)

@@ -66,6 +66,11 @@ def register_augmentations(register: Register) -> None:
 
 
 @hookspec
+def register_compressors(register: Register) -> None:
+    """Offer ways to make a teacher smaller: `target` is a `training.compression.Compressor`."""
+
+
+@hookspec
 def register_remedies(register: Register) -> None:
     """Offer repairs of a student: `target` is a `plugins.remedies.Remedy` of the same name."""
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import pluggy
 
+from harness_plugin._version import EXTRA_OF
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.plugins import hookspecs
 
@@ -39,6 +40,8 @@ class Offer:
         try:
             thing: object = getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError) as error:
+            if getattr(error, "name", None) in EXTRA_OF:  # the plugin is whole, an extra is missing
+                raise
             raise HarnessError(
                 f"{self.kind} {self.name!r} of plugin {self.plugin!r} cannot be loaded from "
                 f"{self.target!r}: {error}. Block it with {BLOCK}={self.plugin}."
@@ -179,6 +182,7 @@ KINDS = (
     "group_inference",
     "distiller",
     "augmentation",
+    "compressor",
     "remedy",
     "metric",
     "analysis",

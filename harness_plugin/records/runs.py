@@ -66,7 +66,7 @@ class TaskScores:
     predictions: tuple[Predictions, ...] = ()
     """All predictions the numbers come from, in the order (role, seed, split)."""
     primary: Mapping[str, str] = field(default_factory=dict)
-    """Evaluation set -> the gap that its story is told with."""
+    """Evaluation set -> its primary gap."""
     purposes: Mapping[str, str] = field(default_factory=dict)
     """Evaluation set -> "in_domain" or "ood", in-domain sets first."""
     metrics: Mapping[str, MetricInfo] = field(default_factory=dict, repr=False)

@@ -34,7 +34,7 @@ class Evaluated:
     purposes: Mapping[str, str]
     """Evaluation set -> "in_domain" or "ood"."""
     primary: Mapping[str, str]
-    """Evaluation set -> the gap that its story is told with, where there is one."""
+    """Evaluation set -> its primary gap, where there is one."""
     predictions: tuple[Predictions, ...]
     """Of every seed on every set."""
 

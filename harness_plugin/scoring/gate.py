@@ -30,7 +30,7 @@ from harness_plugin.scoring.verdict import points
 State: TypeAlias = Literal["pass", "regressed", "undecided"]
 
 PRIMARY_GAP = "primary_gap"
-"""Stands for the gap that an evaluation set's story is told with."""
+"""Stands for an evaluation set's primary gap."""
 
 
 class Gate(BaseModel):

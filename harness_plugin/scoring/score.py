@@ -42,7 +42,7 @@ from harness_plugin.scoring.pairing import (
 )
 
 PRIMARY = ("gap_entailment", "gap_aligned_conflicting", "gap_avg_worst", "gap_id_ood")
-"""The gap a set's story is told with is the first of these that is defined on it."""
+"""A set's primary gap is the first of these that is defined on it."""
 
 
 def score_task(
@@ -69,7 +69,7 @@ def score_task(
     Every role must have predictions of every seed on every set; rows are joined by id. A role
     whose name starts with "student" is a student. `purposes` says which sets are "in_domain"
     and which "ood"; `train_group_counts` (G,) are the training rows of each of `train_groups`.
-    `wanted_gap` is the gap the benchmark is told with, on the sets where it applies, or one a set.
+    `wanted_gap` is the primary gap of the benchmark, on the sets where it applies, or one a set.
     `hub_sets` are the sets that are a split of a hub data set, row for row. `rule`: what verdicts
     are given by, and how many rows a group needs to steer a minimum over groups.
 
@@ -247,7 +247,7 @@ def wanted_on(split: str, wanted: str | Mapping[str, str] | None) -> str | None:
 
 
 def primary_gap(found: Quantities, wanted: str | None = None) -> str:
-    """The gap that the set's story is told with, "" where none is defined."""
+    """The primary gap of a set, "" where none is defined."""
     whole = found[""]
     order = (wanted, *PRIMARY) if wanted else PRIMARY
     return next((name for name in order if name in whole and whole[name].values), "")

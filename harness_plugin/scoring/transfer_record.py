@@ -191,7 +191,7 @@ class TransferRecord(Strict):
     models: list[Model]
     scores: list[Scores]
     transfer: list[Measure]
-    primary: dict[str, str] = Field(description="evaluation set -> the gap its story is told with")
+    primary: dict[str, str] = Field(description="evaluation set -> its primary gap")
     rule: Rule
     verdicts: list[Verdict]
     flips: list[Flips]

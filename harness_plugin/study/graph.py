@@ -233,16 +233,16 @@ class Builder:
             self._touching[task] = tuple((n, tuple(c)) for n, c in touched.items())
         return self._touching[task]
 
-    def _names(self, task: str, given: Mapping[str, Any]) -> set[str]:
+    def _names(self, task: str, settings: Mapping[str, Any]) -> set[str]:
         """The settings of a task that some level sets."""
-        found = set()
-        for key, value in given.items():
+        names = set()
+        for key, value in settings.items():
             if key in TaskSettings.model_fields:
-                found.add(key)
+                names.add(key)
             elif key == task and isinstance(value, Mapping):
                 own = self.tasks[task].options
-                found |= {"options" if name in own else name for name in value}
-        return found & set(TaskSettings.model_fields)
+                names |= {"options" if name in own else name for name in value}
+        return names & set(TaskSettings.model_fields)
 
     def _resolve(
         self,
@@ -278,6 +278,8 @@ class Builder:
                 chosen("distiller", distillation.distiller, distillation.distiller_options)
                 for name, options in distillation.augmentations.items():
                     chosen("augmentation", name, options)
+                for name, options in distillation.compress.items():
+                    chosen("compressor", name, options)
         for kind in ("bias_model", "group_inference"):
             name, options = getattr(settings, kind), getattr(settings, f"{kind}_options")
             if name != "none":
@@ -323,6 +325,7 @@ class Builder:
         if distillation is not None:
             names += [("distiller", distillation.distiller)]
             names += [("augmentation", name) for name in distillation.augmentations]
+            names += [("compressor", name) for name in distillation.compress]
         for kind in ("bias_model", "group_inference"):
             name = self._pool[values[kind]]
             names += [(kind, name)] if name in self.plugins[kind] else []

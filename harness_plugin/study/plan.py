@@ -83,10 +83,10 @@ class StudyFile(Strict):
 
     @field_validator("seeds", "tasks")
     @classmethod
-    def _distinct(cls, given: tuple[Any, ...]) -> tuple[Any, ...]:
-        if len(set(given)) != len(given):
+    def _distinct(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len(set(values)) != len(values):
             raise ValueError("one is given twice")
-        return given
+        return values
 
 
 @dataclass(frozen=True)
@@ -210,12 +210,12 @@ def read_study(file: Path, assignments: Sequence[str] = (), seeds: tuple[int, ..
     return Study(file, given, factors, tuple(expanded(given, factors, where)))
 
 
-def factor_of(name: str, given: list[Any] | dict[str, Any], where: str) -> Factor:
+def factor_of(name: str, levels_or_values: list[Any] | dict[str, Any], where: str) -> Factor:
     """A factor: a list holds values of the setting that it is named for."""
     if name in (TASK, SEED):
         raise HarnessError(f"{where}: factor {name!r}: every study has it; set {name}s instead.")
-    if isinstance(given, dict):
-        levels = [Level(str(level), settings or {}) for level, settings in given.items()]
+    if isinstance(levels_or_values, dict):
+        levels = [Level(str(level), settings or {}) for level, settings in levels_or_values.items()]
     else:
         top = name.partition(".")[0]
         if top not in TaskSettings.model_fields:
@@ -223,7 +223,7 @@ def factor_of(name: str, given: list[Any] | dict[str, Any], where: str) -> Facto
                 f"setting that factor {where} is named for", top, TaskSettings.model_fields
             )
         levels = []
-        for value in given:
+        for value in levels_or_values:
             settings: Any = value
             for part in reversed(name.split(".")):
                 settings = {part: settings}
@@ -245,10 +245,10 @@ def level_name(value: Any) -> str:
     )
 
 
-def expanded(given: StudyFile, factors: tuple[Factor, ...], where: Any) -> Iterator[Configuration]:
+def expanded(plan: StudyFile, factors: tuple[Factor, ...], where: Any) -> Iterator[Configuration]:
     """The grid without what is left out, then the cells that are added."""
     names = [TASK, *(factor.name for factor in factors)]
-    levels = [given.tasks, *(factor.names for factor in factors)]
+    levels = [plan.tasks, *(factor.names for factor in factors)]
     index = [{level: number for number, level in enumerate(each)} for each in levels]
 
     def looked_up(key: str, value: Any, place: str) -> int:
@@ -260,25 +260,25 @@ def expanded(given: StudyFile, factors: tuple[Factor, ...], where: Any) -> Itera
         return index[column][level_name(value)]
 
     rules = []
-    for number, rule in enumerate(given.leave_out):
+    for number, rule in enumerate(plan.leave_out):
         place = where("leave_out", number)
         columns = [
             (names.index(key), {looked_up(key, one, place) for one in as_list(value)})
             for key, value in rule.items()
             if key != SEED and looked_up(key, as_list(value)[0], place) >= 0
         ]
-        rules.append((columns, seeds_of(rule, given.seeds, place)))
+        rules.append((columns, seeds_of(rule, plan.seeds, place)))
     found: dict[tuple[int, ...], tuple[int, ...]] = {}
     for combination in itertools.product(*(range(len(each)) for each in levels)):
-        seeds = given.seeds
+        seeds = plan.seeds
         for columns, some in rules:
             if all(combination[column] in wanted for column, wanted in columns):
                 seeds = tuple(seed for seed in seeds if seed not in some)
         if seeds:
             found[combination] = seeds
-    for number, cell in enumerate(given.cells):
+    for number, cell in enumerate(plan.cells):
         place = where("cells", number)
-        seeds = seeds_of(cell, given.seeds, place)
+        seeds = seeds_of(cell, plan.seeds, place)
         chosen = {key: looked_up(key, value, place) for key, value in cell.items() if key != SEED}
         if missing := [
             name for name in names if name not in chosen and len(levels[names.index(name)]) > 1

@@ -73,13 +73,15 @@ class TrainingRows:
 
 @dataclass(frozen=True)
 class LoopOptions:
-    """What changes no weights: what a training is called, and where its checkpoints go."""
+    """What a training is called, where its checkpoints go, and which weights stay as they are."""
 
     name: str
     folder: Path
     checkpoint_steps: int = 0
     compile_model: bool = False
     quiet: bool = True
+    keep_zeros: bool = False
+    """Whether weights of two and more dimensions that are 0 at the start are so at the end."""
 
 
 def fit(
@@ -108,6 +110,7 @@ def fit(
         mean_loss = one_update(loop.prepared, loop.step(update))
         accelerator.clip_grad_norm_(loop.prepared.model.parameters(), args.max_grad_norm)
         loop.optimizer.step()
+        loop.mask()
         loop.schedule.step()
         loop.optimizer.zero_grad()
         loop.after_update(update, mean_loss)
@@ -210,6 +213,7 @@ class TrainingLoop:
         optimizer = adamw(self.trainable, args)
         accelerator.free_memory()  # what a training that was interrupted left behind
         wrapped, self.optimizer = accelerator.prepare(self.trainable, optimizer)
+        self.masks = masks_of(model) if options.keep_zeros else []
         decayed = args.schedule_updates(len(rows))
         self.schedule = get_linear_schedule_with_warmup(
             self.optimizer, round(args.lr_warmup * decayed), decayed
@@ -251,6 +255,12 @@ class TrainingLoop:
             self.args.seed,
             self.args.gradient_accumulation_steps,
         )
+
+    @torch.no_grad()
+    def mask(self) -> None:
+        """Set to 0 what is to stay 0."""
+        for weight, kept in self.masks:
+            weight.mul_(kept)
 
     def after_update(self, update: int, loss: Tensor) -> None:
         """Log the loss, score the epoch and save a checkpoint, where it is time."""
@@ -296,6 +306,15 @@ class TrainingLoop:
             "precision": str(self.accelerator.mixed_precision),
             "selection": selected,
         }
+
+
+def masks_of(model: torch.nn.Module) -> list[tuple[torch.nn.Parameter, Tensor]]:
+    """The weights of two and more dimensions that hold zeros, with what is not 0 in them."""
+    return [
+        (weight, weight.detach() != 0)
+        for weight in model.parameters()
+        if weight.ndim > 1 and bool((weight == 0).any())
+    ]
 
 
 def seed_of(*numbers: int) -> int:

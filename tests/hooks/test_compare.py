@@ -22,7 +22,6 @@ from harness_plugin import HarnessError
 from harness_plugin.cli import main as cli
 from harness_plugin.scoring.finished_runs import Selected, compare_outputs, evaluated, records_in
 from harness_plugin.scoring.gate import default_thresholds, read_thresholds
-from harness_plugin_hooks.commands.compare import parser
 from harness_plugin_hooks.regression import reports
 
 pytest_plugins = ["pytester"]
@@ -377,11 +376,11 @@ def test_pytest_passes_when_it_does_not(run_tests):
 
 
 def test_pytest_says_what_is_undecided(run_tests):
-    found = run_tests(BASE, "--harness-candidate={}/unsure", "-rs")
+    found = run_tests(BASE, "--harness-candidate={}/unsure", "-rs", "--harness-undecided=skip")
     assert found.ret == 0
     undecided = found.parseoutcomes()["skipped"]
     found.stdout.fnmatch_lines(["*undecided: *too few seeds*"])
-    found = run_tests(BASE, "--harness-candidate={}/unsure", "--harness-undecided=fail")
+    found = run_tests(BASE, "--harness-candidate={}/unsure")  # as the command: exit status 3
     found.assert_outcomes(passed=7 - undecided, failed=undecided)
 
 
@@ -408,6 +407,7 @@ def test_the_pytest_plugin_is_an_entry_point():
 
 
 WORKFLOW = ROOT / "examples" / "ci" / "debiasing-gate.yml"
+ACTION = ROOT / "action.yml"
 
 
 def steps():
@@ -415,52 +415,101 @@ def steps():
     return {step.get("name"): step for step in job["steps"]}
 
 
-def test_the_commands_of_the_workflow_work(folders, tmp_path, monkeypatch):
-    """Its evaluation is parsed and its comparison run by a shell, on results like its own."""
-    evaluate = shlex.split(steps()["Evaluate"]["run"])
-    given = cli.run_parser().parse_args(evaluate[1:])
-    assert given.log_samples
-    compare = shlex.split(steps()["Compare"]["run"])
-    compared = parser().parse_args(compare[2:])
-    assert str(compared.candidate) == given.output_path
-    assert str(compared.baseline) in shlex.split(steps()["Fetch the results of main"]["run"])
-    assert str(compared.output_path) == steps()["Keep the comparison"]["with"]["path"]
-    assert given.output_path == steps()["Keep the results"]["with"]["path"]
+def action_steps():
+    return {s["name"]: s for s in yaml.safe_load(ACTION.read_text("utf-8"))["runs"]["steps"]}
 
+
+@pytest.fixture
+def shell_of_the_action(tmp_path, folders):
+    """Runs the action's comparison with the inputs of the workflow, as GitHub would."""
+    given = steps()["Gate"]["with"]
     (tmp_path / "bin").mkdir()
     command = tmp_path / "bin" / "harness"
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m harness_plugin "$@"\n')
     command.chmod(0o755)
-    shutil.copytree(folders / "base", tmp_path / compared.baseline)
-    shutil.copytree(folders / "worse", tmp_path / compared.candidate)
     shutil.copytree(WORKFLOW.parent, tmp_path / "ci")
+    shutil.copytree(folders / "base", tmp_path / "baseline")
     paths = [str(ROOT / folder) for folder in ("", "tasks", "hooks")]
-    environment = {
-        **os.environ,
-        "PATH": f"{command.parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": os.pathsep.join(paths),
-        "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"),
-    }
-    done = subprocess.run(
-        ["bash", "-e", "-c", steps()["Compare"]["run"]],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+
+    def compare(candidate, **inputs):
+        shutil.copytree(folders / candidate, tmp_path / given["candidate"], dirs_exist_ok=True)
+        step = action_steps()["Compare"]
+        environment = {
+            **os.environ,
+            "PATH": f"{command.parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": os.pathsep.join(paths),
+            "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"),
+            **{
+                name: ({**given, "baseline": "baseline"} | inputs)[name.lower()]
+                for name in step["env"]
+            },
+        }
+        return subprocess.run(
+            ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    return compare
+
+
+def test_the_commands_of_the_workflow_work(shell_of_the_action, tmp_path):
+    """Its evaluation is parsed and its comparison run by a shell, on results like its own."""
+    given = steps()["Gate"]["with"]
+    evaluate = cli.run_parser().parse_args(shlex.split(given["evaluate"])[1:])
+    assert evaluate.log_samples
+    assert evaluate.output_path == given["candidate"] == steps()["Keep the results"]["with"]["path"]
+    assert given["output_path"] == steps()["Keep the comparison"]["with"]["path"]
+    assert "--dir baseline" in steps()["Fetch the results of main"]["run"]
+    assert set(given) <= set(yaml.safe_load(ACTION.read_text("utf-8"))["inputs"])
+
+    done = shell_of_the_action("worse")
     assert done.returncode == 1, done.stderr
     assert "Debiasing gate: regressed" in (tmp_path / "summary.md").read_text()
     assert (tmp_path / "comparison" / "comparison.junit.xml").is_file()
 
 
+def test_the_action_may_let_through_what_is_undecided(shell_of_the_action):
+    assert shell_of_the_action("unsure", thresholds="").returncode == 3
+    assert shell_of_the_action("unsure", thresholds="", undecided="pass").returncode == 0
+
+
 def test_the_shell_of_the_workflow_parses():
-    for step in filter(lambda step: "run" in step, steps().values()):
+    for step in filter(lambda step: "run" in step, [*steps().values(), *action_steps().values()]):
         subprocess.run(["bash", "-n", "-c", step["run"]], check=True, timeout=20)
+
+
+WORKFLOWS = [WORKFLOW, *sorted((ROOT / ".github" / "workflows").glob("*.yml"))]
+
+
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
+def test_workflows_are_pinned_and_keep_no_credentials(file):
+    """As GitHub's guide to hardening asks: commits, not tags; no token stays in the checkout."""
+    workflow = yaml.safe_load(file.read_text("utf-8"))
+    assert workflow["concurrency"]["group"]
+    assert workflow["permissions"] == {} or workflow["permissions"]["contents"] == "read"
+    for job in workflow["jobs"].values():
+        for step in job["steps"]:
+            # an expression inside a script is code that a branch's name can write
+            assert "${{" not in step.get("run", "")
+            if "uses" in step:
+                assert re.fullmatch(r"[\w.-]+/[\w./-]+@[0-9a-f]{40}", step["uses"])
+            if step.get("uses", "").startswith("actions/checkout@"):
+                assert step["with"]["persist-credentials"] is False
+
+
+def test_the_action_installs_the_checkout_it_is_in():
+    line = action_steps()["Install"]["run"]
+    assert line.endswith('"$GITHUB_ACTION_PATH${EXTRAS:+[$EXTRAS]}"')
+    assert '--constraint "$GITHUB_ACTION_PATH/constraints.txt"' in line
+    assert "${{" not in "".join(step["run"] for step in action_steps().values())
 
 
 def test_the_thresholds_of_the_documentation_are_read(tmp_path):
     page = (ROOT / "docs" / "regression.md").read_text("utf-8")
-    (block,) = re.findall(r"^```yaml\n(.*?)^```", page, re.S | re.M)
+    block = re.search(r"^```yaml\n(min_seeds.*?)^```", page, re.S | re.M)[1]
     (tmp_path / "gates.yaml").write_text(block)
     assert len(read_thresholds(tmp_path / "gates.yaml").gates) == 4

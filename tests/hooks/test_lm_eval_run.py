@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip(
-    "lm_eval", reason="lm_eval is not installed: pip install 'harness-plugin[lm-eval]'"
+    "lm_eval", reason="lm_eval is not installed: pip install 'debias-transfer[lm-eval]'"
 )
 
 from lm_eval.api.filter import Filter
@@ -19,6 +19,7 @@ from lm_eval.api.registry import get_filter, get_model
 from lm_eval.loggers import EvaluationTracker
 
 from harness_plugin import HarnessError
+from harness_plugin._version import DISTRIBUTION
 from harness_plugin.cli import main as cli
 from harness_plugin_hooks.adapters import lm_eval_run
 from harness_plugin_hooks.adapters.lm_eval_tasks import folder
@@ -185,7 +186,7 @@ def test_their_classes_are_put_back():
 def test_without_lm_eval_the_pip_command_is_named(monkeypatch, capsys):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert cli.main(["lm-eval", "run", "--tasks", "hans"]) == 2
-    assert "pip install 'harness-plugin[lm-eval]'" in capsys.readouterr().err
+    assert "pip install 'debias-transfer[lm-eval]'" in capsys.readouterr().err
 
 
 def test_an_unknown_task_has_near_matches(toy_run, monkeypatch, capsys):
@@ -207,7 +208,7 @@ def test_entry_points_name_the_defining_module_and_what_the_group_wants(group):
     mine = [
         entry
         for entry in entry_points(group=f"lm_eval.{group}")
-        if entry.dist and entry.dist.name == "harness-plugin"
+        if entry.dist and entry.dist.name == DISTRIBUTION
     ]
     assert mine
     for entry in mine:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 pytest.importorskip(
-    "lm_eval", reason="lm_eval is not installed: pip install 'harness-plugin[lm-eval]'"
+    "lm_eval", reason="lm_eval is not installed: pip install 'debias-transfer[lm-eval]'"
 )
 
 import lm_eval.caching.cache

@@ -23,7 +23,7 @@ from harness_plugin_hooks.study_report import figures, write
 from harness_plugin_hooks.study_report.analysis import analyse
 from harness_plugin_hooks.study_report.answer import answers
 from harness_plugin_hooks.study_report.effects import Table, average, contrast, pooled
-from harness_plugin_hooks.study_report.findings import filled, wanted
+from harness_plugin_hooks.study_report.findings import filled, requested_tables
 from harness_plugin_hooks.study_report.report import of_plan, tell
 
 STUDIES = Path(__file__).resolve().parents[2] / "studies"
@@ -35,6 +35,7 @@ CELLS = {
         "bias_types": (4, 120),
         "remedies": (9, 85),
         "remedies_beyond": (14, 115),
+        "compression": (10, 65),
     },
     "paper": {
         "kd_undermines": (24, 520),
@@ -355,7 +356,7 @@ def test_a_page_gets_the_tables_that_it_asks_for(written):
     assert "#### By role" in once
     assert "#### Effects of teacher" in once
     assert filled(once, "made_up", about, sections) == once
-    assert wanted(once) == ["made_up"]
+    assert requested_tables(once) == ["made_up"]
     with pytest.raises(HarnessError, match="By rule"):
         filled(page.replace("By role", "By rule"), "made_up", about, sections)
     with pytest.raises(HarnessError, match="end of study made_up --> is missing"):

@@ -8,6 +8,7 @@ import pluggy
 import pytest
 
 from harness_plugin import HarnessError, hookimpl
+from harness_plugin._version import DISTRIBUTION
 from harness_plugin.config.merge import run_config
 from harness_plugin.plugins import hookspecs, registry
 from harness_plugin.plugins.registry import BrokenPlugin, collect, load_installed, load_plugins
@@ -246,7 +247,7 @@ def test_hook_arguments_have_no_defaults(manager):
 def test_the_entry_points_are_those_of_this_distribution():
     entry = registry.entry_of("tasks", None)
     assert isinstance(entry, EntryPoint)
-    assert entry.dist.name == "harness-plugin"
+    assert entry.dist.name == DISTRIBUTION
     assert registry.describe(registry.entry_of("unheard", None), KeyError("x")) == BrokenPlugin(
         "unheard", "unheard", "an unknown distribution", "KeyError: 'x'"
     )

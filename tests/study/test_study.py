@@ -611,7 +611,7 @@ def test_a_training_may_take_several_processes(tmp_path, capsys):
 def test_ray_with_a_worker_killed_in_the_middle_gives_the_table_of_a_quiet_run(
     whole, tmp_path, plugins, monkeypatch
 ):
-    ray = pytest.importorskip("ray", reason="Ray is an extra: pip install 'harness-plugin[ray]'")
+    ray = pytest.importorskip("ray", reason="Ray is an extra: pip install 'debias-transfer[ray]'")
     from harness_plugin.study import results
     from harness_plugin_hooks.study.ray_executor import RayExecutor
 

@@ -7,17 +7,16 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+from harness_plugin._version import install_command
 from harness_plugin.cli.startup import is_main_process
 from harness_plugin.errors import HarnessError
 from harness_plugin.pipeline.outputs import check_writable
-
-INSTALL = "pip install 'harness-plugin[lm-eval]'"
 
 
 def parser() -> argparse.ArgumentParser:
     """lm_eval's own parser; HarnessError where lm_eval is not installed."""
     if importlib.util.find_spec("lm_eval") is None:
-        raise HarnessError(f"lm-evaluation-harness is not installed: {INSTALL}")
+        raise HarnessError(f"lm-evaluation-harness is not installed: {install_command('lm-eval')}")
     from lm_eval._cli import HarnessCLI
 
     out: argparse.ArgumentParser = HarnessCLI()._parser

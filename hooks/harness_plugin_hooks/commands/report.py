@@ -7,7 +7,7 @@ from pathlib import Path
 from harness_plugin.cli.parser import Parser, comma_list
 from harness_plugin.cli.startup import installed_plugins
 from harness_plugin.errors import HarnessError
-from harness_plugin.machine.progress import quiet_libraries
+from harness_plugin.machine.progress import quiet_datasets
 
 EXAMPLES = """\
 examples:
@@ -61,7 +61,7 @@ def main(words: list[str]) -> int:
     if folder.suffix == ".html":
         raise HarnessError(f"--out {folder}: expected a folder; the page is called report_*.html.")
     check_writable(folder)
-    quiet_libraries()
+    quiet_datasets()
     run = read_run(
         given.run,
         plugins,

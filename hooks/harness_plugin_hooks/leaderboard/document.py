@@ -44,7 +44,7 @@ def measures(board: Board) -> list[Measure]:
         (
             board.gap,
             gap,
-            "the gap this set's story is told with; 0 treats both sides alike",
+            "the primary gap of this set; 0 treats both sides alike",
             True,
         ),
         (f"teacher_{board.metric}", f"teacher's {metric}", "of the model it learned from", False),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,7 +46,7 @@ def entries(report: RunReport, evaluated: Evaluated) -> Iterator[EvalResultEntry
     from huggingface_hub import EvalResultEntry
 
     model, scores = evaluated.model, evaluated.scores
-    moment = datetime.fromtimestamp(report.started, tz=timezone.utc)
+    moment = datetime.fromtimestamp(report.started, tz=UTC)
     for p in evaluated.predictions:
         if hub := scores.hub_sets.get(p.split):
             for number in evaluated.numbers(p.split):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from harness_plugin_hooks.outputs.each_model import Evaluated, each_model, set_n
 
 def write(report: RunReport, folder: Path) -> list[Path]:
     """One file a model."""
-    moment = datetime.fromtimestamp(report.started, tz=timezone.utc)
+    moment = datetime.fromtimestamp(report.started, tz=UTC)
     system = {
         "_timestamp": moment.isoformat(),
         "_git_commit_hash": git_commit(),

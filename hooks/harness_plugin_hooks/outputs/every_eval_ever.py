@@ -100,7 +100,7 @@ def aggregate(report: RunReport, evaluated: Evaluated) -> dict[str, Any]:
             "inference_platform": "local",
             "inference_engine": {
                 "name": "transformers",
-                "version": str(report.environment["versions"]["transformers"]),
+                "version": str(report.environment["versions"].get("transformers")),
             },
             "additional_details": {
                 "deployment_type": "self_deployed",

@@ -119,7 +119,7 @@ def results(report: RunReport, evaluated: Evaluated, hashes: dict[str, str]) -> 
         "git_hash": None,
         "date": report.started,
         "pretty_env_info": json.dumps(environment, indent=1),
-        "transformers_version": environment["versions"]["transformers"],
+        "transformers_version": environment["versions"].get("transformers"),
         "lm_eval_version": SCHEMA_VERSION,
         "upper_git_hash": None,
         "task_hashes": hashes,

@@ -45,8 +45,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--harness-undecided",
         choices=("skip", "fail"),
-        default="skip",
-        help="what a check is that has too few seeds or examples (skip)",
+        default="fail",
+        help="what a check is that has too few seeds or examples (fail, as in harness compare)",
     )
 
 

@@ -189,7 +189,7 @@ def clipped(name: str, most: int = 34) -> str:
 
 
 def primary_gaps(record: TransferRecord) -> dict[str, str]:
-    """Set -> the gap its story is told with, where a verdict names it; else one that is defined."""
+    """Set -> its primary gap, where a verdict names it; else one that is defined."""
     told = record.primary
     for scores in record.scores:
         defined = [

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from harness_plugin._version import install_command
 from harness_plugin.errors import HarnessError
 from harness_plugin.study.executors import WORK, Outcome, called, failed
 from harness_plugin.study.plan import Resources
@@ -41,9 +42,8 @@ class RayExecutor:
         try:
             import ray
         except ImportError:
-            raise HarnessError(
-                "--executor ray needs Ray: pip install 'harness-plugin[ray]'."
-            ) from None
+            command = install_command("ray")
+            raise HarnessError(f"--executor ray needs Ray: {command}.") from None
         ours = not ray.is_initialized()
         if ours:
             try:

@@ -39,7 +39,7 @@ SPLIT_BY = ("method", "remedy")
 
 
 @dataclass(frozen=True)
-class Found:
+class StudyEstimate:
     """One number of the report.
 
     `kind`: "effect" (a level against its reference), "mean" (of a level), "scale" (of a teacher's
@@ -82,9 +82,9 @@ class Found:
         }
 
 
-def analyse(study: Study) -> list[Found]:
+def analyse(study: Study) -> list[StudyEstimate]:
     """Every number of the report, in the order in which it is told."""
-    found: list[Found] = []
+    found: list[StudyEstimate] = []
     for factor in study.factors:
         for role in ("",) if factor == ROLE else study.students:
             for response in RESPONSES:
@@ -126,7 +126,7 @@ def by_level(
     return {level: tables[level] for level in study.levels_of(factor) if level in tables}
 
 
-def means(study: Study, factor: str, role: str, response: Response) -> Iterator[Found]:
+def means(study: Study, factor: str, role: str, response: Response) -> Iterator[StudyEstimate]:
     """The mean of each level, with the ranks that their intervals allow."""
     for task, split, where in places(study, factor):
         tables, matched = comparable(by_level(study, factor, role, response, where))
@@ -142,7 +142,7 @@ def means(study: Study, factor: str, role: str, response: Response) -> Iterator[
         ]
         ranks = dict(zip(ranked, rank_ranges([(low, high) for low, high in ends]), strict=True))
         for level, found in averages.items():
-            yield Found(
+            yield StudyEstimate(
                 "mean",
                 response.name,
                 metric_of(response, where),
@@ -157,13 +157,13 @@ def means(study: Study, factor: str, role: str, response: Response) -> Iterator[
             )
 
 
-def effects(study: Study, factor: str, role: str, response: Response) -> Iterator[Found]:
+def effects(study: Study, factor: str, role: str, response: Response) -> Iterator[StudyEstimate]:
     """Each level against the reference, on every set and over all of them.
 
     p-values are adjusted for the levels that are compared with one reference (Holm 1979).
     """
     reference, *levels = study.levels_of(factor)
-    family: list[Found] = []
+    family: list[StudyEstimate] = []
     by_set: dict[str, list[Average]] = {level: [] for level in levels}
     for task, split, where in places(study, factor):
         tables = by_level(study, factor, role, response, where)
@@ -177,7 +177,7 @@ def effects(study: Study, factor: str, role: str, response: Response) -> Iterato
                 effect = contrast(tables[level], tables[reference])
             by_set[level].append(effect)
             here.append(
-                Found(
+                StudyEstimate(
                     "effect",
                     response.name,
                     metric_of(response, where),
@@ -201,20 +201,20 @@ def effects(study: Study, factor: str, role: str, response: Response) -> Iterato
             metric = metric_of(response, study.sets)
             effect = pooled(defined)
             over_all.append(
-                Found(
+                StudyEstimate(
                     "effect", response.name, metric, effect, "", "", role, factor, level, reference
                 )
             )
     yield from adjusted(over_all)
 
 
-def adjusted(found: list[Found]) -> list[Found]:
+def adjusted(estimates: list[StudyEstimate]) -> list[StudyEstimate]:
     """The same with p-values for all of them together."""
-    known = [one for one in found if not math.isnan(one.average.p)]
+    known = [one for one in estimates if not math.isnan(one.average.p)]
     values = iter(holm([one.average.p for one in known])) if known else iter(())
     return [
         one if math.isnan(one.average.p) else replace(one, p_holm=float(next(values)))
-        for one in found
+        for one in estimates
     ]
 
 
@@ -226,7 +226,7 @@ def metric_of(response: Response, where: Sequence[EvaluationSet]) -> str:
     return gaps.pop() if len(gaps) == 1 else ""
 
 
-def scale(study: Study) -> Iterator[Found]:
+def scale(study: Study) -> Iterator[StudyEstimate]:
     """Every response for each size of teacher and of student."""
     teacher, student = (FACTOR + size for size in SIZES)
     others = study.others(*SIZES)
@@ -239,7 +239,7 @@ def scale(study: Study) -> Iterator[Found]:
                         cell = rows[(rows[teacher] == large) & (rows[student] == small)]
                         if cell.empty:
                             continue
-                        yield Found(
+                        yield StudyEstimate(
                             "scale",
                             response.name,
                             metric_of(response, [where]),
@@ -257,7 +257,7 @@ def split_by(study: Study) -> str:
     return next((name for name in SPLIT_BY if name in study.factors), "")
 
 
-def bias_types(study: Study) -> Iterator[Found]:
+def bias_types(study: Study) -> Iterator[StudyEstimate]:
     """How accuracy and gap change from teacher to student within every subset of each set."""
     factor = split_by(study)
     levels = study.levels_of(factor) if factor else ("",)
@@ -275,7 +275,7 @@ def bias_types(study: Study) -> Iterator[Found]:
                 keys = ["subset", "measure", "metric"]
                 for (subset, measure, metric), part in rows.groupby(keys, sort=False):
                     found = average(table_of(part, study.others()))
-                    yield Found(
+                    yield StudyEstimate(
                         "bias_type",
                         str(measure),
                         str(metric),

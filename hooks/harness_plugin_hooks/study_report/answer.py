@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from harness_plugin_hooks.render.text import interval, percent, plural
-from harness_plugin_hooks.study_report.analysis import Found
+from harness_plugin_hooks.study_report.analysis import StudyEstimate
 from harness_plugin_hooks.study_report.reading import Study
 from harness_plugin_hooks.study_report.tables import number, place
 
@@ -15,11 +15,11 @@ LEVEL = 0.05
 """Joint error of the effects of a factor, after Holm's adjustment."""
 
 
-def answers(study: Study, found: Sequence[Found]) -> list[str]:
+def answers(study: Study, estimates: Sequence[StudyEstimate]) -> list[str]:
     """A sentence a factor; of a study without factors, how far the gap widens on each set."""
     effects = [
         one
-        for one in found
+        for one in estimates
         if (one.kind, one.response) == ("effect", RESPONSE) and not math.isnan(one.average.value)
     ]
     told = [
@@ -32,7 +32,7 @@ def answers(study: Study, found: Sequence[Found]) -> list[str]:
     return [sentence for _, sentence in told]
 
 
-def of_factor(study: Study, factor: str, effects: Sequence[Found]) -> tuple[bool, str]:
+def of_factor(study: Study, factor: str, effects: Sequence[StudyEstimate]) -> tuple[bool, str]:
     """Whether any level changes what the student loses, and by how much."""
     several = len({(one.task, one.split, one.role) for one in effects}) > 1
     shown = [one for one in effects if one.p_holm < LEVEL]
@@ -50,7 +50,7 @@ def of_factor(study: Study, factor: str, effects: Sequence[Found]) -> tuple[bool
     )
 
 
-def change(one: Found, several: bool, students: bool) -> str:
+def change(one: StudyEstimate, several: bool, students: bool) -> str:
     """`pure_kd - none narrows the gap by 3.1 points (-4.0 to -2.2) on hans, hans`."""
     value = one.average.value
     word = "widens" if value > 0 else "narrows"

@@ -21,7 +21,7 @@ from harness_plugin_hooks.render.document import (
     Text,
 )
 from harness_plugin_hooks.report.drawing import THEME
-from harness_plugin_hooks.study_report.analysis import Found
+from harness_plugin_hooks.study_report.analysis import StudyEstimate
 from harness_plugin_hooks.study_report.reading import (
     RESPONSES,
     Study,
@@ -46,7 +46,7 @@ FIGURES = {
 
 def report(
     study: Study,
-    found: Sequence[Found],
+    estimates: Sequence[StudyEstimate],
     figures: Mapping[str, Path],
     parameters: Mapping[str, int],
     told: Sequence[str],
@@ -66,7 +66,7 @@ def report(
             Paragraph(line, "soft"),
         ],
         [
-            *sections(study, found, figures, parameters),
+            *sections(study, estimates, figures, parameters),
             Section("How to read the numbers", "how", terms),
         ],
         f"Made by harness-plugin {__version__}.",
@@ -91,7 +91,10 @@ def size(study: Study) -> str:
 
 
 def sections(
-    study: Study, found: Sequence[Found], figures: Mapping[str, Path], parameters: Mapping[str, int]
+    study: Study,
+    estimates: Sequence[StudyEstimate],
+    figures: Mapping[str, Path],
+    parameters: Mapping[str, int],
 ) -> list[Section]:
     """The sections in the order in which they are read; `figures` are files by section.
 
@@ -105,7 +108,7 @@ def sections(
             "common, with 95% intervals. 1\u20133 means that first, second and third "
             "cannot be told apart from here: one is ranked above another only if its whole "
             "interval is.",
-            rank_tables(study, found),
+            rank_tables(study, estimates),
         ),
         (
             "effects",
@@ -113,20 +116,20 @@ def sections(
             "Each level against its factor's reference, over pairs of configurations that differ "
             "in nothing else. \u2020 marks those whose p-value stays below .05 after Holm's "
             "adjustment for the levels compared.",
-            effect_tables(study, found),
+            effect_tables(study, estimates),
         ),
         (
             "scale",
             "Scale",
             "Gap widening by the teacher's size (down) and the student's (across).",
-            scale_tables(study, found, parameters),
+            scale_tables(study, estimates, parameters),
         ),
         (
             "bias_types",
             "Bias types",
             "Accuracy of the student minus its teacher's within each bias type and each group: an "
             "unchanged average can hide large opposite changes.",
-            bias_type_tables(study, found),
+            bias_type_tables(study, estimates),
         ),
         (
             "configurations",
@@ -143,10 +146,10 @@ def sections(
             blocks.append(Figure(title, svg, file.name, FIGURES[key], theme=THEME))
         if tables := list(of_section):
             out.append(Section(title, key, [*blocks, *tables]))
-    return [*out, undefined(study, found)]
+    return [*out, undefined(study, estimates)]
 
 
-def undefined(study: Study, found: Sequence[Found]) -> Section:
+def undefined(study: Study, estimates: Sequence[StudyEstimate]) -> Section:
     """What has no number, counted, with the configurations and the reasons."""
     rows: list[tuple[Cell, ...]] = []
     for where in study.sets:
@@ -176,7 +179,7 @@ def undefined(study: Study, found: Sequence[Found]) -> Section:
             )
         )
     reasons = Counter(
-        one.average.reason for one in found if one.kind == "effect" and one.average.reason
+        one.average.reason for one in estimates if one.kind == "effect" and one.average.reason
     )
     text = "Every number that was asked for is defined."
     if rows:

@@ -20,7 +20,7 @@ from harness_plugin_hooks.report.drawing import (
     TEACHER,
     styled,
 )
-from harness_plugin_hooks.study_report.analysis import Found, split_by
+from harness_plugin_hooks.study_report.analysis import StudyEstimate, split_by
 from harness_plugin_hooks.study_report.effects import Average
 from harness_plugin_hooks.study_report.reading import Study
 from harness_plugin_hooks.study_report.tables import place, sized
@@ -32,15 +32,15 @@ ROW = 0.24
 
 
 def draw(
-    study: Study, found: Sequence[Found], folder: Path, parameters: Mapping[str, int]
+    study: Study, estimates: Sequence[StudyEstimate], folder: Path, parameters: Mapping[str, int]
 ) -> dict[str, Path]:
     """Figures by section; those without anything to show are left out."""
     made: dict[str, Path] = {}
     with styled():
         for key, figure in (
-            ("effects", effects(study, found)),
-            ("scale", scale(study, found, parameters)),
-            ("bias_types", bias_types(study, found)),
+            ("effects", effects(study, estimates)),
+            ("scale", scale(study, estimates, parameters)),
+            ("bias_types", bias_types(study, estimates)),
         ):
             if figure is not None:
                 made[key] = saved(figure, folder / f"{key}_{study.name}.svg")
@@ -92,11 +92,11 @@ def dots(
     axes.grid(axis="x")
 
 
-def effects(study: Study, found: Sequence[Found]) -> Figure | None:
+def effects(study: Study, estimates: Sequence[StudyEstimate]) -> Figure | None:
     """Each level's effect on the gap's widening, a panel for each factor, a colour a student."""
     wanted = [
         one
-        for one in found
+        for one in estimates
         if (one.kind, one.response) == ("effect", "gap_widening")
         and not math.isnan(one.average.value)
     ]
@@ -129,9 +129,11 @@ def effects(study: Study, found: Sequence[Found]) -> Figure | None:
     return figure
 
 
-def scale(study: Study, found: Sequence[Found], parameters: Mapping[str, int]) -> Figure | None:
+def scale(
+    study: Study, estimates: Sequence[StudyEstimate], parameters: Mapping[str, int]
+) -> Figure | None:
     """Gap widening by teacher's and student's size, one map for each set and student."""
-    wanted = [one for one in found if (one.kind, one.response) == ("scale", "gap_widening")]
+    wanted = [one for one in estimates if (one.kind, one.response) == ("scale", "gap_widening")]
     maps = list(dict.fromkeys((one.task, one.split, one.role) for one in wanted))
     if not maps:
         return None
@@ -196,12 +198,12 @@ def scale(study: Study, found: Sequence[Found], parameters: Mapping[str, int]) -
     return figure
 
 
-def bias_types(study: Study, found: Sequence[Found]) -> Figure | None:
+def bias_types(study: Study, estimates: Sequence[StudyEstimate]) -> Figure | None:
     """Accuracy of the student minus its teacher's by subset; a panel for each set and student."""
     factor = split_by(study)
     wanted = [
         one
-        for one in found
+        for one in estimates
         if (one.kind, one.response) == ("bias_type", "distillability")
         and not math.isnan(one.average.value)
     ]

@@ -18,7 +18,7 @@ from harness_plugin_hooks.render.document import Section, Table, tables
 START = re.compile(r"<!-- study (?P<name>[a-z0-9_]+): (?P<titles>[^\n]*?) -->\n")
 
 
-def wanted(page: str) -> list[str]:
+def requested_tables(page: str) -> list[str]:
     """The studies that a page has tables of, in its order."""
     return list(dict.fromkeys(found["name"] for found in START.finditer(page)))
 
@@ -32,7 +32,7 @@ def filled(page: str, study: str, about: str, sections: Sequence[Section]) -> st
     known = list(tables(sections))
     found = [mark for mark in START.finditer(page) if mark["name"] == study]
     if not found:
-        raise unknown("study of the page", study, wanted(page))
+        raise unknown("study of the page", study, requested_tables(page))
     for mark in reversed(found):
         end = f"<!-- end of study {study} -->"
         stop = page.find(end, mark.end())

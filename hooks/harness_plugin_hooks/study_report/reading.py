@@ -76,7 +76,7 @@ BY_NAME = {response.name: response for response in RESPONSES}
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """One evaluation set that the study is about, with the gap that its story is told with."""
+    """One evaluation set that the study is about, with its primary gap."""
 
     task: str
     split: str
@@ -196,10 +196,10 @@ def prepared(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**values)
 
 
-def in_order(found: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
-    """`found` in the order of `wanted`, what it does not name last."""
-    place = {str(name): number for number, name in reversed(list(enumerate(wanted)))}
-    return tuple(sorted(found, key=lambda name: place.get(name, len(place))))
+def in_order(present: Sequence[str], order: Sequence[str]) -> tuple[str, ...]:
+    """`present` in the order of `order`, what it does not name last."""
+    place = {str(name): number for number, name in reversed(list(enumerate(order)))}
+    return tuple(sorted(present, key=lambda name: place.get(name, len(place))))
 
 
 def sets_of(numbers: pd.DataFrame) -> list[EvaluationSet]:

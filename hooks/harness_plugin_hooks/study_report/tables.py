@@ -14,7 +14,7 @@ from harness_plugin_hooks.render.document import (
     Number,
     Table,
 )
-from harness_plugin_hooks.study_report.analysis import Found, split_by
+from harness_plugin_hooks.study_report.analysis import StudyEstimate, split_by
 from harness_plugin_hooks.study_report.effects import Average
 from harness_plugin_hooks.study_report.reading import (
     BY_NAME,
@@ -37,9 +37,9 @@ def titled(where: EvaluationSet, text: str) -> str:
     return f"{where.name}: {text}"
 
 
-def rank_tables(study: Study, found: Sequence[Found]) -> Iterator[Table]:
+def rank_tables(study: Study, estimates: Sequence[StudyEstimate]) -> Iterator[Table]:
     """For every factor one table: a row for each set, student and level."""
-    means = [one for one in found if one.kind == "mean"]
+    means = [one for one in estimates if one.kind == "mean"]
     for factor in study.factors:
         rows, unmatched = [], False
         of_factor = [one for one in means if one.factor == factor]
@@ -78,9 +78,9 @@ def rank_tables(study: Study, found: Sequence[Found]) -> Iterator[Table]:
         )
 
 
-def effect_tables(study: Study, found: Sequence[Found]) -> Iterator[Table]:
+def effect_tables(study: Study, estimates: Sequence[StudyEstimate]) -> Iterator[Table]:
     """For every factor one table: a row for each set, student and level but the reference."""
-    effects = [one for one in found if one.kind == "effect"]
+    effects = [one for one in estimates if one.kind == "effect"]
     for factor in study.factors:
         rows = []
         of_factor = [one for one in effects if one.factor == factor]
@@ -114,10 +114,12 @@ def effect_tables(study: Study, found: Sequence[Found]) -> Iterator[Table]:
         )
 
 
-def in_turn(found: Sequence[Found]) -> Iterator[tuple[list[Cell], dict[str, Found]]]:
+def in_turn(
+    estimates: Sequence[StudyEstimate],
+) -> Iterator[tuple[list[Cell], dict[str, StudyEstimate]]]:
     """Set, student and level of each row of a table, in order, and what was found by response."""
-    rows: dict[tuple[str, str, str, str], dict[str, Found]] = {}
-    for one in sorted_by(found):
+    rows: dict[tuple[str, str, str, str], dict[str, StudyEstimate]] = {}
+    for one in sorted_by(estimates):
         rows.setdefault((one.task, one.split, one.role, one.level), {})[one.response] = one
     for (task, split, role, level), cells in rows.items():
         # of the students' effect every row is about all of them
@@ -129,11 +131,13 @@ def places_of(factor: str) -> tuple[str, ...]:
     return ("set",) if factor == ROLE else ("set", "role")
 
 
-def sorted_by(found: Sequence[Found]) -> list[Found]:
+def sorted_by(estimates: Sequence[StudyEstimate]) -> list[StudyEstimate]:
     """By set, those over all sets last, then student; levels stay in the plan's order."""
-    sets = list(dict.fromkeys((one.task, one.split) for one in found if one.task))
+    sets = list(dict.fromkeys((one.task, one.split) for one in estimates if one.task))
     order = {where: position for position, where in enumerate(sets)}
-    return sorted(found, key=lambda one: (order.get((one.task, one.split), len(order)), one.role))
+    return sorted(
+        estimates, key=lambda one: (order.get((one.task, one.split), len(order)), one.role)
+    )
 
 
 def place(task: str, split: str) -> str:
@@ -146,7 +150,7 @@ def trimmed(table: Table) -> Table:
     kept = [
         index
         for index, column in enumerate(table.columns)
-        if any(said(row[index]) for row in table.rows)
+        if any(is_filled(row[index]) for row in table.rows)
         and not (
             column.title in ("set", "role")
             and len({row[index] for row in table.rows}) == 1
@@ -165,7 +169,7 @@ def columns(*titles: str, drawn: Sequence[str] = ()) -> tuple[Column, ...]:
     return tuple(Column(title, drawn=title in drawn) for title in titles)
 
 
-def said(cell: Cell) -> bool:
+def is_filled(cell: Cell) -> bool:
     """Whether a cell says anything."""
     if isinstance(cell, Number):
         return not math.isnan(cell.value) or bool(cell.reason)
@@ -173,12 +177,12 @@ def said(cell: Cell) -> bool:
 
 
 def scale_tables(
-    study: Study, found: Sequence[Found], parameters: Mapping[str, int]
+    study: Study, estimates: Sequence[StudyEstimate], parameters: Mapping[str, int]
 ) -> Iterator[Table]:
     """A table for each set and student: teachers down, students across."""
     cells = {
         (one.task, one.split, one.role, one.response, one.teacher, one.student): one.average
-        for one in found
+        for one in estimates
         if one.kind == "scale"
     }
     if not cells:
@@ -222,7 +226,7 @@ def sized(task: str, role: str, level: str, parameters: Mapping[str, int]) -> st
     return f"{level} ({count:,})" if count else level
 
 
-def bias_type_tables(study: Study, found: Sequence[Found]) -> Iterator[Table]:
+def bias_type_tables(study: Study, estimates: Sequence[StudyEstimate]) -> Iterator[Table]:
     """A table for each set and student: subsets down, levels of a factor across."""
     factor = split_by(study)
     levels = study.levels_of(factor) if factor else ("",)
@@ -230,7 +234,7 @@ def bias_type_tables(study: Study, found: Sequence[Found]) -> Iterator[Table]:
         for role in study.students:
             here = [
                 one
-                for one in found
+                for one in estimates
                 if one.kind == "bias_type"
                 and (one.task, one.split, one.role) == (where.task, where.split, role)
                 and one.response == "distillability"

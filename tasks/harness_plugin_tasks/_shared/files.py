@@ -80,16 +80,16 @@ def is_hub_copy(folder: Path) -> bool:
     )
 
 
-def row_variant(where: object, found: int, expected: int) -> Iterator[str]:
+def row_variant(where: object, rows: int, expected: int) -> Iterator[str]:
     """A note if `where`, a file or a hub split, has another number of rows than released."""
-    if found != expected:
-        yield f"variant: {where} has {found:,} rows, expected {expected:,}"
+    if rows != expected:
+        yield f"variant: {where} has {rows:,} rows, expected {expected:,}"
 
 
 def count_variants(
-    name: str, found: Sequence[int] | Ints, expected: Sequence[int], names: Sequence[str]
+    name: str, counts: Sequence[int] | Ints, expected: Sequence[int], names: Sequence[str]
 ) -> Iterator[str]:
     """A note for every one of `names` whose count in split `name` is not the release's."""
-    for what, n, released in zip(names, found, expected, strict=True):
+    for what, n, released in zip(names, counts, expected, strict=True):
         if n != released:
             yield f"variant: {name} has {n:,} rows of {what}, expected {released:,}"

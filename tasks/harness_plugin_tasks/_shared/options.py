@@ -33,7 +33,7 @@ def share(request: DataRequest, name: str) -> float:
     return float(value)
 
 
-def rows_wanted(request: DataRequest, name: str, at_least: int = 1) -> int | None:
+def optional_rows(request: DataRequest, name: str, at_least: int = 1) -> int | None:
     """The option `name`, a number of rows, or None where it is left at null."""
     if request.options[name] is None:
         return None

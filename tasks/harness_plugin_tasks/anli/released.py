@@ -13,7 +13,7 @@ from harness_plugin_tasks._shared.text.nli_released import (
     FROM_MULTINLI,
     FROM_SNLI,
     NLI_SCHEMA,
-    Wanted,
+    TrainingCorpora,
     chosen_files,
     training,
 )
@@ -24,7 +24,7 @@ from harness_plugin_tasks.anli.rounds import ROUNDS, ROWS, Reader, from_splits, 
 REPOSITORY = "facebook/anli"
 REVISION = "8e4813d81f46d313dac7892e1c28076917cfcdf9"
 CORPORA = {"mnli": nli_hub.MULTINLI, "snli": nli_hub.SNLI}
-WANTED: dict[str, Wanted] = {"mnli": FROM_MULTINLI, "snli": FROM_SNLI}
+FILES: dict[str, TrainingCorpora] = {"mnli": FROM_MULTINLI, "snli": FROM_SNLI}
 
 
 class Own(NamedTuple):
@@ -76,7 +76,7 @@ def from_path(request: DataRequest) -> TaskData:
                 "holdout_file, or set anli.train."
             )
         return rounds_data(request, read, None)
-    return rounds_data(request, read, training(root, chosen, WANTED[name], request))
+    return rounds_data(request, read, training(root, chosen, FILES[name], request))
 
 
 def rounds_data(request: DataRequest, read: Reader, other: nli_hub.Training | None) -> TaskData:

@@ -116,9 +116,9 @@ def comment(rng: np.random.Generator, toxic: bool, identities: Sequence[int]) ->
     return f"the {who} {one(SPEAKERS)} left {one(EVENTS)} {one(TIMES)} . {verdict} ."
 
 
-def without(comments: Comments, asked: set[str]) -> Comments:
+def without(comments: Comments, held_out: set[str]) -> Comments:
     """The comments that stand in no test: a small grammar says some things twice."""
-    keep = [row for row, text in enumerate(comments.texts) if text not in asked]
+    keep = [row for row, text in enumerate(comments.texts) if text not in held_out]
     return Comments(
         [comments.texts[row] for row in keep],
         [comments.ids[row] for row in keep],

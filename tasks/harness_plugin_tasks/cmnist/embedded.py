@@ -7,7 +7,7 @@ import numpy as np
 from harness_plugin.data.dataset import DataRequest, TaskData
 from harness_plugin_tasks._shared.images.drawings import draw_digits
 from harness_plugin_tasks._shared.images.mnist import Digits
-from harness_plugin_tasks._shared.options import rows_wanted
+from harness_plugin_tasks._shared.options import optional_rows
 from harness_plugin_tasks._shared.planted import balanced_labels
 from harness_plugin_tasks.cmnist.colours import coloured
 
@@ -22,7 +22,7 @@ def load(request: DataRequest) -> TaskData:
 
     def digits(stream: int, name: str) -> Digits:
         rng = np.random.default_rng([request.seed, 200 + stream])
-        n = rows_wanted(request, name, FEWEST) or SIZES[name]
+        n = optional_rows(request, name, FEWEST) or SIZES[name]
         label = balanced_labels(rng, n, 10)
         return Digits(draw_digits(label, rng), label)
 

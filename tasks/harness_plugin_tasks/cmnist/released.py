@@ -10,7 +10,7 @@ from harness_plugin.data.dataset import DataRequest, Purpose, Split, TaskData
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.images.mnist import DIGITS, read_mnist
 from harness_plugin_tasks._shared.images.splits import Cells, cell_split
-from harness_plugin_tasks._shared.options import rows_wanted, share
+from harness_plugin_tasks._shared.options import optional_rows, share
 from harness_plugin_tasks.cmnist.colours import coloured, parted
 
 VALIDATION = 5_000
@@ -36,7 +36,7 @@ def load(request: DataRequest) -> TaskData:
             if any((folder / name).is_dir() for name in needed):
                 return lee(request, folder)
     splits, notes = read_mnist(request)
-    n_train, n_validation, n_test = (rows_wanted(request, name) for name in SIZES)
+    n_train, n_validation, n_test = (optional_rows(request, name) for name in SIZES)
     sizes = (n_train, n_validation or VALIDATION, n_test)
     return coloured(request, parted(splits, sizes, request.seed), notes)
 

@@ -16,7 +16,7 @@ from harness_plugin_tasks._shared.images.drawings import (
     stroke,
 )
 from harness_plugin_tasks._shared.images.splits import Pixels
-from harness_plugin_tasks._shared.options import rows_wanted
+from harness_plugin_tasks._shared.options import optional_rows
 from harness_plugin_tasks._shared.planted import balanced_labels
 from harness_plugin_tasks.corrupted_cifar10.build import FEWEST, build
 
@@ -47,7 +47,7 @@ JITTER = Jitter(scale=0.25, turn=0.35, shift=0.1, shear=0.2)
 
 def load(request: DataRequest) -> TaskData:
     """Splits `train`, `validation`, `id` and `unbiased` of drawn shapes."""
-    sizes = {name: rows_wanted(request, name, FEWEST) or n for name, n in SIZES.items()}
+    sizes = {name: optional_rows(request, name, FEWEST) or n for name, n in SIZES.items()}
     parts = {
         name: shapes(n, np.random.default_rng([request.seed, 200 + stream]))
         for stream, (name, n) in enumerate(

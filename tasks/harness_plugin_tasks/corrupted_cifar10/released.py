@@ -10,7 +10,7 @@ from harness_plugin.data.dataset import DataRequest, Ints, Purpose, Split, TaskD
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.images.cifar import CLASSES, SIDE, read_cifar
 from harness_plugin_tasks._shared.images.splits import Cells, Pixels, cell_split
-from harness_plugin_tasks._shared.options import rows_wanted, share
+from harness_plugin_tasks._shared.options import optional_rows, share
 from harness_plugin_tasks.corrupted_cifar10.build import FEWEST, build, severity_of
 
 VALIDATION = 1_000
@@ -43,7 +43,7 @@ def load(request: DataRequest) -> TaskData:
     if request.options["type"] != "numpy":
         return from_arrays(request)
     parts, notes = read_cifar(request)
-    n_train, n_validation, n_test = (rows_wanted(request, name, FEWEST) for name in SIZES)
+    n_train, n_validation, n_test = (optional_rows(request, name, FEWEST) for name in SIZES)
     sizes = {"train": n_train, "validation": n_validation or VALIDATION, "test": n_test}
     return build(request, CLASSES, parts, sizes, notes)
 

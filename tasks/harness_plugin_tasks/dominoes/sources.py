@@ -16,7 +16,7 @@ from harness_plugin_tasks._shared.images.drawings import (
     noisy,
 )
 from harness_plugin_tasks._shared.images.mnist import Digits, read_mnist
-from harness_plugin_tasks._shared.options import rows_wanted
+from harness_plugin_tasks._shared.options import optional_rows
 from harness_plugin_tasks._shared.planted import balanced_labels
 from harness_plugin_tasks.dominoes.build import CELLS, FEWEST, build
 
@@ -48,7 +48,7 @@ GRAIN = 0.04
 
 def embedded(request: DataRequest) -> TaskData:
     """Drawn digits above drawn vehicles; as many as the options ask for, or `DRAWN`."""
-    rows = {name: rows_wanted(request, name, FEWEST) or n for name, n in DRAWN.items()}
+    rows = {name: optional_rows(request, name, FEWEST) or n for name, n in DRAWN.items()}
     # odd numbers lose a row, so that both labels are equally frequent
     n_train, n_validation, n_test = (n - n % 2 for n in rows.values())
     digits, vehicles = {}, {}
@@ -66,7 +66,7 @@ def released(request: DataRequest) -> TaskData:
 
     Raises HarnessError naming the file for anything missing or malformed in either.
     """
-    n_train, n_validation, n_test = (rows_wanted(request, name, FEWEST) for name in DRAWN)
+    n_train, n_validation, n_test = (optional_rows(request, name, FEWEST) for name in DRAWN)
     digits, digit_notes = read_mnist(request)
     objects, object_notes = read_cifar(request)
     kinds = [CLASSES.index(name) for name in CELLS.labels]

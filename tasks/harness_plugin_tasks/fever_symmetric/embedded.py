@@ -165,9 +165,9 @@ def pair(
     return Pair(name, evidence, claim, one(GIVE_AWAY if has_phrase else PLAIN), one(DETAILS))
 
 
-def without(pairs: Sequence[Pair], asked: set[Pair]) -> list[Pair]:
+def without(pairs: Sequence[Pair], held_out: set[Pair]) -> list[Pair]:
     """The pairs that stand in no test: a small grammar says some things twice."""
-    return [each for each in pairs if each not in asked]
+    return [each for each in pairs if each not in held_out]
 
 
 def table(name: str, pairs: Sequence[Pair]) -> Table:

@@ -156,19 +156,19 @@ def file_names(options: Mapping[str, Any], key: str) -> tuple[str, ...]:
 
 
 def symmetric_tables(
-    root: Path, wanted: Sequence[str], train_files: Sequence[str]
+    root: Path, names: Sequence[str], train_files: Sequence[str]
 ) -> dict[str, Table]:
     """The symmetric files under `root` that are asked for and not trained on, by split name."""
-    for name in wanted:
+    for name in names:
         if name not in SYMMETRIC:
             raise unknown("value of fever_symmetric.tests", str(name), SYMMETRIC)
     trained = {Path(name).name for name in train_files}
     tables = {}
     for name, (file_name, _) in SYMMETRIC.items():
-        if wanted and name not in wanted:
+        if names and name not in names:
             continue
         file = find(root, [file_name])
-        if file is None and wanted:
+        if file is None and names:
             raise HarnessError(f"{missing(root, [file_name])}, asked for as {name}.")
         if file is not None and file_name not in trained:
             tables[name] = read_fever(file)

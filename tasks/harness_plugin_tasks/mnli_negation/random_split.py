@@ -35,7 +35,7 @@ class Entry(NamedTuple):
     part: int
 
 
-def draw(found: Training, file: Path) -> tuple[Table, Table, Table]:
+def draw(corpus: Training, file: Path) -> tuple[Table, Table, Table]:
     """Training, validation and test rows of train, dev_matched and dev_mismatched, in that order.
 
     The file's index counts rows of the three releases one after the other, those without a gold
@@ -44,11 +44,13 @@ def draw(found: Training, file: Path) -> tuple[Table, Table, Table]:
 
     Raises HarnessError naming file and line where the file is malformed or is not about these rows.
     """
-    if {"id", "id_mismatched"} - {*found.in_domain}:
+    if {"id", "id_mismatched"} - {*corpus.in_domain}:
         raise HarnessError(
             f"{file}: the random split needs MultiNLI's mismatched development set as well."
         )
-    whole = concatenated([*found.train, *found.in_domain["id"], *found.in_domain["id_mismatched"]])
+    whole = concatenated(
+        [*corpus.train, *corpus.in_domain["id"], *corpus.in_domain["id_mismatched"]]
+    )
     labels, hypotheses = whole.columns["label"], whole.columns["hypothesis"]
     labelled = [i for i, label in enumerate(labels) if label not in MISSING_LABELS]
     entries = read_entries(file)

@@ -36,7 +36,7 @@ def from_hub(request: DataRequest) -> TaskData:
             "the file metadata_random.csv of the group_DRO code."
         )
     of = whole(request) if request.options["split"] == "random" else request
-    return as_asked(request, corpus_from_hub(MULTINLI, of), file)
+    return task_data(request, corpus_from_hub(MULTINLI, of), file)
 
 
 def from_path(request: DataRequest) -> TaskData:
@@ -47,7 +47,7 @@ def from_path(request: DataRequest) -> TaskData:
     root = data_folder(request)
     chosen = chosen_files(request.task.task, request.options)
     if request.options["split"] == "official":
-        return as_asked(request, training(root, chosen, FROM_MULTINLI, request), root)
+        return task_data(request, training(root, chosen, FROM_MULTINLI, request), root)
     if chosen.train or chosen.in_domain or chosen.holdout:
         raise HarnessError(
             "mnli_negation.split=random draws from all of MultiNLI; drop train_files, "
@@ -56,7 +56,7 @@ def from_path(request: DataRequest) -> TaskData:
     names = [folder + request.options["split_file"] for folder in FOLDERS]
     if (file := find(root, names)) is None:
         raise HarnessError(f"{missing(root, names)}; mnli_negation.split_file names another.")
-    return as_asked(request, training(root, chosen, FROM_MULTINLI, whole(request)), file)
+    return task_data(request, training(root, chosen, FROM_MULTINLI, whole(request)), file)
 
 
 def whole(request: DataRequest) -> DataRequest:
@@ -64,27 +64,27 @@ def whole(request: DataRequest) -> DataRequest:
     return replace(request, sets=None)
 
 
-def as_asked(request: DataRequest, found: Training, split_file: Path) -> TaskData:
+def task_data(request: DataRequest, corpus: Training, split_file: Path) -> TaskData:
     """The splits of the option `split`, and notes on what is not as known."""
     parts: dict[str, tuple[Purpose, list[Table]]]
     if request.options["split"] == "random":
-        train, validation, test = draw(found, split_file)
+        train, validation, test = draw(corpus, split_file)
         parts = {
             "train": ("train", [train]),
             "validation": ("validation", [validation]),
             "id": ("in_domain", [test]),
         }
     else:
-        parts = {"train": ("train", found.train)} if found.train else {}
-        parts |= {name: ("in_domain", tables) for name, tables in found.in_domain.items()}
+        parts = {"train": ("train", corpus.train)} if corpus.train else {}
+        parts |= {name: ("in_domain", tables) for name, tables in corpus.in_domain.items()}
     splits = {
         name: joined(name, purpose, tables, NEGATION_CUE)
         for name, (purpose, tables) in parts.items()
     }
-    notes = [*found.notes]
+    notes = [*corpus.notes]
     for split in splits.values():
         notes += empty_cells(split, NEGATION_CUE.values)
-    matched = [table.name.endswith("dev_matched") for table in found.in_domain.get("id", ())]
+    matched = [table.name.endswith("dev_matched") for table in corpus.in_domain.get("id", ())]
     if request.options["split"] == "official" and matched == [True]:
         notes += group_variants(splits["id"])
     return TaskData(request.task.task, request.source, splits, tuple(notes))

@@ -16,7 +16,7 @@ from harness_plugin_tasks._shared.images.drawings import (
     stroke,
 )
 from harness_plugin_tasks._shared.images.splits import Pixels, image_column
-from harness_plugin_tasks._shared.options import rows_wanted, share, whole_number
+from harness_plugin_tasks._shared.options import optional_rows, share, whole_number
 from harness_plugin_tasks.pacs_bias.design import (
     CLASSES,
     DOMAINS,
@@ -79,7 +79,7 @@ def load(request: DataRequest) -> TaskData:
             f"{' and '.join(STYLES)}; {', '.join(names)} in {' and '.join(design.cells.values)} "
             "needs the real pictures: use --data hub or --data PATH."
         )
-    n_train = rows_wanted(request, "n_train", FEWEST) or N_TRAIN
+    n_train = optional_rows(request, "n_train", FEWEST) or N_TRAIN
     counts = biased_counts(n_train // 2, share(request, "bias_rate"))
     for name in SPLITS.keys() - {"train"}:
         counts = counts + set_counts(request, name)

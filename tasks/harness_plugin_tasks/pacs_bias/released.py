@@ -12,7 +12,7 @@ from harness_plugin.data.hub import load_hub, load_local
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.files import count_variants, data_folder, is_hub_copy
 from harness_plugin_tasks._shared.images.splits import class_indices, stored_images
-from harness_plugin_tasks._shared.options import rows_wanted
+from harness_plugin_tasks._shared.options import optional_rows
 from harness_plugin_tasks.pacs_bias.design import (
     CLASSES,
     DOMAINS,
@@ -44,7 +44,7 @@ def load(request: DataRequest) -> TaskData:
     for number, (domain, released) in enumerate(RELEASED.items()):
         found = np.bincount(pool.kind[pool.domain == number], minlength=len(CLASSES))
         notes += count_variants(domain, found, released, CLASSES)
-    n_train = rows_wanted(request, "n_train", FEWEST)
+    n_train = optional_rows(request, "n_train", FEWEST)
     return designed(request, pool, design, n_train, notes)
 
 

@@ -148,9 +148,9 @@ def one(rng: np.random.Generator, texts: Sequence[str]) -> str:
     return texts[int(rng.integers(len(texts)))]
 
 
-def without(pairs: Sequence[Pair], asked: set[Pair]) -> list[Pair]:
+def without(pairs: Sequence[Pair], held_out: set[Pair]) -> list[Pair]:
     """The pairs that stand in no test: a small grammar says some things twice."""
-    return [pair for pair in pairs if pair not in asked]
+    return [pair for pair in pairs if pair not in held_out]
 
 
 def table(name: str, pairs: Sequence[Pair]) -> Table:

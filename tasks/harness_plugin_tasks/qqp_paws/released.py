@@ -177,11 +177,11 @@ def paws_test(loaded: datasets.DatasetDict, where: str) -> Table:
 
 
 def hub_table(
-    loaded: datasets.DatasetDict, split: str, name: str, wanted: Sequence[Column], where: str
+    loaded: datasets.DatasetDict, split: str, name: str, schema: Sequence[Column], where: str
 ) -> Table:
     """One hub split."""
     require_splits(loaded, [split], where)
-    columns = hub_columns(loaded[split], wanted, f"{where}, {split}")
+    columns = hub_columns(loaded[split], schema, f"{where}, {split}")
     texts = {key: [str(value) for value in values] for key, values in columns.items()}
     return labelled(name, f"{where}, split {split!r}", {"id": [""] * len(loaded[split]), **texts})
 

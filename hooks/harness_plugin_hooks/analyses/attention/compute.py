@@ -194,12 +194,12 @@ def resampled(values: Floats, counts: Floats) -> Floats:
 
 
 def own_values(
-    group: str, sides: Sequence[Side], found: Sequence[Measured], counts: Floats
+    group: str, sides: Sequence[Side], measured: Sequence[Measured], counts: Floats
 ) -> Iterator[Own]:
     """Every role, with special tokens and without."""
     for role in dict.fromkeys(side.subject.role for side in sides):
         members = [i for i, side in enumerate(sides) if side.subject.role == role]
-        these = [found[i] for i in members]
+        these = [measured[i] for i in members]
         for specials in SPECIALS:
             heads = {
                 name: [own.heads[specials, name] for own in these]

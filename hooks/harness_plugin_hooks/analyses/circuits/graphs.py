@@ -170,9 +170,9 @@ class Reader:
 
         return [self._on(look)]
 
-    def gradients(self, seen: Seen, found: Sequence[Tensor]) -> Tensor:
+    def gradients(self, seen: Seen, grads: Sequence[Tensor]) -> Tensor:
         """(P, B, …) gradients at the sum, one a target, from those of `seen.wanted`."""
-        return found[0][None]
+        return grads[0][None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,7 +241,7 @@ class HeadInputs(Reader):
             *(linear.register_forward_hook(keep) for linear in self.projections),
         ]
 
-    def gradients(self, seen: Seen, found: Sequence[Tensor]) -> Tensor:
+    def gradients(self, seen: Seen, grads: Sequence[Tensor]) -> Tensor:
         """(3 H, B, T, d): back through each head's share of the projections, then the norm."""
         back = torch.cat(
             [
@@ -250,7 +250,7 @@ class HeadInputs(Reader):
                     by_head(gradient, self.heads),
                     rows_by_head(linear.weight, self.heads),
                 )
-                for gradient, linear in zip(found, self.projections, strict=True)
+                for gradient, linear in zip(grads, self.projections, strict=True)
             ]
         )
         if self.norm is None or seen.total is None:

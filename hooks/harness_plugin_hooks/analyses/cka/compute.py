@@ -255,7 +255,7 @@ def check_same_tokens(
 def report(
     subjects: Sequence[LoadedModel],
     readers: Sequence[Reader],
-    found: Mapping[str, Mapping[str, StreamingCKA]],
+    similarities: Mapping[str, Mapping[str, StreamingCKA]],
     options: CKAOptions,
     batch: int,
 ) -> SimilarityReport:
@@ -265,7 +265,7 @@ def report(
     seeds = sorted({subject.seed for subject in subjects})
     rng = np.random.default_rng(options.seed)
     tables, notes = [], []
-    for group, streams in found.items():
+    for group, streams in similarities.items():
         batches = next(iter(streams.values())).batches
         blocks = min(batches, BLOCKS)
         reason = no_interval(blocks, len(seeds))

@@ -44,7 +44,7 @@ class Judged(NamedTuple):
     note: str
 
 
-def hard_data(request: DataRequest, found: Training, official: Mapping[str, Table]) -> TaskData:
+def hard_data(request: DataRequest, corpus: Training, official: Mapping[str, Table]) -> TaskData:
     """`train`, `validation` where there is one, and each in-domain split with its hard subset.
 
     `official` are the released hard sets by in-domain split; a split without one is judged by a
@@ -52,18 +52,18 @@ def hard_data(request: DataRequest, found: Training, official: Mapping[str, Tabl
     Raises HarnessError as `make_split` and `cross_fitted` do.
     """
     splits = []
-    if found.train:
-        splits.append(pair_split("train", purpose="train", table=concatenated(found.train)))
-    notes = [*found.notes]
-    if found.validation:
-        table = concatenated(found.validation)
+    if corpus.train:
+        splits.append(pair_split("train", purpose="train", table=concatenated(corpus.train)))
+    notes = [*corpus.notes]
+    if corpus.validation:
+        table = concatenated(corpus.validation)
         splits.append(pair_split("validation", purpose="validation", table=table))
-    for name, tables in found.in_domain.items():
+    for name, tables in corpus.in_domain.items():
         whole = labelled(concatenated(tables))
         if name in official:
             judged = by_release(whole, labelled(official[name]))
         else:
-            judged = by_model(whole, [labelled(table) for table in found.validation])
+            judged = by_model(whole, [labelled(table) for table in corpus.validation])
         whole_split, hard_split = judged_splits(name, judged)
         splits += [whole_split, hard_split]
         notes.append(f"{name}: {judged.note}")

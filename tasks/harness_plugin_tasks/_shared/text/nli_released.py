@@ -46,7 +46,7 @@ class Release(NamedTuple):
     validation: tuple[str, ...] = ()
 
 
-class Wanted(NamedTuple):
+class TrainingCorpora(NamedTuple):
     """Which corpora a task trains on: the first release that is there, else a hub copy."""
 
     releases: tuple[Release, ...]
@@ -61,8 +61,8 @@ MULTINLI_FILES = (
     ),
     Release(("MNLI/train.tsv",), ("MNLI/dev_matched.tsv",), ("MNLI/dev_mismatched.tsv",)),
 )
-FROM_MULTINLI = Wanted(MULTINLI_FILES, (MULTINLI,))
-FROM_SNLI = Wanted(
+FROM_MULTINLI = TrainingCorpora(MULTINLI_FILES, (MULTINLI,))
+FROM_SNLI = TrainingCorpora(
     (
         Release(
             either("snli_1.0_train"), either("snli_1.0_test"), validation=either("snli_1.0_dev")
@@ -70,7 +70,7 @@ FROM_SNLI = Wanted(
     ),
     (SNLI,),
 )
-FROM_ANY = Wanted(
+FROM_ANY = TrainingCorpora(
     (*MULTINLI_FILES, Release(either("snli_1.0_train"), either("snli_1.0_dev"))),
     (MULTINLI, ANY_NLI),
 )
@@ -120,21 +120,23 @@ def chosen_files(task: str, options: Mapping[str, Any]) -> Chosen:
     return chosen
 
 
-def training(root: Path, chosen: Chosen, wanted: Wanted, request: DataRequest) -> Training:
+def training(
+    root: Path, chosen: Chosen, corpora: TrainingCorpora, request: DataRequest
+) -> Training:
     """Training and in-domain tables, and what a reader should know of them.
 
-    What the options name, else what is `wanted` of the files under `root`. Where nothing is
+    What the options name, else what is `corpora` of the files under `root`. Where nothing is
     trained, only the in-domain sets that are there and asked for. Raises HarnessError naming the
     file and row for anything missing or malformed.
     """
     if not request.trains:
-        return in_domain_only(root, chosen, wanted, request)
+        return in_domain_only(root, chosen, corpora, request)
     needs_in_domain = not (chosen.in_domain or chosen.holdout)
     if chosen.train:
-        found = Training(named(root, chosen.train), {}, [])
+        read_in = Training(named(root, chosen.train), {}, [])
     else:
-        found = released(root, wanted, chosen.task, needs_in_domain)
-    train, in_domain, notes, validation = found
+        read_in = released(root, corpora, chosen.task, needs_in_domain)
+    train, in_domain, notes, validation = read_in
     if chosen.in_domain:
         in_domain = {"id": named(root, chosen.in_domain)}
     read = [*train, *(table for tables in in_domain.values() for table in tables), *validation]
@@ -151,7 +153,9 @@ def training(root: Path, chosen: Chosen, wanted: Wanted, request: DataRequest) -
     return Training(train, in_domain, list(dict.fromkeys([*notes, *variants])), validation)
 
 
-def in_domain_only(root: Path, chosen: Chosen, wanted: Wanted, request: DataRequest) -> Training:
+def in_domain_only(
+    root: Path, chosen: Chosen, corpora: TrainingCorpora, request: DataRequest
+) -> Training:
     """The in-domain tables that the options name, or that are under `root`; {} without any."""
     tables: dict[str, list[Table]] = {}
     if not request.asks_for("id", "id_mismatched"):
@@ -162,13 +166,13 @@ def in_domain_only(root: Path, chosen: Chosen, wanted: Wanted, request: DataRequ
         (whole,) = named(root, [chosen.holdout])
         tables["id"] = [hold_out(whole, chosen, request.seed)[1]]
     elif files := [
-        (release, file) for release in wanted.releases if (file := find(root, release.in_domain))
+        (release, file) for release in corpora.releases if (file := find(root, release.in_domain))
     ]:
         release, matched = files[0]
         tables["id"] = [read_nli(matched)]
         if mismatched := find(root, release.mismatched):
             tables["id_mismatched"] = [read_nli(mismatched)]
-    elif copy := nli_copy(root, wanted):
+    elif copy := nli_copy(root, corpora):
         return of_corpus(*copy, training=False)
     read = [table for part in tables.values() for table in part]
     return Training([], tables, row_variants(read, RELEASED_ROWS))
@@ -204,11 +208,11 @@ def hold_out(table: Table, chosen: Chosen, seed: int) -> tuple[Table, Table]:
     return table.select(sides[0]), table.select(sides[1])
 
 
-def released(root: Path, wanted: Wanted, task: str, needs_in_domain: bool) -> Training:
-    """The first release of `wanted` whose training file is under `root`, else a hub copy."""
-    there = [(release, file) for release in wanted.releases if (file := find(root, release.train))]
+def released(root: Path, corpora: TrainingCorpora, task: str, needs_in_domain: bool) -> Training:
+    """The first release of `corpora` whose training file is under `root`, else a hub copy."""
+    there = [(release, file) for release in corpora.releases if (file := find(root, release.train))]
     if not there:
-        return copied(root, wanted, task)
+        return copied(root, corpora, task)
     release, file = there[0]
     notes = [
         f"trained on {file.name}; {other.name} is there as well ({task}.train_files chooses)"
@@ -229,22 +233,24 @@ def released(root: Path, wanted: Wanted, task: str, needs_in_domain: bool) -> Tr
     return Training([read_nli(file)], in_domain, notes, validation)
 
 
-def copied(root: Path, wanted: Wanted, task: str) -> Training:
+def copied(root: Path, corpora: TrainingCorpora, task: str) -> Training:
     """The rows of a hub copy of one of the corpora."""
-    if copy := nli_copy(root, wanted):
+    if copy := nli_copy(root, corpora):
         return of_corpus(*copy)
-    names = [name for release in wanted.releases for name in release.train]
+    names = [name for release in corpora.releases for name in release.train]
     raise HarnessError(
         f"{missing(root, names)}, nor a folder in it with a hub copy (columns premise, "
         f"hypothesis, label). {task}.train_files names other files."
     )
 
 
-def nli_copy(root: Path, wanted: Wanted) -> tuple[datasets.DatasetDict, str, Corpus] | None:
+def nli_copy(
+    root: Path, corpora: TrainingCorpora
+) -> tuple[datasets.DatasetDict, str, Corpus] | None:
     """A hub copy under `root`, its folder and which corpus it is of; None without one."""
     schema = hub_copies(root, lambda names: names >= NLI_SCHEMA and "heuristic" not in names)
     loaded = {folder: load_local(folder) for folder in schema}
-    fit = [f for f, data in loaded.items() if corpus_of(data, wanted.corpora).needed <= {*data}]
+    fit = [f for f, data in loaded.items() if corpus_of(data, corpora.corpora).needed <= {*data}]
     if folder := the_one(root, fit or schema[:1]):
-        return loaded[folder], str(folder), corpus_of(loaded[folder], wanted.corpora)
+        return loaded[folder], str(folder), corpus_of(loaded[folder], corpora.corpora)
     return None

@@ -125,20 +125,20 @@ def checked(table: Table, labels: Sequence[str]) -> Table:
     return table
 
 
-def read_columns(file: Path, wanted: Sequence[Column]) -> dict[str, list[str]]:
+def read_columns(file: Path, schema: Sequence[Column]) -> dict[str, list[str]]:
     """The wanted columns of a file; one that is not required and not there is all ""."""
     if not file.is_file():
         raise HarnessError(f"{file}: no such file.")
     if file.suffix == ".parquet":
-        return hub_columns(datasets.Dataset.from_parquet(str(file)), wanted, str(file))
+        return hub_columns(datasets.Dataset.from_parquet(str(file)), schema, str(file))
     readers = {".jsonl": json_rows, ".txt": tab_rows, ".tsv": tab_rows}
     if file.suffix not in readers:
         raise HarnessError(
             f"{file}: cannot read {file.suffix or 'a file without a suffix'}; "
             f"expected {', '.join(readers)} or .parquet."
         )
-    columns: dict[str, list[str]] = {column.name: [] for column in wanted}
-    for row in readers[file.suffix](file, wanted):
+    columns: dict[str, list[str]] = {column.name: [] for column in schema}
+    for row in readers[file.suffix](file, schema):
         for values, value in zip(columns.values(), row, strict=True):
             values.append(value)
     return columns
@@ -159,19 +159,19 @@ def text_lines(file: Path) -> Iterator[tuple[int, str]]:
                 yield number, text
 
 
-def tab_rows(file: Path, wanted: Sequence[Column]) -> Iterator[list[str]]:
+def tab_rows(file: Path, schema: Sequence[Column]) -> Iterator[list[str]]:
     """The wanted fields of every row of a tab-separated file with a header, without quoting."""
     lines = text_lines(file)
     names = next(lines, (1, ""))[1].split("\t")
     if names == [""]:
         raise HarnessError(f"{file}: is empty: no header.")
-    require(wanted, names, str(file))
-    found = [column.among(names) for column in wanted]
+    require(schema, names, str(file))
+    found = [column.among(names) for column in schema]
     places = [None if name is None else names.index(name) for name in found]
     # a label that a short row lacks is a missing label; a sentence it lacks is damage
     shortest = 1 + max(
         place
-        for place, column in zip(places, wanted, strict=True)
+        for place, column in zip(places, schema, strict=True)
         if place is not None and column.required and column.name != "label"
     )
     for number, line in lines:
@@ -189,7 +189,7 @@ def tab_rows(file: Path, wanted: Sequence[Column]) -> Iterator[list[str]]:
         yield [fields[i] if i is not None and i < len(fields) else "" for i in places]
 
 
-def json_rows(file: Path, wanted: Sequence[Column]) -> Iterator[list[str]]:
+def json_rows(file: Path, schema: Sequence[Column]) -> Iterator[list[str]]:
     """The wanted values of every line of a file with one JSON object a line."""
     for number, line in text_lines(file):
         try:
@@ -200,9 +200,9 @@ def json_rows(file: Path, wanted: Sequence[Column]) -> Iterator[list[str]]:
             ) from None
         if not isinstance(record, dict):
             raise HarnessError(f"{file}:{number}: {type(record).__name__}, expected an object.")
-        require(wanted, record, f"{file}:{number}")
-        row = [record[key] if (key := column.among(record)) else "" for column in wanted]
-        for column, value in zip(wanted, row, strict=True):
+        require(schema, record, f"{file}:{number}")
+        row = [record[key] if (key := column.among(record)) else "" for column in schema]
+        for column, value in zip(schema, row, strict=True):
             if not isinstance(value, str | int):
                 raise HarnessError(
                     f"{file}:{number}: {column.among(record)} is {value!r}; expected text."
@@ -210,9 +210,9 @@ def json_rows(file: Path, wanted: Sequence[Column]) -> Iterator[list[str]]:
         yield [str(value) for value in row]
 
 
-def require(wanted: Sequence[Column], names: Sequence[str] | Mapping[str, Any], where: str) -> None:
+def require(schema: Sequence[Column], names: Sequence[str] | Mapping[str, Any], where: str) -> None:
     """Refuse names among which a required column is missing."""
-    missing = [c.found_as for c in wanted if c.required and c.among(names) is None]
+    missing = [c.found_as for c in schema if c.required and c.among(names) is None]
     if missing:
         raise HarnessError(
             f"{where}: no column {', '.join(' or '.join(names) for names in missing)} "
@@ -221,11 +221,11 @@ def require(wanted: Sequence[Column], names: Sequence[str] | Mapping[str, Any], 
 
 
 def hub_columns(
-    rows: datasets.Dataset, wanted: Sequence[Column], where: str
+    rows: datasets.Dataset, schema: Sequence[Column], where: str
 ) -> dict[str, list[str]]:
     """The wanted columns of rows in the hub's layout, labels by their names."""
-    require(wanted, rows.column_names, where)
-    found = {column.name: column.among(rows.column_names) for column in wanted}
+    require(schema, rows.column_names, where)
+    found = {column.name: column.among(rows.column_names) for column in schema}
     loaded = rows.select_columns([key for key in found.values() if key])[:]
     columns = {name: loaded[key] if key else [""] * len(rows) for name, key in found.items()}
     for name, values in columns.items():

@@ -1,0 +1,262 @@
+"""Search, choose and run the plan within a time budget, on a machine that is there for minutes.
+
+    python examples/pretrained_nli/run_within.py OUTPUT --budget 540 --workers 14
+
+Runs in a folder that holds `encoder` and `nli_data` (README.md beside this file). Trainings that
+are not finished in time are left out; tables are made of those that are. Everything is an ordinary
+call of `harness study`, whose store (--store) continues it elsewhere. OUTPUT gets the tables and
+reports, the chosen plan, and archives with everything of the store but weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+SHARES = {"search": 0.24, "first": 0.62, "rest": 0.8}
+"""Until which share of the budget each part may train; the last part scores and packs."""
+
+ARCHIVE = 13 * 2**20
+"""Bytes after which another archive is begun."""
+
+COUNTED = re.compile(rb"\[(\d+)/(\d+)\]|(FAILED)")
+"""What `harness study` says of every training that ended."""
+
+
+class Driver:
+    """The calls of `harness study`, each with an end in sight."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.started = time.monotonic()
+        self.budget: float = args.budget
+        self.workers: int = args.workers
+        self.store: Path = args.store.resolve()
+        self.output: Path = args.output.resolve()
+        self.more: list[str] = args.more
+        self.output.mkdir(parents=True, exist_ok=True)
+        threads = {
+            "OMP_NUM_THREADS": "1",
+            "MKL_NUM_THREADS": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+        }
+        paths = [
+            str(ROOT),
+            str(ROOT / "tasks"),
+            str(ROOT / "hooks"),
+            os.environ.get("PYTHONPATH", ""),
+        ]
+        self.environment = {
+            **os.environ,
+            **threads,
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        }
+
+    def left(self, share: float = 1.0) -> float:
+        """Seconds until `share` of the budget is over."""
+        return share * self.budget - (time.monotonic() - self.started)
+
+    def say(self, what: str) -> None:
+        """One line with the time."""
+        print(f"--- {time.monotonic() - self.started:5.0f} s: {what}", flush=True)
+
+    def start(self, plan: Path, name: str, *words: str) -> subprocess.Popen[bytes]:
+        """`harness study` on a plan, in a process group of its own."""
+        command = [sys.executable, str(ROOT / "harness"), "study", str(plan), *self.more]
+        command += [
+            "--use_cache",
+            str(self.store),
+            "--output_path",
+            str(self.output / name),
+            *words,
+        ]
+        return subprocess.Popen(
+            command, env=self.environment, start_new_session=True, stdout=subprocess.PIPE
+        )
+
+    def train(self, plan: Path, name: str, until: float) -> bool:
+        """Train what is open until `until` of the budget, without scoring; whether all ended."""
+        self.say(f"{name}: training, {self.left(until):.0f} s at most")
+        running = self.start(plan, name, "--workers", str(self.workers))
+        ended = threading.Event()
+        reader = threading.Thread(target=self.listen, args=(running, ended), daemon=True)
+        reader.start()
+        while not ended.is_set() and running.poll() is None and self.left(until) > 0:
+            ended.wait(0.5)
+        self.stop(running)
+        reader.join(5)
+        return ended.is_set()
+
+    def listen(self, running: subprocess.Popen[bytes], ended: threading.Event) -> None:
+        """Pass the lines on; say when the last training has ended."""
+        failures = 0
+        assert running.stdout is not None
+        for line in running.stdout:
+            sys.stdout.buffer.write(line)
+            sys.stdout.flush()
+            if found := COUNTED.search(line):
+                failures += bool(found[3])
+                done, of = (int(found[1]), int(found[2])) if found[1] else (0, 1)
+                if done and done + failures >= of:
+                    ended.set()
+
+    def stop(self, running: subprocess.Popen[bytes]) -> None:
+        """Interrupt, and kill what does not listen."""
+        for how in (signal.SIGINT, signal.SIGKILL):
+            if running.poll() is not None:
+                return
+            os.killpg(running.pid, how)
+            try:
+                running.wait(15)
+            except subprocess.TimeoutExpired:
+                self.say("it does not stop: killed")
+
+    def report(self, plan: Path, name: str, until: float) -> None:
+        """Score what is finished, as long as there is time."""
+        self.say(f"{name}: scoring, {self.left(until):.0f} s at most")
+        self.ends(self.start(plan, name, "--report"), until)
+
+    def ends(self, running: subprocess.Popen[bytes], until: float) -> None:
+        """Wait for a report, and interrupt it when the time is over."""
+        try:
+            said, _ = running.communicate(timeout=max(self.left(until), 1))
+            print(said.decode(errors="replace"), flush=True)
+        except subprocess.TimeoutExpired:
+            self.stop(running)
+
+
+def only(plan: Path, folder: Path, factor: str, level: str, name: str) -> Path:
+    """The plan with one level of a factor alone, as the study `name`: the same trainings."""
+    given = yaml.safe_load(plan.read_text(encoding="utf-8"))
+    others = [other for other in given["factors"][factor] if other != level]
+    given["leave_out"] = [*given.get("leave_out", []), *([{factor: others}] if others else [])]
+    given["study"] = name
+    file = folder / f"{name}.yaml"
+    file.write_text(yaml.safe_dump(given, sort_keys=False), encoding="utf-8")
+    return file
+
+
+def levels(plan: Path, factor: str) -> list[str]:
+    """The levels of a factor."""
+    return list(yaml.safe_load(plan.read_text(encoding="utf-8"))["factors"][factor])
+
+
+def index(store: Path, plans: Sequence[Path]) -> list[dict[str, Any]]:
+    """Which model of the store is whose: study, levels, place among the roles, and seed."""
+    from harness_plugin.plugins.registry import load_plugins
+    from harness_plugin.study.graph import graph_of
+    from harness_plugin.study.plan import read_study
+    from harness_plugin.study.training_records import TrainingRecords
+
+    records, found = TrainingRecords(store), []
+    for plan in plans:
+        graph = graph_of(read_study(plan), load_plugins())
+        for configuration, nodes in zip(graph.study.configurations, graph.roles, strict=True):
+            about = {"study": graph.study.name, **graph.study.levels_of(configuration)}
+            for place, node in enumerate(nodes):
+                for seed in configuration.seeds:
+                    if record := records.record(graph.name_of(node, seed)):
+                        # a model that configurations share has the name of its first role
+                        name = {"place": place, "method": graph.nodes[node].method}
+                        found.append({**about, **name, "seed": seed, "model": record["stage"]})
+    return found
+
+
+def pack(store: Path, output: Path, plans: Sequence[Path]) -> None:
+    """Predictions (half precision), records and scores of the store, oldest first, in archives.
+
+    Weights, encoded rows and what teachers say of training rows stay.
+    """
+    (output / "index.json").write_text(json.dumps(index(store, plans)), encoding="utf-8")
+    kinds = ("logits-", "model-", "study_scores-", "bias_model-", "studies")
+    stages = [place for place in store.iterdir() if place.name.startswith(kinds)]
+    files = [
+        file
+        for stage in sorted(stages, key=lambda place: place.stat().st_mtime)
+        if stage.is_dir() and not stage.name.endswith(".partial")
+        for file in sorted(stage.iterdir())
+        if file.suffix == ".json" or file.name == "logits.npy"
+        if not file.name.startswith(("tokenizer", "config"))
+    ]
+    number = 0
+    while files:
+        number += 1
+        target = output / f"store_{number}.tar.xz"
+        with tarfile.open(target, "w:xz", preset=1) as archive:
+            while files and target.stat().st_size < ARCHIVE:
+                file = files.pop(0)
+                content = file.read_bytes()
+                if file.suffix == ".npy":
+                    half = io.BytesIO()
+                    np.save(half, np.load(file).astype(np.float16))
+                    content = half.getvalue()
+                entry = tarfile.TarInfo(file.relative_to(store).as_posix())
+                entry.size = len(content)
+                archive.addfile(entry, io.BytesIO(content))
+
+
+def main() -> None:
+    """Search, choose, the plan's first size, the others, scores, archives."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--budget", type=float, default=540, metavar="SECONDS")
+    parser.add_argument("--workers", type=int, default=14, metavar="N")
+    parser.add_argument("--store", type=Path, default=Path("store"))
+    parser.add_argument("--search", type=Path, default=HERE / "search.yaml")
+    parser.add_argument("--plan", type=Path, default=HERE / "transfer.yaml")
+    parser.add_argument("more", nargs="*", help="further words for harness study, after --")
+    args = parser.parse_args()
+    sys.path[:0] = [str(ROOT), str(ROOT / "tasks"), str(ROOT / "hooks")]
+    driver = Driver(args)
+    driver.train(args.search, "search", SHARES["search"])
+    driver.report(args.search, "search", SHARES["search"] + 0.1)
+    plan = driver.output / "transfer.yaml"
+    choose = [str(HERE / "choose.py"), str(driver.output / "search"), "--search", str(args.search)]
+    choose += ["--plan", str(args.plan), "--output", str(plan)]
+    asked = subprocess.run(
+        [sys.executable, *choose], env=driver.environment, capture_output=True, text=True
+    )
+    print(asked.stdout, asked.stderr[-500:], sep="\n", flush=True)
+    (driver.output / "search.md").write_text(asked.stdout, encoding="utf-8")
+    if asked.returncode:
+        driver.say("the search chose nothing: the plan as it is")
+        plan.write_bytes(args.plan.read_bytes())
+    size, *_ = levels(plan, "layers")
+    first = only(plan, driver.output, "layers", size, "first")
+    whole = driver.train(first, "first", SHARES["first"])
+    last = plan if whole else first
+    driver.train(last, "all" if whole else "first", SHARES["rest"])
+    scoring = [
+        driver.start(
+            only(first, driver.output, "arm", arm, f"first_{arm}"), f"arm_{arm}", "--report"
+        )
+        for arm in levels(first, "arm")
+    ]
+    driver.say("packing")
+    pack(driver.store, driver.output, [args.search, last])
+    for one in scoring:
+        driver.ends(one, 0.97)
+    driver.report(first, "first", 0.98)
+    if whole:
+        driver.report(plan, "all", 1.0)
+    driver.say("done")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""FairFace: young or old, read off the gender of a face."""

@@ -1,0 +1,1 @@
+"""NLI that trusts surface cues: one training set, tested on released challenge sets."""
