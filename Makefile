@@ -1,5 +1,5 @@
 # make demo: install and run the main job. make test: install and pass the tests.
-# make docs-tables: the tables of docs/methods.md that are facts of data files.
+# make docs-tables: the tables of the documents that take seconds; docs/fill_tables.py --list names all.
 # make pages: a report in a headless Chromium: pictures at three widths, light and dark, and axe-core.
 # make mutants: do the tests notice 200 small changes of what makes numbers? (bench/mutants.py)
 PYTHON ?= python3
@@ -17,6 +17,7 @@ test: lint
 
 exhaustive: $(INSTALLED)
 	$(BIN)/python -m pytest -m exhaustive
+	$(BIN)/python bench/faults.py --write
 
 mutants: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python bench/mutants.py --output results/mutants.jsonl

@@ -121,7 +121,8 @@ def try_remedies(
             without_rows[tried.remedies[error.role].name] = reason
     # the student without a remedy takes the control's place: contributions are what is gained
     predictions = [replace(p, role="control") if p.role == baseline else p for p in predictions]
-    scores = score_models(ctx, trained, predictions)
+    # whatever it starts from: that may be the remedy
+    scores = score_models(ctx, [replace(m, start="") for m in trained], predictions)
     report = ranked(scores, trained, tried.remedies, tried.settings, baseline, metric)
     (rows,) = data.evaluation
     least = int(rows.group_counts.argmin())

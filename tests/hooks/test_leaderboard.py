@@ -7,11 +7,13 @@ import shutil
 from html.parser import HTMLParser
 
 import pytest
+from planted import EVEN, results
 
 from harness_plugin.cli.main import main
+from harness_plugin.scoring.finished_runs import records_in
 from harness_plugin_hooks.leaderboard.board import boards_of, rank_ranges
 from harness_plugin_hooks.leaderboard.tables import inert
-from harness_plugin_hooks.leaderboard.verify import verify
+from harness_plugin_hooks.leaderboard.verify import Verified, verify
 
 HOSTILE = (
     "<script>document.title = 'broken'</script><img src=https://example.org/x onerror=alert(1)>"
@@ -97,6 +99,20 @@ def test_every_student_meets_on_one_board_a_set(verified):
     alone = next(row for row in ood.rows if row.file == "bad.zip")
     assert set(alone.numbers) == {"worst_group_acc", "acc", "gap_avg_worst"}
     assert alone.verdict == ""
+
+
+def test_seeds_that_answer_alike_are_one(tmp_path):
+    """Three seeds with the answers of one model, and one of its own: no rank, whoever counts."""
+    clones = [(90, 70, 80, 90)] * 3
+    for name, seeds in {"clones": clones, "three": (*clones[:2], EVEN, (91, 80, 80, 90))}.items():
+        record = records_in(results(tmp_path / name, *seeds))["faces"][1]
+        board = boards_of({name: Verified(name, "0", {"faces": record}, 0)})[0]
+        (row,) = board.rows
+        if name == "clones":
+            assert (row.seeds, row.rank) == (1, None)
+            assert row.unranked == "1 seed, a rank needs 3"
+        else:
+            assert (row.seeds, row.rank) == (3, (1, 1))
 
 
 def test_numbers_are_those_of_the_bundle(verified):

@@ -56,7 +56,10 @@ def pictures(record: TransferRecord) -> Iterator[Picture]:
 def ordered(record: TransferRecord) -> tuple[list[str], list[str]]:
     """Roles in the order in which debiasing is handed on, and those that students are held to."""
     roles = dict.fromkeys(scores.role for scores in record.scores)
-    kinds = {role: "student" if role.startswith("student") else role for role in roles}
+    kinds = {
+        role: next((kind for kind in ("student", "control") if role.startswith(kind)), role)
+        for role in roles
+    }
     kinds |= {model.role: model.kind for model in record.models if model.kind}
     both: list[list[str]] = []
     for chosen in (CHAIN, BESIDE):

@@ -31,7 +31,8 @@ def compared_roles(record: TransferRecord) -> list[str]:
     """Teacher, students and control, those that there are, or else every role."""
     roles = list(dict.fromkeys(scores.role for scores in record.scores))
     students = [role for role in roles if role.startswith("student")]
-    chosen = [role for role in ("teacher", *students, "control") if role in roles]
+    controls = [role for role in roles if role.startswith("control")]
+    chosen = [role for role in ("teacher", *students, *controls) if role in roles]
     return chosen or roles
 
 

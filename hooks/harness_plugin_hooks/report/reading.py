@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 
 from harness_plugin.analysis.open_run import open_run, start_of
 from harness_plugin.errors import HarnessError, unknown
+from harness_plugin.files import read_json
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.scoring.transfer_record import TransferRecord, read_record
 from harness_plugin_hooks.report import remedies
@@ -86,10 +86,7 @@ def analyses_of(folder: Path, time: str, record: TransferRecord) -> dict[str, An
     for file in sorted(folder.iterdir()):
         if not name.fullmatch(file.name):
             continue
-        try:
-            made = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise HarnessError(f"{file}: is no JSON file ({error}).") from None
+        made = read_json(file)
         if not isinstance(made, dict):
             raise HarnessError(f"{file}: expected an analysis, found a {type(made).__name__}.")
         if made.get("run") != time or made.get("fingerprint") != record.fingerprint:
