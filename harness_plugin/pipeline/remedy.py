@@ -67,6 +67,8 @@ class RemedyReport:
     """Remedies that were not tried."""
     smallest: tuple[str, int]
     """The smallest group of the rows that rank, and its size."""
+    fingerprint: str
+    """Of the task's data, before the validation rows were halved."""
     scores: TaskScores
     shown: tuple[str, ...] = ()
     """Remedies that are shown to help, all of them at a joint error of 5% (Holm 1979)."""
@@ -122,7 +124,8 @@ def try_remedies(
             without_rows[tried.remedies[error.role].name] = reason
     # the student without a remedy takes the control's place: contributions are what is gained
     predictions = [replace(p, role="control") if p.role == baseline else p for p in predictions]
-    scores = score_models(ctx, trained, predictions)
+    # whatever it starts from: that may be the remedy
+    scores = score_models(ctx, [replace(m, start="") for m in trained], predictions)
     report = ranked(scores, trained, tried.remedies, tried.settings, baseline, metric)
     rows = data.splits[RANKING]
     least = int(rows.group_counts.argmin())
@@ -131,6 +134,7 @@ def try_remedies(
         skipped=tuple(tried.skipped),
         beyond_budget=tuple(tried.beyond_budget),
         smallest=(rows.groups[least], int(rows.group_counts[least])),
+        fingerprint=opened.data.fingerprint,
     )
 
 
@@ -281,6 +285,7 @@ def ranked(
         skipped=(),
         beyond_budget=(),
         smallest=("", 0),
+        fingerprint=scores.fingerprint,
         scores=scores,
         shown=shown_to_help(gains, sign) if enough else (),
     )

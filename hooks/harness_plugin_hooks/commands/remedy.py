@@ -278,11 +278,12 @@ def write(report: RemedyReport, folder: Path) -> Path:
     record = {
         "task": report.task,
         "source": report.scores.source,
-        "fingerprint": report.scores.fingerprint,
+        "fingerprint": report.fingerprint,
         "seeds": report.scores.seeds,
         "ranked_by": report.metric,
         "rows": "half of the validation split, stratified by group",
         "baseline": report.baseline,
+        "answer": sentence(report),
         "gap": report.gap,
         "rule": asdict(report.scores.rule),
         "shown_to_help": report.shown,
