@@ -170,11 +170,14 @@ def finished_report(plugins):
         started: float = 0.0,
         turned: int = 0,
     ) -> RunReport:
-        weights = folder / "checkpoint"
-        weights.mkdir(parents=True, exist_ok=True)
-        (weights / "model.safetensors").write_bytes(name.encode())
-        (weights / "config.json").write_text("{}")
-        (weights / "stage.json").write_text("{}")
+        def checkpoint(role: str, seed: int) -> Path:
+            weights = folder / f"checkpoint-{role}-{seed}"
+            weights.mkdir(parents=True, exist_ok=True)
+            (weights / "model.safetensors").write_bytes(f"{name} {role} {seed}".encode())
+            (weights / "config.json").write_text("{}")
+            (weights / "stage.json").write_text("{}")
+            return weights
+
         settings = {"model": name, "stage": "s"}
         models = [(role, seed) for role in right for seed in range(seeds)]
         scores = score_task(
@@ -196,7 +199,7 @@ def finished_report(plugins):
                     role,
                     seed,
                     f"{name}-{role}-seed{seed}",
-                    weights,
+                    checkpoint(role, seed),
                     name,
                     "group_dro",
                     settings,

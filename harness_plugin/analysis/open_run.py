@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.pipeline.open_task import load_tasks
 from harness_plugin.pipeline.run_task import context_of, store_root
 from harness_plugin.plugins.registry import Plugins
+from harness_plugin.scoring.transfer_record import read_record
 
 RECORD = re.compile(r"transfer_(?P<task>[a-z0-9_]+)_(?P<time>\d{4}-[0-9T.-]+)\.json")
 
@@ -42,7 +42,7 @@ def open_run(
     records = {
         record["task"]: record
         for file in sorted(folder.glob(f"transfer_*_{time}.json"))
-        for record in [json.loads(file.read_text(encoding="utf-8"))]
+        for record in [read_record(file).model_dump(mode="json")]
     }
     for task in tasks:
         if task not in records:

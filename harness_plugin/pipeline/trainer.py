@@ -19,6 +19,7 @@ from harness_plugin.data.task import Task
 from harness_plugin.errors import HarnessError
 from harness_plugin.models import classifiers, processors
 from harness_plugin.models.checkpoints import Source, locate
+from harness_plugin.models.saving import check_can_be_saved
 from harness_plugin.pipeline.context import RunContext, hardware_key, is_quiet
 from harness_plugin.pipeline.plan import Component, ResolvedRole, component
 from harness_plugin.pipeline.split_stages import (
@@ -36,7 +37,7 @@ from harness_plugin.pipeline.supervision import (
     teacher_outputs,
 )
 from harness_plugin.store.keys import code_version, target_of
-from harness_plugin.store.stages import Stage
+from harness_plugin.store.stages import RESUME, Stage
 from harness_plugin.training import loop
 from harness_plugin.training.batch import TrainingMetadata
 from harness_plugin.training.contracts import Method
@@ -256,6 +257,7 @@ class RoleTrainer:
             seed=args.seed - (training.start is not None),
             trust_remote_code=ctx.config.trust_remote_code,
         )
+        check_can_be_saved(model, f"task {self.task.task}: {role.name}")
         teachers = self.teachers if training.distilled else None
         transplanted = None
         if teachers is not None and role.distillation is not None and training.start is None:
@@ -279,7 +281,7 @@ class RoleTrainer:
             args,
             loop.LoopOptions(
                 name=f"{self.task.task} seed {self.seed} {role.name} ({training.method})",
-                folder=folder,
+                folder=folder / RESUME,
                 checkpoint_steps=ctx.config.checkpoint_steps,
                 compile_model=ctx.config.compile,
                 quiet=is_quiet(ctx),
@@ -289,7 +291,6 @@ class RoleTrainer:
         )
         record |= {"from_teacher": transplanted.record()} if transplanted else {}
         if ctx.store.processes.is_main:
-            loop.drop_checkpoints(folder)
             self.save(ctx.accelerator.unwrap_model(model), processor_folder, folder, record, spec)
         return record
 

@@ -153,7 +153,7 @@ def load_installed(manager: pluggy.PluginManager) -> list[BrokenPlugin]:
         try:
             manager.register(entry.load(), name=entry.name)
             manager.check_pending()
-        except Exception as error:  # whatever a stranger's module raises
+        except (Exception, SystemExit) as error:  # whatever a stranger's module raises
             if os.environ.get(STRICT):
                 raise
             manager.unregister(name=entry.name)
@@ -161,7 +161,7 @@ def load_installed(manager: pluggy.PluginManager) -> list[BrokenPlugin]:
     return broken
 
 
-def describe(entry: EntryPoint, error: Exception) -> BrokenPlugin:
+def describe(entry: EntryPoint, error: BaseException) -> BrokenPlugin:
     """The record of an entry point that raised `error` while loading."""
     dist = entry.dist
     origin = f"{dist.name} {dist.version}" if dist else "an unknown distribution"

@@ -33,6 +33,7 @@ COMMANDS = {
     "score": "--task NAME --predictions FILE: score predictions",
     "init": "FILE|FOLDER: the YAML file of a table of yours",
     "submit": "RUN --out BUNDLE: pack a run, to be checked",
+    "cache": "ls|du|verify|prune: what lies in the store",
     "verify": "BUNDLE …: compute its numbers again",
     "leaderboard": "DIR --out SITE: check bundles, rank them on a static page",
     "analyze": "RUN: what happens inside the models of a run",

@@ -66,6 +66,8 @@ def test_the_exit_status_is_the_verdict(compare, candidate, status, verdict):
     assert out.splitlines()[-1] == verdict
     assert "a-against" in out
     assert ("is worse by" in out) == (status != 0)
+    assert "changed answers: candidate on balanced: " in out
+    assert " between seeds); " in out
 
 
 def test_limits_metrics_seeds_and_roles_are_options(compare):
@@ -80,6 +82,14 @@ def test_limits_metrics_seeds_and_roles_are_options(compare):
     status, _, err = compare("base same --role teacher")
     assert status == 2
     assert "has no role 'teacher'; it has student" in err
+
+
+def test_an_improvement_is_said_to_be_better(compare):
+    """No sentence and no heading calls a change for the better a worsening by less than nothing."""
+    status, out, _ = compare("worse base --resamples 300 --max_drop 0 --max_gap_increase 0")
+    assert status == 0
+    assert not re.search(r"worse by [^0-9]*-", out)
+    assert "worse (+) or better (-)" in out
 
 
 def test_a_student_is_compared_with_its_own_teacher(tmp_path, monkeypatch):
@@ -165,7 +175,7 @@ def test_benchmark_files_hold_the_candidate_in_percent(compare, folders):
 
 
 def test_the_size_of_a_gap_is_reported(tmp_path, plugins, folders):
-    results(tmp_path, *[(50, 95, 95, 50)] * 3)
+    results(tmp_path, (50, 95, 95, 50), (49, 95, 95, 51), (51, 96, 94, 49))
     selected = Selected(folders / "base", tmp_path)
     thresholds = read_thresholds(ROOT / "examples" / "ci" / "gates.yaml")
     found = compare_outputs(selected, thresholds, plugins)
@@ -202,13 +212,16 @@ def test_names_from_data_cannot_break_a_report(folders, plugins):
     found = replace(
         found,
         candidate=replace(found.candidate, where=odd),
-        groups=tuple(replace(test, group=odd) for test in found.groups),
+        flips=tuple(
+            replace(flips, sentence=odd, groups=tuple(replace(g, group=odd) for g in flips.groups))
+            for flips in found.flips
+        ),
         notes=(odd,),
     )
     text = reports.markdown([found])
     assert "<script>" not in text
     rows = [line for line in text.splitlines() if line.startswith("|")]
-    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {8, 9}
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {8, 11}
     (suite,) = ElementTree.fromstring(reports.junit([found]))
     assert "<script>|`x` [red]b[/]" in suite.get("name")
     console = Console(file=io.StringIO(), width=200)

@@ -111,7 +111,7 @@ def test_every_part_is_there_and_none_names_a_folder_of_the_machine(parts, run):
     assert not [key for key, content in parts.items() if str(run).encode() in content]
     models = json.loads(parts["models.json"])
     assert len(models) == 15
-    sha = hashlib.sha256(b"made").hexdigest()
+    sha = hashlib.sha256(b"made teacher 0").hexdigest()
     assert models[0]["files"] == {
         "config.json": hashlib.sha256(b"{}").hexdigest(),
         "model.safetensors": sha,
@@ -241,9 +241,9 @@ def test_a_claim_that_does_not_follow_is_refused(pack, plugins, parts, path, val
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("resamples", 10**9, "config.resamples: expected 2 to 100,000, found 1000000000"),
-        ("resamples", 1, "config.resamples: expected 2 to 100,000, found 1"),
-        ("resamples", "many", "config.resamples: expected 2 to 100,000, found 'many'"),
+        ("resamples", 10**9, "config.resamples: expected 2 to 10,000, found 1000000000"),
+        ("resamples", 1, "config.resamples: expected 2 to 10,000, found 1"),
+        ("resamples", "many", "config.resamples: expected 2 to 10,000, found 'many'"),
         ("data_seed", -1, "config.data_seed: expected the bootstrap's seed, found -1"),
     ],
 )
@@ -542,12 +542,12 @@ def test_what_cannot_be_submitted_is_said(run, whole, tmp_path, capsys, finished
     finished_run(several, {"student": 0.5}, started=60.0)
     assert "take one with --started 1970-01-01T00-01-00.000000" in said(several, tmp_path / "b")
     assert submit(several, tmp_path / "b", "--started", "1970-01-01T00-00-00.000000") == 0
-    (several / "checkpoint" / "model.safetensors").unlink()
+    (several / "checkpoint-student-0" / "model.safetensors").unlink()
     one = ("--started", "1970-01-01T00-01-00.000000")
     assert "the weights of made-student-seed0 are gone from" in said(several, tmp_path / "c", *one)
     for file in several.glob("predictions_*"):
         file.unlink()
-    (several / "checkpoint" / "model.safetensors").touch()
+    (several / "checkpoint-student-0" / "model.safetensors").touch()
     assert "run with --log_samples" in said(several, tmp_path / "c", *one)
     (several / "transfer_made_1970-01-01T00-01-00.000000.json").write_text("{}")
     assert "was it written by another version?" in said(several, tmp_path / "c", *one)

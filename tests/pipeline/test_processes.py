@@ -244,7 +244,7 @@ def kill_in_the_middle(command, store):
     process = start(command)
     deadline = time.monotonic() + LIMIT
     while process.poll() is None and time.monotonic() < deadline:
-        if list(store.glob("model-*.partial/checkpoint-*")):
+        if list(store.glob("model-*.partial/resume/checkpoint-*")):
             break
         time.sleep(0.005)
     os.killpg(process.pid, signal.SIGKILL)
@@ -261,7 +261,7 @@ def test_a_killed_run_continues_to_the_same_bytes(tmp_path):
 
     run = [sys.executable, *MODULE, *command("killed")]
     assert kill_in_the_middle(run, tmp_path / "killed") == -signal.SIGKILL
-    assert list((tmp_path / "killed").glob("model-*.partial/checkpoint-*"))
+    assert list((tmp_path / "killed").glob("model-*.partial/resume/checkpoint-*"))
     assert not (tmp_path / "killed-out").exists()
     for name in ("killed", "whole"):
         assert cli.main(command(name)) == 0
