@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -602,7 +601,7 @@ def test_a_region_that_is_no_mask_of_the_rows_is_refused():
 def analysed(toy_run, tmp_path_factory):
     """The record and the table of a run's attention."""
     folder = tmp_path_factory.mktemp("analysed") / "run"
-    shutil.copytree(toy_run.output, folder)
+    toy_run.copied(folder)
     words = ["analyze", str(folder), "--attention", "--resamples", "100", "--examples", "40"]
     assert main([*words, "--matched", "8"]) == 0
     (file,) = folder.glob("analysis_toy_*.json")

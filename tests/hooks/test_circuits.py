@@ -1,7 +1,6 @@
 """Circuits: edge attribution and patching are exact where that can be known, and change nothing."""
 
 import json
-import shutil
 from collections import Counter
 from types import SimpleNamespace
 
@@ -297,10 +296,12 @@ def test_the_graph_of_a_pre_norm_model_is_its_residual_stream():
 def test_a_resnet_is_taken_by_groups_of_channels():
     graph = graph_of(model_of("resnet"))
     ends = Counter(target for _, target in graph.names)
-    assert ends == {"block1": 8, "block2": 8, "block3": 16, "output": 16}
+    assert ends == {"stage1.block1": 8, "stage2.block1": 8, "stage2.block2": 16, "output": 16}
     owner = graph.writers[2].owner
     assert len(owner) == 24
     assert set(owner.tolist()) == set(range(16))
+    sources = [source for source, target in graph.names if target == "stage2.block2"]
+    assert sources[:3] == ["stage2.block1.c0-1", "stage2.block1.c2", "stage2.block1.c3-4"]
 
 
 def zeroed(start, stop):
@@ -467,7 +468,11 @@ def found():
 
     def circuit(model, role, twins=twins):
         subject = SimpleNamespace(model=model.float(), role=role, seed=0)
-        asked = (subject, pairs, clean, twins, np.array([0, 1]), every % 2, options)
+        with torch.no_grad():  # the class that the twin speaks against: every effect has one sign
+            said = model(**clean.batch(every)).logits
+            said = said if twins is None else said - model(**twins.batch(every)).logits
+        gold = said.argmax(dim=1).numpy()
+        asked = (subject, pairs, clean, twins, np.array([0, 1]), gold, options)
         return explore(*asked, device=torch.device("cpu"), quiet=True)
 
     size = {**SMALL["bert"], "num_hidden_layers": 3}
@@ -508,6 +513,11 @@ def test_faithfulness_is_undefined_where_the_corruption_changes_nothing(found):
     circuit = found["student"]
     same = type(circuit)(**{**vars_of(circuit), "empty": circuit.full})
     assert "over 12 pairs the corruption changes the metric by 0 only" in same.reason
+    # a mean of .05 with deviations of .2 over 12 pairs: 2.201 * .2 * sqrt(12 / 11) / sqrt(12)
+    noise = np.resize([0.25, -0.15], 12)
+    noisy = type(circuit)(**{**vars_of(circuit), "empty": circuit.full - noise})
+    assert "the corruption changes the metric by 0.05 ± 0.13" in noisy.reason
+    assert np.isnan(noisy.area(noisy.kept))
     assert np.isnan(same.faithfulness(same.kept)).all()
     assert same.size_90 is None
     record = circuit_record.model_record(same)
@@ -633,7 +643,7 @@ QUICK = ["--circuits", "--pairs", "24", "--ig_steps", "2", "--resamples", "100"]
 @pytest.fixture
 def run_folder(toy_run, tmp_path):
     """The run's files in a folder of this test's own."""
-    shutil.copytree(toy_run.output, tmp_path / "run")
+    toy_run.copied(tmp_path / "run")
     return tmp_path / "run"
 
 
