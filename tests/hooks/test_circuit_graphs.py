@@ -222,10 +222,12 @@ def test_the_graph_of_a_pre_norm_model_is_its_residual_stream():
 def test_a_resnet_is_taken_by_groups_of_channels():
     graph = graph_of(model_of("resnet"))
     ends = Counter(target for _, target in graph.names)
-    assert ends == {"block1": 8, "block2": 8, "block3": 16, "output": 16}
+    assert ends == {"stage1.block1": 8, "stage2.block1": 8, "stage2.block2": 16, "output": 16}
     owner = graph.writers[2].owner
     assert len(owner) == 24
     assert set(owner.tolist()) == set(range(16))
+    sources = [source for source, target in graph.names if target == "stage2.block2"]
+    assert sources[:3] == ["stage2.block1.c0-1", "stage2.block1.c2", "stage2.block1.c3-4"]
 
 
 def zeroed(start, stop):
