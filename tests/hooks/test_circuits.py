@@ -1,7 +1,6 @@
 """Circuits: edge attribution and patching are exact where that can be known, and change nothing."""
 
 import json
-import shutil
 from collections import Counter
 from types import SimpleNamespace
 
@@ -644,7 +643,7 @@ QUICK = ["--circuits", "--pairs", "24", "--ig_steps", "2", "--resamples", "100"]
 @pytest.fixture
 def run_folder(toy_run, tmp_path):
     """The run's files in a folder of this test's own."""
-    shutil.copytree(toy_run.output, tmp_path / "run")
+    toy_run.copied(tmp_path / "run")
     return tmp_path / "run"
 
 

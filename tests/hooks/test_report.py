@@ -50,7 +50,7 @@ def transfer_of(folder):
 def run_folder(toy_run, tmp_path_factory):
     """The toy run, analysed; attention and circuits made up."""
     folder = tmp_path_factory.mktemp("reported") / "run"
-    shutil.copytree(toy_run.output, folder)
+    toy_run.copied(folder)
     assert main(["analyze", str(folder), "--cka", "--probes", *QUICK]) == 0
     (file,) = folder.glob("analysis_*.json")
     record = json.loads(file.read_text())
@@ -466,7 +466,9 @@ def test_examples_are_the_rows_on_which_they_disagree(run_folder, plugins):
 
 
 def test_without_a_file_of_predictions_the_store_has_them(run_folder, plugins, tmp_path):
+    """Of a run that was moved with its store, too: its paths are relative to itself."""
     shutil.copytree(run_folder, tmp_path / "run")
+    (tmp_path / "store").symlink_to(run_folder.parent / "store")
     for file in (tmp_path / "run").glob("predictions_*.csv"):
         file.unlink()
     one, other = (read_run(f, plugins).tasks[0].examples for f in (run_folder, tmp_path / "run"))
