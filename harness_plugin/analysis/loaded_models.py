@@ -144,11 +144,14 @@ def inputs_of(encoded: Encoded, rows: Ints, device: torch.device) -> dict[str, t
 
 
 def chosen_split(data: TaskData, name: str | None) -> Split:
-    """The evaluation set `name`; by default the first that has both kinds of rows, or the first."""
+    """The evaluation set `name`; by default the last that has both kinds of rows, or the last.
+
+    Sets out of domain come last: the answer is given on them, and so is what explains it.
+    """
     sets = data.evaluation
     if name is None:
-        both = (split for split in sets if set(split.aligned.tolist()) >= {0, 1})
-        return next(both, sets[0])
+        both = (split for split in reversed(sets) if set(split.aligned.tolist()) >= {0, 1})
+        return next(both, sets[-1])
     named = [split for split in sets if split.name == name]
     if not named:
         raise unknown("evaluation set", name, [split.name for split in sets])

@@ -84,6 +84,14 @@ def test_limits_metrics_seeds_and_roles_are_options(compare):
     assert "has no role 'teacher'; it has student" in err
 
 
+def test_a_primary_gap_that_is_asked_for_is_checked_once(compare):
+    gap = "gap_aligned_conflicting"
+    status, out, _ = compare(f"base worse --resamples 300 --metric {gap}")
+    assert status == 1
+    assert out.count("balanced  │ gap_aligned_conflicting") == 1
+    assert out.count("REGRESSED: gap_aligned_conflicting on balanced") == 1
+
+
 def test_an_improvement_is_said_to_be_better(compare):
     """No sentence and no heading calls a change for the better a worsening by less than nothing."""
     status, out, _ = compare("worse base --resamples 300 --max_drop 0 --max_gap_increase 0")
