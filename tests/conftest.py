@@ -7,6 +7,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before datasets is imported: it reads the 
 import gc
 import importlib
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,12 @@ class ToyRun:
         """The folder of a trained model."""
         stage = next(m for m in self.record()["models"] if m["role"] == role)["settings"]["stage"]
         return self.store / f"model-{stage}"
+
+    def copied(self, folder: Path) -> Path:
+        """Its files in a folder of a test's own; the store is where they look for it."""
+        shutil.copytree(self.output, folder)
+        (folder.parent / "store").symlink_to(self.store)
+        return folder
 
 
 @pytest.fixture(scope="session")

@@ -160,7 +160,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def leaks(data: TaskData, inputs: Sequence[str]) -> Iterator[str]:
-    """A warning for every two splits that share rows, inputs compared byte for byte.
+    """A warning for every split to learn from that shares rows, inputs compared byte for byte.
 
     Two evaluation sets may be made of the same rows on purpose; they are not compared.
     """
@@ -168,9 +168,12 @@ def leaks(data: TaskData, inputs: Sequence[str]) -> Iterator[str]:
     hashes = {s.name: stored_inputs(s, inputs) for s in (*sources, *data.evaluation)}
     for number, first in enumerate(sources):
         seen = set(hashes[first.name])
-        for second in (*sources[number + 1 :], *data.evaluation):
-            if shared := sum(row in seen for row in hashes[second.name]):
-                yield f"{second.name}: {shared:,} rows also stand in {first.name}"
+        shared = {
+            second.name: sum(row in seen for row in hashes[second.name])
+            for second in (*sources[number + 1 :], *data.evaluation)
+        }
+        if found := [f"{name} {count:,}" for name, count in shared.items() if count]:
+            yield f"rows that also stand in {first.name}: {listed(found)}"
 
 
 def stored_inputs(split: Split, inputs: Sequence[str]) -> list[bytes]:

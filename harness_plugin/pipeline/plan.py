@@ -18,6 +18,7 @@ from harness_plugin.config.roles import (
     RoleKind,
     behind,
     plan_of_roles,
+    start_of,
 )
 from harness_plugin.config.settings import (
     ImageSettings,
@@ -126,6 +127,15 @@ class ResolvedRole:
     def compressors(self) -> tuple[Component[Compressor], ...]:
         """What makes its first teacher's network its own; empty for a network of its own."""
         return self.distillation.compressors if self.distillation else ()
+
+    @property
+    def start(self) -> str:
+        """What is said of its first weights: "even layers of teacher", "" for its own."""
+        chosen = self.distillation
+        if chosen is None:
+            return ""
+        first, smaller = chosen.teachers[0], bool(chosen.compressors)
+        return start_of(chosen.from_teacher, first, compressed=smaller)
 
     @property
     def trained(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from harness_plugin.config.roles import RoleKind
 from harness_plugin.errors import HarnessError
 from harness_plugin.models.checkpoints import trained_labels
 from harness_plugin.pipeline.augment import augment
@@ -92,6 +93,7 @@ def compressed_model(trainer: RoleTrainer, stage: Stage) -> TrainedModel:
         supervision=supervision_of(ctx, role),
         key=stage.key,
         kind=role.kind.value,
+        start=role.start,
         labels=ctx.data.train.labels,
         max_length=role.max_length,
         seconds=float(stage.record.get("seconds", 0)),
@@ -172,6 +174,7 @@ def train_once(
         selection=records[-1].get("selection"),
         key=final.key,
         kind=role.kind.value,
+        start=role.start,
         labels=ctx.data.train.labels,
         max_length=role.max_length,
         updates=sum(int(record.get("updates", 0)) for record in records),
@@ -242,7 +245,7 @@ def train_stages(
 
 def settings_record(ctx: RunContext, role: ResolvedRole, key: str) -> dict[str, Any]:
     """What a role's record in the result files says of how it was trained."""
-    distillation = role.distillation
+    distillation = None if role.kind is RoleKind.CONTROL else role.distillation
     declared = ctx.settings.model_dump()["students"].get(role.name)
     if distillation is not None and declared is None:
         declared = ctx.settings.model_dump()["teachers"][role.name]["distillation"]

@@ -183,6 +183,7 @@ def scores_from(
                 supervision=None if model.supervision is None else model.supervision.model_dump(),
                 selection=None if model.selection is None else model.selection.model_dump(),
                 kind=model.kind,
+                start=model.start,
                 updates=model.updates,
                 seconds=model.seconds,
                 reused=True,
@@ -199,6 +200,7 @@ def scores_from(
                     breakdown: {value: estimates(found) for value, found in values.items()}
                     for breakdown, values in s.breakdowns.items()
                 },
+                distinct_seeds=s.distinct_seeds,
             )
             for s in record.scores
         ),

@@ -70,6 +70,7 @@ class Model(Strict):
 
     role: str
     kind: str = Field(description="what the role is: teacher, student, control, erm_teacher …")
+    start: str = Field(description="the teacher's layers that it started from; empty for its own")
     seed: int
     name: str
     path: str = Field(description="its checkpoint, as save_pretrained writes it")
@@ -92,12 +93,15 @@ class Scores(Strict):
     breakdowns: dict[str, dict[str, dict[str, Number]]] = Field(
         description="bias type -> value -> metric"
     )
+    distinct_seeds: int = Field(
+        description="different models: those that answer every set alike are one training"
+    )
 
 
 class Measure(Strict):
     """student - teacher (distillability, gap_widening), |student| - |teacher| (gap_size_change),
-    student - control (contribution), or the part of the teacher's gain over ERM that the student
-    has over its own (retention)."""
+    student - control of the same start (contribution), or the part of the teacher's gain over ERM
+    that the student has over its own (retention)."""
 
     student: str
     split: str
@@ -144,7 +148,7 @@ class Flips(Strict):
 
     student: str
     split: str
-    other: str = Field(description="teacher or control")
+    other: str = Field(description="teacher, or the control that starts as the student does")
     subset: str = Field(description='"", "group=NAME", "BREAKDOWN=VALUE" or "margin=0-10%"')
     n: int
     changed: float
@@ -229,6 +233,7 @@ def record_of(report: RunReport, scores: TaskScores) -> TransferRecord:
                     {
                         "role": model.role,
                         "kind": model.kind,
+                        "start": model.start,
                         "seed": model.seed,
                         "name": model.name,
                         "path": model.path,
@@ -252,6 +257,7 @@ def record_of(report: RunReport, scores: TaskScores) -> TransferRecord:
                             breakdown: {value: numbers(m) for value, m in values.items()}
                             for breakdown, values in s.breakdowns.items()
                         },
+                        "distinct_seeds": s.distinct_seeds,
                     }
                     for s in scores.scores
                 ],

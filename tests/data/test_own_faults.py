@@ -220,6 +220,19 @@ def test_spellings_that_may_be_one_are_warned_of_with_counts(plugins, tmp_path):
     )
 
 
+def test_splits_that_may_be_one_are_warned_of(plugins, tmp_path):
+    rows = [list(row) for row in ROWS]
+    for row in rows[-2:]:
+        row[3] = "Test"
+    put(tmp_path, lines_of(rows))
+    data = load(plugins, tmp_path)
+    count = len(data.splits["test"])
+    assert data.warnings[-1] == (
+        "splits: differ in blanks or case alone, and count apart: "
+        f"'test' ({count} rows) and 'Test' (2 rows)"
+    )
+
+
 @pytest.mark.parametrize("names", [("Train", "TEST"), ("TRAINING", " Test"), ("train", "Id")])
 def test_names_of_splits_are_known_in_any_case(plugins, tmp_path, names):
     rows = [(*row[:3], names[row[3] == "test"]) for row in ROWS]

@@ -7,11 +7,13 @@ import shutil
 from html.parser import HTMLParser
 
 import pytest
+from planted import EVEN, results
 
 from harness_plugin.cli.main import main
+from harness_plugin.scoring.finished_runs import records_in
 from harness_plugin_hooks.leaderboard.board import boards_of, rank_ranges
 from harness_plugin_hooks.leaderboard.tables import inert
-from harness_plugin_hooks.leaderboard.verify import verify
+from harness_plugin_hooks.leaderboard.verify import Verified, verify
 
 HOSTILE = (
     "<script>document.title = 'broken'</script><img src=https://example.org/x onerror=alert(1)>"
@@ -100,6 +102,20 @@ def test_every_student_meets_on_one_board_a_set(verified):
     alone = next(row for row in ood.rows if row.file == "bad.zip")
     assert set(alone.numbers) == {"worst_group_acc", "acc", "gap_avg_worst"}
     assert alone.verdict == ""
+
+
+def test_seeds_that_answer_alike_are_one(tmp_path):
+    """Three seeds with the answers of one model, and one of its own: no rank, whoever counts."""
+    clones = [(90, 70, 80, 90)] * 3
+    for name, seeds in {"clones": clones, "three": (*clones[:2], EVEN, (91, 80, 80, 90))}.items():
+        record = records_in(results(tmp_path / name, *seeds))["faces"][1]
+        board = boards_of({name: Verified(name, "0", {"faces": record}, 0)})[0]
+        (row,) = board.rows
+        if name == "clones":
+            assert (row.seeds, row.rank) == (1, None)
+            assert row.unranked == "1 seed, a rank needs 3"
+        else:
+            assert (row.seeds, row.rank) == (3, (1, 1))
 
 
 def test_numbers_are_those_of_the_bundle(verified):
@@ -321,7 +337,7 @@ def opened(browser, site):
 def names(browser) -> list[str]:
     """The submissions of the first board, top to bottom."""
     cells = browser.driver.find_elements("css selector", "#board-1 tbody th > bdi")
-    return [cell.text for cell in cells]
+    return [cell.text.removesuffix(": student").removesuffix(": student_b") for cell in cells]
 
 
 def test_the_page_opens_without_errors_or_requests(opened, site):
@@ -345,6 +361,30 @@ def test_without_a_script_the_page_is_whole_and_has_no_dead_buttons(browser, sit
         browser.driver.execute_cdp_cmd(disable, {"value": False})
 
 
+@pytest.mark.parametrize("width", [400, 1400])
+def test_verdict_and_name_are_seen_and_nothing_is_cut(opened, width):
+    """On a screen of 1400 pixels no table scrolls; on one of 400 the verdict is seen at once."""
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    opened.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        page, frame, table, verdict = opened.driver.execute_script(
+            "const frame = document.querySelector('.scroll');"
+            "const cell = frame.querySelector('bdi.kept');"
+            "return [document.documentElement.scrollWidth, frame.clientWidth, frame.scrollWidth,"
+            "        cell.getBoundingClientRect().right]"
+        )
+    finally:
+        opened.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert page <= width
+    assert verdict <= width
+    assert width < 1400 or table == frame
+
+
+def test_intervals_have_a_scale(opened):
+    marks = opened.texts("#board-1 thead .axis text")
+    assert marks == ["0.0", "100.0"]
+
+
 def test_a_click_sorts_the_rows(opened):
     before = names(opened)
     head = opened.driver.find_element("css selector", HEAD.format(2))
@@ -355,7 +395,7 @@ def test_a_click_sorts_the_rows(opened):
     assert head.get_attribute("aria-sort") == "descending"
     assert names(opened) == sorted(before, key=str.lower, reverse=True)
     said = opened.driver.find_element("id", "said").get_attribute("textContent")
-    assert said == "made, swapped: sorted by submission, descending"
+    assert said == "made, swapped: sorted by student, descending"
     others = opened.driver.find_elements("css selector", "#board-1 thead [aria-sort]")
     assert others == [head]
 

@@ -51,7 +51,7 @@ def parser(plugins: Plugins | None = None) -> Parser:
         "--roles", type=comma_list, default=(), metavar="A,B", help="default: the three of a run"
     )
     rows.add_argument("--seeds", type=seed_list, default=(), metavar="0,1", help="default: all")
-    rows.add_argument("--split", metavar="SET", help="default: the first with both kinds of rows")
+    rows.add_argument("--split", metavar="SET", help="default: the last with both kinds of rows")
     rows.add_argument(
         "--groups",
         type=comma_list,

@@ -290,6 +290,7 @@ def model_of(task: str, model: Any) -> TrainedModel:
         supervision=model.supervision and model.supervision.model_dump(),
         selection=model.selection and model.selection.model_dump(),
         kind=model.kind,
+        start=model.start,
         updates=model.updates,
         seconds=model.seconds,
     )

@@ -14,6 +14,7 @@ from harness_plugin.files import read_json
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.scoring.run_folder import run_folder, start_of
 from harness_plugin.scoring.transfer_record import TransferRecord, read_record
+from harness_plugin_hooks.report import remedies
 from harness_plugin_hooks.report.examples import Disagreements, disagreements
 
 WHEN = r"\d{4}-[0-9T.-]+"
@@ -37,6 +38,7 @@ class TaskPage:
     examples: Sequence[Disagreements] = field(default_factory=tuple)
     without_examples: str = ""
     """Why there are none."""
+    remedies: Sequence[remedies.Tried] = ()
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ def read_run(
     for name in [name for name in records if not tasks or name in tasks]:
         record = records[name]
         found, reason = examples_of(folder, plugins, time, record, examples)
-        pages.append(TaskPage(record, analyses_of(folder, time, record), found, reason))
+        analyses, tried = analyses_of(folder, time, record), remedies.read(folder, record)
+        pages.append(TaskPage(record, analyses, found, reason, tried))
     return RunPages(folder, time, pages)
 
 
