@@ -361,9 +361,9 @@ def open_run(
     """
     from datetime import datetime
 
+    from harness_plugin.records.run_folder import RECORD, run_folder, start_of
     from harness_plugin.scoring.finished_runs import scores_from
     from harness_plugin.scoring.metrics import Metric
-    from harness_plugin.scoring.run_folder import RECORD, run_folder, start_of
     from harness_plugin.scoring.transfer_record import read_record
 
     path = Path(path)

@@ -25,6 +25,7 @@ from harness_plugin.records import (
     VarianceComponents,
     VerdictRule,
 )
+from harness_plugin.records.run_folder import run_folder
 from harness_plugin.scoring.comparison import Evaluated, numbers
 from harness_plugin.scoring.gate import Comparison, Thresholds, compare
 from harness_plugin.scoring.metrics import Metric
@@ -35,7 +36,6 @@ from harness_plugin.scoring.prediction_tables import (
     from_csv,
     rows_sha256,
 )
-from harness_plugin.scoring.run_folder import run_folder
 from harness_plugin.scoring.transfer_record import Components as ComponentsModel
 from harness_plugin.scoring.transfer_record import Number, TransferRecord, read_record
 from harness_plugin.scoring.transfer_record import Verdict as VerdictModel

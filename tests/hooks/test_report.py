@@ -380,7 +380,9 @@ def test_remedies_are_on_the_page_with_their_cost(finished_run, tmp_path):
     for second, tried in ((1, older), (2, newer)):
         file = run / f"remedies_made_2026-01-01T00-00-0{second}.000000.json"
         file.write_text(json.dumps(tried))
-    assert main(["report", str(run), "--out", str(tmp_path / "site"), "--examples", "0"]) == 0
+    assert (
+        main(["report", str(run), "--output_path", str(tmp_path / "site"), "--examples", "0"]) == 0
+    )
     (page,) = (tmp_path / "site").glob("*.html")
     read = Reader(page.read_text())
     assert newer["answer"] in read.text

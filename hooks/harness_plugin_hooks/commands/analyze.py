@@ -91,7 +91,7 @@ def main(words: list[str]) -> int:
         write,
     )
     from harness_plugin.pipeline.outputs import check_writable
-    from harness_plugin.scoring.run_folder import run_folder
+    from harness_plugin.records.run_folder import run_folder
 
     folder: Path = args["output_path"] or run_folder(args["run"])
     quiet_libraries()

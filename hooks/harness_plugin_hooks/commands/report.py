@@ -54,7 +54,7 @@ def main(words: list[str]) -> int:
         raise HarnessError(f"--examples {given.examples}: expected 0 or more.")
     plugins = installed_plugins()
     from harness_plugin.pipeline.outputs import check_writable
-    from harness_plugin.scoring.run_folder import run_folder
+    from harness_plugin.records.run_folder import run_folder
     from harness_plugin_hooks.report.making import write
     from harness_plugin_hooks.report.reading import read_run
 

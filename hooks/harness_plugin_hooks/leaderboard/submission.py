@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from harness_plugin.errors import HarnessError
+from harness_plugin.records.run_folder import run_folder, start_of
 from harness_plugin.scoring.prediction_tables import file_name
-from harness_plugin.scoring.run_folder import run_folder, start_of
 from harness_plugin.scoring.transfer_record import TransferRecord, read_record
 
 
