@@ -46,6 +46,18 @@ STYLES = {
         "<s> $A </s>",
         "<s> $A </s> </s> $B </s>",
     ),
+    "funnel": Style(
+        {"pad": "<pad>", "unk": "<unk>", "cls": "<cls>", "sep": "<sep>", "mask": "<mask>"},
+        "<cls>:2 $A <sep>",
+        "<cls>:2 $A <sep> $B:1 <sep>:1",
+        types=True,
+    ),
+    "xlnet": Style(
+        {"pad": "<pad>", "unk": "<unk>", "cls": "<cls>", "sep": "<sep>", "mask": "<mask>"},
+        "$A <sep> <cls>:2",
+        "$A <sep> $B:1 <sep>:1 <cls>:2",
+        types=True,
+    ),
     "t5": Style({"pad": "<pad>", "eos": "</s>", "unk": "<unk>"}, "$A </s>", "$A </s> $B </s>"),
     "decoder": Style({"eos": "<|endoftext|>"}, "$A", "$A $B"),
     "llama": Style({"unk": "<unk>", "bos": "<s>", "eos": "</s>"}, "<s> $A", "<s> $A $B"),
@@ -91,6 +103,19 @@ FAMILIES: Mapping[str, Family] = {
     "ModernBERT": text("modernbert", **BLOCKS),
     "MPNet": text("mpnet", "roberta", **BLOCKS, max_position_embeddings=514),
     "ALBERT": text("albert", **BLOCKS, embedding_size=16),
+    "XLNet": text(
+        "xlnet", "xlnet", d_model=WIDTH, n_layer=LAYERS, n_head=HEADS, d_inner=2 * WIDTH
+    ),
+    "Funnel": text(
+        "funnel",
+        "funnel",
+        architectures=["FunnelBaseModel"],
+        d_model=WIDTH,
+        block_sizes=[1, 1],
+        n_head=HEADS,
+        d_head=WIDTH // HEADS,
+        d_inner=2 * WIDTH,
+    ),
     "T5": text(
         "t5",
         "t5",
@@ -136,7 +161,7 @@ FAMILIES: Mapping[str, Family] = {
     "MobileNetV1": image("mobilenet_v1", depth_multiplier=0.25, image_size=SIDE),
     "MobileNetV2": image("mobilenet_v2", depth_multiplier=0.25, image_size=SIDE),
     "EfficientNet": image(
-        "efficientnet", width_coefficient=0.25, depth_coefficient=0.2, hidden_dim=64
+        "efficientnet", width_coefficient=0.25, depth_coefficient=0.2, hidden_dim=320
     ),
 }  # fmt: skip
 

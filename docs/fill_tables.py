@@ -1,32 +1,57 @@
-"""Fill the tables of docs/methods.md that are facts of data files: `make docs-tables`.
+"""Fill the tables of the documents: `make docs-tables`.
 
-The defaults and their sources come from hooks/harness_plugin_hooks/defaults.yaml, the settings of
-papers from published.yaml beside it, what each method is checked against from
-tests/hooks/checked_against.yaml. `--check` changes nothing and fails where the page is not what the
-files say.
+A table stands between markers of its name. Tables that are facts of data files are made here, in
+seconds; the others are what a command prints, which can take hours and is named with its time:
+
+    python docs/fill_tables.py --list
+    python docs/fill_tables.py coverage            # runs the command and fills what it prints
+    python docs/fill_tables.py coverage --from coverage.md    # printed before, elsewhere
+    python docs/fill_tables.py --all
+
+What a command printed is filled with the commit; it names itself. `--check` changes
+nothing and fails where a page is not what the data files say.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "methods.md"
 DEFAULTS = ROOT / "hooks" / "harness_plugin_hooks" / "defaults.yaml"
 PUBLISHED = ROOT / "hooks" / "harness_plugin_hooks" / "published.yaml"
 CHECKED = ROOT / "tests" / "hooks" / "checked_against.yaml"
-END = "<!-- end of table -->"
 KINDS = {
     "method": "method",
     "bias_model": "bias model",
     "group_inference": "group inference",
     "distiller": "distiller",
 }
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of one page: made by a function, printed by a command, or written by one."""
+
+    page: str
+    takes: str
+    make: Callable[[], list[str]] | None = None
+    command: str = ""
+    writes: bool = False
+    """Whether the command fills the page itself, between markers of its own."""
+
+    @property
+    def file(self) -> Path:
+        """The page."""
+        return ROOT / self.page
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -86,30 +111,104 @@ def checked() -> list[str]:
     return lines
 
 
-TABLES = {"defaults": defaults, "published": published, "checked": checked}
+TABLES = {
+    "defaults": Table("docs/methods.md", "1 s", defaults),
+    "published": Table("docs/methods.md", "1 s", published),
+    "checked": Table("docs/methods.md", "1 s", checked),
+    "coverage": Table(
+        "docs/verdicts.md",
+        "30 CPU minutes",
+        command="python bench/coverage.py",
+    ),
+    "models": Table(
+        "docs/models.md",
+        "30 minutes",
+        command="python bench/models_table.py --write docs/models.md",
+        writes=True,
+    ),
+    "methods": Table(
+        "docs/methods.md",
+        "2 hours",
+        command="python bench/methods.py --write",
+        writes=True,
+    ),
+    "findings": Table(
+        "docs/findings.md",
+        "hours of studies before (studies/README.md), then seconds",
+        command="python studies/findings.py STUDIES",
+        writes=True,
+    ),
+}
 
 
-def filled(page: str) -> str:
-    """The page with every table made anew; what stands outside of the marks is kept."""
-    for name, made in TABLES.items():
-        start = f"<!-- table: make docs-tables, {name} -->"
-        before, mark, rest = page.partition(start)
-        if not mark or END not in rest:
-            raise SystemExit(f"{PAGE.name}: no table {name} between {start} and {END}.")
-        page = "\n".join([before + start, "", *made(), "", END + rest.partition(END)[2]])
-    return page
+def between(page: str, name: str, lines: Sequence[str]) -> str:
+    """The page with the lines of one table replaced; what stands outside the markers is kept."""
+    start, end = f"<!-- table {name} -->", f"<!-- end of table {name} -->"
+    before, mark, rest = page.partition(start)
+    if not mark or end not in rest:
+        raise SystemExit(f"no table {name} between {start} and {end}.")
+    return "\n".join([before + start, "", *lines, "", end + rest.partition(end)[2]])
+
+
+def printed(text: str) -> list[str]:
+    """What a command printed (its own name first), under the commit that it was filled at."""
+    head = ["git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(head, capture_output=True, text=True, check=True, cwd=ROOT)
+    return [f"Filled at commit {commit.stdout.strip()}.", "", *text.strip().splitlines()]
+
+
+def fill(name: str, recorded: Path | None = None) -> None:
+    """Make one table and write its page."""
+    table = TABLES[name]
+    if table.make is not None:
+        lines = table.make()
+    elif recorded is not None:
+        lines = printed(recorded.read_text(encoding="utf-8"))
+    else:
+        words = [sys.executable, *shlex.split(table.command)[1:]]
+        done = subprocess.run(
+            words, stdout=None if table.writes else subprocess.PIPE, text=True, cwd=ROOT
+        )
+        if done.returncode:
+            raise SystemExit(f"{name}: {table.command} ended with status {done.returncode}.")
+        if table.writes:
+            return
+        lines = printed(done.stdout)
+    page = table.file.read_text(encoding="utf-8")
+    table.file.write_text(between(page, name, lines), encoding="utf-8")
+
+
+def check() -> None:
+    """Fail where a table that is made here is not current, or one has no place in its page."""
+    for name, table in TABLES.items():
+        page = table.file.read_text(encoding="utf-8")
+        if table.make is not None and between(page, name, table.make()) != page:
+            raise SystemExit(f"{table.page}: table {name} is not current: make docs-tables")
+        if not table.make and not table.writes:
+            between(page, name, [])
 
 
 def main() -> None:
-    """Write the page, or compare it."""
+    """Write the pages, or compare them."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--check", action="store_true", help="fail where the page is not current")
-    page = PAGE.read_text(encoding="utf-8")
-    made = filled(page)
-    if not options.parse_args().check:
-        PAGE.write_text(made, encoding="utf-8")
-    elif made != page:
-        raise SystemExit(f"{PAGE.name} is not what the data files say: make docs-tables")
+    options.add_argument("names", nargs="*", choices=[[], *TABLES], metavar="TABLE")
+    options.add_argument("--all", action="store_true", help="those that take hours as well")
+    options.add_argument("--from", dest="recorded", type=Path, help="what its command printed")
+    options.add_argument("--check", action="store_true", help="fail where a page is not current")
+    options.add_argument("--list", action="store_true", help="every table, its command and time")
+    args = options.parse_args()
+    cheap = [name for name, table in TABLES.items() if table.make]
+    names = args.names or (list(TABLES) if args.all else cheap)
+    if args.list:
+        for name, table in TABLES.items():
+            print(f"{name:10} {table.page:18} {table.takes:12} {table.command or 'made here'}")
+    elif args.check:
+        check()
+    elif args.recorded is not None and len(args.names) != 1:
+        raise SystemExit("--from: name the one table that it is.")
+    else:
+        for name in names:
+            fill(name, args.recorded)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,14 @@ from collections.abc import Iterable
 class HarnessError(ValueError):
     """Bad input. The command line prints the message alone and exits with status 2."""
 
+    status = 2
+
+
+class DiskError(HarnessError):
+    """A disk that is full, read-only or broken; nothing is wrong with the input: status 1."""
+
+    status = 1
+
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> HarnessError:
     """The error for a `kind` called `name` that is not among `known`: near matches, then all."""

@@ -1,18 +1,38 @@
-"""Files written whole or not at all, values as strict JSON has them, and the time in file names."""
+"""Files written whole or not at all, values as strict JSON has them, and the time in file names.
+
+What was written whole survives a power cut: bytes are on the disk before they get their name, and
+the name is on the disk before the writer goes on.
+"""
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
+import re
+import shutil
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness_plugin.errors import DiskError, HarnessError
+
 if TYPE_CHECKING:
     import pyarrow as pa
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says where nothing more can be written."""
+BROKEN = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+"""What it says of a disk or a folder that cannot be used; a path that is wrong is another thing."""
+NUMBER = re.compile(r"\b(?:os error|errno) (\d+)", re.IGNORECASE)
+"""How libraries that are not written in Python quote the system."""
+SHORT = re.compile(r"\d+ requested and \d+ written")
+"""What NumPy says where the system took less than it was given."""
 
 
 def timestamp(seconds: float) -> str:
@@ -39,15 +59,199 @@ def strict(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
+def sync(path: Path) -> None:
+    """Wait until a file's bytes, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # some network file systems know no fsync of folders
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not path.is_dir():
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """`sync` every file and folder below `folder`, and itself."""
+    for path in sorted(folder.rglob("*"), reverse=True):  # what lies in a folder before it
+        sync(path)
+    sync(folder)
+
+
+def rename(old: Path, new: Path) -> None:
+    """Give a file or folder that is on the disk its name; the name is on the disk as well."""
+    os.replace(old, new)
+    sync(new.parent)
+
+
+_LATER = ContextVar("_LATER", default=False)
+
+
+@contextmanager
+def synced_together(folder: Path) -> Iterator[None]:
+    """What is written below `folder` inside is on the disk at the end, not file by file."""
+    token = _LATER.set(True)
+    try:
+        yield
+    finally:
+        _LATER.reset(token)
+    sync_tree(folder)
+
+
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A file to be written beside `path`: it takes its place at the end, and is gone on failure."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
-        os.replace(temporary, path)
+        if _LATER.get():
+            os.replace(temporary, path)
+        else:
+            sync(temporary)
+            rename(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def disk_error(folder: Path, error: BaseException | None) -> DiskError | None:
+    """The one line for a disk that `error` comes from; None where it is of another kind.
+
+    `folder` is where something was being written, unless the error says where. Libraries wrap the
+    system's errors in their own, and torch says no more than that writing failed: then a disk
+    without space is why.
+    """
+    number, cause = None, error
+    while cause is not None and number is None:
+        quoted = NUMBER.search(str(cause))
+        if isinstance(cause, OSError) and cause.errno in BROKEN:
+            number, folder = cause.errno, Path(cause.filename or folder)
+        elif quoted and int(quoted[1]) in BROKEN:
+            number = int(quoted[1])
+        elif SHORT.search(str(cause)):
+            number = errno.ENOSPC
+        cause = cause.__cause__ or cause.__context__
+    above = (folder.absolute(), *folder.absolute().parents)
+    place = next(each for each in above if os.path.exists(each))
+    free = shutil.disk_usage(place).free
+    if number is None and free < 1 << 16 and isinstance(error, RuntimeError):
+        number = errno.ENOSPC
+    if number is None:
+        return None
+    said = os.strerror(number)
+    if number not in FULL:
+        return DiskError(f"{folder}: cannot be used: {said}.")
+    while not os.path.ismount(place):
+        place = place.parent
+    return DiskError(
+        f"{folder}: cannot be written: {said}; {free / 1e6:,.1f} MB are free on the disk at "
+        f"{place}. Make space there: what is finished is kept, and the same command continues."
+    )
+
+
+def path_error(error: Exception) -> HarnessError | None:
+    """The one line for a path that does not work; None where `error` is about something else."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return HarnessError(f"{str(error.filename)[:200]}: {said_of(error)}.")
+    if isinstance(error, ValueError) and "embedded null" in str(error):
+        return HarnessError("a path holds a NUL character, which no file's name has.")
+    return None
+
+
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Turn what goes wrong with the disk of `folder` inside into a DiskError."""
+    try:
+        yield
+    except DiskError:
+        raise
+    except Exception as error:
+        if (named := disk_error(folder, error)) is not None:
+            raise named from error
+        raise
+
+
+RUN = "{run}/"
+"""Begins a path that is relative to the folder of the file it stands in."""
+HOMES = ("/home/", "/Users/", "/root/")
+"""Folders whose names say who somebody is."""
+
+
+def portable(value: Any, folder: Path) -> Any:
+    """A JSON value without absolute paths and user names, that `located` reads in `folder`.
+
+    A path becomes relative to `folder` ("{run}/../store"), or to the home folder ("~/store") where
+    only that is shared; in somebody else's home folder its last part is all that stays.
+    """
+    if isinstance(value, Mapping):
+        return {key: portable(item, folder) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [portable(item, folder) for item in value]
+    if not isinstance(value, str) or not os.path.isabs(value) or len(value) < 2:
+        return value
+    here, home, path = os.path.abspath(folder), os.path.expanduser("~"), os.path.normpath(value)
+    shared = os.path.commonpath([here, path])
+    if shared in ("/", "//") and os.path.commonpath([home, path]) == home != "/":
+        return os.path.join("~", os.path.relpath(path, home))
+    if shared in ("/", "//") and path.startswith(HOMES):
+        return os.path.basename(path)
+    return RUN + os.path.relpath(path, here)
+
+
+def located(value: Any, folder: Path) -> Any:
+    """What `portable` made of paths, as paths of this machine again."""
+    if isinstance(value, dict):
+        return {key: located(item, folder) for key, item in value.items()}
+    if isinstance(value, list):
+        return [located(item, folder) for item in value]
+    if isinstance(value, str) and value.startswith(RUN):
+        return os.path.normpath(os.path.join(os.path.abspath(folder), value[len(RUN) :]))
+    return os.path.expanduser(value) if isinstance(value, str) and value[:2] == "~/" else value
+
+
+def read_json(path: Path) -> Any:
+    """The value in a strict JSON file, paths `located`; HarnessError naming the file."""
+    text = read_text(path)
+    try:
+        value = json.loads(text, parse_constant=no_constant)
+        return located(value, path.parent)
+    except (ValueError, RecursionError) as error:
+        said = "nested too deep" if isinstance(error, RecursionError) else error
+        raise HarnessError(f"{path}: is no JSON file ({said}).") from None
+
+
+def no_constant(name: str) -> None:
+    """NaN and Infinity are not JSON."""
+    raise ValueError(f"{name} is not JSON")
+
+
+def check_is_file(path: Path) -> None:
+    """Refuse what is not a plain file: a device never ends, a pipe may never begin.
+
+    Raises HarnessError that says what it is instead.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError) as error:  # a NUL in a name is a ValueError
+        name = str(path) if str(path).isprintable() else repr(str(path))
+        raise HarnessError(f"{name}: cannot be read: {said_of(error)}.") from None
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
+        raise HarnessError(f"{path}: expected a file, this is {kind}.")
+
+
+def read_text(path: Path) -> str:
+    """A UTF-8 file; HarnessError where it cannot be read, naming it."""
+    check_is_file(path)
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise HarnessError(f"{path}: cannot be read: {said_of(error)}.") from None
+
+
+def said_of(error: Exception) -> str:
+    """An error's words without the numbers and names that Python puts around them."""
+    return getattr(error, "strerror", None) or str(error)
 
 
 STRICT = json.JSONEncoder(allow_nan=False)
@@ -71,8 +275,7 @@ def write_parts(path: Path, parts: Iterable[str]) -> None:
     """Write a text that need not fit in memory, atomically."""
     with whole(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
         stream.writelines(parts)
-        stream.flush()
-        os.fsync(stream.fileno())
+        stream.flush()  # before `whole` waits for the disk
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -29,10 +29,16 @@ ROWS = {
 OWN_PROCESS = {"step", "threads"}
 """They change what a process has once: accelerate's state, the threads at the start."""
 HELPERS = {
+    *("worlds", "theory", "rates"),
     *("batches", "common", "families", "flops", "workload"),
     *("deviations", "methods", "models_table", "mutants"),
 }
 """What the scripts share, and those that time nothing; of a GPU's: test_bench_gpu.py."""
+COUNTED = {
+    "durability": ["first", "again, all from the store"],
+    "faults": ["kill -9 in anything", "damaged files in the store", "bad input: flags"],
+}
+"""Scripts that compare no variants: they print one table of their own."""
 
 
 def run(*words: str) -> str:
@@ -75,7 +81,7 @@ def test_every_benchmark_is_listed_here_and_explained():
     scripts = {
         path.stem for path in BENCH.glob("*.py") if not path.stem.startswith("gpu")
     } - HELPERS
-    assert scripts == set(ROWS) | {"coverage"}  # which simulates, and measures no time
+    assert scripts == {*ROWS, *COUNTED, "coverage"}  # which simulates, and measures no time
     readme = (BENCH / "README.md").read_text(encoding="utf-8")
     assert all(f"bench/{name}.py" in readme for name in scripts)
 
@@ -99,6 +105,16 @@ def test_quick_mode_prints_the_tables_and_writes_every_time(name, tmp_path, requ
         assert all(time > 0 for times in table["seconds"].values() for time in times)
 
 
+def test_coverage_is_the_same_for_any_number_of_workers():
+    words = ["--only", "tied", "--rows", "20", "30", "--seeds", "1", "3", "--worlds", "50"]
+    one, two = (
+        run("bench/coverage.py", "--part", "grid", *words, "--workers", str(n)) for n in (1, 2)
+    )
+    assert one == two
+    assert "| worst | 20 | no claim | no claim |" in one  # as a run has no interval there
+    assert "| worst | 30 | ." in one
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("families", ["BERT", "Qwen2", "ResNet"])
 def test_the_table_of_models_has_a_row_a_family_and_no_crash_in_a_run(families):
@@ -120,6 +136,14 @@ def test_lm_eval_has_the_commands_that_are_timed(monkeypatch):
 
     monkeypatch.setattr(sys, "argv", ["lm_eval", "ls", "tasks"])
     assert HarnessCLI().parse_args().what == "tasks"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(COUNTED))
+def test_what_is_counted_is_printed(name):
+    out = run(f"bench/{name}.py", "--quick")
+    for row in COUNTED[name]:
+        assert f"\n| {row}" in out
 
 
 def test_help_says_what_a_benchmark_measures():
@@ -221,7 +245,7 @@ def test_methods_are_compared_alike_by_any_number_of_workers(tmp_path):
         words += ["--use_cache", str(tmp_path / workers), "--workers", workers]
         run("bench/methods.py", *words, "--output", str(file))
         made.append(json.loads(file.read_text()))
-    assert made[0] == made[1]
+    assert made[0]["tables"] == made[1]["tables"]
     erm, row = made[0]["tables"][0]["rows"]
     assert not erm["difference"]
     assert (row["seeds"], row["failure"]) == (3, "")

@@ -213,15 +213,13 @@ def check_validate(words, monkeypatch):
 
 
 def check_launch(words, monkeypatch):
-    import subprocess
-
     started = []
 
-    def no_start(command, **_):
+    def no_start(command, environment):
         started.append(command)
-        return subprocess.CompletedProcess(command, 0)
+        return 0, ""
 
-    monkeypatch.setattr("subprocess.run", no_start)
+    monkeypatch.setattr("harness_plugin.cli.launch.launched", no_start)
     assert launch(words) == 0
     arguments = started[0][started[0].index("harness_plugin") + 1 :]
     check_run(arguments)

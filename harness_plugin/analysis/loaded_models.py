@@ -18,6 +18,7 @@ from harness_plugin.models import classifiers
 from harness_plugin.pipeline.context import RunContext
 from harness_plugin.pipeline.split_stages import encoded_rows
 from harness_plugin.records import Ints, TrainedModel
+from harness_plugin.scoring.pairing import twin_of
 from harness_plugin.training.encode import Encoded
 
 
@@ -53,6 +54,15 @@ class LoadedModel:
     model: PreTrainedModel
     max_length: int = 0
     """Tokens that its texts are cut to."""
+    start: str = ""
+    """The teacher's layers that it started from; "" for weights of its own."""
+
+
+def twins(models: Sequence[LoadedModel]) -> dict[str, str]:
+    """Student -> the control that starts from the same weights, where there is one."""
+    starts = {model.role: model.start for model in models}
+    students = [role for role in starts if role.startswith("student")]
+    return {role: twin for role in students if (twin := twin_of(role, starts, starts))}
 
 
 def just_finished(ctx: RunContext, trained: Sequence[TrainedModel], started: str) -> FinishedTask:
@@ -61,6 +71,7 @@ def just_finished(ctx: RunContext, trained: Sequence[TrainedModel], started: str
         {
             "role": model.role,
             "kind": model.kind,
+            "start": model.start,
             "seed": model.seed,
             "name": model.name,
             "model": model.model,
@@ -74,15 +85,16 @@ def just_finished(ctx: RunContext, trained: Sequence[TrainedModel], started: str
 
 
 def chosen_roles(task: FinishedTask, roles: Sequence[str]) -> tuple[str, ...]:
-    """`roles`, or teacher, the first student and control, those that there are."""
+    """`roles`, or teacher, the first student and its control, those that there are."""
     for role in roles:
         if role not in task.roles:
             raise unknown(f"role of task {task.ctx.task.task}", role, task.roles)
     if roles:
         return tuple(dict.fromkeys(roles))
-    kinds = (RoleKind.TEACHER, RoleKind.STUDENT, RoleKind.CONTROL)
-    firsts = (next((m["role"] for m in task.models if m["kind"] == kind), None) for kind in kinds)
-    return tuple(role for role in firsts if role is not None)
+    starts = {m["role"]: m["start"] for m in task.models}
+    kinds = (RoleKind.TEACHER, RoleKind.STUDENT)
+    firsts = [next((m["role"] for m in task.models if m["kind"] == kind), "") for kind in kinds]
+    return tuple(filter(None, (*firsts, twin_of(firsts[1], starts, task.roles))))
 
 
 def chosen_seeds(task: FinishedTask, seeds: Sequence[int]) -> tuple[int, ...]:
@@ -117,7 +129,8 @@ def load(task: FinishedTask, role: str, seed: int, attention: str) -> LoadedMode
     )
     module: torch.nn.Module = model
     module.eval().to(ctx.accelerator.device)
-    return LoadedModel(role, seed, path, model, int(record["settings"]["max_length"]))
+    max_length = int(record["settings"]["max_length"])
+    return LoadedModel(role, seed, path, model, max_length, record["start"])
 
 
 def encoded_for(task: FinishedTask, subject: LoadedModel, split: Split) -> Encoded:
@@ -131,11 +144,14 @@ def inputs_of(encoded: Encoded, rows: Ints, device: torch.device) -> dict[str, t
 
 
 def chosen_split(data: TaskData, name: str | None) -> Split:
-    """The evaluation set `name`; by default the first that has both kinds of rows, or the first."""
+    """The evaluation set `name`; by default the last that has both kinds of rows, or the last.
+
+    Sets out of domain come last: the answer is given on them, and so is what explains it.
+    """
     sets = data.evaluation
     if name is None:
-        both = (split for split in sets if set(split.aligned.tolist()) >= {0, 1})
-        return next(both, sets[0])
+        both = (split for split in reversed(sets) if set(split.aligned.tolist()) >= {0, 1})
+        return next(both, sets[-1])
     named = [split for split in sets if split.name == name]
     if not named:
         raise unknown("evaluation set", name, [split.name for split in sets])

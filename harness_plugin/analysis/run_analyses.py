@@ -17,7 +17,7 @@ from harness_plugin.analysis.inputs import AnalysisInput, AnalysisResult
 from harness_plugin.analysis.loaded_models import FinishedTask
 from harness_plugin.data.dataset import Split, TaskData
 from harness_plugin.errors import unknown
-from harness_plugin.files import timestamp, write_record, write_table
+from harness_plugin.files import portable, strict, timestamp, write_record, write_table
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records import Ints
 
@@ -147,5 +147,5 @@ def write(made: Analysed, folder: Path) -> list[Path]:
         **{name: finding.record for name, finding in made.findings.items()},
     }
     files.append(folder / f"{stem}.json")
-    write_record(files[-1], record)
+    write_record(files[-1], portable(strict(record), folder))
     return files

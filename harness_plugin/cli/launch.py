@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
 
 from harness_plugin.cli.parser import run_parser
 from harness_plugin.errors import HarnessError
-from harness_plugin.machine.launching import command_of
+from harness_plugin.machine.launching import command_of, launched
 
 
 def launch(argv: list[str]) -> int:
@@ -38,10 +37,8 @@ def launch(argv: list[str]) -> int:
             f"run on the CPU."
         )
     command, environment = command_of(["-m", "harness_plugin", *rest], processes, on_cpu=on_cpu)
-    try:
-        return subprocess.run(command, env=environment, check=False).returncode
-    except KeyboardInterrupt:
-        return 130
+    status, _ = launched(command, environment)
+    return status if status >= 0 else 128 - status  # as shells say it of a signal
 
 
 def device_of(arguments: list[str]) -> str:

@@ -13,6 +13,7 @@ KINDS = {
     "group_inferences": "group_inference",
     "distillers": "distiller",
     "augmentations": "augmentation",
+    "compressors": "compressor",
     "remedies": "remedy",
     "backbones": "backbone",
     "metrics": "metric",

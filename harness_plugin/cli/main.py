@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from harness_plugin._version import EXTRA_OF, install_command
 from harness_plugin.cli.launch import launch
@@ -19,19 +20,21 @@ from harness_plugin.cli.parser import (
 )
 from harness_plugin.cli.show import show
 from harness_plugin.cli.startup import COMMANDS, installed_plugins, is_main_process
-from harness_plugin.errors import HarnessError, unknown
+from harness_plugin.errors import DiskError, HarnessError, unknown
+from harness_plugin.files import disk_errors, path_error
+from harness_plugin.machine.launching import end_with_launcher
 from harness_plugin.machine.progress import quiet_libraries
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the return value is the exit status."""
     argv = sys.argv[1:] if argv is None else argv
+    end_with_launcher()
     try:
-        return dispatch(argv)
+        with disk_errors(Path()):
+            return dispatch(argv)
     except HarnessError as error:
-        if is_main_process():
-            print(f"harness: error: {error}", file=sys.stderr)
-        return 2
+        return told(error)
     except ModuleNotFoundError as error:
         module = (error.name or "").partition(".")[0]
         if module not in EXTRA_OF:
@@ -54,6 +57,17 @@ def main(argv: list[str] | None = None) -> int:
                 file=sys.stderr,
             )
         return 130
+    except (OSError, ValueError) as error:
+        if (named := path_error(error)) is None:
+            raise
+        return told(named)
+
+
+def told(error: HarnessError) -> int:
+    """Print an error's line, in several processes once; the exit status."""
+    if is_main_process() or isinstance(error, DiskError):  # every process may meet its own
+        print(f"harness: error: {error}", file=sys.stderr)
+    return error.status
 
 
 def dispatch(argv: list[str]) -> int:
@@ -104,6 +118,8 @@ def run(argv: list[str]) -> int:
     config = config_from_flags(vars(run_parser().parse_args(argv)))
 
     plugins = installed_plugins()
+    if sys.stderr.isatty() and is_main_process():  # it takes seconds in which nothing moves
+        print("harness: importing torch and transformers …", file=sys.stderr)
     quiet_libraries()
     from harness_plugin.study.side_by_side import run as run_tasks
 

@@ -24,6 +24,7 @@ SETTING = {
     "group_inference": "group_inference_options.{}",
     "distiller": "students.student.distiller_options",
     "augmentation": "students.student.augmentations.{}",
+    "compressor": "students.student.compress.{}",
 }
 """Below which setting the options of a kind stand."""
 INDENT, LEAST = 2, 40

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
 from harness_plugin.config.mappings import check_names, fitting, problems
 from harness_plugin.config.settings import RoleSettings, RunConfig, TaskSettings
-from harness_plugin.data.task import TWICE, Loader, Source, Task, merge, read_yaml
+from harness_plugin.data.task import TWICE, Source, Task, load_yaml, merge, read_yaml, said_of_yaml
 from harness_plugin.errors import HarnessError, unknown
-
-if TYPE_CHECKING:
-    pass
+from harness_plugin.files import located
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
@@ -31,13 +29,11 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
         if not separator or not all(key.split(".")):
             raise HarnessError(f"--set {assignment!r}: expected key=value, e.g. teacher.epochs=3.")
         try:
-            value = yaml.load(text, Loader=Loader)
-        except yaml.MarkedYAMLError as error:
-            if error.problem and error.problem.startswith(TWICE):
-                raise HarnessError(f"--set {assignment!r}: {error.problem}.") from None
-            raise HarnessError(f"--set {assignment!r}: {text!r} is not a YAML value.") from None
-        except yaml.YAMLError:
-            raise HarnessError(f"--set {assignment!r}: {text!r} is not a YAML value.") from None
+            value, _ = load_yaml(text)
+        except yaml.YAMLError as error:
+            _, said = said_of_yaml(error)
+            why = said if said.startswith(TWICE) else f"{text[:80]!r} is not a YAML value"
+            raise HarnessError(f"--set {assignment[:80]!r}: {why}.") from None
         for name in keys_with_a_colon(value):
             raise HarnessError(
                 f"--set {assignment!r}: key {name!r} has no value; YAML needs a space after ':'."
@@ -132,6 +128,15 @@ def check_left_out(task: str, changes: Mapping[str, Any], recipe: Mapping[str, A
             raise unknown(f"student of task {task}, to leave out,", name, known)
 
 
+def names_in(tasks: object) -> set[str]:
+    """The names in a list of tasks, before it is known to be one."""
+    return (
+        {name for name in tasks if isinstance(name, str)}
+        if isinstance(tasks, list | tuple)
+        else set()
+    )
+
+
 def run_config(
     file: Path | None,
     flags: Mapping[str, Any],
@@ -147,7 +152,8 @@ def run_config(
     """
     base: dict[str, Any] = {}
     if file is not None:
-        base, _ = read_yaml(file)
+        written, _ = read_yaml(file)
+        base = located(written, file.parent)
         check_names(str(file), base, RunConfig)
     merged = merge(base, {key: value for key, value in flags.items() if value is not None})
     over = dict(sets) if isinstance(sets, Mapping) else parse_assignments(sets)
@@ -156,8 +162,13 @@ def run_config(
     merged = merge(merged, top)
     if merged.get("eval_only"):  # a checkpoint is one model, of one seed
         merged.setdefault("seeds", (0,))
-    settings = dict(merged.get("settings") or {})
-    for task in set(base.get("tasks") or ()) - set(merged.get("tasks") or ()):
+    settings = merged.get("settings") or {}
+    if not isinstance(settings, Mapping):
+        raise HarnessError(
+            f"{file or where}: settings: expected a mapping, found {settings!r:.80}."
+        )
+    settings = dict(settings)
+    for task in names_in(base.get("tasks")) - names_in(merged.get("tasks")):
         settings.pop(task, None)  # the file has more tasks than this run
     merged["settings"] = over_settings(settings, assigned)
     if not merged.get("tasks"):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from harness_plugin.config.settings import RoleSettings, StudentSettings, TaskSettings
@@ -16,7 +16,7 @@ class RoleKind(StrEnum):
     TEACHER = "teacher"
     STUDENT = "student"
     CONTROL = "control"
-    """The student's twin without a teacher."""
+    """A student's twin that learns from labels alone: same start, method, rows and updates."""
     ERM_TEACHER = "erm_teacher"
     ERM_STUDENT = "erm_student"
     """The undebiased references."""
@@ -31,7 +31,11 @@ ERM teacher are another; every further teacher is a group of its own."""
 
 @dataclass(frozen=True)
 class Role:
-    """One model of a run, as its settings declare it; `distillation` None = it has no teacher."""
+    """One model of a run, as its settings declare it.
+
+    `distillation` None = no teacher has anything to do with it. A control whose student starts from
+    a teacher's layers has one that gives it these layers and nothing else.
+    """
 
     name: str
     kind: RoleKind
@@ -47,6 +51,13 @@ class Role:
         if chosen is None:
             return ()
         return chosen.teachers + ((chosen.biased_teacher,) if chosen.combine == "agre" else ())
+
+
+def start_of(layers: str, teacher: str, *, compressed: bool) -> str:
+    """What is said of a model's first weights: "even layers of teacher", "" for its own."""
+    if compressed:
+        return f"the network of {teacher}"
+    return "" if layers == "none" else f"{layers} layers of {teacher}"
 
 
 def init_seed(seed: int, init_group: int, round_number: int = 0, *, continued: bool = False) -> int:
@@ -85,7 +96,7 @@ def plan_of_roles(settings: TaskSettings) -> dict[str, Role]:
                 raise unknown(f"teacher of {name}", teacher, roles)
             visit(teacher)
         open_roles.remove(name)
-        order[name] = roles[name]
+        order[name] = made_smaller(roles[name], order)
 
     for name in roles:
         visit(name)
@@ -117,17 +128,32 @@ def declared(settings: TaskSettings) -> list[Role]:
         chosen = trained_for(student, name, distilled)
         roles.append(Role(name, RoleKind.STUDENT, STUDENTS, own, chosen, distilled))
     if settings.control:
-        roles.append(Role("control", RoleKind.CONTROL, STUDENTS, method, student))
+        roles += controls(settings)
     if settings.references:
         roles.append(Role("erm_student", RoleKind.ERM_STUDENT, STUDENTS, "erm", student))
     return roles
+
+
+def controls(settings: TaskSettings) -> Iterator[Role]:
+    """A control for every start that students have: from labels alone, from the same weights."""
+    method, student = settings.method, settings.student
+    students = list(settings.students.values())
+    if not students or any(each.from_teacher == "none" for each in students):
+        yield Role("control", RoleKind.CONTROL, STUDENTS, method, student)
+    starts = ((s.from_teacher, s.teachers[0]) for s in students if s.from_teacher != "none")
+    for layers, teacher in dict.fromkeys(starts):
+        name = f"control_{layers}" if teacher == "teacher" else f"control_{layers}_{teacher}"
+        start = StudentSettings(
+            from_teacher=layers, teachers=(teacher,), ce_weight=1.0, kd_weight=0.0
+        )
+        yield Role(name, RoleKind.CONTROL, STUDENTS, method, student, start)
 
 
 def trained_for(
     settings: RoleSettings, name: str, distilled: StudentSettings | None
 ) -> RoleSettings:
     """The settings with the epochs that its distillation asks for; HarnessError where it cannot."""
-    if distilled is None or distilled.epochs is None:
+    if distilled is None or distilled.epochs is None or distilled.compress:
         return settings
     if distilled.epochs <= settings.erm_epochs:
         raise HarnessError(
@@ -135,3 +161,15 @@ def trained_for(
             f"{distilled.epochs:g}."
         )
     return settings.model_copy(update={"epochs": distilled.epochs})
+
+
+def made_smaller(role: Role, teachers: Mapping[str, Role]) -> Role:
+    """A role of `compress` with the settings of its first teacher, whose network it is.
+
+    It goes on from the teacher's weights, by the method alone, for the epochs that are given.
+    """
+    if role.distillation is None or not role.distillation.compress:
+        return role
+    theirs = teachers[role.distillation.teachers[0]].settings
+    epochs = role.distillation.epochs or 0.0
+    return replace(role, settings=theirs.model_copy(update={"epochs": epochs, "erm_epochs": 0.0}))

@@ -21,7 +21,9 @@ from pydantic import (
 )
 
 from harness_plugin.config.fields import (
+    LARGEST,
     MACHINE,
+    MANY,
     MODELS,
     RESULTS,
     WHAT,
@@ -60,22 +62,33 @@ class RoleSettings(Strict):
     labels: tuple[str, ...] | None = Field(
         None, description="label names of a checkpoint that does not say them, in logit order"
     )
-    max_length: int = Field(128, ge=4, description="text: longer pairs are truncated to it")
-    epochs: float = Field(3, ge=0, description="passes over the training rows; 0 = use as it is")
+    max_length: int = Field(
+        128, ge=4, le=2**20, description="text: longer pairs are truncated to it"
+    )
+    epochs: float = Field(
+        3, ge=0, le=1e6, description="passes over the training rows; 0 = use as it is"
+    )
     erm_epochs: float = Field(
-        0, ge=0, description="how many of them are plain ERM before the method takes over"
+        0, ge=0, le=1e6, description="how many of them are plain ERM before the method takes over"
     )
     batch_size: int = Field(
-        32, ge=1, description="examples an update sees, over all processes and accumulation steps"
+        32,
+        ge=1,
+        le=MANY,
+        description="examples an update sees, over all processes and accumulation steps",
     )
-    learning_rate: float = Field(2e-5, gt=0, description="peak, after warm-up, of the method")
-    erm_learning_rate: float | None = Field(None, gt=0, description="peak of the ERM epochs")
+    learning_rate: float = Field(
+        2e-5, gt=0, le=1e6, description="peak, after warm-up, of the method"
+    )
+    erm_learning_rate: float | None = Field(
+        None, gt=0, le=1e6, description="peak of the ERM epochs"
+    )
     lr_warmup: float = Field(0.1, ge=0, le=1, description="fraction of the updates; then linear")
-    weight_decay: float = Field(0.01, ge=0, description="of AdamW")
+    weight_decay: float = Field(0.01, ge=0, le=1e6, description="of AdamW")
     adam_beta2: float = Field(0.999, gt=0, lt=1, description="of AdamW, the second moment's decay")
-    max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to it")
+    max_grad_norm: float = Field(1.0, gt=0, le=LARGEST, description="gradients are clipped to it")
     gradient_accumulation_steps: int = Field(
-        1, ge=1, description="micro-batches that an update's examples are cut into"
+        1, ge=1, le=MANY, description="micro-batches that an update's examples are cut into"
     )
 
     @model_validator(mode="after")
@@ -96,6 +109,11 @@ class StudentSettings(Strict):
     from_teacher: Literal["none", "even", "first", "last", "tinybert"] = Field(
         "none", description="start from the teacher's weights: which of its layers"
     )
+    compress: dict[str, Options] = Field(
+        default_factory=dict,
+        description="be the first teacher's network made smaller, step by step (harness ls "
+        "compressors): {magnitude: {sparsity: 0.7}}; trained only where `epochs` are given",
+    )
     augmentations: dict[str, Options] = Field(
         default_factory=dict,
         description="rows it learns from besides (harness ls augmentations): {upsample: {}}",
@@ -103,12 +121,13 @@ class StudentSettings(Strict):
     epochs: float | None = Field(
         None,
         gt=0,
+        le=1e6,
         description="passes over the training rows, where not those of `student`, which its "
-        "control has; rounds and further rows share them",
+        "control has; rounds and further rows share them. With `compress`: none if not given",
     )
-    ce_weight: float = Field(0.5, ge=0, description="of the method's loss on the labels")
-    kd_weight: float = Field(0.5, ge=0, description="of the distiller's loss")
-    temperature: float = Field(2.0, gt=0, description="T, that logits are divided by")
+    ce_weight: float = Field(0.5, ge=0, le=1e6, description="of the method's loss on the labels")
+    kd_weight: float = Field(0.5, ge=0, le=1e6, description="of the distiller's loss")
+    temperature: float = Field(2.0, gt=0, le=1e6, description="T, that logits are divided by")
     teachers: tuple[str, ...] = Field(
         ("teacher",), min_length=1, description="the roles it learns from; another student may be"
     )
@@ -118,7 +137,9 @@ class StudentSettings(Strict):
     biased_teacher: str = Field(
         "erm_teacher", description="combine=agre: the role whose gradient teachers are to avoid"
     )
-    rounds: int = Field(1, ge=1, description="trainings in a row; each learns from the one before")
+    rounds: int = Field(
+        1, ge=1, le=1000, description="trainings in a row; each learns from the one before"
+    )
     between_rounds: Literal["teaches", "initialises", "both"] = Field(
         "teaches", description="what a round's student is to the next one's"
     )
@@ -131,6 +152,12 @@ class StudentSettings(Strict):
     def _something_to_learn(self) -> StudentSettings:
         if not self.ce_weight and not self.kd_weight:
             raise ValueError("ce_weight and kd_weight are both 0: the student would learn nothing")
+        return self
+
+    @model_validator(mode="after")
+    def _one_network(self) -> StudentSettings:
+        if self.compress and (self.rounds > 1 or self.from_teacher != "none"):
+            raise ValueError("compress is the teacher's network: from_teacher none and one round")
         return self
 
     @field_validator("teachers")
@@ -156,9 +183,9 @@ class TeacherSettings(Strict):
 class ImageSettings(Strict):
     """How images become pixels, for models built from scratch."""
 
-    size: int = Field(224, ge=8, description="side in pixels")
+    size: int = Field(224, ge=8, le=2**14, description="side in pixels")
     center_crop: int | None = Field(
-        None, ge=1, description="side in pixels of a square cut out first (CelebA: 178)"
+        None, ge=1, le=2**14, description="side in pixels of a square cut out first (CelebA: 178)"
     )
     mean: tuple[Brightness, Brightness, Brightness] = Field(
         (0.485, 0.456, 0.406), description="of red, green and blue in [0, 1], subtracted"
@@ -221,7 +248,9 @@ class TaskSettings(Strict):
         description="the ways the student is distilled; names begin with 'student'. null leaves "
         "one out, false does whether or not there is one",
     )
-    vocab_size: int = Field(8000, ge=100, description="of a tokenizer trained on the task's text")
+    vocab_size: int = Field(
+        8000, ge=100, le=10**7, description="of a tokenizer trained on the task's text"
+    )
     image: ImageSettings = Field(
         default_factory=ImageSettings, description="how images become pixels"
     )
@@ -299,12 +328,13 @@ class RunConfig(Strict):
         (0, 1, 2),
         min_length=1,
         description="every role is trained once a seed",
-        json_schema_extra=flag(WHAT, "N[,N]", names=["seeds", "seed"]),
+        json_schema_extra=flag(WHAT, "N[,N]"),
     )
     data_seed: Seed = Field(0, description="which rows are generated, drawn and resampled")
     limit: int | None = Field(
         None,
         ge=1,
+        le=LARGEST,
         description="rows a split, stratified by group",
         json_schema_extra=flag(WHAT, "N"),
     )
@@ -321,6 +351,7 @@ class RunConfig(Strict):
     eval_batch_size: int = Field(
         64,
         ge=1,
+        le=MANY,
         description="examples in a prediction batch: larger is slower on a CPU "
         "(bench/evaluate.py), not on a GPU; training: --set teacher.batch_size=N",
         json_schema_extra=flag(MACHINE, "N", names=["batch_size"]),
@@ -330,7 +361,7 @@ class RunConfig(Strict):
         description="cpu, cuda, mps, xpu; without it the best there is",
         json_schema_extra=flag(MACHINE, "NAME"),
     )
-    threads: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+    threads: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] = Field(
         "auto",
         description="CPU threads; auto: the quickest, measured",
         json_schema_extra=flag(MACHINE, "N|auto"),
@@ -353,18 +384,22 @@ class RunConfig(Strict):
     checkpoint_steps: int = Field(
         500,
         ge=0,
+        le=LARGEST,
         description="updates between checkpoints; 0: none inside a training",
         json_schema_extra=flag(MACHINE, "N"),
     )
     output_path: str = Field(
-        "results", description="results folder", json_schema_extra=flag(RESULTS, "DIR")
+        "results/{tasks}_{time}",
+        description="folder of this run's results",
+        json_schema_extra=flag(RESULTS, "DIR"),
     )
     log_samples: bool = Field(
         False, description="write every prediction as well", json_schema_extra=flag(RESULTS)
     )
     outputs: tuple[str, ...] | None = Field(
         None,
-        description="which result files to write (harness ls outputs); without it all",
+        description="which result files to write (harness ls outputs), or all of them; without it "
+        "those of every run",
         json_schema_extra=flag(RESULTS, "NAME[,NAME]"),
     )
     use_cache: str | None = Field(
@@ -388,7 +423,11 @@ class RunConfig(Strict):
         json_schema_extra=flag(MODELS),
     )
     resamples: int = Field(
-        1000, ge=100, description="bootstrap resamples", json_schema_extra=flag(RESULTS, "N")
+        1000,
+        ge=100,
+        le=10**6,
+        description="bootstrap resamples",
+        json_schema_extra=flag(RESULTS, "N"),
     )
     margin: float = Field(
         0.02,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import traceback
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -132,11 +133,26 @@ def resolve_options(task: Task, values: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in values.items():
         if name not in options:
             raise unknown(f"option of task {task.task}", name, options)
+        check_kind(f"{task.task}.{name}", value, options[name])
         choices = task.options[name].choices
         if choices is not None and value not in choices:
             raise unknown(f"value of {task.task}.{name}", str(value), map(str, choices))
         options[name] = value
     return options
+
+
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+
+
+def check_kind(where: str, value: Any, default: Any) -> None:
+    """Refuse an option's value of another kind than its default; null fits a text, and any null."""
+    kind = type(default)
+    if default is None or (value is None and kind is str):
+        return
+    fits = isinstance(value, (int, float) if kind is float else kind)
+    if not fits or isinstance(value, bool) != (kind is bool):
+        expected = KINDS.get(kind, f"a {kind.__name__}")
+        raise HarnessError(f"{where}: expected {expected}, found {value!r:.80}.")
 
 
 def load_data(
@@ -168,7 +184,8 @@ def load_data(
         seed,
         None if training else tuple(sets or ()),
     )
-    data: TaskData = task.load_attribute(task.sources[source])(request)
+    task.check_functions(source)
+    data = loaded(task, request)
     if sets:
         data = with_sets(data, sets)
     if not training and not any(split.purpose == "train" for split in data.splits.values()):
@@ -180,6 +197,28 @@ def load_data(
     limited = replace(data, splits=splits, notes=(*data.notes, f"limited to {limit} rows a split"))
     check(task, limited, training=training)
     return limited
+
+
+def loaded(task: Task, request: DataRequest) -> TaskData:
+    """What the task's loader gives; what it raises in one line that says where."""
+    target = task.sources[request.source]  # type: ignore[index]
+    loader = task.load_attribute(target)
+    try:
+        data = loader(request)
+    except (HarnessError, OSError):  # OSError: the disk's, or a file's that it names
+        raise
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        said = " ".join(str(error).split())
+        raise HarnessError(
+            f"task {task.task}: its loader {target} failed at {place.filename}:{place.lineno}: "
+            f"{type(error).__name__}: {said[:300]}"
+        ) from error
+    if not isinstance(data, TaskData):
+        raise HarnessError(
+            f"task {task.task}: its loader {target} gave a {type(data).__name__}, not TaskData."
+        )
+    return data
 
 
 UNTRAINED = "training rows were not read: what is weighted by them is undefined"

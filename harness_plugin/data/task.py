@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from harness_plugin.errors import HarnessError, unknown
+from harness_plugin.files import read_text
 from harness_plugin.store.keys import code_version, file_version
 
 Source: TypeAlias = Literal["embedded", "hub", "own", "path"]
@@ -41,10 +42,19 @@ class TaskRegistry(Protocol):
 
 
 class Loader(yaml.SafeLoader):
-    """YAML 1.2's numbers and booleans: 1e-3 is no text, and the label (or precision) `no` is.
+    """YAML 1.2: 1e-3 is no text; the label (or precision) `no` is, and so are dates.
 
     A key that stands twice in a mapping is an error, where PyYAML takes the last.
     """
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """The value of a node; one that its tag cannot make is an error of the file."""
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"no value can be made of this: {error}", node.start_mark
+            ) from None
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         """A mapping as it is written, before `<<` is put in."""
@@ -61,7 +71,7 @@ class Loader(yaml.SafeLoader):
 
 
 Loader.yaml_implicit_resolvers = {
-    letter: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":bool")]
+    letter: [each for each in resolvers if not each[0].endswith((":bool", ":timestamp"))]
     for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 Loader.add_implicit_resolver(
@@ -72,6 +82,10 @@ Loader.add_implicit_resolver(
 Loader.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile(r"(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
 )
+
+
+ANSWERS = {"label", "group", "attribute", "aligned"}
+"""Columns of every split (`data.split`) that no model may see."""
 
 
 class Option(BaseModel):
@@ -146,6 +160,15 @@ class Task(BaseModel):
     def _one_input(cls, inputs: object) -> object:
         return (inputs,) if isinstance(inputs, str) else inputs
 
+    @field_validator("inputs")
+    @classmethod
+    def _inputs_are_no_answers(cls, inputs: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(inputs)) != len(inputs):
+            raise ValueError("a column is named twice")
+        if answers := sorted(set(inputs) & ANSWERS):
+            raise ValueError(f"{', '.join(answers)} is what a model is to find out, not an input")
+        return inputs
+
     @property
     def default_source(self) -> Source:
         """What a run takes that does not say where its data are: nothing that is fetched.
@@ -185,11 +208,28 @@ class Task(BaseModel):
         try:
             if beside and beside.is_file():
                 loaded = import_file(beside)
+            elif of_python(module):  # os:system takes one argument as well
+                raise ImportError(f"{module} is a part of Python, and brings no data")
             else:
                 loaded = importlib.import_module(module)
-            return getattr(loaded, attribute)
-        except (ImportError, AttributeError) as error:
+            found = getattr(loaded, attribute)
+        except (ImportError, AttributeError, ValueError) as error:  # ValueError: ":x" or "x:"
             raise HarnessError(f"{self.file}: cannot load {target!r}: {error}") from error
+        if not callable(found) or of_python(getattr(found, "__module__", None) or ""):
+            raise HarnessError(f"{self.file}: {target!r} is no function of a task.")
+        return found
+
+    def check_functions(self, source: Source) -> None:
+        """Load every function that the task names for a source; HarnessError for one it cannot."""
+        named = [self.sources.get(source), self.bias_features, self.counterfactual]
+        for target in [*named, self.attribute_region.get(source)]:
+            if target is not None:
+                self.load_attribute(target)
+
+
+def of_python(module: str) -> bool:
+    """Whether a module is one of Python's own."""
+    return module.partition(".")[0] in {*sys.stdlib_module_names, "builtins"}
 
 
 def import_file(path: Path) -> Any:
@@ -285,19 +325,54 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def read_yaml(path: Path) -> tuple[dict[str, Any], yaml.Node]:
-    """The mapping in a YAML file and its node tree (for line numbers)."""
+MAX_DEPTH, MAX_VALUES = 50, 1_000_000
+"""How deep YAML may be nested, and how many values it may stand for, aliases written out."""
+
+
+def load_yaml(text: str) -> tuple[Any, yaml.Node | None]:
+    """The value in a YAML text and its node tree (for line numbers).
+
+    Raises yaml.YAMLError for whatever is wrong, values that hold themselves or too much included.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
         node = yaml.compose(text, Loader=Loader)
         value = yaml.load(text, Loader=Loader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise HarnessError(f"{path}: cannot be read: {error}") from error
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise HarnessError(f"{path}:{line}: not valid YAML: {error.problem}") from None
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deep") from None
+    level, count = [value], 0
+    for _ in range(MAX_DEPTH):
+        below = [each for each in level if isinstance(each, (dict, list, set))]
+        count += len(level)
+        if not below:
+            return value, node
+        if count + sum(map(len, below)) > MAX_VALUES:
+            break
+        level = [x for each in below for x in (each.values() if isinstance(each, dict) else each)]
+    raise yaml.YAMLError("it is nested too deep, or its aliases stand for too much")
+
+
+def said_of_yaml(error: yaml.YAMLError) -> tuple[int, str]:
+    """The line (from 1) and the words of an error of `load_yaml`, on one line."""
+    if not isinstance(error, yaml.MarkedYAMLError):
+        said = getattr(error, "reason", None) or error  # of a character that YAML does not allow
+        return 1, " ".join(str(said).split())
+    mark = error.problem_mark or error.context_mark
+    return (mark.line + 1 if mark else 1), " ".join(str(error.problem or error.context).split())
+
+
+def read_yaml(path: Path) -> tuple[dict[str, Any], yaml.Node]:
+    """The mapping in a YAML file and its node tree (for line numbers)."""
+    text = read_text(path)
+    try:
+        value, node = load_yaml(text)
+    except yaml.YAMLError as error:
+        line, said = said_of_yaml(error)
+        raise HarnessError(f"{path}:{line}: not valid YAML: {said}") from None
     if not isinstance(value, dict) or node is None:
         raise HarnessError(f"{path}:1: must be a YAML mapping, found {type(value).__name__}.")
+    for key in value:
+        if not isinstance(key, str):
+            raise HarnessError(f"{path}:1: key {key!r}: expected a name.")
     return value, node
 
 
@@ -346,9 +421,10 @@ def find_task(name: str, registry: TaskRegistry, include_path: Iterable[str] = (
 
     Raises HarnessError for an unknown name, and for a name that stands in two places.
     """
+    files = list(task_files(include_path))  # a folder that is not there is told in any case
     if name.endswith((".yaml", ".yml")):
         return read_task(Path(name), registry)
-    local = [read_task(path, registry) for path in task_files(include_path)]
+    local = [read_task(path, registry) for path in files]
     found = [task for task in local if task.task == name]
     places = [task.file for task in found]
     if name in registry.offers:

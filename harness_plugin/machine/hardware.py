@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -19,9 +18,10 @@ from accelerate.utils import LoggerType, broadcast_object_list
 
 from harness_plugin.config.settings import RunConfig
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.files import write_json
+from harness_plugin.files import disk_errors
 from harness_plugin.machine.environment import cpu_name
 from harness_plugin.machine.launcher import check_processes, check_strategy
+from harness_plugin.store.seals import DamagedError, read_sealed, write_sealed
 from harness_plugin.store.stages import Processes
 from harness_plugin.training.pixels import available_cores as available_cores
 
@@ -161,12 +161,18 @@ def cpu_profile(root: Path, modality: str, cores: int) -> tuple[dict[str, Any], 
     """The quickest settings for this machine and modality, from a file in `root` or measured."""
     name = re.sub(r"\W+", "-", f"{cpu_name()}-{cores}-torch{torch.__version__}-{modality}")
     file = root / "machine" / f"{name}.json"
-    if not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        profile = read_sealed(file)
+    except DamagedError as error:
+        print(f"{file}: {error}; measured again.", flush=True)
+        profile = None
+    if profile is None:
         busy = os.getloadavg()[0] > 0.5 * available_cores() if hasattr(os, "getloadavg") else False
-        write_json(file, {**measure_cpu(modality, cores), "busy": busy})
-    profile = json.loads(file.read_text(encoding="utf-8"))
-    why = f"measured on this machine, kept in {file}"
+        profile = {**measure_cpu(modality, cores), "busy": busy}
+        with disk_errors(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_sealed(file, profile)
+    why = f"measured on this machine, kept in the store as machine/{file.name}"
     if profile["busy"]:
         why += "; it was busy, delete the file to measure again"
     return profile, why

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -216,3 +218,22 @@ def supported_attention(config: PreTrainedConfig, modality: str, attention: str)
     """`attention`, or "eager" for an architecture that has no other (a ResNet has none at all)."""
     architecture = CLASSES[modality].get(type(config), None)
     return attention if getattr(architecture, "_supports_sdpa", False) else "eager"
+
+
+def model_card(folder: Path, facts: Mapping[str, Any]) -> None:
+    """A README.md beside the weights: what the model is, how it was trained, on what."""
+    lines = [
+        "---",
+        "library_name: transformers",
+        "tags: [harness-plugin, debiasing, knowledge-distillation]",
+        "---",
+        f"# {facts['role']} of task {facts['task']}, seed {facts['seed']}",
+        "",
+        "Trained by harness-plugin to measure how much debiasing survives distillation.",
+        "",
+        "```json",
+        json.dumps(facts, indent=2, default=str),
+        "```",
+        "",
+    ]
+    (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")

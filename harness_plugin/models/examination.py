@@ -157,8 +157,15 @@ def text_faults(model: PreTrainedModel, tokenizer: Any, use: Use) -> Iterator[st
             f"max_length={places} or less"
         )
     pair = tokenizer("a", "a")
+    types = pair.get("token_type_ids", [])
     segments = rows_of(model, "token_type_embeddings")
-    if segments is not None and max(pair.get("token_type_ids", [0])) >= segments:
+    if types != sorted(types) or {*types} - {0, 1}:
+        yield (
+            f"its tokenizer marks a pair by the token types {' '.join(map(str, types))}: rows are "
+            f"stored as a first text of type 0 and a second of type 1, so that XLNet and Funnel, "
+            f"whose special tokens have a type of their own, cannot be read. Name another model"
+        )
+    elif segments is not None and max(types, default=0) >= segments:
         yield (
             f"its tokenizer tells the two texts of a pair apart by token types, of which the model "
             f"knows {segments}: take token_type_ids out of model_input_names in "

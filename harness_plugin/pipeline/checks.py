@@ -33,7 +33,9 @@ def check_plan(ctx: RunContext) -> None:
     check_shared(ctx)
     for role in ctx.plan.roles.values():
         check_method(ctx, role)
-        check_student(ctx, role)
+        check_compressors(ctx, role)
+        if role.trained or not role.compressors:
+            check_student(ctx, role)
         check_learning(ctx, role)
 
 
@@ -45,7 +47,7 @@ def examine_models(ctx: RunContext) -> None:
 
 def examined(ctx: RunContext, role: ResolvedRole) -> Examined | None:
     """What the examination of a role's checkpoint has shown; None for a preset."""
-    if role.model.checkpoint is None:
+    if role.model.checkpoint is None or role.compressors:  # a compressed teacher is examined as one
         return None
     split = ctx.data.evaluation[0]
     texts: tuple[str, ...] = ()
@@ -214,6 +216,34 @@ def check_student(ctx: RunContext, role: ResolvedRole) -> None:
         raise HarnessError(
             f"{where}: {distillation.rounds} rounds share {role.args.epochs:g} epochs, which is "
             "less than one each: give the student more epochs, or set equal_budget=false."
+        )
+
+
+CALIBRATED_BY = {"balanced": "groups", "conflicting": "environments"}
+"""What training rows must have to be calibration rows of a kind."""
+
+
+def check_compressors(ctx: RunContext, role: ResolvedRole) -> None:
+    """Refuse compressors that this model, these rows or this device do not allow."""
+    answering, has = [], available(ctx)
+    for each in role.compressors:
+        where = f"task {ctx.task.task}: {role.name}: compressor {each.name}"
+        model_type = checkpoints.model_type(role.model, ctx.config.trust_remote_code)
+        if refusal := each.cls.refusal(each.options, model_type):
+            raise HarnessError(f"{where} {refusal}.")
+        calibration = str(each.options["calibration"]) if each.cls.calibrated else ""
+        need = CALIBRATED_BY.get(calibration)
+        if need is not None and need not in has:
+            raise HarnessError(
+                f"{where}: {calibration} calibration rows need {NEEDS[need]}, which {data_of(ctx)}."
+            )
+        if each.cls.cpu_only and ctx.hardware.device != "cpu":
+            raise HarnessError(f"{where} runs on the CPU alone: add --device cpu.")
+        answering += [each.name] if each.cls.answers else []
+    if len(answering) > 1:
+        raise HarnessError(
+            f"task {ctx.task.task}: {role.name}: {' and '.join(answering)} both answer in the "
+            "model's place: name one."
         )
 
 

@@ -16,7 +16,7 @@ from harness_plugin.config.settings import RunConfig, TaskSettings
 from harness_plugin.data.dataset import TaskData, held_out, load_data
 from harness_plugin.data.split import Split
 from harness_plugin.data.task import Task, find_task
-from harness_plugin.errors import HarnessError
+from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.plugins.registry import Plugins
 
 
@@ -99,10 +99,22 @@ def load_tasks(config: RunConfig, plugins: Plugins) -> list[OpenTask]:
     """Every task of a run, its settings and its data, all checked."""
     check_option_names(config.settings, plugins)
     tasks = [find_task(name, plugins["task"], config.include_path) for name in config.tasks]
+    for task in tasks:
+        check_gaps(task, plugins)
     names = [task.task for task in tasks]
     if twice := {name for name in names if names.count(name) > 1}:
         raise HarnessError(f"--tasks names task {', '.join(sorted(twice))} twice.")
     return [open_task(task, config, names) for task in tasks]
+
+
+def check_gaps(task: Task, plugins: Plugins) -> None:
+    """Refuse a primary gap that is no metric: the task's story would be told without it."""
+    named = task.primary_gap.values() if isinstance(task.primary_gap, dict) else [task.primary_gap]
+    for gap in named:
+        if gap is not None and gap not in plugins["metric"]:
+            raise unknown(
+                f"metric in primary_gap of task {task.task}", gap, plugins["metric"].offers
+            )
 
 
 OPTIONS_OF = {
@@ -137,19 +149,25 @@ SHOWN = 6
 def warnings(data: TaskData, inputs: Sequence[str]) -> list[str]:
     """What makes the numbers of this data weaker than they look; one line a kind of weakness."""
     train = data.train_groups
-    few, untrained = [], []
+    untrained = []
     for split in data.evaluation:
-        for group, count in zip(split.groups, split.group_counts.tolist(), strict=True):
-            if count < FEW:
-                few.append(f"{split.name} {group} {count}")
-            if train.get(group) == 0:
-                untrained.append(f"{split.name} {group}")
-    out = [*data.warnings]
-    if few:
-        out.append(f"groups of fewer than {FEW} test rows: {listed(few)}")
+        untrained += [f"{split.name} {group}" for group in split.groups if train.get(group) == 0]
+    out = [*data.warnings, *small_groups(data)]
     if untrained:
         out.append(f"test groups without a training row: {listed(untrained)}")
     return out + list(leaks(data, inputs))
+
+
+def small_groups(data: TaskData) -> Iterator[str]:
+    """A line an evaluation set that has groups too small for a number to stand on."""
+    for split in data.evaluation:
+        counts = dict(zip(split.groups, split.group_counts.tolist(), strict=True))
+        few = sorted((count, group) for group, count in counts.items() if count < FEW)
+        if few:
+            yield (
+                f"{split.name}: {len(few)} of {len(counts)} groups have under {FEW} rows, "
+                f"smallest {few[0][1]} ({few[0][0]})"
+            )
 
 
 def listed(names: Sequence[str]) -> str:
@@ -159,7 +177,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def leaks(data: TaskData, inputs: Sequence[str]) -> Iterator[str]:
-    """A warning for every two splits that share rows, inputs compared byte for byte.
+    """A warning for every split to learn from that shares rows, inputs compared byte for byte.
 
     Two evaluation sets may be made of the same rows on purpose; they are not compared.
     """
@@ -167,9 +185,12 @@ def leaks(data: TaskData, inputs: Sequence[str]) -> Iterator[str]:
     hashes = {s.name: stored_inputs(s, inputs) for s in (*sources, *data.evaluation)}
     for number, first in enumerate(sources):
         seen = set(hashes[first.name])
-        for second in (*sources[number + 1 :], *data.evaluation):
-            if shared := sum(row in seen for row in hashes[second.name]):
-                yield f"{second.name}: {shared:,} rows also stand in {first.name}"
+        shared = {
+            second.name: sum(row in seen for row in hashes[second.name])
+            for second in (*sources[number + 1 :], *data.evaluation)
+        }
+        if found := [f"{name} {count:,}" for name, count in shared.items() if count]:
+            yield f"rows that also stand in {first.name}: {listed(found)}"
 
 
 def stored_inputs(split: Split, inputs: Sequence[str]) -> list[bytes]:

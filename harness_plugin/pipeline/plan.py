@@ -18,6 +18,7 @@ from harness_plugin.config.roles import (
     RoleKind,
     behind,
     plan_of_roles,
+    start_of,
 )
 from harness_plugin.config.settings import (
     ImageSettings,
@@ -28,6 +29,7 @@ from harness_plugin.config.settings import (
 from harness_plugin.data.task import Task
 from harness_plugin.models.checkpoints import Source, locate
 from harness_plugin.plugins.registry import Plugins
+from harness_plugin.training.compression import Compressor
 from harness_plugin.training.contracts import (
     Augmentation,
     BiasModel,
@@ -70,6 +72,7 @@ class Distillation:
     temperature: float
     from_teacher: str
     augmentations: tuple[Component[Augmentation], ...]
+    compressors: tuple[Component[Compressor], ...]
     rounds: int
     between_rounds: str
     equal_budget: bool
@@ -121,8 +124,22 @@ class ResolvedRole:
         return chosen.teachers + ((chosen.biased_teacher,) if chosen.biased_teacher else ())
 
     @property
+    def compressors(self) -> tuple[Component[Compressor], ...]:
+        """What makes its first teacher's network its own; empty for a network of its own."""
+        return self.distillation.compressors if self.distillation else ()
+
+    @property
+    def start(self) -> str:
+        """What is said of its first weights: "even layers of teacher", "" for its own."""
+        chosen = self.distillation
+        if chosen is None:
+            return ""
+        first, smaller = chosen.teachers[0], bool(chosen.compressors)
+        return start_of(chosen.from_teacher, first, compressed=smaller)
+
+    @property
     def trained(self) -> bool:
-        """False for a checkpoint that is taken as it is."""
+        """False for a checkpoint, or a compressed teacher, that is taken as it is."""
         return self.args.epochs > 0
 
     def spec(self) -> dict[str, Any]:
@@ -142,6 +159,7 @@ class ResolvedRole:
             and {
                 **chosen.spec(),
                 "augmentations": [each.spec() for each in chosen.augmentations],
+                "compressors": [each.spec() for each in chosen.compressors],
                 "rounds": chosen.rounds,
                 "between_rounds": chosen.between_rounds,
                 "equal_budget": chosen.equal_budget,
@@ -266,6 +284,10 @@ def resolve_distillation(
         augmentations=tuple(
             component(plugins, modality, "augmentation", Augmentation, name, options)
             for name, options in chosen.augmentations.items()
+        ),
+        compressors=tuple(
+            component(plugins, modality, "compressor", Compressor, name, options)
+            for name, options in chosen.compress.items()
         ),
         rounds=chosen.rounds,
         between_rounds=chosen.between_rounds,

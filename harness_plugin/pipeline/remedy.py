@@ -25,8 +25,9 @@ from harness_plugin.plugins.remedies import Remedy
 from harness_plugin.records import Estimate, TaskScores, TrainedModel
 from harness_plugin.scoring.intervals import half_width
 
-RANKING = "ranking"
-"""The half of the validation rows that students are scored on."""
+RANKING, CERTIFYING = "ranking", "certifying"
+"""The half of the validation rows that students are scored on, and what is kept of it to certify:
+rows that choose nothing."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ class RemedyReport:
     """Remedies that were not tried."""
     smallest: tuple[str, int]
     """The smallest group of the rows that rank, and its size."""
+    fingerprint: str
+    """Of the task's data, before the validation rows were halved."""
     scores: TaskScores
     shown: tuple[str, ...] = ()
     """Remedies that are shown to help, all of them at a joint error of 5% (Holm 1979)."""
@@ -86,12 +89,14 @@ def try_remedies(
     budget: int,
     baseline: str,
     metric: str,
+    certify: bool = False,
 ) -> RemedyReport:
     """Train the student `baseline` as it is and with up to `budget` of `remedies`; rank them.
 
     Half of the validation rows (stratified by group) are for methods that use such rows, the other
     half ranks: no test row is looked at. A remedy that this data cannot have, or that changes
-    nothing, is skipped with the reason and does not count.
+    nothing, is skipped with the reason and does not count. To `certify`, half of the rows that rank
+    are kept apart: predictions on them are in the report's scores, and nothing else of them is.
 
     Raises HarnessError where there are no validation rows with groups, or no such student.
     """
@@ -101,7 +106,7 @@ def try_remedies(
     if config.eval_only:
         raise HarnessError("harness remedy trains students; it cannot be used with --eval_only.")
     base = settings.students[baseline]
-    data = halved(task, data, config.data_seed)
+    data = halved(task, data, config.data_seed, certify=certify)
     alone = settings.model_copy(update={"control": False, "students": {baseline: base}})
     plain = context_of(OpenTask(task, alone, data), config, plugins, root)
     plugins.hook.data_loaded(task=task, data=data, plans=())
@@ -119,15 +124,17 @@ def try_remedies(
             without_rows[tried.remedies[error.role].name] = reason
     # the student without a remedy takes the control's place: contributions are what is gained
     predictions = [replace(p, role="control") if p.role == baseline else p for p in predictions]
-    scores = score_models(ctx, trained, predictions)
+    # whatever it starts from: that may be the remedy
+    scores = score_models(ctx, [replace(m, start="") for m in trained], predictions)
     report = ranked(scores, trained, tried.remedies, tried.settings, baseline, metric)
-    (rows,) = data.evaluation
+    rows = data.splits[RANKING]
     least = int(rows.group_counts.argmin())
     return replace(
         report,
         skipped=tuple(tried.skipped),
         beyond_budget=tuple(tried.beyond_budget),
         smallest=(rows.groups[least], int(rows.group_counts[least])),
+        fingerprint=opened.data.fingerprint,
     )
 
 
@@ -175,8 +182,8 @@ def chosen(
     return out
 
 
-def halved(task: Task, data: TaskData, seed: int) -> TaskData:
-    """The data with half of the validation rows as their only evaluation set."""
+def halved(task: Task, data: TaskData, seed: int, *, certify: bool = False) -> TaskData:
+    """The data with half of the validation rows as their evaluation set, or as two of them."""
     validation = data.validation
     if validation is None or not validation.groups:
         raise HarnessError(
@@ -191,6 +198,12 @@ def halved(task: Task, data: TaskData, seed: int) -> TaskData:
         validation.name: validation.select(first),
         RANKING: replace(validation.select(rest), name=RANKING, purpose="ood"),
     }
+    if certify:
+        left = splits[RANKING]
+        ranking = stratified_rows(left, len(left) // 2, seed)
+        apart = np.setdiff1d(np.arange(len(left)), ranking)
+        splits[RANKING] = left.select(ranking)
+        splits[CERTIFYING] = replace(left.select(apart), name=CERTIFYING)
     out = replace(data, splits=splits)
     check(task, out)
     return out
@@ -272,6 +285,7 @@ def ranked(
         skipped=(),
         beyond_budget=(),
         smallest=("", 0),
+        fingerprint=scores.fingerprint,
         scores=scores,
         shown=shown_to_help(gains, sign) if enough else (),
     )

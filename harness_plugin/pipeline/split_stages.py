@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
 from harness_plugin.data.split import Split
@@ -21,6 +23,7 @@ from harness_plugin.records import Predictions, TrainedModel, predictions_of
 from harness_plugin.store.keys import code_version
 from harness_plugin.store.stages import Stage, key_of
 from harness_plugin.training import encode, predict
+from harness_plugin.training.compression import Compressor
 
 
 def processor_of(ctx: RunContext, checkpoint: str | None) -> tuple[Any, Path]:
@@ -143,6 +146,8 @@ def predict_stage(
             "quiet": is_quiet(ctx),
         }
         rows = encoded_rows(ctx, split, str(checkpoint), max_length, inputs)
+        if not features:
+            model = answering(ctx, checkpoint, model)
         if features:
             logits, inside = predict.predict_with_features(
                 ctx.accelerator, model, rows, **arguments
@@ -156,6 +161,20 @@ def predict_stage(
         return {"rows": len(split)}
 
     return ctx.store.run("features" if features else "logits", spec, build)
+
+
+ANSWERING = "answering.json"
+"""In the folder of a compressed model: the compressor that predicts in its place, and options."""
+
+
+def answering(ctx: RunContext, checkpoint: Path, model: PreTrainedModel) -> Any:
+    """What predicts in the place of a loaded checkpoint: mostly the model itself."""
+    file = checkpoint / ANSWERING
+    if not file.is_file():
+        return model
+    chosen = json.loads(file.read_text(encoding="utf-8"))
+    cls = ctx.plugins["compressor"].offer(chosen["name"]).subclass(Compressor)
+    return cls.answering(model, checkpoint, cls.resolved(chosen["options"]))
 
 
 def predict_split(ctx: RunContext, model: TrainedModel, split: Split) -> Predictions:
@@ -192,6 +211,7 @@ def weights_key(checkpoint: str) -> str:
         commit = Path(str(cached_file(checkpoint, "config.json"))).parent.name
         return f"{checkpoint}@{commit}"
     files = sorted([*folder.glob("*.safetensors"), folder / "config.json"])
+    files += [file for file in (folder / ANSWERING,) if file.is_file()]
     return hash_of(tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files))
 
 

@@ -210,6 +210,8 @@ def supervision_of(ctx: RunContext, role: ResolvedRole) -> dict[str, Any]:
     if role.distillation is not None:
         needs |= role.distillation.needs
         needs |= frozenset().union(*(each.cls.needs for each in role.distillation.augmentations))
+        chosen = {each.options.get("calibration") for each in role.compressors}
+        needs |= {"groups"} if chosen & {"balanced", "conflicting"} else frozenset()
     wants = bool(needs & {"groups", "environments"})
     inference = ctx.plan.group_inference if wants else None
     held = {"validation_groups"} & needs

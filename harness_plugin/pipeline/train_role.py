@@ -9,10 +9,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from harness_plugin.config.roles import RoleKind
 from harness_plugin.errors import HarnessError
 from harness_plugin.models.checkpoints import trained_labels
 from harness_plugin.pipeline.augment import augment
 from harness_plugin.pipeline.checks import examined
+from harness_plugin.pipeline.compress import account, compressed, joined
 from harness_plugin.pipeline.context import RunContext
 from harness_plugin.pipeline.plan import Component, ResolvedRole
 from harness_plugin.pipeline.split_stages import weights_key
@@ -36,16 +38,75 @@ def train_role(
     With augmentations of an equal budget it sees as many examples as without: fewer epochs of more
     rows.
     """
-    if not role.trained:
-        return checkpoint_model(ctx, role, seed)
     distillation = role.distillation
+    if not role.trained and not role.compressors:
+        return checkpoint_model(ctx, role, seed)
     if distillation is None:
         return train_once(ctx, role, seed, None)
     teachers = TeacherModels(
         tuple(models[name] for name in distillation.teachers),
         models[distillation.biased_teacher] if distillation.biased_teacher else None,
     )
-    if not distillation.augmentations:
+    if role.compressors:
+        return compressed_role(ctx, role, seed, teachers)
+    return distilled_role(ctx, role, seed, teachers)
+
+
+def compressed_role(
+    ctx: RunContext, role: ResolvedRole, seed: int, teachers: TeacherModels
+) -> TrainedModel:
+    """The first teacher's network made smaller: as it is, or trained on with its zeros kept.
+
+    Compressors that a training would undo come after it.
+    """
+    trainer, first = RoleTrainer(ctx, role, seed, teachers), teachers.first
+    if not role.trained:
+        return compressed_model(trainer, compressed(trainer, first, role.compressors))
+    before = [each for each in role.compressors if not each.cls.after_training]
+    after = [each for each in role.compressors if each.cls.after_training]
+    start = compressed(trainer, first, before)
+    model = distilled_role(ctx, role, seed, replace(teachers, start=start))
+    if not after:
+        facts = {"compression": account(start)}
+        return replace(model, settings={**model.settings, **facts})
+    end = compressed(trainer, model, after)
+    facts = {"compression": joined(account(start), account(end))}
+    settings = {**model.settings, **facts, "stage": end.key}
+    reused = model.reused and end.reused
+    return replace(model, path=end.path, key=end.key, settings=settings, reused=reused)
+
+
+def compressed_model(trainer: RoleTrainer, stage: Stage) -> TrainedModel:
+    """The record of a compressed teacher that is not trained."""
+    ctx, role = trainer.ctx, trainer.role
+    names = "+".join(each.name for each in role.compressors)
+    settings = settings_record(ctx, role, stage.key)
+    return TrainedModel(
+        task=ctx.task.task,
+        role=role.name,
+        seed=trainer.seed,
+        name=f"{ctx.task.task}-{role.name}-{names}-seed{trainer.seed}",
+        path=stage.path,
+        model=role.settings.model,
+        method=names,
+        settings={**settings, "compression": account(stage)},
+        supervision=supervision_of(ctx, role),
+        key=stage.key,
+        kind=role.kind.value,
+        start=role.start,
+        labels=ctx.data.train.labels,
+        max_length=role.max_length,
+        seconds=float(stage.record.get("seconds", 0)),
+        reused=stage.reused,
+    )
+
+
+def distilled_role(
+    ctx: RunContext, role: ResolvedRole, seed: int, teachers: TeacherModels
+) -> TrainedModel:
+    """The student trained on its rows, with those that augmentations add."""
+    distillation = role.distillation
+    if distillation is None or not distillation.augmentations:
         return train_rounds(ctx, role, seed, teachers)
     data, added = augment(ctx, role, teachers.first)
     if distillation.equal_budget:
@@ -113,6 +174,7 @@ def train_once(
         selection=records[-1].get("selection"),
         key=final.key,
         kind=role.kind.value,
+        start=role.start,
         labels=ctx.data.train.labels,
         max_length=role.max_length,
         updates=sum(int(record.get("updates", 0)) for record in records),
@@ -138,9 +200,14 @@ def train_stages(
     start, before = prepared.start, list(prepared.stages)
     if teachers is not None and teachers.start is not None:
         if start is not None:
+            instead = (
+                f"a compressed teacher cannot be its start: set students.{role.name}.method=erm."
+                if role.compressors
+                else "a round cannot initialise the next: set between_rounds=teaches."
+            )
             raise HarnessError(
-                f"{role.name}: method {method.name} starts from weights of its own, so that a "
-                "round cannot initialise the next: set between_rounds=teaches."
+                f"{role.name}: method {method.name} starts from weights of its own, so that "
+                f"{instead}"
             )
         start = teachers.start
     epochs, plain_student = role.args.epochs, teachers is not None and method.name == "erm"
@@ -170,6 +237,7 @@ def train_stages(
             epochs=epochs,
             distilled=True,
             selected=True,
+            keep_zeros=bool(role.compressors),
         )
     )
     return [*before, *used, final]
@@ -177,7 +245,7 @@ def train_stages(
 
 def settings_record(ctx: RunContext, role: ResolvedRole, key: str) -> dict[str, Any]:
     """What a role's record in the result files says of how it was trained."""
-    distillation = role.distillation
+    distillation = None if role.kind is RoleKind.CONTROL else role.distillation
     declared = ctx.settings.model_dump()["students"].get(role.name)
     if distillation is not None and declared is None:
         declared = ctx.settings.model_dump()["teachers"][role.name]["distillation"]

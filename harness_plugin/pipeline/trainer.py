@@ -20,6 +20,7 @@ from harness_plugin.errors import HarnessError
 from harness_plugin.machine.hardware import start_tracker
 from harness_plugin.models import classifiers, processors
 from harness_plugin.models.checkpoints import Source, locate
+from harness_plugin.models.saving import check_can_be_saved
 from harness_plugin.pipeline.context import RunContext, hardware_key, is_quiet
 from harness_plugin.pipeline.plan import Component, ResolvedRole, component
 from harness_plugin.pipeline.split_stages import (
@@ -37,7 +38,7 @@ from harness_plugin.pipeline.supervision import (
     teacher_outputs,
 )
 from harness_plugin.store.keys import code_version, target_of
-from harness_plugin.store.stages import Stage
+from harness_plugin.store.stages import RESUME, Stage
 from harness_plugin.training import loop
 from harness_plugin.training.batch import TrainingMetadata
 from harness_plugin.training.contracts import Method
@@ -212,6 +213,7 @@ class RoleTrainer:
             "method": method.name,
             "method_options": dict(method.options),
             "start": training.start.key if training.start else None,
+            "keep_zeros": training.keep_zeros,
             "metadata": list(training.keys),
             "selection": selection,
             "distillation": distilled,
@@ -242,12 +244,13 @@ class RoleTrainer:
         ctx, role, split = self.ctx, self.role, training.split or self.train
         processor, processor_folder = processor_of(ctx, role.model.checkpoint)
         args = self.args_of(training)
-        source = role.model
-        if training.start is not None:
+        source, settings = role.model, role.settings
+        if training.start is not None:  # its configuration has what the settings override
             source = Source(source.name, checkpoint=str(training.start.path))
+            settings = settings.model_copy(update={"config": {}})
         model = classifiers.build_model(
             source,
-            role.settings,
+            settings,
             modality=self.task.modality,
             labels=split.labels,
             processor=processor,
@@ -255,6 +258,7 @@ class RoleTrainer:
             seed=args.seed - (training.start is not None),
             trust_remote_code=ctx.config.trust_remote_code,
         )
+        check_can_be_saved(model, f"task {self.task.task}: {role.name}")
         teachers = self.teachers if training.distilled else None
         transplanted = None
         if teachers is not None and role.distillation is not None and training.start is None:
@@ -280,34 +284,35 @@ class RoleTrainer:
             args,
             loop.LoopOptions(
                 name=f"{self.task.task} seed {self.seed} {role.name} ({training.method})",
-                folder=folder,
+                folder=folder / RESUME,
                 checkpoint_steps=ctx.config.checkpoint_steps,
                 compile_model=ctx.config.compile,
                 quiet=is_quiet(ctx),
+                keep_zeros=training.keep_zeros,
             ),
             self._selection() if training.selected else None,
         )
         record |= {"from_teacher": transplanted.record()} if transplanted else {}
         if ctx.store.processes.is_main:
-            loop.drop_checkpoints(folder)
-            self._save(ctx.accelerator.unwrap_model(model), processor_folder, folder)
+            self.save(ctx.accelerator.unwrap_model(model), processor_folder, folder, record, spec)
         return record
 
-    def _save(
+    def save(
         self,
         model: PreTrainedModel,
         processor_folder: Path,
         folder: Path,
+        record: Mapping[str, Any],
+        spec: Mapping[str, Any],
     ) -> None:
-        """Weights, configuration, processor: a folder that `from_pretrained` loads.
-
-        What it was trained with is the stage's own record; a card comes with the run's results.
-        """
+        """Weights, configuration, processor, card: a folder that `from_pretrained` loads."""
         model.save_pretrained(folder)
         processor = processors.load_processor(str(processor_folder), self.task.modality)
         if self.task.modality == "text":  # who loads it elsewhere truncates as in training
             processor.model_max_length = self.role.max_length
         processor.save_pretrained(folder)
+        about = {"task": self.task.task, "role": self.role.name, "seed": self.seed}
+        classifiers.model_card(folder, {**about, **record, "spec": spec})
 
     def _selection(self) -> ModelSelection | None:
         """What the run's `select` scores a training on; None when it selects nothing."""
@@ -362,7 +367,7 @@ class RoleTrainer:
             record = edit(model)
             _, processor_folder = processor_of(ctx, self.role.model.checkpoint)  # may be a stage
             if self.is_main:
-                self._save(model, processor_folder, folder, record, full)
+                self.save(model, processor_folder, folder, record, full)
             return record
 
         return ctx.store.run("model", full, build)

@@ -26,8 +26,11 @@ hookimpl = HookimplMarker("harness_plugin")
 class Register(Protocol):
     """What an offering hook is handed."""
 
-    def __call__(self, name: str, target: str, *, summary: str) -> None:
-        """Offer `target` ("module:attribute", or "package:file.yaml" for a task) as `name`."""
+    def __call__(self, name: str, target: str, *, summary: str, by_name_only: bool = False) -> None:
+        """Offer `target` ("module:attribute", or "package:file.yaml" for a task) as `name`.
+
+        `by_name_only`: an output that a run writes only where `--outputs` names it.
+        """
 
 
 @hookspec
@@ -63,6 +66,11 @@ def register_distillers(register: Register) -> None:
 @hookspec
 def register_augmentations(register: Register) -> None:
     """Offer further training rows for students: `target` is a `methods.Augmentation` class."""
+
+
+@hookspec
+def register_compressors(register: Register) -> None:
+    """Offer ways to make a teacher smaller: `target` is a `training.compression.Compressor`."""
 
 
 @hookspec

@@ -30,6 +30,8 @@ class Offer:
     target: str
     summary: str
     plugin: str
+    by_name_only: bool = False
+    """An output that is written only where `--outputs` names it."""
 
     def load(self) -> object:
         """Import the module of `target` and return the attribute.
@@ -153,7 +155,7 @@ def load_installed(manager: pluggy.PluginManager) -> list[BrokenPlugin]:
         try:
             manager.register(entry.load(), name=entry.name)
             manager.check_pending()
-        except Exception as error:  # whatever a stranger's module raises
+        except (Exception, SystemExit) as error:  # whatever a stranger's module raises
             if os.environ.get(STRICT):
                 raise
             manager.unregister(name=entry.name)
@@ -161,7 +163,7 @@ def load_installed(manager: pluggy.PluginManager) -> list[BrokenPlugin]:
     return broken
 
 
-def describe(entry: EntryPoint, error: Exception) -> BrokenPlugin:
+def describe(entry: EntryPoint, error: BaseException) -> BrokenPlugin:
     """The record of an entry point that raised `error` while loading."""
     dist = entry.dist
     origin = f"{dist.name} {dist.version}" if dist else "an unknown distribution"
@@ -182,6 +184,7 @@ KINDS = (
     "group_inference",
     "distiller",
     "augmentation",
+    "compressor",
     "remedy",
     "metric",
     "analysis",
@@ -233,10 +236,13 @@ def collect(manager: pluggy.PluginManager, broken: list[BrokenPlugin] | None = N
                 target: str,
                 *,
                 summary: str,
+                by_name_only: bool = False,
                 registry: Registry = registry,
                 plugin_name: str = name,
             ) -> None:
-                registry.add(Offer(registry.kind, offered, target, summary, plugin_name))
+                registry.add(
+                    Offer(registry.kind, offered, target, summary, plugin_name, by_name_only)
+                )
 
             try:
                 manager.subset_hook_caller(hook_of(kind), others)(register=register)

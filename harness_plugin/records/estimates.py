@@ -85,6 +85,8 @@ class ModelScores:
     """Accuracy by group name."""
     breakdowns: Mapping[str, Mapping[str, Mapping[str, Estimate]]]
     """breakdown -> value ("lexical_overlap") -> metric -> estimate."""
+    distinct_seeds: int
+    """Different models behind the numbers: those that answer every set alike are one training."""
 
     def by_subset(self) -> dict[str, Mapping[str, Estimate]]:
         """Metric -> estimate on all rows (""), on "group=NAME" and on "BREAKDOWN=VALUE"."""

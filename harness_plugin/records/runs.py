@@ -41,6 +41,8 @@ class TrainedModel:
     """Key of the stage that made it, or the hash of a checkpoint's weights."""
     kind: str = ""
     """What the role is, a value of `RoleKind`; "" where only its name is known."""
+    start: str = ""
+    """The teacher's layers that its first weights were; "" for a start of its own."""
     labels: tuple[str, ...] = ()
     """In the order of its logits."""
     max_length: int = 0

@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from harness_plugin.errors import HarnessError
-from harness_plugin.records import Estimate, Predictions
+from harness_plugin.records import Estimate, Flips, Predictions
 from harness_plugin.scoring import intervals
+from harness_plugin.scoring.flips import flips_between, sentence
 from harness_plugin.scoring.measure import Bootstrap, Quantities, Quantity, measure_all
 from harness_plugin.scoring.metrics import Metric
-from harness_plugin.scoring.pairing import PairedPredictions, arrange, join
-from harness_plugin.scoring.significance import SeedSummary, holm, mcnemar, over_seeds, wilson
+from harness_plugin.scoring.pairing import PairedPredictions, arrange, distinct, join
+from harness_plugin.scoring.significance import SeedSummary, over_seeds, wilson
 
 BASELINE, CANDIDATE = "baseline", "candidate"
 
@@ -43,6 +44,14 @@ class Evaluated:
         """The seeds, ascending."""
         return tuple(sorted({p.seed for p in self.predictions}))
 
+    @property
+    def distinct_seeds(self) -> int:
+        """How many different models they are."""
+        by_set: dict[str, list[Predictions]] = {}
+        for p in self.predictions:
+            by_set.setdefault(p.split, []).append(p)
+        return distinct(list(by_set.values()))
+
     def __str__(self) -> str:
         return f"{self.where} ({self.role})"
 
@@ -68,23 +77,30 @@ class Change:
 
 
 @dataclass(frozen=True)
-class GroupTest:
+class GroupChange:
     """Accuracy of one group (or, for "", of all rows) in both models, means over seeds."""
 
     split: str
     group: str
-    n: int
     baseline: float
     candidate: float
     bounds: tuple[float, float]
-    """Wilson 95% bounds of the candidate's accuracy, of one model on n rows."""
-    only_baseline: int
-    only_candidate: int
-    """Rows that only one of the two gets right, summed over seeds."""
-    p: float
-    """Exact McNemar test seed by seed, the smallest p after Holm over groups and seeds."""
+    """Wilson 95% bounds of the candidate's accuracy, of one model on `flips.n` rows."""
+    flips: Flips
+    """Which answers differ, from baseline to candidate, and McNemar's test."""
     worst: bool = False
     """Whether it is the baseline's worst group."""
+
+
+@dataclass(frozen=True)
+class SetFlips:
+    """The item flips of one set, from baseline to candidate."""
+
+    split: str
+    groups: tuple[GroupChange, ...]
+    """All rows first, then every group that has any."""
+    sentence: str
+    """How many answers differ, beside what seeds change alone, and whose."""
 
 
 def pair(baseline: Evaluated, candidate: Evaluated) -> dict[str, PairedPredictions]:
@@ -197,8 +213,8 @@ def change_of(q: Quantity) -> Change:
         c = gaps.difference if gaps.new.value * gaps.old.value >= 0 else gaps.total
     half = intervals.half_width(replace(c, n_seeds=1))
     return Change(
-        baseline=intervals.estimate(base, q.support, q.metric.bounds),
-        candidate=intervals.estimate(new, q.support, q.metric.bounds),
+        baseline=intervals.estimate(q.alone[BASELINE], q.support, q.metric.bounds),
+        candidate=intervals.estimate(q.alone[CANDIDATE], q.support, q.metric.bounds),
         value=value,
         low=low,
         high=high,
@@ -208,60 +224,27 @@ def change_of(q: Quantity) -> Change:
     )
 
 
-def group_tests(table: Mapping[str, PairedPredictions]) -> tuple[GroupTest, ...]:
-    """Paired accuracy of all rows, then of every group that has any, set by set."""
-    return tuple(test for split, paired in table.items() for test in tests_of(split, paired))
+def flips_in(table: Mapping[str, PairedPredictions]) -> tuple[SetFlips, ...]:
+    """The item flips of every set, by the functions that a run's verdicts stand beside."""
+    return tuple(set_flips(split, paired) for split, paired in table.items())
 
 
-def tests_of(split: str, paired: PairedPredictions) -> list[GroupTest]:
-    """The tests of one set; Holm's family is that of its groups, or of all rows, and the seeds."""
+def set_flips(split: str, paired: PairedPredictions) -> SetFlips:
+    """The flips of one set, with the accuracies of its groups."""
+    flips = flips_between(split, paired, CANDIDATE, BASELINE)
     first = paired[BASELINE][0]
-    membership = first.membership
-    groups = [
-        test_of(split, name, paired, membership[:, index])
-        for index, name in enumerate(first.groups)
-        if membership[:, index].any()
-    ]
-    whole = test_of(split, "", paired, np.ones(len(first), dtype=bool))
-    lowest = min((test.baseline for test, _ in groups), default=math.nan)
-    adjusted = adjust([p for _, p in groups])
-    return [
-        replace(whole[0], p=adjust([whole[1]])[0]),
-        *(
-            replace(test, p=p, worst=test.baseline == lowest)
-            for (test, _), p in zip(groups, adjusted, strict=True)
-        ),
-    ]
-
-
-def test_of(
-    split: str,
-    group: str,
-    paired: PairedPredictions,
-    rows: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
-) -> tuple[GroupTest, list[float]]:
-    """One group, with the p-value of every seed before any adjustment."""
-    base, new = (np.stack([p.correct[rows] for p in paired[r]]) for r in (BASELINE, CANDIDATE))
-    tests = [mcnemar(a, b) for a, b in zip(base, new, strict=True)]
-    n, share = int(rows.sum()), float(new.mean())
-    test = GroupTest(
-        split=split,
-        group=group,
-        n=n,
-        baseline=float(base.mean()),
-        candidate=share,
-        bounds=wilson(share, n),
-        only_baseline=sum(test.only_first for test in tests),
-        only_candidate=sum(test.only_second for test in tests),
-        p=math.nan,
+    members = dict(zip(first.groups, first.membership.T, strict=True))
+    right = {role: np.stack([p.correct for p in paired[role]]) for role in paired}
+    groups = []
+    for f in flips:
+        kind, _, name = f.subset.partition("=")
+        if kind in ("", "group"):
+            rows = members[name] if kind else np.ones(len(first), dtype=bool)
+            base, new = (float(right[role][:, rows].mean()) for role in (BASELINE, CANDIDATE))
+            groups.append(GroupChange(split, name, base, new, wilson(new, f.n), f))
+    lowest = min((group.baseline for group in groups if group.group), default=math.nan)
+    return SetFlips(
+        split,
+        tuple(replace(g, worst=bool(g.group) and g.baseline == lowest) for g in groups),
+        sentence(flips),
     )
-    return test, [test.p for test in tests]
-
-
-def adjust(p_values: Sequence[Sequence[float]]) -> list[float]:
-    """The smallest p-value of each group after Holm over all groups and seeds."""
-    if not p_values:
-        return []
-    family = np.array(p_values, dtype=np.float64)
-    smallest: list[float] = holm(family.ravel()).reshape(family.shape).min(axis=-1).tolist()
-    return smallest

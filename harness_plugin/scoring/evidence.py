@@ -15,7 +15,12 @@ WORST = "worst_group_acc"
 
 
 def evidence_of(
-    student: str, split: str, gap: str, found: Quantities, paired: PairedPredictions
+    student: str,
+    split: str,
+    gap: str,
+    found: Quantities,
+    paired: PairedPredictions,
+    distinct_seeds: int,
 ) -> Evidence | None:
     """The evidence on one student's primary `gap`; None without a teacher to compare it with."""
     q, worst = found[""][gap], found[""].get(WORST)
@@ -45,7 +50,7 @@ def evidence_of(
         reference_total=reference and reference.total,
         reference_drop=drop(worst, "teacher", "erm_teacher") if reference else None,
         reason=no_claim(change.difference, q.support, difference=True, any_seeds=True),
-        distinct_seeds=len({p.logits.tobytes() for p in paired[student]}),
+        distinct_seeds=distinct_seeds,
         noisiest=noisiest,
         noisiest_rows=rows,
         one_class=said,

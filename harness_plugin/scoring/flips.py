@@ -11,12 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from harness_plugin.records import Flips, Floats, Ints, Predictions
 from harness_plugin.scoring.measure import subsets_of
 from harness_plugin.scoring.pairing import PairedPredictions, first_of
-from harness_plugin.scoring.significance import holm
+from harness_plugin.scoring.significance import holm, mcnemar
 
 MARGIN_BINS = 10
 Bools = NDArray[np.bool_]
@@ -53,7 +52,7 @@ def flips_between(split: str, paired: PairedPredictions, new: str, old: str) -> 
     modal = mode(before) != mode(after)
     found = []
     for family in parts(paired, old):
-        p = adjusted([mcnemar_p(right & rows, fixed & rows) for rows in family.values()])
+        p = adjusted([mcnemar(right & rows, fixed & rows) for rows in family.values()])
         for (subset, rows), p_value in zip(family.items(), p, strict=True):
             n = int(rows.sum()) // len(pairs)
             if not n:
@@ -123,15 +122,6 @@ def mode(answers: Ints) -> Ints:
     votes = np.stack([(answers == label).sum(axis=0) for label in range(size)])
     most: Ints = votes.argmax(axis=0)
     return most
-
-
-def mcnemar_p(first: Bools, second: Bools) -> Floats:
-    """(S,) exact two-sided p-values of McNemar's test of right answers (S, N), seed by seed."""
-    only_first, only_second = (first & ~second).sum(axis=1), (second & ~first).sum(axis=1)
-    discordant = only_first + only_second
-    tail = special.bdtr(np.minimum(only_first, only_second), discordant, 0.5)
-    p: Floats = np.where(discordant > 0, np.minimum(1.0, 2 * tail), 1.0)
-    return p
 
 
 def adjusted(p_values: Sequence[Floats]) -> list[float]:

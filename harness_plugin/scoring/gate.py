@@ -8,18 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from harness_plugin.data.task import Loader
+from harness_plugin.data.task import read_yaml
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.records import DEFAULT_RULE
 from harness_plugin.scoring.comparison import (
     Change,
     Evaluated,
-    GroupTest,
+    SetFlips,
     changes,
-    group_tests,
+    flips_in,
     pair,
 )
 from harness_plugin.scoring.metrics import Metric
@@ -74,14 +73,9 @@ def read_thresholds(file: Path, **rest: int) -> Thresholds:
 
     `rest`, `min_seeds` and `resamples`, come before what the file says.
     """
+    given, _ = read_yaml(file)
     try:
-        given = yaml.load(file.read_text(encoding="utf-8"), Loader)
-    except OSError as error:
-        raise HarnessError(f"--thresholds {file}: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise HarnessError(f"{file}: is no YAML file: {' '.join(str(error).split())}.") from None
-    try:
-        return Thresholds.model_validate({**given, **rest} if isinstance(given, dict) else given)
+        return Thresholds.model_validate({**given, **rest})
     except ValidationError as error:
         raise HarnessError(f"{file}: {complaint(error)}") from None
 
@@ -173,7 +167,7 @@ class Comparison:
     candidate: Evaluated
     thresholds: Thresholds
     checks: tuple[Check, ...]
-    groups: tuple[GroupTest, ...]
+    flips: tuple[SetFlips, ...]
     notes: tuple[str, ...]
 
     @property
@@ -187,9 +181,20 @@ class Comparison:
         return max(len(self.baseline.seeds), len(self.candidate.seeds))
 
     @property
+    def distinct_seeds(self) -> int:
+        """Different models of the candidate, or of the baseline where the candidate is one."""
+        return different(self.baseline, self.candidate)
+
+    @property
     def state(self) -> State:
         """Regressed if any check is, else undecided if any is, else pass."""
         return worst(check.state for check in self.checks)
+
+
+def different(baseline: Evaluated, candidate: Evaluated) -> int:
+    """Seeds that a verdict on the candidate stands on: equal answers are one training."""
+    side = candidate if len(candidate.seeds) > 1 else baseline
+    return side.distinct_seeds
 
 
 def worst(states: Iterator[State]) -> State:
@@ -224,6 +229,7 @@ def compare(
         seed=seed,
         min_group=thresholds.min_group,
     )
+    seeds = different(baseline, candidate)
     checks: list[Check] = []
     notes: list[str] = []
     for gate, target in wanted:
@@ -231,7 +237,10 @@ def compare(
         for split, name in target.items():
             change = changed(found[split], split, gate, name)
             if isinstance(change, Change):
-                checks.append(check(gate, known[name], split, change, thresholds.min_seeds))
+                made = check(gate, known[name], split, change, seeds, thresholds.min_seeds)
+                said = {(done.name, done.sentence) for done in checks}
+                if (made.name, made.sentence) not in said:  # a primary gap, by its name as well
+                    checks.append(made)
             else:
                 reasons.append(f"{name or gate.metric} is not checked on {split}: {change}")
         if len(reasons) == len(target) and not gate.optional:
@@ -240,8 +249,8 @@ def compare(
     if not checks:
         raise HarnessError(f"task {candidate.task!r}: no gate checks anything of it.")
     checks.sort(key=lambda done: list(table).index(done.split))
-    tests = group_tests(table)
-    return Comparison(baseline, candidate, thresholds, tuple(checks), tests, tuple(notes))
+    flips = flips_in(table)
+    return Comparison(baseline, candidate, thresholds, tuple(checks), flips, tuple(notes))
 
 
 def targets(
@@ -291,11 +300,13 @@ def changed(
     return found[gate.subset].get(name, f"it is not defined {part}")
 
 
-def check(gate: Gate, metric: Metric, split: str, change: Change, min_seeds: int) -> Check:
+def check(
+    gate: Gate, metric: Metric, split: str, change: Change, distinct_seeds: int, min_seeds: int
+) -> Check:
     """The verdict on one gate.
 
     Regressed when the whole interval of the change lies above the limit, pass when none of it does,
-    undecided when it reaches across and with fewer than `min_seeds` pairs of models.
+    undecided when it reaches across and with fewer than `min_seeds` different models.
     """
     limit = gate.limit
     seeds = len(change.baseline.seeds)
@@ -310,8 +321,9 @@ def check(gate: Gate, metric: Metric, split: str, change: Change, min_seeds: int
     def found(state: State, why: str) -> Check:
         return Check(gate, metric, split, change, state, f"{told}{why}", needed)
 
-    if seeds < min_seeds:
-        return found("undecided", f": too few seeds, a verdict needs {min_seeds}.")
+    if distinct_seeds < min_seeds:
+        alike = f" ({distinct_seeds} different)" if distinct_seeds < seeds else ""
+        return found("undecided", f": too few seeds{alike}, a verdict needs {min_seeds}.")
     if math.isnan(change.low):
         return found("undecided", f": {change.reason}.")
     if change.low > limit:

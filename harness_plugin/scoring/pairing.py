@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -60,6 +60,44 @@ def check_collapse(predictions: Sequence[Predictions], rule: str) -> None:
             raise HarnessError(
                 f"set {p.split!r} collapses labels by {p.collapse_rule!r}, the scores by {rule!r}."
             )
+
+
+def twin_of(student: str, starts: Mapping[str, str], roles: Iterable[str]) -> str:
+    """The control among `roles` that starts from the same weights as a student; "" if none does.
+
+    `starts`: role -> the teacher's layers that it starts from; its own first weights if it lacks.
+    """
+    controls = (role for role in roles if role.startswith("control"))
+    return next((role for role in controls if same_start(role, student, starts)), "")
+
+
+def same_start(role: str, other: str, starts: Mapping[str, str]) -> bool:
+    """Whether two roles start from the same weights, as far as is known."""
+    return starts.get(role, "") == starts.get(other, "")
+
+
+ALIKE = 1e-4
+"""Logits that differ by less are those of one model: batches of other rows round otherwise."""
+
+
+def distinct(sets: Sequence[Sequence[Predictions]]) -> int:
+    """How many different models answered: those with equal logits on every set are one training.
+
+    `sets`: the predictions on each set, one a seed, rows in one order.
+    """
+    models: list[tuple[Predictions, ...]] = []
+    for model in zip(*sets, strict=True):
+        if not any(alike(model, other) for other in models):
+            models.append(model)
+    return len(models)
+
+
+def alike(model: Sequence[Predictions], other: Sequence[Predictions]) -> bool:
+    """Whether two models gave the same logits on all sets."""
+    return all(
+        np.allclose(a.logits, b.logits, rtol=0, atol=ALIKE)
+        for a, b in zip(model, other, strict=True)
+    )
 
 
 ONE_CLASS, BEYOND = 0.95, 0.1

@@ -34,11 +34,14 @@ from harness_plugin.scoring.metrics import Metric
 from harness_plugin.scoring.pairing import (
     arrange,
     check_collapse,
+    distinct,
     few_rows_notes,
     first_of,
     in_order,
     join,
     one_class_notes,
+    same_start,
+    twin_of,
 )
 
 PRIMARY = ("gap_entailment", "gap_aligned_conflicting", "gap_avg_worst", "gap_id_ood")
@@ -68,10 +71,11 @@ def score_task(
 
     Every role must have predictions of every seed on every set; rows are joined by id. A role
     whose name starts with "student" is a student. `purposes` says which sets are "in_domain"
-    and which "ood"; `train_group_counts` (G,) are the training rows of each of `train_groups`.
-    `wanted_gap` is the primary gap of the benchmark, on the sets where it applies, or one a set.
-    `hub_sets` are the sets that are a split of a hub data set, row for row. `rule`: what verdicts
-    are given by, and how many rows a group needs to steer a minimum over groups.
+    and which "ood"; `train_group_counts` (G,) are the training rows of each of `train_groups`;
+    `models` say which weights students and controls start from. `wanted_gap` is the primary gap of
+    the benchmark, on the sets where it applies, or one a set. `hub_sets` are the sets that
+    are a split of a hub data set, row for row. `rule`: what verdicts are given by, and how many
+    rows a group needs to steer a minimum over groups.
 
     Raises HarnessError for missing or doubled predictions and for sets whose rows differ.
     """
@@ -88,7 +92,10 @@ def score_task(
         for split in table
         if (gap := primary_gap(found[split], wanted_on(split, wanted_gap)))
     }
-    students = [role for role in next(iter(table.values())) if role.startswith("student")]
+    roles = tuple(next(iter(table.values())))
+    students = [role for role in roles if role.startswith("student")]
+    starts = {model.role: model.start for model in models}
+    different = {role: distinct([paired[role] for paired in joined.values()]) for role in roles}
     return TaskScores(
         task=task,
         source=source,
@@ -98,7 +105,9 @@ def score_task(
         seeds=seeds,
         models=models,
         scores=tuple(
-            scores_of(role, split, found[split], first_of(table[split]), len(seeds))
+            scores_of(
+                role, split, found[split], first_of(table[split]), len(seeds), different[role]
+            )
             for split in table
             for role in table[split]
         ),
@@ -106,7 +115,7 @@ def score_task(
             transfer
             for split in table
             for student in students
-            for transfer in transfers_of(student, split, found[split])
+            for transfer in transfers_of(student, split, found[split], starts)
         ),
         predictions=in_order(table),
         primary=primary,
@@ -117,13 +126,19 @@ def score_task(
             evidence
             for student in students
             for split, gap in primary.items()
-            if (evidence := evidence_of(student, split, gap, found[split], joined[split]))
+            if (
+                evidence := evidence_of(
+                    student, split, gap, found[split], joined[split], different[student]
+                )
+            )
         ),
         flips=tuple(
             flips
             for split, paired in joined.items()
             for student in students
-            for flips in flips_of(split, paired, student, ("teacher", "control"))
+            for flips in flips_of(
+                split, paired, student, ("teacher", twin_of(student, starts, roles))
+            )
         ),
         rule=rule,
     )
@@ -138,7 +153,9 @@ def check_arguments(metrics: Mapping[str, Metric], resamples: int) -> None:
         raise HarnessError(f"{resamples} resamples: an interval needs at least 2.")
 
 
-def scores_of(role: str, split: str, found: Quantities, p: Predictions, seeds: int) -> ModelScores:
+def scores_of(
+    role: str, split: str, found: Quantities, p: Predictions, seeds: int, distinct_seeds: int
+) -> ModelScores:
     """One role on one set."""
     estimates = {
         subset: {name: estimate_of(q, role, seeds) for name, q in quantities.items()}
@@ -153,6 +170,7 @@ def scores_of(role: str, split: str, found: Quantities, p: Predictions, seeds: i
             name: {value: estimates[f"{name}={value}"] for value in values_of(p, name)}
             for name in p.breakdowns
         },
+        distinct_seeds=distinct_seeds,
     )
 
 
@@ -160,7 +178,7 @@ def estimate_of(q: Quantity, role: str, seeds: int) -> Estimate:
     """One role's estimate of one quantity."""
     if q.reason:
         return intervals.undefined(seeds, q.support.n, q.reason)
-    found = intervals.estimate(q.values[role], q.support, q.metric.bounds)
+    found = intervals.estimate(q.alone[role], q.support, q.metric.bounds)
     return replace(
         found,
         plain=q.plain[role] if q.plain else (),
@@ -168,16 +186,24 @@ def estimate_of(q: Quantity, role: str, seeds: int) -> Estimate:
     )
 
 
-def transfers_of(student: str, split: str, found: Quantities) -> Iterator[Transfer]:
+def transfers_of(
+    student: str, split: str, found: Quantities, starts: Mapping[str, str]
+) -> Iterator[Transfer]:
     """Every measure of one student on one set; nothing for a metric that does not apply."""
     for subset, quantities in found.items():
         for name, q in quantities.items():
-            for measure, estimate in measures_of(student, q):
+            for measure, estimate in measures_of(student, q, starts):
                 yield Transfer(student, split, subset, name, measure, estimate)
 
 
-def measures_of(student: str, q: Quantity) -> Iterator[tuple[str, Estimate]]:
-    """The student against the teacher, the control and, for a performance, the ERM references.
+def measures_of(
+    student: str, q: Quantity, starts: Mapping[str, str]
+) -> Iterator[tuple[str, Estimate]]:
+    """The student against the teacher, its control and, for a performance, the ERM references.
+
+    Control and ERM student must start from the same weights as the student (`starts`, as in
+    `twin_of`): a better start is no effect of distillation. Where none does the measure has a
+    reason instead of a value.
 
     The difference to the teacher is `gap_widening` for a gap, else `distillability`. Gaps are
     signed and so is their difference: below 0 is a smaller gap, or one that has turned over.
@@ -187,18 +213,31 @@ def measures_of(student: str, q: Quantity) -> Iterator[tuple[str, Estimate]]:
     if not values:
         return
     gap = q.metric.kind == "gap"
+    twin = twin_of(student, starts, values)
     for other, measure in (
         ("teacher", "gap_widening" if gap else "distillability"),
-        ("control", "contribution"),
+        (twin, "contribution"),
     ):
         if other in values:
             difference = values[student] - values[other]
             yield measure, intervals.estimate(difference, q.support, difference=True)
+    if not twin and any(role.startswith("control") for role in values):
+        yield "contribution", not_compared(student, "control", starts, q)
     if gap and "teacher" in values:
         yield "gap_size_change", gap_size_change(values[student], values["teacher"], q)
     performance = q.metric.kind == "performance" and q.metric.higher_is_better
     if performance and {"teacher", "erm_teacher", "erm_student"} <= values.keys():
-        yield "retention", retention(values, student, q)
+        if same_start("erm_student", student, starts):
+            yield "retention", retention(values, student, q)
+        else:
+            yield "retention", not_compared(student, "ERM student", starts, q)
+
+
+def not_compared(student: str, what: str, starts: Mapping[str, str], q: Quantity) -> Estimate:
+    """A comparison that is not made, since the two start from other weights."""
+    begins = starts.get(student) or "weights of its own"
+    reason = f"no {what} starts as {student} does, from {begins}"
+    return intervals.undefined(q.values[student].shape[0], q.support.n, reason)
 
 
 def gap_size_change(student: Floats, teacher: Floats, q: Quantity) -> Estimate:

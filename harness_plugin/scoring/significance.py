@@ -23,17 +23,8 @@ MOST_SEEDS = 1000
 """Nobody trains more: a larger number is not told."""
 
 
-@dataclass(frozen=True)
-class McNemar:
-    """Paired answers of two models: rows that only one of them gets right, and the p-value."""
-
-    only_first: int
-    only_second: int
-    p: float
-
-
-def mcnemar(first: ArrayLike, second: ArrayLike) -> McNemar:
-    """The exact test of McNemar (1947) on two (N,) arrays of correct or not, row by row.
+def mcnemar(first: ArrayLike, second: ArrayLike) -> Floats:
+    """(...) p-values of McNemar's (1947) exact test on two (..., N) arrays of correct or not.
 
     Two-sided: under equal accuracies each of the b + c discordant rows is right for either model
     with probability 1/2, so that p = min(1, 2 P[Bin(b + c, 1/2) <= min(b, c)]); 1 without any.
@@ -42,12 +33,12 @@ def mcnemar(first: ArrayLike, second: ArrayLike) -> McNemar:
     a, b = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
     if a.shape != b.shape:
         raise HarnessError(f"paired answers differ in shape: {a.shape} and {b.shape}.")
-    only_first, only_second = int((a & ~b).sum()), int((b & ~a).sum())
+    only_first, only_second = (a & ~b).sum(axis=-1), (b & ~a).sum(axis=-1)
     discordant = only_first + only_second
     # both tails are alike at probability 1/2, and the middle counts in both
-    tail = special.bdtr(min(only_first, discordant - only_first), discordant, 0.5)
-    p = min(1.0, 2 * float(tail))
-    return McNemar(only_first, only_second, float(p))
+    tail = special.bdtr(np.minimum(only_first, only_second), discordant, 0.5)
+    p: Floats = np.where(discordant > 0, np.minimum(1.0, 2 * tail), 1.0)
+    return p
 
 
 def holm(p_values: ArrayLike) -> Floats:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from harness_plugin._version import __version__
 from harness_plugin.data.task import Source
 from harness_plugin.errors import HarnessError
-from harness_plugin.files import strict
+from harness_plugin.files import read_json, strict
 from harness_plugin.records import Estimate, IntervalOf, RunReport, TaskScores, VarianceComponents
 from harness_plugin.scoring.prediction_tables import EvaluationSet, set_of
 from harness_plugin.scoring.verdict import verdicts
@@ -70,6 +70,7 @@ class Model(Strict):
 
     role: str
     kind: str = Field(description="what the role is: teacher, student, control, erm_teacher …")
+    start: str = Field(description="the teacher's layers that it started from; empty for its own")
     seed: int
     name: str
     path: str = Field(description="its checkpoint, as save_pretrained writes it")
@@ -92,12 +93,15 @@ class Scores(Strict):
     breakdowns: dict[str, dict[str, dict[str, Number]]] = Field(
         description="bias type -> value -> metric"
     )
+    distinct_seeds: int = Field(
+        description="different models: those that answer every set alike are one training"
+    )
 
 
 class Measure(Strict):
     """student - teacher (distillability, gap_widening), |student| - |teacher| (gap_size_change),
-    student - control (contribution), or the part of the teacher's gain over ERM that the student
-    has over its own (retention)."""
+    student - control of the same start (contribution), or the part of the teacher's gain over ERM
+    that the student has over its own (retention)."""
 
     student: str
     split: str
@@ -144,7 +148,7 @@ class Flips(Strict):
 
     student: str
     split: str
-    other: str = Field(description="teacher or control")
+    other: str = Field(description="teacher, or the control that starts as the student does")
     subset: str = Field(description='"", "group=NAME", "BREAKDOWN=VALUE" or "margin=0-10%"')
     n: int
     changed: float
@@ -201,10 +205,9 @@ class TransferRecord(Strict):
 
 def read_record(file: Path) -> TransferRecord:
     """A transfer_*.json read back; HarnessError that names the file and what is wrong with it."""
+    value = read_json(file)
     try:
-        return TransferRecord.model_validate_json(file.read_bytes())
-    except OSError as error:
-        raise HarnessError(f"{file}: {error.strerror}.") from None
+        return TransferRecord.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "the file"
@@ -230,6 +233,7 @@ def record_of(report: RunReport, scores: TaskScores) -> TransferRecord:
                     {
                         "role": model.role,
                         "kind": model.kind,
+                        "start": model.start,
                         "seed": model.seed,
                         "name": model.name,
                         "path": model.path,
@@ -253,6 +257,7 @@ def record_of(report: RunReport, scores: TaskScores) -> TransferRecord:
                             breakdown: {value: numbers(m) for value, m in values.items()}
                             for breakdown, values in s.breakdowns.items()
                         },
+                        "distinct_seeds": s.distinct_seeds,
                     }
                     for s in scores.scores
                 ],

@@ -278,6 +278,8 @@ class Builder:
                 chosen("distiller", distillation.distiller, distillation.distiller_options)
                 for name, options in distillation.augmentations.items():
                     chosen("augmentation", name, options)
+                for name, options in distillation.compress.items():
+                    chosen("compressor", name, options)
         for kind in ("bias_model", "group_inference"):
             name, options = getattr(settings, kind), getattr(settings, f"{kind}_options")
             if name != "none":
@@ -323,6 +325,7 @@ class Builder:
         if distillation is not None:
             names += [("distiller", distillation.distiller)]
             names += [("augmentation", name) for name in distillation.augmentations]
+            names += [("compressor", name) for name in distillation.compress]
         for kind in ("bias_model", "group_inference"):
             name = self._pool[values[kind]]
             names += [(kind, name)] if name in self.plugins[kind] else []

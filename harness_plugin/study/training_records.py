@@ -5,7 +5,6 @@ Records are read without torch. One whose model is no longer in the store counts
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,8 +13,8 @@ from typing import Any
 
 from filelock import SoftFileLease
 
-from harness_plugin.files import write_json
 from harness_plugin.store.leases import owner_of, try_acquire
+from harness_plugin.store.seals import DamagedError, read_sealed, write_sealed
 from harness_plugin.store.stages import RECORD
 
 LEASE = 60.0
@@ -35,11 +34,8 @@ class TrainingRecords:
 
     def record(self, name: str) -> dict[str, Any] | None:
         """The record of a finished training whose model is still there."""
-        try:
-            found: dict[str, Any] = json.loads(
-                (self.folder / f"{name}.json").read_text(encoding="utf-8")
-            )
-        except FileNotFoundError:
+        found = self._read(f"{name}.json")
+        if found is None:
             return None
         stage = found.get("stage")
         whole = stage is None or (self.root / f"model-{stage}" / RECORD).is_file()
@@ -48,23 +44,25 @@ class TrainingRecords:
     def finished(self, name: str, record: Mapping[str, Any]) -> None:
         """Write a training down."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(self.folder / f"{name}.json", {**record, "finished": time.time()})
+        write_sealed(self.folder / f"{name}.json", {**record, "finished": time.time()})
         (self.folder / f"{name}.failed").unlink(missing_ok=True)
 
     def failed(self, name: str, tries: int, error: str, trace: str) -> None:
         """Write down that a training was given up, until it succeeds."""
         self.folder.mkdir(parents=True, exist_ok=True)
         record = {"tries": tries, "error": error, "trace": trace, "finished": time.time()}
-        write_json(self.folder / f"{name}.failed", record)
+        write_sealed(self.folder / f"{name}.failed", record)
 
     def failure(self, name: str) -> dict[str, Any] | None:
         """How a training failed the last time, unless it has succeeded since."""
+        return self._read(f"{name}.failed")
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        """A record; one that is not what was written counts for nothing."""
         try:
-            text = (self.folder / f"{name}.failed").read_text(encoding="utf-8")
-        except FileNotFoundError:
+            return read_sealed(self.folder / name)
+        except DamagedError:
             return None
-        found: dict[str, Any] = json.loads(text)
-        return found
 
     def lease(self, name: str) -> SoftFileLease | None:
         """The right to train it, or None while a living owner has it."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness_plugin.errors import HarnessError
+from harness_plugin.machine.launching import end_with_launcher
 from harness_plugin.study.training_records import TrainingRecords
 
 if TYPE_CHECKING:
@@ -202,18 +203,19 @@ def launched(job: Job) -> dict[str, Any]:
     """Train in as many processes as the job wants, through Accelerate."""
     import torch
 
-    from harness_plugin.machine.launching import command_of
+    from harness_plugin.machine import launching
 
     on_cpu = job.run.get("device") == "cpu" or not torch.cuda.is_available()
     with tempfile.TemporaryDirectory() as place:
         job_file, record_file = Path(place, "job.json"), Path(place, "record.json")
         job_file.write_text(json.dumps(vars(job), default=str), encoding="utf-8")
         program = ["-m", "harness_plugin.study.worker", str(job_file), str(record_file)]
-        command, environment = command_of(program, job.processes, on_cpu=on_cpu)
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode or not record_file.is_file():
-            said = (done.stderr or done.stdout).strip()[-4000:]
-            raise RuntimeError(f"{job.processes} processes ended with {done.returncode}:\n{said}")
+        command, environment = launching.command_of(program, job.processes, on_cpu=on_cpu)
+        catch = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        status, output = launching.launched(command, environment, **catch)
+        if status or not record_file.is_file():
+            said = output.strip()[-4000:]
+            raise RuntimeError(f"{job.processes} processes ended with {status}:\n{said}")
         record: dict[str, Any] = json.loads(record_file.read_text(encoding="utf-8"))
     if record["processes"] != job.processes:
         raise HarnessError(f"{job.processes} processes were asked for, {record['processes']} came.")
@@ -222,6 +224,7 @@ def launched(job: Job) -> dict[str, Any]:
 
 def main(job_file: str, record_file: str) -> None:
     """One of several processes: the main one writes the record."""
+    end_with_launcher()
     job = Job(**json.loads(Path(job_file).read_text(encoding="utf-8")))
     record = trained(job)
     accelerator = shared_of(job.run, job.root).accelerator

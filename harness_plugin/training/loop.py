@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -16,12 +14,15 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from safetensors import SafetensorError
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
 from harness_plugin.errors import HarnessError
+from harness_plugin.files import disk_error, rename, sync
 from harness_plugin.models.network import Network
+from harness_plugin.store.seals import DamagedError, check_seal, read_sealed, seal
 from harness_plugin.training import batching
 from harness_plugin.training.batch import Batch, Inputs, TrainingMetadata
 from harness_plugin.training.contracts import Method
@@ -30,6 +31,8 @@ from harness_plugin.training.loss import BatchPart, DistillationLoss, TrainableM
 from harness_plugin.training.selection import ModelSelection, Selector
 from harness_plugin.training.transfer import to_device
 
+CHECKPOINT, UNFINISHED, PROGRESS = "checkpoint-", "unfinished", "progress.json"
+"""A checkpoint's folder without its update, one that is being written, and its seal."""
 CHECK_EVERY = 50
 """Updates between looks at the loss: each look waits for the device."""
 
@@ -73,13 +76,15 @@ class TrainingRows:
 
 @dataclass(frozen=True)
 class LoopOptions:
-    """What changes no weights: what a training is called, and where its checkpoints go."""
+    """What a training is called, where its checkpoints go, and which weights stay as they are."""
 
     name: str
     folder: Path
     checkpoint_steps: int = 0
     compile_model: bool = False
     quiet: bool = True
+    keep_zeros: bool = False
+    """Whether weights of two and more dimensions that are 0 at the start are so at the end."""
 
 
 def fit(
@@ -108,6 +113,7 @@ def fit(
         mean_loss = one_update(loop.prepared, loop.step(update))
         accelerator.clip_grad_norm_(loop.prepared.model.parameters(), args.max_grad_norm)
         loop.optimizer.step()
+        loop.mask()
         loop.schedule.step()
         loop.optimizer.zero_grad()
         loop.after_update(update, mean_loss)
@@ -210,6 +216,7 @@ class TrainingLoop:
         optimizer = adamw(self.trainable, args)
         accelerator.free_memory()  # what a training that was interrupted left behind
         wrapped, self.optimizer = accelerator.prepare(self.trainable, optimizer)
+        self.masks = masks_of(model) if options.keep_zeros else []
         decayed = args.schedule_updates(len(rows))
         self.schedule = get_linear_schedule_with_warmup(
             self.optimizer, round(args.lr_warmup * decayed), decayed
@@ -251,6 +258,12 @@ class TrainingLoop:
             self.args.seed,
             self.args.gradient_accumulation_steps,
         )
+
+    @torch.no_grad()
+    def mask(self) -> None:
+        """Set to 0 what is to stay 0."""
+        for weight, kept in self.masks:
+            weight.mul_(kept)
 
     def after_update(self, update: int, loss: Tensor) -> None:
         """Log the loss, score the epoch and save a checkpoint, where it is time."""
@@ -296,6 +309,15 @@ class TrainingLoop:
             "precision": str(self.accelerator.mixed_precision),
             "selection": selected,
         }
+
+
+def masks_of(model: torch.nn.Module) -> list[tuple[torch.nn.Parameter, Tensor]]:
+    """The weights of two and more dimensions that hold zeros, with what is not 0 in them."""
+    return [
+        (weight, weight.detach() != 0)
+        for weight in model.parameters()
+        if weight.ndim > 1 and bool((weight == 0).any())
+    ]
 
 
 def seed_of(*numbers: int) -> int:
@@ -412,34 +434,69 @@ class LossWatch:
 
 def newest_checkpoint(folder: Path) -> Path | None:
     """The complete checkpoint with the most updates."""
-    found = [path for path in folder.glob("checkpoint-*") if path.name[11:].isdigit()]
-    return max(found, key=lambda path: int(path.name[11:]), default=None)
+    updates = {path: path.name[len(CHECKPOINT) :] for path in folder.glob(f"{CHECKPOINT}*")}
+    found = [path for path, number in updates.items() if number.isdigit()]
+    return max(found, key=lambda path: int(updates[path]), default=None)
 
 
-def checkpoint(accelerator: Accelerator, folder: Path, progress: Mapping[str, Any]) -> None:
-    """Save model and optimiser; the folder gets its name when it is complete."""
-    temporary = folder / "checkpoint.tmp"
+def checkpoint(accelerator: Accelerator, folder: Path, progress: Mapping[str, Any]) -> bool:
+    """Save model and optimiser, on the disk before the last checkpoint is removed.
+
+    A checkpoint that cannot be written is no reason to end a training that can go on: it is said
+    why, and the last one stays. Returns whether it was written, the same on every process.
+    """
+    temporary = folder / UNFINISHED
     accelerator.wait_for_everyone()
-    accelerator.save_state(str(temporary))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        (temporary / "progress.json").write_text(json.dumps(progress), encoding="utf-8")
-        old = list(folder.glob("checkpoint-*"))
-        os.replace(temporary, folder / f"checkpoint-{progress['update']}")
-        for path in old:
-            shutil.rmtree(path)
-    accelerator.wait_for_everyone()
+    problem: Exception | None = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        accelerator.save_state(str(temporary))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        problem = error
+    written = everywhere(accelerator, problem is None)
+    if written and accelerator.is_main_process:
+        try:
+            old = list(folder.glob(f"{CHECKPOINT}*"))
+            seal(temporary, PROGRESS, progress)
+            rename(temporary, folder / f"{CHECKPOINT}{progress['update']}")
+            for path in (folder, folder.parent):  # their names may be new as well
+                sync(path.parent)
+            for path in old:
+                shutil.rmtree(path)
+        except OSError as error:
+            problem = error
+    if problem is not None:
+        why = disk_error(temporary, problem) or problem
+        print(f"no checkpoint after update {progress['update']}: {why}", flush=True)
+    written = everywhere(accelerator, written and problem is None)
+    if not written and accelerator.is_main_process:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return written
+
+
+def everywhere(accelerator: Accelerator, good: bool) -> bool:
+    """Whether something holds on every process; all of them wait for each other."""
+    mine = torch.tensor([good], dtype=torch.int64, device=accelerator.device)
+    return bool(accelerator.gather(mine).min())
 
 
 def resume(accelerator: Accelerator, folder: Path, schedule: Any) -> dict[str, Any]:
-    """Continue the newest checkpoint in `folder`; its progress, or that of a fresh start."""
-    if accelerator.is_main_process and (folder / "checkpoint.tmp").exists():
-        shutil.rmtree(folder / "checkpoint.tmp")
+    """Continue the newest checkpoint in `folder`; its progress, or that of a fresh start.
+
+    A checkpoint that is not what was written is named and removed.
+    """
+    if accelerator.is_main_process:
+        shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
+        while (path := newest_checkpoint(folder)) is not None and (why := damage(path)):
+            print(f"checkpoint {path}: {why}; removed.", flush=True)
+            shutil.rmtree(path)
     accelerator.wait_for_everyone()
     path = newest_checkpoint(folder)
     if path is None:
         return {"update": 0, "curve": [], "seconds": 0.0, "selection": []}
-    progress: dict[str, Any] = json.loads((path / "progress.json").read_text(encoding="utf-8"))
+    progress = read_sealed(path / PROGRESS)
+    if progress is None:
+        raise HarnessError(f"checkpoint {path} vanished while it was read; is the disk shared?")
     schedule.load_state_dict(
         schedule.state_dict()
         | {"last_epoch": progress["update"], "_step_count": progress["update"] + 1}
@@ -448,7 +505,9 @@ def resume(accelerator: Accelerator, folder: Path, schedule: Any) -> dict[str, A
     return progress
 
 
-def drop_checkpoints(folder: Path) -> None:
-    """Remove every checkpoint: the training is complete."""
-    for path in [*folder.glob("checkpoint-*"), folder / "checkpoint.tmp"]:
-        shutil.rmtree(path, ignore_errors=True)
+def damage(path: Path) -> str:
+    """What is wrong with the bytes of a checkpoint, "" for nothing."""
+    try:
+        return "" if check_seal(path, PROGRESS) else f"{PROGRESS} is missing"
+    except DamagedError as error:
+        return str(error)

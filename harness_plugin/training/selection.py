@@ -14,6 +14,7 @@ from safetensors.torch import load_model, save_model
 from transformers import PreTrainedModel
 
 from harness_plugin.errors import HarnessError
+from harness_plugin.files import whole
 from harness_plugin.training.encode import Encoded
 from harness_plugin.training.predict import predict
 
@@ -82,7 +83,9 @@ class Selector:
         )
         score = self.selection.score(logits)
         if all(score > old for _, old in self.history) and self.accelerator.is_main_process:
-            save_model(self.model, str(self.file))
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with whole(self.file) as temporary:  # a checkpoint may name this epoch
+                save_model(self.model, str(temporary))
         self.history.append([update, score])
 
     def restore(self) -> dict[str, Any] | None:

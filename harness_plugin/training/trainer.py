@@ -43,6 +43,8 @@ class TrainingSpec:
     """Whether the role's distillation term is part of the loss."""
     selected: bool = False
     """Whether the run's model selection chooses the epoch."""
+    keep_zeros: bool = False
+    """Whether weights that are 0 at the start stay 0: a pruned model stays pruned."""
 
 
 @dataclass(frozen=True)

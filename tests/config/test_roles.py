@@ -45,3 +45,28 @@ def test_a_role_is_what_it_is_for_whatever_its_name():
     assert {roles[name].init_group for name in ("teacher", "erm_teacher")} == {TEACHERS}
     further = [roles[name].init_group for name in ("teacher_student", "teacher_b")]
     assert len({*further, STUDENTS, TEACHERS}) == 4
+
+
+def test_every_start_of_students_has_a_control_of_its_own():
+    """Labels alone, from the weights that the student starts from; none where nobody does."""
+    even, first = StudentSettings(from_teacher="even"), StudentSettings(from_teacher="first")
+    of_big = StudentSettings(from_teacher="even", teachers=("teacher_big", "teacher"))
+    plain = StudentSettings()
+
+    def controls(**students):
+        roles = roles_of(students=students, teachers={"teacher_big": TeacherSettings()})
+        return {name: role for name, role in roles.items() if role.kind is RoleKind.CONTROL}
+
+    assert list(controls(student=plain)) == ["control"]
+    assert list(controls(student_a=even, student_b=even)) == ["control_even"]
+    found = controls(student=plain, student_a=even, student_b=first, student_c=of_big)
+    assert list(found) == ["control", "control_even", "control_first", "control_even_teacher_big"]
+    assert found["control"].distillation is None
+    for name, teacher in (("control_even", "teacher"), ("control_even_teacher_big", "teacher_big")):
+        chosen = found[name].distillation
+        assert (chosen.ce_weight, chosen.kd_weight, chosen.from_teacher) == (1, 0, "even")
+        assert found[name].learns_from == (teacher,)
+        assert (found[name].method, found[name].init_group) == (found["control"].method, STUDENTS)
+    assert not any(
+        "control" in name for name in roles_of(students={"student": even}, control=False)
+    )

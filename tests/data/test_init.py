@@ -47,6 +47,14 @@ def test_five_lines_and_a_word_on_each_guess(plugins, tmp_path, capsys):
     assert "harness validate" in capsys.readouterr().out
 
 
+def test_a_table_without_names_is_asked_about(plugins, tmp_path):
+    rows = rows_of("x")
+    table = put(tmp_path, "bare.csv", ("first of all", *rows[0][1:]), rows)
+    assert main(["init", str(table)]) == 0
+    text = (tmp_path / "bare.yaml").read_text()
+    assert "# no names in the first line? 'late', 'north' also stand below it" in text.splitlines()
+
+
 def test_names_decide_where_values_do_not(plugins, tmp_path):
     head = ("gender", "user", "uid", "sentence2", "sentence1", "gold_label")
     rows = [

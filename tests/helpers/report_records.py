@@ -122,3 +122,75 @@ def circuits(seeds=(0, 1)):
         "convention": "Corrupted minus clean: below 0, corrupting the edge hurts.",
         "notes": [],
     }
+
+
+def convolutional():
+    """Two seeds of a ResNet of two blocks: 8 groups of channels in the stem and in each block."""
+    names = {0: "stem", 1: "stage1.block1", 2: "stage2.block1"}
+    nodes, edges = [], []
+    for layer, name in names.items():
+        if layer:
+            nodes.append({"id": name, "kind": "block", "layer": layer, "head": None, "depth": 1})
+        reader = names.get(layer + 1, "output")
+        for group in range(8):
+            channels = {"id": f"{name}.c{4 * group}-{4 * group + 3}", "kind": "block"}
+            nodes.append(channels | {"layer": layer, "head": None, "depth": layer / 2})
+            score = -1.0 / (1 + len(edges))
+            edges.append({"from": channels["id"], "to": reader, "score": score})
+    nodes.append({"id": "output", "kind": "output", "layer": 2, "head": None, "depth": 1.0})
+    shared = {"role": "teacher", "family": "convolutional", "nodes": nodes, "edges": edges}
+    shared |= {"n_edges": 24}
+    curves = {0: ([0, 0.4, 1], 24), 1: ([0, 0.6, 1], 12)}
+    return {
+        "models": [
+            shared
+            | {"seed": seed, "size_90": size}
+            | {"faithfulness": {"sizes": [0, 12, 24], "values": values, "random": [0, 0.1, 1]}}
+            for seed, (values, size) in curves.items()
+        ],
+        "convention": "corrupted - clean",
+    }
+
+
+def remedies(record, gained):
+    """What `harness remedy` writes of one remedy tried for the student of a run."""
+
+    def estimate(value, half=None):
+        low, high = (None, None) if half is None else (value - half, value + half)
+        return {"value": value, "low": low, "high": high, "n": 100}
+
+    plain = {
+        "remedy": "none",
+        "words": "the student as it is",
+        "score": estimate(0.78),
+        "gained": estimate(0.0),
+        "brought_back": 0.0,
+        "gap": estimate(0.2),
+        "accuracy": estimate(0.9),
+        "training_seconds": 2.0,
+        "updates": 10,
+    }
+    tried = {
+        "remedy": "pure_kd",
+        "words": "from the teacher alone",
+        "score": {"value": 0.9, "low": 0.79, "high": 0.99, "n": 100},
+        "gained": estimate(gained, 0.1),
+        "brought_back": 0.8,
+        "gap": estimate(0.1),
+        "accuracy": estimate(0.91),
+        "training_seconds": 3.0,
+    }
+    return {
+        "task": record.task,
+        "source": record.source,
+        "fingerprint": record.fingerprint,
+        "seeds": [0, 1, 2],
+        "ranked_by": "worst_group_acc",
+        "rows": "half of the validation split",
+        "baseline": "student",
+        "answer": f"BEST: pure_kd changes worst_group_acc by {100 * gained:+.1f} points.",
+        "gap": "gap_avg_worst",
+        "shown_to_help": ["pure_kd"],
+        "remedies": [plain | tried, plain],
+        "skipped": [{"remedy": "dfr", "reason": "no validation rows"}],
+    }

@@ -7,11 +7,13 @@ import shutil
 from html.parser import HTMLParser
 
 import pytest
+from planted import EVEN, results
 
 from harness_plugin.cli.main import main
+from harness_plugin.scoring.finished_runs import records_in
 from harness_plugin_hooks.leaderboard.board import boards_of, rank_ranges
 from harness_plugin_hooks.leaderboard.tables import inert
-from harness_plugin_hooks.leaderboard.verify import verify
+from harness_plugin_hooks.leaderboard.verify import Verified, verify
 
 HOSTILE = (
     "<script>document.title = 'broken'</script><img src=https://example.org/x onerror=alert(1)>"
@@ -36,14 +38,17 @@ def bundles(tmp_path_factory, finished_run):
     for file, (name, right, seeds) in SUBMISSIONS.items():
         model = "bert" if name != HOSTILE else "<b>bold</b>"
         run = finished_run(runs / file, right, name=model, seeds=seeds)
-        assert main(["submit", str(run), "--out", str(folder / file), "--name", name]) == 0
+        assert main(["submit", str(run), "--output_path", str(folder / file), "--name", name]) == 0
     return folder
 
 
 @pytest.fixture(scope="module")
 def site(bundles):
     out = bundles.parent / f"{bundles.name}-site"
-    assert main(["leaderboard", str(bundles), "--out", str(out), "--title", "Ours & <theirs>"]) == 0
+    assert (
+        main(["leaderboard", str(bundles), "--output_path", str(out), "--title", "Ours & <theirs>"])
+        == 0
+    )
     return out
 
 
@@ -99,6 +104,20 @@ def test_every_student_meets_on_one_board_a_set(verified):
     assert alone.verdict == ""
 
 
+def test_seeds_that_answer_alike_are_one(tmp_path):
+    """Three seeds with the answers of one model, and one of its own: no rank, whoever counts."""
+    clones = [(90, 70, 80, 90)] * 3
+    for name, seeds in {"clones": clones, "three": (*clones[:2], EVEN, (91, 80, 80, 90))}.items():
+        record = records_in(results(tmp_path / name, *seeds))["faces"][1]
+        board = boards_of({name: Verified(name, "0", {"faces": record}, 0)})[0]
+        (row,) = board.rows
+        if name == "clones":
+            assert (row.seeds, row.rank) == (1, None)
+            assert row.unranked == "1 seed, a rank needs 3"
+        else:
+            assert (row.seeds, row.rank) == (3, (1, 1))
+
+
 def test_numbers_are_those_of_the_bundle(verified):
     board = boards_of(verified)[0]
     row = next(row for row in board.rows if row.file == "good.zip")
@@ -130,7 +149,7 @@ def test_seeds_and_direction_decide(verified):
 
 def test_other_data_are_another_board(verified, finished_run, tmp_path, plugins):
     run = finished_run(tmp_path / "run", {"student": 0.5}, fingerprint="0" * 64)
-    assert main(["submit", str(run), "--out", str(tmp_path / "other.zip")]) == 0
+    assert main(["submit", str(run), "--output_path", str(tmp_path / "other.zip")]) == 0
     more = {**verified, "other.zip": verify(tmp_path / "other.zip", plugins)}
     assert [len(board.rows) for board in boards_of(more)] == [1, 6, 1, 6]
 
@@ -207,7 +226,7 @@ def test_a_second_build_gives_the_same_bytes(bundles, site, tmp_path):
     words = [
         "leaderboard",
         str(bundles),
-        "--out",
+        "--output_path",
         str(tmp_path / "s"),
         "--title",
         "Ours & <theirs>",
@@ -231,7 +250,12 @@ def broken(bundles, folder):
 
 def test_a_refused_bundle_stops_the_page_or_is_listed_on_it(bundles, tmp_path, capsys):
     (tmp_path / "in").mkdir()
-    words = ["leaderboard", str(broken(bundles, tmp_path / "in")), "--out", str(tmp_path / "out")]
+    words = [
+        "leaderboard",
+        str(broken(bundles, tmp_path / "in")),
+        "--output_path",
+        str(tmp_path / "out"),
+    ]
     assert main(words) == 1
     out, err = capsys.readouterr()
     assert "README.md: neither a folder nor a .zip file" in out
@@ -252,8 +276,8 @@ def test_only_the_reference_data_are_shown(bundles, finished_run, tmp_path, caps
     (tmp_path / "in").mkdir()
     shutil.copy(bundles / "good.zip", tmp_path / "in")
     theirs = finished_run(tmp_path / "run", {"student": 1.0}, turned=2)
-    assert main(["submit", str(theirs), "--out", str(tmp_path / "in" / "easy.zip")]) == 0
-    words = ["leaderboard", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    assert main(["submit", str(theirs), "--output_path", str(tmp_path / "in" / "easy.zip")]) == 0
+    words = ["leaderboard", str(tmp_path / "in"), "--output_path", str(tmp_path / "out")]
     words += ["--reference", str(bundles / "close.zip")]
     assert main(words) == 1
     assert "easy.zip: REFUSED: tasks/made/results.json, sets.id.rows_sha256" in (
@@ -269,10 +293,10 @@ def test_only_the_reference_data_are_shown(bundles, finished_run, tmp_path, caps
 def test_embedded_data_are_shown_as_a_demonstration(finished_run, tmp_path):
     run = finished_run(tmp_path / "run", {"student": 0.5}, source="embedded")
     folder, site = tmp_path / "in", tmp_path / "out"
-    words = ["submit", str(run), "--out", str(folder / "b.zip"), "--allow_embedded"]
+    words = ["submit", str(run), "--output_path", str(folder / "b.zip"), "--allow_embedded"]
     assert main(words) == 0
-    assert main(["leaderboard", str(folder), "--out", str(site)]) == 1
-    assert main(["leaderboard", str(folder), "--out", str(site), "--allow_embedded"]) == 0
+    assert main(["leaderboard", str(folder), "--output_path", str(site)]) == 1
+    assert main(["leaderboard", str(folder), "--output_path", str(site), "--allow_embedded"]) == 0
     page = (site / "index.html").read_text(encoding="utf-8")
     assert page.count("demonstration: embedded (generated) data") == 2
 
@@ -283,19 +307,19 @@ def test_embedded_data_are_shown_as_a_demonstration(finished_run, tmp_path):
         (["--metric", "glory"], "unknown metric 'glory'"),
         (["--metric", "gap_avg_worst"], "a gap is signed, the lowest is not the best"),
         (["--min_seeds", "0"], "expected at least 1"),
-        (["--out", "{bundles}/site"], "lies among the bundles"),
-        (["--out", "{bundles}/good.zip"], "expected a folder, this names a file"),
+        (["--output_path", "{bundles}/site"], "lies among the bundles"),
+        (["--output_path", "{bundles}/good.zip"], "expected a folder, this names a file"),
     ],
 )
 def test_bad_input_is_said(bundles, tmp_path, capsys, more, message):
     words = [word.format(bundles=bundles) for word in more]
-    assert main(["leaderboard", str(bundles), "--out", str(tmp_path / "s"), *words]) == 2
+    assert main(["leaderboard", str(bundles), "--output_path", str(tmp_path / "s"), *words]) == 2
     assert message in capsys.readouterr().err
 
 
 def test_a_folder_without_bundles_is_said(tmp_path, capsys):
     for folder, message in (("none", "there is none"), ("", "holds no bundle")):
-        words = ["leaderboard", str(tmp_path / "in" / folder), "--out", str(tmp_path / "s")]
+        words = ["leaderboard", str(tmp_path / "in" / folder), "--output_path", str(tmp_path / "s")]
         (tmp_path / "in").mkdir(exist_ok=True)
         assert main(words) == 2
         assert message in capsys.readouterr().err
@@ -313,7 +337,7 @@ def opened(browser, site):
 def names(browser) -> list[str]:
     """The submissions of the first board, top to bottom."""
     cells = browser.driver.find_elements("css selector", "#board-1 tbody th > bdi")
-    return [cell.text for cell in cells]
+    return [cell.text.removesuffix(": student").removesuffix(": student_b") for cell in cells]
 
 
 def test_the_page_opens_without_errors_or_requests(opened, site):
@@ -337,6 +361,30 @@ def test_without_a_script_the_page_is_whole_and_has_no_dead_buttons(browser, sit
         browser.driver.execute_cdp_cmd(disable, {"value": False})
 
 
+@pytest.mark.parametrize("width", [400, 1400])
+def test_verdict_and_name_are_seen_and_nothing_is_cut(opened, width):
+    """On a screen of 1400 pixels no table scrolls; on one of 400 the verdict is seen at once."""
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    opened.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        page, frame, table, verdict = opened.driver.execute_script(
+            "const frame = document.querySelector('.scroll');"
+            "const cell = frame.querySelector('bdi.kept');"
+            "return [document.documentElement.scrollWidth, frame.clientWidth, frame.scrollWidth,"
+            "        cell.getBoundingClientRect().right]"
+        )
+    finally:
+        opened.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert page <= width
+    assert verdict <= width
+    assert width < 1400 or table == frame
+
+
+def test_intervals_have_a_scale(opened):
+    marks = opened.texts("#board-1 thead .axis text")
+    assert marks == ["0.0", "100.0"]
+
+
 def test_a_click_sorts_the_rows(opened):
     before = names(opened)
     head = opened.driver.find_element("css selector", HEAD.format(2))
@@ -347,7 +395,7 @@ def test_a_click_sorts_the_rows(opened):
     assert head.get_attribute("aria-sort") == "descending"
     assert names(opened) == sorted(before, key=str.lower, reverse=True)
     said = opened.driver.find_element("id", "said").get_attribute("textContent")
-    assert said == "made, swapped: sorted by submission, descending"
+    assert said == "made, swapped: sorted by student, descending"
     others = opened.driver.find_elements("css selector", "#board-1 thead [aria-sort]")
     assert others == [head]
 

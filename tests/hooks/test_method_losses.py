@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -230,6 +231,13 @@ def test_learned_mixin_without_scale_is_erm_and_fits_any_width():
         method = LearnedMixin(facts())
         method.setup(network)
         assert method.scale.in_features == width
+        features = torch.randn(4, width)
+        seen = SimpleNamespace(network=lambda _, h=features: SimpleNamespace(features=h), inputs={})
+        scale = method.forward(seen)[1]["scale"]
+        with torch.no_grad():
+            by_hand = (features @ method.scale.weight[0] + method.scale.bias[0]).exp().log1p()
+        assert torch.allclose(scale, by_hand)
+        assert scale.shape == (4,)
 
 
 def test_bias_reweight_and_rubi():

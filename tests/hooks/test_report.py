@@ -21,8 +21,14 @@ from harness_plugin.scoring.transfer_record import read_record
 from harness_plugin_hooks.render.document import Number
 from harness_plugin_hooks.render.svg import themed
 from harness_plugin_hooks.render.text import estimate, interval, percent
-from harness_plugin_hooks.report import answer, figures_flips, figures_scores
-from harness_plugin_hooks.report.drawing import THEME, apart, styled
+from harness_plugin_hooks.report import (
+    answer,
+    figures_answer,
+    figures_circuits,
+    figures_flips,
+    figures_scores,
+)
+from harness_plugin_hooks.report.drawing import THEME, styled
 from harness_plugin_hooks.report.examples import KINDS, thumbnail
 from harness_plugin_hooks.report.figures_attention import attention
 from harness_plugin_hooks.report.figures_circuits import circuits, node_of, places
@@ -44,7 +50,7 @@ def transfer_of(folder):
 def run_folder(toy_run, tmp_path_factory):
     """The toy run, analysed; attention and circuits made up."""
     folder = tmp_path_factory.mktemp("reported") / "run"
-    shutil.copytree(toy_run.output, folder)
+    toy_run.copied(folder)
     assert main(["analyze", str(folder), "--cka", "--probes", *QUICK]) == 0
     (file,) = folder.glob("analysis_*.json")
     record = json.loads(file.read_text())
@@ -109,7 +115,7 @@ def read(site):
 
 def test_the_table_holds_the_numbers_of_the_record(read, run_folder):
     record = transfer_of(run_folder)
-    head, *rows = read.tables[0]
+    head, *rows = next(table for table in read.tables if "retention" in table[0])
     assert head[:5] == ["set", "role", "accuracy", "worst group", "gap"]
     assert [row[:2] for row in rows] == [[s.name, role] for s in record.sets for role in ROLES]
     for split, role, acc, worst, *_ in rows:
@@ -152,10 +158,12 @@ def test_flips_are_drawn_as_they_were_counted(finished_run, tmp_path):
     (axes,) = picture.figure.axes
     bars = {c.get_label(): [b.get_width() for b in c] for c in axes.containers}
     assert bars["right to wrong"] == pytest.approx([100 * f.lost for f in drawn])
-    assert bars["wrong to right"] == pytest.approx([100 * f.repaired for f in drawn])
+    assert not any(f.repaired or f.other_wrong for f in drawn)
+    assert set(bars) == {"right to wrong"}  # no legend of what is not there
     assert max(bars["right to wrong"]) > 30
     assert len(picture.rows) == len(flips)
-    assert any("swapped" in said for said in figures_flips.sentences(record))
+    assert picture.said.startswith("student on swapped: ")
+    assert figures_flips.sentences(record) == []  # of models without a figure
 
 
 def test_the_page_is_whole_and_inert(read):
@@ -174,7 +182,7 @@ def test_the_page_is_whole_and_inert(read):
     ids = [a["id"] for _, a in read.tags if "id" in a]
     assert len(ids) == len(set(ids))
     named = [a for tag, a in read.tags if tag == "svg"]
-    assert len(named) == 15
+    assert len(named) == 16
     assert {name for a in named for name in a["aria-labelledby"].split()} <= set(ids)
 
 
@@ -191,7 +199,7 @@ def test_every_figure_is_a_png_and_an_svg(site):
     assert page.suffix == ".html"
     pngs, svgs = ([f for f in files if f.suffix == kind] for kind in (".png", ".svg"))
     assert [f.stem for f in pngs] == [f.stem for f in svgs]
-    assert len(pngs) == 15
+    assert len(pngs) == 16
     for file in pngs:
         with Image.open(file) as image:
             image.load()
@@ -206,7 +214,7 @@ def test_every_figure_is_a_png_and_an_svg(site):
 def test_the_same_numbers_give_the_same_bytes(run_folder):
     record = transfer_of(run_folder)
     with styled():
-        one, other = (figures_scores.gaps(record) for _ in range(2))
+        one, other = (next(figures_answer.pictures(record)) for _ in range(2))
         assert one.svg == other.svg
         assert one.png == other.png
 
@@ -214,26 +222,16 @@ def test_the_same_numbers_give_the_same_bytes(run_folder):
 # ---- figures
 
 
-def test_bars_slopes_and_cells_are_the_numbers(run_folder):
+def test_marks_and_cells_are_the_numbers(run_folder):
     record = transfer_of(run_folder)
     found = figures_scores.scores_on(record, "swapped")
     with styled():
         pictures = {p.name: p for p in figures_scores.pictures(record)}
     (axes,) = pictures["groups_swapped"].figure.axes
-    bars = {
-        c.get_label(): [b.get_width() for b in c] for c in axes.containers if c.get_label() in ROLES
-    }
+    marks = {line.get_label(): list(line.get_xdata()) for line in axes.lines}
     for role in ("teacher", "student", "control"):
-        assert bars[role] == pytest.approx([100 * n.value for n in found[role].groups.values()])
+        assert marks[role] == pytest.approx([100 * n.value for n in found[role].groups.values()])
     assert [t.get_text() for t in axes.get_yticklabels()] == list(found["teacher"].groups)
-    _, slope = pictures["gaps"].figure.axes
-    gap = figures_scores.primary_gaps(record)["swapped"]
-    lines = [line.get_ydata() for line in slope.lines if len(line.get_xdata()) == 2]
-    ends = {
-        role: 100 * found[role].metrics[gap].value for role in ("teacher", "student", "control")
-    }
-    for role in ("student", "control"):
-        assert any(np.allclose(line, [ends["teacher"], ends[role]]) for line in lines)
     left, right, *_ = pictures["types_swapped_cue"].figure.axes
     values = np.array(
         [
@@ -249,18 +247,44 @@ def test_bars_slopes_and_cells_are_the_numbers(run_folder):
     assert left.get_ylim()[0] > left.get_ylim()[1]  # the first row is on top
 
 
+def test_the_first_figures_go_from_erm_to_the_student_and_beside_it(run_folder):
+    record = transfer_of(run_folder)
+    with styled():
+        gap, worst = figures_answer.pictures(record)
+    answered = answer.answers(record)[0].split
+    for picture, metric in (
+        (gap, figures_answer.primary_gaps(record)[answered]),
+        (worst, "worst_group_acc"),
+    ):
+        axes = picture.figure.axes[0]
+        assert axes.get_title(loc="left").startswith(f"{answered}: ")
+        shown = [t.get_text() for t in axes.get_yticklabels()]
+        assert shown == ["erm_teacher", "teacher", "student", "control", "erm_student"]
+        found = figures_scores.scores_on(record, answered)
+        marks = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"]
+        values = [100 * figures_scores.value_of(found[role].metrics[metric]) for role in shown]
+        expected = [value for value in values if np.isfinite(value)]
+        assert marks == pytest.approx(expected)
+        if len(expected) < len(shown):  # no group of the toy's is large enough
+            continue
+        arrows = [t for t in axes.texts if t.arrow_patch is not None]
+        assert [a.xyann[0] for a in arrows] == pytest.approx(expected[:2])
+        assert [a.xy[0] for a in arrows] == pytest.approx(expected[1:3])
+        for role, value in zip(shown[:3], expected, strict=False):
+            assert f"{role} {percent(value / 100, metric.startswith('gap_'))}" in picture.said
+        assert picture.columns == ("set", *shown)
+
+
 def test_a_role_has_one_colour_everywhere(run_folder, run):
     with styled():
         bars, *_ = figures_scores.pictures(transfer_of(run_folder))
         layers, *_ = attention(report_records.attention(), ROLES)
     (axes,) = bars.figure.axes
-    of_bars = {
-        c.get_label(): c[0].get_facecolor() for c in axes.containers if c.get_label() in ROLES
-    }
+    of_marks = {line.get_label(): mpl.colors.to_rgba(line.get_color()) for line in axes.lines}
     of_lines = {line.get_label(): line.get_color() for line in layers.figure.axes[0].lines}
     for role in ("student", "control"):
         line = mpl.colors.to_rgba(of_lines[f"teacher ~ {role}"])
-        assert line == pytest.approx(of_bars[role])
+        assert line == pytest.approx(of_marks[role])
 
 
 def test_many_groups_and_panels_are_cut_and_it_is_said(finished_run, tmp_path):
@@ -283,13 +307,6 @@ def test_many_groups_and_panels_are_cut_and_it_is_said(finished_run, tmp_path):
     assert "$g96$" in shown
     assert len(picture.rows) == 100
     assert "The 14 of 100 groups whose accuracy changes most" in picture.about
-
-
-def test_labels_are_kept_apart():
-    assert apart([1.0, 5.0, 9.0], 2) == [1, 5, 9]
-    placed = apart([3.0, 1.0, 1.1, 1.2], 1)
-    assert np.diff(np.sort(placed)).min() > 1 - 1e-6
-    assert np.argsort(placed).tolist() == [1, 2, 3, 0]
 
 
 def test_a_figure_in_the_page_has_no_styles_and_its_own_ids():
@@ -321,6 +338,63 @@ def test_a_circuit_is_laid_out_in_the_order_of_the_forward_pass():
     assert len(set(place.values())) == len(place)
     assert place["mlp1"][1] < place["norm1"][1]
     assert set(places(model["nodes"], {"input", "mlp2"})) == {"input", "mlp2"}
+
+
+def test_a_convolutional_circuit_has_a_column_a_block_and_names_channels():
+    record = report_records.convolutional()
+    with styled():
+        graph, curve = circuits(record, ["teacher"])
+    (axes,) = graph.figure.axes
+    names = {text.get_text() for text in axes.texts}
+    assert {"stem", "stage 1\nblock 1", "stage 2\nblock 1", "0-3", "28-31"} <= names
+    drawn = [line for line in axes.lines if len(line.get_xdata()) == 2]
+    assert len(drawn) == 20
+    assert {line.get_xdata()[0] for line in drawn} == {0, 1, 2}
+    assert len(graph.rows) == len(record["models"][0]["edges"])
+    words = {text.get_text() for text in graph.figure.legends[0].get_texts()}
+    assert words == {"channels (their numbers)", "score below 0"}  # only what is drawn
+    # the mean of two seeds, and a band between them; 90% as their size_90 says
+    (mean, *_), (band, *_) = curve.figure.axes[0].lines, curve.figure.axes[0].collections
+    assert list(mean.get_ydata()) == pytest.approx([0, 0.5, 1])
+    assert band.get_paths()[0].contains_point((50, 0.55))
+    assert not band.get_paths()[0].contains_point((50, 0.65))
+    assert "teacher 50.0% to 100.0%" in curve.said
+
+
+def test_where_clean_and_corrupted_hardly_differ_it_is_said_in_words():
+    record = report_records.circuits(seeds=(0,))
+    teacher = record["models"][0]
+    teacher |= {"metric_full": -0.06, "metric_empty": -0.06, "area": None, "size_90": None}
+    teacher["faithfulness"] |= {"values": [None] * 5, "random": [None] * 5, "reason": "undefined"}
+    (said,) = [s for s in figures_circuits.sentences(record) if "hardly differ" in s]
+    assert "teacher seed 0 (mean metric \u22120.06 and \u22120.06)" in said
+    with styled():
+        curve = next(p for p in circuits(record, ROLES) if p.name == "circuit_faithfulness")
+    assert {row[0] for row in curve.rows} == {"student seed 0", "control seed 0"}
+
+
+def test_remedies_are_on_the_page_with_their_cost(finished_run, tmp_path):
+    run = finished_run(tmp_path / "run", {"teacher": 0.95, "student": 0.55})
+    record = transfer_of(run)
+    older, newer = (report_records.remedies(record, gained) for gained in (0.01, 0.12))
+    for second, tried in ((1, older), (2, newer)):
+        file = run / f"remedies_made_2026-01-01T00-00-0{second}.000000.json"
+        file.write_text(json.dumps(tried))
+    assert (
+        main(["report", str(run), "--output_path", str(tmp_path / "site"), "--examples", "0"]) == 0
+    )
+    (page,) = (tmp_path / "site").glob("*.html")
+    read = Reader(page.read_text())
+    assert newer["answer"] in read.text
+    table = next(table for table in read.tables if table[0][0] == "remedy")
+    # intervals and what is clearly a gain stand in elements of their own
+    shown = ["90.0", "", "80.0", "+10.0", "91.0", "1.5\u00d7"]
+    assert table[1][1:] == shown
+    assert (table[2][2], table[2][-1]) == ("", "1.0\u00d7")
+    assert "Not tried: dfr (no validation rows)" in read.text
+    assert "fingerprints differ" not in read.text
+    (file,) = (tmp_path / "site").glob("*_figures/made_remedies_student.svg")
+    assert "pure_kd" in file.read_text()
 
 
 def test_records_with_fewer_keys_are_drawn():
@@ -394,7 +468,9 @@ def test_examples_are_the_rows_on_which_they_disagree(run_folder, plugins):
 
 
 def test_without_a_file_of_predictions_the_store_has_them(run_folder, plugins, tmp_path):
+    """Of a run that was moved with its store, too: its paths are relative to itself."""
     shutil.copytree(run_folder, tmp_path / "run")
+    (tmp_path / "store").symlink_to(run_folder.parent / "store")
     for file in (tmp_path / "run").glob("predictions_*.csv"):
         file.unlink()
     one, other = (read_run(f, plugins).tasks[0].examples for f in (run_folder, tmp_path / "run"))
@@ -406,13 +482,17 @@ def test_a_run_whose_data_are_gone_is_reported_without_examples(finished_run, tm
     """Two students, no control, nothing analysed."""
     right = {"teacher": 0.95, "student": 0.9, "student_b": 0.6}
     run = finished_run(tmp_path / "run", right, seeds=1)
-    assert main(["report", str(run), "--out", str(tmp_path / "site")]) == 0
+    assert main(["report", str(run), "--output_path", str(tmp_path / "site")]) == 0
     said = capsys.readouterr().out
     assert "made: no examples. They need the run's data and predictions" in said
     (page,) = (tmp_path / "site").glob("*.html")
     text = Reader(page.read_text()).text
-    assert f"Not made; harness analyze {run} --cka makes it." in text
-    assert f"Not made; harness analyze {run} --probes makes it." in text
+    flags = "--cka --probes --attention --circuits"
+    assert f"cka, probes, attention and circuits: harness analyze {run} {flags}" in text
+    assert "harness remedy --tasks made --baseline student " in text
+    titles = re.findall(r"<h[34][^>]*><bdi>([^<]*)", page.read_text())
+    assert "Examples" not in titles  # what there is nothing to say of has no section
+    assert "What brings it back" not in titles
     assert "student_b" in text
     assert "nan" not in text
 
@@ -434,7 +514,7 @@ def test_a_thumbnail_is_small_and_small_images_stay_as_they_are():
     ("words", "said"),
     [
         (["{run}", "--examples", "-1"], "--examples -1: expected 0 or more"),
-        (["{run}", "--out", "x.html"], "the page is called report_"),
+        (["{run}", "--output_path", "x.html"], "the page is called report_"),
         (["{run}", "--tasks", "hans"], "task of the run"),
         (["{run}", "--started", "yesterday"], "run in"),
         (["{run}/nothing"], "no such folder"),

@@ -17,8 +17,11 @@ from harness_plugin.data.task import find_task
 from harness_plugin.errors import HarnessError
 from harness_plugin.study.graph import graph_of
 from harness_plugin.study.plan import read_study
-from harness_plugin_hooks.study_report import write
+from harness_plugin_hooks.render import document
+from harness_plugin_hooks.report.drawing import styled
+from harness_plugin_hooks.study_report import figures, write
 from harness_plugin_hooks.study_report.analysis import analyse
+from harness_plugin_hooks.study_report.answer import answers
 from harness_plugin_hooks.study_report.effects import Table, average, contrast, pooled
 from harness_plugin_hooks.study_report.findings import filled, requested_tables
 from harness_plugin_hooks.study_report.report import of_plan, tell
@@ -30,15 +33,16 @@ CELLS = {
         "teacher_helps": (5, 145),
         "relative_scale": (10, 190),
         "bias_types": (4, 120),
-        "remedies": (9, 85),
+        "remedies": (9, 95),
         "remedies_beyond": (14, 115),
+        "compression": (10, 65),
     },
     "paper": {
         "kd_undermines": (24, 520),
         "teacher_helps": (24, 640),
         "relative_scale": (21, 340),
         "bias_types": (21, 490),
-        "remedies": (14, 130),
+        "remedies": (14, 145),
         "remedies_beyond": (27, 215),
     },
 }
@@ -269,6 +273,43 @@ def test_the_report_has_a_page_a_text_figures_and_every_number(written):
         "worst_group_acc",
         "acc",
     }
+
+
+def test_the_question_is_answered_first():
+    """The remedy narrows the gap by 20 points in every seed, the size does nothing."""
+    study = plan({"size": ("small", "large"), "remedy": ("none", "upsample")})
+
+    def widening(levels, role, seed):
+        return 0.3 - 0.2 * (levels["remedy"] == "upsample") + 0.01 * math.sin(7 * seed)
+
+    numbers, estimates = tables(study, widening)
+    made = of_plan(study, numbers, estimates)
+    first, second = answers(made, analyse(made))
+    assert first.startswith("remedy: upsample instead of none narrows the gap by 20.0 points (")
+    assert second.startswith("size: no effect on the gap is shown (the largest of 1: large instead")
+
+
+def test_figures_follow_the_theme_and_share_their_axis(written):
+    _, files, (study, numbers, estimates) = written
+    page = files[0].read_text(encoding="utf-8")
+    assert "<img" not in page
+    assert page.count("var(--student-1)") > 2
+    with styled():
+        made = of_plan(study, numbers, estimates)
+        drawn = figures.effects(made, analyse(made))
+    assert len(drawn.axes) == 4
+    assert len({axes.get_xlim() for axes in drawn.axes}) == 1
+
+
+def test_no_table_has_a_column_twice(written):
+    _, _, given = written
+    study, numbers, estimates = given
+    _, found = tell(study, numbers, estimates, {})
+    for table in (
+        block for section in found for block in section.blocks if isinstance(block, document.Table)
+    ):
+        titles = [column.title for column in table.columns]
+        assert len(set(titles)) == len(titles), titles
 
 
 def test_nothing_of_a_stranger_becomes_markup(written):

@@ -336,6 +336,14 @@ def test_segments_that_a_model_does_not_know_are_refused(tmp_path):
     assert "apart by token types, of which the model knows 1" in refused(folder)
 
 
+@pytest.mark.parametrize("name", ["XLNet", "Funnel"])
+def test_special_tokens_with_a_type_of_their_own_are_refused(tmp_path, name):
+    said = refused(tiny(name, tmp_path / name), trained=False)
+    types = {"XLNet": "0 0 1 1 2", "Funnel": "2 0 0 1 1"}[name]
+    assert f"its tokenizer marks a pair by the token types {types}: rows are stored as" in said
+    assert "Name another model" in said
+
+
 def test_an_encoder_decoder_whose_end_is_never_written_is_refused(checkpoint):
     folder = checkpoint("BART")
     edit_json(folder / "config.json", eos_token_id=9)

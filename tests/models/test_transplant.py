@@ -12,6 +12,8 @@ from harness_plugin import HarnessError
 from harness_plugin.config.settings import StudentSettings
 from harness_plugin.models import classifiers, t5
 from harness_plugin.models.transplant import MAPS, check_families, from_teacher
+from harness_plugin.pipeline.run_task import train_models
+from harness_plugin.training import loop
 
 assert t5  # registers its model type
 TEXT = {"vocab_size": 40, "num_labels": 3}
@@ -254,3 +256,40 @@ def test_a_student_begins_where_its_teacher_is_and_says_how_much_of_it(open_cont
     name = "bert.encoder.layer.0.intermediate.dense.weight"
     assert torch.allclose(mine[name], theirs[name], atol=1e-5)
     assert not torch.allclose(scratch[name], theirs[name], atol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:.*lr_scheduler.*")
+def test_the_control_of_a_student_that_starts_from_its_teacher_is_its_twin(
+    open_context, monkeypatch
+):
+    """First weights and seed of the batches are the same; the control learns from labels alone."""
+    first = {}
+    fit = loop.fit
+
+    def seen(accelerator, model, rows, loss, args, options, *rest):
+        first.setdefault(
+            options.name.split()[3],
+            ({k: v.clone() for k, v in model.state_dict().items()}, args.seed, loss),
+        )
+        return fit(accelerator, model, rows, loss, args, options, *rest)
+
+    monkeypatch.setattr(loop, "fit", seen)
+    context = open_context(
+        "students={student: {from_teacher: even}, student_raw: {}}",
+        "teacher.epochs=0.3",
+        "student.epochs=0.2",
+        "references=false",
+    )
+    found = {model.role: model for model in train_models(context, 0)}
+    (weights, seed, loss), (twin, twin_seed, twin_loss) = first["student"], first["control_even"]
+    assert weights.keys() == twin.keys()
+    assert all(torch.equal(weights[name], twin[name]) for name in weights)
+    assert seed == twin_seed
+    assert (loss.kd_weight, twin_loss.kd_weight, twin_loss.ce_weight) == (0.5, 0, 1)
+    raw = first["student_raw"][0]
+    assert all(torch.equal(raw[name], first["control"][0][name]) for name in raw)
+    assert any(not torch.equal(raw[name], weights[name]) for name in raw)
+    assert found["student"].start == found["control_even"].start == "even layers of teacher"
+    assert found["student_raw"].start == found["control"].start == ""
+    assert "distillation" not in found["control_even"].settings
+    assert found["student"].settings["distillation"]["from_teacher"] == "even"

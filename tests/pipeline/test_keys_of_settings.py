@@ -50,6 +50,7 @@ CHANGES = {
         ),
         "from_teacher": "students.student.from_teacher=even",
         "augmentations": "students.student.augmentations={upsample: {}}",
+        "compress": "students.student.compress={int8: {}}",
         "epochs": "students.student.epochs=5",
         "ce_weight": "students.student.ce_weight=0.25",
         "kd_weight": "students.student.kd_weight=0.75",

@@ -93,14 +93,14 @@ def samples(folder):
         (file.parent.name, file.name.split("_2")[0]): [
             json.loads(line)["doc"]["id"] for line in file.read_text().splitlines()
         ]
-        for file in folder.glob("*/samples_*.jsonl")
+        for file in folder.glob("models/*/samples_*.jsonl")
     }
 
 
 def task_hashes(folder):
     return {
         file.parent.name: json.loads(file.read_text())["task_hashes"]
-        for file in folder.glob("*/results_*.json")
+        for file in folder.glob("models/*/results_*.json")
     }
 
 
@@ -244,7 +244,7 @@ def kill_in_the_middle(command, store):
     process = start(command)
     deadline = time.monotonic() + LIMIT
     while process.poll() is None and time.monotonic() < deadline:
-        if list(store.glob("model-*.partial/checkpoint-*")):
+        if list(store.glob("model-*.partial/resume/checkpoint-*")):
             break
         time.sleep(0.005)
     os.killpg(process.pid, signal.SIGKILL)
@@ -261,7 +261,7 @@ def test_a_killed_run_continues_to_the_same_bytes(tmp_path):
 
     run = [sys.executable, *MODULE, *command("killed")]
     assert kill_in_the_middle(run, tmp_path / "killed") == -signal.SIGKILL
-    assert list((tmp_path / "killed").glob("model-*.partial/checkpoint-*"))
+    assert list((tmp_path / "killed").glob("model-*.partial/resume/checkpoint-*"))
     assert not (tmp_path / "killed-out").exists()
     for name in ("killed", "whole"):
         assert cli.main(command(name)) == 0

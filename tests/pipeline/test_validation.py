@@ -25,7 +25,7 @@ def data(*splits):
     return TaskData("t", "embedded", {s.name: s for s in splits})
 
 
-def test_rows_in_two_splits_are_counted_for_every_pair():
+def test_rows_in_two_splits_are_counted_in_a_line_a_split():
     found = warnings(
         data(
             split("train", "train", ["one", "two", "three"]),
@@ -36,9 +36,8 @@ def test_rows_in_two_splits_are_counted_for_every_pair():
         ("text",),
     )
     assert [w for w in found if "stand in" in w] == [
-        "validation: 1 rows also stand in train",
-        "ood: 2 rows also stand in train",
-        "id: 1 rows also stand in validation",
+        "rows that also stand in train: validation 1, ood 2",
+        "rows that also stand in validation: id 1",
     ]
 
 
@@ -46,5 +45,5 @@ def test_a_cell_may_be_both_thin_and_absent_from_training():
     found = warnings(
         data(split("train", "train", ["one"]), split("ood", "ood", ["two"], group="b/x")), ("text",)
     )
-    assert "groups of fewer than 30 test rows: ood a/x 0, ood b/x 1" in found
+    assert "ood: 2 of 2 groups have under 30 rows, smallest a/x (0)" in found
     assert "test groups without a training row: ood b/x" in found

@@ -64,6 +64,7 @@ def test_an_installed_plugin_is_listed(installed):
     [
         ("tasks", "reviews"),
         ("methods", "focal"),
+        ("compressors", "half"),
         ("remedies", "fewer_labels"),
         ("metrics", "confident_errors"),
         ("analyses", "weights"),

@@ -1,12 +1,13 @@
 """Scoring: joins, hand-computed transfer measures, pairing, intervals, verdicts."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from harness_plugin.errors import HarnessError
-from harness_plugin.records import Estimate, Predictions, TaskScores, VerdictRule
+from harness_plugin.records import Estimate, Predictions, TaskScores, TrainedModel, VerdictRule
 from harness_plugin.scoring import metrics as m
 from harness_plugin.scoring.measure import Bootstrap, resample
 from harness_plugin.scoring.pairing import first_of, take
@@ -437,3 +438,59 @@ def test_rows_that_are_all_different_are_drawn_one_by_one(big_panel):
     }
     few, _ = Bootstrap("t", 10).cells(paired, "hans")
     assert few is paired
+
+
+def models_of(**starts):
+    """A model a role and seed, with the teacher's layers that it started from."""
+    return tuple(
+        TrainedModel("t", role, seed, role, Path(role), role, "m", {}, start=start)
+        for role, start in starts.items()
+        for seed in (0, 1, 2)
+    )
+
+
+EVEN = "even layers of teacher"
+
+
+def test_a_student_is_compared_with_the_control_of_its_own_start(predictions):
+    """control_even has 5, 4, 3 of the last group's 10 rows where control has 6, 5, 4."""
+    own = [
+        predict("control_even", seed, (9, 5, 9, 5 - seed), split=split)
+        for seed in (0, 1, 2)
+        for split in ("hans", "mnli")
+    ]
+    roles = dict.fromkeys([*RIGHTS, "control_even"], "")
+    models = models_of(**{**roles, "student": EVEN, "control_even": EVEN})
+    found = score([*predictions, *own], models=models)
+    assert transfer(found, "acc", "contribution").value == pytest.approx((29 - 28) / 40)
+    assert {f.other for f in found.flips} == {"teacher", "control_even"}
+    plain = score([*predictions, *own], models=models_of(**roles))
+    assert transfer(plain, "acc", "contribution").value == pytest.approx((29 - 29) / 40)
+
+
+def test_a_better_start_is_no_effect_of_distillation(predictions):
+    """Where no control and no ERM student starts as the student does, nothing is compared."""
+    models = models_of(**{**dict.fromkeys(RIGHTS, ""), "student": EVEN})
+    found = score(predictions, models=models)
+    for measure, what in (("contribution", "control"), ("retention", "ERM student")):
+        told = transfer(found, "acc", measure)
+        assert np.isnan(told.value)
+        assert told.reason == f"no {what} starts as student does, from {EVEN}"
+    assert {f.other for f in found.flips} == {"teacher"}
+    assert transfer(found, "acc", "distillability").value == pytest.approx((29 - 33) / 40)
+
+
+def test_what_is_said_of_a_model_does_not_depend_on_what_is_scored_beside_it(predictions):
+    """Every number, bound and minimum; its differences to others are paired all the same."""
+    together = score(predictions)
+    for role in RIGHTS:
+        alone = score([p for p in predictions if p.role == role])
+        for split in ("hans", "mnli"):
+            assert repr(alone.of(role, split)) == repr(together.of(role, split))
+    worst = {role: together.of(role, "hans").metrics["worst_group_acc"] for role in RIGHTS}
+    difference = transfer(together, "worst_group_acc", "distillability")
+    expected = worst["student"].value - worst["teacher"].value
+    assert difference.value == pytest.approx(expected, abs=1e-12)
+    assert difference.seeds == pytest.approx(
+        np.subtract(worst["student"].seeds, worst["teacher"].seeds), abs=1e-12
+    )

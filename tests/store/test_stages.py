@@ -42,7 +42,9 @@ def test_a_failed_build_leaves_nothing_whole_and_the_next_one_continues(tmp_path
     store = Store(tmp_path)
 
     def fails(folder):
-        (folder / "half").write_text("kept")
+        (folder / "half").write_text("half a file")
+        (folder / "resume").mkdir()
+        (folder / "resume" / "so far").write_text("kept")
         raise RuntimeError("killed")
 
     with pytest.raises(RuntimeError, match="killed"):
@@ -50,9 +52,13 @@ def test_a_failed_build_leaves_nothing_whole_and_the_next_one_continues(tmp_path
     assert store.find("thing", {}) is None
 
     def continues(folder):
-        assert (folder / "half").read_text() == "kept"
+        assert not (folder / "half").exists()
+        assert (folder / "resume" / "so far").read_text() == "kept"
+        (folder / "out.txt").write_text("whole")
 
-    assert store.run("thing", {}, continues).reused is False
+    stage = store.run("thing", {}, continues)
+    assert stage.reused is False
+    assert sorted(path.name for path in stage.path.iterdir()) == ["out.txt", "stage.json"]
     assert not list(tmp_path.glob("*.partial"))
 
 

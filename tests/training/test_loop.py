@@ -88,13 +88,13 @@ def test_an_interrupted_training_continues_to_the_same_weights(open_context, mon
     with pytest.raises(KeyboardInterrupt):
         ctx.trained("teacher", ctx.settings.teacher, method, 0)
     (partial,) = ctx.store.root.glob("model-*.partial")
-    assert [path.name for path in partial.glob("checkpoint-*")] == ["checkpoint-14"]
+    assert [path.name for path in partial.glob("resume/*")] == ["checkpoint-14"]
     monkeypatch.setattr(loop, "one_update", original)
     again = open_context(store="cut", checkpoint_steps=7)
     model = again.trained("teacher", again.settings.teacher, method, 0)
     assert same(weights(model), expected)
     assert model.updates == 30
-    assert not list(model.path.glob("checkpoint*"))
+    assert not (model.path / "resume").exists()
 
 
 def test_a_half_written_checkpoint_is_not_used(open_context, monkeypatch):
@@ -103,7 +103,7 @@ def test_a_half_written_checkpoint_is_not_used(open_context, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
     (partial,) = ctx.store.root.glob("model-*.partial")
-    (partial / "checkpoint.tmp").mkdir()
+    (partial / "resume" / "unfinished").mkdir()
     monkeypatch.setattr(loop, "one_update", original)
     assert open_context(checkpoint_steps=7).trained("teacher", ctx.settings.teacher, "erm", 0)
 
@@ -128,7 +128,7 @@ def test_a_loss_that_is_not_finite_names_role_and_update(open_context, monkeypat
     with pytest.raises(HarnessError, match=r"toy seed 0 teacher \(erm\).*update 13.*checkpoint-10"):
         ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
     (partial,) = ctx.store.root.glob("model-*.partial")
-    assert (partial / "checkpoint-10").is_dir()
+    assert (partial / "resume" / "checkpoint-10").is_dir()
 
 
 def test_a_tracker_gets_the_loss_of_every_role(tmp_path):

@@ -36,6 +36,12 @@ def register_methods(register: Register) -> None:
 
 
 @hookimpl
+def register_compressors(register: Register) -> None:
+    """Offer the compressor."""
+    register("half", "harness_reviews.half:Half", summary="weights as float16 holds them")
+
+
+@hookimpl
 def register_remedies(register: Register) -> None:
     """Offer the remedy."""
     register(

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 from itertools import chain, zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -54,7 +54,7 @@ class Alone:
     """A process that predicts for itself, in the form in which `predict` knows many of them."""
 
     device: torch.device
-    how: EvaluatedWith = EvaluatedWith()
+    how: EvaluatedWith = field(default_factory=EvaluatedWith)
     process_index: int = 0
     num_processes: int = 1
 

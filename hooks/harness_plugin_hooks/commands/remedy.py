@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,10 +15,12 @@ from harness_plugin.cli.parser import Parser, comma_list, config_from_flags, run
 from harness_plugin.cli.startup import installed_plugins
 from harness_plugin.errors import HarnessError
 from harness_plugin.machine.progress import quiet_libraries
+from harness_plugin.machine.terminal import show_table
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from harness_plugin.config.settings import RunConfig
     from harness_plugin.pipeline.remedy import RemedyReport, RemedyResult
     from harness_plugin.plugins.remedies import Remedy
 
@@ -32,6 +35,7 @@ Finished trainings are kept: a larger budget goes on where a smaller one ended.
 """
 
 
+OWN = ("budget", "baseline", "remedies", "rank_by", "certify", "delta", "list")
 FEW = 30
 """Below this many rows the accuracy of a group is noise."""
 
@@ -45,9 +49,6 @@ def parser() -> Parser:
         "rows: what brings the debiasing back, and at what price."
     )
     own = out.add_argument_group("remedies")
-    own.add_argument(
-        "--task", dest="tasks", type=comma_list, metavar="NAME", help="the same as --tasks"
-    )
     own.add_argument(
         "--budget", type=int, default=8, metavar="N", help="remedies to try, default 8"
     )
@@ -64,6 +65,20 @@ def parser() -> Parser:
     own.add_argument(
         "--rank_by", default="worst_group_acc", metavar="METRIC", help="default: worst_group_acc"
     )
+    own.add_argument(
+        "--certify",
+        type=float,
+        metavar="X",
+        help="then certify the first, by value per cost, that retains X (0.95) of the teacher's "
+        "gain, on rows that chose nothing (docs/remedies.md)",
+    )
+    own.add_argument(
+        "--delta",
+        type=float,
+        default=0.05,
+        metavar="D",
+        help="chance that a certificate is false, default 0.05",
+    )
     own.add_argument("--list", action="store_true", help="list the remedies and stop")
     return out
 
@@ -71,7 +86,7 @@ def parser() -> Parser:
 def main(words: list[str]) -> int:
     """Try remedies, print the ranked table, write it."""
     args = vars(parser().parse_args(words))
-    own = {name: args.pop(name) for name in ("budget", "baseline", "remedies", "rank_by", "list")}
+    own = {name: args.pop(name) for name in OWN}
     from harness_plugin.plugins.remedies import select_remedies
 
     plugins = installed_plugins()
@@ -80,11 +95,16 @@ def main(words: list[str]) -> int:
         return 0
     if own["budget"] < 1:
         raise HarnessError(f"--budget {own['budget']}: expected at least 1 remedy.")
+    for name in ("certify", "delta"):
+        if own[name] is not None and not 0 < own[name] < 1:
+            raise HarnessError(f"--{name} {own[name]:g}: expected a share between 0 and 1.")
     remedies = select_remedies(own["remedies"], plugins["remedy"])
-    config = config_from_flags(args)
+    from harness_plugin.pipeline.outputs import in_own_folder
+
+    config = in_own_folder(config_from_flags(args), time.time())
     quiet_libraries()
     from harness_plugin.pipeline.open_task import load_tasks
-    from harness_plugin.pipeline.outputs import check_writable
+    from harness_plugin.pipeline.outputs import check_writable, in_own_folder
     from harness_plugin.pipeline.remedy import try_remedies
     from harness_plugin.pipeline.run_task import store_root
 
@@ -102,11 +122,41 @@ def main(words: list[str]) -> int:
             budget=max(own["budget"], len(own["remedies"])),
             baseline=own["baseline"],
             metric=own["rank_by"],
+            certify=own["certify"] is not None,
         )
         if os.environ.get("RANK", "0") == "0":
             show(report)
             print(f"  {write(report, Path(config.output_path))}")
+            if own["certify"] is not None:
+                certify(report, config, own["certify"], own["delta"])
     return 0
+
+
+def certify(report: RemedyReport, config: RunConfig, level: float, delta: float) -> None:
+    """Write the certificate and say what it certifies, or what would be certified."""
+    import time
+
+    from harness_plugin.files import timestamp
+    from harness_plugin_hooks.certify.certificate import certificate_of, write
+
+    made, answers = certificate_of(
+        report, level=level, delta=delta, resamples=config.resamples, data_seed=config.data_seed
+    )
+    folder = Path(config.output_path) / f"certificate_{report.task}_{timestamp(time.time())}"
+    file = write(made, answers, folder)
+    fall = f"{100 * made.margin:g} points"
+    what = f"a retention of at least {level:.0%} and a worst group within {fall}"
+    if made.certified:
+        cost = next(each.cost for each in made.order if each.remedy == made.certified)
+        print(
+            f"  CERTIFIED: {made.certified} ({cost:.2f}x the cost) has {what} of the teacher's "
+            f"(error {delta:g}, {len(made.seeds)} seeds, {made.rows:,} rows that chose nothing)."
+        )
+    else:
+        print(f"  NONE CERTIFIED: {what} of the teacher's is not shown (error {delta:g}).")
+        for step in made.steps:
+            print(f"    {step.remedy}: {step.reason}")
+    print(f"  {file}")
 
 
 def print_list(remedies: Sequence[Remedy]) -> None:
@@ -119,11 +169,8 @@ def print_list(remedies: Sequence[Remedy]) -> None:
 
 def show(report: RemedyReport) -> None:
     """The table, what was skipped, and the answer in a sentence."""
-    from rich.console import Console
-
-    console = Console(width=None if os.isatty(1) else 120)
-    console.print()
-    console.print(table_of(report))
+    print()
+    show_table(table_of(report))
     for name, reason in report.skipped:
         print(f"  skipped {name}: {reason}")
     if report.beyond_budget:
@@ -229,11 +276,12 @@ def write(report: RemedyReport, folder: Path) -> Path:
     record = {
         "task": report.task,
         "source": report.scores.source,
-        "fingerprint": report.scores.fingerprint,
+        "fingerprint": report.fingerprint,
         "seeds": report.scores.seeds,
         "ranked_by": report.metric,
         "rows": "half of the validation split, stratified by group",
         "baseline": report.baseline,
+        "answer": sentence(report),
         "gap": report.gap,
         "rule": asdict(report.scores.rule),
         "shown_to_help": report.shown,

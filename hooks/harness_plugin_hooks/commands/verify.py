@@ -20,7 +20,11 @@ def parser() -> Parser:
         allow_abbrev=False,
     )
     out.add_argument(
-        "bundles", nargs="+", type=Path, metavar="BUNDLE", help="a folder or .zip file"
+        "bundles",
+        nargs="+",
+        type=Path,
+        metavar="BUNDLE",
+        help="a folder or .zip file, or the folder of a certificate",
     )
     out.add_argument(
         "--reference",
@@ -48,6 +52,9 @@ def main(words: list[str]) -> int:
     embedded = given.allow_embedded
     trusted = references(given.reference, plugins, allow_embedded=embedded)
     for bundle in given.bundles:
+        if (bundle / "certificate.json").is_file():
+            status = max(status, certificate(bundle))
+            continue
         try:
             verified = verify_against(bundle, plugins, trusted, allow_embedded=embedded)
             print(f"{bundle}: {summary(verified)}")
@@ -59,3 +66,16 @@ def main(words: list[str]) -> int:
             if (more := len(refused.problems) - SHOWN) > 0:
                 print(f"  and {more:,} more", file=sys.stderr)
     return status
+
+
+def certificate(folder: Path) -> int:
+    """Check a certificate of `harness remedy --certify`; 1 where it does not follow."""
+    from harness_plugin_hooks.certify.certificate import verified
+
+    said, problems = verified(folder)
+    for problem in problems[:SHOWN]:
+        print(f"{folder}: REFUSED\n  {problem}", file=sys.stderr)
+    if not problems:
+        what = f"{said.certified} is certified" if said.certified else "nothing is certified"
+        print(f"{folder}: {what}, as its {len(said.seeds)} seeds and {said.rows:,} rows say")
+    return int(bool(problems))

@@ -1,9 +1,10 @@
-"""Distillation losses, and further training rows for students: one small class each."""
+"""Distillation losses, further training rows and compressors: one small class each."""
 
 from collections.abc import Mapping
 
 from harness_plugin import hookimpl
 from harness_plugin.plugins.hookspecs import Register
+from harness_plugin_hooks.compress import COMPRESSORS
 
 DISTILLERS = {
     "logits": {
@@ -83,6 +84,12 @@ def register_distillers(register: Register) -> None:
 def register_augmentations(register: Register) -> None:
     """Offer the built-in augmentations."""
     offer(register, "augment", AUGMENTATIONS)
+
+
+@hookimpl
+def register_compressors(register: Register) -> None:
+    """Offer the built-in compressors."""
+    offer(register, "compress", COMPRESSORS)
 
 
 def offer(

@@ -7,16 +7,15 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.files import write_json
 from harness_plugin.plugins.registry import Plugins
+from harness_plugin.records.run_folder import run_folder
 from harness_plugin.scoring.finished_runs import records_in
 from harness_plugin.scoring.transfer_record import Model, TransferRecord
-
-if TYPE_CHECKING:
-    from huggingface_hub import ModelCard
+from harness_plugin_hooks.export.card import card_of
 
 LEFT_OUT = (".part", ".lock", ".tmp")
 """Endings of files that are no part of a model."""
@@ -24,22 +23,27 @@ LEFT_OUT = (".part", ".lock", ".tmp")
 
 @dataclass(frozen=True)
 class Chosen:
-    """One model of a finished run: its record, and where the run's files about it lie."""
+    """One model of a finished run."""
 
     record: TransferRecord
     model: Model
-    card: Path
+
+    @property
+    def modality(self) -> str:
+        """What it reads: a tokenizer lies beside the weights of a text model."""
+        text = (Path(self.model.path) / "tokenizer_config.json").is_file()
+        return "text" if text else "image"
 
 
 def choose(run: Path, task: str | None, role: str, seed: int) -> Chosen:
     """The model of a role and seed. HarnessError where there is none, or none that was trained."""
-    records = records_in(run)
+    records = records_in(run_folder(run))
     if task is None and len(records) > 1:
         raise HarnessError(f"{run}: has several tasks; name one with --tasks {'|'.join(records)}.")
     task = task or next(iter(records))
     if task not in records:
         raise unknown(f"task of the run in {run}", task, records)
-    file, record = records[task]
+    _, record = records[task]
     models = {(model.role, model.seed): model for model in record.models}
     if role not in {name for name, _ in models}:
         raise unknown("role of the run", role, sorted({name for name, _ in models}))
@@ -51,20 +55,7 @@ def choose(run: Path, task: str | None, role: str, seed: int) -> Chosen:
             f"the checkpoint of {role} seed {seed} is not there ({model.path}): export it from the "
             f"machine that trained it, or run the same command again."
         )
-    return Chosen(record, model, card_file(file.parent, record, model))
-
-
-def card_file(folder: Path, record: TransferRecord, model: Model) -> Path:
-    """The card that the run wrote of a model."""
-    names = (model.name, f"{model.name}-{record.task}-{model.role}-seed{model.seed}")
-    for name in reversed(names):  # the longer one where the short one is taken twice
-        found = sorted(folder.glob(f"hub_*/{name.replace('/', '__')}/README.md"))
-        if found:
-            return found[-1]
-    raise HarnessError(
-        f"{folder}: has no model card of {model.name}; run again without --outputs, or with "
-        f"model_card among them (nothing is trained again)."
-    )
+    return Chosen(record, model)
 
 
 def write(chosen: Chosen, target: Path, plugins: Plugins, licence: str | None) -> list[Path]:
@@ -80,7 +71,7 @@ def write(chosen: Chosen, target: Path, plugins: Plugins, licence: str | None) -
             # contents alone: files of the store may be readable by their owner only
             shutil.copyfile(file, target / file.name)
     set_max_length(target, chosen.model.settings)
-    card = card_of(chosen, plugins, licence)
+    card = card_of(chosen.record, chosen.model, chosen.modality, plugins, licence)
     card.save(target / "README.md")
     return sorted(target.iterdir())
 
@@ -91,24 +82,3 @@ def set_max_length(target: Path, settings: Mapping[str, Any]) -> None:
     if file.is_file():
         config = json.loads(file.read_text(encoding="utf-8"))
         write_json(file, config | {"model_max_length": settings["max_length"]})
-
-
-def card_of(chosen: Chosen, plugins: Plugins, licence: str | None) -> ModelCard:
-    """The card of the run, with what the hub asks of a model that is published."""
-    from huggingface_hub import ModelCard
-
-    card = ModelCard.load(chosen.card)
-    if licence:
-        card.data.license = licence
-    if base := base_model(chosen.model, plugins):
-        card.data.base_model = base
-    return card
-
-
-def base_model(model: Model, plugins: Plugins) -> str | None:
-    """The hub id whose weights a model started from; None for one trained from scratch."""
-    if model.settings.get("init") == "scratch":
-        return None
-    if model.model not in plugins["backbone"]:
-        return model.model if "/" in model.model and not Path(model.model).exists() else None
-    return getattr(plugins["backbone"].offer(model.model).load(), "checkpoint", None) or None

@@ -26,6 +26,7 @@ class Row:
     """Its first seed."""
     distiller: str
     seeds: int
+    """Different models: seeds that answer alike are one."""
     numbers: Mapping[str, Number]
     """By column: metrics and measures; absent where the bundle has none or it is undefined."""
     verdict: str
@@ -132,7 +133,7 @@ def rows_of(
                 student=student,
                 model=model,
                 distiller=str((model.settings.get("distillation") or {}).get("distiller", "")),
-                seeds=len(record.seeds),
+                seeds=scores[student].distinct_seeds,
                 numbers={k: n for k, n in numbers.items() if n and n.value is not None},
                 verdict=verdict.state if verdict else "",
                 sentence=verdict.sentence if verdict else "submitted without its teacher",

@@ -41,6 +41,12 @@ MAX_ZIP = 128 << 20
 MAX_PART = 256 << 20
 MAX_BUNDLE = 1 << 30
 """Bytes: of a zip file; of one part and of all parts together, unpacked."""
+RATIO, SMALL = 20, 4 << 20
+"""A zip file unpacks to at most so many times its size, a small one to so many bytes: numbers and
+hashes are packed to a third, text to a tenth; what is packed to less was made to fill memory."""
+VALUES_A_BYTE, FEW_VALUES = 1, 200_000
+"""Values (of JSON) and cells (of CSV) that a byte of a bundle, as it is sent, may stand for, and
+how many a small bundle may hold: each takes some 60 bytes of memory."""
 
 
 @dataclass(frozen=True)
@@ -148,18 +154,41 @@ def read_bundle(path: Path) -> tuple[Manifest, dict[str, bytes]]:
     if not path.exists():
         raise HarnessError(f"there is no bundle {path}.")
     parts: dict[str, bytes] = {}
+    total = values = 0
+    sent = None if path.is_dir() else path.stat().st_size
     for key, content in from_folder(path) if path.is_dir() else from_zip(path):
         if len(parts) == MAX_PARTS:
             raise Refused(Problem(path.name, f"at most {MAX_PARTS:,} parts", "more"))
         parts[key] = content
-        if (total := sum(map(len, parts.values()))) > MAX_BUNDLE:
+        total += len(content)
+        if total > MAX_BUNDLE:
             raise Refused(Problem(path.name, f"at most {MAX_BUNDLE:,} bytes", f"{total:,} or more"))
+        values += values_in(content)
+        if values > (most := VALUES_A_BYTE * (total if sent is None else sent) + FEW_VALUES):
+            raise Refused(Problem(key, f"at most {most:,} values up to here", f"{values:,}"))
+        check_lines(key, content)
     if MANIFEST not in parts:
         raise Refused(Problem(MANIFEST, "the list of all parts", "no such part"))
     manifest = parsed(Manifest, parts.pop(MANIFEST), MANIFEST)
     if problems := [*differing(manifest, parts)]:
         raise Refused(*problems)
     return manifest, parts
+
+
+def values_in(content: bytes) -> int:
+    """At least so many values does a JSON or CSV part hold, counted without reading it."""
+    return sum(content.count(mark) for mark in (b",", b"\n", b"[", b"{"))
+
+
+def check_lines(key: str, content: bytes) -> None:
+    """Refuse a table with a line far longer than the others: a column is as wide as its widest."""
+    if not key.endswith(".csv"):
+        return
+    longest = max(map(len, content.split(b"\n")))
+    wide, most = longest * content.count(b"\n"), 4 * len(content) + SMALL
+    if wide > most:
+        expected = f"lines of about one length (all as the longest: at most {most:,} bytes)"
+        raise Refused(Problem(key, expected, f"{wide:,}"))
 
 
 def differing(manifest: Manifest, parts: Mapping[str, bytes]) -> Iterator[Problem]:
@@ -198,7 +227,7 @@ def from_zip(file: Path) -> Iterator[tuple[str, bytes]]:
         raise Refused(Problem(file.name, f"at most {MAX_ZIP:,} bytes", f"{size:,}"))
     try:
         with zipfile.ZipFile(file) as archive:
-            seen = set()
+            seen, unpacked, most = set(), 0, RATIO * size + SMALL
             for member in archive.infolist():
                 name = shown(member.filename)
                 if member.is_dir() and FOLDER.fullmatch(member.filename[:-1]):
@@ -212,9 +241,12 @@ def from_zip(file: Path) -> Iterator[tuple[str, bytes]]:
                 if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise Refused(Problem(name, "a member stored or deflated", "another way"))
                 check_part(member.filename, member.file_size)
+                if (unpacked := unpacked + member.file_size) > most:
+                    expected = f"a zip file that unpacks to at most {most:,} bytes"
+                    raise Refused(Problem(file.name, expected, f"{unpacked:,} or more"))
                 with archive.open(member) as stream:
                     # what a header says of its size may be a lie
-                    content = stream.read(MAX_PART + 1)
+                    content = stream.read(member.file_size + 1)
                 check_part(member.filename, len(content))
                 yield member.filename, content
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:

@@ -127,19 +127,21 @@ def table(board: Board) -> Table:
     shown = measures(board)
     columns = [
         Column("rank", "the ranks that the intervals allow"),
-        Column("submission", "name, file and student"),
-        Column("seeds", "trainings", "descending"),
-        *(measure.column for measure in shown),
+        Column("student", "submission and student; model, method and distiller; file"),
     ]
     if verdicts := any(row.verdict for row in board.rows):
-        columns.append(Column("debiasing"))
+        columns.append(Column("debiasing", "is the teacher's debiasing kept"))
+    columns += [
+        *(measure.column for measure in shown),
+        Column("seeds", "trainings", "descending"),
+    ]
     rows = [
         (
             Text(DASH, below=(row.unranked,)) if row.rank is None else row.rank,
             name(row),
-            row.seeds,
-            *(Number.of(row.numbers.get(m.key), m.signed) for m in shown),
             *([verdict(row)] if verdicts else []),
+            *(Number.of(row.numbers.get(m.key), m.signed) for m in shown),
+            row.seeds,
         )
         for row in board.rows
     ]
@@ -147,11 +149,10 @@ def table(board: Board) -> Table:
 
 
 def name(row: Row) -> Text:
-    """Submission, model and file."""
+    """The student, how it was trained, and whose it is."""
     how = f"{row.model.model}, {row.model.method}"
     how += f", {row.distiller}" if row.distiller else ""
-    how += "" if row.student == "student" else f" ({row.student})"
-    return Text(row.submission, below=(how, row.file))
+    return Text(f"{row.submission}: {row.student}", below=(how, row.file))
 
 
 def verdict(row: Row) -> Cell:

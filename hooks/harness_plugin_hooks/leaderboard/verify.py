@@ -34,11 +34,15 @@ from harness_plugin_hooks.leaderboard.bundle import (
     shown,
     strict_json,
 )
+from harness_plugin_hooks.leaderboard.claims import clones, contradictions
+from harness_plugin_hooks.leaderboard.generated import generated_rows
 
 TOLERANCE = 1e-6
 """Numbers computed on another machine differ in their last digits."""
 
-MAX_RESAMPLES = 100_000
+OURS = "metrics"
+"""The plugin of the metrics that every run computes."""
+MAX_RESAMPLES = 10_000
 MAX_CELLS = 200_000_000
 MAX_VALUES = 1000
 """Rows times columns of one set; values of its bias types. More is an attempt to fill memory."""
@@ -148,7 +152,10 @@ def verify_task(
         raise Refused(Problem(part, "results that can be computed again", shown(said))) from None
     found, expected = record.model_dump(mode="json"), again.model_dump(mode="json")
     expected["harness_plugin_version"] = record.harness_plugin_version
-    if problems := [*differences(expected, found, part)]:
+    problems = [*differences(expected, found, part), *contradictions(record, plugins)]
+    problems += [*clones(record, predictions, weights_of(task, parts))]
+    problems += [*generated_rows(record, predictions, plugins)]
+    if problems:
         if record.harness_plugin_version != __version__:
             about = Problem(
                 MANIFEST,
@@ -158,6 +165,18 @@ def verify_task(
             problems.append(about)
         raise Refused(*problems)
     return record, count_numbers([expected[key] for key in ("scores", "transfer")])
+
+
+def weights_of(task: str, parts: Mapping[str, bytes]) -> dict[tuple[str, int], frozenset[str]]:
+    """SHA-256 of every model's weight files, or of its file of answers, by role and seed."""
+    hashes: ModelHashes = parsed(ModelHashes, parts["models.json"], "models.json")
+    return {
+        (model.role, model.seed): frozenset(
+            digest for name, digest in model.files.items() if not name.endswith(".json")
+        )
+        for model in hashes.root
+        if model.task == task
+    }
 
 
 def check_size(record: TransferRecord, part: str) -> None:
@@ -233,6 +252,8 @@ def computed_again(
     if any(known.train_groups != train for known in record.sets):
         raise HarnessError("the sets name different training sets")
     metrics = {name for scores in record.scores for name in scores.metrics}
+    # those of every run, so that none is left out
+    metrics |= {offer.name for offer in plugins["metric"] if offer.plugin == OURS}
     scores = score_task(
         predictions,
         task=record.task,
@@ -269,6 +290,7 @@ def model_of(task: str, model: Any) -> TrainedModel:
         supervision=model.supervision and model.supervision.model_dump(),
         selection=model.selection and model.selection.model_dump(),
         kind=model.kind,
+        start=model.start,
         updates=model.updates,
         seconds=model.seconds,
     )

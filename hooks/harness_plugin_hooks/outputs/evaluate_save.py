@@ -25,7 +25,7 @@ def write(report: RunReport, folder: Path) -> list[Path]:
         "_git_commit_hash": git_commit(),
         "_evaluate_version": version("evaluate"),
         "_python_version": sys.version,
-        "_interpreter_path": sys.executable,
+        "_interpreter_path": Path(sys.executable).name,  # where it lies is nobody's business
     }
     files = []
     for evaluated in each_model(report):

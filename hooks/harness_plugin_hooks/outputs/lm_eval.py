@@ -20,6 +20,8 @@ import numpy as np
 
 from harness_plugin.files import json_line, strict, timestamp, write_json, write_parts
 from harness_plugin.records import Ints, Predictions, RunReport
+from harness_plugin.records.run_folder import MODELS
+from harness_plugin_hooks.leaderboard.submission import names_only
 from harness_plugin_hooks.outputs.each_model import Evaluated, each_model, set_name
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ def write(report: RunReport, folder: Path) -> list[Path]:
     return [
         file
         for evaluated in each_model(report)
-        for file in write_model(report, evaluated, folder / evaluated.folder)
+        for file in write_model(report, evaluated, folder / MODELS / evaluated.folder)
     ]
 
 
@@ -95,32 +97,10 @@ def results(report: RunReport, evaluated: Evaluated, hashes: dict[str, str]) -> 
         "n-shot": {name: 0 for name in tables},
         "higher_is_better": better,
         "n-samples": sizes,
-        "config": {
-            "model": "harness-plugin",
-            "model_name": model.name,
-            "model_args": {
-                "pretrained": model.path.name,
-                "role": model.role,
-                "method": model.method,
-                **model.settings,
-            },
-            "model_dtype": "float32",
-            "model_sha": model.settings.get("stage", ""),
-            "batch_size": str(report.config.get("eval_batch_size")),
-            "batch_sizes": [],
-            "device": next((c["device"] for c in environment["choices"].values()), None),
-            "use_cache": report.config.get("use_cache"),
-            "limit": report.config.get("limit"),
-            "bootstrap_iters": report.config.get("resamples"),
-            "gen_kwargs": {},
-            "random_seed": model.seed,
-            "numpy_seed": model.seed,
-            "torch_seed": model.seed,
-            "fewshot_seed": model.seed,
-        },
+        "config": names_only(strict(settings_of(report, evaluated))),
         "git_hash": None,
         "date": report.started,
-        "pretty_env_info": json.dumps(environment, indent=1),
+        "pretty_env_info": json.dumps(names_only(strict(environment)), indent=1),
         "transformers_version": environment["versions"].get("transformers"),
         "lm_eval_version": SCHEMA_VERSION,
         "upper_git_hash": None,
@@ -163,6 +143,34 @@ def configuration(name: str, p: Predictions) -> dict[str, Any]:
         "output_type": "multiple_choice",
         "repeats": 1,
         "should_decontaminate": False,
+    }
+
+
+def settings_of(report: RunReport, evaluated: Evaluated) -> dict[str, Any]:
+    """How the model was made and asked, under the names of lm-evaluation-harness."""
+    model, environment = evaluated.model, report.environment
+    return {
+        "model": "harness-plugin",
+        "model_name": model.name,
+        "model_args": {
+            "pretrained": model.path.name,
+            "role": model.role,
+            "method": model.method,
+            **model.settings,
+        },
+        "model_dtype": "float32",
+        "model_sha": model.settings.get("stage", ""),
+        "batch_size": str(report.config.get("eval_batch_size")),
+        "batch_sizes": [],
+        "device": next((c["device"] for c in environment["choices"].values()), None),
+        "use_cache": report.config.get("use_cache"),
+        "limit": report.config.get("limit"),
+        "bootstrap_iters": report.config.get("resamples"),
+        "gen_kwargs": {},
+        "random_seed": model.seed,
+        "numpy_seed": model.seed,
+        "torch_seed": model.seed,
+        "fewshot_seed": model.seed,
     }
 
 

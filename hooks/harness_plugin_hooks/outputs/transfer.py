@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness_plugin.files import timestamp, write_json
+from harness_plugin.files import portable, timestamp, write_json
 from harness_plugin.records import RunReport
 from harness_plugin.scoring.transfer_record import record_of
 
 
 def write(report: RunReport, folder: Path) -> list[Path]:
-    """One file a task."""
+    """One file a task; paths in it are relative to the run's folder."""
     files = []
     for scores in report.tasks:
         record = record_of(report, scores)
         file = folder / f"transfer_{scores.task}_{timestamp(report.started)}.json"
-        write_json(file, record.model_dump(mode="json"))
+        run = Path(report.config.get("output_path") or folder)
+        write_json(file, portable(record.model_dump(mode="json"), run))
         files.append(file)
     return files

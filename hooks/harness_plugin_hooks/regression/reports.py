@@ -40,25 +40,33 @@ def headline(comparison: Comparison) -> str:
 
 
 def section(comparison: Comparison) -> Section:
-    """The checks, the groups, a sentence for every check that is not passed, and the notes."""
+    """The checks, the groups, a sentence for every check not passed and every set, the notes."""
     groups = group_table(comparison)
     sentences = [
         (Text(check.state, check.state), f": {sentence(check)}")
         for check in comparison.checks
         if check.state != "pass"
     ]
+    flips = [f"changed answers: {found.sentence}" for found in comparison.flips]
     notes = [f"note: {note}" for note in comparison.notes]
     blocks: list[Block] = [check_table(comparison), Folded(groups.title, [groups])]
-    if sentences or notes:
-        blocks.append(Items([*sentences, *notes]))
+    blocks.append(Items([*sentences, *flips, *notes]))
     return Section(headline(comparison), comparison.task, blocks)
 
 
 def check_table(comparison: Comparison) -> Table:
     """One row a check; percent and percentage points."""
-    titles = ("set", "metric", "baseline", "candidate", "worse by [95%]", "limit", "verdict")
+    titles = (
+        "set",
+        "metric",
+        "baseline",
+        "candidate",
+        "worse (+) or better (-) [95%]",
+        "limit",
+        "verdict",
+    )
     return Table(
-        f"{comparison.pairs} pair(s) of models, mean ± sd over seeds, %; change for the worse",
+        f"{comparison.pairs} pair(s) of models, mean ± sd over seeds, %",
         tuple(map(Column, titles)),
         [
             (
@@ -76,24 +84,30 @@ def check_table(comparison: Comparison) -> Table:
 
 
 def group_table(comparison: Comparison) -> Table:
-    """One row a group: both accuracies, and the rows on which the models differ."""
-    titles = ("set", "group", "n", "baseline", "candidate [Wilson 95%]", "lost", "won", "p")
+    """One row a group: both accuracies, and the rows whose answers differ."""
+    titles = ("set", "group", "n", "baseline", "candidate [Wilson 95%]", "changed", "by seeds")
     return Table(
-        "accuracy by group, %; p: exact McNemar test, Holm over a set's groups and seeds",
-        tuple(map(Column, titles)),
+        "accuracy and changed answers by group, %; by seeds: between two seeds of one side; "
+        "lost: right to wrong, repaired: wrong to right; p: exact McNemar test of lost against "
+        "repaired, Holm over a set's groups and seeds",
+        tuple(map(Column, (*titles, "lost", "repaired", "p"))),
         [
             (
-                test.split,
-                f"{test.group} (baseline's worst)" if test.worst else test.group or "all rows",
-                test.n,
-                f"{100 * test.baseline:.1f}",
-                f"{100 * test.candidate:.1f} [{100 * test.bounds[0]:.1f}, "
-                f"{100 * test.bounds[1]:.1f}]",
-                test.only_baseline,
-                test.only_candidate,
-                "< 0.0001" if test.p < 0.0001 else f"{test.p:.4f}",
+                group.split,
+                f"{group.group} (baseline's worst)" if group.worst else group.group or "all rows",
+                flips.n,
+                f"{100 * group.baseline:.1f}",
+                f"{100 * group.candidate:.1f} [{100 * group.bounds[0]:.1f}, "
+                f"{100 * group.bounds[1]:.1f}]",
+                f"{100 * flips.changed:.1f}",
+                "n/a" if flips.expected is None else f"{100 * flips.expected:.1f}",
+                f"{100 * flips.lost:.1f}",
+                f"{100 * flips.repaired:.1f}",
+                "< 0.0001" if flips.p < 0.0001 else f"{flips.p:.4f}",
             )
-            for test in comparison.groups
+            for found in comparison.flips
+            for group in found.groups
+            for flips in [group.flips]
         ],
         titled=False,
     )

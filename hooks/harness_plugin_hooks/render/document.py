@@ -150,6 +150,8 @@ class Figure:
     table: Table | None = None
     theme: Mapping[str, str] = field(default_factory=dict)
     """Colours of the drawing that follow the page's theme, with the names of the page's."""
+    said: str = ""
+    """What it shows, in a sentence with its number."""
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,11 @@ from harness_plugin_hooks.render.document import (
     texts,
 )
 from harness_plugin_hooks.render.html_table import add_table
-from harness_plugin_hooks.render.svg import themed
+from harness_plugin_hooks.render.svg import themed, width_of
 from harness_plugin_hooks.render.text import plain, plural
+
+HALF = 360
+"""Points: figures no wider than this stand side by side where there is room."""
 
 LONGEST = 10_000
 """Characters of a text in a paragraph, a list or a term."""
@@ -196,9 +199,14 @@ def add_figure(parent: Element, block: Figure, level: int) -> None:
     """A figure, what to see in it, and its numbers."""
     prefix = anchor(block.file)
     part = SubElement(parent, "figure", id=prefix)
+    if width_of(block.svg) <= HALF:
+        part.set("class", "half")
     if block.about:
         caption = SubElement(part, "figcaption")
-        inline(caption, (Text(block.title, "strong"), Text(f" {block.about}", "soft")))
+        told = (Text(block.title, "strong"), Text(block.said), Text(block.about, "soft"))
+        for text in told:
+            if text.text:
+                inline(SubElement(caption, "p"), text)
     # a narrow screen scrolls it
     frame = {"class": "plot", "role": "region", "tabindex": "0", "aria-label": plain(block.title)}
     plot = SubElement(part, "div", frame)

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from xml.etree.ElementTree import Element, SubElement
 
 from harness_plugin_hooks.render.document import Cell, Number, Table, Text, numeric
-from harness_plugin_hooks.render.text import DASH, estimate, interval, plain, ranks
+from harness_plugin_hooks.render.text import DASH, estimate, interval, percent, plain, ranks
 
 WIDTH, HEIGHT = 120, 10
 """Of the drawing of an interval, in pixels."""
@@ -21,6 +21,9 @@ MOST_REASONS = 6
 
 Scale: TypeAlias = Callable[[float], float]
 """From a value to where it lies on the drawing, in pixels."""
+
+Range: TypeAlias = tuple[float, float]
+"""The least and the greatest value of a column's drawings."""
 
 
 def add_table(parent: Element, table: Table, level: int) -> None:
@@ -36,6 +39,8 @@ def add_table(parent: Element, table: Table, level: int) -> None:
     )
     SubElement(made, "caption", {"class": "aside"}).text = name
     right = numeric(table)
+    ranges = [range_of(table, i) if c.drawn else None for i, c in enumerate(table.columns)]
+    scales = [None if ends is None else scale_of(ends) for ends in ranges]
     head = SubElement(SubElement(made, "thead"), "tr")
     for index, column in enumerate(table.columns):
         cell = SubElement(
@@ -44,11 +49,12 @@ def add_table(parent: Element, table: Table, level: int) -> None:
         cell.text = plain(column.title)
         if column.about:
             cell.set("title", plain(column.about))
+        if (ends := ranges[index]) is not None:
+            add_axis(cell, ends)
         if table.sortable:
             cell.set("data-first", column.first)
             if index == 0:
                 cell.set("aria-sort", "ascending")
-    scales = [scale_of(table, i) if c.drawn else None for i, c in enumerate(table.columns)]
     known = (abs(n.value) for i in range(len(right)) for n in numbers(table, i))
     bound = max(filter(math.isfinite, known), default=0.0) if table.heat else 0.0
     body = SubElement(made, "tbody")
@@ -131,14 +137,37 @@ def numbers(table: Table, index: int) -> list[Number]:
     return [row[index] for row in table.rows if isinstance(row[index], Number)]  # type: ignore[misc]
 
 
-def scale_of(table: Table, index: int) -> Scale:
-    """One scale for a column, with 0 on it where numbers are differences."""
+def range_of(table: Table, index: int) -> Range | None:
+    """What a column's drawings span, with 0 in it where numbers are differences; None: nothing."""
     known = numbers(table, index)
     ends = [end for n in known for end in (n.low, n.value, n.high) if math.isfinite(end)]
+    if not ends:
+        return None
     if any(number.signed for number in known):
         ends.append(0.0)
-    low, high = min(ends, default=0.0), max(ends, default=1.0)
+    return min(ends), max(ends)
+
+
+def scale_of(ends: Range) -> Scale:
+    """One scale for a column."""
+    low, high = ends
     return lambda value: 4 + (WIDTH - 8) * (value - low) / (high - low or 1.0)
+
+
+def add_axis(cell: Element, ends: Range) -> None:
+    """The scale of the drawings below: both ends, and 0 where it lies well between them."""
+    size = {"width": str(WIDTH), "height": "20", "class": "axis", "aria-hidden": "true"}
+    svg = SubElement(cell, "svg", size)
+    SubElement(svg, "line", {"x1": "4", "x2": str(WIDTH - 4), "y1": "18", "y2": "18"})
+    low, high = ends
+    marks = [(low, "start", 0), (high, "end", WIDTH)]
+    if low < 0 < high and WIDTH / 3 < (zero := scale_of(ends)(0.0)) < 2 * WIDTH / 3:
+        marks.insert(1, (0.0, "middle", round(zero)))
+    for value, anchor, x in marks:
+        at = f"{scale_of(ends)(value):.1f}"
+        SubElement(svg, "line", {"x1": at, "x2": at, "y1": "14", "y2": "18"})
+        text = SubElement(svg, "text", {"x": str(x), "y": "10", "text-anchor": anchor})
+        text.text = percent(value, signed=False)
 
 
 def draw(cell: Element, number: Number, scale: Scale) -> None:
@@ -148,6 +177,11 @@ def draw(cell: Element, number: Number, scale: Scale) -> None:
     middle = str(HEIGHT / 2)
     whole = {"x1": "0", "x2": str(WIDTH), "y1": middle, "y2": middle, "class": "track"}
     SubElement(svg, "line", whole)
+    if number.signed:
+        zero = f"{scale(0.0):.1f}"
+        SubElement(
+            svg, "line", {"x1": zero, "x2": zero, "y1": "0", "y2": str(HEIGHT), "class": "track"}
+        )
     ends = {"x1": f"{scale(number.low):.1f}", "x2": f"{scale(number.high):.1f}"}
     SubElement(svg, "line", {**ends, "y1": middle, "y2": middle})
     SubElement(svg, "circle", {"cx": f"{scale(number.value):.1f}", "cy": middle, "r": "3.5"})

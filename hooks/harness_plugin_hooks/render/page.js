@@ -53,11 +53,11 @@ document.body.append(said);
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, column) => {
-    const name = head.textContent;
+    const name = head.firstChild.textContent;
     const button = document.createElement("button");
     button.type = "button";
-    button.append(...head.childNodes);
-    head.append(button);
+    button.append(head.firstChild);  // the words; a scale stays below them
+    head.prepend(button);
     button.addEventListener("click", () => {
       const before = head.getAttribute("aria-sort");
       const order = before === null ? head.dataset.first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from xml.etree.ElementTree import Element, fromstring
@@ -50,6 +51,12 @@ def themed(svg: str, prefix: str, title: str, about: str, theme: Mapping[str, st
         told.text = text
         root.insert(0, told)
     return root
+
+
+def width_of(svg: str) -> float:
+    """Points, as matplotlib writes them; infinite where there is no width."""
+    found = re.search(r'<svg [^>]*?width="([\d.]+)pt"', svg)
+    return float(found[1]) if found else math.inf
 
 
 def local(name: str) -> str:

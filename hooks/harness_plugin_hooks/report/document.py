@@ -32,13 +32,13 @@ from harness_plugin_hooks.report.reading import RunPages, TaskPage
 
 @dataclass(frozen=True)
 class Part:
-    """A heading with figures below it; without any, one line that says why."""
+    """A heading with figures and a table below it."""
 
     title: str
     pictures: Sequence[Picture]
     sentences: Sequence[str] = ()
-    missing: str = ""
     notes: Sequence[str] = ()
+    table: Table | None = None
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,13 @@ class TaskReport:
 
     page: TaskPage
     answers: Sequence[Answered]
+    pictures: Sequence[Picture]
+    """The figures that answer the title."""
     numbers: Table
-    parts: Sequence[Part]
+    where: Sequence[Part]
+    """Where debiasing is lost, by groups, bias types, answers and insides."""
+    back: Sequence[Part]
+    """What brings it back: one a student that remedies were tried for."""
     facts: Sequence[tuple[str, str]]
     models: Table
     config: str
@@ -57,9 +62,9 @@ class TaskReport:
 def report(run: RunPages, tasks: Sequence[TaskReport]) -> Document:
     """The whole document."""
     about = (
-        "How much of the teacher's debiasing does the student keep, where is it lost? Accuracies "
-        "are percent, differences percentage points (bold where the interval leaves 0 out), "
-        "intervals 95%."
+        "How much of the teacher's debiasing does the student keep, where is it lost, what brings "
+        "it back? Accuracies are percent, differences percentage points (bold where the interval "
+        "leaves 0 out), intervals 95%."
     )
     footer = (
         f"Made by harness-plugin {__version__} from the run of {run.started}. All figures lie as "
@@ -70,29 +75,53 @@ def report(run: RunPages, tasks: Sequence[TaskReport]) -> Document:
 
 
 def of_task(one: TaskReport) -> Section:
-    """One task: the answer, then why."""
+    """One task: the answer, then why; what there is nothing to say of has no section."""
     record = one.page.record
     name = record.task
-    examples: list[Block] = [
+    run: list[Block] = [Terms(one.facts), one.models, Folded("Configuration", [Code(one.config)])]
+    examples = [
         disagreements(found, opened=number == 0) for number, found in enumerate(one.page.examples)
     ]
-    run: list[Block] = [Terms(one.facts), one.models, Folded("Configuration", [Code(one.config)])]
-    sections: list[tuple[str, Sequence[Block]]] = [
-        ("Numbers", [one.numbers]),
-        *((part.title, list(blocks(part, name))) for part in one.parts),
-        ("Examples", examples or [Paragraph(one.page.without_examples, "soft")]),
-        ("Run", run),
+    sections: list[tuple[str, str, Sequence[Block]]] = [
+        ("Numbers", "numbers", [one.numbers]),
+        ("Where is it lost", "where", parts(one.where, f"{name}-where", name)),
+        ("What brings it back", "back", parts(one.back, f"{name}-back", name)),
+        ("Examples", "examples", examples),
+        ("Run", "run", run),
     ]
     return Section(
         name,
         name,
         [
             *answers(one.answers),
-            *(Section(t, f"{name}-{n}", inside) for n, (t, inside) in enumerate(sections)),
+            *(figure(picture, name) for picture in one.pictures),
+            *(
+                Section(
+                    title,
+                    f"{name}-{anchor}",
+                    inside,
+                    contents=f"{title}, {name}"
+                    if sum(isinstance(block, Section) for block in inside) > 1
+                    else "",
+                )
+                for title, anchor, inside in sections
+                if inside
+            ),
         ],
         contents=f"Sections of {name}",
         badge="embedded (generated) data" if record.source == "embedded" else "",
     )
+
+
+def parts(found: Sequence[Part], anchor: str, task: str) -> list[Block]:
+    """A section for each part that says something; the only one needs no heading."""
+    told = [(part.title, list(blocks(part, task))) for part in found]
+    told = [(title, inside) for title, inside in told if inside]
+    if len(told) == 1:
+        return told[0][1]
+    return [
+        Section(title, f"{anchor}-{number}", inside) for number, (title, inside) in enumerate(told)
+    ]
 
 
 def answers(found: Sequence[Answered]) -> Iterator[Block]:
@@ -109,22 +138,28 @@ def answers(found: Sequence[Answered]) -> Iterator[Block]:
 
 def blocks(part: Part, task: str) -> Iterator[Block]:
     """What a section holds."""
-    if not part.pictures:
-        yield Paragraph(part.missing, "soft")
     if part.notes:
         yield Paragraph(f"{'. '.join(plain(n).rstrip('.') for n in part.notes)}.", "soft")
     if part.sentences:
         yield Items(part.sentences)
     for picture in part.pictures:
-        columns = tuple(map(Column, picture.columns))
-        yield Figure(
-            picture.title,
-            picture.svg,
-            file_stem(f"{task}_{picture.name}"),
-            picture.about,
-            Table(picture.title, columns, picture.rows, titled=False),
-            THEME,
-        )
+        yield figure(picture, task)
+    if part.table is not None:
+        yield part.table
+
+
+def figure(picture: Picture, task: str) -> Figure:
+    """A figure with the numbers behind it, where no other table of the page has them."""
+    columns = tuple(map(Column, picture.columns))
+    return Figure(
+        picture.title,
+        picture.svg,
+        file_stem(f"{task}_{picture.name}"),
+        picture.about,
+        Table(picture.title, columns, picture.rows, titled=False) if columns else None,
+        THEME,
+        picture.said,
+    )
 
 
 def file_stem(name: str) -> str:

@@ -25,6 +25,8 @@ TEACHER, STUDENT, CONTROL = "#0072b2", "#d55e00", "#00806a"
 STUDENTS = (STUDENT, "#b0508c", "#8a6d00", "#6a55c2")
 """Okabe and Ito's colours, darker where white would swallow them; students in order."""
 OTHER = "#6e7781"
+POSITIVE, NEGATIVE = STUDENTS[3], STUDENTS[2]
+"""Of edges; no role's, as long as there are two students."""
 THEME = {
     TEXT: "--text",
     SOFT: "--soft",
@@ -92,6 +94,8 @@ class Picture:
     figure: Figure
     columns: tuple[str, ...]
     rows: Sequence[tuple[Cell, ...]]
+    said: str = ""
+    """What it shows in a sentence, with the number."""
 
     @cached_property
     def svg(self) -> str:
@@ -137,7 +141,8 @@ def colours_of(roles: Sequence[str]) -> dict[str, str]:
     """One colour a role, the same in every figure of a run."""
     students = [role for role in roles if role.startswith("student")]
     found = {role: STUDENTS[i % len(STUDENTS)] for i, role in enumerate(students)}
-    known = {"teacher": TEACHER, "control": CONTROL}
+    controls = (role for role in roles if role.startswith("control"))
+    known = {"teacher": TEACHER, **dict.fromkeys(controls, CONTROL)}
     return {role: found.get(role) or known.get(role, OTHER) for role in roles}
 
 
@@ -182,7 +187,9 @@ def matrix(
     return mesh
 
 
-def band(axes: Axes, x: Sequence[float], low: Any, high: Any, colour: str) -> None:
+def band(
+    axes: Axes, x: Sequence[float] | NDArray[np.float64], low: Any, high: Any, colour: str
+) -> None:
     """A 95% interval along a line, where there is one."""
     low, high = (np.array(ends, dtype=float) for ends in (low, high))
     if np.isfinite(low).any():
@@ -192,21 +199,3 @@ def band(axes: Axes, x: Sequence[float], low: Any, high: Any, colour: str) -> No
 def numbers(values: Sequence[float | None]) -> NDArray[np.float64]:
     """A list of a record, null as nan."""
     return np.array(values, dtype=float)
-
-
-def apart(values: Sequence[float], least: float) -> list[float]:
-    """The values moved as little as makes each at least `least` from the next: for labels."""
-    order = np.argsort(values, kind="stable")
-    placed = np.array(values, float)[order]
-    for _ in range(200):
-        gaps = np.diff(placed)
-        short = np.flatnonzero(gaps < least - 1e-9)
-        if not len(short):
-            break
-        for i in short:
-            push = (least - (placed[i + 1] - placed[i])) / 2
-            placed[i] -= push
-            placed[i + 1] += push
-    out = np.empty(len(placed))
-    out[order] = placed
-    return [float(value) for value in out]

@@ -134,6 +134,7 @@ def trained(model: Model, task: str) -> TrainedModel:
         model.settings,
         key=model.settings.get("stage") or weights_key(model.path),
         kind=model.kind,
+        start=model.start,
         labels=tuple(model.settings["labels"]),
         max_length=int(model.settings["max_length"]),
     )
@@ -183,7 +184,8 @@ def of_student(
                 pile = pile[np.argsort(-distance[pile], kind="stable")][:most]
                 piles.append([(float(distance[row]), seed, int(row), kind) for row in pile])
     chosen = in_turn(piles, most)
-    roles = [role for role in ("teacher", student, "control") if (role, seeds[0]) in answers]
+    controls = [role for role, seed in answers if role.startswith("control") and seed == seeds[0]]
+    roles = [role for role in ("teacher", student, *controls) if (role, seeds[0]) in answers]
     return Disagreements(
         student,
         split,

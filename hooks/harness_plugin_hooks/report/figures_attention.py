@@ -95,6 +95,27 @@ def by_layer(pairs: Sequence[Record], roles: Sequence[str]) -> Picture:
             for pair in pairs
             for layer in pair["by_layer"]
         ],
+        said=furthest_layer(against),
+    )
+
+
+def furthest_layer(pairs: Sequence[Record]) -> str:
+    """Where a student looks furthest apart from its teacher."""
+    found = [
+        (layer["js"], pair, layer)
+        for pair in pairs
+        if pair["second"].startswith("student") and not pair.get("specials")
+        for layer in pair["by_layer"]
+        if layer.get("js") is not None
+    ]
+    if not found:
+        return ""
+    value, pair, layer = max(found, key=lambda one: one[0])
+    interval = ends(layer.get("low"), layer.get("high"), ".2f")
+    return (
+        f"{pair['second']} looks furthest apart from its {pair['first']} in layer "
+        f"{layer['second_layer'] + 1}, on {pair['group']} rows: {decimal(value, '.2f')} nats"
+        + (f" ({interval})." if interval else ".")
     )
 
 
@@ -163,4 +184,23 @@ def by_head(pairs: Sequence[Record]) -> Picture:
             for pair in shown
             for match in pair["matched"]
         ],
+        said=furthest_head(shown),
+    )
+
+
+def furthest_head(pairs: Sequence[Record]) -> str:
+    """The student's head that is least like the one it is matched with."""
+    found = [
+        (match["js"], pair, match)
+        for pair in pairs
+        if pair["second"].startswith("student")
+        for match in pair["matched"]
+        if match.get("js") is not None
+    ]
+    if not found:
+        return ""
+    value, pair, match = max(found, key=lambda one: one[0])
+    return (
+        f"The least alike: head {match['second_head'] + 1} of layer {match['second_layer'] + 1} of "
+        f"{pair['second']}, {decimal(value, '.2f')} nats on {pair['group']} rows."
     )

@@ -40,8 +40,8 @@ def of_pairs(record: TransferRecord) -> Iterator[list[Flips]]:
 
 
 def sentences(record: TransferRecord) -> list[str]:
-    """One for every set and pair of models."""
-    return [sentence(flips) for flips in of_pairs(record)]
+    """Those of pairs without a figure: a student and another model than its teacher."""
+    return [sentence(flips) for flips in of_pairs(record) if flips[0].other != "teacher"]
 
 
 def pictures(record: TransferRecord) -> Iterator[Picture]:
@@ -60,6 +60,8 @@ def picture(flips: list[Flips]) -> Picture:
     start = np.zeros(len(drawn))
     for kind, (title, colour) in KINDS.items():
         share = 100 * np.array([getattr(f, kind) for f in drawn])
+        if not share.any():
+            continue
         axes.barh(y, share, 0.72, left=start, color=colour, label=title)
         start = start + share
     expected = [(at, 100 * f.expected) for at, f in enumerate(drawn) if f.expected is not None]
@@ -93,6 +95,7 @@ def picture(flips: list[Flips]) -> Picture:
             )
             for f in flips
         ],
+        said=sentence(flips),
     )
 
 

@@ -80,7 +80,19 @@ def matrices(pairs: Sequence[Record]) -> Picture:
             for i, first in enumerate(pair["first_layers"])
             for j, second in enumerate(pair["second_layers"])
         ],
+        said=last_layers(pairs),
     )
+
+
+def last_layers(pairs: Sequence[Record]) -> str:
+    """How alike the last layers are, which the label is read from."""
+    told = [
+        f"{pair['first']} and {pair['second']} {decimal(value, '.2f')} on {pair['group']} rows"
+        for pair in pairs
+        if pair["second"].startswith("student")
+        and (value := cell(pair["value"], -1, -1)) is not None
+    ]
+    return f"Where the label is read off: {', '.join(told)}." if told else ""
 
 
 def depth_profile(
@@ -146,7 +158,38 @@ def depth_profile(
             for pair in against
             for layer in pair["equal_depth"]
         ],
+        said=least_alike(against, ceilings),
     )
+
+
+def least_alike(pairs: Sequence[Record], ceilings: Sequence[Record]) -> str:
+    """Where the student is least like its teacher, and what two trainings of a teacher come to."""
+    found = [
+        (layer["value"], pair, layer)
+        for pair in pairs
+        if pair["second"].startswith("student")
+        for layer in pair["equal_depth"]
+        if layer.get("value") is not None
+    ]
+    if not found:
+        return ""
+    value, pair, layer = min(found, key=lambda one: one[0])
+    interval = ends(layer.get("low"), layer.get("high"), ".2f")
+    own = [
+        cell(c["value"], i, i)
+        for c in ceilings
+        if (c["group"], c["view"], c["second"]) == (pair["group"], pair["view"], pair["first"])
+        for i, name in enumerate(c["second_layers"])
+        if name == layer["with"]
+    ]
+    known = [one for one in own if one is not None]
+    said = (
+        f"{pair['second']} is least like its {pair['first']} at {layer['layer']} on {pair['group']}"
+        f" rows: CKA {decimal(value, '.2f')}" + (f" ({interval})" if interval else "")
+    )
+    if known:
+        said += f"; two seeds of the {pair['first']} have {decimal(float(np.mean(known)), '.2f')}"
+    return f"{said}."
 
 
 def probes(record: Record, roles: Sequence[str]) -> Iterator[Picture]:
@@ -190,6 +233,7 @@ def probes(record: Record, roles: Sequence[str]) -> Iterator[Picture]:
         figure=figure,
         columns=("target", "role", "layer", "accuracy, %", "95% interval", "shuffled", "decodable"),
         rows=list(probe_rows(curves)),
+        said=" ".join(sentences(record)),
     )
 
 

@@ -1,4 +1,4 @@
-"""Figures of the scores: group accuracies, gaps from teacher to student, bias types."""
+"""Figures of the scores: accuracy by group and by bias type."""
 
 from __future__ import annotations
 
@@ -9,23 +9,21 @@ import numpy as np
 from harness_plugin.records import Floats
 from harness_plugin.scoring.transfer_record import Number, Scores, TransferRecord
 from harness_plugin_hooks.render import document
-from harness_plugin_hooks.render.text import metric_title, percent, plain
+from harness_plugin_hooks.render.text import percent, plain
 from harness_plugin_hooks.report.drawing import (
     DIVERGING,
     LINE,
-    SOFT,
-    TEXT,
+    MARKERS,
     WIDTH,
     Axes,
     Picture,
-    apart,
     canvas,
     colours_of,
     grid,
     matrix,
 )
 
-MOST_GROUPS, MOST_TYPES, MOST_PANELS = 14, 36, 4
+MOST_GROUPS, MOST_TYPES = 14, 36
 """More than these are left to the table: a figure shows those that change most."""
 
 
@@ -33,7 +31,8 @@ def compared_roles(record: TransferRecord) -> list[str]:
     """Teacher, students and control, those that there are, or else every role."""
     roles = list(dict.fromkeys(scores.role for scores in record.scores))
     students = [role for role in roles if role.startswith("student")]
-    chosen = [role for role in ("teacher", *students, "control") if role in roles]
+    controls = [role for role in roles if role.startswith("control")]
+    chosen = [role for role in ("teacher", *students, *controls) if role in roles]
     return chosen or roles
 
 
@@ -48,8 +47,6 @@ def pictures(record: TransferRecord) -> Iterator[Picture]:
         found = scores_on(record, known.name)
         if any(scores.groups for scores in found.values()):
             yield groups(record, known.name)
-    if (slopes := gaps(record)) is not None:
-        yield slopes
     for known in record.sets:
         for breakdown in known.breakdowns:
             if any(
@@ -77,6 +74,25 @@ def changes(numbers: Mapping[str, Mapping[str, Number]], roles: Sequence[str]) -
         ]
         out[name] = float(np.nanmax(far)) if far and not np.isnan(far).all() else 0.0
     return out
+
+
+def furthest(numbers: Mapping[str, Mapping[str, Number]], roles: Sequence[str], what: str) -> str:
+    """Where a student's accuracy is furthest from its teacher's, in a sentence."""
+    far = [
+        (abs(own - teacher), role, name, teacher, own)
+        for role in roles
+        if role.startswith("student")
+        for name in numbers[role]
+        if np.isfinite(teacher := value_of(numbers.get("teacher", {}).get(name)))
+        and np.isfinite(own := value_of(numbers[role][name]))
+    ]
+    if not far:
+        return ""
+    _, role, name, teacher, own = max(far)
+    return (
+        f"Furthest from the teacher: {role} on {what} {plain(name)}, {percent(own, False)}% where "
+        f"the teacher has {percent(teacher, False)}%."
+    )
 
 
 def chosen_of(change: Mapping[str, float], most: int) -> list[str]:
@@ -108,16 +124,22 @@ def groups(record: TransferRecord, split: str) -> Picture:
         of_role = [numbers[role].get(name) for name in names]
         values = 100 * np.array([value_of(n) for n in of_role])
         low, high = ends_of(of_role, values)
-        axes.barh(y, values, 0.88 * thick, color=colours[role], label=role)
-        axes.errorbar(
-            values, y, xerr=[values - low, high - values], fmt="none", ecolor=TEXT, elinewidth=0.9
+        axes.hlines(y, low, high, color=colours[role], linewidth=2.2)
+        axes.plot(
+            values,
+            y,
+            linestyle="none",
+            marker=MARKERS[number % len(MARKERS)],
+            color=colours[role],
+            markersize=5,
+            label=role,
         )
         for at, value, end in zip(y, values, high, strict=True):
             if np.isfinite(value):
                 axes.annotate(
                     f"{value:.1f}",
                     (max(value, end), at),
-                    (4, 0),
+                    (6, 0),
                     textcoords="offset points",
                     va="center",
                     fontsize=8,
@@ -134,7 +156,7 @@ def groups(record: TransferRecord, split: str) -> Picture:
     return Picture(
         name=f"groups_{split}",
         title=f"Accuracy by group on {split}",
-        about="Bars: mean over seeds; whiskers: 95% interval over seeds and examples."
+        about="Marks: mean over seeds; lines: 95% interval over seeds and examples."
         + shown_of(len(names), len(change), "groups"),
         figure=figure,
         columns=("group", "examples", *list(found)),
@@ -146,6 +168,7 @@ def groups(record: TransferRecord, split: str) -> Picture:
             )
             for name in change
         ],
+        said=furthest(numbers, roles, "group"),
     )
 
 
@@ -179,120 +202,6 @@ def primary_gaps(record: TransferRecord) -> dict[str, str]:
             told[scores.split] = defined[0]
     order = {known.name: number for number, known in enumerate(record.sets)}
     return dict(sorted(told.items(), key=lambda item: order[item[0]]))
-
-
-def gaps(record: TransferRecord) -> Picture | None:
-    """From the teacher's gap to each student's and the control's, a panel a set."""
-    roles, primary = compared_roles(record), primary_gaps(record)
-    if not primary or "teacher" not in roles or len(roles) < 2:
-        return None
-    others, colours = roles[1:], colours_of(roles)
-    shown = list(primary)[-MOST_PANELS:]
-    figure, (panels,) = grid(1, len(shown), 3.6, sharey=True)
-    found = {split: scores_on(record, split) for split in primary}
-    span = max(
-        10.0,
-        np.ptp(
-            [
-                100 * value
-                for split in shown
-                for role in roles
-                for value in [value_of(found[split][role].metrics.get(primary[split]))]
-                if np.isfinite(value)
-            ]
-            or [0.0]
-        ),
-    )
-    for axes, split in zip(panels, shown, strict=True):
-        numbers = {role: found[split][role].metrics.get(primary[split]) for role in roles}
-        slope(axes, numbers, others, colours, 0.085 * span)
-        axes.set_title(f"{clipped(split, 24)}\n{metric_title(primary[split])}", fontsize=9.5)
-    panels[0].set_ylabel("gap, points")
-    names = dict.fromkeys(
-        (split, name)
-        for split in primary
-        for scores in found[split].values()
-        for name in scores.metrics
-        if name.startswith("gap_")
-    )
-    return Picture(
-        name="gaps",
-        title="The gap, from the teacher to the student",
-        about="0 treats both sides alike. A line that leaves 0 is a bias that grows; whiskers: 95% "
-        "interval."
-        + (f" The last {len(shown)} of {len(primary)} sets." if len(shown) < len(primary) else ""),
-        figure=figure,
-        columns=("set", "gap", *found[shown[0]]),
-        rows=[
-            (
-                split,
-                metric_title(name),
-                *(
-                    document.Number.of(scores.metrics.get(name), True)
-                    for scores in found[split].values()
-                ),
-            )
-            for split, name in names
-        ],
-    )
-
-
-def slope(
-    axes: Axes,
-    numbers: Mapping[str, Number | None],
-    others: Sequence[str],
-    colours: Mapping[str, str],
-    least: float,
-) -> None:
-    """One set: the teacher on the left, who is compared with it on the right."""
-    start = 100 * value_of(numbers["teacher"])
-    values = [100 * value_of(numbers[role]) for role in others]
-    right = 1 + 0.06 * (len(others) - 1)
-    axes.plot([-0.5, right + 0.05], [0, 0], color=SOFT, linewidth=0.8, linestyle=(0, (2, 2)))
-    for place, role in ((0.0, "teacher"), *((1 + 0.06 * i, r) for i, r in enumerate(others))):
-        value = 100 * value_of(numbers[role])
-        low, high = ends_of([numbers[role]], np.array([value]))
-        dashed = role == "control"
-        if role != "teacher":
-            axes.plot(
-                [0, place],
-                [start, value],
-                color=colours[role],
-                linestyle="--" if dashed else "-",
-            )
-        axes.errorbar(
-            [place],
-            [value],
-            yerr=[value - low, high - value],
-            fmt="o",
-            color=colours[role],
-            elinewidth=1,
-            markersize=5,
-        )
-    if np.isfinite(start):
-        axes.annotate(
-            f"teacher\n{percent(start / 100, True)}",
-            (0, start),
-            (-9, 0),
-            textcoords="offset points",
-            ha="right",
-            va="center",
-            fontsize=8.5,
-            color=colours["teacher"],
-        )
-    seen = [(role, value) for role, value in zip(others, values, strict=True) if np.isfinite(value)]
-    for (role, value), at in zip(seen, apart([v for _, v in seen], least), strict=True):
-        axes.annotate(
-            f"{role} {percent(value / 100, True)}",
-            (right + 0.08, at),
-            va="center",
-            fontsize=8.5,
-            color=colours[role],
-        )
-    axes.set_xlim(-0.55, right + 1.05)
-    axes.set_xticks([])
-    axes.spines["bottom"].set_visible(False)
-    axes.grid(axis="y")
 
 
 def bias_types(record: TransferRecord, split: str, breakdown: str) -> Picture:
@@ -355,4 +264,5 @@ def bias_types(record: TransferRecord, split: str, breakdown: str) -> Picture:
             (name, *(document.Number.of(numbers[role].get(name)) for role in roles))
             for name in change
         ],
+        said=furthest(numbers, roles, breakdown),
     )

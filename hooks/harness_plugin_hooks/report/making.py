@@ -15,21 +15,29 @@ from harness_plugin.scoring.transfer_record import TransferRecord
 from harness_plugin_hooks.render.document import Column, Table
 from harness_plugin_hooks.render.html import page
 from harness_plugin_hooks.render.text import listed, plural
-from harness_plugin_hooks.report import answer, figures_flips, figures_inside, figures_scores
+from harness_plugin_hooks.report import (
+    answer,
+    figures_answer,
+    figures_attention,
+    figures_circuits,
+    figures_flips,
+    figures_inside,
+    figures_scores,
+    remedies,
+)
 from harness_plugin_hooks.report.document import Part, TaskReport, file_stem, report
 from harness_plugin_hooks.report.drawing import Picture, styled
-from harness_plugin_hooks.report.figures_attention import attention
-from harness_plugin_hooks.report.figures_circuits import circuits
 from harness_plugin_hooks.report.reading import RunPages, TaskPage
 
 Draw = Callable[[Mapping[str, Any], Sequence[str]], Iterator[Picture]]
-INSIDE: dict[str, tuple[str, Draw]] = {
-    "cka": ("Similarity of layers", figures_inside.cka),
-    "probes": ("What can be read off", figures_inside.probes),
-    "attention": ("Attention", attention),
-    "circuits": ("Circuits", circuits),
+Say = Callable[[Mapping[str, Any]], Iterator[str]]
+INSIDE: dict[str, tuple[str, Draw, Say]] = {
+    "cka": ("Similarity of layers", figures_inside.cka, lambda _: iter(())),
+    "probes": ("What can be read off", figures_inside.probes, lambda _: iter(())),
+    "attention": ("Attention", figures_attention.attention, lambda _: iter(())),
+    "circuits": ("Circuits", figures_circuits.circuits, figures_circuits.sentences),
 }
-"""Analysis -> its heading and who draws it."""
+"""Analysis -> its heading, who draws it, and what else is said of it."""
 
 
 def write(run: RunPages, plugins: Plugins, folder: Path) -> list[Path]:
@@ -43,7 +51,8 @@ def write(run: RunPages, plugins: Plugins, folder: Path) -> list[Path]:
         write_text(written[0], page(report(run, tasks)))
         figures.mkdir(exist_ok=True)
         for one in tasks:
-            for picture in [p for part in one.parts for p in part.pictures]:
+            parts = [*one.where, *one.back]
+            for picture in [*one.pictures, *(p for part in parts for p in part.pictures)]:
                 name = file_stem(f"{one.page.record.task}_{picture.name}")
                 written += write_figure(picture, figures / name)
     return written
@@ -62,54 +71,73 @@ def report_of(run: RunPages, one: TaskPage, plugins: Plugins) -> TaskReport:
     record = one.record
     scores = list(figures_scores.pictures(record))
     types = [picture for picture in scores if picture.name.startswith("types_")]
-    parts = [
-        Part("Groups and gaps", [p for p in scores if p not in types], missing="No groups."),
-        Part("Bias types", types, missing="The sets of this task have no bias types."),
-        *flips(record),
-        *inside(run, one, plugins),
-    ]
     return TaskReport(
         page=one,
         answers=answer.answers(record),
+        pictures=list(figures_answer.pictures(record)),
         numbers=answer.numbers(record),
-        parts=parts,
-        facts=list(facts(run, one)),
+        where=[
+            Part("Groups", [p for p in scores if p not in types]),
+            Part("Bias types", types),
+            Part(
+                "Whose answers change",
+                list(figures_flips.pictures(record)),
+                figures_flips.sentences(record),
+            ),
+            *inside(run, one),
+        ],
+        back=[
+            Part(
+                f"Remedies for {tried.record['baseline']}",
+                [remedies.picture(tried)],
+                notes=list(remedies.notes(tried, record)),
+                table=remedies.table(tried),
+            )
+            for tried in one.remedies
+        ],
+        facts=[*facts(run, one), *not_made(run, one, plugins)],
         models=models(record),
         config=yaml.safe_dump(strict(record.config), sort_keys=False, allow_unicode=True),
     )
 
 
-def inside(run: RunPages, one: TaskPage, plugins: Plugins) -> Iterator[Part]:
-    """One section an analysis; where it was not made, the command that makes it."""
+def inside(run: RunPages, one: TaskPage) -> Iterator[Part]:
+    """One section an analysis that was made."""
     roles = list(dict.fromkeys(model.role for model in one.record.models))
-    for name, (title, draw) in INSIDE.items():
+    for name, (title, draw, say) in INSIDE.items():
         found = one.analyses.get(name)
         if found is None:
-            if name in plugins["analysis"]:
-                how = f"Not made; harness analyze {run.folder} --{name} makes it."
-                yield Part(title, [], missing=how)
             continue
         try:
             pictures = list(draw(found.record, roles))
-            sentences = list(figures_inside.sentences(found.record)) if name == "probes" else []
+            sentences = list(say(found.record))
         except (KeyError, TypeError, IndexError, ValueError) as error:
             raise HarnessError(
                 f"{found.file}: {name} cannot be drawn ({type(error).__name__}: {error}); was it "
                 f"written by another version? Make it again: harness analyze {run.folder} --{name}."
             ) from None
+        if not pictures and not sentences:
+            continue
         notes = [f"On set {found.split}"] if found.split else []
         notes += [str(note) for note in found.record.get("notes") or ()]
-        yield Part(title, pictures, sentences, "There is nothing to draw.", notes)
+        yield Part(title, pictures, sentences, notes)
+
+
+def not_made(run: RunPages, one: TaskPage, plugins: Plugins) -> Iterator[tuple[str, str]]:
+    """What a reader could add to the page, and what of the run is not on it."""
     if others := [name for name in one.analyses if name not in INSIDE]:
-        yield Part("Other analyses", [], missing=f"Made, not drawn here: {listed(others)}.")
-
-
-def flips(record: TransferRecord) -> Iterator[Part]:
-    """Whose answers change, where a student was compared with another model."""
-    if record.flips:
-        pictures = list(figures_flips.pictures(record))
-        said = figures_flips.sentences(record)
-        yield Part("Whose answers change", pictures, said, "No answer changes.")
+        yield "analyses not drawn", listed(others)
+    if missing := [
+        name for name in INSIDE if name in plugins["analysis"] and name not in one.analyses
+    ]:
+        flags = " ".join(f"--{name}" for name in missing)
+        yield "not analysed", f"{listed(missing)}: harness analyze {run.folder} {flags}"
+    students = [s.role for s in one.record.scores if s.role.startswith("student")]
+    if not one.remedies and students:
+        tasks = f"--tasks {one.record.task} --baseline {students[0]}"
+        yield "no remedies tried", f"harness remedy {tasks} --output_path {run.folder}"
+    if one.without_examples:
+        yield "no examples", one.without_examples
 
 
 def models(record: TransferRecord) -> Table:

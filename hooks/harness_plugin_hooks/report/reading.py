@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness_plugin.analysis.open_run import open_run, start_of
+from harness_plugin.analysis.open_run import open_run
 from harness_plugin.errors import HarnessError, unknown
+from harness_plugin.files import read_json
 from harness_plugin.plugins.registry import Plugins
+from harness_plugin.records.run_folder import run_folder, start_of
 from harness_plugin.scoring.transfer_record import TransferRecord, read_record
+from harness_plugin_hooks.report import remedies
 from harness_plugin_hooks.report.examples import Disagreements, disagreements
 
 WHEN = r"\d{4}-[0-9T.-]+"
@@ -36,6 +38,7 @@ class TaskPage:
     examples: Sequence[Disagreements] = field(default_factory=tuple)
     without_examples: str = ""
     """Why there are none."""
+    remedies: Sequence[remedies.Tried] = ()
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ def read_run(
 
     `examples` are shown of each student and set; 0 opens neither data nor models.
     """
+    folder = run_folder(folder)
     time = start_of(folder, started)
     records = {
         record.task: record
@@ -72,7 +76,8 @@ def read_run(
     for name in [name for name in records if not tasks or name in tasks]:
         record = records[name]
         found, reason = examples_of(folder, plugins, time, record, examples)
-        pages.append(TaskPage(record, analyses_of(folder, time, record), found, reason))
+        analyses, tried = analyses_of(folder, time, record), remedies.read(folder, record)
+        pages.append(TaskPage(record, analyses, found, reason, tried))
     return RunPages(folder, time, pages)
 
 
@@ -83,10 +88,7 @@ def analyses_of(folder: Path, time: str, record: TransferRecord) -> dict[str, An
     for file in sorted(folder.iterdir()):
         if not name.fullmatch(file.name):
             continue
-        try:
-            made = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise HarnessError(f"{file}: is no JSON file ({error}).") from None
+        made = read_json(file)
         if not isinstance(made, dict):
             raise HarnessError(f"{file}: expected an analysis, found a {type(made).__name__}.")
         if made.get("run") != time or made.get("fingerprint") != record.fingerprint:

@@ -13,12 +13,14 @@ from harness_plugin_hooks.render.document import (
     Cell,
     Document,
     Figure,
+    Items,
     Paragraph,
     Section,
     Table,
     Terms,
     Text,
 )
+from harness_plugin_hooks.report.drawing import THEME
 from harness_plugin_hooks.study_report.analysis import StudyEstimate
 from harness_plugin_hooks.study_report.reading import (
     RESPONSES,
@@ -34,22 +36,35 @@ from harness_plugin_hooks.study_report.tables import (
     spoken,
 )
 
+FIGURES = {
+    "effects": "Above 0 the student loses more than with the reference; lines: 95% intervals.",
+    "scale": "Gap widening in points, below it its 95% interval.",
+    "bias_types": "Accuracy of the student minus its teacher's, in points; lines: 95% intervals.",
+}
+"""What is seen in the figure of a section."""
+
 
 def report(
     study: Study,
     estimates: Sequence[StudyEstimate],
     figures: Mapping[str, Path],
     parameters: Mapping[str, int],
+    told: Sequence[str],
     embedded: bool,
 ) -> Document:
-    """The whole document; the arguments are those of `sections`."""
+    """The whole document: `told` answers the plan's question, the rest is as in `sections`."""
     line: list[str | Text] = [size(study)]
     if embedded:
         line += [" ", Text("demonstration: embedded (generated) data", "badge")]
     terms = [Terms(list(how_to_read(study).items()))]
     return Document(
         f"Study {study.name}",
-        [Paragraph(study.summary), Paragraph(line, "soft")],
+        [
+            Paragraph(study.summary),
+            *([Paragraph(told[0], "answer")] if told else []),
+            *([Items(told[1:])] if told[1:] else []),
+            Paragraph(line, "soft"),
+        ],
         [
             *sections(study, estimates, figures, parameters),
             Section("How to read the numbers", "how", terms),
@@ -127,7 +142,8 @@ def sections(
     for key, title, text, of_section in every:
         blocks: list[Block] = [Paragraph(text)]
         if file := figures.get(key):
-            blocks.append(Figure(title, file.read_text(encoding="utf-8"), file.name))
+            svg = file.read_text(encoding="utf-8")
+            blocks.append(Figure(title, svg, file.name, FIGURES[key], theme=THEME))
         if tables := list(of_section):
             out.append(Section(title, key, [*blocks, *tables]))
     return [*out, undefined(study, estimates)]

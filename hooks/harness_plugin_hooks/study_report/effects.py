@@ -10,8 +10,9 @@ what was repeated: intervals from a model with a random intercept alone, or from
 five resampled seeds, are too narrow (tests/hooks/test_study_report.py measures it).
 
 Seeds do not show the chance of having drawn these test rows, which all of them answer. It is added
-as in `harness_plugin.scoring.intervals`: half^2 = z^2 V_common + t^2 s2 / S. How the rows' parts of
-two configurations go together is not in the tables, so that V_common is an upper bound: a mean over
+as in `harness_plugin.scoring.intervals`, but for what is known of each seed's own noise of rows:
+half^2 = z^2 V_common + t^2 s2 / S. How the rows' parts of two configurations go together is not in
+the tables, so that V_common is an upper bound: a mean over
 configurations has at most the mean of their standard deviations, a difference of two that rows do
 not set against each other at most the sum of their variances.
 """

@@ -7,25 +7,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib.figure import Figure
 
 from harness_plugin.files import whole
+from harness_plugin_hooks.report.drawing import (
+    CONTROL,
+    ON_DARK,
+    ON_LIGHT,
+    PAGE,
+    SOFT,
+    STUDENTS,
+    TEACHER,
+    styled,
+)
 from harness_plugin_hooks.study_report.analysis import StudyEstimate, split_by
 from harness_plugin_hooks.study_report.effects import Average
 from harness_plugin_hooks.study_report.reading import Study
 from harness_plugin_hooks.study_report.tables import place, sized
 
-STYLE = {
-    "font.size": 9,
-    "font.family": "DejaVu Sans",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "text.parse_math": False,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "harness-plugin",
-}
-COLOURS = ("#0b5cad", "#a8201a", "#1a6b33", "#8a5a00", "#5b3b8c", "#57606a")
+COLOURS = (*STUDENTS, TEACHER, CONTROL)
 ALL = "all students"
 ROW = 0.24
 """Height of a line of text and its interval, in inches."""
@@ -36,7 +36,7 @@ def draw(
 ) -> dict[str, Path]:
     """Figures by section; those without anything to show are left out."""
     made: dict[str, Path] = {}
-    with matplotlib.rc_context(STYLE):
+    with styled():
         for key, figure in (
             ("effects", effects(study, estimates)),
             ("scale", scale(study, estimates, parameters)),
@@ -50,7 +50,9 @@ def draw(
 def saved(figure: Figure, path: Path) -> Path:
     """The same bytes for the same numbers."""
     with whole(path) as temporary:
-        figure.savefig(temporary, format="svg", metadata={"Date": None}, bbox_inches="tight")
+        figure.savefig(
+            temporary, format="svg", facecolor=PAGE, metadata={"Date": None}, bbox_inches="tight"
+        )
     return path
 
 
@@ -84,11 +86,10 @@ def dots(
                 label=name if name not in labelled else None,
             )
             labelled.add(name)
-    axes.axvline(0, color="#57606a", linewidth=0.8)
+    axes.axvline(0, color=SOFT, linewidth=0.8)
     axes.set_yticks(range(len(rows)), [label for label, _ in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.grid(axis="x", color="#d0d7de", linewidth=0.5)
-    axes.set_axisbelow(True)
+    axes.grid(axis="x")
 
 
 def effects(study: Study, estimates: Sequence[StudyEstimate]) -> Figure | None:
@@ -114,7 +115,7 @@ def effects(study: Study, estimates: Sequence[StudyEstimate]) -> Figure | None:
         )
     lines = [len(rows) for rows in panels]
     figure = Figure(figsize=(7.5, 0.9 * len(panels) + 1.6 * ROW * sum(lines)))
-    grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=lines)
+    grid = figure.subplots(len(panels), 1, squeeze=False, sharex=True, height_ratios=lines)
     names = list(study.students)
     for axes, factor, panel in zip(grid[:, 0], factors, panels, strict=True):
         told = {name for _, of_row in panel for name, _ in of_row}
@@ -175,7 +176,7 @@ def scale(
                     ha="center",
                     va="center",
                     fontsize=7,
-                    color="white" if dark else "black",
+                    color=ON_DARK if dark else ON_LIGHT,
                 )
         axes.set_xticks(
             range(len(students)),
@@ -217,7 +218,7 @@ def bias_types(study: Study, estimates: Sequence[StudyEstimate]) -> Figure | Non
     names = list(study.levels_of(factor)) if factor else [""]
     lines = [len(rows) for rows in panels.values()]
     figure = Figure(figsize=(7.5, 0.75 * len(panels) + ROW * max(1, len(names) / 2) * sum(lines)))
-    grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=lines)
+    grid = figure.subplots(len(panels), 1, squeeze=False, sharex=True, height_ratios=lines)
     for axes, ((task, split, role), rows) in zip(grid[:, 0], panels.items(), strict=True):
         dots(axes, list(rows.items()), names)
         axes.set_title(f"{task}, {split}: {role}", loc="left", fontweight="bold", fontsize=9)

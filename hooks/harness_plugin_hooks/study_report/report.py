@@ -14,6 +14,7 @@ from harness_plugin_hooks.render.html import page
 from harness_plugin_hooks.render.markdown import markdown
 from harness_plugin_hooks.study_report import figures
 from harness_plugin_hooks.study_report.analysis import analyse
+from harness_plugin_hooks.study_report.answer import answers
 from harness_plugin_hooks.study_report.document import report, sections, size
 from harness_plugin_hooks.study_report.reading import Study, read
 
@@ -30,7 +31,8 @@ def write(
     found = analyse(study)
     folder.mkdir(parents=True, exist_ok=True)
     drawings = figures.draw(study, found, folder, parameters)
-    document = report(study, found, drawings, parameters, "embedded" in set(numbers.source))
+    told, embedded = answers(study, found), "embedded" in set(numbers.source)
+    document = report(study, found, drawings, parameters, told, embedded)
     html, text = (folder / f"study_{study.name}.{end}" for end in ("html", "md"))
     write_text(html, page(document))
     write_text(text, markdown(document))

@@ -19,6 +19,7 @@ from harness_plugin_hooks.study_report.effects import Average
 from harness_plugin_hooks.study_report.reading import (
     BY_NAME,
     FACTOR,
+    ROLE,
     EvaluationSet,
     Study,
 )
@@ -62,8 +63,7 @@ def rank_tables(study: Study, estimates: Sequence[StudyEstimate]) -> Iterator[Ta
             Table(
                 f"By {factor}",
                 columns(
-                    "set",
-                    "role",
+                    *places_of(factor),
                     factor,
                     "rank: gap",
                     "rank: worst group",
@@ -84,12 +84,11 @@ def effect_tables(study: Study, estimates: Sequence[StudyEstimate]) -> Iterator[
     for factor in study.factors:
         rows = []
         of_factor = [one for one in effects if one.factor == factor]
-        for (where, role, level), cells in in_turn(of_factor):
+        for (*where, level), cells in in_turn(of_factor):
             any_cell = next(iter(cells.values()))
             rows.append(
                 (
-                    where,
-                    role,
+                    *where,
                     f"{level} \u2212 {any_cell.reference}",
                     *(
                         number(cells[name].average, True, cells[name].p_holm < 0.05)
@@ -104,8 +103,7 @@ def effect_tables(study: Study, estimates: Sequence[StudyEstimate]) -> Iterator[
             Table(
                 f"Effects of {factor}",
                 columns(
-                    "set",
-                    "role",
+                    *places_of(factor),
                     factor,
                     *map(spoken, SHOWN),
                     "pairs",
@@ -124,7 +122,13 @@ def in_turn(
     for one in sorted_by(estimates):
         rows.setdefault((one.task, one.split, one.role, one.level), {})[one.response] = one
     for (task, split, role, level), cells in rows.items():
-        yield [place(task, split), role or "all", level], cells
+        # of the students' effect every row is about all of them
+        yield [place(task, split), *([role] if role else []), level], cells
+
+
+def places_of(factor: str) -> tuple[str, ...]:
+    """The columns that say what a row is about, before the factor's level."""
+    return ("set",) if factor == ROLE else ("set", "role")
 
 
 def sorted_by(estimates: Sequence[StudyEstimate]) -> list[StudyEstimate]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from harness_plugin.analysis.inputs import AnalysisInput, AnalysisResult
+from harness_plugin.analysis.loaded_models import twins
 from harness_plugin.records import Estimate
 from harness_plugin.scoring.intervals import INTERVAL_OF
 from harness_plugin_hooks.analyses.attention.compute import (
@@ -33,10 +34,13 @@ SHOWN = False
 def analyse(sample: AnalysisInput, options: AttentionOptions) -> AnalysisResult:
     """What the models attend to, and how far they differ in it."""
     report = compare_attention(sample, options)
-    return AnalysisResult(as_record(report, options), list(as_rows(report)), list(shown(report)))
+    record = as_record(report, options, twins(sample.models))
+    return AnalysisResult(record, list(as_rows(report)), list(shown(report)))
 
 
-def as_record(report: AttentionReport, options: AttentionOptions) -> dict[str, Any]:
+def as_record(
+    report: AttentionReport, options: AttentionOptions, twin: Mapping[str, str]
+) -> dict[str, Any]:
     """The JSON part; nan where a number is undefined, with a reason."""
     return {
         "measure": "Jensen-Shannon divergence of rows of attention, in nats (0 to ln 2)",
@@ -47,7 +51,7 @@ def as_record(report: AttentionReport, options: AttentionOptions) -> dict[str, A
         "models": [own_record(own) for own in report.owns],
         "pairs": [pair_record(pair) for pair in report.pairs],
         "ceiling": [pair_record(pair) for pair in report.ceilings],
-        "differences": list(differences(report.pairs)),
+        "differences": list(differences(report.pairs, twin)),
         "notes": list(report.notes),
     }
 
@@ -132,7 +136,7 @@ def mean_match(one: Diverged) -> float:
     return float(np.mean(values)) if values else math.nan
 
 
-def differences(pairs: Sequence[Diverged]) -> Iterator[dict[str, Any]]:
+def differences(pairs: Sequence[Diverged], twin: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """Divergence on conflicting minus aligned rows; teacher ~ student minus teacher ~ control."""
     table = {(p.group, p.specials, *p.roles): p for p in pairs}
     for (group, specials, first, second), p in table.items():
@@ -140,11 +144,11 @@ def differences(pairs: Sequence[Diverged]) -> Iterator[dict[str, Any]]:
         if group == "aligned" and conflicting is not None:
             what = f"{first} ~ {second}: conflicting - aligned"
             yield difference(what, "", specials, p, conflicting.minus(p))
-        control = table.get((group, specials, first, "control"))
-        if first != "teacher" or not second.startswith("student") or control is None:
+        control = table.get((group, specials, first, twin.get(second, "")))
+        if first != "teacher" or control is None:
             continue
         if control.second.names == p.second.names:
-            what = f"teacher ~ {second} - teacher ~ control"
+            what = f"teacher ~ {second} - teacher ~ {twin[second]}"
             yield difference(what, group, specials, p, p.minus(control))
 
 

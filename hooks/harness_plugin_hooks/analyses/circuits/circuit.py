@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import heapq
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.integrate import trapezoid
+from scipy.stats import t as student_t
 
 from harness_plugin.records import Floats, Ints
 from harness_plugin.scoring.intervals import MIN_GROUP, bounds, components, ratio
@@ -19,7 +21,7 @@ SHARES = (0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1)
 
 ENOUGH = 0.9
 NEGLIGIBLE = 1e-3
-"""Of the mean size of the metric: a change below it is none, and faithfulness is undefined."""
+"""Of the mean size of the metric: a change below it is none."""
 
 COMPONENTS = ("head", "mlp", "block")
 
@@ -65,13 +67,21 @@ class Circuit:
 
     @property
     def reason(self) -> str:
-        """Why faithfulness is undefined, "" where it is defined."""
-        change = abs(float(self.full.mean() - self.empty.mean()))
-        if change > NEGLIGIBLE * float(np.abs(self.full).mean()):
+        """Why faithfulness is undefined, "" where it is defined.
+
+        It divides by the corruption's mean effect, which has to be told from 0: both by the noise
+        over pairs (a t-interval of 95%) and as a share of the metric.
+        """
+        change = self.full - self.empty
+        pairs, effect = len(change), abs(float(change.mean()))
+        noise = float(change.std(ddof=1)) / math.sqrt(pairs) if pairs > 1 else math.inf
+        half = float(student_t.ppf(0.975, self.df)) * noise if pairs > 1 else math.inf
+        if effect > max(half, NEGLIGIBLE * float(np.abs(self.full).mean())):
             return ""
+        by = f"{effect:.2g} only" if effect > half else f"{effect:.2g} ± {half:.2g}"
         return (
-            f"undefined: over {len(self.full)} pairs the corruption changes the metric by "
-            f"{change:.2g} only"
+            f"undefined: clean and corrupted inputs hardly differ: over {pairs} pairs the "
+            f"corruption changes the metric by {by}"
         )
 
     def faithfulness(self, values: Floats) -> Floats:

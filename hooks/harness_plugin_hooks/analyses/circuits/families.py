@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -80,10 +81,16 @@ class Draft:
         return self.speaks(Heads(layer.out, nodes))
 
     def channels(self, name: str, kind: Kind, layer: int, module: nn.Module, width: int) -> int:
-        """Groups of the channels of a block's output, `width` in all."""
+        """Groups of the channels of a block's output, `width` in all, named `NAME.c0-3`."""
         groups = min(width, CHANNEL_GROUPS)
-        nodes = tuple(self.node(f"{name}.c{group}", kind, layer) for group in range(groups))
-        return self.speaks(Channels(module, nodes, torch.arange(width) * groups // width))
+        owner = torch.arange(width) * groups // width
+        starts = torch.searchsorted(owner, torch.arange(groups + 1)).tolist()
+        spans = (
+            f"{first}" if last == first + 1 else f"{first}-{last - 1}"
+            for first, last in pairwise(starts)
+        )
+        nodes = tuple(self.node(f"{name}.c{span}", kind, layer) for span in spans)
+        return self.speaks(Channels(module, nodes, owner))
 
     def reads(self, node: int, module: nn.Module, sources: Sequence[int]) -> None:
         """`node` reads `sources` where `module` is given them."""
@@ -217,13 +224,17 @@ def resnet(model: Any) -> Graph:
     """
     base = model.base_model
     stages = zip(base.encoder.stages, model.config.hidden_sizes, strict=True)
-    blocks = [(block, width) for stage, width in stages for block in stage.layers]
+    blocks = [
+        (f"stage{number}.block{place}", block, width)
+        for number, (stage, width) in enumerate(stages, 1)
+        for place, block in enumerate(stage.layers, 1)
+    ]
     draft = Draft(len(blocks))
     stream = draft.channels("stem", "input", 0, base.embedder, model.config.embedding_size)
-    for number, (block, width) in enumerate(blocks, 1):
-        whole = draft.node(f"block{number}", "block", number)
+    for number, (name, block, width) in enumerate(blocks, 1):
+        whole = draft.node(name, "block", number)
         draft.reads(whole, block, [stream])
-        stream = draft.channels(f"block{number}", "block", number, block, width)
+        stream = draft.channels(name, "block", number, block, width)
         draft.reads_for |= dict.fromkeys(draft.writers[stream].nodes, whole)
     draft.reads(draft.node("output", "output", len(blocks)), base.pooler, [stream])
     return draft.done("convolutional")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from harness_plugin.analysis.loaded_models import LoadedModel, inputs_of
+from harness_plugin.analysis.loaded_models import LoadedModel, inputs_of, twins
 from harness_plugin.errors import HarnessError
 from harness_plugin.records import Floats, Ints
 from harness_plugin.scoring.intervals import LEVEL, Interval, bounds, components
@@ -303,7 +303,7 @@ def report(
         notes.append("no ceiling: it takes two seeds of one role")
     pairs = tuple(table for table in tables if table.first != table.second)
     ceilings = tuple(table for table in tables if table.first == table.second)
-    differences = (*between_groups(pairs), *student_and_control(pairs))
+    differences = (*between_groups(pairs), *student_and_control(pairs, twins(subjects)))
     return SimilarityReport(pairs, ceilings, differences, batch, len(seeds), tuple(notes))
 
 
@@ -359,15 +359,15 @@ def between_groups(pairs: Sequence[Compared]) -> Iterator[Difference]:
             yield difference(what, "", other, p)
 
 
-def student_and_control(pairs: Sequence[Compared]) -> Iterator[Difference]:
+def student_and_control(pairs: Sequence[Compared], twin: Mapping[str, str]) -> Iterator[Difference]:
     """How much more like the teacher the student is than the control, on the same rows."""
     table = {(p.group, p.view, p.first, p.second): p for p in pairs}
     for (group, view, first, second), p in table.items():
-        control = table.get((group, view, first, "control"))
-        if first != "teacher" or not second.startswith("student") or control is None:
+        control = table.get((group, view, first, twin.get(second, "")))
+        if first != "teacher" or control is None:
             continue
         if control.second_layers == p.second_layers:
-            what = f"teacher ~ {second} - teacher ~ control"
+            what = f"teacher ~ {second} - teacher ~ {twin[second]}"
             yield difference(what, group, p, control)
 
 

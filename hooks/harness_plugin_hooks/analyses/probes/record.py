@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.table import Table
 
 from harness_plugin.analysis.inputs import AnalysisInput, AnalysisResult
-from harness_plugin.analysis.loaded_models import encoded_for
+from harness_plugin.analysis.loaded_models import encoded_for, twins
 from harness_plugin.errors import unknown
 from harness_plugin.pipeline.context import is_quiet
 from harness_plugin.scoring.intervals import INTERVAL_OF
@@ -57,7 +57,7 @@ def analyse(sample: AnalysisInput, options: ProbeOptions) -> AnalysisResult:
         "rows": len(rows.rows),
         "names": {target: list(rows.names[target]) for target in TARGETS},
         "curves": [curve_record(curve) for curve in probed.curves],
-        "differences": list(differences(probed)),
+        "differences": list(differences(probed, twins(sample.models))),
         "notes": notes,
     }
     return AnalysisResult(record, list(as_rows(probed)), [*as_tables(probed), *notes])
@@ -86,15 +86,16 @@ def curve_record(curve: Curve) -> dict[str, Any]:
     }
 
 
-def differences(probed: Probed) -> Iterator[dict[str, Any]]:
+def differences(probed: Probed, twin: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """Paired by rows and seeds: student minus teacher where labels are read off, minus control."""
     roles = list(dict.fromkeys(curve.role for curve in probed.curves))
     for student in [role for role in roles if role.startswith("student")]:
-        for other in [role for role in ("teacher", "control") if role in roles]:
+        control = twin.get(student, "")
+        for other in [role for role in ("teacher", control) if role in roles]:
             for target in TARGETS:
                 ours, theirs = probed.curve(student, target), probed.curve(other, target)
                 same = ours.layers == theirs.layers
-                layers = range(len(ours.layers)) if same and other == "control" else [-1]
+                layers = range(len(ours.layers)) if same and other == control else [-1]
                 yield {
                     "what": f"{student} - {other}",
                     "target": target,

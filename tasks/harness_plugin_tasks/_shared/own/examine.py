@@ -121,17 +121,7 @@ def oddities(columns: Mapping[str, Column], labels: Sequence[str], label: str) -
     for name, column in columns.items():
         codes, texts = coded(column)
         rows = dict(zip(texts, np.bincount(codes, minlength=len(texts)).tolist(), strict=True))
-        alike: dict[str, list[str]] = defaultdict(list)
-        for text in texts:
-            alike[" ".join(text.split()).casefold()].append(text)
-        same = [names for names in alike.values() if len(names) > 1]
-        if same:
-            shown = "; ".join(
-                " and ".join(f"{text!r} ({rows[text]:,} rows)" for text in names)
-                for names in same[:SHOWN]
-            )
-            more = f", and {len(same) - SHOWN} more" if len(same) > SHOWN else ""
-            yield f"{name}: differ in blanks or case alone, and count apart: {shown}{more}"
+        yield from spelled_alike(name, rows)
         if nothing := [text for text in texts if text.strip().casefold() in NOTHING]:
             shown = ", ".join(f"{text!r} ({rows[text]:,} rows)" for text in nothing)
             yield f"{name}: {shown} counts as a value like any other"
@@ -142,6 +132,21 @@ def oddities(columns: Mapping[str, Column], labels: Sequence[str], label: str) -
             )
         if name == label and (idle := [text for text in labels if text not in rows]):
             yield f"labels: no row of {', '.join(idle)}"
+
+
+def spelled_alike(name: str, rows: Mapping[str, int]) -> Iterator[str]:
+    """A warning where some texts, with how many rows each, may be one."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for text in rows:
+        alike[" ".join(text.split()).casefold()].append(text)
+    same = [names for names in alike.values() if len(names) > 1]
+    if same:
+        shown = "; ".join(
+            " and ".join(f"{text!r} ({rows[text]:,} rows)" for text in names)
+            for names in same[:SHOWN]
+        )
+        more = f", and {len(same) - SHOWN} more" if len(same) > SHOWN else ""
+        yield f"{name}: differ in blanks or case alone, and count apart: {shown}{more}"
 
 
 def is_whole(text: str) -> bool:

@@ -106,6 +106,8 @@ def layout_of(request: DataRequest) -> Layout:
     else:
         files = {"": folder / text(task.task, "table", table)}
     root = options.get("images")
+    if options["attribute"] == options["label"]:
+        raise refusal(task.task, "attribute", "another column than the label", options["label"])
     return Layout(
         task=task.task,
         files=files,

@@ -181,6 +181,9 @@ def of_tables(target: Path, name: str, tables: Mapping[str, Table], form: Format
             [c for c in left if c not in texts],
         )
     )
+    below = [name for name in (label, attribute) if name in classes.get(name, ())]
+    if below:  # a name that its own column holds as a value
+        lines.insert(1, f"# no names in the first line? {some(below)} also stand below it")
     if not attribute:
         lines += ["recipe: {all: {method: erm}}  # methods that need groups have none here"]
     return Proposal(target, "\n".join(lines) + "\n")

@@ -17,7 +17,13 @@ from harness_plugin.data.columns import Column, clusters_of, coded
 from harness_plugin.data.dataset import DataRequest, Ints, Split, TaskData, make_split
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.crossed import alignment
-from harness_plugin_tasks._shared.own.examine import check_classes, complete, oddities, repeated
+from harness_plugin_tasks._shared.own.examine import (
+    check_classes,
+    complete,
+    oddities,
+    repeated,
+    spelled_alike,
+)
 from harness_plugin_tasks._shared.own.layout import Layout, layout_of
 from harness_plugin_tasks._shared.own.tables import Table, header_of, read_columns
 
@@ -74,6 +80,7 @@ def load(request: DataRequest) -> TaskData:
         warnings=(
             *(warning for file in odd for warning in repeated(header_of(file, layout.form))),
             *oddities(whole, layout.labels, layout.label),
+            *spelled_alike("splits", {name: len(split) for name, split in splits.items()}),
         ),
     )
 
@@ -160,6 +167,11 @@ def labels_of(
                 f"{part.where(position)}: label {texts[codes[position]]!r} stands in no row of "
                 f"split {train.name}."
             )
+    known = {*found} >= {*whole.unique().to_pylist()}  # a row of another label is told as such
+    if known and (absent := [label for label in found if label not in trained]):
+        raise HarnessError(
+            f"task {layout.task}: labels: {absent[0]!r} stands in no row; no model can learn it."
+        )
     return found
 
 

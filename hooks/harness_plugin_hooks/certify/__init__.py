@@ -1,0 +1,1 @@
+"""Which remedy is certified, by which bounds, on rows that chose nothing."""

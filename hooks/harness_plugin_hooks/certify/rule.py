@@ -1,0 +1,120 @@
+"""Which remedy is certified: tests in an order that was fixed before, with one error for all.
+
+After Learn then Test (Angelopoulos et al. 2021, arXiv 2110.01052, sections 2 and 2.2): a candidate
+is accepted where its p-value is below its share of the error, here where its bounds of that error
+hold. Their fixed sequence goes on only while it accepts; a search for the first that holds goes on
+after a failure and must pay for it. So the error is shared out beforehand, halved from candidate to
+candidate, and the chance of any false certificate is at most their sum.
+
+Bounds are those of the one rule (`scoring.intervals`): rows and seeds, where binomial bounds know
+no seeds. Several claims of one candidate need no correction, as all of them must hold
+(intersection-union, Berger 1982).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from harness_plugin.records import VarianceComponents
+from harness_plugin.scoring.intervals import at_seeds, half_width
+
+MOST_SEEDS = 20
+MORE_ROWS = (1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0)
+"""Seeds and multiples of the rows that are tried for what would certify."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A remedy on the rows that certify.
+
+    `value`: share of the teacher's gain that it keeps on the rows that rank, in [0, 1]; `cost`: its
+    training time against the plain student's. `kept`: (student - ERM student) - level * (teacher -
+    ERM teacher), `gain`: teacher - ERM teacher, `fall`: teacher - student, all of worst-group
+    accuracy. `reason`: why there are no bounds.
+    """
+
+    remedy: str
+    value: float
+    cost: float
+    kept: VarianceComponents
+    gain: VarianceComponents
+    fall: VarianceComponents
+    reason: str = ""
+
+    @property
+    def promise(self) -> float:
+        """Expected value per cost."""
+        return self.value / self.cost if self.cost > 0 else 0.0
+
+    def holds(self, share: float, margin: float, seeds: int = 0, rows: float = 1.0) -> bool:
+        """Whether all claims are shown at an error `share`, at other numbers of seeds and rows."""
+        low_kept, low_gain, high_fall = self.bounds(share, seeds, rows)
+        return not self.reason and low_kept >= 0 and low_gain > 0 and high_fall <= margin
+
+    def bounds(self, share: float, seeds: int = 0, rows: float = 1.0) -> tuple[float, float, float]:
+        """Lower bounds of `kept` and `gain`, upper bound of `fall`, of one-sided error `share`."""
+
+        def moved(c: VarianceComponents, sign: int) -> float:
+            c = at_seeds(c, seeds, rows) if seeds else c
+            return float(c.value) + sign * float(half_width(c, share))
+
+        return moved(self.kept, -1), moved(self.gain, -1), moved(self.fall, 1)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One candidate tested: its share of the error, its bounds, and whether all claims hold."""
+
+    remedy: str
+    value: float
+    cost: float
+    share: float
+    kept_low: float
+    gain_low: float
+    fall_high: float
+    certified: bool
+    reason: str = ""
+
+
+def in_order(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """By expected value per cost, the highest first; by name where it is equal."""
+    return sorted(candidates, key=lambda each: (-each.promise, each.remedy))
+
+
+def shares(delta: float, candidates: int) -> list[float]:
+    """The error of each candidate: half of what is left, the last one all of it."""
+    halves = [delta / 2 ** (k + 1) for k in range(candidates - 1)]
+    return [*halves, delta - sum(halves)]
+
+
+def steps_of(ordered: Sequence[Candidate], delta: float, margin: float) -> Iterator[Step]:
+    """Candidates in their order up to the first that is certified."""
+    for each, share in zip(ordered, shares(delta, len(ordered)), strict=True):
+        certified = each.holds(share, margin)
+        kept, gain, fall = each.bounds(share)
+        yield Step(
+            each.remedy, each.value, each.cost, share, kept, gain, fall, certified, each.reason
+        )
+        if certified:
+            return
+
+
+def would_certify(each: Candidate, share: float, margin: float) -> str:
+    """Seeds, or rows, at which a candidate would be certified if values and spreads stay."""
+    if each.reason:
+        return each.reason
+    if math.isnan(float(each.kept.value)):
+        return "its retention is not defined on these rows"
+    if float(each.gain.value) <= 0:
+        return "the teacher gains nothing over ERM here, so that there is nothing to retain"
+    if float(each.kept.value) < 0 or float(each.fall.value) > margin:
+        return "no number of seeds or rows: it keeps too little"
+    for seeds in range(each.kept.n_seeds, MOST_SEEDS + 1):
+        if each.holds(share, margin, seeds):
+            return f"about {seeds} seeds"
+    for rows in MORE_ROWS:
+        if each.holds(share, margin, MOST_SEEDS, rows):
+            return f"{rows:g} times the rows with {MOST_SEEDS} seeds"
+    return f"neither {MOST_SEEDS} seeds nor {MORE_ROWS[-1]:g} times the rows: too near the limit"

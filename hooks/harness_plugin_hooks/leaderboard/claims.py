@@ -1,0 +1,171 @@
+"""What a record says of itself, against the configuration that it comes with.
+
+Numbers follow from predictions; how the models were trained, with how many seeds and with which
+labels, does not. But all of it is said twice: in the resolved configuration, which a leaderboard
+shows, and with every model. Where the two differ, where a model that the configuration trains is
+missing, or where one training stands for several, the bundle does not hold.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness_plugin.config.roles import Role, plan_of_roles
+from harness_plugin.config.settings import RoleSettings, TaskSettings
+from harness_plugin.errors import HarnessError
+from harness_plugin.files import strict
+from harness_plugin.plugins.registry import Plugins
+from harness_plugin.records import Predictions
+from harness_plugin.scoring.transfer_record import Model, TransferRecord
+from harness_plugin_hooks.leaderboard.bundle import Problem, shown
+
+BUDGET = ("epochs", "erm_epochs")
+"""Settings that an equal budget shortens; `labels` are resolved from the data."""
+
+
+def contradictions(record: TransferRecord, plugins: Plugins) -> Iterator[Problem]:
+    """Every place where a record contradicts its configuration."""
+    part = f"tasks/{record.task}/results.json"
+    yield from of_the_run(record, part)
+    if all(model.method == "predictions" for model in record.models):  # made elsewhere
+        return
+    trained = [model for model in record.models if model.supervision or model.updates]
+    settings = record.config.get("settings")
+    own = settings.get(record.task) if isinstance(settings, Mapping) else None
+    if record.config.get("eval_only") or not (trained or own):
+        return
+    if not isinstance(own, Mapping):
+        yield Problem(f"{part}, config.settings", f"the settings of task {record.task}", "none")
+        return
+    try:
+        chosen = TaskSettings.model_validate(own)
+        roles = plan_of_roles(chosen)
+    except (ValidationError, HarnessError) as error:
+        said = " ".join(str(error).split())
+        yield Problem(f"{part}, config.settings", "settings of a run", shown(said))
+        return
+    yield from of_the_models(record, roles, part)
+    for model in record.models:
+        if (role := roles.get(model.role)) is not None:
+            where = f"{part}, models[{shown(model.name)}]"
+            yield from of_a_model(model, role, chosen, plugins, where)
+
+
+def of_the_run(record: TransferRecord, part: str) -> Iterator[Problem]:
+    """Seeds, limit, collapse rule."""
+    config = record.config
+    if "seeds" in config and sorted(record.seeds) != sorted(config["seeds"]):
+        yield Problem(
+            f"{part}, seeds", f"those of the config, {config['seeds']}", str(record.seeds)
+        )
+    limit = config.get("limit")
+    noted = [note for note in record.notes if note.startswith("limited to ")]
+    expected = [] if limit is None else [f"limited to {limit} rows a split"]
+    if noted != expected:
+        yield Problem(f"{part}, notes", shown(f"{expected} of limit {limit}"), shown(str(noted)))
+    for known in record.sets:
+        if isinstance(limit, int) and known.rows > limit:
+            yield Problem(f"{part}, sets", f"at most {limit} rows, the limit", f"{known.rows}")
+    rules = {known.collapse_rule for known in record.sets if known.collapse is not None}
+    rules = rules or {known.collapse_rule for known in record.sets}
+    if record.collapse_rule not in rules:
+        yield Problem(f"{part}, collapse_rule", " or ".join(rules), shown(record.collapse_rule))
+
+
+def of_the_models(
+    record: TransferRecord, roles: Mapping[str, Role], part: str
+) -> Iterator[Problem]:
+    """Every role of the configuration is there with every seed, and no other."""
+    expected = {(role, seed) for role in roles for seed in record.seeds}
+    found = {(model.role, model.seed) for model in record.models}
+    for role, seed in sorted(expected - found):
+        yield Problem(f"{part}, models", f"{role} seed {seed}, which the config trains", "none")
+    for role, seed in sorted(found - expected):
+        yield Problem(f"{part}, models", "roles of the config", shown(f"{role} seed {seed}"))
+
+
+def of_a_model(
+    model: Model, role: Role, chosen: TaskSettings, plugins: Plugins, where: str
+) -> Iterator[Problem]:
+    """Kind, method, settings, distillation and supervision of one model."""
+    distilled = role.distillation
+    shortened = distilled is not None and (distilled.augmentations or distilled.rounds > 1)
+    expected: dict[str, Any] = {
+        name: value
+        for name, value in role.settings.model_dump(mode="json").items()
+        if name != "labels" and not (shortened and name in BUDGET)
+    }
+    if distilled is not None:
+        expected["distillation"] = distilled.model_dump(mode="json")
+    found = {name: model.settings.get(name, expected[name]) for name in RoleSettings.model_fields
+        if name in expected}  # fmt: skip
+    found["model"] = model.model
+    if distilled is not None:
+        found["distillation"] = model.settings.get("distillation")
+    said: dict[str, Any] = {"kind": model.kind, "method": model.method}
+    told: dict[str, Any] = {"kind": role.kind.value, "method": role.method}
+    told["supervision"] = supervision_of(role, chosen, plugins)
+    said["supervision"] = model.supervision.model_dump() if model.supervision else None
+    for name, value in {**expected, **told}.items():
+        other = {**found, **said}.get(name)
+        if strict(value) != strict(other):
+            texts = (shown(json.dumps(strict(each), sort_keys=True)) for each in (value, other))
+            yield Problem(f"{where}.{name}", *texts)
+
+
+def supervision_of(role: Role, chosen: TaskSettings, plugins: Plugins) -> dict[str, Any]:
+    """Which labels the settings train and choose a role with (`pipeline.checks.supervision_of`)."""
+    needs = set(needs_of(plugins, "method", role.method))
+    if role.distillation is not None:
+        needs |= needs_of(plugins, "distiller", role.distillation.distiller)
+        for name in role.distillation.augmentations:
+            needs |= needs_of(plugins, "augmentation", name)
+    wants = bool(needs & {"groups", "environments"})
+    inferred = wants and chosen.group_inference != "none"
+    held = {"validation_groups"} & needs
+    if inferred:
+        held |= {"validation_groups"} & needs_of(plugins, "group_inference", chosen.group_inference)
+    return {
+        "train_groups": wants and not inferred,
+        "validation_groups": bool(held) or chosen.select == "worst_group",
+        "group_inference": chosen.group_inference if inferred else None,
+        "bias_model": chosen.bias_model if "bias_model" in needs else None,
+        "select": chosen.select,
+    }
+
+
+def needs_of(plugins: Plugins, kind: str, name: str) -> frozenset[str]:
+    """What a method, distiller, augmentation or group inference asks of the data."""
+    from harness_plugin.training.contracts import Configured
+
+    return plugins[kind].offer(name).subclass(Configured).needs
+
+
+def clones(
+    record: TransferRecord,
+    predictions: Sequence[Predictions],
+    weights: Mapping[tuple[str, int], frozenset[str]],
+) -> Iterator[Problem]:
+    """Seeds of one role that are one training: the same weights, or the same answers everywhere.
+
+    `weights`: SHA-256 of the weight files, or of files of answers, by role and seed.
+    """
+    answers: dict[tuple[str, int], list[bytes]] = {}
+    for p in sorted(predictions, key=lambda p: p.split):
+        answers.setdefault((p.role, p.seed), []).append(p.logits.tobytes())
+    for what, content in (("weights", weights), ("answers", answers)):
+        seen: dict[tuple[str, Any], int] = {}
+        for (role, seed), value in sorted(content.items()):
+            key = (role, value if isinstance(value, frozenset) else tuple(value))
+            if value and key in seen:
+                first = f"{role} seed {seen[key]}"
+                yield Problem(
+                    f"tasks/{record.task}/results.json, seeds",
+                    "a training of its own for every seed",
+                    shown(f"the {what} of {first} again as seed {seed}"),
+                )
+            seen.setdefault(key, seed)

@@ -1,0 +1,164 @@
+"""What brings the debiasing back: the remedies that were tried, their gains and their cost."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from harness_plugin.errors import HarnessError
+from harness_plugin.scoring.transfer_record import TransferRecord
+from harness_plugin_hooks.render.document import Column, Number, Table, Text
+from harness_plugin_hooks.render.text import DASH, metric_title, percent, plural
+from harness_plugin_hooks.report.drawing import (
+    OTHER,
+    PAGE,
+    SOFT,
+    STUDENT,
+    Axes,
+    Picture,
+    grid,
+    numbers,
+)
+from harness_plugin_hooks.report.figures_scores import clipped
+
+WHEN = r"\d{4}-[0-9T.-]+"
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One file of `harness remedy`: a student with and without each remedy."""
+
+    file: Path
+    record: Mapping[str, Any]
+
+    @property
+    def results(self) -> Sequence[Mapping[str, Any]]:
+        """One a remedy, the best first; "none" is the student as it is."""
+        found: Sequence[Mapping[str, Any]] = self.record["remedies"]
+        return found
+
+    @property
+    def plain_seconds(self) -> float:
+        """Training time of the student without a remedy."""
+        found = (one["training_seconds"] for one in self.results if one["remedy"] == "none")
+        return float(next(found, 0.0))
+
+
+def read(folder: Path, of_task: TransferRecord) -> list[Tried]:
+    """The newest remedies of each student of a task, tried on data of the same source."""
+    name = re.compile(rf"remedies_{re.escape(of_task.task)}_{WHEN}\.json")
+    found: dict[str, Tried] = {}
+    for file in sorted(file for file in folder.iterdir() if name.fullmatch(file.name)):
+        try:
+            record = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise HarnessError(f"{file}: is no JSON file ({error}).") from None
+        if isinstance(record, dict) and record.get("source") == of_task.source:
+            found[str(record.get("baseline"))] = Tried(file, record)
+    return list(found.values())
+
+
+def notes(tried: Tried, of_task: TransferRecord) -> Iterator[str]:
+    """What a reader must know of these numbers."""
+    record = tried.record
+    yield (
+        f"Student {record['baseline']} with one change each, ranked on {record['rows']}: no test "
+        f"row was looked at ({plural(len(record['seeds']), 'seed')}; {tried.file.name})"
+    )
+    if record["fingerprint"] != of_task.fingerprint:
+        yield "Tried on other data than the run's: their fingerprints differ"
+    for skipped in record["skipped"]:
+        yield f"Not tried: {skipped['remedy']} ({skipped['reason']})"
+
+
+def table(tried: Tried) -> Table:
+    """A row a remedy, the best first."""
+    record = tried.record
+    titles = (
+        "remedy",
+        metric_title(record["ranked_by"]),
+        "gained",
+        "brought back, %",
+        metric_title(record["gap"] or "gap"),
+        "accuracy",
+        "cost",
+    )
+    about = {
+        "brought back, %": "of the teacher's advantage over the student without a remedy",
+        "cost": "training time against the student's without a remedy, further teachers included",
+    }
+    rows = [
+        (
+            Text(one["remedy"], below=(one["words"],)),
+            number(one["score"]),
+            None if one["remedy"] == "none" else number(one["gained"], signed=True),
+            DASH if one["brought_back"] is None else percent(one["brought_back"], False),
+            number(one["gap"], signed=True),
+            number(one["accuracy"]),
+            cost(tried, one),
+        )
+        for one in tried.results
+    ]
+    columns = tuple(Column(title, about.get(title, "")) for title in titles)
+    title = f"Remedies tried for {record['baseline']}"
+    return Table(title, columns, rows, titled=False, row_header=0)
+
+
+def number(estimate: Mapping[str, Any] | None, signed: bool = False) -> Number:
+    """An estimate of the file as a cell."""
+    return Number.of(None if estimate is None else SimpleNamespace(reason="", **estimate), signed)
+
+
+def cost(tried: Tried, one: Mapping[str, Any]) -> str:
+    """Training time against the student without a remedy; a dash where that is not known."""
+    plain = tried.plain_seconds
+    return f"{one['training_seconds'] / plain:.1f}\u00d7" if plain else DASH
+
+
+def picture(tried: Tried) -> Picture:
+    """What each remedy gains over the student as it is, with its interval; the best on top."""
+    shown = [one for one in tried.results if one["gained"]["value"] is not None]
+    helps = set(tried.record["shown_to_help"])
+    figure, ((axes,),) = grid(1, 1, 0.9 + 0.32 * len(shown))
+    draw(axes, tried, shown, helps)
+    metric = metric_title(tried.record["ranked_by"])
+    axes.set_xlabel(f"gained in {metric}, points")
+    baseline = tried.record["baseline"]
+    return Picture(
+        name=f"remedies_{baseline}",
+        title=f"What each remedy gains for {baseline}",
+        about="0: the student as it is. Filled: shown to help (joint error 5%, Holm). Lines: 95% "
+        "intervals. At the right: training time against the student's.",
+        figure=figure,
+        columns=(),
+        rows=(),
+        said=str(tried.record["answer"]),
+    )
+
+
+def draw(axes: Axes, tried: Tried, shown: Sequence[Mapping[str, Any]], helps: set[str]) -> None:
+    """A line a remedy."""
+    for y, one in enumerate(shown):
+        value, low, high = 100 * numbers([one["gained"][key] for key in ("value", "low", "high")])
+        is_plain = one["remedy"] == "none"
+        colour = OTHER if is_plain else STUDENT
+        if np.isfinite([low, high]).all():
+            axes.plot([low, high], [y, y], color=colour, linewidth=2.2, zorder=2)
+        fill = colour if one["remedy"] in helps else PAGE
+        axes.plot([value], [y], "o", color=colour, markerfacecolor=fill, markersize=6.5, zorder=3)
+        axes.annotate(
+            cost(tried, one), (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=9
+        )
+    axes.axvline(0, color=SOFT, linewidth=0.8, linestyle=(0, (2, 2)))
+    axes.set_yticks(range(len(shown)), [clipped(one["remedy"], 26) for one in shown])
+    axes.set_ylim(len(shown) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x")

@@ -1,0 +1,142 @@
+"""`harness remedy --certify`: the rule, its error rate, the file and who refuses it."""
+
+import importlib
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness_plugin.cli.main import main
+from harness_plugin.records import VarianceComponents
+from harness_plugin_hooks.certify.certificate import Certificate
+from harness_plugin_hooks.certify.rule import Candidate, in_order, shares, steps_of, would_certify
+
+ROOT = Path(__file__).resolve().parents[2]
+TOY = str(ROOT / "tests" / "toy" / "toy.yaml")
+
+
+def part(value, sd=0.01, seeds=5, rows_sd=0.0):
+    """Components whose seeds differ by `sd` (of the mean)."""
+    numbers = (np.asarray(float(x)) for x in (value, rows_sd**2, 0.0, sd**2))
+    return VarianceComponents(*numbers, seeds, 199.0)
+
+
+def made(remedy, kept, *, value=1.0, cost=1.0, fall=0.0, gain=0.3, **more):
+    return Candidate(remedy, value, cost, part(kept, **more), part(gain), part(fall), "")
+
+
+def test_the_error_is_shared_out_once():
+    assert shares(0.05, 1) == [0.05]
+    assert shares(0.04, 4) == pytest.approx([0.02, 0.01, 0.005, 0.005])
+    assert sum(shares(0.05, 9)) == pytest.approx(0.05)
+
+
+def test_order_is_value_per_cost_and_the_first_that_holds_is_certified():
+    candidates = [
+        made("dear", 0.5, value=1.0, cost=3.0),
+        made("weak", -0.1, value=0.9),
+        made("good", 0.1, value=0.8),
+    ]
+    steps = list(steps_of(in_order(candidates), 0.05, margin=0.05))
+    assert [step.remedy for step in steps] == ["weak", "good"]
+    assert [step.certified for step in steps] == [False, True]
+    assert [step.share for step in steps] == pytest.approx([0.025, 0.0125])
+    # t of 4 degrees of freedom, one-sided 1.25%
+    assert steps[1].kept_low == pytest.approx(0.1 - 3.4954 * 0.01, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("candidate", "said"),
+    [
+        (made("a", 0.02), "about 10 seeds"),
+        (made("a", -0.01), "it keeps too little"),
+        (made("a", 0.1, fall=0.05), "it keeps too little"),
+        (made("a", 0.1, gain=-0.1), "nothing to retain"),
+    ],
+)
+def test_what_is_not_certified_says_what_would_be(candidate, said):
+    assert not candidate.holds(0.01, 0.02)
+    assert said in would_certify(candidate, 0.01, 0.02)
+
+
+def test_a_certificate_is_false_no_more_often_than_delta(monkeypatch):
+    """Students at the limit, 300 runs; a rate of 10% and twice its standard error: 13.5%."""
+    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+    bench = importlib.import_module("certify")
+    rng = np.random.default_rng(0)
+    of = {"seeds": 4, "rows": 150, "remedies": 3, "delta": 0.1, "resamples": 60}
+    false = np.mean([bench.certified(rng, **of) for _ in range(300)])
+    assert false <= 0.135
+    of |= {"rows": 2000, "keeps": 1.15}
+    assert np.mean([bench.certified(rng, **of) for _ in range(40)]) > 0.5
+    sys.modules.pop("certify")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A certificate of a tiny run."""
+    out = tmp_path_factory.mktemp("certificate")
+    words = f"remedy --tasks {TOY} --seeds 0,1,2 --threads 1 --precision no --device cpu"
+    words += f" --resamples 100 --min_group 5 --remedies pure_kd --certify 0.95 --output_path {out}"
+    words += f" --use_cache {out}/store --set validation_fraction=0.5 --set toy.rows=320"
+    words += " --set teacher.epochs=1 --set student.epochs=1"
+    assert main(words.split()) == 0
+    (found,) = out.glob("certificate_toy_*")
+    return found
+
+
+def test_verify_computes_a_certificate_again(folder, capsys):
+    assert main(["verify", str(folder)]) == 0
+    said = Certificate.model_validate(json.loads((folder / "certificate.json").read_text()))
+    assert {each.remedy for each in said.order} == {"none", "pure_kd"}
+    verdict = f"{said.certified} is certified" if said.certified else "nothing is certified"
+    assert verdict in capsys.readouterr().out
+
+
+def changed_number(record):
+    record["steps"][0]["kept_low"] = 0.123
+
+
+def changed_answer(record):
+    record["certified"] = None if record["certified"] else "pure_kd"
+
+
+def changed_delta(record):
+    record["delta"] = record["delta"] * 2
+
+
+def changed_order(record):
+    record["order"].reverse()
+
+
+@pytest.mark.parametrize("change", [changed_number, changed_answer, changed_delta, changed_order])
+def test_a_changed_certificate_is_refused(folder, tmp_path, change, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    record = json.loads((copy / "certificate.json").read_text())
+    change(record)
+    (copy / "certificate.json").write_text(json.dumps(record))
+    assert main(["verify", str(copy)]) == 1
+    assert "REFUSED" in capsys.readouterr().err
+
+
+def test_changed_answers_are_refused(folder, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    with np.load(copy / "answers.npz") as file:
+        arrays = {name: file[name] for name in file.files}
+    for name in arrays:
+        if name.startswith("logits teacher"):
+            arrays[name] = -arrays[name]
+    np.savez(copy / "answers.npz", **arrays)
+    assert main(["verify", str(copy)]) == 1
+    (copy / "answers.npz").write_bytes(b"none")
+    assert main(["verify", str(copy)]) == 2
+
+
+def test_levels_that_are_none_are_refused(capsys):
+    assert main(["remedy", "--tasks", TOY, "--certify", "95"]) == 2
+    assert "--certify 95: expected a share between 0 and 1" in capsys.readouterr().err
