@@ -118,11 +118,11 @@ class SequenceClassifier(LM):  # type: ignore[misc]
             check_folder(Path(pretrained))
         self._join(device)
         self._device = self._place(device)
-        known = evaluated_with(pretrained)
+        recorded = evaluated_with(pretrained)
         self.how = EvaluatedWith(
-            max_length or known.max_length,
-            known.precision if dtype == "auto" else "no",
-            attention or known.attention,
+            max_length or recorded.max_length,
+            recorded.precision if dtype == "auto" else "no",
+            attention or recorded.attention,
         )
         hint = f"--model_args pretrained={pretrained},labels"
         self.labels = named_labels(pretrained, labels, hint, trust_remote_code)
@@ -193,7 +193,7 @@ class SequenceClassifier(LM):  # type: ignore[misc]
         for (texts, question), choices in asked.items():
             of = (len(texts), question or Question(choices))
             batches.setdefault(of, []).append((texts, question))
-        found = {}
+        found: dict[tuple[Asked, str], tuple[float, bool]] = {}
         for (_, question), rows in batches.items():
             said = self.predictions([texts for texts, _ in rows], question)
             log_probabilities = np.log(np.clip(said.probabilities, 1e-45, None))

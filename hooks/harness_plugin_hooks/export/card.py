@@ -9,6 +9,7 @@ from pathlib import Path
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from harness_plugin._version import __version__
+from harness_plugin.data.task import find_task
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.scoring.prediction_tables import EvaluationSet
 from harness_plugin.scoring.transfer_record import Model, TransferRecord
@@ -32,6 +33,7 @@ def card_of(
         pipeline_tag=f"{modality}-classification",
         library_name="transformers",
         base_model=base_model(model, plugins),
+        datasets=datasets(record, plugins),
         tags=["debiasing", "knowledge-distillation", "debias-transfer"],
         eval_results=list(results(record, model, f"{modality}-classification")) or None,
     )
@@ -71,6 +73,14 @@ def base_model(model: Model, plugins: Plugins) -> str | None:
     if model.model in plugins["backbone"]:
         return getattr(plugins["backbone"].offer(model.model).load(), "checkpoint", None) or None
     return model.model if "/" in model.model and not Path(model.model).exists() else None
+
+
+def datasets(record: TransferRecord, plugins: Plugins) -> list[str] | None:
+    """The hub ids of the data; None for data from elsewhere, or a task that is not installed."""
+    if record.source != "hub" or record.task not in plugins["task"]:
+        return None
+    task = find_task(record.task, plugins["task"])
+    return sorted({found.id for found in task.hub_sets.values()}) or None
 
 
 def numbers(record: TransferRecord, model: Model, name: str) -> Iterator[tuple[str, float]]:

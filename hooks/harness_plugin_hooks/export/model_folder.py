@@ -12,7 +12,6 @@ from typing import Any
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.files import write_json
 from harness_plugin.plugins.registry import Plugins
-from harness_plugin.records.run_folder import run_folder
 from harness_plugin.scoring.finished_runs import records_in
 from harness_plugin.scoring.transfer_record import Model, TransferRecord
 from harness_plugin_hooks.export.card import card_of
@@ -37,7 +36,7 @@ class Chosen:
 
 def choose(run: Path, task: str | None, role: str, seed: int) -> Chosen:
     """The model of a role and seed. HarnessError where there is none, or none that was trained."""
-    records = records_in(run_folder(run))
+    records = records_in(run)
     if task is None and len(records) > 1:
         raise HarnessError(f"{run}: has several tasks; name one with --tasks {'|'.join(records)}.")
     task = task or next(iter(records))

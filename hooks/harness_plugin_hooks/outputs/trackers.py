@@ -61,7 +61,11 @@ def tracker_of(name: str, project: str, group: str, run: str, folder: Path) -> A
 def configuration(report: RunReport, evaluated: Evaluated) -> dict[str, Any]:
     """The resolved settings, one level deep; a student's verdicts as sentences."""
     model, scores = evaluated.model, evaluated.scores
-    about = {"task": scores.task, "source": scores.source, "fingerprint": scores.fingerprint}
+    about: dict[str, Any] = {
+        "task": scores.task,
+        "source": scores.source,
+        "fingerprint": scores.fingerprint,
+    }
     about |= {"role": model.role, "seed": model.seed, "method": model.method}
     nested = {**about, "model": model.settings, "run": report.config}
     out = dict(flat(strict(nested)))
