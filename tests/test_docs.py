@@ -5,6 +5,8 @@ import importlib
 import json
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -203,6 +205,20 @@ def test_yaml_blocks_are_what_their_readers_take(page, block, tmp_path):
         assert read_task(file, PLUGINS["task"]).task == value["task"]
     else:
         assert run_config(file, {}, ()).tasks
+
+
+def test_the_site_is_built_without_a_broken_link(tmp_path, capfd):
+    for name in ("material", "mkdocstrings"):
+        pytest.importorskip(name, reason=f"{name} is not installed (pip install '.[docs]')")
+    words = [sys.executable, str(ROOT / "docs/build_site.py"), "--output_path", str(tmp_path)]
+    done = subprocess.run(words, check=False)
+    assert done.returncode == 0, capfd.readouterr().err
+    pages = {page.relative_to(tmp_path).as_posix() for page in tmp_path.rglob("*.html")}
+    assert {"index.html", "docs/concepts.html", "tasks/README.html"} & pages
+    reference = (tmp_path / "docs/reference.html").read_text(encoding="utf-8")
+    assert 'id="harness_plugin.api.run"' in reference
+    assert "register_methods" in reference
+    assert (tmp_path / "search/search_index.json").is_file()
 
 
 def commands() -> list[tuple[str, str]]:
