@@ -309,6 +309,21 @@ def test_many_groups_and_panels_are_cut_and_it_is_said(finished_run, tmp_path):
     assert "The 14 of 100 groups whose accuracy changes most" in picture.about
 
 
+def test_names_of_any_script_stay_text(finished_run, tmp_path):
+    """Without a word of a missing font: a browser has one."""
+    record = transfer_of(finished_run(tmp_path / "r", {"teacher": 0.9, "student": 0.7}, seeds=1))
+    scores = [
+        s.model_copy(update={"groups": {f"金发/{k}": n for k, n in s.groups.items()}})
+        for s in record.scores
+    ]
+    with styled():
+        picture = figures_scores.groups(record.model_copy(update={"scores": scores}), "id")
+        assert "金发/a/x</text>" in picture.svg
+        assert picture.png[:4] == b"\x89PNG"
+        page = themed(picture.svg, picture.name, picture.title, picture.about, THEME)
+    assert not any("font-family" in e.attrib for e in page.iter())
+
+
 def test_a_figure_in_the_page_has_no_styles_and_its_own_ids():
     with styled():
         pictures = [*circuits(report_records.circuits(), ROLES)]
