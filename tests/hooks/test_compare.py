@@ -122,7 +122,7 @@ def test_predictions_made_elsewhere_are_compared_with_a_run(toy_run, tmp_path, c
         for row in csv.DictReader(file.read_text("utf-8").splitlines())
     ]
     answers.write_text("".join(f"{row['id']},{row['label']}\n" for row in [ID_LABEL, *rows]))
-    words = ["score", "--task", TOY, "--predictions", str(answers), "--resamples", "100"]
+    words = ["score", "--tasks", TOY, "--predictions", str(answers), "--resamples", "100"]
     assert cli.main([*words, "--output_path", str(tmp_path / "scored")]) == 0
     sides = [str(toy_run.output), str(tmp_path / "scored")]
     words = ["compare", *sides, "--min_seeds", "1", "--metric", "acc"]
