@@ -117,6 +117,7 @@ def toy_run(tmp_path_factory) -> ToyRun:
 
     folder = tmp_path_factory.mktemp("toy_run")
     command = f"--tasks {TOY} --seeds 0 --threads 1 --precision no --attention sdpa --log_samples"
+    command += " --outputs all"
     command += " --device cpu"
     command += f" --resamples 100 --output_path {folder}/out"
     command += f" --use_cache {folder}/store"

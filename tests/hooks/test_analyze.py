@@ -113,7 +113,7 @@ def test_the_same_rows_and_seed_give_the_same_numbers(run_folder):
         (["--rbf", "0"], "--rbf 0: expected greater than 0"),
         (["--rbf", "inf"], "--rbf inf: expected a finite number"),
         (["--probes_strength", "nan"], "--probes_strength nan: expected a finite number"),
-        (["--seed", "-1"], "--seed -1: expected at least 0"),
+        (["--data_seed", "-1"], "--data_seed -1: expected at least 0"),
         (["--matched", "0"], "--matched 0: expected at least 1"),
         (["--views", "plain,sharp"], "view"),
     ],

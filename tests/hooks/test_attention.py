@@ -537,6 +537,16 @@ def resnet():
     return AutoModelForImageClassification.from_config(config).eval()
 
 
+def test_layers_that_differ_in_heads_are_not_read_and_say_so():
+    config = AutoConfig.for_model(
+        "swin", image_size=8, patch_size=2, embed_dim=8, depths=[1, 1], num_heads=[2, 4]
+    )
+    model = AutoModelForImageClassification.from_config(config).eval()
+    assert analyse(scene_of([model]), AttentionOptions()).record["notes"] == [
+        "teacher: the layers of a swin differ in heads and windows: its attention is not read"
+    ]
+
+
 def test_a_resnet_has_no_attention_and_says_so(tmp_path):
     found = analyse(scene_of([resnet(), resnet()]), AttentionOptions())
     assert found.record["models"] == found.record["pairs"] == []

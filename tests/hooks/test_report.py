@@ -395,7 +395,9 @@ def test_remedies_are_on_the_page_with_their_cost(finished_run, tmp_path):
     for second, tried in ((1, older), (2, newer)):
         file = run / f"remedies_made_2026-01-01T00-00-0{second}.000000.json"
         file.write_text(json.dumps(tried))
-    assert main(["report", str(run), "--out", str(tmp_path / "site"), "--examples", "0"]) == 0
+    assert (
+        main(["report", str(run), "--output_path", str(tmp_path / "site"), "--examples", "0"]) == 0
+    )
     (page,) = (tmp_path / "site").glob("*.html")
     read = Reader(page.read_text())
     assert newer["answer"] in read.text
@@ -495,7 +497,7 @@ def test_a_run_whose_data_are_gone_is_reported_without_examples(finished_run, tm
     """Two students, no control, nothing analysed."""
     right = {"teacher": 0.95, "student": 0.9, "student_b": 0.6}
     run = finished_run(tmp_path / "run", right, seeds=1)
-    assert main(["report", str(run), "--out", str(tmp_path / "site")]) == 0
+    assert main(["report", str(run), "--output_path", str(tmp_path / "site")]) == 0
     said = capsys.readouterr().out
     assert "made: no examples. They need the run's data and predictions" in said
     (page,) = (tmp_path / "site").glob("*.html")
@@ -527,7 +529,7 @@ def test_a_thumbnail_is_small_and_small_images_stay_as_they_are():
     ("words", "said"),
     [
         (["{run}", "--examples", "-1"], "--examples -1: expected 0 or more"),
-        (["{run}", "--out", "x.html"], "the page is called report_"),
+        (["{run}", "--output_path", "x.html"], "the page is called report_"),
         (["{run}", "--tasks", "hans"], "task of the run"),
         (["{run}", "--started", "yesterday"], "run in"),
         (["{run}/nothing"], "no such folder"),

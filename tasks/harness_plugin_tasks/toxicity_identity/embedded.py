@@ -24,14 +24,19 @@ SPEAKERS = ("speaker", "reader", "visitor", "neighbour", "guest", "caller")
 TARGETS = ("the mayor", "the editor", "the referee", "the driver", "my boss", "the landlord")
 INSULTS = ("fool", "dunce", "clown", "liar", "crook", "coward")
 PRAISE = ("friend", "champion", "leader", "helper", "genius", "listener")
-OPINIONS = {True: ("awful", "a disgrace", "dreadful"), False: ("kind", "welcome", "wonderful")}
+OPINIONS = {
+    True: ("awful", "a disgrace", "dreadful", "a nuisance", "horrible", "a shame"),
+    False: ("kind", "welcome", "wonderful", "a joy", "lovely", "a delight"),
+}
+ASKED = 3
+"""Opinions of either kind that the sentences of a test set hold."""
 GROUPS = ("black people", "disabled people", "gay people", "women")
 
 
 def load(request: DataRequest) -> TaskData:
     """The splits `train`, `validation`, `id`, `hatecheck` and `templates`."""
     rate = share(request, "bias_rate")
-    streams = np.random.default_rng(request.seed).spawn(4)
+    streams = np.random.default_rng(request.seed).spawn(5)
     biased = {
         name: comments(rng, whole_number(request, f"n_{name}", 8), rate, name)
         for name, rng in zip(("train", "validation", "id"), streams, strict=False)
@@ -44,8 +49,8 @@ def load(request: DataRequest) -> TaskData:
         mention_split("train", "train", biased["train"]),
         mention_split("validation", "validation", biased["validation"]),
         mention_split("id", "in_domain", biased["id"]),
-        cases(),
-        phrases(),
+        cases(streams[3]),
+        phrases(streams[4]),
     ]
     note = f"embedded: generated, not the real sets; mentions agree in {rate:.1%} of train"
     return TaskData(request.task.task, request.source, {s.name: s for s in splits}, (note,))
@@ -68,17 +73,26 @@ def comments(rng: np.random.Generator, n: int, rate: float, name: str) -> Texts:
     return Texts(texts, [f"{name}-{row:05d}" for row in range(n)], (label == 1).tolist(), name)
 
 
-def cases() -> Split:
-    """Cases of four functions about four groups of people, and some about nobody."""
+def opinions(rng: np.random.Generator) -> dict[bool, list[str]]:
+    """Some of OPINIONS of either kind."""
+    return {
+        toxic: [words[i] for i in rng.choice(len(words), ASKED, replace=False)]
+        for toxic, words in OPINIONS.items()
+    }
+
+
+def cases(rng: np.random.Generator) -> Split:
+    """Opinions of four groups of people, and bad ones of things."""
+    asked = opinions(rng)
     made = [
-        (f"{who} are {what}", toxic, who, f"{toxic}-{number}", "opinion")
-        for toxic, opinions in OPINIONS.items()
-        for number, what in enumerate(opinions)
+        (f"{who} are {what}", toxic, who, f"{toxic}-{what}", "opinion")
+        for toxic, words in asked.items()
+        for what in words
         for who in GROUPS
     ]
     made += [
-        (f"my {thing} is {what}", False, "", f"thing-{number}", "object")
-        for number, what in enumerate(OPINIONS[True])
+        (f"my {thing} is {what}", False, "", f"thing-{what}", "object")
+        for what in asked[True]
         for thing in ("phone", "soup", "chair", "train")
     ]
     text, toxic, target, template, functionality = (list(part) for part in zip(*made, strict=True))
@@ -86,13 +100,13 @@ def cases() -> Split:
     return hatecheck_split(Texts(text, ids, toxic, "cases"), target, template, functionality)
 
 
-def phrases() -> Split:
-    """Every identity term in four sentences, half of them toxic."""
+def phrases(rng: np.random.Generator) -> Split:
+    """Every identity term in six sentences, half of them toxic."""
     made = [
         (f"being {term} is {what}", toxic, "being_adj")
+        for toxic, words in opinions(rng).items()
+        for what in words
         for term in KIND_OF
-        for toxic, opinions in OPINIONS.items()
-        for what in opinions[:2]
     ]
     text, toxic, kind = (list(part) for part in zip(*made, strict=True))
     ids = [f"phrase-{row:03d}" for row in range(len(made))]
