@@ -39,7 +39,7 @@ PAGES := results/pages
 pages: $(INSTALLED)
 	$(BIN)/harness --tasks celeba_bias --seeds 0,1 --log_samples --output_path $(PAGES) --analyze
 	$(BIN)/harness remedy --tasks celeba_bias --seeds 0,1 --baseline student_ce --budget 2 --output_path $(PAGES)
-	$(BIN)/harness report $(PAGES) --out $(PAGES)/page
+	$(BIN)/harness report $(PAGES) --output_path $(PAGES)/page
 	if command -v npm > /dev/null; then npm install --silent --prefix $(PAGES)/npm axe-core; fi
 	$(BIN)/python docs/look_at_pages.py --output_path $(PAGES)/looks --axe $(PAGES)/npm $(PAGES)/page/*.html
 
