@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from harness_plugin.pipeline.run_task import score_models, train_models
 from harness_plugin.pipeline.split_stages import predict_split
+from harness_plugin.scoring.verdict import verdicts
 from harness_plugin.store.keys import code_version
 from harness_plugin.study.graph import Graph
 from harness_plugin.study.scheduler import Progress
@@ -87,6 +88,7 @@ def scores_of(
             "harness_plugin.scoring.score:score_task",
             f"{__name__}:numbers_of",
             f"{__name__}:estimates_of",
+            "harness_plugin.scoring.verdict:verdicts",
         ),
     }
 
@@ -163,9 +165,16 @@ def numbers_of(scores: TaskScores) -> Iterator[dict[str, Any]]:
 
 
 def estimates_of(scores: TaskScores) -> Iterator[dict[str, Any]]:
-    """One row a number over seeds, with its 95% interval over seeds and examples."""
+    """One row a number over seeds, with its 95% interval over seeds and examples.
+
+    The change of the size of a set's primary gap has the verdict's state besides.
+    """
+    states = {(v.student, v.split, v.gap): v.state for v in verdicts(scores)}
     for what, estimate in every(scores):
+        about = what["role"], what["split"], what["metric"]
+        judged = what["measure"] == "gap_size_change" and not what["subset"]
         yield what | {
+            "verdict": states.get(about, "") if judged else "",
             "value": number(estimate.value),
             "low": number(estimate.low),
             "high": number(estimate.high),
