@@ -161,7 +161,7 @@ FAMILIES: Mapping[str, Family] = {
     "MobileNetV1": image("mobilenet_v1", depth_multiplier=0.25, image_size=SIDE),
     "MobileNetV2": image("mobilenet_v2", depth_multiplier=0.25, image_size=SIDE),
     "EfficientNet": image(
-        "efficientnet", width_coefficient=0.25, depth_coefficient=0.2, hidden_dim=64
+        "efficientnet", width_coefficient=0.25, depth_coefficient=0.2, hidden_dim=320
     ),
 }  # fmt: skip
 

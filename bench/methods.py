@@ -345,7 +345,7 @@ def finish(
         args.output.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
     if args.write:
         write(args.write, start, lines)
-    return int(any(row["crashed"] for each in measured["tables"] for row in each["rows"]))
+    return int(any(Row(**row).crashed for each in measured["tables"] for row in each["rows"]))
 
 
 def kept(left_out: set[str]) -> list[str]:

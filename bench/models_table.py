@@ -195,7 +195,7 @@ def table(rows: list[Row]) -> str:
     for row in rows:
         for column, reason in row.refusals.items():
             if reason:
-                reasons.setdefault((column, short(reason)), []).append(row.name)
+                reasons.setdefault((column, short(reason, row.family)), []).append(row.name)
     lines += ["", "| column | families | what the tool says |", "|---|---|---|"]
     lines += [f"| {c} | {', '.join(names)} | {why} |" for (c, why), names in reasons.items()]
     return "\n".join(lines)
@@ -211,9 +211,19 @@ def kept(file: Path | None) -> dict[str, Row]:
     }
 
 
-def short(reason: str) -> str:
-    """A refusal without the task that it starts with and the folder of this run."""
-    return re.sub(r"^task \w+: |/tmp/\S*/", "", reason).replace("|", "/")
+def short(reason: str, family: Family) -> str:
+    """A refusal without the folder of this run and the names that say which family it was."""
+    out = re.sub(r"^task \w+: |/tmp/\S*/", "", reason).replace("|", "/")
+    out = re.sub(r"^student: distiller \w+ cannot compare student with teacher: ", "", out)
+    out = re.sub(r"^teacher( seed 0 is left out)?: ", "", out)
+    out = re.sub(r"of \w+ \(model type '[\w-]+'\)", "of it", out)
+    name = re.escape(family.model_type)
+    return re.sub(rf"\b(a |the configuration of a |not of ){name}\b", alike, out)
+
+
+def alike(found: re.Match[str]) -> str:
+    """What stands for a family's name."""
+    return {"a ": "it", "not of ": "not of it"}.get(found[1], "its configuration")
 
 
 def main() -> int:

@@ -117,7 +117,7 @@ TABLES = {
     "checked": Table("docs/methods.md", "1 s", checked),
     "coverage": Table(
         "docs/verdicts.md",
-        "COST",
+        "30 CPU minutes",
         command="python bench/coverage.py",
     ),
     "models": Table(

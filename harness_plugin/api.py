@@ -361,7 +361,7 @@ def open_run(
     """
     from datetime import datetime
 
-    from harness_plugin.analysis.open_run import RECORD, start_of
+    from harness_plugin.records.run_folder import RECORD, run_folder, start_of
     from harness_plugin.scoring.finished_runs import scores_from
     from harness_plugin.scoring.metrics import Metric
     from harness_plugin.scoring.transfer_record import read_record
@@ -372,6 +372,7 @@ def open_run(
         if RECORD.fullmatch(path.name) is None:
             raise HarnessError(f"{path}: expected a file called transfer_TASK_TIME.json.")
     else:
+        path = run_folder(path)
         stamp = start_of(path, started)
         files = sorted(path.glob(f"transfer_*_{stamp}.json"))
     records = {record.task: (file, record) for file in files for record in [read_record(file)]}

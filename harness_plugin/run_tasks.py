@@ -16,7 +16,12 @@ from harness_plugin.machine.environment import environment
 from harness_plugin.machine.hardware import gpu_name
 from harness_plugin.pipeline.context import RunContext
 from harness_plugin.pipeline.open_task import OpenTask, load_tasks
-from harness_plugin.pipeline.outputs import check_writable, chosen_outputs, write_outputs
+from harness_plugin.pipeline.outputs import (
+    check_writable,
+    chosen_outputs,
+    in_own_folder,
+    write_outputs,
+)
 from harness_plugin.pipeline.planning import plans_of
 from harness_plugin.pipeline.run_task import context_of, run_task, set_up_again
 from harness_plugin.plugins.registry import Plugins
@@ -31,6 +36,7 @@ def run(
     `ahead` is called when all is checked; it may train models into the store and gives their keys.
     """
     started = time.time()
+    config = in_own_folder(config, started)
     chosen_outputs(config, plugins)  # a name that does not exist is told before any work
     analyses = run_analyses.chosen_analyses(config.analyze, plugins) if config.analyze else []
     tasks = load_tasks(config, plugins)

@@ -7,6 +7,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before datasets is imported: it reads the 
 import gc
 import importlib
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,12 @@ class ToyRun:
         stage = next(m for m in self.record()["models"] if m["role"] == role)["settings"]["stage"]
         return self.store / f"model-{stage}"
 
+    def copied(self, folder: Path) -> Path:
+        """Its files in a folder of a test's own; the store is where they look for it."""
+        shutil.copytree(self.output, folder)
+        (folder.parent / "store").symlink_to(self.store)
+        return folder
+
 
 @pytest.fixture(scope="session")
 def toy_run(tmp_path_factory) -> ToyRun:
@@ -110,6 +117,7 @@ def toy_run(tmp_path_factory) -> ToyRun:
 
     folder = tmp_path_factory.mktemp("toy_run")
     command = f"--tasks {TOY} --seeds 0 --threads 1 --precision no --attention sdpa --log_samples"
+    command += " --outputs all"
     command += " --device cpu"
     command += f" --resamples 100 --output_path {folder}/out"
     command += f" --use_cache {folder}/store"

@@ -283,7 +283,7 @@ def test_predictions_of_a_file_are_scored(tmp_path, capfd):
     options = {"teacher_predictions": [files["theirs"]], "resamples": 100}
     found = hp.score(TOY, files["mine"], **options)
     assert capfd.readouterr().out == ""
-    words = f"score --task {TOY} --predictions {files['mine']} --resamples 100"
+    words = f"score --tasks {TOY} --predictions {files['mine']} --resamples 100"
     words += f" --teacher_predictions {files['theirs']} --output_path {tmp_path}/out"
     assert main(words.split()) == 0
     assert hp.open_run(tmp_path / "out").to_pandas().equals(found.to_pandas())

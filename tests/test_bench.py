@@ -245,7 +245,7 @@ def test_methods_are_compared_alike_by_any_number_of_workers(tmp_path):
         words += ["--use_cache", str(tmp_path / workers), "--workers", workers]
         run("bench/methods.py", *words, "--output", str(file))
         made.append(json.loads(file.read_text()))
-    assert made[0] == made[1]
+    assert made[0]["tables"] == made[1]["tables"]
     erm, row = made[0]["tables"][0]["rows"]
     assert not erm["difference"]
     assert (row["seeds"], row["failure"]) == (3, "")

@@ -52,15 +52,15 @@ def test_what_needs_no_model_needs_no_torch(scored):
     small = ("--resamples", 100)
     answered = ("--predictions", answers, "--kind", "logits", "--sets", "swapped")
     for words in (
-        ("score", "--task", TOY, *answered, *small, "--output_path", folder / "scores"),
+        ("score", "--tasks", TOY, *answered, *small, "--output_path", folder / "scores"),
         ("compare", run, run, "--min_seeds", 1, *small),
-        ("submit", run, "--out", folder / "bundles" / "toy.zip", "--allow_embedded"),
+        ("submit", run, "--output_path", folder / "bundles" / "toy.zip", "--allow_embedded"),
     ):
         done = harness(*words)
         assert done.returncode == 0, (words[0], done.stdout, done.stderr)
     for words in (
         ("verify", folder / "bundles" / "toy.zip"),
-        ("leaderboard", folder / "bundles", "--out", folder / "board"),
+        ("leaderboard", folder / "bundles", "--output_path", folder / "board"),
     ):
         done = harness(*words, "--allow_embedded")
         assert done.returncode == 0, (words[0], done.stdout, done.stderr)

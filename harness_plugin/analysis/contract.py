@@ -17,8 +17,8 @@ class AnalysisOptions(BaseModel):
 
     `harness analyze` makes a flag `--<analysis>_<field>` of each; types are bool, int, float, str,
     Literal, tuples of str or int, and these or None. Three names are shared by all analyses: a
-    field `resamples`, `seed` or `split` takes its value from the flag of that name. Numbers are
-    finite; give each its bounds.
+    field `resamples`, `seed` or `split` takes its value from `--resamples`,
+    `--data_seed` or `--split`. Numbers are finite; give each its bounds.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

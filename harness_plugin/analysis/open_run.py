@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,8 @@ from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.pipeline.open_task import load_tasks
 from harness_plugin.pipeline.run_task import context_of, store_root
 from harness_plugin.plugins.registry import Plugins
+from harness_plugin.records.run_folder import run_folder, start_of
 from harness_plugin.scoring.transfer_record import read_record
-
-RECORD = re.compile(r"transfer_(?P<task>[a-z0-9_]+)_(?P<time>\d{4}-[0-9T.-]+)\.json")
 
 
 def open_run(
@@ -33,6 +31,7 @@ def open_run(
     `machine` overrides where it is read on: device, threads. Raises HarnessError for a folder
     without a run, and for data that are no longer those of the run.
     """
+    folder = run_folder(folder)
     time = start_of(folder, started)
     written = folder / f"config_{time}.yaml"
     if not written.is_file():
@@ -77,18 +76,3 @@ def opened(
             FinishedTask(context_of(task, config, plugins, root), tuple(record["models"]), started)
         )
     return out
-
-
-def start_of(folder: Path, started: str | None) -> str:
-    """When the run started whose files are taken."""
-    if not folder.is_dir():
-        raise HarnessError(f"{folder}: expected the --output_path of a run; no such folder.")
-    matches = (RECORD.fullmatch(file.name) for file in folder.iterdir())
-    times = sorted({match["time"] for match in matches if match})
-    if not times:
-        raise HarnessError(f"{folder}: no transfer_*.json; expected the --output_path of a run.")
-    if started is None and len(times) > 1:
-        raise HarnessError(f"{folder} holds several runs; take one with --started {times[-1]}.")
-    if started is not None and started not in times:
-        raise unknown(f"run in {folder}", started, times)
-    return started or times[0]

@@ -118,6 +118,8 @@ def run(argv: list[str]) -> int:
     config = config_from_flags(vars(run_parser().parse_args(argv)))
 
     plugins = installed_plugins()
+    if sys.stderr.isatty() and is_main_process():  # it takes seconds in which nothing moves
+        print("harness: importing torch and transformers …", file=sys.stderr)
     quiet_libraries()
     from harness_plugin.study.side_by_side import run as run_tasks
 

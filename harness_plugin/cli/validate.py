@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from harness_plugin.config.merge import run_config
 from harness_plugin.data.dataset import TaskData
 from harness_plugin.data.task import find_task
+from harness_plugin.machine.terminal import say_styled, show_table
 from harness_plugin.pipeline.open_task import open_task, warnings
 from harness_plugin.plugins.registry import Plugins
 
@@ -32,21 +32,19 @@ def validate_task(
     task = find_task(name, plugins["task"], include_path)
     config = run_config(file, {"tasks": (task.task,), **flags}, sets)
     loaded = open_task(task, config).data
-    console = Console()
     if task.modality == "image":
         from harness_plugin.pipeline.open_images import check_images
 
         check_images(loaded, task.inputs[0], quiet=not sys.stderr.isatty())
-    console.print(group_table(loaded))
+    show_table(group_table(loaded))
     for note in loaded.notes:
-        console.print(f"note: {note}", highlight=False)
+        print(f"note: {note}")
     messages = warnings(loaded, task.inputs)
     for warning in messages:
-        console.print(f"[yellow]warning[/]: {warning}", highlight=False)
-    console.print(
+        say_styled(f"warning: {warning}", "yellow")
+    print(
         f"{task.task}: valid, {loaded.source} data, {counted(len(messages), 'warning')}, "
-        f"fingerprint {loaded.fingerprint[:12]}",
-        highlight=False,
+        f"fingerprint {loaded.fingerprint[:12]}"
     )
 
 

@@ -328,7 +328,7 @@ class RunConfig(Strict):
         (0, 1, 2),
         min_length=1,
         description="every role is trained once a seed",
-        json_schema_extra=flag(WHAT, "N[,N]", names=["seeds", "seed"]),
+        json_schema_extra=flag(WHAT, "N[,N]"),
     )
     data_seed: Seed = Field(0, description="which rows are generated, drawn and resampled")
     limit: int | None = Field(
@@ -389,14 +389,17 @@ class RunConfig(Strict):
         json_schema_extra=flag(MACHINE, "N"),
     )
     output_path: str = Field(
-        "results", description="results folder", json_schema_extra=flag(RESULTS, "DIR")
+        "results/{tasks}_{time}",
+        description="folder of this run's results",
+        json_schema_extra=flag(RESULTS, "DIR"),
     )
     log_samples: bool = Field(
         False, description="write every prediction as well", json_schema_extra=flag(RESULTS)
     )
     outputs: tuple[str, ...] | None = Field(
         None,
-        description="which result files to write (harness ls outputs); without it all",
+        description="which result files to write (harness ls outputs), or all of them; without it "
+        "those of every run",
         json_schema_extra=flag(RESULTS, "NAME[,NAME]"),
     )
     use_cache: str | None = Field(

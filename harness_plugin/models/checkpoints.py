@@ -142,6 +142,8 @@ def overridden(config: PreTrainedConfig, changes: Mapping[str, Any]) -> PreTrain
     if isinstance(layers, int) and isinstance(fewer, int) and fewer < layers:
         per_layer = {k: v for k, v in before.items() if isinstance(v, list) and len(v) == layers}
         cut = {name: value[:fewer] for name, value in per_layer.items()}
+        # what a DINOv2 hands on where it is a backbone, by layer: a classifier has no use for it
+        cut |= {name: None for name in ("out_features", "out_indices") if name in before}
     with reading(str(config.name_or_path or config.model_type)):
         return type(config).from_dict({**before, **cut, **changes})
 

@@ -132,19 +132,25 @@ SHOWN = 6
 def warnings(data: TaskData, inputs: Sequence[str]) -> list[str]:
     """What makes the numbers of this data weaker than they look; one line a kind of weakness."""
     train = data.train_groups
-    few, untrained = [], []
+    untrained = []
     for split in data.evaluation:
-        for group, count in zip(split.groups, split.group_counts.tolist(), strict=True):
-            if count < FEW:
-                few.append(f"{split.name} {group} {count}")
-            if train.get(group) == 0:
-                untrained.append(f"{split.name} {group}")
-    out = [*data.warnings]
-    if few:
-        out.append(f"groups of fewer than {FEW} test rows: {listed(few)}")
+        untrained += [f"{split.name} {group}" for group in split.groups if train.get(group) == 0]
+    out = [*data.warnings, *small_groups(data)]
     if untrained:
         out.append(f"test groups without a training row: {listed(untrained)}")
     return out + list(leaks(data, inputs))
+
+
+def small_groups(data: TaskData) -> Iterator[str]:
+    """A line an evaluation set that has groups too small for a number to stand on."""
+    for split in data.evaluation:
+        counts = dict(zip(split.groups, split.group_counts.tolist(), strict=True))
+        few = sorted((count, group) for group, count in counts.items() if count < FEW)
+        if few:
+            yield (
+                f"{split.name}: {len(few)} of {len(counts)} groups have under {FEW} rows, "
+                f"smallest {few[0][1]} ({few[0][0]})"
+            )
 
 
 def listed(names: Sequence[str]) -> str:

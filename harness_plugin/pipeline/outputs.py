@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from harness_plugin.plugins.registry import Offer, Plugins
     from harness_plugin.records import RunReport
 
+NAMED = 3
+"""Tasks that the name of a run's folder names; of more it says how many."""
+
 
 def check_writable(folder: Path) -> None:
     """Try to write in `folder`, or in the folder it would be made in; nothing is left there.
@@ -49,13 +52,27 @@ def check_writable(folder: Path) -> None:
 
 
 def chosen_outputs(config: RunConfig, plugins: Plugins) -> list[Offer]:
-    """The writers that a run calls: all of them, or those that its setting `outputs` names.
+    """The writers that a run calls: those of every run, or those that its `outputs` names.
 
-    Raises HarnessError with near matches for a name that does not exist.
+    "all" names every installed one. Raises HarnessError with near matches for a name that does
+    not exist.
     """
     if config.outputs is None:
+        return [offer for offer in plugins["output"] if not offer.by_name_only]
+    if config.outputs == ("all",):
         return list(plugins["output"])
     return [plugins["output"].offer(name) for name in dict.fromkeys(config.outputs)]
+
+
+def in_own_folder(config: RunConfig, started: float) -> RunConfig:
+    """The configuration with the folder that this run writes to: `output_path` filled in.
+
+    `{tasks}` stands for the names of the tasks, `{time}` for `started` (seconds) in UTC.
+    """
+    names = [Path(name).stem for name in config.tasks]
+    tasks = "+".join(names[:NAMED]) + (f"+{len(names) - NAMED}" if len(names) > NAMED else "")
+    path = config.output_path.replace("{tasks}", tasks).replace("{time}", timestamp(started))
+    return config.model_copy(update={"output_path": path})
 
 
 def write_outputs(report: RunReport, config: RunConfig, plugins: Plugins) -> tuple[Path, ...]:

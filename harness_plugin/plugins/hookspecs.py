@@ -26,8 +26,11 @@ hookimpl = HookimplMarker("harness_plugin")
 class Register(Protocol):
     """What an offering hook is handed."""
 
-    def __call__(self, name: str, target: str, *, summary: str) -> None:
-        """Offer `target` ("module:attribute", or "package:file.yaml" for a task) as `name`."""
+    def __call__(self, name: str, target: str, *, summary: str, by_name_only: bool = False) -> None:
+        """Offer `target` ("module:attribute", or "package:file.yaml" for a task) as `name`.
+
+        `by_name_only`: an output that a run writes only where `--outputs` names it.
+        """
 
 
 @hookspec

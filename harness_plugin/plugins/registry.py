@@ -30,6 +30,8 @@ class Offer:
     target: str
     summary: str
     plugin: str
+    by_name_only: bool = False
+    """An output that is written only where `--outputs` names it."""
 
     def load(self) -> object:
         """Import the module of `target` and return the attribute.
@@ -234,10 +236,13 @@ def collect(manager: pluggy.PluginManager, broken: list[BrokenPlugin] | None = N
                 target: str,
                 *,
                 summary: str,
+                by_name_only: bool = False,
                 registry: Registry = registry,
                 plugin_name: str = name,
             ) -> None:
-                registry.add(Offer(registry.kind, offered, target, summary, plugin_name))
+                registry.add(
+                    Offer(registry.kind, offered, target, summary, plugin_name, by_name_only)
+                )
 
             try:
                 manager.subset_hook_caller(hook_of(kind), others)(register=register)

@@ -213,8 +213,8 @@ def change_of(q: Quantity) -> Change:
         c = gaps.difference if gaps.new.value * gaps.old.value >= 0 else gaps.total
     half = intervals.half_width(replace(c, n_seeds=1))
     return Change(
-        baseline=intervals.estimate(base, q.support, q.metric.bounds),
-        candidate=intervals.estimate(new, q.support, q.metric.bounds),
+        baseline=intervals.estimate(q.alone[BASELINE], q.support, q.metric.bounds),
+        candidate=intervals.estimate(q.alone[CANDIDATE], q.support, q.metric.bounds),
         value=value,
         low=low,
         high=high,

@@ -25,6 +25,7 @@ from harness_plugin.records import (
     VarianceComponents,
     VerdictRule,
 )
+from harness_plugin.records.run_folder import run_folder
 from harness_plugin.scoring.comparison import Evaluated, numbers
 from harness_plugin.scoring.gate import Comparison, Thresholds, compare
 from harness_plugin.scoring.metrics import Metric
@@ -285,9 +286,7 @@ def records_in(path: Path) -> dict[str, tuple[Path, TransferRecord]]:
 
     Raises HarnessError where there is none, or several of one task.
     """
-    files = sorted(path.glob("transfer_*.json")) if path.is_dir() else [path]
-    if not files:
-        raise HarnessError(f"{path}: has no transfer_*.json; expected the results of a run.")
+    files = sorted(run_folder(path).glob("transfer_*.json")) if path.is_dir() else [path]
     found: dict[str, tuple[Path, TransferRecord]] = {}
     for file in files:
         record = read_record(file)

@@ -38,13 +38,17 @@ class Quantity:
     """One metric of every role on one set or subset.
 
     `values[role]` (S, 1 + B): the plain number of each seed, then its resamples over rows. Empty
-    where the metric does not apply; `reason` says why. `plain[role]`: of a minimum over groups,
-    each seed's number without its correction. `design_effect[role]`: of an accuracy of clusters.
+    where the metric does not apply; `reason` says why. All roles share these resamples, so that
+    their differences are paired. `alone[role]`: the same number from resamples that depend on this
+    role's answers only, so that what is said of a model does not depend on others. `plain[role]`:
+    of a minimum over groups, each seed's number without its correction. `design_effect[role]`: of
+    an accuracy of clusters.
     """
 
     metric: Metric
     support: Support
     values: Mapping[str, Floats]
+    alone: Mapping[str, Floats]
     reason: str = ""
     plain: Mapping[str, tuple[float, ...]] | None = None
     design_effect: Mapping[str, float] | None = None
@@ -197,17 +201,22 @@ def measure_set(
     of_rows = {metric.name: metric.evaluate for metric in defined if not metric.of_labels}
     minima = [metric for metric in defined if metric.of_minimum]
     parts = {PARTS: accuracy_and_ranked_groups} if minima else {}
-    values = {
-        **resample({**of_labels, **parts}, *bootstrap.cells(paired, *of)),
-        **resample(of_rows, paired, bootstrap.rows(paired, *of)),
-    }
+    values, alone = shared_and_alone({**of_labels, **parts}, paired, bootstrap, *of)
+    by_row = resample(of_rows, paired, bootstrap.rows(paired, *of))  # no answer decides these draws
+    values, alone = {**values, **by_row}, {**alone, **by_row}
     plain = {
         metric.name: {role: tuple(v[:, 0].tolist()) for role, v in values[metric.name].items()}
         for metric in minima
     }
     for metric in minima:
+        for drawn in (alone, values):
+            drawn[metric.name] = {
+                role: corrected(metric, cells, bootstrap.seed)
+                for role, cells in drawn[PARTS].items()
+            }
         values[metric.name] = {
-            role: corrected(metric, cells, bootstrap.seed) for role, cells in values[PARTS].items()
+            role: v + (alone[metric.name][role][:, :1] - v[:, :1])
+            for role, v in values[metric.name].items()
         }
     found = {}
     for metric in metrics:
@@ -218,6 +227,7 @@ def measure_set(
             metric,
             support,
             values.get(metric.name, {}),
+            alone.get(metric.name, {}),
             reasons[metric.name],
             plain.get(metric.name),
         )
@@ -251,7 +261,7 @@ def with_design_effect(q: Quantity, paired: PairedPredictions, rows: NDArray[np.
     if q.support.clusters is None or not q.values:
         return q
     effects = {}
-    for role, values in q.values.items():
+    for role, values in q.alone.items():
         right = np.mean([p.correct[rows] for p in paired[role]], axis=0)
         independent = right.var(ddof=1) / len(right) if len(right) > 1 else 0.0
         clustered = float(components(values, q.support.df).rows)
@@ -264,25 +274,50 @@ def measure_groups(
 ) -> dict[str, dict[str, Quantity]]:
     """Subset "group=NAME" -> its accuracy, on the same resamples as the whole set."""
     p = first_of(paired)
-    values = resample({"acc": group_accuracies}, *bootstrap.cells(paired, p.split))["acc"]
+    drawn = shared_and_alone({"acc": group_accuracies}, paired, bootstrap, p.split)
     found = {}
     for index, name in enumerate(p.groups):
         inside = p.membership[:, index]
         n = int(inside.sum())
-        of_group = {role: array[..., index] for role, array in values.items()} if n else {}
+        values, alone = (
+            {role: array[..., index] for role, array in each["acc"].items()} if n else {}
+            for each in drawn
+        )
         reason = "" if n else f"no row of group {name}"
         support = replace(support_of(p, inside[:, None], bootstrap.min_group), n=n)
-        q = Quantity(ACC, support, of_group, reason)
+        q = Quantity(ACC, support, values, alone, reason)
         found[f"group={name}"] = {"acc": with_design_effect(q, paired, inside)}
     return found
+
+
+Drawn: TypeAlias = dict[str, dict[str, Floats]]
+"""Function name -> role -> (S, 1 + B, ...) values."""
+
+
+def shared_and_alone(
+    functions: Mapping[str, Callable[[Predictions, Counts], Floats]],
+    paired: PairedPredictions,
+    bootstrap: Bootstrap,
+    *of: str,
+) -> tuple[Drawn, Drawn]:
+    """The functions on resamples that all roles share, and on those of each role alone."""
+    shared = resample(functions, *bootstrap.cells(paired, *of))
+    if len(paired) == 1:
+        return shared, {name: dict(roles) for name, roles in shared.items()}
+    alone: Drawn = {name: {} for name in functions}
+    for role in paired:
+        own = resample(functions, *bootstrap.cells({role: paired[role]}, *of))
+        for name, values in own.items():
+            alone[name] |= values
+    return shared, alone
 
 
 def resample(
     functions: Mapping[str, Callable[[Predictions, Counts], Floats]],
     paired: PairedPredictions,
     rows: Iterator[Counts],
-) -> dict[str, dict[str, Floats]]:
-    """Function name -> role -> (S, 1 + B, ...) values: all see the same row counts."""
+) -> Drawn:
+    """Every function of every role, on the same row counts."""
     chunks: dict[str, dict[str, list[Floats]]] = {
         name: {role: [] for role in paired} for name in functions
     }
@@ -308,12 +343,15 @@ def compared(found: Quantities, in_domain: Quantities | None) -> Quantities:
             base = in_domain[""][name] if in_domain else None
             reason = q.reason or (base.reason if base else "there is no in-domain set")
             if reason or base is None:
-                whole[name] = replace(q, values={}, reason=reason)
+                whole[name] = replace(q, values={}, alone={}, reason=reason)
                 continue
-            values = {role: base.values[role] - q.values[role] for role in base.values}
+            values, alone = (
+                {role: theirs[role] - ours[role] for role in theirs}
+                for theirs, ours in ((base.values, q.values), (base.alone, q.alone))
+            )
             smaller = min(q.support, base.support, key=lambda support: support.df)
             support = replace(smaller, n=q.support.n)
-            whole[name] = replace(q, values=values, support=support)
+            whole[name] = replace(q, values=values, alone=alone, support=support)
     return {**found, "": whole}
 
 

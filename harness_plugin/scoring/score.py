@@ -178,7 +178,7 @@ def estimate_of(q: Quantity, role: str, seeds: int) -> Estimate:
     """One role's estimate of one quantity."""
     if q.reason:
         return intervals.undefined(seeds, q.support.n, q.reason)
-    found = intervals.estimate(q.values[role], q.support, q.metric.bounds)
+    found = intervals.estimate(q.alone[role], q.support, q.metric.bounds)
     return replace(
         found,
         plain=q.plain[role] if q.plain else (),

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import time
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from harness_plugin import hookimpl
+from harness_plugin.machine.terminal import say, say_styled, show_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from rich.table import Table
 
@@ -21,21 +23,21 @@ if TYPE_CHECKING:
     from harness_plugin.plugins.hookspecs import Register
     from harness_plugin.records import (
         Estimate,
-        ModelScores,
         RunReport,
         SetPlan,
         TaskScores,
         TrainedModel,
     )
+    from harness_plugin.scoring.verdict import Verdict
 
 COMMANDS = {
     "compare": "BASELINE CANDIDATE: has the candidate become worse?",
-    "score": "--task NAME --predictions FILE: score predictions",
+    "score": "--tasks NAME --predictions FILE: score predictions",
     "init": "FILE|FOLDER: the YAML file of a table of yours",
-    "submit": "RUN --out BUNDLE: pack a run, to be checked",
+    "submit": "RUN --output_path BUNDLE: pack a run, to be checked",
     "cache": "ls|du|verify|prune: what lies in the store",
     "verify": "BUNDLE …: compute its numbers again",
-    "leaderboard": "DIR --out SITE: check bundles, rank them on a static page",
+    "leaderboard": "DIR --output_path SITE: check bundles, rank them on a static page",
     "analyze": "RUN: what happens inside the models of a run",
     "plan": "--tasks NAME: seeds and rows that a verdict needs",
     "report": "RUN: one page to look at",
@@ -45,13 +47,13 @@ COMMANDS = {
     "lm-eval-path": "where the tasks for lm_eval --include_path lie",
     "remedy": "--tasks NAME --budget N: repair a student",
 }
+WORDS = {
+    "kept": "KEPT",
+    "lost": "LOST",
+    "nothing_to_keep": "the teacher has NOTHING TO KEEP",
+    "undecided": "UNDECIDED",
+}
 COLOURS = {"kept": "green", "lost": "red", "nothing_to_keep": "blue", "undecided": "yellow"}
-
-
-def say(*lines: str) -> None:
-    """Print on the main process only."""
-    if os.environ.get("RANK", "0") == "0":
-        print(*lines, sep="\n", flush=True)
 
 
 @hookimpl
@@ -74,6 +76,8 @@ def run_started(config: RunConfig) -> None:
 @hookimpl
 def data_loaded(task: Task, data: TaskData, plans: Sequence[SetPlan]) -> None:
     """Show sizes, groups and notes of every split, and what the last set can show."""
+    from harness_plugin.pipeline.open_task import small_groups
+
     say(
         "",
         f"{task.task}: {task.summary}",
@@ -89,7 +93,7 @@ def data_loaded(task: Task, data: TaskData, plans: Sequence[SetPlan]) -> None:
         say(f"  {split.name} ({split.purpose}): {rows}: {groups or 'no groups'}")
     for note in data.notes:
         say(f"  note: {note}")
-    for warning in data.warnings:
+    for warning in (*data.warnings, *small_groups(data)):
         say(f"  warning: {warning}")
     if plans:
         say(f"  plan: {plans[-1].split}: {plans[-1].short} (harness plan --tasks {task.task})")
@@ -123,86 +127,98 @@ def labels_seen(model: TrainedModel) -> str:
 
 @hookimpl
 def scores_computed(scores: TaskScores) -> None:
-    """The verdicts, a sentence each; then the tables of one task, and what to beware of."""
+    """The answer in words, a table a set with its worst groups, then the verdicts and flips."""
     if os.environ.get("RANK", "0") != "0":
         return
-    from rich.console import Console
-
     from harness_plugin.scoring.flips import sentence
     from harness_plugin.scoring.verdict import verdicts
 
-    console = Console(width=None if os.isatty(1) else 120)
-    console.print()
+    decided = verdicts(scores)
+    say("", answer(scores, decided), "")
     roles = list(dict.fromkeys(model.role for model in scores.models))
     for split in dict.fromkeys(found.split for found in scores.scores):
-        console.print(role_table(scores, split, roles))
-        if table := bias_type_table(scores, split, roles):
-            console.print(table)
+        say(title_of(scores, split))
+        show_table(role_table(scores, split, roles))
+        say(*(f"  {line}" for line in worst_groups(scores, split, roles)), "")
     for note in scores.notes:
-        console.print(f"NOTE {note}", highlight=False, markup=False)
-    for v in verdicts(scores):
-        state = v.state.replace("_", " ").upper()
-        console.print(f"[bold {COLOURS[v.state]}]{state}[/] {v.sentence}", highlight=False)
+        say(f"NOTE {note}")
+    for v in decided:
+        say_styled(f"{v.state.replace('_', ' ').upper()} {v.sentence}", COLOURS[v.state])
     for (_, _, other), found in groupby(scores.flips, lambda f: (f.split, f.student, f.other)):
         if other == "teacher":
-            console.print(f"FLIPS {sentence(list(found))}", highlight=False, markup=False)
+            say(f"FLIPS {sentence(list(found))}")
+
+
+def answer(scores: TaskScores, decided: Sequence[Verdict]) -> str:
+    """Does the debiasing survive? Each student's states, the sets they hold on in brackets."""
+    if not decided:
+        return f"{scores.task}: no student is compared with a teacher, so that there is no verdict"
+    parts = []
+    for student, found in groupby(decided, lambda v: v.student):
+        states: dict[str, list[str]] = {}
+        for v in found:
+            states.setdefault(WORDS[v.state], []).append(v.split)
+        said = ", ".join(f"{words} ({', '.join(on)})" for words, on in states.items())
+        parts.append(f"{student}: {said}")
+    return f"{scores.task}, does the debiasing survive? {'; '.join(parts)}"
+
+
+def title_of(scores: TaskScores, split: str) -> str:
+    """What a table shows, and which gap its gap is."""
+    gap = scores.primary.get(split, "")
+    seeds = len(scores.seeds)
+    return (
+        f"{scores.task} ({scores.source}), {split}: %, mean ± sd of {seeds} "
+        f"seed{'' if seeds == 1 else 's'}{f'; gap = {gap}' if gap else ''}"
+    )
 
 
 def role_table(scores: TaskScores, split: str, roles: list[str]) -> Table:
-    """One row a role: accuracy, worst group, the gaps, and what is lost against the teacher."""
+    """One row a role: accuracy, worst group, the gap, and what is lost against the teacher."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     gap = scores.primary.get(split, "")
-    n = len(scores.seeds)
-    table = Table(
-        title=f"{scores.task} ({scores.source}) · {split} · %, mean ± sd of {n} seed(s)",
-        title_justify="left",
-    )
-    table.add_column("role")
-    wanted = ("acc", "worst_group_acc", gap, "gap_id_ood")
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     known = scores.of(roles[0], split).metrics
-    columns = [name for name in dict.fromkeys(wanted) if name in known]
+    names = {"acc": "acc", "worst_group_acc": "worst group", gap: "gap"}
+    columns = [name for name in names if name in known]
+    table.add_column("role")
     for column in columns:
-        table.add_column(column, justify="right", overflow="fold")
-    table.add_column("change of |gap| [95%]", justify="right")
+        table.add_column(names[column], justify="right")
+    table.add_column("change of |gap|", justify="right")
     table.add_column("retention", justify="right")
     for role in roles:
         found = scores.of(role, split)
-        cells = [percent(found.metrics[column]) for column in columns]
         change = scores.transfer_of(role, split, gap, "gap_size_change")
         retention = scores.transfer_of(role, split, "worst_group_acc", "retention")
         table.add_row(
             role,
-            *cells,
+            *(percent(found.metrics[column]) for column in columns),
             "" if change is None else interval(change),
             "" if retention is None else percent(retention, with_sd=False),
         )
     return table
 
 
-def bias_type_table(scores: TaskScores, split: str, roles: list[str]) -> Table | None:
-    """One row a bias type: the gap of every role, or what else is defined there; None without."""
-    from rich.table import Table
+def worst_groups(scores: TaskScores, split: str, roles: Sequence[str]) -> Iterator[str]:
+    """`worst group = blond_hair/Male (n 34): teacher 70.1, student 61.8`, one a group.
 
-    first = scores.of(roles[0], split)
-    if not first.breakdowns:
-        return None
-    breakdown = next(iter(first.breakdowns))
-    values = first.breakdowns[breakdown]
-    candidates = (scores.primary.get(split, ""), "worst_group_acc", "acc")
-    metric = next(
-        name
-        for name in candidates
-        if all(name in found and not math.isnan(found[name].value) for found in values.values())
-    )
-    table = Table(title=f"{split} · {metric} by {breakdown}, %", title_justify="left")
-    table.add_column(breakdown)
+    Groups that are too small to steer a minimum are left out, as in the minimum itself.
+    """
+    worst: dict[tuple[str, int], list[str]] = {}
     for role in roles:
-        table.add_column(role, justify="right")
-    for value in values:
-        found: list[ModelScores] = [scores.of(role, split) for role in roles]
-        table.add_row(value, *(percent(s.breakdowns[breakdown][value][metric]) for s in found))
-    return table
+        groups = {
+            name: found
+            for name, found in scores.of(role, split).groups.items()
+            if found.n >= scores.rule.min_group and not math.isnan(found.value)
+        }
+        if groups:
+            name = min(groups, key=lambda each: groups[each].value)
+            cell = f"{role} {100 * groups[name].value:.1f}"
+            worst.setdefault((name, groups[name].n), []).append(cell)
+    for (name, n), cells in worst.items():
+        yield f"worst group = {name} (n {n:,}): {', '.join(cells)}"
 
 
 def percent(estimate: Estimate, with_sd: bool = True) -> str:
@@ -225,14 +241,23 @@ def interval(estimate: Estimate) -> str:
 
 @hookimpl
 def run_finished(report: RunReport) -> None:
-    """Where the files are, and what it took."""
-    say("", f"{len(report.files)} files in {report.config['output_path']}, {report.seconds:.0f} s:")
-    shown = [file for file in report.files if file.name.startswith(("transfer", "config"))]
-    shown += [file for file in report.files if file.match("analysis_*.json")]
-    say(*(f"  {file}" for file in shown))
+    """Where the files are, what it took, and what to do next."""
+    folder = report.config["output_path"]
     for choice in report.environment["choices"].values():
         say(
-            f"  ran as {choice['processes']} process(es) on {choice['device']}, "
+            f"ran as {choice['processes']} process(es) on {choice['device']}, "
             f"{choice['threads']} thread(s), precision {choice['precision']}, "
             f"{choice['attention']} attention: {choice['why']}"
         )
+    say("", f"{report.seconds:.0f} s; results ({len(report.files)} files): {folder}")
+    say(f"next: harness report {shlex.quote(str(folder))}")
+    lost = [scores.task for scores in report.tasks if any_lost(scores)]
+    if lost and not report.config.get("eval_only"):
+        say(f"      harness remedy --tasks {','.join(lost)}")
+
+
+def any_lost(scores: TaskScores) -> bool:
+    """Whether a student has lost its teacher's debiasing on any set."""
+    from harness_plugin.scoring.verdict import verdicts
+
+    return any(v.state == "lost" for v in verdicts(scores))

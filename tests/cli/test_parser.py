@@ -67,7 +67,6 @@ def test_shortcuts_are_settings_that_assignments_win_over():
     ("words", "name", "value"),
     [
         (["--batch_size", "7"], "eval_batch_size", 7),
-        (["--seed", "3,4"], "seeds", (3, 4)),
         (["--mixed_precision", "bf16"], "precision", "bf16"),
         (["--threads", "2"], "threads", 2),
         (["--threads", "auto"], "threads", "auto"),

@@ -294,7 +294,7 @@ def test_two_tasks_of_one_name_do_not_run_together(plugins):
 
 
 def test_every_setting_has_a_default_but_the_models():
-    assert RunConfig(tasks=("x",)).output_path == "results"
+    assert RunConfig(tasks=("x",)).output_path == "results/{tasks}_{time}"
 
 
 def test_a_file_may_hold_more_tasks_than_a_run(tmp_path):

@@ -127,7 +127,7 @@ def scored(tmp_path_factory):
         "print('IMPORTED', *sorted({'torch', 'transformers', 'accelerate', 'evaluate'} & "
         "{*sys.modules})); sys.exit(rc)"
     )
-    words = ["score", "--task", "hans", "--predictions", file, "--data", folder]
+    words = ["score", "--tasks", "hans", "--predictions", file, "--data", folder]
     words += ["--output_path", folder / "out"]
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, check=False

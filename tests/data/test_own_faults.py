@@ -211,11 +211,10 @@ def test_spellings_that_may_be_one_are_warned_of_with_counts(plugins, tmp_path):
     rows[0][2], rows[1][1], rows[2][2] = "F", "yes ", "nan"
     rows[13][1], rows[12][2], rows[14][2] = "yes ", "F", "nan"
     put(tmp_path, lines_of(rows))
-    found = load(plugins, tmp_path, "labels: ['yes', 'no', 'yes ', 'maybe']").warnings
+    found = load(plugins, tmp_path, "labels: ['yes', 'no', 'yes ']").warnings
     apart = "differ in blanks or case alone, and count apart"
     assert found == (
         f"label: {apart}: 'yes' (8 rows) and 'yes ' (2 rows)",
-        "labels: no row of maybe",
         f"attribute: {apart}: 'F' (2 rows) and 'f' (6 rows)",
         "attribute: 'nan' (2 rows) counts as a value like any other",
     )
@@ -298,6 +297,6 @@ def test_validate_prints_one_table_and_each_weakness_once(plugins, tmp_path, cap
     out = " ".join(capsys.readouterr().out.split())
     assert out.count("rows by group") == 1
     assert out.count("warning: ") == 2
-    assert "groups of fewer than 30 test rows: test no/f 2, test no/m 2, test yes/f 2" in out
+    assert "groups have under 30 rows, smallest no/f (2)" in out
     assert "test groups without a training row: test yes/m" in out
     assert "mine: valid, own data, 2 warnings" in out

@@ -413,7 +413,7 @@ def prediction_case(rng: random.Random, place: Path, good: Good) -> Case:
     if text and wrong != "no file of predictions":
         write(file, text)
     out = ["--output_path", str(place / "out"), "--resamples", "100", "--sets", split]
-    argv = ("score", "--task", str(TOY / "toy.yaml"), "--predictions", str(file), *out, *more)
+    argv = ("score", "--tasks", str(TOY / "toy.yaml"), "--predictions", str(file), *out, *more)
     return Case("predictions", argv, wrong)
 
 
@@ -422,7 +422,7 @@ def results_folder(place: Path) -> None:
     predictions_good(place / "given")
     split = (place / "given" / "split.txt").read_text()
     file = str(place / "given" / "answers.csv")
-    argv = ["score", "--task", str(TOY / "toy.yaml"), "--predictions", file, "--sets", split]
+    argv = ["score", "--tasks", str(TOY / "toy.yaml"), "--predictions", file, "--sets", split]
     argv += ["--teacher_predictions", file, "--output_path", str(place), "--resamples", "100"]
     quiet_main(argv)
 
@@ -473,8 +473,16 @@ def result_case(rng: random.Random, place: Path, good: Good) -> Case:
     command = rng.choice(["compare", "report", "submit", "analyze"])
     argv = {
         "compare": ("compare", str(base), run, "--resamples", "100"),
-        "report": ("report", run, "--out", str(place / "page")),
-        "submit": ("submit", run, "--out", str(place / "b.zip"), "--name", "n", "--allow_embedded"),
+        "report": ("report", run, "--output_path", str(place / "page")),
+        "submit": (
+            "submit",
+            run,
+            "--output_path",
+            str(place / "b.zip"),
+            "--name",
+            "n",
+            "--allow_embedded",
+        ),
         "analyze": ("analyze", run, "--cka"),
     }[command]
     return Case("results", argv)
@@ -498,7 +506,9 @@ def quiet_main(argv: list[str]) -> None:
 def bundle_good(place: Path, good: Good) -> None:
     """A bundle of a run on generated data, as a folder."""
     run = good.run or good.get("finished", finished_run) / "out"
-    quiet_main(["submit", str(run), "--out", str(place / "b"), "--name", "n", "--allow_embedded"])
+    quiet_main(
+        ["submit", str(run), "--output_path", str(place / "b"), "--name", "n", "--allow_embedded"]
+    )
 
 
 def bundle_case(rng: random.Random, place: Path, good: Good) -> Case:
@@ -535,7 +545,13 @@ def bundle_case(rng: random.Random, place: Path, good: Good) -> Case:
         blob[rng.randrange(len(blob))] ^= 0xFF
         file.write_bytes(bytes(blob))
     if rng.random() < 0.2:
-        where = ("leaderboard", str(place), "--out", str(place / "site"), "--allow_embedded")
+        where = (
+            "leaderboard",
+            str(place),
+            "--output_path",
+            str(place / "site"),
+            "--allow_embedded",
+        )
         return Case("bundles", (*where, "--skip_refused"))
     return Case("bundles", ("verify", str(file), "--allow_embedded"))
 

@@ -37,7 +37,7 @@ class Other(AnalysisOptions):
 def parsed(classes, *words):
     parser = Parser(prog="harness analyze", allow_abbrev=False)
     parser.add_argument("--resamples", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--data_seed", type=int, default=0)
     parser.add_argument("--seeds")
     add_flags(parser, classes)
     return options_of(parser, classes, vars(parser.parse_args(list(words))))

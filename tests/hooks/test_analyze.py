@@ -1,7 +1,6 @@
 """`harness analyze`: a finished run is opened again, its models read, what is found written."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from harness_plugin.analysis.loaded_models import rows_of_groups
 from harness_plugin.analysis.open_run import opened
 from harness_plugin.cli.main import main
 from harness_plugin.config.merge import run_config
+from harness_plugin.files import read_json
 from harness_plugin.models.t5 import T5EncoderClassifierConfig
 from harness_plugin_hooks.analyses.cka.compute import same_depth
 from harness_plugin_hooks.analyses.cka.streaming import StreamingCKA
@@ -29,7 +29,7 @@ QUICK += ["--pairs", "16", "--ig_steps", "1", "--random_circuits", "1"]
 @pytest.fixture
 def run_folder(toy_run, tmp_path):
     """The run's files in a folder of this test's own."""
-    shutil.copytree(toy_run.output, tmp_path / "run")
+    toy_run.copied(tmp_path / "run")
     return tmp_path / "run"
 
 
@@ -64,12 +64,12 @@ def test_a_run_analyses_its_own_models(toy_run, run_folder, tmp_path, capsys):
     assert "CKA of teacher and student" in said
     (file,) = (tmp_path / "out").glob("analysis_toy_*.json")
     assert str(file) in said
-    found = json.loads(file.read_text())
+    found = read_json(file)  # its paths are relative to its folder
     (run,) = (tmp_path / "out").glob("transfer_toy_*.json")
     assert found["run"] in run.name
     assert main(["analyze", str(tmp_path / "out"), "--cka", "--output_path", str(tmp_path)]) == 0
     (file,) = tmp_path.glob("analysis_toy_*.json")
-    again = json.loads(file.read_text())
+    again = read_json(file)
     assert again.pop("options")["cka"]["permutations"] == 100
     found.pop("options")
     assert found == again
@@ -113,7 +113,7 @@ def test_the_same_rows_and_seed_give_the_same_numbers(run_folder):
         (["--rbf", "0"], "--rbf 0: expected greater than 0"),
         (["--rbf", "inf"], "--rbf inf: expected a finite number"),
         (["--probes_strength", "nan"], "--probes_strength nan: expected a finite number"),
-        (["--seed", "-1"], "--seed -1: expected at least 0"),
+        (["--data_seed", "-1"], "--data_seed -1: expected at least 0"),
         (["--matched", "0"], "--matched 0: expected at least 1"),
         (["--views", "plain,sharp"], "view"),
     ],

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -538,6 +537,16 @@ def resnet():
     return AutoModelForImageClassification.from_config(config).eval()
 
 
+def test_layers_that_differ_in_heads_are_not_read_and_say_so():
+    config = AutoConfig.for_model(
+        "swin", image_size=8, patch_size=2, embed_dim=8, depths=[1, 1], num_heads=[2, 4]
+    )
+    model = AutoModelForImageClassification.from_config(config).eval()
+    assert analyse(scene_of([model]), AttentionOptions()).record["notes"] == [
+        "teacher: the layers of a swin differ in heads and windows: its attention is not read"
+    ]
+
+
 def test_a_resnet_has_no_attention_and_says_so(tmp_path):
     found = analyse(scene_of([resnet(), resnet()]), AttentionOptions())
     assert found.record["models"] == found.record["pairs"] == []
@@ -592,7 +601,7 @@ def test_a_region_that_is_no_mask_of_the_rows_is_refused():
 def analysed(toy_run, tmp_path_factory):
     """The record and the table of a run's attention."""
     folder = tmp_path_factory.mktemp("analysed") / "run"
-    shutil.copytree(toy_run.output, folder)
+    toy_run.copied(folder)
     words = ["analyze", str(folder), "--attention", "--resamples", "100", "--examples", "40"]
     assert main([*words, "--matched", "8"]) == 0
     (file,) = folder.glob("analysis_toy_*.json")

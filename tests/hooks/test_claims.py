@@ -22,7 +22,9 @@ RESULTS = "tasks/toy/results.json"
 def parts(toy_run, tmp_path_factory):
     """The parts of a bundle of a trained run."""
     folder = tmp_path_factory.mktemp("bundle") / "b"
-    assert main(["submit", str(toy_run.output), "--out", str(folder), "--allow_embedded"]) == 0
+    assert (
+        main(["submit", str(toy_run.output), "--output_path", str(folder), "--allow_embedded"]) == 0
+    )
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*.*")}
 
 
@@ -112,14 +114,14 @@ def test_copied_weights_are_no_further_seed(parts, tmp_path, finished_run, plugi
     run = finished_run(tmp_path / "run", right)
     weights = run / "checkpoint-student-1" / "model.safetensors"
     weights.write_bytes((run / "checkpoint-student-0" / "model.safetensors").read_bytes())
-    assert main(["submit", str(run), "--out", str(tmp_path / "b.zip")]) != 0
+    assert main(["submit", str(run), "--output_path", str(tmp_path / "b.zip")]) != 0
     said = capsys.readouterr().err
     assert "the weights of student seed 0 again as seed 1" in said
 
 
 def test_copied_answers_are_no_further_seed(tmp_path, finished_run, plugins):
     run = finished_run(tmp_path / "run", {"student": 0.7}, seeds=2)
-    assert main(["submit", str(run), "--out", str(tmp_path / "b.zip")]) == 0
+    assert main(["submit", str(run), "--output_path", str(tmp_path / "b.zip")]) == 0
     with zipfile.ZipFile(tmp_path / "b.zip") as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
     for name in [name for name in parts if name.endswith(".csv")]:
@@ -141,14 +143,14 @@ def test_generated_rows_are_recognised_under_another_name(tmp_path, plugins):
     split = load_data(find_task("hans", plugins["task"]), "embedded").evaluation[0]
     rows = [f"{i},{split.labels[y]}" for i, y in zip(split.ids, split.label, strict=True)]
     (tmp_path / "a.csv").write_text("\n".join(["id,label", *rows]))
-    score = ["score", "--task", "hans", "--predictions", str(tmp_path / "a.csv")]
+    score = ["score", "--tasks", "hans", "--predictions", str(tmp_path / "a.csv")]
     score += ["--sets", split.name, "--output_path", str(tmp_path / "out"), "--resamples", "100"]
     assert main(score) == 0
     (file,) = (tmp_path / "out").glob("transfer_*.json")
     file.write_text(file.read_text().replace('"embedded"', '"path"'))
     said = io.StringIO()
     with contextlib.redirect_stderr(said):
-        status = main(["submit", str(tmp_path / "out"), "--out", str(tmp_path / "b.zip")])
+        status = main(["submit", str(tmp_path / "out"), "--output_path", str(tmp_path / "b.zip")])
     assert status == 2
     assert "embedded, for rows that this software generates" in said.getvalue()
 

@@ -84,6 +84,14 @@ def test_limits_metrics_seeds_and_roles_are_options(compare):
     assert "has no role 'teacher'; it has student" in err
 
 
+def test_a_primary_gap_that_is_asked_for_is_checked_once(compare):
+    gap = "gap_aligned_conflicting"
+    status, out, _ = compare(f"base worse --resamples 300 --metric {gap}")
+    assert status == 1
+    assert out.count("balanced  │ gap_aligned_conflicting") == 1
+    assert out.count("REGRESSED: gap_aligned_conflicting on balanced") == 1
+
+
 def test_an_improvement_is_said_to_be_better(compare):
     """No sentence and no heading calls a change for the better a worsening by less than nothing."""
     status, out, _ = compare("worse base --resamples 300 --max_drop 0 --max_gap_increase 0")
@@ -114,7 +122,7 @@ def test_predictions_made_elsewhere_are_compared_with_a_run(toy_run, tmp_path, c
         for row in csv.DictReader(file.read_text("utf-8").splitlines())
     ]
     answers.write_text("".join(f"{row['id']},{row['label']}\n" for row in [ID_LABEL, *rows]))
-    words = ["score", "--task", TOY, "--predictions", str(answers), "--resamples", "100"]
+    words = ["score", "--tasks", TOY, "--predictions", str(answers), "--resamples", "100"]
     assert cli.main([*words, "--output_path", str(tmp_path / "scored")]) == 0
     sides = [str(toy_run.output), str(tmp_path / "scored")]
     words = ["compare", *sides, "--min_seeds", "1", "--metric", "acc"]
@@ -153,7 +161,7 @@ def test_junit_has_a_case_for_every_check(compare, folders):
     }
     cases = {case.get("name"): case for case in suite}
     assert cases["balanced/worst_group_acc"].find("failure").get("type") == "regressed"
-    assert "worse by 32.8" in cases["balanced/worst_group_acc"].find("failure").get("message")
+    assert "worse by 32.9" in cases["balanced/worst_group_acc"].find("failure").get("message")
     assert cases["in_domain/acc"].find("failure") is None
     found = reports_of(compare, folders, "unsure")["comparison.junit.xml"]
     (suite,) = ElementTree.fromstring(found)
@@ -194,7 +202,7 @@ def test_the_step_summary_is_appended(compare, tmp_path, monkeypatch):
     text = summary.read_text()
     assert text.startswith("before\n## Debiasing gate: regressed\n")
     assert r"| balanced | worst_group_acc | " in text
-    assert r"| +32.8 \[" in text
+    assert r"| +32.9 \[" in text
     assert r"- **regressed**: worst_group_acc on balanced is worse by" in text
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path))
     status, _, err = compare("base same --step_summary")
@@ -257,12 +265,12 @@ def without_predictions(folder):
 
 
 SPOILT = {
-    "no folder": (shutil.rmtree, "copy: No such file or directory"),
+    "no folder": (shutil.rmtree, "copy: cannot be read: No such file or directory"),
     "empty": (lambda f: [p.unlink() for p in f.iterdir()], "has no transfer_*.json"),
     "no answers": (without_predictions, "run with --log_samples"),
     "no JSON": (
         lambda f: edit(f, "transfer_*", "{", ""),
-        "the file: invalid json",
+        "is no JSON file",
     ),
     "other keys": (
         lambda f: edit(f, "transfer_*", '"task"', '"tusk"'),
@@ -314,7 +322,7 @@ def test_one_of_several_runs_is_named_by_its_file(compare, copy):
         ("base same --seeds 7", "has no seed 7; it has 0, 1, 2"),
         ("base same --metric wga", "unknown metric 'wga'"),
         ("base same --max_drop 3", "max_drop: Input should be less than 1"),
-        ("base same --thresholds no.yaml", "no.yaml: No such file"),
+        ("base same --thresholds no.yaml", "no.yaml: cannot be read: No such file"),
         ("base same --thresholds no.yaml --metric acc", "--metric: the limits are in no.yaml"),
         ("base same --resamples 1", "resamples: Input should be greater"),
         ("base same --output_path x.json", "expected a folder"),

@@ -38,14 +38,17 @@ def bundles(tmp_path_factory, finished_run):
     for file, (name, right, seeds) in SUBMISSIONS.items():
         model = "bert" if name != HOSTILE else "<b>bold</b>"
         run = finished_run(runs / file, right, name=model, seeds=seeds)
-        assert main(["submit", str(run), "--out", str(folder / file), "--name", name]) == 0
+        assert main(["submit", str(run), "--output_path", str(folder / file), "--name", name]) == 0
     return folder
 
 
 @pytest.fixture(scope="module")
 def site(bundles):
     out = bundles.parent / f"{bundles.name}-site"
-    assert main(["leaderboard", str(bundles), "--out", str(out), "--title", "Ours & <theirs>"]) == 0
+    assert (
+        main(["leaderboard", str(bundles), "--output_path", str(out), "--title", "Ours & <theirs>"])
+        == 0
+    )
     return out
 
 
@@ -146,7 +149,7 @@ def test_seeds_and_direction_decide(verified):
 
 def test_other_data_are_another_board(verified, finished_run, tmp_path, plugins):
     run = finished_run(tmp_path / "run", {"student": 0.5}, fingerprint="0" * 64)
-    assert main(["submit", str(run), "--out", str(tmp_path / "other.zip")]) == 0
+    assert main(["submit", str(run), "--output_path", str(tmp_path / "other.zip")]) == 0
     more = {**verified, "other.zip": verify(tmp_path / "other.zip", plugins)}
     assert [len(board.rows) for board in boards_of(more)] == [1, 6, 1, 6]
 
@@ -223,7 +226,7 @@ def test_a_second_build_gives_the_same_bytes(bundles, site, tmp_path):
     words = [
         "leaderboard",
         str(bundles),
-        "--out",
+        "--output_path",
         str(tmp_path / "s"),
         "--title",
         "Ours & <theirs>",
@@ -247,7 +250,12 @@ def broken(bundles, folder):
 
 def test_a_refused_bundle_stops_the_page_or_is_listed_on_it(bundles, tmp_path, capsys):
     (tmp_path / "in").mkdir()
-    words = ["leaderboard", str(broken(bundles, tmp_path / "in")), "--out", str(tmp_path / "out")]
+    words = [
+        "leaderboard",
+        str(broken(bundles, tmp_path / "in")),
+        "--output_path",
+        str(tmp_path / "out"),
+    ]
     assert main(words) == 1
     out, err = capsys.readouterr()
     assert "README.md: neither a folder nor a .zip file" in out
@@ -268,8 +276,8 @@ def test_only_the_reference_data_are_shown(bundles, finished_run, tmp_path, caps
     (tmp_path / "in").mkdir()
     shutil.copy(bundles / "good.zip", tmp_path / "in")
     theirs = finished_run(tmp_path / "run", {"student": 1.0}, turned=2)
-    assert main(["submit", str(theirs), "--out", str(tmp_path / "in" / "easy.zip")]) == 0
-    words = ["leaderboard", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    assert main(["submit", str(theirs), "--output_path", str(tmp_path / "in" / "easy.zip")]) == 0
+    words = ["leaderboard", str(tmp_path / "in"), "--output_path", str(tmp_path / "out")]
     words += ["--reference", str(bundles / "close.zip")]
     assert main(words) == 1
     assert "easy.zip: REFUSED: tasks/made/results.json, sets.id.rows_sha256" in (
@@ -285,10 +293,10 @@ def test_only_the_reference_data_are_shown(bundles, finished_run, tmp_path, caps
 def test_embedded_data_are_shown_as_a_demonstration(finished_run, tmp_path):
     run = finished_run(tmp_path / "run", {"student": 0.5}, source="embedded")
     folder, site = tmp_path / "in", tmp_path / "out"
-    words = ["submit", str(run), "--out", str(folder / "b.zip"), "--allow_embedded"]
+    words = ["submit", str(run), "--output_path", str(folder / "b.zip"), "--allow_embedded"]
     assert main(words) == 0
-    assert main(["leaderboard", str(folder), "--out", str(site)]) == 1
-    assert main(["leaderboard", str(folder), "--out", str(site), "--allow_embedded"]) == 0
+    assert main(["leaderboard", str(folder), "--output_path", str(site)]) == 1
+    assert main(["leaderboard", str(folder), "--output_path", str(site), "--allow_embedded"]) == 0
     page = (site / "index.html").read_text(encoding="utf-8")
     assert page.count("demonstration: embedded (generated) data") == 2
 
@@ -299,19 +307,19 @@ def test_embedded_data_are_shown_as_a_demonstration(finished_run, tmp_path):
         (["--metric", "glory"], "unknown metric 'glory'"),
         (["--metric", "gap_avg_worst"], "a gap is signed, the lowest is not the best"),
         (["--min_seeds", "0"], "expected at least 1"),
-        (["--out", "{bundles}/site"], "lies among the bundles"),
-        (["--out", "{bundles}/good.zip"], "expected a folder, this names a file"),
+        (["--output_path", "{bundles}/site"], "lies among the bundles"),
+        (["--output_path", "{bundles}/good.zip"], "expected a folder, this names a file"),
     ],
 )
 def test_bad_input_is_said(bundles, tmp_path, capsys, more, message):
     words = [word.format(bundles=bundles) for word in more]
-    assert main(["leaderboard", str(bundles), "--out", str(tmp_path / "s"), *words]) == 2
+    assert main(["leaderboard", str(bundles), "--output_path", str(tmp_path / "s"), *words]) == 2
     assert message in capsys.readouterr().err
 
 
 def test_a_folder_without_bundles_is_said(tmp_path, capsys):
     for folder, message in (("none", "there is none"), ("", "holds no bundle")):
-        words = ["leaderboard", str(tmp_path / "in" / folder), "--out", str(tmp_path / "s")]
+        words = ["leaderboard", str(tmp_path / "in" / folder), "--output_path", str(tmp_path / "s")]
         (tmp_path / "in").mkdir(exist_ok=True)
         assert main(words) == 2
         assert message in capsys.readouterr().err

@@ -108,7 +108,7 @@ def test_without_samples_nothing_holds_single_answers(embedded, plugins, tmp_pat
 def test_a_result_that_cannot_be_written_fails_the_run(toy_run, tmp_path, capsys):
     """And nothing is left half-written, nor under a name that a reader would take for whole."""
     (file,) = toy_run.output.glob("config_*.yaml")
-    (tmp_path / "toy-student-group_dro-seed0").touch()  # where a folder is to be made
+    (tmp_path / "models").touch()  # where a folder is to be made
     command = ["--config", str(file), "--output_path", str(tmp_path), "--outputs", "lm_eval,table"]
     with pytest.raises(OSError, match=r"output 'lm_eval' could not be written to .*toy-student"):
         main([*command, "--use_cache", str(toy_run.store)])

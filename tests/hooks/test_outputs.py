@@ -88,7 +88,7 @@ def read(file):
 
 @pytest.fixture
 def results(toy_run):
-    files = sorted(toy_run.output.glob("*/results_*.json"))
+    files = sorted(toy_run.output.glob("models/*/results_*.json"))
     return {file.parent.name.split("-")[1]: read(file) for file in files}
 
 
@@ -129,7 +129,7 @@ def test_embedded_data_are_called_so_everywhere(results, toy_run):
 
 @pytest.fixture
 def samples(toy_run):
-    (file,) = toy_run.output.glob("toy-student-*/samples_toy_id_*.jsonl")
+    (file,) = toy_run.output.glob("models/toy-student-*/samples_toy_id_*.jsonl")
     return [json.loads(line, parse_constant=refuse) for line in file.read_text().splitlines()]
 
 

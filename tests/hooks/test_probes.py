@@ -1,7 +1,6 @@
 """Linear probes: balanced rows, cross-fitting as scikit-learn does it, planted features, a run."""
 
 import json
-import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -180,7 +179,7 @@ def test_rows_are_drawn_within_their_cell(rows):
 
 
 def test_a_run_is_probed(toy_run, tmp_path, capsys):
-    shutil.copytree(toy_run.output, tmp_path / "run")
+    toy_run.copied(tmp_path / "run")
     words = ["analyze", str(tmp_path / "run"), "--probes", "--resamples", "100"]
     words += ["--probe_folds", "3"]
     assert main(words) == 0

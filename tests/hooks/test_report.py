@@ -50,7 +50,7 @@ def transfer_of(folder):
 def run_folder(toy_run, tmp_path_factory):
     """The toy run, analysed; attention and circuits made up."""
     folder = tmp_path_factory.mktemp("reported") / "run"
-    shutil.copytree(toy_run.output, folder)
+    toy_run.copied(folder)
     assert main(["analyze", str(folder), "--cka", "--probes", *QUICK]) == 0
     (file,) = folder.glob("analysis_*.json")
     record = json.loads(file.read_text())
@@ -380,7 +380,9 @@ def test_remedies_are_on_the_page_with_their_cost(finished_run, tmp_path):
     for second, tried in ((1, older), (2, newer)):
         file = run / f"remedies_made_2026-01-01T00-00-0{second}.000000.json"
         file.write_text(json.dumps(tried))
-    assert main(["report", str(run), "--out", str(tmp_path / "site"), "--examples", "0"]) == 0
+    assert (
+        main(["report", str(run), "--output_path", str(tmp_path / "site"), "--examples", "0"]) == 0
+    )
     (page,) = (tmp_path / "site").glob("*.html")
     read = Reader(page.read_text())
     assert newer["answer"] in read.text
@@ -466,7 +468,9 @@ def test_examples_are_the_rows_on_which_they_disagree(run_folder, plugins):
 
 
 def test_without_a_file_of_predictions_the_store_has_them(run_folder, plugins, tmp_path):
+    """Of a run that was moved with its store, too: its paths are relative to itself."""
     shutil.copytree(run_folder, tmp_path / "run")
+    (tmp_path / "store").symlink_to(run_folder.parent / "store")
     for file in (tmp_path / "run").glob("predictions_*.csv"):
         file.unlink()
     one, other = (read_run(f, plugins).tasks[0].examples for f in (run_folder, tmp_path / "run"))
@@ -478,7 +482,7 @@ def test_a_run_whose_data_are_gone_is_reported_without_examples(finished_run, tm
     """Two students, no control, nothing analysed."""
     right = {"teacher": 0.95, "student": 0.9, "student_b": 0.6}
     run = finished_run(tmp_path / "run", right, seeds=1)
-    assert main(["report", str(run), "--out", str(tmp_path / "site")]) == 0
+    assert main(["report", str(run), "--output_path", str(tmp_path / "site")]) == 0
     said = capsys.readouterr().out
     assert "made: no examples. They need the run's data and predictions" in said
     (page,) = (tmp_path / "site").glob("*.html")
@@ -510,7 +514,7 @@ def test_a_thumbnail_is_small_and_small_images_stay_as_they_are():
     ("words", "said"),
     [
         (["{run}", "--examples", "-1"], "--examples -1: expected 0 or more"),
-        (["{run}", "--out", "x.html"], "the page is called report_"),
+        (["{run}", "--output_path", "x.html"], "the page is called report_"),
         (["{run}", "--tasks", "hans"], "task of the run"),
         (["{run}", "--started", "yesterday"], "run in"),
         (["{run}/nothing"], "no such folder"),

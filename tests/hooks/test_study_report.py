@@ -33,7 +33,7 @@ CELLS = {
         "teacher_helps": (5, 145),
         "relative_scale": (10, 190),
         "bias_types": (4, 120),
-        "remedies": (9, 85),
+        "remedies": (9, 95),
         "remedies_beyond": (14, 115),
         "compression": (10, 65),
     },
@@ -42,7 +42,7 @@ CELLS = {
         "teacher_helps": (24, 640),
         "relative_scale": (21, 340),
         "bias_types": (21, 490),
-        "remedies": (14, 130),
+        "remedies": (14, 145),
         "remedies_beyond": (27, 215),
     },
 }

@@ -33,7 +33,7 @@ def whole(run):
     """A bundle that holds."""
     bundle = run.parent / "whole.zip"
     bundle.unlink(missing_ok=True)
-    assert main(["submit", str(run), "--out", str(bundle), "--name", "Ours"]) == 0
+    assert main(["submit", str(run), "--output_path", str(bundle), "--name", "Ours"]) == 0
     return bundle
 
 
@@ -121,13 +121,15 @@ def test_every_part_is_there_and_none_names_a_folder_of_the_machine(parts, run):
 
 
 def test_the_same_run_gives_the_same_bytes(run, whole, tmp_path):
-    assert main(["submit", str(run), "--out", str(tmp_path / "b.zip"), "--name", "Ours"]) == 0
+    assert (
+        main(["submit", str(run), "--output_path", str(tmp_path / "b.zip"), "--name", "Ours"]) == 0
+    )
     assert (tmp_path / "b.zip").read_bytes() == whole.read_bytes()
     assert os.listdir(tmp_path) == ["b.zip"]
 
 
 def test_a_folder_is_a_bundle_too(run, tmp_path, plugins, parts):
-    assert main(["submit", str(run), "--out", str(tmp_path / "deep" / "b")]) == 0
+    assert main(["submit", str(run), "--output_path", str(tmp_path / "deep" / "b")]) == 0
     assert verify(tmp_path / "deep" / "b", plugins).name == "b"
     assert read_bundle(tmp_path / "deep" / "b")[1] == {
         key: content for key, content in parts.items() if key != b.MANIFEST
@@ -138,10 +140,10 @@ def test_a_trained_run_on_embedded_data_is_a_demonstration_only(
     toy_run, tmp_path, capsys, monkeypatch
 ):
     out = tmp_path / "toy.zip"
-    assert main(["submit", str(toy_run.output), "--out", str(out)]) == 2
+    assert main(["submit", str(toy_run.output), "--output_path", str(out)]) == 2
     assert "expected real data (--allow_embedded" in capsys.readouterr().err
     assert not out.exists()
-    assert main(["submit", str(toy_run.output), "--out", str(out), "--allow_embedded"]) == 0
+    assert main(["submit", str(toy_run.output), "--output_path", str(out), "--allow_embedded"]) == 0
     assert "A DEMONSTRATION: toy on embedded" in capsys.readouterr().out
     assert main(["verify", str(out)]) == 1
     assert "source: expected real data" in capsys.readouterr().err
@@ -158,9 +160,15 @@ def test_predictions_made_elsewhere_can_be_submitted(tmp_path, plugins):
     split = next(s for s in task.data.evaluation if s.name == "id")
     file = tmp_path / "ours.csv"
     file.write_text("id,label\n" + "".join(f"{i},positive\n" for i in split.ids))
-    score = ["score", "--task", toy, "--predictions", str(file), "--sets", "id"]
+    score = ["score", "--tasks", toy, "--predictions", str(file), "--sets", "id"]
     assert main([*score, "--output_path", str(tmp_path / "out")]) == 0
-    submit = ["submit", str(tmp_path / "out"), "--out", str(tmp_path / "b"), "--allow_embedded"]
+    submit = [
+        "submit",
+        str(tmp_path / "out"),
+        "--output_path",
+        str(tmp_path / "b"),
+        "--allow_embedded",
+    ]
     assert main(submit) == 0
     record = verify(tmp_path / "b", plugins, allow_embedded=True).records["toy"]
     assert any(n.startswith("student predicts positive for every row of id") for n in record.notes)
@@ -354,7 +362,7 @@ def test_the_hashes_of_models_must_be_there(pack, plugins, parts):
 def test_a_reference_knows_the_data(run, whole, tmp_path, finished_run, capsys):
     trusted = tmp_path / "trusted.zip"
     mine = finished_run(tmp_path / "mine", {"teacher": 0.5, "student": 0.5}, seeds=1)
-    assert main(["submit", str(mine), "--out", str(trusted)]) == 0
+    assert main(["submit", str(mine), "--output_path", str(trusted)]) == 0
     check = ["verify", str(whole), "--reference", str(trusted)]
     assert main(check) == 0
 
@@ -364,7 +372,7 @@ def test_a_reference_knows_the_data(run, whole, tmp_path, finished_run, capsys):
         ("labels", {"turned": 1}, "sets.swapped.rows_sha256"),
     ):
         theirs = finished_run(tmp_path / name, {"student": 0.5}, **other)
-        assert main(["submit", str(theirs), "--out", str(tmp_path / f"{name}.zip")]) == 0
+        assert main(["submit", str(theirs), "--output_path", str(tmp_path / f"{name}.zip")]) == 0
         assert main(["verify", str(tmp_path / f"{name}.zip")]) == 0
         capsys.readouterr()
         check = ["verify", str(tmp_path / f"{name}.zip"), "--reference", str(trusted)]
@@ -524,7 +532,7 @@ def test_another_version_is_mentioned(pack, plugins, parts):
 
 
 def submit(run, out, *more):
-    return main(["submit", str(run), "--out", str(out), *more])
+    return main(["submit", str(run), "--output_path", str(out), *more])
 
 
 def test_what_cannot_be_submitted_is_said(run, whole, tmp_path, capsys, finished_run):

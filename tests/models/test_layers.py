@@ -24,6 +24,7 @@ from harness_plugin.models.layers import (
 from harness_plugin.models.processors import train_tokenizer
 from harness_plugin.models.t5 import T5EncoderClassifierConfig
 from harness_plugin_hooks.distill.layers import (
+    SCALED,
     AttentionTransfer,
     MiniLM,
     PatientKD,
@@ -41,16 +42,32 @@ SMALL = {
     "deberta-v2": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2},
     "t5_encoder_classifier": {"d_model": 16, "num_layers": 2, "num_heads": 2, "d_kv": 8},
     "t5": {"d_model": 16, "num_layers": 2, "num_heads": 2, "d_kv": 8, "num_decoder_layers": 1},
+    "electra": {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "embedding_size": 8,
+    },
     "vit": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2},
+    "deit": {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "architectures": ["DeiTForImageClassification"],
+    },
+    "dinov2": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2},
     "resnet": {"depths": [1, 1, 1, 1], "hidden_sizes": [8, 8, 16, 16], "embedding_size": 8},
 }
+
+
+IMAGES = ("vit", "deit", "dinov2", "resnet")
 
 
 def model_of(kind, seed=0, **changes):
     torch.manual_seed(seed)
     arguments = {**SMALL[kind], **changes}
-    if kind in ("vit", "resnet"):
-        size = {"image_size": 32, "patch_size": 16} if kind == "vit" else {}
+    if kind in IMAGES:
+        size = {} if kind == "resnet" else {"image_size": 32, "patch_size": 16}
         config = AutoConfig.for_model(kind, **arguments, **size)
         made = AutoModelForImageClassification.from_config(config, attn_implementation="eager")
         return made.eval()
@@ -64,7 +81,7 @@ def model_of(kind, seed=0, **changes):
 
 def inputs_of(kind, padding=0):
     generator = torch.Generator().manual_seed(1)
-    if kind in ("vit", "resnet"):
+    if kind in IMAGES:
         return {"pixel_values": torch.randn(3, 3, 32, 32, generator=generator)}
     ids = torch.randint(5, 50, (3, 6), generator=generator)
     ids[:, -1] = 1  # T5's end of text
@@ -93,7 +110,7 @@ def test_layers_of_every_architecture(kind):
     attends = 0 if kind == "resnet" else shape.layers
     assert [len(x) for x in (layers.queries, layers.keys, layers.values)] == [attends] * 3
     assert layers.heads == shape.heads == (0 if kind == "resnet" else 2)
-    assert (layers.real is None) == (kind in ("vit", "resnet"))
+    assert (layers.real is None) == (kind in IMAGES)
     assert not any(
         linear._forward_hooks
         for linears in HiddenStateRecorder(model).projections
@@ -101,7 +118,7 @@ def test_layers_of_every_architecture(kind):
     )  # transformers has hooks of its own on other modules
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "vit"])
+@pytest.mark.parametrize("kind", SCALED)
 def test_scores_make_the_models_own_attention(kind):
     model, inputs = model_of(kind), inputs_of(kind)
     layers = seen(model, inputs)
@@ -234,6 +251,7 @@ def shape(kind, layers=2, width=16, heads=2):
     [
         (AttentionTransfer, {}, shape("resnet"), shape("vit"), "are not the same positions"),
         (AttentionTransfer, {}, shape("t5"), shape("t5"), "is no softmax of Q K^T"),
+        (TinyBERT, {}, shape("albert"), shape("albert"), "dinov2, and not of albert"),
         (PatientKD, {}, shape("t5"), shape("bert"), "a t5 has no token that stands"),
         (PatientKD, {}, shape("bert", 1), shape("bert"), "no layer below its last"),
         (PatientKD, {}, shape("bert", 4), shape("bert", 3), "4 layers, its teacher 3"),
@@ -241,7 +259,7 @@ def shape(kind, layers=2, width=16, heads=2):
         (TinyBERT, {}, shape("deberta-v2"), shape("bert"), "is no softmax of Q K^T"),
         (TinyBERT, {}, shape("bert", heads=4), shape("bert"), "4 heads, its teacher 2"),
         (TinyBERT, {"attention": 0.0}, shape("bert", heads=4), shape("bert"), ""),
-        (MiniLM, {}, shape("resnet"), shape("resnet"), "no self-attention"),
+        (MiniLM, {}, shape("resnet"), shape("resnet"), "deberta-v2, not of resnet"),
         (MiniLM, {}, shape("t5"), shape("t5"), "set distiller_options={attention: 0"),
         (MiniLM, {"attention": 0.0}, shape("t5"), shape("t5"), ""),
         (MiniLM, {"relation_heads": 3}, shape("bert"), shape("bert"), "do not divide a width"),

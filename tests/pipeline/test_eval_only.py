@@ -75,7 +75,7 @@ def test_checkpoints_score_as_they_did_when_trained(toy_run, toy, tmp_path):
     assert accuracies(record, roles) == pytest.approx(expected, abs=1e-6, nan_ok=True)
     assert {m["measure"] for m in record["transfer"]} >= {"contribution", "gap_widening"}
     assert record["seeds"] == [0]
-    assert len(list((tmp_path / "out").glob("*/results_*.json"))) == 3
+    assert len(list((tmp_path / "out").glob("models/*/results_*.json"))) == 3
     assert {model["method"] for model in record["models"]} == {"as saved"}
 
 
@@ -109,4 +109,4 @@ def test_one_model_against_itself_keeps_everything(toy_run, toy, tmp_path):
     numbers = [m["number"] for m in record["transfer"] if m["measure"] == "gap_widening"]
     assert numbers
     assert {n["value"] for n in numbers} <= {0.0, None}
-    assert len(list(tmp_path.glob("*/results_*.json"))) == 2
+    assert len(list(tmp_path.glob("models/*/results_*.json"))) == 2

@@ -93,14 +93,14 @@ def samples(folder):
         (file.parent.name, file.name.split("_2")[0]): [
             json.loads(line)["doc"]["id"] for line in file.read_text().splitlines()
         ]
-        for file in folder.glob("*/samples_*.jsonl")
+        for file in folder.glob("models/*/samples_*.jsonl")
     }
 
 
 def task_hashes(folder):
     return {
         file.parent.name: json.loads(file.read_text())["task_hashes"]
-        for file in folder.glob("*/results_*.json")
+        for file in folder.glob("models/*/results_*.json")
     }
 
 

@@ -238,7 +238,7 @@ def test_wrong_words_and_the_list(capsys, offered):
     assert main(["remedy", "--list"]) == 0
     listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert listed == [remedy.name for remedy in select_remedies((), offered)]
-    assert main(["remedy", "--task", TOY, "--budget", "0"]) == 2
+    assert main(["remedy", "--tasks", TOY, "--budget", "0"]) == 2
     assert "expected at least 1 remedy" in capsys.readouterr().err
     assert main(["remedy", "--tasks", TOY, "--remedies", "pure"]) == 2
     assert "pure_kd" in capsys.readouterr().err

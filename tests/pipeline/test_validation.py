@@ -45,5 +45,5 @@ def test_a_cell_may_be_both_thin_and_absent_from_training():
     found = warnings(
         data(split("train", "train", ["one"]), split("ood", "ood", ["two"], group="b/x")), ("text",)
     )
-    assert "groups of fewer than 30 test rows: ood a/x 0, ood b/x 1" in found
+    assert "ood: 2 of 2 groups have under 30 rows, smallest a/x (0)" in found
     assert "test groups without a training row: ood b/x" in found

@@ -478,3 +478,19 @@ def test_a_better_start_is_no_effect_of_distillation(predictions):
         assert told.reason == f"no {what} starts as student does, from {EVEN}"
     assert {f.other for f in found.flips} == {"teacher"}
     assert transfer(found, "acc", "distillability").value == pytest.approx((29 - 33) / 40)
+
+
+def test_what_is_said_of_a_model_does_not_depend_on_what_is_scored_beside_it(predictions):
+    """Every number, bound and minimum; its differences to others are paired all the same."""
+    together = score(predictions)
+    for role in RIGHTS:
+        alone = score([p for p in predictions if p.role == role])
+        for split in ("hans", "mnli"):
+            assert repr(alone.of(role, split)) == repr(together.of(role, split))
+    worst = {role: together.of(role, "hans").metrics["worst_group_acc"] for role in RIGHTS}
+    difference = transfer(together, "worst_group_acc", "distillability")
+    expected = worst["student"].value - worst["teacher"].value
+    assert difference.value == pytest.approx(expected, abs=1e-12)
+    assert difference.seeds == pytest.approx(
+        np.subtract(worst["student"].seeds, worst["teacher"].seeds), abs=1e-12
+    )

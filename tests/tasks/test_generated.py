@@ -19,6 +19,7 @@ SMALL = {
     "cmnist": {"n_train": 400, "n_validation": 40, "n_test": 100},
     "corrupted_cifar10": {"n_train": 200, "n_validation": 50, "n_test": 100},
     "dominoes": {"n_train": 200, "n_validation": 40, "n_test": 80},
+    "fairface_bias": {"n_train": 200, "n_validation": 40, "n_id": 40, "n_balanced": 40},
     "fever_symmetric": {**TEXTS, "n_symmetric": 80, "bias_rate": 0.9},
     "hans": {"n_train": 500, "n_id": 500, "n_hans": 60},
     "mnli_hard": PAIRS,
@@ -27,6 +28,7 @@ SMALL = {
     "pacs_bias": {"n_train": 400, "n_validation": 40, "n_id": 40, "n_balanced": 40},
     "qqp_paws": {**TEXTS, "n_paws": 100},
     "snli_hard": PAIRS,
+    "toxicity_identity": TEXTS,
     "waterbirds": {"n_train": 200, "n_validation": 40, "n_id": 60, "n_balanced": 40},
 }
 """Sizes that take no time, by task."""
@@ -53,7 +55,7 @@ def test_a_seed_gives_the_same_rows(name):
     assert generated(name).fingerprint == generated(name).fingerprint
 
 
-ONE_POOL = {"corrupted_cifar10", "dominoes", "pacs_bias"}
+ONE_POOL = {"corrupted_cifar10", "dominoes", "fairface_bias", "pacs_bias"}
 """All splits are dealt from one pool of pictures."""
 
 

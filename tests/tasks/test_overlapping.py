@@ -11,7 +11,7 @@ from harness_plugin.records import VerdictRule, predictions_of
 from harness_plugin.scoring.metrics import ACC_TRAIN_WEIGHTED, GAP_AVG_WORST, WORST_GROUP_ACC
 from harness_plugin.scoring.pairing import take
 from harness_plugin.scoring.score import score_task
-from harness_plugin_hooks.outputs.lm_eval import document
+from harness_plugin_hooks.outputs.lm_eval import documents
 
 GROUPS = ("toxic/female", "toxic/black", "civil/female", "civil/black")
 MEMBERS = [["toxic/female", "toxic/black"], ["toxic/female"], [], ["civil/black", "civil/female"]]
@@ -105,8 +105,9 @@ def test_rows_keep_their_groups_when_they_are_taken_or_written():
         [False, False, True, True],
         [True, True, False, False],
     ]
-    assert document(p, 0)["groups"] == ["toxic/female", "toxic/black"]
-    assert document(p, 2)["groups"] == []
+    rows = dict(documents(p, np.arange(len(p))))
+    assert rows[0]["groups"] == ["toxic/female", "toxic/black"]
+    assert rows[2]["groups"] == []
 
 
 def test_a_limit_keeps_a_row_of_every_combination():

@@ -16,8 +16,8 @@ from harness_plugin.cli.parser import comma_list, seed_list
 from harness_plugin.errors import HarnessError
 from harness_plugin.plugins.registry import Registry
 
-SHARED = ("resamples", "seed", "split")
-"""Fields of these names take their value from the one flag that all analyses share."""
+SHARED = {"resamples": "resamples", "seed": "data_seed", "split": "split"}
+"""Fields that take their value from the one flag that all analyses share, and that flag."""
 
 OptionClasses: TypeAlias = Mapping[str, type[BaseModel]]
 
@@ -114,7 +114,9 @@ def options_of(
             for name, _ in own_fields(options)
             if f"{analysis}.{name}" in args
         }
-        values |= {name: args[name] for name in SHARED if name in options.model_fields}
+        values |= {
+            name: args[flag] for name, flag in SHARED.items() if name in options.model_fields
+        }
         try:
             out[analysis] = options(**values)
         except ValidationError as error:
@@ -126,7 +128,7 @@ def refusal(parser: argparse.ArgumentParser, analysis: str, error: ValidationErr
     """The first thing that is wrong, in a sentence that begins with the flag."""
     first = error.errors()[0]
     name = str(first["loc"][0]) if first["loc"] else ""
-    dest = name if name in SHARED else f"{analysis}.{name}"
+    dest = SHARED.get(name, f"{analysis}.{name}")
     flag = next((a.option_strings[0] for a in parser._actions if a.dest == dest), analysis)
     bound = first.get("ctx", {})
     if first["type"] == "greater_than_equal":

@@ -63,7 +63,9 @@ def parser(plugins: Plugins | None = None) -> Parser:
         "--examples", type=int, default=2000, metavar="N", help="at most, of each group (2000)"
     )
     out.add_argument("--resamples", type=int, default=1000, metavar="N", help="of intervals (1000)")
-    out.add_argument("--seed", type=int, default=0, metavar="N", help="of rows and resamples (0)")
+    out.add_argument(
+        "--data_seed", type=int, default=0, metavar="N", help="of rows and resamples (0)"
+    )
     out.add_argument("--output_path", type=Path, metavar="DIR", help="default: RUN")
     out.add_argument("--device", metavar="NAME", help="default: that of the run")
     out.add_argument("--threads", type=int, metavar="N", help="default: those of the run")
@@ -89,8 +91,9 @@ def main(words: list[str]) -> int:
         write,
     )
     from harness_plugin.pipeline.outputs import check_writable
+    from harness_plugin.records.run_folder import run_folder
 
-    folder: Path = args["output_path"] or args["run"]
+    folder: Path = args["output_path"] or run_folder(args["run"])
     quiet_libraries()
     tasks = open_run(
         args["run"],
@@ -107,7 +110,7 @@ def main(words: list[str]) -> int:
         split=args["split"],
         groups=args["groups"] or (),
         examples=args["examples"],
-        seed=args["seed"],
+        seed=args["data_seed"],
         options=options,
     )
     for task in tasks:

@@ -28,7 +28,9 @@ def parser() -> Parser:
         allow_abbrev=False,
     )
     out.add_argument("bundles", type=Path, metavar="DIR", help="a folder of bundles")
-    out.add_argument("--out", type=Path, required=True, metavar="SITE", help="the page's folder")
+    out.add_argument(
+        "--output_path", type=Path, required=True, metavar="SITE", help="the page's folder"
+    )
     out.add_argument("--metric", default="worst_group_acc", help="what the rank is about")
     out.add_argument("--min_seeds", type=int, metavar="N", help="seeds that a rank needs (3)")
     out.add_argument(
@@ -73,7 +75,7 @@ def main(words: list[str]) -> int:
     min_seeds = DEFAULT_RULE.min_seeds if given.min_seeds is None else given.min_seeds
     if min_seeds < 1:
         raise HarnessError(f"--min_seeds {min_seeds}: expected at least 1.")
-    out: Path = given.out
+    out: Path = given.output_path
     check_writable(out)
     found = bundles_in(given.bundles, out)
     trusted = references(given.reference, plugins, allow_embedded=given.allow_embedded)
@@ -103,7 +105,9 @@ def bundles_in(folder: Path, out: Path) -> list[Path]:
     if not folder.is_dir():
         raise HarnessError(f"{folder}: expected a folder of bundles, there is none.")
     if out.resolve().is_relative_to(folder.resolve()):
-        raise HarnessError(f"--out {out} lies among the bundles in {folder}; name another folder.")
+        raise HarnessError(
+            f"--output_path {out} lies among the bundles in {folder}; name another folder."
+        )
     found = []
     for path in sorted(folder.iterdir()):
         if path.is_dir() or path.suffix == ".zip":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,7 @@ from harness_plugin.cli.parser import Parser, comma_list, config_from_flags, run
 from harness_plugin.cli.startup import installed_plugins
 from harness_plugin.errors import HarnessError
 from harness_plugin.machine.progress import quiet_libraries
+from harness_plugin.machine.terminal import show_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -47,9 +49,6 @@ def parser() -> Parser:
         "rows: what brings the debiasing back, and at what price."
     )
     own = out.add_argument_group("remedies")
-    own.add_argument(
-        "--task", dest="tasks", type=comma_list, metavar="NAME", help="the same as --tasks"
-    )
     own.add_argument(
         "--budget", type=int, default=8, metavar="N", help="remedies to try, default 8"
     )
@@ -100,10 +99,12 @@ def main(words: list[str]) -> int:
         if own[name] is not None and not 0 < own[name] < 1:
             raise HarnessError(f"--{name} {own[name]:g}: expected a share between 0 and 1.")
     remedies = select_remedies(own["remedies"], plugins["remedy"])
-    config = config_from_flags(args)
+    from harness_plugin.pipeline.outputs import in_own_folder
+
+    config = in_own_folder(config_from_flags(args), time.time())
     quiet_libraries()
     from harness_plugin.pipeline.open_task import load_tasks
-    from harness_plugin.pipeline.outputs import check_writable
+    from harness_plugin.pipeline.outputs import check_writable, in_own_folder
     from harness_plugin.pipeline.remedy import try_remedies
     from harness_plugin.pipeline.run_task import store_root
 
@@ -168,11 +169,8 @@ def print_list(remedies: Sequence[Remedy]) -> None:
 
 def show(report: RemedyReport) -> None:
     """The table, what was skipped, and the answer in a sentence."""
-    from rich.console import Console
-
-    console = Console(width=None if os.isatty(1) else 120)
-    console.print()
-    console.print(table_of(report))
+    print()
+    show_table(table_of(report))
     for name, reason in report.skipped:
         print(f"  skipped {name}: {reason}")
     if report.beyond_budget:

@@ -12,7 +12,7 @@ from harness_plugin.machine.progress import quiet_datasets
 EXAMPLES = """\
 examples:
   harness report results
-  harness report results --out site --examples 100
+  harness report results --output_path site --examples 100
   harness report results --tasks hans --examples 0
 
 What happens inside the models is shown where it was analysed: `harness analyze RUN`, or a run with
@@ -33,7 +33,7 @@ def parser() -> Parser:
         allow_abbrev=False,
     )
     out.add_argument("run", type=Path, metavar="RUN", help="the --output_path of a run")
-    out.add_argument("--out", type=Path, metavar="DIR", help="the page's folder (RUN)")
+    out.add_argument("--output_path", type=Path, metavar="DIR", help="the page's folder (RUN)")
     out.add_argument("--started", metavar="TIME", help="which run, where RUN holds several")
     out.add_argument("--tasks", type=comma_list, default=(), metavar="A,B", help="of the run")
     out.add_argument(
@@ -53,13 +53,16 @@ def main(words: list[str]) -> int:
     if given.examples < 0:
         raise HarnessError(f"--examples {given.examples}: expected 0 or more.")
     plugins = installed_plugins()
-    folder: Path = given.out or given.run
     from harness_plugin.pipeline.outputs import check_writable
+    from harness_plugin.records.run_folder import run_folder
     from harness_plugin_hooks.report.making import write
     from harness_plugin_hooks.report.reading import read_run
 
+    folder: Path = given.output_path or run_folder(given.run)
     if folder.suffix == ".html":
-        raise HarnessError(f"--out {folder}: expected a folder; the page is called report_*.html.")
+        raise HarnessError(
+            f"--output_path {folder}: expected a folder; the page is called report_*.html."
+        )
     check_writable(folder)
     quiet_datasets()
     run = read_run(

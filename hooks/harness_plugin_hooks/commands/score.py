@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ def parser() -> Parser:
         description="Score files of predictions, whatever made them; writes what a run writes.",
         allow_abbrev=False,
     )
-    out.add_argument("--task", required=True, metavar="NAME|FILE.yaml")
+    out.add_argument("--tasks", required=True, metavar="NAME|FILE.yaml", help="the task")
     add_run_options(out, "data")
     out.add_argument(
         "--predictions",
@@ -67,11 +68,16 @@ def main(words: list[str]) -> int:
     args = vars(parser().parse_args(words))
     from harness_plugin.config.merge import run_config
     from harness_plugin.data.task import find_task
-    from harness_plugin.pipeline.outputs import check_writable, chosen_outputs, write_outputs
+    from harness_plugin.pipeline.outputs import (
+        check_writable,
+        chosen_outputs,
+        in_own_folder,
+        write_outputs,
+    )
     from harness_plugin.pipeline.score_predictions import ROLES, option_of, score_predictions
 
     plugins = installed_plugins()
-    task = find_task(args["task"], plugins["task"], args["include_path"] or ())
+    task = find_task(args["tasks"], plugins["task"], args["include_path"] or ())
     quiet_datasets()
     files = {role: args[option_of(role)] or [] for role in ROLES}
     flags: dict[str, Any] = {
@@ -82,7 +88,7 @@ def main(words: list[str]) -> int:
         "seeds": tuple(range(len(files["student"]))),
         "log_samples": True,
     }
-    config = run_config(args["config"], flags, args["set"])
+    config = in_own_folder(run_config(args["config"], flags, args["set"]), time.time())
     chosen_outputs(config, plugins)  # a name that does not exist is told before any work
     check_writable(Path(config.output_path))
     report = score_predictions(

@@ -12,6 +12,7 @@ from harness_plugin.cli.parser import Parser, add_run_options, seed_list
 from harness_plugin.cli.startup import installed_plugins
 from harness_plugin.errors import HarnessError
 from harness_plugin.machine.progress import quiet_libraries
+from harness_plugin.machine.terminal import show_table
 
 if TYPE_CHECKING:
     from harness_plugin.plugins.registry import Plugins
@@ -202,8 +203,6 @@ class ProgressPrinter:
 
 def show_status(graph: Graph, progress: Progress, ledger: Any) -> None:
     """The table of a study that may be running elsewhere."""
-    from rich.console import Console
-
     from harness_plugin.study.status import summary, table_of
 
     owners = {
@@ -212,7 +211,7 @@ def show_status(graph: Graph, progress: Progress, ledger: Any) -> None:
         if which not in progress.done and (owner := ledger.owner(graph.name_of(*which)))
     }
     print(*summary(graph, progress, 1), sep="\n")
-    Console(width=None if os.isatty(1) else 120).print(table_of(graph, progress, owners))
+    show_table(table_of(graph, progress, owners))
 
 
 def finished(graph: Graph, progress: Progress, root: Path, folder: Path) -> int:

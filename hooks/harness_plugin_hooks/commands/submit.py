@@ -18,7 +18,11 @@ def parser() -> Parser:
     )
     out.add_argument("run", type=Path, metavar="RUN", help="the --output_path of the run")
     out.add_argument(
-        "--out", type=Path, required=True, metavar="BUNDLE", help="a new folder, or a .zip file"
+        "--output_path",
+        type=Path,
+        required=True,
+        metavar="BUNDLE",
+        help="a new folder, or a .zip file",
     )
     out.add_argument("--name", help="what a leaderboard calls it (default: as the bundle's file)")
     out.add_argument("--started", metavar="TIME", help="which run, where the folder holds several")
@@ -37,7 +41,7 @@ def main(words: list[str]) -> int:
     from harness_plugin_hooks.leaderboard.submission import parts_of
     from harness_plugin_hooks.leaderboard.verify import summary, verify_parts
 
-    out: Path = given.out
+    out: Path = given.output_path
     if out.exists():
         raise HarnessError(f"{out} exists already; a bundle is never overwritten.")
     parts = parts_of(given.run, given.started)

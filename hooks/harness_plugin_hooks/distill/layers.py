@@ -23,8 +23,10 @@ from harness_plugin.training.batch import Batch
 from harness_plugin.training.teacher_outputs import TeacherOutputs
 from harness_plugin_hooks.distill.intermediate import LOGITS, IntermediateDistiller
 
-SCALED = ("bert", "roberta", "distilbert", "vit")
+SCALED = ("bert", "roberta", "distilbert", "electra", "vit", "deit", "dinov2")
 """Model types whose attention is softmax(Q K^T / sqrt d), with the heads side by side."""
+RELATED = (*SCALED, "t5_encoder_classifier", "t5", "deberta-v2")
+"""Model types whose queries, keys and values can be compared."""
 CLASSIFYING = (*SCALED, "deberta-v2")
 """Model types whose first token is read by the classifier."""
 
@@ -47,6 +49,15 @@ class LayerDistiller(IntermediateDistiller):
     def compare(self, student: Layers, teacher: Layers) -> Tensor:
         """(B,) the loss on layers."""
         raise NotImplementedError
+
+
+def not_scaled(model_type: str) -> str:
+    """Why attention cannot be made of a model's queries and keys; "" where it can."""
+    if model_type in SCALED:
+        return ""
+    if model_type in RELATED:
+        return f"the attention of a {model_type} is no softmax of Q K^T / sqrt d"
+    return f"attention is compared of {', '.join(SCALED)}, and not of {model_type}"
 
 
 def widths(network: Network, teacher: TeacherOutputs) -> tuple[int, int]:
@@ -74,8 +85,8 @@ class AttentionTransfer(LayerDistiller):
         if (student.model_type == "resnet") != (teacher.model_type == "resnet"):
             return "a ResNet's feature maps and a transformer's tokens are not the same positions"
         for shape in (student, teacher):
-            if shape.model_type not in (*SCALED, "resnet"):
-                return f"the attention of a {shape.model_type} is no softmax of Q K^T / sqrt d"
+            if shape.model_type != "resnet" and (reason := not_scaled(shape.model_type)):
+                return reason
         return ""
 
     def compare(self, student: Layers, teacher: Layers) -> Tensor:
@@ -205,8 +216,8 @@ class TinyBERT(LayerDistiller):
     def mismatch(cls, options: Mapping[str, Any], student: Shape, teacher: Shape) -> str:
         """Another attention, or another number of heads, while scores are compared."""
         for shape in (student, teacher):
-            if shape.model_type not in SCALED:
-                return f"the attention of a {shape.model_type} is no softmax of Q K^T / sqrt d"
+            if reason := not_scaled(shape.model_type):
+                return reason
         if options["attention"] and student.heads != teacher.heads:
             return (
                 f"the student has {student.heads} heads, its teacher {teacher.heads}: set "
@@ -266,15 +277,11 @@ class MiniLM(LayerDistiller):
     @classmethod
     def mismatch(cls, options: Mapping[str, Any], student: Shape, teacher: Shape) -> str:
         """Models without attention, widths that the heads do not divide, layers there are not."""
-        known = (*SCALED, "t5_encoder_classifier", "t5", "deberta-v2")
         for shape in (student, teacher):
-            if shape.model_type not in known:
-                return f"a {shape.model_type} has no self-attention over its inputs"
-            if options["attention"] and shape.model_type not in SCALED:
-                return (
-                    f"the attention of a {shape.model_type} is no softmax of Q K^T / sqrt d: set "
-                    "distiller_options={attention: 0, queries: 1, keys: 1}"
-                )
+            if shape.model_type not in RELATED:
+                return f"relations are compared of {', '.join(RELATED)}, not of {shape.model_type}"
+            if options["attention"] and (reason := not_scaled(shape.model_type)):
+                return f"{reason}: set distiller_options={{attention: 0, queries: 1, keys: 1}}"
             heads = options["relation_heads"] or student.heads
             if shape.width % heads:
                 return f"{heads} relation heads do not divide a width of {shape.width}"

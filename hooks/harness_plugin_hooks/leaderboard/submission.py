@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from harness_plugin.errors import HarnessError, unknown
+from harness_plugin.errors import HarnessError
+from harness_plugin.records.run_folder import run_folder, start_of
 from harness_plugin.scoring.prediction_tables import file_name
 from harness_plugin.scoring.transfer_record import TransferRecord, read_record
-
-RECORD = re.compile(r"transfer_(?P<task>[a-z0-9_]+)_(?P<time>\d{4}-[0-9T.-]+)\.json")
 
 
 def parts_of(run: Path, started: str | None) -> dict[str, bytes]:
@@ -24,6 +22,7 @@ def parts_of(run: Path, started: str | None) -> dict[str, bytes]:
     parts: dict[str, bytes] = {}
     shared: dict[str, Any] = {}
     models: list[dict[str, Any]] = []
+    run = run_folder(run)
     time = start_of(run, started)
     for file in sorted(run.glob(f"transfer_*_{time}.json")):
         record = read_record(file)
@@ -42,21 +41,6 @@ def parts_of(run: Path, started: str | None) -> dict[str, bytes]:
             parts[f"{folder}/predictions_{known.name}.csv"] = answers.read_bytes()
     shared["models"] = models
     return parts | {f"{name}.json": as_json(value) for name, value in shared.items()}
-
-
-def start_of(run: Path, started: str | None) -> str:
-    """When the run started whose files are taken."""
-    if not run.is_dir():
-        raise HarnessError(f"{run}: expected the --output_path of a run, there is no such folder.")
-    found = (RECORD.fullmatch(file.name) for file in run.iterdir())
-    times = sorted({match["time"] for match in found if match})
-    if not times:
-        raise HarnessError(f"{run}: no transfer_*.json; expected the --output_path of a run.")
-    if started is None and len(times) > 1:
-        raise HarnessError(f"{run} holds several runs; take one with --started {times[-1]}.")
-    if started is not None and started not in times:
-        raise unknown(f"run in {run}", started, times)
-    return started or times[0]
 
 
 def hashes_of(record: TransferRecord, index: int) -> dict[str, Any]:

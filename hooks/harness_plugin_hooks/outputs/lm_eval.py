@@ -18,6 +18,7 @@ import numpy as np
 
 from harness_plugin.files import json_line, strict, timestamp, write_json, write_parts
 from harness_plugin.records import Ints, Predictions, RunReport
+from harness_plugin.records.run_folder import MODELS
 from harness_plugin_hooks.leaderboard.submission import names_only
 from harness_plugin_hooks.outputs.each_model import Evaluated, each_model, set_name
 
@@ -36,7 +37,7 @@ def write(report: RunReport, folder: Path) -> list[Path]:
     return [
         file
         for evaluated in each_model(report)
-        for file in write_model(report, evaluated, folder / evaluated.folder)
+        for file in write_model(report, evaluated, folder / MODELS / evaluated.folder)
     ]
 
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness_plugin.analysis.open_run import open_run, start_of
+from harness_plugin.analysis.open_run import open_run
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.files import read_json
 from harness_plugin.plugins.registry import Plugins
+from harness_plugin.records.run_folder import run_folder, start_of
 from harness_plugin.scoring.transfer_record import TransferRecord, read_record
 from harness_plugin_hooks.report import remedies
 from harness_plugin_hooks.report.examples import Disagreements, disagreements
@@ -61,6 +62,7 @@ def read_run(
 
     `examples` are shown of each student and set; 0 opens neither data nor models.
     """
+    folder = run_folder(folder)
     time = start_of(folder, started)
     records = {
         record.task: record

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import datasets
@@ -16,11 +16,11 @@ from harness_plugin.data.dataset import (
     Purpose,
     Split,
     TaskData,
-    make_split,
 )
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin_tasks._shared.crossed import alignment
 from harness_plugin_tasks._shared.files import count_variants, row_variant
+from harness_plugin_tasks._shared.images.splits import Cells, cell_split
 
 Bits: TypeAlias = NDArray[np.bool_]
 
@@ -83,14 +83,15 @@ class Pair:
         return f"not_{self.attribute.lower()}", self.attribute.lower()
 
     @property
-    def breakdown(self) -> str:
-        """Name of the column that repeats the attribute for a breakdown of the scores."""
-        return "gender" if self.attribute == "Male" else self.attribute.lower()
+    def cells(self) -> Cells:
+        """The four cells, with the attribute as a breakdown of the scores."""
+        breakdown = "gender" if self.attribute == "Male" else self.attribute.lower()
+        return Cells(self.labels, self.values, breakdown)
 
     @property
     def groups(self) -> tuple[str, ...]:
         """Names of the four cells, "label/attribute"."""
-        return tuple(f"{label}/{value}" for label in self.labels for value in self.values)
+        return self.cells.groups
 
 
 @dataclass(frozen=True)
@@ -126,30 +127,20 @@ def cells(label: Bits, attribute: Bits) -> Ints:
     return 2 * label.astype(np.int64) + attribute.astype(np.int64)
 
 
-def cell_split(
+def face_split(
     name: str, purpose: Purpose, pair: Pair, faces: Faces, train_counts: Ints | Sequence[int]
 ) -> Split:
     """One split of faces; `train_counts` (4,) decides what is bias-aligned."""
-    value = [pair.values[a] for a in faces.cell % 2]
-    stored = isinstance(faces.images, datasets.Dataset)
-    split = make_split(
+    return cell_split(
         name,
-        purpose=purpose,
-        inputs={} if stored else {"image": faces.images},
-        features={"image": datasets.Image()},
+        purpose,
+        pair.cells,
+        faces.images,
+        label=faces.cell // 2,
+        value=faces.cell % 2,
         ids=faces.ids,
-        label_texts=[pair.labels[y] for y in faces.cell // 2],
-        labels=pair.labels,
-        attributes=value,
-        group_texts=[pair.groups[c] for c in faces.cell],
-        groups=pair.groups,
-        aligned=alignment(np.reshape(train_counts, (2, 2))).reshape(-1)[faces.cell],
-        breakdowns={pair.breakdown: value},
+        points_to=alignment(np.reshape(train_counts, (2, 2))),
     )
-    if stored:
-        rows = datasets.concatenate_datasets([split.rows, faces.images], axis=1)
-        return replace(split, rows=rows)
-    return split
 
 
 def released_data(
@@ -174,7 +165,7 @@ def released_data(
     elif train_counts is None:
         train_counts = RELEASED_CELLS.get((pair.label, pair.attribute), UNKNOWN)["train"]
     splits = {
-        name: cell_split(name, purpose, pair, parts[name], train_counts)
+        name: face_split(name, purpose, pair, parts[name], train_counts)
         for name, purpose in PURPOSES.items()
         if name in parts
     }

@@ -7,7 +7,7 @@ import numpy as np
 from harness_plugin.data.dataset import DataRequest, Ints, Purpose, Split, TaskData
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.planted import proportional
-from harness_plugin_tasks.celeba_bias.cells import TRAIN_CELLS, Faces, Pair, cell_split
+from harness_plugin_tasks.celeba_bias.cells import TRAIN_CELLS, Faces, Pair, face_split
 from harness_plugin_tasks.celeba_bias.faces import GENDERED, Bools, Pixels, draw, paint, shapes
 
 PAIR = Pair("Blond_Hair", "Male")
@@ -86,7 +86,7 @@ def faces_split(
     cell = shuffled(counts, rng)
     images = draw(cell // 2 == 1, cell % 2 == 1, rng, size)
     ids = [f"{name}-{row:06d}" for row in range(len(cell))]
-    return cell_split(name, purpose, PAIR, Faces(encoded(images), ids, cell), train_counts)
+    return face_split(name, purpose, PAIR, Faces(encoded(images), ids, cell), train_counts)
 
 
 def shuffled(counts: Ints, rng: np.random.Generator) -> Ints:

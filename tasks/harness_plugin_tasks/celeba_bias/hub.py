@@ -8,6 +8,7 @@ import numpy as np
 from harness_plugin.data.dataset import DataRequest, TaskData
 from harness_plugin.data.hub import load_hub
 from harness_plugin.errors import HarnessError
+from harness_plugin_tasks._shared.images.splits import stored_images
 from harness_plugin_tasks.celeba_bias.cells import (
     ATTRIBUTES,
     Bits,
@@ -63,21 +64,11 @@ def from_columns(
             )
         here = f"{where}, split {stored_name!r}"
         parts[name] = Faces(
-            images=images(rows, here),
+            images=stored_images(rows, "image", here),
             ids=[f"{name}-{row:06d}" for row in range(len(rows))],
             cell=cells(bits(rows, pair, pair.label, here), bits(rows, pair, pair.attribute, here)),
         )
     return released_data(request, pair, parts, where)
-
-
-def images(rows: datasets.Dataset, where: str) -> datasets.Dataset:
-    """The column `image` alone, of type `datasets.Image`."""
-    if "image" not in rows.column_names:
-        raise HarnessError(f"{where}: no column 'image' (found {', '.join(rows.column_names)}).")
-    column = rows.select_columns(["image"])
-    if isinstance(column.features["image"], datasets.Image):
-        return column
-    return column.cast_column("image", datasets.Image())
 
 
 def bits(rows: datasets.Dataset, pair: Pair, name: str, where: str) -> Bits:

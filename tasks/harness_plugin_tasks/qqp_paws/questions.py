@@ -14,12 +14,11 @@ from harness_plugin.data.dataset import (
     DataRequest,
     Purpose,
     Split,
-    make_split,
 )
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.options import fraction
 from harness_plugin_tasks._shared.text.cues import words
-from harness_plugin_tasks._shared.text.splits import cells
+from harness_plugin_tasks._shared.text.splits import pair_split
 from harness_plugin_tasks._shared.text.tables import Table
 
 LABELS = ("not_duplicate", "duplicate")
@@ -69,28 +68,19 @@ def overlap_splits(
 def overlap_split(name: str, purpose: Purpose, table: Table, threshold: float) -> Split:
     """One split; a row is aligned where high overlap meets duplicate, or low its opposite."""
     values = [VALUES[high] for high in (overlaps(table) > threshold).tolist()]
-    labels = table.columns["label"]
     pointed = dict(zip(VALUES, LABELS, strict=True))
-    group_texts = [
-        f"{label}/{value}" if label in LABELS else ""
-        for label, value in zip(labels, values, strict=True)
-    ]
-    present = set(group_texts)
-    return make_split(
+    return pair_split(
         name,
         purpose=purpose,
-        inputs={key: table.columns[key] for key in ("question1", "question2")},
-        ids=table.columns["id"],
-        label_texts=labels,
+        table=table,
+        inputs=("question1", "question2"),
         labels=LABELS,
         attributes=values,
-        group_texts=group_texts,
-        groups=tuple(group for group in cells(LABELS, VALUES) if group in present),
+        values=VALUES,
         aligned=[
             ALIGNED if pointed[value] == label else CONFLICTING
-            for value, label in zip(values, labels, strict=True)
+            for value, label in zip(values, table.columns["label"], strict=True)
         ],
-        where=table.where,
     )
 
 

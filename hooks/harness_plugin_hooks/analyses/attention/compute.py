@@ -21,8 +21,8 @@ from harness_plugin_hooks.analyses.attention.heads import (
     Measured,
     Pair,
     Side,
-    has_attention,
     measure,
+    unread,
 )
 from harness_plugin_hooks.analyses.attention.measures import LARGEST
 from harness_plugin_hooks.analyses.attention.options import AttentionOptions
@@ -102,9 +102,9 @@ class AttentionReport:
 def compare_attention(sample: AnalysisInput, options: AttentionOptions) -> AttentionReport:
     """Attention of all models that have any, on each group of rows."""
     notes = dict.fromkeys(
-        f"{subject.role}: a {subject.model.config.model_type} has no attention"
+        f"{subject.role}: {reason}"
         for subject in sample.models
-        if not has_attention(subject.model)
+        if (reason := unread(subject.model))
     )
     owns: list[Own] = []
     compared: list[Diverged] = []
@@ -144,7 +144,7 @@ def sides_of(sample: AnalysisInput, chosen: Ints, notes: dict[str, None]) -> lis
     read = [
         (subject, encoded)
         for subject, encoded in zip(sample.models, sample.encoded, strict=True)
-        if has_attention(subject.model)
+        if not unread(subject.model)
     ]
     images = task.ctx.task.modality == "image"
     region = regions(task, sample.split, chosen) if images and read else None

@@ -326,6 +326,11 @@ def all_heads(ours: Tensor, theirs: Tensor, keys: Tensor) -> NDArray[np.float64]
     return out
 
 
-def has_attention(model: PreTrainedModel) -> bool:
-    """Whether an architecture attends at all: a ResNet does not."""
-    return Shape.of(model.config).heads > 0
+def unread(model: PreTrainedModel) -> str:
+    """Why an architecture's attention is not read; "" where it is."""
+    if Shape.of(model.config).heads:
+        return ""
+    kind = model.config.model_type
+    if getattr(model.config, "num_attention_heads", None):  # a list: one entry a stage
+        return f"the layers of a {kind} differ in heads and windows: its attention is not read"
+    return f"a {kind} has no attention"

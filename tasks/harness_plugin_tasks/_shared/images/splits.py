@@ -53,14 +53,17 @@ def cell_split(
     value: Ints,
     ids: Sequence[str] | None = None,
     breakdowns: Mapping[str, Sequence[str]] | None = None,
+    points_to: Ints | None = None,
 ) -> Split:
     """One split of N images with `label` (N,) and cue `value` (N,), indices into `cells`.
 
+    `points_to` (labels, values): 1 where a value points to a label, 0 where it points away, -1
+    where it says nothing; by default value i points to label i.
     `images` are pixels (N, H, W, 3), or a data set with the one column `image`, or what
     `datasets.Image` takes (paths, encoded bytes). Nothing is decoded.
     """
     values = [cells.values[v] for v in value]
-    aligned = (label == value).astype(np.int64)
+    aligned = np.asarray(label == value, np.int64) if points_to is None else points_to[label, value]
     second = values if cells.by == "value" else [ALIGNMENTS[a] for a in aligned]
     labels = [cells.labels[y] for y in label]
     column = image_column(images) if isinstance(images, np.ndarray) else images

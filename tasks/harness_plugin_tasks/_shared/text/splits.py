@@ -28,6 +28,7 @@ def pair_split(
     *,
     purpose: Purpose,
     table: Table,
+    inputs: Sequence[str] = ("premise", "hypothesis"),
     labels: tuple[str, ...] = NLI_LABELS,
     attributes: Sequence[str] | None = None,
     values: Sequence[str] = (),
@@ -53,7 +54,7 @@ def pair_split(
     return make_split(
         name,
         purpose=purpose,
-        inputs={"premise": columns["premise"], "hypothesis": columns["hypothesis"]},
+        inputs={name: columns[name] for name in inputs},
         ids=columns["id"],
         label_texts=columns["label"],
         labels=labels,

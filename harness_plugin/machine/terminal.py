@@ -1,0 +1,42 @@
+"""What is printed: tables whose names and numbers are never cut, lines that a pipe gets whole."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+WIDTH = 80
+"""Columns that are counted on where standard output is no terminal."""
+
+
+def say(*lines: str) -> None:
+    """Print lines as they are, on the main process only: a pipe gets each as one line."""
+    if os.environ.get("RANK", "0") == "0":
+        print(*lines, sep="\n", flush=True)
+
+
+def say_styled(text: str, style: str) -> None:
+    """One line in a colour (rich style), where standard output is a terminal."""
+    from rich.console import Console
+
+    Console().print(text, style=style, soft_wrap=True, highlight=False, markup=False)
+
+
+def show_table(table: Table) -> None:
+    """Print a table as wide as its cells ask for: no word of it is cut or broken.
+
+    On a narrower terminal it is the terminal that wraps the rows.
+    """
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    for column in table.columns:
+        column.no_wrap = True
+    console = Console()
+    unbounded = console.options.update(width=10_000)
+    needed = Measurement.get(console, unbounded, table).maximum
+    narrow = console.width if console.is_terminal else WIDTH
+    Console(width=max(narrow, needed)).print(table, soft_wrap=False)
