@@ -16,6 +16,7 @@ from harness_plugin.pipeline.plan import RunPlan, resolve, resolve_checkpoints
 from harness_plugin.pipeline.split_stages import predict_split
 from harness_plugin.pipeline.train_role import checkpoint_model, train_role
 from harness_plugin.plugins.registry import Plugins
+from harness_plugin.progress import model_done
 from harness_plugin.records import Predictions, TaskScores, TrainedModel
 from harness_plugin.scoring.metrics import Metric
 from harness_plugin.scoring.score import score_task
@@ -98,6 +99,8 @@ def predict_models(ctx: RunContext) -> tuple[list[TrainedModel], list[Prediction
     for seed in ctx.config.seeds:
         for model in train_models(ctx, seed):
             models.append(model)
+            named = f"{model.role} on {model.task}, seed {model.seed}"
+            model_done(named, model.seconds, model.reused)
             ctx.plugins.hook.model_trained(model=model)
             for split in ctx.data.evaluation:
                 predictions.append(predict_split(ctx, model, split))

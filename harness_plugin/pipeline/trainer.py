@@ -139,6 +139,7 @@ class RoleTrainer:
             self.role.max_length,
             split or self.train,
             inputs,
+            role=self.role.name,
             features=True,
         )
         return StoredOutputs(
@@ -280,7 +281,7 @@ class RoleTrainer:
             ),
             args,
             loop.LoopOptions(
-                name=f"{self.task.task} seed {self.seed} {role.name} ({training.method})",
+                name=f"{role.name} on {self.task.task}, seed {self.seed} ({training.method})",
                 folder=folder / RESUME,
                 checkpoint_steps=ctx.config.checkpoint_steps,
                 compile_model=ctx.config.compile,

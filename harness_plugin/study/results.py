@@ -89,6 +89,7 @@ def scores_of(
             "harness_plugin.scoring.score:score_task",
             f"{__name__}:numbers_of",
             f"{__name__}:estimates_of",
+            "harness_plugin.scoring.verdict:verdicts",
         ),
     }
 
@@ -171,10 +172,15 @@ def numbers_of(scores: TaskScores) -> Iterator[dict[str, Any]]:
 def estimates_of(scores: TaskScores) -> Iterator[dict[str, Any]]:
     """One row a number over seeds, with its 95% interval over seeds and examples.
 
-    Also, by student and set, its verdict (as `reason`) and the size of its weights.
+    The change of the size of a set's primary gap has the verdict's state besides. Also, by student
+    and set, the size of its weights.
     """
+    states = {(v.student, v.split, v.gap): v.state for v in verdicts(scores)}
     for what, estimate in every(scores):
+        about = what["role"], what["split"], what["metric"]
+        judged = what["measure"] == "gap_size_change" and not what["subset"]
         yield what | {
+            "verdict": states.get(about, "") if judged else "",
             "value": number(estimate.value),
             "low": number(estimate.low),
             "high": number(estimate.high),
@@ -183,14 +189,11 @@ def estimates_of(scores: TaskScores) -> Iterator[dict[str, Any]]:
             "reason": estimate.reason,
             "n": estimate.n,
         }
-    unknown = {"low": None, "high": None, "sd": None, "seeds": len(scores.seeds), "n": 0}
-    for verdict in verdicts(scores):
-        what = described(scores, verdict.split, "", verdict.student, verdict.gap, "verdict")
-        yield what | unknown | {"value": None, "reason": verdict.state}
+    unknown = {"verdict": "", "low": None, "high": None, "sd": None, "n": 0, "reason": ""}
     for split in scores.purposes:
         for role, size in sizes_of(scores).items():
             what = described(scores, split, "", role, "bytes", "size")
-            yield what | unknown | {"value": size, "reason": ""}
+            yield what | unknown | {"value": size, "seeds": len(scores.seeds)}
 
 
 def sizes_of(scores: TaskScores) -> dict[str, float]:

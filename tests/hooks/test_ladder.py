@@ -21,8 +21,9 @@ def read():
         for level, rows in students.groupby("factor_compression", sort=False):
             row = rows.head(1)
             more.append(row.assign(metric="bytes", measure="size", value=sizes[level]))
-            more.append(row.assign(measure="verdict", value=None, reason=states[level]))
-        return of_plan(study, numbers, pd.concat([estimates, *more], ignore_index=True))
+            more.append(row.assign(measure="gap_size_change", verdict=states[level]))
+        every = pd.concat([estimates.assign(verdict=""), *more], ignore_index=True)
+        return of_plan(study, numbers, every.fillna({"verdict": ""}))
 
     return made
 

@@ -35,6 +35,7 @@ from harness_plugin_hooks.study_report.tables import (
     rank_tables,
     scale_tables,
     spoken,
+    verdict_tables,
 )
 
 FIGURES = {
@@ -138,6 +139,12 @@ def sections(
             "Accuracy of the student minus its teacher's within each bias type and each group: an "
             "unchanged average can hide large opposite changes.",
             bias_type_tables(study, estimates),
+        ),
+        (
+            "verdicts",
+            "Verdicts",
+            "Is the debiasing kept? How many configurations got which answer, by a run's rule.",
+            verdict_tables(study),
         ),
         (
             "configurations",
