@@ -42,6 +42,7 @@ COMMANDS = {
     "verify": "BUNDLE …: compute its numbers again",
     "leaderboard": "DIR --output_path SITE: check bundles, rank them on a static page",
     "analyze": "RUN: what happens inside the models of a run",
+    "scan": "--tasks NAME: attributes that alone tell the label",
     "plan": "--tasks NAME: seeds and rows that a verdict needs",
     "report": "RUN: one page to look at",
     "metrics-path": "where the modules for evaluate.load lie",
