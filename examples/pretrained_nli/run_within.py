@@ -30,8 +30,11 @@ import yaml
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-SHARES = {"search": 0.24, "first": 0.62, "rest": 0.8}
+SHARES = {"search": 0.24, "plan": 0.8}
 """Until which share of the budget each part may train; the last part scores and packs."""
+
+SHORTEST = 60.0
+"""Seconds; workers take half of it to start, and what they had begun is lost at the end."""
 
 ARCHIVE = 13 * 2**20
 """Bytes after which another archive is begun."""
@@ -158,23 +161,29 @@ def levels(plan: Path, factor: str) -> list[str]:
 
 
 def index(store: Path, plans: Sequence[Path]) -> list[dict[str, Any]]:
-    """Which model of the store is whose: study, levels, place among the roles, and seed."""
+    """Which model of the store is whose: study, levels, role and seed of every training."""
+    from harness_plugin.config.merge import task_settings
+    from harness_plugin.config.roles import plan_of_roles
+    from harness_plugin.data.task import find_task
     from harness_plugin.plugins.registry import load_plugins
     from harness_plugin.study.graph import graph_of
     from harness_plugin.study.plan import read_study
     from harness_plugin.study.training_records import TrainingRecords
 
-    records, found = TrainingRecords(store), []
+    records, plugins, found = TrainingRecords(store), load_plugins(), []
     for plan in plans:
-        graph = graph_of(read_study(plan), load_plugins())
-        for configuration, nodes in zip(graph.study.configurations, graph.roles, strict=True):
-            about = {"study": graph.study.name, **graph.study.levels_of(configuration)}
-            for place, node in enumerate(nodes):
+        graph = graph_of(read_study(plan), plugins)
+        study = graph.study
+        for configuration, nodes in zip(study.configurations, graph.roles, strict=True):
+            name = study.task_of(configuration)
+            task, given = find_task(name, plugins["task"]), study.settings_of(configuration)
+            roles = plan_of_roles(task_settings(task, "path", [name, task.task], given))
+            about = {"study": study.name, **study.levels_of(configuration)}
+            for role, node in zip(roles, nodes, strict=True):
                 for seed in configuration.seeds:
                     if record := records.record(graph.name_of(node, seed)):
-                        # a model that configurations share has the name of its first role
-                        name = {"place": place, "method": graph.nodes[node].method}
-                        found.append({**about, **name, "seed": seed, "model": record["stage"]})
+                        model = {"role": role, "seed": seed, "model": record["stage"]}
+                        found.append({**about, **model})
     return found
 
 
@@ -239,9 +248,9 @@ def main() -> None:
         plan.write_bytes(args.plan.read_bytes())
     size, *_ = levels(plan, "layers")
     first = only(plan, driver.output, "layers", size, "first")
-    whole = driver.train(first, "first", SHARES["first"])
-    last = plan if whole else first
-    driver.train(last, "all" if whole else "first", SHARES["rest"])
+    whole = driver.train(first, "first", SHARES["plan"])
+    if whole and driver.left(SHARES["plan"]) > SHORTEST:
+        driver.train(plan, "all", SHARES["plan"])
     scoring = [
         driver.start(
             only(first, driver.output, "arm", arm, f"first_{arm}"), f"arm_{arm}", "--report"
@@ -249,7 +258,7 @@ def main() -> None:
         for arm in levels(first, "arm")
     ]
     driver.say("packing")
-    pack(driver.store, driver.output, [args.search, last])
+    pack(driver.store, driver.output, [args.search, plan])
     for one in scoring:
         driver.ends(one, 0.97)
     driver.report(first, "first", 0.98)

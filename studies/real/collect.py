@@ -1,0 +1,102 @@
+"""Archived predictions of a run within a budget → right answers of every group.
+
+    python studies/real/collect.py FOLDER --data ../shared/data --output studies/real/NAME.json
+
+FOLDER holds `store_*.tar.xz` and `results.tar.xz` as they came from the machine. The counts are
+small enough to be kept; the predictions are not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from harness_plugin.data.dataset import Split, load_data
+from harness_plugin.data.task import Task, read_task, resource_path
+from harness_plugin_tasks._shared.text.cues import NLI_LABELS
+
+TASK = "nli_challenge"
+
+
+def members(folder: Path) -> dict[str, bytes]:
+    """Every small file of the archives, by name."""
+    found = {}
+    for archive in sorted(folder.glob("*.tar.xz")):
+        with tarfile.open(archive) as opened:
+            for entry in opened:
+                if (stream := opened.extractfile(entry)) is not None:
+                    found[entry.name] = stream.read()
+    return found
+
+
+def splits_of(task: Task, options: Mapping[str, Any], data: Path) -> dict[str, tuple[str, Split]]:
+    """Fingerprint -> (name, split) of the test sets and of those that settings were chosen by."""
+    found = {}
+    for stage in ("validation", "test"):
+        changes = {"evaluate_on": stage} | ({"n_hans": 3000} if stage == "validation" else {})
+        loaded = load_data(task, "path", path=data, options={**options, **changes})
+        for split in loaded.evaluation:
+            prefix = "validation: " if stage == "validation" else ""
+            found[split.fingerprint] = f"{prefix}{split.name}", split
+    return found
+
+
+def right(split: Split, logits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """(N,) whether each row is answered rightly; the likeliest label, then the set's own."""
+    answer = logits.argmax(axis=1)
+    if split.collapse is not None:
+        place = [split.labels.index(split.collapse[label]) for label in NLI_LABELS]
+        answer = np.array(place)[answer]
+    return answer == split.label
+
+
+def main() -> None:
+    """Read the archives, count, write."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--machine", default="", help="the card and the date, for the page")
+    parser.add_argument("--output", type=Path, required=True)
+    args = parser.parse_args()
+    files = members(args.folder)
+    plan = yaml.safe_load(files["results/transfer.yaml"])
+    given = plan["settings"][TASK]
+    task = read_task(resource_path(f"harness_plugin_tasks.{TASK}:{TASK}.yaml"))
+    options = {name: value for name, value in given.items() if name in task.options}
+    splits = splits_of(task, options, args.data)
+    predicted: dict[str, dict[str, np.ndarray[Any, Any]]] = {}
+    for name, content in files.items():
+        if name.startswith("logits-") and name.endswith("stage.json"):
+            spec = json.loads(content)["spec"]
+            logits = np.load(io.BytesIO(files[name.replace("stage.json", "logits.npy")]))
+            predicted.setdefault(spec["model"], {})[spec["split"]] = logits
+    rows = []
+    for one in json.loads(files["results/index.json"]):
+        for fingerprint, logits in predicted.get(one["model"], {}).items():
+            if fingerprint not in splits:
+                continue
+            name, split = splits[fingerprint]
+            ok = right(split, logits)
+            inside = [split.group == g for g in range(len(split.groups))]
+            groups = [[int(ok[rows_of].sum()), int(rows_of.sum())] for rows_of in inside]
+            rows.append(
+                {key: one[key] for key in ("study", "arm", "layers", "role", "seed") if key in one}
+                | {"set": name, "groups": dict(zip(split.groups, groups, strict=True))}
+            )
+    rows.sort(key=lambda row: json.dumps(row, sort_keys=True))
+    arms = plan["factors"]["arm"]
+    content = {"machine": args.machine, "settings": given, "arms": arms, "rows": rows}
+    args.output.write_text(json.dumps(content, indent=None), encoding="utf-8")
+    print(f"{args.output}: {len(rows)} predictions counted")
+
+
+if __name__ == "__main__":
+    main()

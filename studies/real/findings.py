@@ -1,0 +1,133 @@
+"""Fill the tables of docs/findings_real.md from counts of right answers.
+
+    python studies/real/findings.py
+
+The counts are in pretrained_nli.json beside this file (`collect.py` writes it). The page says which
+tables it wants, between markers; what stands outside of them is written by hand and kept. `--check`
+changes nothing and fails where the page is not what the counts say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+PAGE = HERE.parents[1] / "docs" / "findings_real.md"
+MARKED = re.compile(r"(<!-- counts: (?P<name>\w+) -->\n).*?(?=<!-- end of counts -->)", re.S)
+SETS = ("id", "conjnli", "negation_nli", "med", "breaking_nli")
+ROLES = {
+    "student": "pure distillation, first layers",
+    "student_even": "pure distillation, teacher's layers",
+    "student_half": "half labels, first layers",
+    "student_half_even": "half labels, teacher's layers",
+    "student_both": "method on both terms, first layers",
+    "student_both_even": "method on both terms, teacher's layers",
+    "control": "method, no teacher",
+    "erm_student": "ERM, no teacher",
+}
+
+
+class Counts:
+    """Right answers by arm, role, seed and set."""
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        self.groups: dict[tuple[str, str, str], dict[int, Mapping[str, Sequence[int]]]] = {}
+        for row in rows:
+            key = row["arm"], row["role"], row["set"]
+            self.groups.setdefault(key, {})[row["seed"]] = row["groups"]
+
+    def share(self, arm: str, role: str, name: str, ends: str = "") -> float | None:
+        """Mean over seeds: share of right answers in the groups whose names end so."""
+        shares = []
+        for groups in self.groups.get((arm, role, name), {}).values():
+            chosen = [counts for group, counts in groups.items() if group.endswith(ends)]
+            shares.append(sum(right for right, _ in chosen) / sum(n for _, n in chosen))
+        return statistics.fmean(shares) if shares else None
+
+    def seeds(self, arm: str, role: str) -> int:
+        """How many seeds there are of a model."""
+        return len(self.groups.get((arm, role, "hans"), {}))
+
+    def cells(self, arm: str, role: str, sets: Sequence[str]) -> list[str]:
+        """In percent: `sets`, then HANS' two labels and their gap; then the seeds."""
+        shares = [self.share(arm, role, name) for name in sets]
+        entailed, other = (self.share(arm, role, "hans", f"/{y}entailment") for y in ("", "non-"))
+        gap = None if entailed is None or other is None else entailed - other
+        values = [*shares, entailed, other, gap]
+        return [
+            *("" if v is None else f"{100 * v:.1f}" for v in values),
+            str(self.seeds(arm, role)),
+        ]
+
+
+def teachers(counts: Counts, arms: Sequence[str]) -> list[str]:
+    """Six layers, by arm."""
+    head = ["teacher", *(f"`{name}`" for name in SETS), "HANS E", "HANS N", "gap", "seeds"]
+    lines = row(head) + rule(head)
+    for arm in arms:
+        for role in ("teacher", "erm_teacher"):
+            alone = role == "erm_teacher" and arm not in ("erm", "hans_rows")
+            if counts.seeds(arm, role) and not alone and (arm, role) != ("erm", "erm_teacher"):
+                name = f"`{arm}`" if role == "teacher" else f"ERM on the rows of `{arm}`"
+                lines += row([name, *counts.cells(arm, role, SETS)])
+    return lines
+
+
+def students(counts: Counts, arms: Sequence[str]) -> list[str]:
+    """Three layers, by arm and kind of student."""
+    head = ["arm", "student", "`id`", "HANS E", "HANS N", "gap", "seeds"]
+    lines = row(head) + rule(head, texts=2)
+    for arm in arms:
+        for role, words in ROLES.items():
+            # with ERM the method's students are those with half labels
+            same = arm == "erm" and role in ("student_both", "student_both_even", "control")
+            shared = arm not in ("erm", "hans_rows") and role == "erm_student"
+            if counts.seeds(arm, role) and not same and not shared:
+                lines += row([f"`{arm}`", words, *counts.cells(arm, role, ("id",))])
+    return lines
+
+
+def row(cells: Sequence[str]) -> list[str]:
+    """A line of a table."""
+    return [f"| {' | '.join(cells)} |"]
+
+
+def rule(head: Sequence[str], texts: int = 1) -> list[str]:
+    """The line below a head, numbers to the right."""
+    return ["|" + "|".join(["---"] * texts + ["--:"] * (len(head) - texts)) + "|"]
+
+
+def filled(page: str, content: Mapping[str, Any]) -> str:
+    """The page with its tables. Raises KeyError for one that there is not."""
+    counts, arms = Counts(content["rows"]), list(content["arms"])
+    tables = {"teachers": teachers, "students": students}
+
+    def table(found: re.Match[str]) -> str:
+        return "\n".join([found[1], *tables[found["name"]](counts, arms), "\n"])
+
+    return MARKED.sub(table, page)
+
+
+def main() -> None:
+    """Fill the page, or compare it."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--counts", type=Path, default=HERE / "pretrained_nli.json")
+    parser.add_argument("--page", type=Path, default=PAGE)
+    parser.add_argument("--check", action="store_true", help="change nothing")
+    args = parser.parse_args()
+    page = args.page.read_text(encoding="utf-8")
+    new = filled(page, json.loads(args.counts.read_text(encoding="utf-8")))
+    if args.check and new != page:
+        raise SystemExit(f"{args.page}: not what {args.counts} says; run without --check.")
+    if not args.check:
+        args.page.write_text(new, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
