@@ -6,6 +6,8 @@ seconds; the others are what a command prints, which can take hours and is named
     python docs/fill_tables.py --list
     python docs/fill_tables.py coverage            # runs the command and fills what it prints
     python docs/fill_tables.py coverage --from coverage.md    # printed before, elsewhere
+    python docs/fill_tables.py demo --from results            # what `make demo` left
+    python docs/fill_tables.py findings --from results        # a folder of each study
     python docs/fill_tables.py --all
 
 What a command printed is filled with the commit; it names itself. `--check` changes
@@ -15,11 +17,14 @@ nothing and fails where a page is not what the data files say.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import shlex
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +52,10 @@ class Table:
     command: str = ""
     writes: bool = False
     """Whether the command fills the page itself, between markers of its own."""
+    read: Callable[[Path], list[str]] | None = None
+    """Makes the table from the results folder that the command left: it takes `--from`."""
+    studies: bool = False
+    """Whether the command wants folders of studies: those in the folder of `--from`."""
 
     @property
     def file(self) -> Path:
@@ -111,7 +120,37 @@ def checked() -> list[str]:
     return lines
 
 
+def demo(folder: Path) -> list[str]:
+    """What a run printed of its sets out of domain, from its results folder."""
+    from harness_plugin.plugins.registry import load_plugins
+    from harness_plugin.scoring.finished_runs import records_in, scores_from
+    from harness_plugin.scoring.metrics import Metric
+    from harness_plugin_hooks.console import scores_computed
+
+    metrics = {m.name: m.info for m in load_plugins()["metric"].instances(Metric).values()}
+    lines = ["```text"]
+    for file, record in records_in(folder).values():
+        scores = scores_from(file, record, metrics)
+        ood = {split for split, purpose in scores.purposes.items() if purpose == "ood"}
+        shown = replace(
+            scores,
+            scores=tuple(each for each in scores.scores if each.split in ood),
+            evidence=tuple(each for each in scores.evidence if each.split in ood),
+            flips=tuple(each for each in scores.flips if each.split in ood),
+        )
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            scores_computed(shown)
+        for line in printed.getvalue().strip().splitlines():
+            prose = " " in line.strip() and not line.startswith(" ") and len(line) > WIDTH
+            lines += textwrap.wrap(line, WIDTH) if prose else [line.rstrip()]
+        lines.append("")
+    return [*lines[:-1], "```"]
+
+
+WIDTH = 100
+"""Of lines in a page."""
 TABLES = {
+    "demo": Table("docs/demo.md", "ten minutes, then seconds", command="make demo", read=demo),
     "defaults": Table("docs/methods.md", "1 s", defaults),
     "published": Table("docs/methods.md", "1 s", published),
     "checked": Table("docs/methods.md", "1 s", checked),
@@ -134,9 +173,10 @@ TABLES = {
     ),
     "findings": Table(
         "docs/findings.md",
-        "hours of studies before (studies/README.md), then seconds",
-        command="python studies/findings.py STUDIES",
+        "hours of studies, then seconds",
+        command="python studies/findings.py",
         writes=True,
+        studies=True,
     ),
 }
 
@@ -162,10 +202,15 @@ def fill(name: str, recorded: Path | None = None) -> None:
     table = TABLES[name]
     if table.make is not None:
         lines = table.make()
-    elif recorded is not None:
+    elif (table.read is not None or table.studies) and recorded is None:
+        raise SystemExit(f"{name}: {table.command} needs a folder of results: --from DIR.")
+    elif table.read is not None and recorded is not None:
+        lines = table.read(recorded)
+    elif recorded is not None and not table.studies:
         lines = printed(recorded.read_text(encoding="utf-8"))
     else:
-        words = [sys.executable, *shlex.split(table.command)[1:]]
+        folders = sorted({str(f.parent) for f in recorded.glob("*/numbers_*")}) if recorded else []
+        words = [sys.executable, *shlex.split(table.command)[1:], *folders]
         done = subprocess.run(
             words, stdout=None if table.writes else subprocess.PIPE, text=True, cwd=ROOT
         )
@@ -198,7 +243,8 @@ def main() -> None:
     options.add_argument("--list", action="store_true", help="every table, its command and time")
     args = options.parse_args()
     cheap = [name for name, table in TABLES.items() if table.make]
-    names = args.names or (list(TABLES) if args.all else cheap)
+    by_themselves = [name for name, t in TABLES.items() if t.read is None and not t.studies]
+    names = args.names or (by_themselves if args.all else cheap)
     if args.list:
         for name, table in TABLES.items():
             print(f"{name:10} {table.page:18} {table.takes:12} {table.command or 'made here'}")

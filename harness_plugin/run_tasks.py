@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from harness_plugin.pipeline.outputs import (
 from harness_plugin.pipeline.planning import plans_of
 from harness_plugin.pipeline.run_task import context_of, run_task, set_up_again
 from harness_plugin.plugins.registry import Plugins
+from harness_plugin.progress import live_run
 from harness_plugin.records import RunReport, TaskScores
 
 
@@ -49,17 +51,10 @@ def run(
     # every training ends with a garbage collection: it need not walk through all that was imported
     gc.collect()
     gc.freeze()
-    scores: list[TaskScores] = []
-    trained = frozenset[str]()
-    for number, ctx in enumerate(contexts):
-        if len(contexts) > 1:  # precision and threads are the process's: the last opened task's
-            contexts[number] = ctx = set_up_again(ctx)
-        plans = () if config.eval_only else plans_of(ctx.task, ctx.data, config, plugins)
-        plugins.hook.data_loaded(task=ctx.task, data=ctx.data, plans=plans)
-        if not number:
-            trained = ahead()
-        ctx = replace(ctx, trained_ahead=trained)
-        scores.append(run_task(ctx))
+    models = sum(len(ctx.plan.roles) * len(config.seeds) for ctx in contexts)
+    main = contexts[0].accelerator.is_main_process
+    with live_run(Path(config.output_path), config.tasks, models) if main else nullcontext():
+        scores = scores_of(contexts, config, plugins, ahead)
     report = RunReport(
         config=resolved_config(config, tasks),
         environment=environment({c.task.modality: c.hardware for c in contexts}, gpu_name()),
@@ -76,6 +71,27 @@ def run(
     accelerator.end_training()
     plugins.hook.run_finished(report=report)
     return report
+
+
+def scores_of(
+    contexts: list[RunContext],
+    config: RunConfig,
+    plugins: Plugins,
+    ahead: Callable[[], frozenset[str]],
+) -> list[TaskScores]:
+    """Every task's scores; contexts are set up again where several share the process."""
+    scores: list[TaskScores] = []
+    trained = frozenset[str]()
+    for number, ctx in enumerate(contexts):
+        if len(contexts) > 1:  # precision and threads are the process's: the last opened task's
+            contexts[number] = ctx = set_up_again(ctx)
+        plans = () if config.eval_only else plans_of(ctx.task, ctx.data, config, plugins)
+        plugins.hook.data_loaded(task=ctx.task, data=ctx.data, plans=plans)
+        if not number:
+            trained = ahead()
+        ctx = replace(ctx, trained_ahead=trained)
+        scores.append(run_task(ctx))
+    return scores
 
 
 def analysed(report: RunReport, contexts: list[RunContext], names: list[str]) -> list[Path]:

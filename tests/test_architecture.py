@@ -15,6 +15,7 @@ ORDER = (
     "errors",
     "_version",
     "files",
+    "progress",
     "store",
     "data",
     "records",

@@ -21,6 +21,7 @@ ROWS = {
     "evaluate": ["harness-plugin, bf16", "harness-plugin, fp32", "plain loop, batches of 32"],
     "method_cost": ["erm", "jtt", "dfr_train"],
     "prepare": ["first", "again, token ids from the store"],
+    "scoring": ["scores (--outputs transfer,table)", "every output, samples included"],
     "study": ["local, in process", "local, 2 workers", "25,000 cells"],
     "threads": ["our choice", "1 thread, as launched", "the choice made before"],
 }
@@ -92,7 +93,11 @@ def test_every_benchmark_is_listed_here_and_explained():
 def test_quick_mode_prints_the_tables_and_writes_every_time(name, tmp_path, request, run_here):
     file = tmp_path / "times.json"
     start = run if name in OWN_PROCESS else run_here
-    more = {"prepare": ("--data", "real_data"), "startup": ("--lm_eval", "lm_eval")}.get(name, ())
+    more = {
+        "prepare": ("--data", "real_data"),
+        "scoring": ("--data", "real_data"),
+        "startup": ("--lm_eval", "lm_eval"),
+    }.get(name, ())
     words = [*more[:1], *(str(request.getfixturevalue(fixture)) for fixture in more[1:])]
     out = start(f"bench/{name}.py", "--quick", "--output", str(file), *words)
     assert "Quick mode" in out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,12 +9,6 @@ if TYPE_CHECKING:
 
 WIDTH = 80
 """Columns that are counted on where standard output is no terminal."""
-
-
-def say(*lines: str) -> None:
-    """Print lines as they are, on the main process only: a pipe gets each as one line."""
-    if os.environ.get("RANK", "0") == "0":
-        print(*lines, sep="\n", flush=True)
 
 
 def say_styled(text: str, style: str) -> None:

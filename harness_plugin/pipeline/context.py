@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,9 +43,9 @@ class RunContext:
 
 
 def is_quiet(ctx: RunContext) -> bool:
-    """No progress bars off the main process, off a terminal, and in a worker."""
+    """No progress is shown off the main process, and in a worker."""
     worker = multiprocessing.parent_process() is not None
-    return worker or not (ctx.accelerator.is_main_process and sys.stderr.isatty())
+    return worker or not ctx.accelerator.is_main_process
 
 
 def hardware_key(ctx: RunContext) -> list[str]:

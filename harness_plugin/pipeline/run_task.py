@@ -8,7 +8,12 @@ from pathlib import Path
 
 from harness_plugin.config.settings import RunConfig, hub_sets_of
 from harness_plugin.errors import HarnessError
-from harness_plugin.machine.hardware import accelerator_again, machine_of, processes_of
+from harness_plugin.machine.hardware import (
+    accelerator_again,
+    finish_trackers,
+    machine_of,
+    processes_of,
+)
 from harness_plugin.pipeline.checks import answerable, check_plan, examine_models
 from harness_plugin.pipeline.context import RunContext
 from harness_plugin.pipeline.open_task import OpenTask
@@ -16,6 +21,7 @@ from harness_plugin.pipeline.plan import RunPlan, resolve, resolve_checkpoints
 from harness_plugin.pipeline.split_stages import predict_split
 from harness_plugin.pipeline.train_role import checkpoint_model, train_role
 from harness_plugin.plugins.registry import Plugins
+from harness_plugin.progress import model_done
 from harness_plugin.records import Predictions, TaskScores, TrainedModel
 from harness_plugin.scoring.metrics import Metric
 from harness_plugin.scoring.score import score_task
@@ -91,16 +97,17 @@ def run_task(ctx: RunContext) -> TaskScores:
 
 def predict_models(ctx: RunContext) -> tuple[list[TrainedModel], list[Predictions]]:
     """Every role's model of every seed, and what it predicts on every evaluation set."""
-    if ctx.config.log_with:
-        ctx.accelerator.init_trackers(f"harness_plugin_{ctx.task.task}")
     models: list[TrainedModel] = []
     predictions: list[Predictions] = []
     for seed in ctx.config.seeds:
         for model in train_models(ctx, seed):
             models.append(model)
+            named = f"{model.role} on {model.task}, seed {model.seed}"
+            model_done(named, model.seconds, model.reused)
             ctx.plugins.hook.model_trained(model=model)
             for split in ctx.data.evaluation:
                 predictions.append(predict_split(ctx, model, split))
+    finish_trackers(ctx.accelerator)
     return models, predictions
 
 

@@ -106,7 +106,9 @@ def logits_stage(ctx: RunContext, model: TrainedModel, split: Split) -> Stage:
     Ids are not kept beside them: the key holds the split's fingerprint, and with it every id in
     order, so that a million rows of three logits are 12 MB.
     """
-    return predict_stage(ctx, model.path, model.key, model.max_length, split, None, features=False)
+    return predict_stage(
+        ctx, model.path, model.key, model.max_length, split, None, role=model.role, features=False
+    )
 
 
 def predict_stage(
@@ -117,11 +119,13 @@ def predict_stage(
     split: Split,
     inputs: Sequence[str] | None,
     *,
+    role: str,
     features: bool,
 ) -> Stage:
     """What a checkpoint gives on a split: `logits.npy` (N, C), `features.npy` (N, H) on request.
 
-    `key` says which weights these are: the key of the stage that made them, or their hash.
+    `key` says which weights these are: the key of the stage that made them, or their hash; `role`
+    what is said of the model while it works.
     """
     # a checkpoint that was just built is read from its own folder, processor and all
     spec = {
@@ -142,7 +146,7 @@ def predict_stage(
         )
         arguments: dict[str, Any] = {
             "batch_size": ctx.config.eval_batch_size,
-            "name": f"{checkpoint.name} on {split.name}",
+            "name": f"{role} on {split.name}",
             "quiet": is_quiet(ctx),
         }
         rows = encoded_rows(ctx, split, str(checkpoint), max_length, inputs)

@@ -127,7 +127,14 @@ def output_stages(
         first = teachers.first
         return (
             predict_stage(
-                ctx, first.path, first.key, first.max_length, ctx.data.train, None, features=True
+                ctx,
+                first.path,
+                first.key,
+                first.max_length,
+                ctx.data.train,
+                None,
+                role=first.role,
+                features=True,
             ),
         )
     models = teachers.models + ((teachers.biased,) if teachers.biased else ())

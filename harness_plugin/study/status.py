@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness_plugin.progress import duration
 from harness_plugin.study.graph import Graph
 from harness_plugin.study.scheduler import Progress
 
@@ -77,13 +78,6 @@ def summary(graph: Graph, progress: Progress, slots: int) -> list[str]:
     if cost.unknown:
         lines.append(f"  {cost.unknown:,} open ones are like none that was measured: time unknown")
     return lines
-
-
-def duration(seconds: float) -> str:
-    """`47 s`, `12 min`, `3.2 h`."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def table_of(graph: Graph, progress: Progress, owners: Mapping[tuple[int, int], str]) -> Table:

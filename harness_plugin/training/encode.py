@@ -12,11 +12,11 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from harness_plugin.data.dataset import Split
 from harness_plugin.errors import HarnessError
 from harness_plugin.models.processors import target_size
+from harness_plugin.progress import worked
 from harness_plugin.store.keys import code_version
 from harness_plugin.store.stages import Store
 from harness_plugin.training.pixels import read_images, to_pixels
@@ -239,7 +239,7 @@ def write_text_rows(
     second: list[int] = []
     truncated = 0
     starts = range(0, len(split), CHUNK)
-    for start in tqdm(starts, desc=f"tokenising {split.name}", disable=quiet, leave=False):
+    for start in worked(starts, f"tokenising {split.name}", unit="part", quiet=quiet):
         rows = split.rows[start : start + CHUNK]
         texts = [list(rows[column]) for column in inputs]
         out = tokenizer(
@@ -281,7 +281,7 @@ def write_images(
         return to_pixels(image, processor, crop, (height, width))
 
     starts = range(0, len(split), IMAGES)
-    for start in tqdm(starts, desc=f"decoding {split.name}", disable=quiet, leave=False):
+    for start in worked(starts, f"decoding {split.name}", unit="part", quiet=quiet):
         for number, value in enumerate(read_images(rows, column, start, IMAGES, seen)):
             pixels[start + number] = value
     pixels.flush()

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
 from harness_plugin.errors import HarnessError
 from harness_plugin.models.network import Network
+from harness_plugin.progress import Work
 from harness_plugin.training import batching
 from harness_plugin.training.batch import Batch, Inputs, TrainingMetadata
 from harness_plugin.training.checkpoints import checkpoint, newest_checkpoint, resume
@@ -227,21 +227,16 @@ class TrainingLoop:
         self.selector = Selector(
             accelerator, model, selection, options.folder, progress["selection"]
         )
-        self.bar = tqdm(
-            total=self.total,
-            initial=self.first,
-            desc=options.name,
-            disable=options.quiet,
-            leave=False,
-            unit="update",
+        self.work = Work(
+            options.name, self.total, unit="update", done=self.first, quiet=options.quiet
         )
 
     def updates(self) -> Iterator[int]:
         """The updates that are left to do."""
         for update in range(self.first, self.total):
             yield update
-            self.bar.update()
-        self.bar.close()
+            self.work.update()
+        self.work.close()
 
     def step(self, update: int) -> Step:
         """The rows of an update; torch's random stream becomes that of this update and process."""
@@ -281,7 +276,7 @@ class TrainingLoop:
         name = self.options.name
         mean = self.watch.check(name, self.options.folder)
         self.curve.append([done, mean])
-        self.bar.set_postfix(loss=f"{mean:.3f}")
+        self.work.loss(mean)
         rate = self.schedule.get_last_lr()[0]
         self.accelerator.log({f"{name}/loss": mean, f"{name}/lr": rate}, done)
 

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from harness_plugin.data.split import Split
 from harness_plugin.errors import HarnessError
 from harness_plugin.models.network import Network
+from harness_plugin.progress import worked
 from harness_plugin.records import predictions_of
 from harness_plugin.training.batching import evaluation_batches
 from harness_plugin.training.encode import Encoded
@@ -81,7 +81,7 @@ def tables(
     mine = plan[accelerator.process_index :: accelerator.num_processes]
     found: list[torch.Tensor] = []
     seen = torch.zeros(len(encoded), device=accelerator.device)
-    for rows in tqdm(mine or plan[:1], desc=name, disable=quiet, leave=False):
+    for rows in worked(mine or plan[:1], name, quiet=quiet):
         inputs = encoded.batch(rows, accelerator.device)
         with accelerator.autocast():
             out = outputs(inputs)

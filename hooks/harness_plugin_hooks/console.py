@@ -10,7 +10,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from harness_plugin import hookimpl
-from harness_plugin.machine.terminal import say, say_styled, show_table
+from harness_plugin.machine.terminal import say_styled, show_table
+from harness_plugin.progress import place, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,10 +36,13 @@ COMMANDS = {
     "score": "--tasks NAME --predictions FILE: score predictions",
     "init": "FILE|FOLDER: the YAML file of a table of yours",
     "submit": "RUN --output_path BUNDLE: pack a run, to be checked",
+    "watch": "FOLDER: a live look at runs and studies",
     "cache": "ls|du|verify|prune: what lies in the store",
+    "export": "RUN DIR: one model as a folder, with its card; --push_to_hub",
     "verify": "BUNDLE …: compute its numbers again",
     "leaderboard": "DIR --output_path SITE: check bundles, rank them on a static page",
     "analyze": "RUN: what happens inside the models of a run",
+    "scan": "--tasks NAME: attributes that alone tell the label",
     "plan": "--tasks NAME: seeds and rows that a verdict needs",
     "report": "RUN: one page to look at",
     "metrics-path": "where the modules for evaluate.load lie",
@@ -106,7 +110,7 @@ def model_trained(model: TrainedModel) -> None:
     say(
         f"  {time.strftime('%H:%M:%S')} seed {model.seed} {model.role:<14} "
         f"{model.model}, {model.method}: {model.updates:,} updates, {how}"
-        f"{labels_seen(model)}",
+        f"{labels_seen(model)}{place()}",
         *(f"    note: {note}" for note in model.settings.get("checkpoint", {}).get("notes", ())),
     )
 

@@ -37,11 +37,13 @@ def tables(
     roles: Sequence[str] = ("student",),
     subsets: Sequence[str] = ("", "gender=Male"),
     common: float = math.nan,
+    verdict: Callable[[Mapping[str, str], str], str] = lambda levels, role: "undecided",
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """numbers, estimates: gap widening from `widening(levels, role, seed)`, the rest from it.
 
     The teacher's worst group is 0.7 and gains 0.4 over ERM, the student's gains 0.4 less the
     widening: it retains 1 - widening / 0.4. `common`: what rows add to the variance of each.
+    `verdict(levels, role)`: the state of a configuration.
     """
     rows = []
     names = ["task", *(factor.name for factor in study.factors)]
@@ -61,6 +63,7 @@ def tables(
                         (GAP, "score", role, subset, value + 0.1),
                         ("acc", "score", role, subset, 0.8),
                         ("acc", "distillability", role, subset, -value / 3),
+                        (GAP, "gap_size_change", role, subset, value),
                     ]
                 found += [
                     ("worst_group_acc", "score", role, "", 0.7 - value),
@@ -99,6 +102,12 @@ def tables(
     worst = worst[worst.role.isin(roles)]
     kept = worst.assign(measure="retention", value=(worst.value - 0.3) / 0.4)
     estimates = pd.concat([estimates, kept], ignore_index=True)
+    judged = (estimates.measure == "gap_size_change") & (estimates.subset == "")
+    states = [
+        verdict({name: row[f"factor_{name}"] for name in names}, row["role"]) if yes else ""
+        for yes, row in zip(judged, estimates.to_dict("records"), strict=True)
+    ]
+    estimates["verdict"] = states
     return numbers, estimates.assign(
         low=estimates.value - 0.01, high=estimates.value + 0.01, reason=""
     )

@@ -1,6 +1,7 @@
 """Defaults are those that the sources publish, and the docs' tables say what the data files say."""
 
 import ast
+import runpy
 import subprocess
 import sys
 from functools import cache
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from planted import answered, scored, write
 
 from harness_plugin.config.merge import run_config, task_settings
 from harness_plugin.data.task import find_task
@@ -91,6 +93,20 @@ def test_everything_says_what_it_is_checked_against(kind):
         assert fact["against"], name
         for file, names in fact["tests"].items():
             assert set(names) <= functions_of(file), f"{name}: {file}"
+
+
+def test_what_the_demo_prints_is_filled_from_its_results(tmp_path):
+    """The sets out of domain only, its verdicts as the run has them, lines of a page's width."""
+    teacher = [(90, 88, 88, 90), (91, 88, 87, 91), (90, 87, 89, 90)]
+    student = [(95, 40, 40, 95), (96, 41, 40, 94), (95, 39, 42, 95)]
+    write(tmp_path, scored([*answered(*student), *answered(*teacher, role="teacher")]))
+    lines = runpy.run_path(str(ROOT / "docs" / "fill_tables.py"))["demo"](tmp_path)
+    text = "\n".join(lines)
+    assert (lines[0], lines[-1]) == ("```text", "```")
+    assert "LOST student on balanced: " in text
+    assert "in_domain" not in text
+    assert "student" in text
+    assert max(map(len, lines)) <= 100
 
 
 def test_the_tables_of_the_docs_are_current():

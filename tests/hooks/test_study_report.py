@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from planted import answered, scored
 from scipy import stats
 from statsmodels.regression.mixed_linear_model import MixedLM
 from study_tables import plan, tables
@@ -15,8 +16,10 @@ from study_tables import plan, tables
 from harness_plugin.config.merge import task_settings
 from harness_plugin.data.task import find_task
 from harness_plugin.errors import HarnessError
+from harness_plugin.scoring.verdict import verdicts
 from harness_plugin.study.graph import graph_of
 from harness_plugin.study.plan import read_study
+from harness_plugin.study.results import estimates_of
 from harness_plugin_hooks.render import document
 from harness_plugin_hooks.report.drawing import styled
 from harness_plugin_hooks.study_report import figures, write
@@ -25,6 +28,7 @@ from harness_plugin_hooks.study_report.answer import answers
 from harness_plugin_hooks.study_report.effects import Table, average, contrast, pooled
 from harness_plugin_hooks.study_report.findings import filled, requested_tables
 from harness_plugin_hooks.study_report.report import of_plan, tell
+from harness_plugin_hooks.study_report.tables import verdict_tables
 
 STUDIES = Path(__file__).resolve().parents[2] / "studies"
 CELLS = {
@@ -48,6 +52,9 @@ CELLS = {
 }
 """Configurations and distinct trainings of each plan, of five seeds."""
 
+LEARNT = ((90, 88, 88, 90), (91, 88, 87, 91), (90, 87, 89, 90))
+LOST = ((95, 40, 40, 95), (96, 41, 40, 94), (95, 39, 42, 95))
+"""Rows that are right, of 100 in each of four groups, for three seeds of teacher and student."""
 HOSTILE = "<script>alert('x')</script>|`*"
 T4 = 2.7764451051977987
 """Student's t, 4 degrees of freedom, 97.5%."""
@@ -219,6 +226,49 @@ def test_ranks_are_those_that_intervals_allow():
     # the seed moves all levels alike: effects are paired and exact, ranks are careful
     assert effect(found, level="rounds").average.clear
     assert effect(found, level="rounds").p_holm < 0.05
+
+
+def test_the_tables_have_the_verdicts_of_the_run():
+    """One row a student and set, that of its primary gap's size; no other row has a state."""
+    found = scored([*answered(*LOST), *answered(*LEARNT, role="teacher")])
+    rows = [row for row in estimates_of(found) if row["verdict"]]
+    told = {(r["role"], r["split"], r["metric"]): r["verdict"] for r in rows}
+    assert told == {(v.student, v.split, v.gap): v.state for v in verdicts(found)}
+    assert sorted(told.values()) == ["kept", "lost"]  # in domain all answer alike
+    assert {(r["measure"], r["subset"]) for r in rows} == {("gap_size_change", "")}
+
+
+def test_verdicts_are_counted_by_hand():
+    """Two students on three remedies of two teachers: six configurations a student."""
+    states = {
+        ("small", "none"): "lost",
+        ("small", "upsample"): "kept",
+        ("small", "rounds"): "undecided",
+        ("large", "none"): "lost",
+        ("large", "upsample"): "kept",
+        ("large", "rounds"): "nothing_to_keep",
+    }
+    study = plan({"teacher": ("small", "large"), "remedy": ("none", "upsample", "rounds")})
+    made = tables(
+        study,
+        lambda levels, role, seed: 0.1,
+        roles=("student", "student_ce"),
+        verdict=lambda x, role: (
+            "lost" if role == "student_ce" else states[x["teacher"], x["remedy"]]
+        ),
+    )
+    (table,) = verdict_tables(of_plan(study, *made))
+    titles = ("kept", "lost", "nothing to keep", "undecided", "of")
+    assert tuple(column.title for column in table.columns) == ("role", "factor", "level", *titles)
+    counts = {row[:3]: row[3:] for row in table.rows}
+    assert counts["student", "all", ""] == (2, 2, 1, 1, 6)
+    assert counts["student", "teacher", "small"] == (1, 1, 0, 1, 3)
+    assert counts["student", "teacher", "large"] == (1, 1, 1, 0, 3)
+    assert counts["student", "remedy", "none"] == (0, 2, 0, 0, 2)
+    assert counts["student", "remedy", "upsample"] == (2, 0, 0, 0, 2)
+    assert counts["student", "remedy", "rounds"] == (0, 0, 1, 1, 2)
+    assert counts["student_ce", "all", ""] == (0, 6, 0, 0, 6)
+    assert len(counts) == 2 * (1 + 2 + 3)
 
 
 @pytest.fixture(scope="module")

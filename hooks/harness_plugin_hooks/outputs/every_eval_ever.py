@@ -238,6 +238,6 @@ def instance(p: Predictions, i: int, doc: dict[str, Any]) -> dict[str, Any]:
 def strings(values: Mapping[str, Any]) -> dict[str, str]:
     """Details as the schema has them: text only."""
     return {
-        name: value if isinstance(value, str) else json.dumps(value)
-        for name, value in strict(values).items()
+        str(name): value if isinstance(value, str) else json.dumps(strict(value))
+        for name, value in values.items()
     }

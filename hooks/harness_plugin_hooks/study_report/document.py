@@ -22,6 +22,7 @@ from harness_plugin_hooks.render.document import (
 )
 from harness_plugin_hooks.report.drawing import THEME
 from harness_plugin_hooks.study_report.analysis import StudyEstimate
+from harness_plugin_hooks.study_report.ladder import ladder_tables
 from harness_plugin_hooks.study_report.reading import (
     RESPONSES,
     Study,
@@ -34,6 +35,7 @@ from harness_plugin_hooks.study_report.tables import (
     rank_tables,
     scale_tables,
     spoken,
+    verdict_tables,
 )
 
 FIGURES = {
@@ -125,11 +127,24 @@ def sections(
             scale_tables(study, estimates, parameters),
         ),
         (
+            "ladder",
+            "Ladder",
+            "From the largest student to the smallest: what every group is left with. The knee is "
+            "the smallest whose debiasing is `kept` by the rule of verdicts.",
+            ladder_tables(study),
+        ),
+        (
             "bias_types",
             "Bias types",
             "Accuracy of the student minus its teacher's within each bias type and each group: an "
             "unchanged average can hide large opposite changes.",
             bias_type_tables(study, estimates),
+        ),
+        (
+            "verdicts",
+            "Verdicts",
+            "Is the debiasing kept? How many configurations got which answer, by a run's rule.",
+            verdict_tables(study),
         ),
         (
             "configurations",

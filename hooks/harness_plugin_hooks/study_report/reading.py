@@ -153,7 +153,10 @@ def read(
     `levels` gives the plan's order; a factor or level that it does not name comes after. Raises
     HarnessError for tables that lack a column, have no row of a student or a number twice.
     """
-    needed = {"numbers": {*NEEDED, *ROWS}, "estimates": {*NEEDED, "low", "high"} - {"seed"}}
+    needed = {
+        "numbers": {*NEEDED, *ROWS},
+        "estimates": {*NEEDED, "low", "high", "verdict"} - {"seed"},
+    }
     for table, columns in ((numbers, needed["numbers"]), (estimates, needed["estimates"])):
         if lacking := sorted(columns - set(map(str, table.columns))):
             raise HarnessError(f"study {name}: the table of numbers lacks {', '.join(lacking)}.")

@@ -266,6 +266,33 @@ def bias_type_tables(study: Study, estimates: Sequence[StudyEstimate]) -> Iterat
             )
 
 
+STATES = ("kept", "lost", "nothing_to_keep", "undecided")
+
+
+def verdict_tables(study: Study) -> Iterator[Table]:
+    """A table for each set: how many configurations got which verdict, in all and by level."""
+    given = study.estimates[study.estimates.verdict.isin(STATES)]
+    factors = [name for name in study.factors if name in study.levels and name != "task"]
+    levels = [
+        ("", "", None),
+        *((f, level, FACTOR + f) for f in factors for level in study.levels[f]),
+    ]
+    for where in study.sets:
+        here = given[(given.task == where.task) & (given.split == where.split)]
+        rows: list[tuple[Cell, ...]] = []
+        for role in study.students:
+            for factor, level, column in levels:
+                part = here[here.role == role]
+                if column is not None:
+                    part = part[part[column] == level]
+                if len(part):
+                    counts = [int((part.verdict == state).sum()) for state in STATES]
+                    rows.append((role, factor or "all", level, *counts, len(part)))
+        if rows:
+            titles = (*(state.replace("_", " ") for state in STATES), "of")
+            yield Table(where.name, columns("role", "factor", "level", *titles), rows)
+
+
 def configuration_tables(study: Study) -> Iterator[Table]:
     """A table for each set: every configuration and student."""
     factors = [name for name in study.factors if name in study.levels and name != "task"]

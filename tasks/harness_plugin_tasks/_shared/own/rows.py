@@ -309,7 +309,8 @@ def image_files(layout: Layout, part: Part) -> list[str]:
                 "names the folder below which all files lie."
             )
         if not file.is_file():
-            raise HarnessError(f"{part.where(position)}: image {name!r} is not in {layout.root}.")
+            place = layout.root.resolve()
+            raise HarnessError(f"{part.where(position)}: image {name!r} is not in {place}.")
         out.append(str(file))
     return out
 

@@ -1,0 +1,82 @@
+"""CPU seconds of `harness score` for five files of 30,000 predicted labels of HANS.
+
+Each variant is a process of its own, from start to end. Five models that answer by chance are the
+dearest case: their rows have as many kinds as there can be. The first variant writes the scores,
+the second every file of the command, two lines of samples a row and model included.
+"""
+
+from __future__ import annotations
+
+import csv
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from common import Table, environment, interleave, parse, parser, report
+
+SCORES, EVERY = "scores (--outputs transfer,table)", "every output, samples included"
+OUTPUTS = {SCORES: ["--outputs", "transfer,table"], EVERY: []}
+SEEDS, MOST_SECONDS = 5, 5.0
+HARNESS = "import sys; from harness_plugin.cli.main import main; code = main(sys.argv[1:]); "
+NO_TORCH = "assert 'torch' not in sys.modules; sys.exit(code)"
+
+
+def answer(folder: Path, ids: list[str], seed: int) -> list[str]:
+    """A file of one model's labels, as options of the command."""
+    rng = np.random.default_rng(seed)
+    labels = np.array(["entailment", "non-entailment"])[rng.integers(2, size=len(ids))]
+    file = folder / f"seed{seed}.csv"
+    lines = [f"{name},{label}\n" for name, label in zip(ids, labels, strict=True)]
+    file.write_text("".join(["pairID,gold_label\n", *lines]), encoding="utf-8")
+    return ["--predictions", str(file)]
+
+
+def cpu_seconds(words: list[str]) -> float:
+    """CPU seconds of the command in a process of its own, which must not import torch."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(
+        [sys.executable, "-c", HARNESS + NO_TORCH, *words], check=True, stdout=subprocess.DEVNULL
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def main() -> None:
+    """Print the table."""
+    options = parser(__doc__.splitlines()[0], rounds=3, device=False)
+    options.add_argument("--data", type=Path, default=Path("../shared/data"), metavar="DIR")
+    args = parse(options)
+    source = args.data / "hans"
+    table = source / "heuristics_evaluation_set.txt"
+    if not table.is_file():
+        options.error(f"--data {args.data}: no hans/{table.name}")
+    start = time.perf_counter()
+    facts = environment()
+    with table.open(encoding="utf-8") as stream:
+        ids = [row["pairID"] for row in csv.DictReader(stream, delimiter="\t")]
+    with tempfile.TemporaryDirectory() as place:
+        files = [word for s in range(SEEDS) for word in answer(Path(place), ids, args.seed + s)]
+        words = ["score", "--task", "hans", "--data", str(source), *files]
+        words += ["--output_path", str(Path(place, "out"))]
+        words += ["--resamples", "100"] if args.quick else []
+        runs = {
+            name: lambda more=more: cpu_seconds([*words, *more]) for name, more in OUTPUTS.items()
+        }
+        seconds = interleave(runs, args.rounds)
+    notes = []
+    for name, found in seconds.items():
+        middle = statistics.median(found)
+        word = "met" if middle <= MOST_SECONDS else "MISSED"
+        notes.append(f"- {name}: {middle:.1f} CPU s, goal ≤ {MOST_SECONDS:g}: {word}")
+    title = f"{SEEDS} files of {len(ids):,} labels, CPU time"
+    made = Table(title, "process", SCORES, seconds, notes=["", *([] if args.quick else notes)])
+    report(args, facts, [made], time.perf_counter() - start)
+
+
+if __name__ == "__main__":
+    main()
