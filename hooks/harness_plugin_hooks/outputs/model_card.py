@@ -62,6 +62,8 @@ def card(evaluated: Evaluated) -> str:
         model_name=model.name,
         eval_results=results or None,
         datasets=sorted({found.id for found in scores.hub_sets.values()}) or None,
+        license="apache-2.0" if from_scratch_on_generated(evaluated) else None,
+        pipeline_tag=task_type(evaluated),
         library_name="transformers",
         tags=["harness-plugin", "debiasing", "knowledge-distillation"],
     )
@@ -118,6 +120,17 @@ def numbers(evaluated: Evaluated, p: Predictions) -> Table:
     return Table(f"Numbers on {p.split}", columns, rows, note, titled=False)
 
 
+def task_type(evaluated: Evaluated) -> str:
+    """What the hub calls what such a model does."""
+    texts = any(p.texts for p in evaluated.predictions)
+    return "text-classification" if texts else "image-classification"
+
+
+def from_scratch_on_generated(evaluated: Evaluated) -> bool:
+    """Whether nobody else's weights or data went into a model, so that ours is its licence."""
+    return bool(evaluated.embedded) and evaluated.model.settings.get("init") == "scratch"
+
+
 def eval_results(evaluated: Evaluated, p: Predictions) -> Iterator[EvalResult]:
     """The defined metrics of one set; the format has no place for an undefined one."""
     for number in evaluated.numbers(p.split):
@@ -132,7 +145,7 @@ def eval_result(evaluated: Evaluated, p: Predictions, number: Number) -> EvalRes
     scores, label = evaluated.scores, evaluated.embedded
     hub = scores.hub_sets.get(p.split)
     return EvalResult(
-        task_type="text-classification" if p.texts else "image-classification",
+        task_type=task_type(evaluated),
         dataset_type=hub.id if hub else "-".join([scores.task, *label.split()]),
         dataset_name=f"{scores.task}, set {p.split}, {label or f'{scores.source} data'}",
         dataset_config=hub.config if hub else None,
