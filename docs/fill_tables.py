@@ -150,7 +150,7 @@ def demo(folder: Path) -> list[str]:
 WIDTH = 100
 """Of lines in a page."""
 TABLES = {
-    "demo": Table("README.md", "ten minutes, then seconds", command="make demo", read=demo),
+    "demo": Table("docs/demo.md", "ten minutes, then seconds", command="make demo", read=demo),
     "defaults": Table("docs/methods.md", "1 s", defaults),
     "published": Table("docs/methods.md", "1 s", published),
     "checked": Table("docs/methods.md", "1 s", checked),

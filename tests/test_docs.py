@@ -5,19 +5,24 @@ import importlib
 import json
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from harness_plugin.cli import main as cli
 from harness_plugin.cli.list_names import KINDS
 from harness_plugin.cli.main import launch
 from harness_plugin.cli.parser import run_parser
-from harness_plugin.config.merge import parse_assignments, task_settings
+from harness_plugin.config.merge import parse_assignments, run_config, task_settings
 from harness_plugin.config.settings import RoleSettings, RunConfig, TaskSettings
 from harness_plugin.data.task import find_task, read_task, task_files
 from harness_plugin.plugins import hookspecs
 from harness_plugin.plugins.registry import collect, load_plugins, make_manager
+from harness_plugin.scoring.gate import read_thresholds
+from harness_plugin.study.plan import read_study
 
 ROOT = Path(__file__).resolve().parents[1]
 TASK_PAGES = "tasks/harness_plugin_tasks/*/"
@@ -159,6 +164,61 @@ def test_relative_links_lead_somewhere(page):
         if part:
             headings = re.findall(r"^#+ (.*)$", target.read_text("utf-8"), re.M)
             assert part in map(anchor, headings), f"{page.name} links to {link}"
+
+
+def yaml_blocks() -> list[tuple[str, str]]:
+    """Every YAML block: page and text."""
+    pages = [*PAGES, *sorted(ROOT.glob("studies/*.md"))]
+    return [(str(p.relative_to(ROOT)), block) for p in pages for block in blocks(p, "yaml")]
+
+
+class Tagged(yaml.SafeLoader):
+    """A file of lm-evaluation-harness: `!function MODULE.NAME`."""
+
+
+Tagged.add_constructor("!function", lambda loader, node: importlib_name(node.value))
+
+
+def importlib_name(name: str):
+    """The object of a dotted name."""
+    module, _, attribute = name.rpartition(".")
+    return getattr(importlib.import_module(module), attribute)
+
+
+@pytest.mark.parametrize(("page", "block"), yaml_blocks())
+def test_yaml_blocks_are_what_their_readers_take(page, block, tmp_path):
+    """Plans, tasks, gates, run files, files of lm-evaluation-harness: each by its own reader."""
+    file = tmp_path / "block.yaml"
+    file.write_text(block, encoding="utf-8")
+    value = yaml.load(block, Tagged)
+    if isinstance(value, list):  # steps of a workflow, of which our action has inputs
+        inputs = yaml.safe_load(text("action.yml"))["inputs"]
+        for step in value:
+            assert "run" in step or set(step["with"]) <= set(inputs), page
+    elif "study" in value:
+        assert read_study(file).name == value["study"]
+    elif "gates" in value:
+        assert len(read_thresholds(file).gates) == len(value["gates"])
+    elif "class" in value:
+        assert isinstance(value["class"], type)
+    elif "task" in value:
+        assert read_task(file, PLUGINS["task"]).task == value["task"]
+    else:
+        assert run_config(file, {}, ()).tasks
+
+
+def test_the_site_is_built_without_a_broken_link(tmp_path, capfd):
+    for name in ("material", "mkdocstrings"):
+        pytest.importorskip(name, reason=f"{name} is not installed (pip install '.[docs]')")
+    words = [sys.executable, str(ROOT / "docs/build_site.py"), "--output_path", str(tmp_path)]
+    done = subprocess.run(words, check=False)
+    assert done.returncode == 0, capfd.readouterr().err
+    pages = {page.relative_to(tmp_path).as_posix() for page in tmp_path.rglob("*.html")}
+    assert {"index.html", "docs/concepts.html", "tasks/README.html"} & pages
+    reference = (tmp_path / "docs/reference.html").read_text(encoding="utf-8")
+    assert 'id="harness_plugin.api.run"' in reference
+    assert "register_methods" in reference
+    assert (tmp_path / "search/search_index.json").is_file()
 
 
 def commands() -> list[tuple[str, str]]:

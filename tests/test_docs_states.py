@@ -1,4 +1,4 @@
-"""What README and docs/findings.md say of a table's rows is what the tables say.
+"""What README, docs/demo.md and docs/findings.md say of a table's rows is what the tables say.
 
 A sentence that states a verdict, or that a change is or is not shown, stands behind a mark which
 names the rows and their state; the state is read out of the table above:
@@ -39,7 +39,7 @@ OTHERWISE = {
 }
 """States whose words it must not have."""
 VERDICT = re.compile(r"\b(keeps|kept|widens|narrows|undecided|loses?)\b", re.I)
-PAGES = ("README.md", "docs/findings.md")
+PAGES = ("README.md", "docs/demo.md", "docs/findings.md")
 
 
 def paragraphs(page: str) -> list[tuple[int, str]]:

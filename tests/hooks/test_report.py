@@ -309,6 +309,21 @@ def test_many_groups_and_panels_are_cut_and_it_is_said(finished_run, tmp_path):
     assert "The 14 of 100 groups whose accuracy changes most" in picture.about
 
 
+def test_names_of_any_script_stay_text(finished_run, tmp_path):
+    """Without a word of a missing font: a browser has one."""
+    record = transfer_of(finished_run(tmp_path / "r", {"teacher": 0.9, "student": 0.7}, seeds=1))
+    scores = [
+        s.model_copy(update={"groups": {f"金发/{k}": n for k, n in s.groups.items()}})
+        for s in record.scores
+    ]
+    with styled():
+        picture = figures_scores.groups(record.model_copy(update={"scores": scores}), "id")
+        assert "金发/a/x</text>" in picture.svg
+        assert picture.png[:4] == b"\x89PNG"
+        page = themed(picture.svg, picture.name, picture.title, picture.about, THEME)
+    assert not any("font-family" in e.attrib for e in page.iter())
+
+
 def test_a_figure_in_the_page_has_no_styles_and_its_own_ids():
     with styled():
         pictures = [*circuits(report_records.circuits(), ROLES)]
@@ -376,9 +391,13 @@ def test_where_clean_and_corrupted_hardly_differ_it_is_said_in_words():
 def test_remedies_are_on_the_page_with_their_cost(finished_run, tmp_path):
     run = finished_run(tmp_path / "run", {"teacher": 0.95, "student": 0.55})
     record = transfer_of(run)
-    older, newer = (report_records.remedies(record, gained) for gained in (0.01, 0.12))
-    for second, tried in ((1, older), (2, newer)):
-        file = run / f"remedies_made_2026-01-01T00-00-0{second}.000000.json"
+    older, newer, other = (report_records.remedies(record, g) for g in (0.01, 0.12, 0.2))
+    other["fingerprint"] = "of other data"
+    # in the run's folder or in one beside it; the newest counts, of the same data
+    beside = run.parent / "tried"
+    beside.mkdir()
+    for second, folder, tried in ((1, run, older), (2, beside, newer), (3, beside, other)):
+        file = folder / f"remedies_made_2026-01-01T00-00-0{second}.000000.json"
         file.write_text(json.dumps(tried))
     assert (
         main(["report", str(run), "--output_path", str(tmp_path / "site"), "--examples", "0"]) == 0

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -49,8 +51,18 @@ WIDTH = 9.6
 """Inches of a full-width figure."""
 
 FACE = "DejaVu Sans"
+FALLBACKS = (
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "PingFang SC",
+    "Hiragino Sans",
+    "Microsoft YaHei",
+    "Noto Sans Arabic",
+    "Noto Sans Devanagari",
+)
+"""Faces for letters that the first one lacks, where a machine has them."""
+
 STYLE = {
-    "font.family": [FACE],
     "font.size": 10,
     "axes.titlesize": 10.5,
     "axes.titleweight": "bold",
@@ -118,10 +130,16 @@ class Picture:
 NO_SOFTWARE = {"Software": None}
 
 
-def styled() -> AbstractContextManager[None]:
+@contextmanager
+def styled() -> Iterator[None]:
     """Figures made and written inside look alike, whatever the user's matplotlibrc says."""
-    found: AbstractContextManager[None] = mpl.rc_context({**mpl.rcParamsDefault, **STYLE})
-    return found
+    installed = set(font_manager.fontManager.get_font_names())
+    faces = [FACE, *(face for face in FALLBACKS if face in installed)]
+    rc = mpl.rc_context({**mpl.rcParamsDefault, **STYLE, "font.family": faces})
+    with rc, warnings.catch_warnings():
+        # a browser finds a face for the text of an SVG; a PNG without one has a box
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")
+        yield
 
 
 def canvas(height: float, width: float = WIDTH) -> Figure:

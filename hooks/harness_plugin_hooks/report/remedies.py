@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from harness_plugin.errors import HarnessError
+from harness_plugin.files import read_json
 from harness_plugin.scoring.transfer_record import TransferRecord
 from harness_plugin_hooks.render.document import Column, Number, Table, Text
 from harness_plugin_hooks.render.text import DASH, metric_title, percent, plural
@@ -52,15 +51,20 @@ class Tried:
 
 
 def read(folder: Path, of_task: TransferRecord) -> list[Tried]:
-    """The newest remedies of each student of a task, tried on data of the same source."""
+    """The newest remedies of each student of a task, in the run's folder or in one beside it.
+
+    Those in the run's folder were tried on data of the same source, the others on the same data.
+    """
     name = re.compile(rf"remedies_{re.escape(of_task.task)}_{WHEN}\.json")
+    beside = folder.resolve().parent.glob(f"*/remedies_{of_task.task}_*.json")
+    files = {file.resolve(): file for file in (*beside, *folder.glob("remedies_*.json"))}
     found: dict[str, Tried] = {}
-    for file in sorted(file for file in folder.iterdir() if name.fullmatch(file.name)):
-        try:
-            record = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise HarnessError(f"{file}: is no JSON file ({error}).") from None
-        if isinstance(record, dict) and record.get("source") == of_task.source:
+    for file in sorted(files.values(), key=lambda file: file.name):
+        if not name.fullmatch(file.name):
+            continue
+        record = read_json(file)
+        keys = ("source",) if file.parent == folder else ("source", "fingerprint")
+        if isinstance(record, dict) and all(record.get(k) == getattr(of_task, k) for k in keys):
             found[str(record.get("baseline"))] = Tried(file, record)
     return list(found.values())
 
