@@ -38,6 +38,7 @@ COMMANDS = {
     "submit": "RUN --output_path BUNDLE: pack a run, to be checked",
     "watch": "FOLDER: a live look at runs and studies",
     "cache": "ls|du|verify|prune: what lies in the store",
+    "export": "RUN DIR: one model as a folder, with its card; --push_to_hub",
     "verify": "BUNDLE …: compute its numbers again",
     "leaderboard": "DIR --output_path SITE: check bundles, rank them on a static page",
     "analyze": "RUN: what happens inside the models of a run",
