@@ -2,13 +2,15 @@
 # make docs-tables: the tables of the documents that take seconds; docs/fill_tables.py --list names all.
 # make docs: the documents as a site in results/site, with search and the API's reference; checks all links.
 # make pages: a report in a headless Chromium: pictures at three widths, light and dark, and axe-core.
+# make lowest: the lowest versions that pyproject.toml allows, with a part of the tests.
+# make sdist: build the distributions, and pass the tests from the unpacked source archive.
 # make mutants: do the tests notice 200 small changes of what makes numbers? (bench/mutants.py)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test exhaustive mutants lint docs docs-tables pages clean
+.PHONY: demo test exhaustive lowest sdist mutants lint docs docs-tables pages clean
 
 demo: $(INSTALLED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" ACCELERATE_LOG_LEVEL=ERROR accelerate launch harness --tasks hans,celeba_bias --seeds 0,1,2,3,4 --margin .05
@@ -16,9 +18,34 @@ demo: $(INSTALLED)
 test: lint
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-exhaustive: $(INSTALLED)
+exhaustive: $(INSTALLED) lowest
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group exhaustive
 	$(BIN)/python -m pytest -m exhaustive
+	$(BIN)/python -m pytest tests/hooks/test_export.py tests/training/test_loop.py -k "onnx or tracker"
 	$(BIN)/python bench/faults.py --write
+
+# torch is the pinned one unless TORCH says otherwise: its older releases exist for Linux on an index
+# as builds of several GB only. --no-deps, because the list is the whole resolution.
+LOWEST := $(VENV)-lowest
+TORCH ?= $(shell sed -n 's/^torch==//p' constraints.txt)
+lowest: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet "uv>=0.9"
+	$(BIN)/uv pip compile --quiet --no-annotate --no-header --resolution lowest-direct --extra train --extra evaluate --output-file $(LOWEST).txt pyproject.toml
+	sed -i.all -E '/^(torch|triton|nvidia|cuda)/d' $(LOWEST).txt
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --constraint constraints.txt torch==$(TORCH) pytest pytest-timeout
+	$(LOWEST)/bin/python -m pip install --quiet --no-deps --requirement $(LOWEST).txt --editable .
+	$(LOWEST)/bin/python -m pytest -p no:cacheprovider tests/config tests/test_core.py tests/scoring/test_metrics.py tests/hooks/test_outputs.py tests/hooks/test_export.py
+	$(LOWEST)/bin/harness --tasks hans --limit 400 --seeds 0 --set teacher.epochs=1 --set student.epochs=1 --output_path $(LOWEST)/run
+	$(LOWEST)/bin/harness report $(LOWEST)/run --output_path $(LOWEST)/page
+
+# the archive holds all that the tests read; its own `make test` installs into a .venv of its own
+sdist: $(INSTALLED)
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	tar -xzf dist/*.tar.gz -C dist
+	$(MAKE) -C dist/debias_transfer-*/ test
+	rm -rf dist/debias_transfer-*/
 
 mutants: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python bench/mutants.py --output results/mutants.jsonl
@@ -50,4 +77,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) results
+	rm -rf $(VENV) $(LOWEST) $(LOWEST).txt* dist results

@@ -54,6 +54,7 @@ def test_what_needs_no_model_needs_no_torch(scored):
     for words in (
         ("score", "--tasks", TOY, *answered, *small, "--output_path", folder / "scores"),
         ("compare", run, run, "--min_seeds", 1, *small),
+        ("report", run, "--output_path", folder / "page"),
         ("submit", run, "--output_path", folder / "bundles" / "toy.zip", "--allow_embedded"),
     ):
         done = harness(*words)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -21,11 +20,11 @@ from harness_plugin.config.settings import RunConfig
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.files import disk_errors
 from harness_plugin.machine.environment import cpu_name
+from harness_plugin.machine.launcher import check_processes, check_strategy
 from harness_plugin.store.seals import DamagedError, read_sealed, write_sealed
 from harness_plugin.store.stages import Processes
 from harness_plugin.training.pixels import available_cores as available_cores
 
-REQUESTED = "HARNESS_NUM_PROCESSES"
 AUTOMATIC = ("threads", "precision", "attention")
 
 
@@ -74,6 +73,7 @@ def make_accelerator(config: RunConfig, precision: str) -> Accelerator:
     modality may want another one, so the state is made anew (the process group stays).
     """
     cpu = use_cpu(config)
+    check_strategy()
     check_tracker(config.log_with)
     if precision == "fp16" and cpu:
         raise HarnessError("precision fp16 is not computed on a CPU; use bf16 or no.")
@@ -88,6 +88,19 @@ def make_accelerator(config: RunConfig, precision: str) -> Accelerator:
     return accelerator
 
 
+def start_tracker(accelerator: Accelerator, project: str) -> None:
+    """Begin what shows the curve of a training, with the first one: no run is left empty."""
+    if not accelerator.trackers:
+        accelerator.init_trackers(project)
+
+
+def finish_trackers(accelerator: Accelerator) -> None:
+    """End what was begun; the next task, and the results, have runs of their own."""
+    for tracker in accelerator.trackers:
+        tracker.finish()
+    accelerator.trackers = []
+
+
 def check_tracker(name: str | None) -> None:
     """Refuse a tracker that Accelerate does not know, or would leave out because it is missing."""
     if name is None:
@@ -97,42 +110,6 @@ def check_tracker(name: str | None) -> None:
         raise unknown("tracker", name, known)
     if name not in [str(tracker) for tracker in get_available_trackers()]:
         raise HarnessError(f"tracker {name!r} is not installed: pip install {name}.")
-
-
-def check_processes(actual: int) -> None:
-    """Refuse to run as fewer processes than were asked for.
-
-    `accelerate launch --cpu --num_processes 2` starts one process (accelerate #2741); a torchrun
-    whose processes do not see each other would do the whole job twice into the same files.
-    """
-    if (world := int(os.environ.get("WORLD_SIZE", "1"))) != actual:
-        raise HarnessError(
-            f"{world} processes were started but each sees {actual}: they would all do the whole "
-            f"job. On a CPU start them with `harness launch --num_processes {world} …` or "
-            f"ACCELERATE_USE_CPU=true torchrun --nproc_per_node {world} …"
-        )
-    requested = requested_processes()
-    if requested is not None and requested > actual:
-        raise HarnessError(
-            f"{requested} processes were requested, {actual} started. `accelerate launch --cpu` "
-            f"starts only one: use `harness launch --num_processes {requested} …`, or "
-            f"`accelerate launch --multi_gpu --num_processes {requested} …` (also without a GPU)."
-        )
-
-
-def requested_processes() -> int | None:
-    """How many processes the launcher was asked for, as far as that can be known."""
-    if value := os.environ.get(REQUESTED):
-        return int(value)
-    try:
-        command = " ".join(psutil.Process().parent().cmdline())
-    except (psutil.Error, AttributeError):
-        return None
-    if not re.search(r"\baccelerate\S* launch\b", command):
-        return None
-    before_program = re.split(r"\s(?:-m\s+)?harness", command, maxsplit=1)[0]
-    found = re.search(r"--num[_-]processes[= ](\d+)", before_program)
-    return int(found.group(1)) if found else None
 
 
 def processes_of(accelerator: Accelerator) -> Processes:

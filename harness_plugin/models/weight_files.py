@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -117,3 +118,17 @@ def faults_of_tensor(opened: Any, name: str, dtypes: set[str]) -> Iterator[str]:
         dtypes.add(DTYPES[kind])
         if not bool(torch.isfinite(opened.get_tensor(name)).all()):
             yield "some of its weights are not finite (nan or inf): its training has diverged"
+
+
+BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+"""Tensors of a checkpoint that are no parameters."""
+
+
+def parameters(weights: Path) -> int:
+    """How many parameters a file of weights has; only its header is read."""
+    with safe_open(weights, framework="np") as checkpoint:
+        return sum(
+            math.prod(checkpoint.get_slice(name).get_shape())
+            for name in checkpoint.keys()  # noqa: SIM118 (not a mapping)
+            if not name.endswith(BUFFERS)
+        )

@@ -39,7 +39,24 @@ def open_task(task: Task, config: RunConfig, names: Sequence[str] = ()) -> OpenT
     data = load_for(task, settings, config, training=not config.eval_only)
     if data.source != "embedded" and not config.eval_only and starts_untrained(settings):
         data = replace(data, notes=(*data.notes, UNTRAINED_MODELS))
+    if config.limit is not None and not config.eval_only:
+        settings, note = with_smaller_batches(settings, len(data.train))
+        data = replace(data, notes=(*data.notes, *note))
     return OpenTask(task, settings, data)
+
+
+def with_smaller_batches(settings: TaskSettings, rows: int) -> tuple[TaskSettings, list[str]]:
+    """Batches of no more rows than `--limit` has left, and a note where that changes them."""
+    sizes = {settings.teacher.batch_size, settings.student.batch_size}
+    if not (larger := sorted(size for size in sizes if size > rows)):
+        return settings, []
+    fitted = {
+        role: one.model_copy(update={"batch_size": min(one.batch_size, rows)})
+        for role, one in (("teacher", settings.teacher), ("student", settings.student))
+    }
+    said = " and ".join(map(str, larger))
+    note = f"--limit leaves {rows} training rows: batches of {rows} rows, not of {said}"
+    return settings.model_copy(update=fitted), [note]
 
 
 UNTRAINED_MODELS = (

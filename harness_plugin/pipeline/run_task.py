@@ -8,7 +8,12 @@ from pathlib import Path
 
 from harness_plugin.config.settings import RunConfig, hub_sets_of
 from harness_plugin.errors import HarnessError
-from harness_plugin.machine.hardware import accelerator_again, machine_of, processes_of
+from harness_plugin.machine.hardware import (
+    accelerator_again,
+    finish_trackers,
+    machine_of,
+    processes_of,
+)
 from harness_plugin.pipeline.checks import answerable, check_plan, examine_models
 from harness_plugin.pipeline.context import RunContext
 from harness_plugin.pipeline.open_task import OpenTask
@@ -92,8 +97,6 @@ def run_task(ctx: RunContext) -> TaskScores:
 
 def predict_models(ctx: RunContext) -> tuple[list[TrainedModel], list[Predictions]]:
     """Every role's model of every seed, and what it predicts on every evaluation set."""
-    if ctx.config.log_with:
-        ctx.accelerator.init_trackers(f"harness_plugin_{ctx.task.task}")
     models: list[TrainedModel] = []
     predictions: list[Predictions] = []
     for seed in ctx.config.seeds:
@@ -104,6 +107,7 @@ def predict_models(ctx: RunContext) -> tuple[list[TrainedModel], list[Prediction
             ctx.plugins.hook.model_trained(model=model)
             for split in ctx.data.evaluation:
                 predictions.append(predict_split(ctx, model, split))
+    finish_trackers(ctx.accelerator)
     return models, predictions
 
 

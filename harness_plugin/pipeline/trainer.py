@@ -17,6 +17,7 @@ from harness_plugin.config.roles import init_seed
 from harness_plugin.data.split import Split
 from harness_plugin.data.task import Task
 from harness_plugin.errors import HarnessError
+from harness_plugin.machine.hardware import start_tracker
 from harness_plugin.models import classifiers, processors
 from harness_plugin.models.checkpoints import Source, locate
 from harness_plugin.models.saving import check_can_be_saved
@@ -272,6 +273,8 @@ class RoleTrainer:
             encoded = EncodedRows(encoded, training.rows)
             metadata = metadata.select(torch.from_numpy(training.rows))
         metadata = metadata.to(ctx.accelerator.device)
+        if ctx.config.log_with:
+            start_tracker(ctx.accelerator, f"harness_plugin_{self.task.task}")
         record = loop.fit(
             ctx.accelerator,
             model,
@@ -306,6 +309,8 @@ class RoleTrainer:
         """Weights, configuration, processor, card: a folder that `from_pretrained` loads."""
         model.save_pretrained(folder)
         processor = processors.load_processor(str(processor_folder), self.task.modality)
+        if self.task.modality == "text":  # who loads it elsewhere truncates as in training
+            processor.model_max_length = self.role.max_length
         processor.save_pretrained(folder)
         about = {"task": self.task.task, "role": self.role.name, "seed": self.seed}
         classifiers.model_card(folder, {**about, **record, "spec": spec})

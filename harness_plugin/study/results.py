@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from harness_plugin.models.weight_files import WHOLE, parameters
 from harness_plugin.pipeline.run_task import score_models, train_models
 from harness_plugin.pipeline.split_stages import predict_split
 from harness_plugin.scoring.verdict import verdicts
@@ -117,30 +118,34 @@ def number(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
+def described(
+    scores: TaskScores, split: str, subset: str, role: str, metric: str, measure: str
+) -> dict[str, Any]:
+    """What a number is of."""
+    return {
+        "task": scores.task,
+        "source": scores.source,
+        "split": split,
+        "purpose": scores.purposes[split],
+        "primary_gap": scores.primary.get(split, ""),
+        "subset": subset,
+        "role": role,
+        "metric": metric,
+        "measure": measure,
+        "higher_is_better": scores.higher_is_better.get(metric, True),
+    }
+
+
 def every(scores: TaskScores) -> Iterator[tuple[dict[str, Any], Estimate]]:
     """What a number is of, and the number."""
-
-    def about(split: str, subset: str, role: str, metric: str, measure: str) -> dict[str, Any]:
-        return {
-            "task": scores.task,
-            "source": scores.source,
-            "split": split,
-            "purpose": scores.purposes[split],
-            "primary_gap": scores.primary.get(split, ""),
-            "subset": subset,
-            "role": role,
-            "metric": metric,
-            "measure": measure,
-            "higher_is_better": scores.higher_is_better.get(metric, True),
-        }
-
     for found in scores.scores:
         for subset, estimates in found.by_subset().items():
             for metric, estimate in estimates.items():
-                yield about(found.split, subset, found.role, metric, "score"), estimate
+                of = (found.split, subset, found.role, metric, "score")
+                yield described(scores, *of), estimate
     for one in scores.transfer:
-        what = about(one.split, one.subset, one.student, one.metric, one.measure)
-        yield what, one.estimate
+        of = (one.split, one.subset, one.student, one.metric, one.measure)
+        yield described(scores, *of), one.estimate
 
 
 def numbers_of(scores: TaskScores) -> Iterator[dict[str, Any]]:
@@ -167,7 +172,8 @@ def numbers_of(scores: TaskScores) -> Iterator[dict[str, Any]]:
 def estimates_of(scores: TaskScores) -> Iterator[dict[str, Any]]:
     """One row a number over seeds, with its 95% interval over seeds and examples.
 
-    The change of the size of a set's primary gap has the verdict's state besides.
+    The change of the size of a set's primary gap has the verdict's state besides. Also, by student
+    and set, the size of its weights.
     """
     states = {(v.student, v.split, v.gap): v.state for v in verdicts(scores)}
     for what, estimate in every(scores):
@@ -183,6 +189,27 @@ def estimates_of(scores: TaskScores) -> Iterator[dict[str, Any]]:
             "reason": estimate.reason,
             "n": estimate.n,
         }
+    unknown = {"verdict": "", "low": None, "high": None, "sd": None, "n": 0, "reason": ""}
+    for split in scores.purposes:
+        for role, size in sizes_of(scores).items():
+            what = described(scores, split, "", role, "bytes", "size")
+            yield what | unknown | {"value": size, "seeds": len(scores.seeds)}
+
+
+def sizes_of(scores: TaskScores) -> dict[str, float]:
+    """Student -> bytes of its weights without those that are 0, the mean over seeds.
+
+    32 bits a parameter, or what its compressors say.
+    """
+    found: dict[str, list[float]] = {}
+    for model in scores.models:
+        weights = model.path / WHOLE
+        if model.role.startswith("student") and weights.is_file():
+            known = model.settings.get("compression") or {}
+            left = 1.0 - known.get("zeros", 0) / max(1, known.get("parameters", 0))
+            size = known.get("bytes") or 4 * parameters(weights)
+            found.setdefault(model.role, []).append(size * left)
+    return {role: sum(sizes) / len(sizes) for role, sizes in found.items()}
 
 
 def write(graph: Graph, progress: Progress, rows: Rows, folder: Path) -> list[Path]:

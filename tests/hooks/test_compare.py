@@ -150,6 +150,16 @@ def reports_of(compare, folders, candidate):
     return {file.name: file.read_text("utf-8") for file in out.iterdir()}
 
 
+def test_the_gate_is_one_document_as_text_and_as_a_page(compare, folders):
+    found = reports_of(compare, folders, "worse")
+    page, text = found["comparison.html"], found["comparison.md"]
+    assert "<h1>Debiasing gate: regressed</h1>" in page
+    assert "default-src 'none'" in page
+    for said in ("baseline", "candidate", "worst_group_acc", "regressed", "changed answers"):
+        assert said in page, said
+        assert said in text, said
+
+
 def test_junit_has_a_case_for_every_check(compare, folders):
     found = reports_of(compare, folders, "worse")["comparison.junit.xml"]
     (suite,) = ElementTree.fromstring(found)
@@ -511,7 +521,7 @@ def test_workflows_are_pinned_and_keep_no_credentials(file):
     """As GitHub's guide to hardening asks: commits, not tags; no token stays in the checkout."""
     workflow = yaml.safe_load(file.read_text("utf-8"))
     assert workflow["concurrency"]["group"]
-    assert workflow["permissions"] == {} or workflow["permissions"]["contents"] == "read"
+    assert set(workflow["permissions"].values()) <= {"read"}
     for job in workflow["jobs"].values():
         for step in job["steps"]:
             # an expression inside a script is code that a branch's name can write

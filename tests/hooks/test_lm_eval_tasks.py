@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import pickle
 import re
 import shutil
 from pathlib import Path
@@ -43,16 +44,22 @@ from harness_plugin.training.encode import encode
 from harness_plugin_hooks.adapters import lm_eval_metrics as of_items
 from harness_plugin_hooks.adapters import lm_eval_tasks
 from harness_plugin_hooks.adapters.lm_eval_filter import CollapseLabels
-from harness_plugin_hooks.adapters.lm_eval_model import Alone, SequenceClassifier, interleaved
+from harness_plugin_hooks.adapters.lm_eval_model import (
+    Alone,
+    SequenceClassifier,
+    about,
+    interleaved,
+)
 from harness_plugin_hooks.adapters.lm_eval_rows import (
+    LabelLogProbability,
+    Prompt,
     Question,
     documents,
-    read_request,
-    request_text,
     spread,
 )
 from harness_plugin_hooks.adapters.lm_eval_task import TextTask, answer
 from harness_plugin_hooks.adapters.lm_eval_tasks import folder
+from harness_plugin_hooks.adapters.prompts import instruction
 
 TASKS = load_plugins()["task"]
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -183,10 +190,12 @@ def test_every_evaluation_set_of_every_text_task_has_a_file():
     there = {}
     for file, of in described().items():
         there.setdefault(of["task"], set()).add(of["set"])
-        assert file.stem == (of["set"] if of["set"] == of["task"] else f"{of['task']}_{of['set']}")
+        name = of["set"] if of["set"] == of["task"] else f"{of['task']}_{of['set']}"
+        assert file.stem in (name, f"debias_{name}")
+    assert len(described()) == 2 * sum(map(len, there.values()))
     texts = [task for offer in TASKS if (task := find_task(offer.name, TASKS)).modality == "text"]
     assert set(there) == {task.task for task in texts if "own" not in task.sources}
-    assert sum(map(len, there.values())) == 42
+    assert sum(map(len, there.values())) == 49
     assert there["fever_symmetric"] >= {"id", "symmetric", "symmetric_v2_test"}
     for task in texts:
         if isinstance(task.primary_gap, dict) and task.task in there:
@@ -232,12 +241,14 @@ def test_no_name_is_one_of_theirs():
     assert "anli" in taken
     known = TaskManager(include_path=str(folder()), include_defaults=False)
     assert not taken & set(known.all_tasks)
+    assert {"debias_hans", "hans", "debias_hans_id", "debias_hans_sets"} <= set(known.all_tasks)
 
 
 def test_every_generated_set_loads_and_opens_with_every_group():
     few = {f"{of['task']}.n_train": 600 for of in described().values()}
     known = TaskManager(include_path=str(folder()), include_defaults=False, metadata=few)
     for name, task in known.load("debias")["tasks"].items():
+        assert name.startswith("debias_")  # a set stands in a tag once, not with its short name too
         docs, groups = task.eval_docs, task.facts.groups
         combinations = len(np.unique(task.split.membership, axis=0))
         first = docs[:combinations]
@@ -278,7 +289,7 @@ def test_the_numbers_are_those_of_a_run_to_the_digit(checkpoints, hans, tmp_path
         assert row[f"{name}_low,none"] == estimate.low, name
         assert row[f"{name}_high,none"] == estimate.high, name
     for name, estimate in scores.groups.items():
-        assert row[f"acc_{name},none"] == estimate.value, name
+        assert row[f"acc_{name},none".replace("/", ":")] == estimate.value, name
     assert 0 < row["worst_group_acc,none"] < row["acc,none"] < 1
     assert row["gap_entailment,none"] != 0
     assert row["acc_stderr,none"] == pytest.approx(
@@ -314,7 +325,7 @@ def test_groups_that_overlap_give_the_numbers_of_a_run(tmp_path):
         *((f"acc_{g}", e) for g, e in scores.groups.items()),
     ]:
         if name != "gap_entailment":
-            assert same(row[f"{name},none"], estimate.value), name
+            assert same(row[f"{name},none".replace("/", ":")], estimate.value), name
 
 
 @pytest.fixture
@@ -350,7 +361,7 @@ def reference(checkpoint, pairs):
 
 def instances(pairs, question):
     return [
-        Instance("loglikelihood", {}, (request_text(pair, question), f" {label}"), i)
+        Instance("loglikelihood", {}, (Prompt.of("as it is", pair, question), f" {label}"), i)
         for pair in pairs
         for i, label in enumerate(question.labels)
     ]
@@ -384,10 +395,11 @@ def test_labels_of_the_model_that_a_set_lacks_can_be_left_out(checkpoints, hans)
 
 
 def test_the_first_choice_counts_only_where_the_rule_says_so():
-    results = [(math.log(0.4), True), (math.log(0.6), False)]  # .4 against .3 + .3
+    p = LabelLogProbability
+    results = [(p(math.log(0.4)), True), (p(math.log(0.6)), False)]  # .4 against .3 + .3
     assert answer({"first_choice": True}, results) == 0
     assert answer({"first_choice": False}, results) == 1
-    assert answer({"first_choice": True}, [(-1.0, True), (-0.5, True)]) == 1  # no classifier
+    assert answer({"first_choice": True}, [(p(-1.0), True), (p(-0.5), True)]) == 1
 
 
 def test_real_hans_with_a_head_of_three_labels(checkpoints, real_data, tmp_path):
@@ -464,10 +476,23 @@ def test_long_texts_are_cut_and_counted(checkpoints):
 
 def test_a_request_says_all_that_its_answer_depends_on():
     question = Question(TWO, (("neutral", "non-entailment"),), "sum")
-    assert read_request(request_text(("a b", "c"), question)) == (("a b", "c"), question)
-    assert read_request("made elsewhere") == (("made elsewhere",), None)
-    with pytest.raises(HarnessError, match="which separate texts"):
-        request_text(("a\u241eb",), question)
+    prompt = pickle.loads(pickle.dumps(Prompt.of("asked", ("a b", "c"), question)))
+    assert about(prompt) == (("a b", "c"), question)
+    assert prompt == "asked"
+    assert about("made elsewhere") == (("made elsewhere",), None)
+
+
+def test_a_model_that_writes_is_asked_in_words_and_judged_by_the_character():
+    """lm-eval's acc_norm: log-likelihoods by characters; those of a classifier as they are."""
+    doc = {"labels": ["entailment", "non-entailment"], "first_choice": False}
+    shorter, longer = -10.0, -11.0
+    assert answer(doc, [(shorter, False), (longer, False)]) == 1  # -1.0 < -11 / 14
+    of_labels = [(LabelLogProbability(score), False) for score in (shorter, longer)]
+    assert answer(doc, of_labels) == 0
+    assert instruction(("premise", "hypothesis"), ("a", "b"), TWO) == (
+        "premise: a\nhypothesis: b\n\nWhich label is right: entailment, non-entailment? "
+        "Answer with the label alone."
+    )
 
 
 def test_every_beginning_of_the_documents_holds_every_group():
@@ -526,7 +551,7 @@ def test_cached_requests_belong_to_their_data(checkpoints, tmp_path, monkeypatch
 
 def test_a_limit_never_empties_a_group(checkpoints, caplog):
     found = evaluate(checkpoints["teacher"], limit=6)
-    names = found["configs"]["hans"]["metadata"]["groups"]
+    names = {name.replace("/", ":") for name in found["configs"]["hans"]["metadata"]["groups"]}
     groups = {k: v for k, v in found["results"]["hans"].items() if k[4:-5] in names}
     assert len(groups) == 6
     assert set(groups.values()) <= {0.0, 1.0}

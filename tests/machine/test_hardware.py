@@ -2,7 +2,6 @@
 
 import json
 
-import psutil
 import pytest
 import torch
 
@@ -15,48 +14,6 @@ from harness_plugin_hooks import console
 
 def config(**flags):
     return run_config(None, {"tasks": ("toy",), **flags}, [])
-
-
-class Parent:
-    def __init__(self, command):
-        self.command = command
-
-    def parent(self):
-        return self
-
-    def cmdline(self):
-        return self.command.split()
-
-
-@pytest.mark.parametrize(
-    ("command", "requested"),
-    [
-        ("python /bin/accelerate launch --cpu --num_processes 2 -m harness_plugin --tasks x", 2),
-        ("python /bin/accelerate launch --num-processes=3 harness --tasks x", 3),
-        ("python /bin/accelerate launch harness --tasks x --set a.num_processes=4", None),
-        ("/bin/bash -c harness --tasks x", None),
-        ("python -m torch.distributed.run --nproc_per_node 2 -m harness_plugin", None),
-    ],
-)
-def test_what_the_launcher_was_asked_for_is_known(monkeypatch, command, requested):
-    monkeypatch.delenv(hardware.REQUESTED, raising=False)
-    monkeypatch.setattr(psutil, "Process", lambda: Parent(command))
-    assert hardware.requested_processes() == requested
-
-
-def test_fewer_processes_than_asked_for_are_refused(monkeypatch):
-    monkeypatch.setenv(hardware.REQUESTED, "2")
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    hardware.check_processes(2)
-    monkeypatch.delenv("WORLD_SIZE")
-    with pytest.raises(HarnessError, match="2 processes were requested, 1 started"):
-        hardware.check_processes(1)
-
-
-def test_processes_that_do_not_see_each_other_are_refused(monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(HarnessError, match="2 processes were started but each sees 1"):
-        hardware.check_processes(1)
 
 
 def test_a_measurement_is_made_once_and_kept(tmp_path, monkeypatch):

@@ -167,6 +167,7 @@ def test_a_trained_model_loads_without_us(trained):
     tokenizer = AutoTokenizer.from_pretrained(model.path)
     inputs = tokenizer("the good", "sun", return_tensors="pt")
     assert loaded(**inputs).logits.shape == (1, 2)
+    assert tokenizer.model_max_length == 16  # whoever loads it truncates as in training
     card = (model.path / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: transformers")
     assert '"role": "teacher"' in card

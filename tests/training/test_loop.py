@@ -1,6 +1,7 @@
 """The one loop: resumes bit for bit, counts its updates, names what goes wrong."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +145,34 @@ def test_a_tracker_gets_the_loss_of_every_role(tmp_path):
     assert "toy seed 0 teacher (group_dro)/loss" in tags
     assert "toy seed 0 student (group_dro)/lr" in tags
 
+    def of(role):
+        """The one run of a role and seed, in the group of this run."""
+        (run,) = out.glob(f"harness_plugin_toy/*/{role}-seed0")
+        events = EventAccumulator(str(run))
+        events.Reload()
+        return run, events
+
+    def final(events, name):
+        return events.Scalars(name)[-1].value
+
+    (record,) = [json.loads(file.read_text()) for file in out.glob("transfer_toy_*.json")]
+    for role in ("teacher", "student", "control"):
+        (scores,) = [s for s in record["scores"] if (s["role"], s["split"]) == (role, "swapped")]
+        run, events = of(role)
+        assert final(events, "swapped/acc") == pytest.approx(scores["metrics"]["acc"]["value"])
+        assert len(events.Scalars("loss")) >= 1
+        (file,) = run.rglob("hparams.yml")
+        hparams = file.read_text()
+        assert "run/resamples: 100" in hparams
+        assert f"role: {role}" in hparams
+        assert ("verdict/swapped: " in hparams) == (role == "student")
+    shutil.rmtree(out)
+    assert main(words.split()) == 0  # everything comes from the store: nothing is empty
+    assert [folder.name for folder in out.glob("harness_plugin_toy/*/*")]
+    assert final(of("student")[1], "swapped/acc") >= 0
+    assert of("student")[1].Scalars("loss")
+    assert not list(out.glob("harness_plugin_toy/events*"))
+
 
 @pytest.mark.parametrize(
     ("name", "message"),
@@ -157,6 +186,16 @@ def test_a_tracker_that_would_be_left_out_is_refused(tmp_path, capsys, name, mes
     assert main(["--tasks", TOY, "--log_with", name, "--output_path", str(out)]) == 2
     assert message in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_a_limit_below_the_batch_makes_batches_smaller_and_says_so(open_context):
+    ctx = open_context("teacher.epochs=1", limit=10)
+    assert ctx.settings.teacher.batch_size == ctx.settings.student.batch_size == 10
+    assert "--limit leaves 10 training rows: batches of 10 rows, not of 16" in ctx.data.notes
+    assert ctx.trained("teacher", ctx.settings.teacher, "erm", 0).updates == 1
+    whole = open_context("teacher.epochs=1", limit=20)
+    assert whole.settings.teacher.batch_size == 16
+    assert not [note for note in whole.data.notes if "batches" in note]
 
 
 def test_a_batch_that_cannot_be_cut_is_refused(open_context):

@@ -1,15 +1,60 @@
-"""What other harnesses and the classifiers in them say to each other: input columns, labels."""
+"""What other harnesses must know of a classifier: input columns, labels, how it was evaluated."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
 
+import torch
+from transformers import AutoTokenizer
+
+from harness_plugin.config.settings import RoleSettings
 from harness_plugin.errors import HarnessError
 from harness_plugin.models import checkpoints
 
 TEXTS = "texts"
 """Key of a message's metadata: the input columns of the row as they are, for classifiers."""
+
+
+ATTENTIONS = ("sdpa", "eager")
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class EvaluatedWith:
+    """What a model's numbers depend on besides its weights and its texts.
+
+    `precision` is that of autocast ("no", "bf16", "fp16"), under which weights stay float32: a
+    model that is cast gives other numbers. The defaults are those of a run for a checkpoint that
+    says nothing.
+    """
+
+    max_length: int = RoleSettings.model_fields["max_length"].default
+    precision: str = "no"
+    attention: str = "sdpa"
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        """What a forward pass runs in."""
+        if self.precision == "no":
+            return nullcontext()
+        return torch.autocast(device.type, AUTOCAST[self.precision])
+
+
+def evaluated_with(checkpoint: str) -> EvaluatedWith:
+    """How the run that trained a checkpoint evaluated it, by the record beside its weights."""
+    record = Path(checkpoint) / "stage.json"
+    if not record.is_file():
+        return EvaluatedWith()
+    spec = json.loads(record.read_text(encoding="utf-8")).get("spec", {})
+    if "hardware" not in spec:
+        return EvaluatedWith()
+    _, precision, attention = spec["hardware"]
+    length = AutoTokenizer.from_pretrained(checkpoint).model_max_length
+    return EvaluatedWith(length, precision, attention)
 
 
 def named_labels(

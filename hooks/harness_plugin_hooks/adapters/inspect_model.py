@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,16 +17,13 @@ from inspect_ai.model import (
 )
 from inspect_ai.tool import ToolChoice, ToolInfo
 
-from harness_plugin.config.settings import RoleSettings
 from harness_plugin.errors import HarnessError
 from harness_plugin.machine.progress import quiet_libraries
 from harness_plugin.models import classifiers, processors
 from harness_plugin.models.checkpoints import Source
 from harness_plugin.models.examination import Use, examine
-from harness_plugin_hooks.adapters.checkpoints import TEXTS, named_labels
+from harness_plugin_hooks.adapters.checkpoints import TEXTS, evaluated_with, named_labels
 from harness_plugin_hooks.adapters.inspect_scoring import LOGITS
-
-MAX_LENGTH: int = RoleSettings.model_fields["max_length"].default
 
 
 class SequenceClassifier(ModelAPI):  # type: ignore[misc]
@@ -43,15 +41,16 @@ class SequenceClassifier(ModelAPI):  # type: ignore[misc]
         api_key: str | None = None,
         config: GenerateConfig = GenerateConfig(),  # noqa: B008
         labels: str | list[str] | None = None,
-        max_length: int = MAX_LENGTH,
+        max_length: int | None = None,
         device: str | None = None,
-        attention: str = "sdpa",
+        attention: str | None = None,
         trust_remote_code: bool = False,
         **unknown: Any,
     ) -> None:
         """Load the checkpoint. `labels`: names in logit order, for one that calls them LABEL_0, ….
 
-        `max_length`: longer texts are truncated to it, as in a run.
+        `max_length`: longer texts are truncated to it. A model that a run trained is evaluated as
+        the run did (length, attention, autocast), unless `max_length` or `attention` say otherwise.
 
         Raises HarnessError for what is no trained classifier, and for labels without names.
         """
@@ -63,18 +62,23 @@ class SequenceClassifier(ModelAPI):  # type: ignore[misc]
             )
         quiet_libraries()
         self.labels = named_labels(model_name, labels, "-M labels", trust_remote_code)
-        self.max_length = max_length
+        known = evaluated_with(model_name)
+        self.how = replace(
+            known,
+            max_length=max_length or known.max_length,
+            attention=attention or known.attention,
+        )
         examine(
             Source(model_name, checkpoint=model_name),
             "text",
-            Use(trained_before=True, max_length=max_length),
+            Use(trained_before=True, max_length=self.how.max_length),
             role="model seqcls",
             trust_remote_code=trust_remote_code,
         )
         self.tokenizer = processors.load_processor(model_name, "text", trust_remote_code)
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.network = classifiers.load_trained(
-            model_name, "text", attention=attention, trust_remote_code=trust_remote_code
+            model_name, "text", attention=self.how.attention, trust_remote_code=trust_remote_code
         )
         self.network.eval().to(self.device)
 
@@ -88,9 +92,9 @@ class SequenceClassifier(ModelAPI):  # type: ignore[misc]
         """The answer to the last message."""
         texts = (input[-1].metadata or {}).get(TEXTS) or [input[-1].text]
         encoded = self.tokenizer(
-            *texts, truncation=True, max_length=self.max_length, return_tensors="pt"
+            *texts, truncation=True, max_length=self.how.max_length, return_tensors="pt"
         ).to(self.device)
-        with torch.inference_mode():
+        with torch.inference_mode(), self.how.autocast(torch.device(self.device)):
             logits = self.network(**encoded).logits[0].float().tolist()
         best = self.labels[max(range(len(logits)), key=logits.__getitem__)]
         read = int(encoded["input_ids"].numel())

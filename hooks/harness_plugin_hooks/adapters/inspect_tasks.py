@@ -18,6 +18,7 @@ from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.plugins.registry import load_plugins
 from harness_plugin_hooks.adapters import inspect_scoring
 from harness_plugin_hooks.adapters.checkpoints import TEXTS
+from harness_plugin_hooks.adapters.prompts import instruction
 
 
 def build(
@@ -89,11 +90,9 @@ def facts(split: Split, data: TaskData) -> dict[str, Any]:
 def samples(split: Split, inputs: tuple[str, ...]) -> Iterator[Sample]:
     """One sample a row, its id `<set>/<row>`."""
     rows = split.rows[:]
-    labels = ", ".join(split.labels)
     for i in range(len(split)):
         texts = [rows[column][i] for column in inputs]
-        shown = "\n".join(f"{c}: {text}" for c, text in zip(inputs, texts, strict=True))
-        prompt = f"{shown}\n\nWhich label is right: {labels}? Answer with the label alone."
+        prompt = instruction(inputs, texts, split.labels)
         member = split.membership[i].nonzero()[0] if split.overlapping else [split.group[i]]
         yield Sample(
             id=f"{split.name}/{split.ids[i]}",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import astuple, dataclass, field, replace
 from itertools import chain, zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeAlias
 
 # that harness registers its own when it finds none: ours must not be the first
 import lm_eval.models  # noqa: F401
@@ -19,7 +19,7 @@ import torch
 from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
 
-from harness_plugin.config.settings import RoleSettings
+from harness_plugin.config.settings import RunConfig
 from harness_plugin.data.dataset import make_split
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.models import classifiers, processors
@@ -32,13 +32,19 @@ from harness_plugin.store.keys import code_version
 from harness_plugin.store.stages import key_of
 from harness_plugin.training.encode import EncodedText, processor_key, write_text_rows
 from harness_plugin.training.predict import predict
-from harness_plugin_hooks.adapters.checkpoints import named_labels
-from harness_plugin_hooks.adapters.lm_eval_rows import Question, read_request
+from harness_plugin_hooks.adapters.checkpoints import (
+    ATTENTIONS,
+    EvaluatedWith,
+    evaluated_with,
+    named_labels,
+)
+from harness_plugin_hooks.adapters.lm_eval_rows import LabelLogProbability, Prompt, Question
 
 LOG = logging.getLogger(__name__)
+Asked: TypeAlias = tuple[tuple[str, ...], Question | None]
+"""A row's texts, and what is asked of them; None = one of the choices, whatever they are."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-ATTENTIONS = ("sdpa", "eager")
-MAX_LENGTH: int = RoleSettings.model_fields["max_length"].default
+BATCH_SIZE: int = RunConfig.model_fields["eval_batch_size"].default
 LARGEST = 512
 """Where `--batch_size auto` begins, unless --max_batch_size says otherwise."""
 
@@ -48,12 +54,13 @@ class Alone:
     """A process that predicts for itself, in the form in which `predict` knows many of them."""
 
     device: torch.device
+    how: EvaluatedWith = field(default_factory=EvaluatedWith)
     process_index: int = 0
     num_processes: int = 1
 
-    def autocast(self) -> AbstractContextManager[None]:
-        """Numbers stay as the model's weights are."""
-        return nullcontext()
+    def autocast(self) -> AbstractContextManager[object]:
+        """The precision of a forward pass."""
+        return self.how.autocast(self.device)
 
     def reduce(self, table: torch.Tensor) -> torch.Tensor:
         """There is nothing to add."""
@@ -64,24 +71,28 @@ class Alone:
 class SequenceClassifier(LM):  # type: ignore[misc]
     """A classifier over texts or pairs of texts; each document passes through it once.
 
+    Of our tasks it reads the texts themselves, not the instruction that other models are given.
+
     Model arguments: `pretrained` (a folder saved with save_pretrained, or a hub id), `labels`
     ("entailment/neutral/contradiction", in the order of the logits, for a checkpoint whose classes
-    are called LABEL_0 …), `max_length` in tokens (128, as in a run), `dtype`, `attention` (sdpa or
-    eager), `trust_remote_code`.
+    are called LABEL_0 …), `max_length` in tokens, `attention` (sdpa or eager), `dtype`,
+    `trust_remote_code`. A model that a run trained is evaluated as the run did unless these say
+    otherwise: its length, its attention, float32 weights under its autocast. Any other gets a run's
+    defaults (128, sdpa, float32). A `dtype` casts the weights, without autocast.
 
     The log-probability of a choice is that of the label it names; the flag says whether the model
-    predicts it. The labels of a set and how the model's become these stand in the request.
+    predicts it. The labels of a set and how the model's become these come with the request.
     """
 
     def __init__(
         self,
         pretrained: str = "",
         labels: str | Sequence[str] | None = None,
-        max_length: int = MAX_LENGTH,
-        dtype: str = "float32",
-        attention: str = "sdpa",
+        max_length: int | None = None,
+        dtype: str = "auto",
+        attention: str | None = None,
         trust_remote_code: bool = False,
-        batch_size: int | str = 64,
+        batch_size: int | str = BATCH_SIZE,
         max_batch_size: int | None = None,
         device: str | None = None,
         **rest: Any,
@@ -99,29 +110,37 @@ class SequenceClassifier(LM):  # type: ignore[misc]
             raise unknown("argument of model seqcls", next(iter(rest)), known)
         if not pretrained:
             raise HarnessError("model seqcls: give --model_args pretrained=DIR (or a hub id).")
-        if dtype not in DTYPES:
-            raise unknown("dtype of model seqcls", str(dtype), DTYPES)
-        if attention not in ATTENTIONS:
+        if dtype not in ("auto", *DTYPES):
+            raise unknown("dtype of model seqcls", str(dtype), ["auto", *DTYPES])
+        if attention not in (None, *ATTENTIONS):
             raise unknown("attention of model seqcls", str(attention), ATTENTIONS)
         if Path(pretrained).is_dir():
             check_folder(Path(pretrained))
         self._join(device)
         self._device = self._place(device)
+        recorded = evaluated_with(pretrained)
+        self.how = EvaluatedWith(
+            max_length or recorded.max_length,
+            recorded.precision if dtype == "auto" else "no",
+            attention or recorded.attention,
+        )
         hint = f"--model_args pretrained={pretrained},labels"
         self.labels = named_labels(pretrained, labels, hint, trust_remote_code)
         examine(
             Source(pretrained, checkpoint=pretrained),
             "text",
-            Use(trained_before=True, max_length=max_length),
+            Use(trained_before=True, max_length=self.how.max_length),
             role="model seqcls",
             trust_remote_code=trust_remote_code,
         )
         self.tokenizer = processors.load_processor(pretrained, "text", trust_remote_code)
         self.model = classifiers.load_trained(
-            pretrained, "text", attention=attention, trust_remote_code=trust_remote_code
-        ).to(DTYPES[dtype])
-        self.max_length = max_length
-        self.batch_size, self.max_batch_size = batch_size, max_batch_size
+            pretrained, "text", attention=self.how.attention, trust_remote_code=trust_remote_code
+        ).to(DTYPES.get(dtype, torch.float32))
+        # lm_eval asks for batches of 1 where nobody asked for anything
+        self.batch_size = BATCH_SIZE if str(batch_size) == "1" else batch_size
+        self.max_batch_size = max_batch_size
+        self.max_length = self.how.max_length
         self.truncated = 0
         self.rules: dict[str, None] = {}
         self.weights = weights_key(pretrained)
@@ -130,7 +149,7 @@ class SequenceClassifier(LM):  # type: ignore[misc]
                 "weights": self.weights,
                 "tokenizer": processor_key(self.tokenizer),
                 "labels": self.labels,
-                "settings": [self.max_length, dtype, attention],
+                "settings": [*astuple(self.how), dtype],
                 "code": code_version("harness_plugin.models.classifiers:load_trained"),
             }
         )
@@ -159,34 +178,33 @@ class SequenceClassifier(LM):  # type: ignore[misc]
 
     def loglikelihood(self, requests: Sequence[Any], **_: Any) -> list[tuple[float, bool]]:
         """(log p(label), whether it is the predicted one) of every request."""
-        asked: dict[str, dict[str, None]] = {}
+        asked: dict[Asked, dict[str, None]] = {}
         for request in requests:
             context, choice = request.args
-            asked.setdefault(context, {})[choice.strip()] = None
-        answers = self.answers({context: tuple(choices) for context, choices in asked.items()})
-        return [answers[context, choice.strip()] for context, choice in (r.args for r in requests)]
+            asked.setdefault(about(context), {})[choice.strip()] = None
+        answers = self.answers({key: tuple(choices) for key, choices in asked.items()})
+        return [answers[about(context), choice.strip()] for context, choice in args_of(requests)]
 
     def answers(
-        self, asked: Mapping[str, tuple[str, ...]]
-    ) -> dict[tuple[str, str], tuple[float, bool]]:
-        """What the model says to every (context, choice); contexts are asked once each."""
-        batches: dict[tuple[int, Question], list[str]] = {}
-        texts: dict[str, tuple[str, ...]] = {}
-        for context, choices in asked.items():
-            texts[context], question = read_request(context)
-            of = (len(texts[context]), question or Question(choices))
-            batches.setdefault(of, []).append(context)
-        found = {}
-        for (_, question), contexts in batches.items():
-            said = self.predictions([texts[context] for context in contexts], question)
+        self, asked: Mapping[Asked, tuple[str, ...]]
+    ) -> dict[tuple[Asked, str], tuple[float, bool]]:
+        """What the model says to every (row, choice); rows are asked once each."""
+        batches: dict[tuple[int, Question], list[Asked]] = {}
+        for (texts, question), choices in asked.items():
+            of = (len(texts), question or Question(choices))
+            batches.setdefault(of, []).append((texts, question))
+        found: dict[tuple[Asked, str], tuple[float, bool]] = {}
+        for (_, question), rows in batches.items():
+            said = self.predictions([texts for texts, _ in rows], question)
             log_probabilities = np.log(np.clip(said.probabilities, 1e-45, None))
-            for row, context in enumerate(contexts):
-                for label in asked[context]:
+            for row, key in enumerate(rows):
+                for label in asked[key]:
                     if label not in question.labels:
                         raise unknown("label among the choices", label, question.labels)
                     index = question.labels.index(label)
                     predicted = bool(said.predicted[row] == index)
-                    found[context, label] = float(log_probabilities[row, index]), predicted
+                    value = LabelLogProbability(log_probabilities[row, index])
+                    found[key, label] = value, predicted
         return found
 
     def predictions(self, texts: Sequence[tuple[str, ...]], question: Question) -> Predictions:
@@ -217,7 +235,7 @@ class SequenceClassifier(LM):  # type: ignore[misc]
         self.report(said)
         with TemporaryDirectory() as folder:
             record = write_text_rows(
-                split, names, self.tokenizer, self.max_length, Path(folder), self.rank > 0
+                split, names, self.tokenizer, self.how.max_length, Path(folder), self.rank > 0
             )
             encoded = read_encoded(Path(folder), int(self.tokenizer.pad_token_id))
             logits = self.logits(encoded)
@@ -227,7 +245,7 @@ class SequenceClassifier(LM):  # type: ignore[misc]
                 "seqcls: %d of %d texts are cut to %d tokens",
                 record["truncated"],
                 len(texts),
-                self.max_length,
+                self.how.max_length,
             )
         return replace(said, logits=logits)
 
@@ -245,7 +263,7 @@ class SequenceClassifier(LM):  # type: ignore[misc]
 
     def logits(self, encoded: EncodedText) -> np.ndarray[Any, np.dtype[np.float32]]:
         """(N, C) logits; with batch size "auto", by the largest batches that fit into memory."""
-        quiet, alone = self.rank > 0, Alone(self.device)
+        quiet, alone = self.rank > 0, Alone(self.device, self.how)
 
         def by(size: int) -> np.ndarray[Any, np.dtype[np.float32]]:
             return predict(alone, self.model, encoded, batch_size=size, name="seqcls", quiet=quiet)
@@ -292,7 +310,8 @@ class SequenceClassifier(LM):  # type: ignore[misc]
             "model_collapse": list(self.rules),
             "model_device": str(self.device),
             "model_attention": self.model.config._attn_implementation,
-            "model_max_length": self.max_length,
+            "model_max_length": self.how.max_length,
+            "model_precision": self.how.precision,
             "model_truncated": self.truncated,
         }
 
@@ -322,6 +341,16 @@ class SequenceClassifier(LM):  # type: ignore[misc]
         """Wait for the other processes."""
         if self._processes is not None:
             self._processes.wait_for_everyone()
+
+
+def about(context: str) -> Asked:
+    """The texts and the question of a request; a text of another task's is asked as it is."""
+    return (context.texts, context.question) if isinstance(context, Prompt) else ((context,), None)
+
+
+def args_of(requests: Sequence[Any]) -> Iterator[tuple[str, str]]:
+    """The context and the choice of every request."""
+    return (request.args for request in requests)
 
 
 def interleaved(parts: Sequence[Any]) -> Any:

@@ -1,26 +1,20 @@
 """Rows of an evaluation set → documents and requests of lm-evaluation-harness.
 
-That harness hands a model nothing but text. A request of ours therefore says everything that its
-answer depends on: the input texts, joined by U+241E, then U+241D and, as JSON, the labels of the
-set and how a model's labels are collapsed onto them. A cache of answers by request can then never
-mix two rules up.
+That harness hands a model nothing but text: an instruction, and each label as a way to go on. A
+request of ours carries the row's texts, the labels of the set and how a model's labels are
+collapsed onto them besides, for models that classify.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import datasets
 import numpy as np
 
 from harness_plugin.data.dataset import Ints, Split
-from harness_plugin.errors import HarnessError
-
-BETWEEN, RULE = "\u241e", "\u241d"
-"""The symbols for "record separator" (between texts) and "group separator" (before the rule)."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +25,6 @@ class Question:
     collapse: tuple[tuple[str, str], ...] = ()
     rule: str = "argmax"
 
-    @property
-    def text(self) -> str:
-        """As it stands in a request."""
-        return json.dumps({**asdict(self), "collapse": dict(self.collapse)}, ensure_ascii=False)
-
     @classmethod
     def of(cls, split: Split) -> Question:
         """What is asked on an evaluation set."""
@@ -43,22 +32,22 @@ class Question:
         return cls(split.labels, collapse, split.collapse_rule)
 
 
-def request_text(texts: Sequence[str], question: Question) -> str:
-    """The context of a request; HarnessError for a text that holds one of the separators."""
-    for text in texts:
-        if BETWEEN in text or RULE in text:
-            raise HarnessError(f"a text holds {BETWEEN} or {RULE}, which separate texts: {text!r}.")
-    return f"{BETWEEN.join(texts)}{RULE}{question.text}"
+class Prompt(str):
+    """The context of a request, and what it is about."""
+
+    texts: tuple[str, ...]
+    question: Question
+
+    @classmethod
+    def of(cls, context: str, texts: Sequence[str], question: Question) -> Prompt:
+        """`context` as it is, about a row's texts."""
+        prompt = cls(context)
+        prompt.texts, prompt.question = tuple(texts), question
+        return prompt
 
 
-def read_request(context: str) -> tuple[tuple[str, ...], Question | None]:
-    """The texts and the question of a context; no question for one that was made elsewhere."""
-    texts, found, rule = context.partition(RULE)
-    if not found:
-        return tuple(texts.split(BETWEEN)), None
-    read: Mapping[str, Any] = json.loads(rule)
-    collapse = tuple(sorted(read["collapse"].items()))
-    return tuple(texts.split(BETWEEN)), Question(tuple(read["labels"]), collapse, read["rule"])
+class LabelLogProbability(float):
+    """log p(label) of a classifier: of the labels, whatever the length of their names."""
 
 
 def spread(split: Split, seed: int) -> Ints:

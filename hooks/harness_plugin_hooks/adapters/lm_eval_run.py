@@ -25,7 +25,7 @@ from harness_plugin.files import strict
 from harness_plugin_hooks.adapters import lm_eval_task as lm_eval_task  # registers everything
 from harness_plugin_hooks.adapters.lm_eval_tasks import folder
 
-NOT_KNOWN, MISSING = "N/A", "Tasks not found: "
+MISSING = "Tasks not found: "
 
 
 class StrictTracker(EvaluationTracker):  # type: ignore[misc]
@@ -39,8 +39,11 @@ class StrictTracker(EvaluationTracker):  # type: ignore[misc]
     def save_results_aggregated(
         self, results: Mapping[str, Any], samples: Mapping[str, Any] | None = None
     ) -> None:
-        """`results_*.json`, with null for what is undefined."""
-        super().save_results_aggregated(results=strict(without_na(results)), samples=samples)
+        """`results_*.json`, with null for a number that is undefined.
+
+        An error that is not computed stays "N/A": that harness' own table cannot print null there.
+        """
+        super().save_results_aggregated(results=strict(results), samples=samples)
         if self.output_path:
             self.check(f"{self.stem}_{getattr(self, 'date_id', '*')}.json")
 
@@ -82,18 +85,6 @@ class StrictTracker(EvaluationTracker):  # type: ignore[misc]
 def refuse(constant: str) -> None:
     """NaN and Infinity are no JSON."""
     raise ValueError(f"{constant} is not JSON")
-
-
-def without_na(results: Mapping[str, Any]) -> dict[str, Any]:
-    """The results with None for standard errors that lm_eval does not compute."""
-    out = dict(results)
-    for part in ("results", "groups"):
-        if part in out:
-            out[part] = {
-                name: {k: None if v == NOT_KNOWN else v for k, v in row.items()}
-                for name, row in out[part].items()
-            }
-    return out
 
 
 def local_only(tasks: Sequence[str], include_path: list[str]) -> bool:

@@ -33,7 +33,14 @@ from harness_plugin_hooks.adapters.lm_eval_metrics import (
     group_acc,
     metrics_of_answers,
 )
-from harness_plugin_hooks.adapters.lm_eval_rows import Question, documents, request_text
+from harness_plugin_hooks.adapters.lm_eval_rows import (
+    LabelLogProbability,
+    Prompt,
+    Question,
+    documents,
+)
+from harness_plugin_hooks.adapters.prompts import instruction
+from harness_plugin_hooks.outputs.lm_eval import metric_key
 
 LOG = logging.getLogger(__name__)
 DEFAULTS = {
@@ -51,13 +58,18 @@ ACCURACY = {"metric": "acc", "aggregation": "mean", "higher_is_better": True}
 def answer(doc: Mapping[str, Any], results: Sequence[tuple[float, bool]]) -> int:
     """The label (an index) that log-probabilities and flags of all labels amount to.
 
-    It is the likeliest one; where a model's labels are collapsed by "argmax" (McCoy et al. 2019) it
-    is what the model's first choice becomes, and the flag says so.
+    Of a classifier it is the likeliest one; where its labels are collapsed by "argmax" (McCoy et
+    al. 2019) what its first choice becomes, and the flag says so. Of a model that writes it is the
+    one likeliest per character, as in that harness' acc_norm: a longer label is less likely.
     """
+    scores = [score for score, _ in results]
+    if not isinstance(scores[0], LabelLogProbability):
+        lengths = [len(label) for label in doc["labels"]]
+        return int(np.argmax([score / n for score, n in zip(scores, lengths, strict=True)]))
     flagged = [i for i, (_, first) in enumerate(results) if first]
     if doc["first_choice"] and len(flagged) == 1:
         return flagged[0]
-    return int(np.argmax([log_probability for log_probability, _ in results]))
+    return int(np.argmax(scores))
 
 
 @cache
@@ -154,8 +166,8 @@ class TextTask(ConfigurableTask):  # type: ignore[misc]
                 self._aggregation_list[f"{name}_{end}"] = partial(self.measured, name, end)
             self._higher_is_better |= dict.fromkeys((name, f"{name}_low", f"{name}_high"), higher)
         for group in self.split.groups:
-            self._aggregation_list[f"acc_{group}"] = group_acc
-            self._higher_is_better[f"acc_{group}"] = True
+            self._aggregation_list[metric_key(f"acc_{group}")] = group_acc
+            self._higher_is_better[metric_key(f"acc_{group}")] = True
 
     def measured(self, name: str, part: str, items: Sequence[Item]) -> float | None:
         """The value of a metric, or an end of its interval; None and a note where undefined."""
@@ -169,10 +181,19 @@ class TextTask(ConfigurableTask):  # type: ignore[misc]
         return None
 
     def doc_to_text(self, doc: Mapping[str, Any], doc_to_text: Any = None) -> Any:
-        """What a classifier is asked, unless the YAML file has a `doc_to_text` of its own."""
+        """The instruction, unless the YAML file has a `doc_to_text` of its own."""
         if self.config.doc_to_text is not None or doc_to_text is not None:
             return super().doc_to_text(doc, doc_to_text)
-        return request_text([doc[name] for name in self.inputs], self.question)
+        text = instruction(self.inputs, [doc[name] for name in self.inputs], self.question.labels)
+        if self.question.collapse and self.question.rule != "argmax":
+            # its caches go by the text alone, and must not take one rule's answers for another's
+            text += f" Labels are collapsed by {self.question.rule}."
+        return text
+
+    def construct_requests(self, doc: Mapping[str, Any], ctx: str, **rest: Any) -> Any:
+        """As ever; each request also carries the texts and the question, for classifiers."""
+        prompt = Prompt.of(ctx, [doc[name] for name in self.inputs], self.question)
+        return super().construct_requests(doc, prompt, **rest)
 
     def fewshot_docs(self) -> Any:
         """None unless examples are to stand in the prompt: reading all documents takes time."""
@@ -187,7 +208,9 @@ class TextTask(ConfigurableTask):  # type: ignore[misc]
         members = [groups.index(name) for name in doc["groups"]]
         item = (said, gold, members, doc["aligned"], doc.get("cluster"))
         right = float(said == gold)
-        single = {f"acc_{name}": right if name in doc["groups"] else None for name in groups}
+        single = {
+            metric_key(f"acc_{name}"): right if name in doc["groups"] else None for name in groups
+        }
         single["acc"] = right
         return {name: single.get(name, item) for name in self._aggregation_list}
 

@@ -1,4 +1,7 @@
-"""Our text tasks as YAML files for lm-evaluation-harness: one an evaluation set, made from tasks.
+"""Our text tasks as YAML files for lm-evaluation-harness: two an evaluation set, made from tasks.
+
+`debias_hans` is the name that cannot be taken for another's; `hans` is the same for short, and
+stands in no tag.
 
 A file names a task and a set; what the set is, and which metrics are defined on it, finds out
 `lm_eval_task.TextTask`, which reads the same task.
@@ -25,6 +28,7 @@ task: {name}
 dataset_kwargs: {{task: {task}, set: {set}}}
 metadata: {{version: {version}}}
 """
+PREFIX = "debias_"
 NOT_GENERATED = "# not among the generated data: give --metadata data=hub or data=DIR"
 
 
@@ -75,11 +79,9 @@ def write_files(task: Task, target: Path) -> None:
     gaps = task.primary_gap if isinstance(task.primary_gap, dict) else {}
     for name in dict.fromkeys([*generated, *gaps, *task.hub_sets]):
         lm_eval_name = name if name == task.task else f"{task.task}_{name}"
-        text = FILE.format(
-            name=lm_eval_name,
-            tag=f"tag: [debias, debias_{task.task}]" if name in generated else NOT_GENERATED,
-            task=task.task,
-            set=name,
-            version=task.version,
-        )
-        (target / f"{lm_eval_name}.yaml").write_text(text, encoding="utf-8")
+        tag = f"tag: [debias, debias_{task.task}_sets]" if name in generated else NOT_GENERATED
+        for called, tags in ((f"{PREFIX}{lm_eval_name}", tag), (lm_eval_name, "")):
+            text = FILE.format(
+                name=called, tag=tags, task=task.task, set=name, version=task.version
+            )
+            (target / f"{called}.yaml").write_text(text, encoding="utf-8")

@@ -21,11 +21,12 @@ from harness_plugin.records import Predictions
 from harness_plugin.scoring.intervals import components, no_claim
 from harness_plugin.scoring.measure import Bootstrap, Quantity, measure
 from harness_plugin.scoring.metrics import WORST_GROUP_ACC
-from harness_plugin.scoring.pairing import arrange, join
+from harness_plugin.scoring.pairing import arrange, join, same_start
 from harness_plugin_hooks.certify.rule import Candidate, in_order, steps_of, would_certify
 
 DOCUMENT, ANSWERS = "certificate.json", "answers.npz"
 REFERENCES = ("teacher", "erm_teacher", "erm_student")
+NO_REFERENCE = "no ERM student starts from the weights that it starts from"
 PLAIN = "control"
 """The role of the student without a remedy, among those with one."""
 
@@ -50,6 +51,7 @@ class OrderRecord(BaseModel):
     remedy: str
     value: float = Field(ge=0, le=1, description="retention on the rows that rank")
     cost: float = Field(ge=0, description="training time against the plain student's")
+    reason: str = Field(description='why its retention is not defined; "" where it is')
 
 
 class Certificate(BaseModel):
@@ -83,6 +85,7 @@ class Promise:
     role: str
     value: float
     cost: float
+    reason: str = ""
 
 
 def certificate_of(
@@ -98,10 +101,14 @@ def certificate_of(
             "set references=true."
         )
     plain = report.plain.seconds or 1.0
+    starts = {model.role: model.start for model in scores.models}
     promises = {}
     for one in report.results:
         role = role_of(one.remedy)
-        promises[one.remedy] = Promise(role, retained(report, one.score.value), one.seconds / plain)
+        own = report.baseline if one.remedy == "none" else role
+        reason = "" if same_start("erm_student", own, starts) else NO_REFERENCE
+        value = 0.0 if reason else retained(report, one.score.value)
+        promises[one.remedy] = Promise(role, value, one.seconds / plain, reason)
     made = computed(
         answers,
         promises,
@@ -172,7 +179,13 @@ def computed(
         resamples=resamples,
         data_seed=data_seed,
         order=[
-            OrderRecord(remedy=each.remedy, value=each.value, cost=each.cost) for each in ordered
+            OrderRecord(
+                remedy=each.remedy,
+                value=each.value,
+                cost=each.cost,
+                reason=promises[each.remedy].reason,
+            )
+            for each in ordered
         ],
         steps=records,
         answers="",
@@ -187,7 +200,7 @@ def candidate(worst: Quantity, remedy: str, promise: Promise, level: float) -> C
     gain = v["teacher"] - v["erm_teacher"]
     kept = components(v[promise.role] - v["erm_student"] - level * gain, df)
     fall = components(v["teacher"] - v[promise.role], df)
-    reason = no_claim(kept, worst.support)
+    reason = promise.reason or no_claim(kept, worst.support)
     if kept.n_seeds < 3:
         reason = reason or f"{kept.n_seeds} seed(s), a certificate needs 3"
     return Candidate(remedy, promise.value, promise.cost, kept, components(gain, df), fall, reason)
@@ -263,7 +276,8 @@ def verified(folder: Path) -> tuple[Certificate, list[str]]:
     except (OSError, ValueError) as error:
         raise HarnessError(f"{file}: cannot be read: {error}.") from error
     promises = {
-        each.remedy: Promise(role_of(each.remedy), each.value, each.cost) for each in said.order
+        each.remedy: Promise(role_of(each.remedy), each.value, each.cost, each.reason)
+        for each in said.order
     }
     again = computed(
         read_answers(folder, said.task),

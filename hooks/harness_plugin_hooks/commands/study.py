@@ -26,6 +26,7 @@ examples:
   harness study plan.yaml --dry_run          what it comes to, and what sharing saves
   harness study plan.yaml --workers 2        two trainings at a time on this machine
   harness study plan.yaml --executor ray --address auto
+  harness study plan.yaml --executor slurm --slurm slurm_partition=gpu --slurm timeout_min=240
   harness study plan.yaml --status           how far it is, from anywhere that sees the store
   harness study plan.yaml --report           tables and pages from what is finished
 
@@ -56,12 +57,22 @@ def parser() -> Parser:
         "--resume", action="store_true", help="continue; an error where nothing has started_looking"
     )
     where = out.add_argument_group("where")
-    where.add_argument("--executor", choices=("local", "ray"), default="local", help="local")
+    where.add_argument(
+        "--executor", choices=("local", "ray", "slurm"), default="local", help="local"
+    )
     where.add_argument(
         "--workers", type=int, metavar="N", help="trainings at a time (local: 1, in this process)"
     )
     where.add_argument(
         "--address", metavar="HOST:PORT", help="of a Ray cluster (auto: the running one)"
+    )
+    where.add_argument(
+        "--slurm",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an option of submitit: timeout_min=240, slurm_partition=gpu, slurm_account=…; "
+        "cluster=local runs the jobs on this machine",
     )
     add_run_options(where, "use_cache")
     where.add_argument(
@@ -82,6 +93,8 @@ def main(words: list[str]) -> int:
         raise HarnessError(f"--workers {args['workers']}: expected at least 1.")
     if args["address"] and args["executor"] != "ray":
         raise HarnessError("--address is for --executor ray.")
+    if args["slurm"] and args["executor"] != "slurm":
+        raise HarnessError("--slurm is for --executor slurm.")
     from harness_plugin.store.stages import default_root
 
     chosen = args["use_cache"] or os.environ.get("HARNESS_PLUGIN_CACHE") or ""
@@ -138,21 +151,38 @@ def one_study(graph: Graph, root: Path, folder: Path, args: dict[str, Any]) -> i
     if not args["report"]:
         quiet_libraries()
         graph.check_choices(installed_plugins())
-        executor = executor_of(args, graph)
+        executor = executor_of(args, graph, root)
         with ProgressPrinter(graph) as printer:
             progress = execute(graph, executor, root, printer)
     return finished(graph, progress, root, folder)
 
 
-def executor_of(args: dict[str, Any], graph: Graph) -> Executor:
-    """Where the trainings run."""
+def executor_of(args: dict[str, Any], graph: Graph, root: Path) -> Executor:
+    """Where the trainings run; `root` is the store, which all nodes see."""
     from harness_plugin.study.executors import InProcess, Workers
 
     if args["executor"] == "ray":
         from harness_plugin_hooks.study.ray_executor import RayExecutor
 
         return RayExecutor.open(args["address"], args["workers"], graph.study.given.resources)
+    if args["executor"] == "slurm":
+        from harness_plugin_hooks.study.slurm_executor import SlurmExecutor
+
+        options = slurm_options(args["slurm"])
+        cluster = str(options.pop("cluster", "slurm"))
+        return SlurmExecutor.open(root / "slurm", args["workers"], options, cluster=cluster)
     return Workers(args["workers"]) if (args["workers"] or 1) > 1 else InProcess()
+
+
+def slurm_options(pairs: list[str]) -> dict[str, Any]:
+    """KEY=VALUE as submitit takes them: numbers as numbers; HarnessError for one without `=`."""
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not (name and equals):
+            raise HarnessError(f"--slurm {pair}: expected KEY=VALUE, such as timeout_min=240.")
+        options[name] = int(value) if value.isdigit() else value
+    return options
 
 
 class ProgressPrinter:

@@ -13,10 +13,11 @@ OUTPUTS = {
     "open_llm": "open_llm_*/MODEL/results_*.json alone, for leaderboards that scan folders",
     "predictions": "predictions_*.csv: every model's answers on one set (--log_samples)",
     "table": "scores_*.csv and .parquet: all numbers of a run in one table",
+    "trackers": "in the tracker of --log_with: a run a role and seed, with all its numbers",
     "transfer": "transfer_*.json: all roles compared, with intervals (docs/transfer.schema.json)",
 }
 
-ALWAYS = ("transfer", "table", "lm_eval", "predictions")
+ALWAYS = ("transfer", "table", "lm_eval", "predictions", "trackers")
 """What every run writes; predictions and samples when they are asked for."""
 
 

@@ -1,15 +1,17 @@
 """One results file an evaluated model, in the layout of lm-evaluation-harness 0.4.13.
 
 The layout is that of its EvaluationTracker and result_schema: `<model>/results_<time>.json`, keys
-"<metric>,<filter>", samples beside it. Differences are on purpose: undefined numbers are null, not
-NaN or "N/A"; samples are sorted by id before they are hashed, so that the hash does not depend on
-the number of processes; `config` also holds model_name, which other readers look for.
+"<metric>,<filter>", samples beside it, hashed by its recipe, so that its own printers and loggers
+read these files. Differences are on purpose: an undefined number is null, not NaN (an undefined
+error is "N/A", as there); samples are sorted by id, so that the hash does not depend on the number
+of processes; `config` also holds model_name, which other readers look for.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,9 +28,13 @@ if TYPE_CHECKING:
     from hashlib import _Hash as Digest
 
 SCHEMA_VERSION = "0.4.13"
+NOT_KNOWN = "N/A"
+"""What that harness writes, and its table expects, where a metric has no standard error."""
 CHUNK = 8192
 """Rows whose texts are in memory at a time."""
-SORTED = json.JSONEncoder(sort_keys=True)
+NOT_ASKED = ("id", "label", "group")
+"""What of a document is not in its prompt."""
+ENCODED = json.JSONEncoder(ensure_ascii=False).encode
 """One for all rows: `json.dumps` makes an encoder each time."""
 
 
@@ -68,17 +74,13 @@ def results(report: RunReport, evaluated: Evaluated, hashes: dict[str, str]) -> 
         row: dict[str, Any] = {"name": name, "alias": name, "sample_len": len(p)}
         numbers = list(evaluated.numbers(p.split))
         for number in numbers:
-            row[f"{number.name},none"] = number.value
-            row[f"{number.name}_stderr,none"] = number.error
+            row[f"{metric_key(number.name)},none"] = number.value
+            known = not math.isnan(number.error)
+            row[f"{metric_key(number.name)}_stderr,none"] = number.error if known else NOT_KNOWN
         tables[name] = row
-        better[name] = {number.name: number.metric.higher_is_better for number in numbers}
+        better[name] = {metric_key(n.name): n.metric.higher_is_better for n in numbers}
         sizes[name] = {"original": len(p), "effective": len(p)}
-        configs[name] = {
-            "task": name,
-            "output_type": "multiple_choice",
-            "test_split": p.split,
-            "num_fewshot": 0,
-            "doc_to_choice": list(p.labels),
+        configs[name] = configuration(name, p) | {
             "metadata": {
                 "version": 1,
                 "source": scores.source,
@@ -103,6 +105,7 @@ def results(report: RunReport, evaluated: Evaluated, hashes: dict[str, str]) -> 
         "lm_eval_version": SCHEMA_VERSION,
         "upper_git_hash": None,
         "task_hashes": hashes,
+        "max_length": model.max_length or None,
         "model_source": "harness-plugin",
         "model_name": model.name,
         "model_name_sanitized": model.name.replace("/", "__"),
@@ -112,6 +115,34 @@ def results(report: RunReport, evaluated: Evaluated, hashes: dict[str, str]) -> 
         "chat_template": None,
         "chat_template_sha": None,
         "total_evaluation_time_seconds": str(report.seconds),
+    }
+
+
+def metric_key(name: str) -> str:
+    """A metric as a key of results: a slash, as groups have, is what its loggers cut keys at."""
+    return name.replace("/", ":")
+
+
+def configuration(name: str, p: Predictions) -> dict[str, Any]:
+    """A task's configuration as that harness fills it for one that asks for one of the labels.
+
+    `metric_list` names what every sample holds a value of: its loggers read each there.
+    """
+    return {
+        "task": name,
+        "dataset_kwargs": {"task": p.task, "set": p.split},
+        "test_split": p.split,
+        "doc_to_target": "label",
+        "doc_to_choice": list(p.labels),
+        "unsafe_code": False,
+        "description": "",
+        "target_delimiter": " ",
+        "fewshot_delimiter": "\n\n",
+        "num_fewshot": 0,
+        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+        "output_type": "multiple_choice",
+        "repeats": 1,
+        "should_decontaminate": False,
     }
 
 
@@ -129,13 +160,13 @@ def settings_of(report: RunReport, evaluated: Evaluated) -> dict[str, Any]:
         },
         "model_dtype": "float32",
         "model_sha": model.settings.get("stage", ""),
-        "batch_size": report.config.get("eval_batch_size"),
+        "batch_size": str(report.config.get("eval_batch_size")),
         "batch_sizes": [],
         "device": next((c["device"] for c in environment["choices"].values()), None),
         "use_cache": report.config.get("use_cache"),
         "limit": report.config.get("limit"),
         "bootstrap_iters": report.config.get("resamples"),
-        "gen_kwargs": None,
+        "gen_kwargs": {},
         "random_seed": model.seed,
         "numpy_seed": model.seed,
         "torch_seed": model.seed,
@@ -146,7 +177,7 @@ def settings_of(report: RunReport, evaluated: Evaluated) -> dict[str, Any]:
 def sample_lines(p: Predictions, digest: Digest) -> Iterator[str]:
     """The lines of a samples file, sorted by id; `digest` gets the hashes of what was asked."""
     for row in sample_rows(p, np.argsort(p.ids, kind="stable")):
-        digest.update(f"{row['doc_hash']}{row['target_hash']}".encode())
+        digest.update(f"{row['doc_hash']}{row['prompt_hash']}{row['target_hash']}".encode())
         yield json_line(row)
 
 
@@ -159,7 +190,7 @@ def sample_rows(p: Predictions, order: Ints) -> Iterator[dict[str, Any]]:
         choices = [
             [f"{value:.6f}", str(said == c)] for c, value in enumerate(log_probs[i].tolist())
         ]
-        context = json.dumps({k: v for k, v in doc.items() if k not in ("id", "group")})
+        context = json.dumps({k: v for k, v in doc.items() if k not in NOT_ASKED})
         yield {
             "doc_id": i,
             "doc": doc,
@@ -172,7 +203,7 @@ def sample_rows(p: Predictions, order: Ints) -> Iterator[dict[str, Any]]:
             "filtered_resps": choices,
             "filter": "none",
             "metrics": ["acc"],
-            "doc_hash": sha(SORTED.encode(doc)),
+            "doc_hash": sha(indented(doc)),
             "prompt_hash": sha(context),
             "target_hash": hashes[target],
             "acc": float(p.correct[i]),
@@ -180,13 +211,14 @@ def sample_rows(p: Predictions, order: Ints) -> Iterator[dict[str, Any]]:
 
 
 def documents(p: Predictions, order: Ints) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The number and the document of each row, in `order`: id, group, bias types, texts.
+    """The number and the document of each row, in `order`: id, label, group, bias types, texts.
 
     Few rows' texts are in memory at a time.
     """
     for start in range(0, len(order), CHUNK):
         rows = order[start : start + CHUNK]
         columns: dict[str, Iterable[Any]] = {"id": p.ids[rows].tolist()}
+        columns["label"] = [p.labels[label] for label in p.label[rows].tolist()]
         if p.members is None:
             columns["group"] = [p.groups[g] if g >= 0 else None for g in p.group[rows].tolist()]
         else:
@@ -198,6 +230,20 @@ def documents(p: Predictions, order: Ints) -> Iterator[tuple[int, dict[str, Any]
         columns |= {column: values[rows.tolist()] for column, values in p.texts.items()}
         for i, *values in zip(rows.tolist(), *columns.values(), strict=True):
             yield i, dict(zip(columns, values, strict=True))
+
+
+def indented(doc: dict[str, Any]) -> str:
+    """`json.dumps(doc, indent=2, ensure_ascii=False)`, which that harness hashes, but quicker.
+
+    Values are texts, None, or lists of texts.
+    """
+    parts = []
+    for name, value in doc.items():
+        text = ENCODED(value)
+        if isinstance(value, list) and value:
+            text = "[\n" + ",\n".join(f"    {ENCODED(item)}" for item in value) + "\n  ]"
+        parts.append(f"  {ENCODED(name)}: {text}")
+    return "{\n" + ",\n".join(parts) + "\n}"
 
 
 def sha(text: str) -> str:

@@ -9,19 +9,20 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from harness_plugin.analysis.loaded_models import FinishedTask
 from harness_plugin.data.dataset import Split
 from harness_plugin.data.images import to_rgb
 from harness_plugin.errors import HarnessError
-from harness_plugin.pipeline.split_stages import predict_split, weights_key
 from harness_plugin.records import Predictions, TrainedModel
 from harness_plugin.scoring.pairing import by_id, check_same_rows
 from harness_plugin.scoring.prediction_tables import EvaluationSet, file_name, from_csv
 from harness_plugin.scoring.transfer_record import Model, TransferRecord
+
+if TYPE_CHECKING:
+    from harness_plugin.analysis.loaded_models import FinishedTask
 
 Kind: TypeAlias = Literal["lost", "gained", "other"]
 KINDS: dict[Kind, str] = {
@@ -105,6 +106,8 @@ def answers_on(
         found = from_csv(text, known, record.task, names, str(file))
     else:
         wanted = [m for m in record.models if m.role.startswith(("teacher", "student", "control"))]
+        from harness_plugin.pipeline.split_stages import predict_split
+
         found = [by_id(predict_split(task.ctx, trained(m, record.task), split)) for m in wanted]
     for p in found:
         check_same_rows(p, found[0])
@@ -113,6 +116,8 @@ def answers_on(
 
 def trained(model: Model, task: str) -> TrainedModel:
     """A model of the record, whose predictions the store may hold; HarnessError if it cannot."""
+    from harness_plugin.pipeline.split_stages import weights_key
+
     path = Path(model.path)
     if model.method == "predictions":
         raise HarnessError(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness_plugin.analysis.open_run import open_run
+from harness_plugin._version import EXTRA_OF, install_command
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.files import read_json
 from harness_plugin.plugins.registry import Plugins
@@ -110,7 +110,13 @@ def examples_of(
     if "teacher" not in roles or not students:
         return (), "There is no teacher and student to disagree."
     try:
+        from harness_plugin.analysis.open_run import open_run
+
         (task,) = open_run(folder, plugins, started=time, tasks=[record.task])
         return disagreements(task, record, folder, students, most), ""
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in EXTRA_OF:
+            raise
+        return (), f"They need what reads models and data: {install_command('train')}."
     except HarnessError as error:  # the numbers stand on their own: the page says what is missing
         return (), f"They need the run's data and predictions: {error}"

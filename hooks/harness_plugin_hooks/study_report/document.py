@@ -22,6 +22,7 @@ from harness_plugin_hooks.render.document import (
 )
 from harness_plugin_hooks.report.drawing import THEME
 from harness_plugin_hooks.study_report.analysis import StudyEstimate
+from harness_plugin_hooks.study_report.ladder import ladder_tables
 from harness_plugin_hooks.study_report.reading import (
     RESPONSES,
     Study,
@@ -124,6 +125,13 @@ def sections(
             "Scale",
             "Gap widening by the teacher's size (down) and the student's (across).",
             scale_tables(study, estimates, parameters),
+        ),
+        (
+            "ladder",
+            "Ladder",
+            "From the largest student to the smallest: what every group is left with. The knee is "
+            "the smallest whose debiasing is `kept` by the rule of verdicts.",
+            ladder_tables(study),
         ),
         (
             "bias_types",

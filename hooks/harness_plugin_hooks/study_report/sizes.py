@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
-from safetensors import safe_open
-
+from harness_plugin.models.weight_files import parameters
 from harness_plugin.study.graph import Graph
 from harness_plugin.study.scheduler import Progress
-
-BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
-"""Tensors of a checkpoint that are no parameters."""
 
 
 def sizes(graph: Graph, progress: Progress, root: Path) -> dict[str, int]:
@@ -33,13 +28,3 @@ def sizes(graph: Graph, progress: Progress, root: Path) -> dict[str, int]:
             if weights.is_file():
                 out[key] = parameters(weights)
     return out
-
-
-def parameters(weights: Path) -> int:
-    """Of one checkpoint."""
-    with safe_open(weights, framework="np") as checkpoint:
-        return sum(
-            math.prod(checkpoint.get_slice(name).get_shape())
-            for name in checkpoint.keys()  # noqa: SIM118 (not a mapping)
-            if not name.endswith(BUFFERS)
-        )

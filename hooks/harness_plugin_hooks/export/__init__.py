@@ -1,0 +1,1 @@
+"""From a run to one model as a folder, and to the hub."""

@@ -1,0 +1,1 @@
+"""Candidate spurious attributes of a data set: what alone tells the label, from the surface."""

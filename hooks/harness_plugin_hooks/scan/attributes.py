@@ -1,0 +1,115 @@
+"""Attributes that need no annotation: of texts their words and length, of images their brightness.
+
+Each is whether a row has it, (N,) bool; numbers are cut at their median.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness_plugin.data.split import Split
+
+Bools = NDArray[np.bool_]
+WORD = re.compile(r"[\w']+")
+NEGATIONS = frozenset(
+    [
+        "no",
+        "not",
+        "never",
+        "none",
+        "nobody",
+        "nothing",
+        "nowhere",
+        "neither",
+        "nor",
+        "cannot",
+        "without",
+        "hardly",
+    ]
+)
+MOST_NGRAMS = 300
+"""Words and pairs of words that are looked at: the most frequent ones."""
+RAREST = 0.01
+"""Share of rows that must have an attribute, and lack it."""
+CORNER = 0.25
+"""Side of a corner, as a share of the image's."""
+
+
+def above(values: Sequence[float] | NDArray[Any]) -> Bools:
+    """Whether a number is above the median."""
+    numbers = np.asarray(values, np.float64)
+    return np.greater(numbers, np.median(numbers))
+
+
+def of_texts(columns: dict[str, Sequence[str]]) -> Iterator[tuple[str, Bools]]:
+    """Attributes of one or several text columns of N rows."""
+    words = {name: [WORD.findall(t.lower()) for t in texts] for name, texts in columns.items()}
+    for name, rows in words.items():
+        yield f"{name}: more words than the median", above([len(row) for row in rows])
+        negated = [any(w in NEGATIONS or w.endswith("n't") for w in row) for row in rows]
+        yield f"{name}: a negation", np.array(negated)
+    if len(words) == 2:
+        first, second = words.values()
+        shares = [
+            len(set(b) & set(a)) / max(1, len(set(b))) for a, b in zip(first, second, strict=True)
+        ]
+        yield "overlap: more shared words than the median", above(shares)
+        yield "overlap: every word is shared", np.array([share == 1 for share in shares])
+    for name, rows in words.items():
+        seen = [{*row, *(f"{a} {b}" for a, b in pairwise(row))} for row in rows]
+        counts = Counter(ngram for row in seen for ngram in row)
+        for ngram, _ in counts.most_common(MOST_NGRAMS):
+            yield f"{name}: “{ngram}”", np.array([ngram in row for row in seen])
+
+
+def measures(image: Any) -> list[float]:
+    """Of one RGB image: width, height, mean colours, mean colours of the corners."""
+    pixels = np.asarray(image, np.float64)
+    height, width = pixels.shape[:2]
+    h, w = max(1, int(CORNER * height)), max(1, int(CORNER * width))
+    corners = (pixels[:h, :w], pixels[:h, -w:], pixels[-h:, :w], pixels[-h:, -w:])
+    means = [pixels.mean(axis=(0, 1)), *(corner.mean(axis=(0, 1)) for corner in corners)]
+    return [width, height, *np.concatenate(means).tolist()]
+
+
+PLACES = ("image", "top left", "top right", "bottom left", "bottom right")
+COLOURS = ("red", "green", "blue")
+
+
+def of_images(rows: NDArray[np.float64]) -> Iterator[tuple[str, Bools]]:
+    """Attributes of images from their `measures` (N, 17)."""
+    yield "image: wider than the median", above(rows[:, 0])
+    yield "image: higher than the median", above(rows[:, 1])
+    for number, place in enumerate(PLACES):
+        colours = rows[:, 2 + 3 * number : 5 + 3 * number]
+        brightness = colours.mean(axis=1)
+        yield f"{place}: brighter than the median", above(brightness)
+        for channel, colour in enumerate(COLOURS):
+            share = colours[:, channel] - brightness
+            yield f"{place}: more {colour} than the median", above(share)
+
+
+def candidates(split: Split, inputs: Sequence[str], modality: str) -> Iterator[tuple[str, Bools]]:
+    """Every attribute of a split that enough rows have and lack, once."""
+    found: Iterator[tuple[str, Bools]]
+    if modality == "text":
+        found = of_texts({name: [str(text) for text in split.rows[name]] for name in inputs})
+    else:
+        from harness_plugin.data.images import to_rgb
+        from harness_plugin.training.pixels import read_images
+
+        (column,) = inputs
+        values = read_images(split.rows, column, 0, len(split), lambda x: measures(to_rgb(x)))
+        found = of_images(np.array(values))
+    told = set[bytes]()
+    for name, has in found:
+        if RAREST <= has.mean() <= 1 - RAREST and has.tobytes() not in told:
+            told.add(has.tobytes())
+            yield name, has
