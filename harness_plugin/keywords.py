@@ -56,7 +56,7 @@ def configured(
     """
     from harness_plugin.config.merge import run_config
     from harness_plugin.config.settings import RunConfig, TaskSettings
-    from harness_plugin.data.task import merge
+    from harness_plugin.data.yaml_files import merge
 
     known = set(RunConfig.model_fields) | set(TaskSettings.model_fields)
     for name in options:

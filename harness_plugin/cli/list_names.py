@@ -1,10 +1,17 @@
-"""`harness ls`: names and one line of help each."""
+"""`harness ls`: names and one line of help each; of tasks their data and sets."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from harness_plugin.cli.parser import Parser
 from harness_plugin.cli.startup import installed_plugins
 from harness_plugin.errors import unknown
+
+if TYPE_CHECKING:
+    from harness_plugin.data.task import Task
+    from harness_plugin.plugins.registry import Plugins
 
 KINDS = {
     "tasks": "task",
@@ -41,12 +48,34 @@ def list_names(argv: list[str]) -> int:
         rows += [(broken.name, f"BROKEN: {broken.reason}") for broken in plugins.broken]
     else:
         rows = [(offer.name, offer.summary) for offer in plugins[KINDS[args.kind]]]
-    if args.include_path and args.kind == "tasks":
-        from harness_plugin.data.task import read_task, task_files
-
-        tasks = [read_task(p, plugins["task"]) for p in task_files(args.include_path)]
-        rows = sorted(rows + [(task.task, task.summary) for task in tasks])
-    width = max((len(name) for name, _ in rows), default=0)
-    for name, summary in rows:
-        print(f"{name:{width}}  {summary}")
+    if args.kind == "tasks":
+        print(*in_columns(task_rows(plugins, args.include_path)), sep="\n")
+    else:
+        print(*in_columns(rows), sep="\n")
     return 0
+
+
+def task_rows(plugins: Plugins, include_path: Sequence[str]) -> Iterator[Sequence[str]]:
+    """What a task is of and what it is asked on, below a line that names the columns."""
+    from harness_plugin.data.task import find_task, read_task, task_files
+
+    tasks = [find_task(offer.name, plugins["task"]) for offer in plugins["task"]]
+    tasks += [read_task(path, plugins["task"]) for path in task_files(include_path)]
+    yield "task", "modality", "sources", "sets", "summary"
+    for task in sorted(tasks, key=lambda task: task.task):
+        sets = ",".join(sets_named(task)) or "as its data"
+        yield task.task, task.modality, ",".join(task.sources), sets, task.summary
+
+
+def sets_named(task: Task) -> list[str]:
+    """The evaluation sets that a task's file names; its data may have more."""
+    gaps = task.primary_gap if isinstance(task.primary_gap, dict) else {}
+    return list(dict.fromkeys([*gaps, *task.hub_sets]))
+
+
+def in_columns(rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Lines whose cells stand below one another; the last cell is as long as it is."""
+    kept = list(rows)
+    widths = [max(map(len, cells)) for cells in zip(*kept, strict=True)][:-1]
+    for *cells, last in kept:
+        yield "  ".join([*(f"{c:{w}}" for c, w in zip(cells, widths, strict=True)), last])

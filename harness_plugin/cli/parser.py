@@ -148,7 +148,7 @@ def config_from_flags(args: Mapping[str, Any]) -> RunConfig:
     """The configuration that parsed options of `run_parser` describe; other keys are ignored."""
     from harness_plugin.config.merge import run_config
     from harness_plugin.config.settings import RunConfig
-    from harness_plugin.data.task import merge
+    from harness_plugin.data.yaml_files import merge
 
     shortcuts: dict[str, Any] = {}
     for name, paths in SHORTCUTS.items():

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from harness_plugin.cli.list_names import KINDS
+from harness_plugin.cli.list_names import KINDS, sets_named
 from harness_plugin.cli.parser import Parser
 from harness_plugin.cli.startup import installed_plugins
 from harness_plugin.errors import HarnessError, unknown
@@ -118,7 +118,7 @@ def evaluation_sets(task: Task) -> Iterator[str]:
     gaps = task.primary_gap if isinstance(task.primary_gap, dict) else {}
     if isinstance(task.primary_gap, str):
         yield f"primary gap {task.primary_gap}"
-    for name in dict.fromkeys([*gaps, *task.hub_sets]):
+    for name in sets_named(task):
         said = [f"primary gap {gaps[name]}"] if name in gaps else []
         if hub := task.hub_sets.get(name):
             config = f", {hub.config}" if hub.config else ""

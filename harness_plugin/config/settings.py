@@ -35,7 +35,8 @@ from harness_plugin.config.fields import (
     flag,
 )
 from harness_plugin.config.mappings import fitting, problems
-from harness_plugin.data.task import HubSet, Source, Task, merge
+from harness_plugin.data.task import HubSet, Source, Task
+from harness_plugin.data.yaml_files import merge
 
 if TYPE_CHECKING:
     from harness_plugin.records import VerdictRule

@@ -25,7 +25,20 @@ from harness_plugin.scoring.prediction_files import PredictionFile, covered, rea
 from harness_plugin.scoring.score import score_task
 
 ROLES = ("student", "teacher", "control")
+LONGEST = 200
+"""Characters of a model's name: file systems allow 255 bytes in a folder's."""
 """Predictions without a role are the student's: the model that is asked about."""
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that no model and no folder can have: results lie in a folder of that name."""
+    parts = name.split("/")
+    bad = len(name) > LONGEST or not name.isprintable() or "\\" in name
+    if bad or len(parts) > 2 or any(not part.strip(". ") for part in parts):
+        shown = name if len(name) <= LONGEST else f"{name[:20]}… ({len(name)} characters)"
+        raise HarnessError(
+            f"--model_name {shown!r}: expected NAME or OWNER/NAME, at most {LONGEST} characters."
+        )
 
 
 def score_predictions(
@@ -44,9 +57,11 @@ def score_predictions(
     the column names do not say. `labels`: the names of a list column's entries. `model_name`: the
     student's, else that of its file.
 
-    Raises HarnessError for files that cannot be read, that lack rows or have others, and for
-    unequal numbers of files.
+    Raises HarnessError for a name that no folder can have, for files that cannot be read, that
+    lack rows or have others, and for unequal numbers of files.
     """
+    if model_name is not None:
+        check_name(model_name)
     started = time.time()
     settings = task_settings(task, config.source_of(task), config.tasks, config.settings)
     data = load_for(task, settings, config, training=False)

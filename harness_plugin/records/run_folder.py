@@ -34,7 +34,9 @@ def run_folder(path: Path) -> Path:
     Raises HarnessError for a folder without a run, and for one with several folders of runs.
     """
     if not path.is_dir():
-        raise HarnessError(f"{path}: expected the results folder of a run; no such folder.")
+        raise HarnessError(
+            f"{path}: expected the results folder of a run, there is no such folder."
+        )
     if run_times(path):
         return path
     runs = sorted(

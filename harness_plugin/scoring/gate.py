@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from harness_plugin.data.task import read_yaml
+from harness_plugin.data.yaml_files import read_yaml
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.records import DEFAULT_RULE
 from harness_plugin.scoring.comparison import (

@@ -271,18 +271,22 @@ def write_text_rows(
 def write_images(
     split: Split, column: str, processor: Any, crop: int | None, folder: Path, quiet: bool
 ) -> dict[str, Any]:
-    """Decode, crop and resize every image once, into pixels.npy."""
+    """Decode, crop and resize every image once, into pixels.npy.
+
+    By ordinary writes: a memory map kills the process (SIGBUS) where the disk is full.
+    """
     height, width = target_size(processor)
     shape = (len(split), height, width, 3)
-    pixels = np.lib.format.open_memmap(folder / "pixels.npy", "w+", np.uint8, shape)
     rows = split.rows.select_columns([column])
 
     def seen(image: Any) -> NDArray[np.uint8]:
         return to_pixels(image, processor, crop, (height, width))
 
     starts = range(0, len(split), IMAGES)
-    for start in worked(starts, f"decoding {split.name}", unit="part", quiet=quiet):
-        for number, value in enumerate(read_images(rows, column, start, IMAGES, seen)):
-            pixels[start + number] = value
-    pixels.flush()
+    about = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    with (folder / "pixels.npy").open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, about)
+        for start in worked(starts, f"decoding {split.name}", unit="part", quiet=quiet):
+            for pixels in read_images(rows, column, start, IMAGES, seen):
+                stream.write(np.ascontiguousarray(pixels, np.uint8).data)
     return {"rows": len(split), "size": [height, width]}

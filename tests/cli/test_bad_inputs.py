@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from harness_plugin.cli.main import main
-from harness_plugin.data.task import load_yaml
+from harness_plugin.data.yaml_files import load_yaml
 from harness_plugin.plugins.registry import load_installed, make_manager
 
 TOY = str(bad_inputs.TOY / "toy.yaml")

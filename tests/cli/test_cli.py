@@ -18,8 +18,18 @@ from harness_plugin.plugins.registry import collect, make_manager
 ROOT = Path(__file__).parents[2]
 TOY = str(ROOT / "tests" / "toy" / "toy.yaml")
 HEAVY = {"torch", "transformers", "datasets", "evaluate", "accelerate", "numpy"}
-LISTING = ("--version", "ls methods", "ls plugins", "ls tasks", "compare --help", "ls x", "show x")
-OPTIONS = ("--help", "run --help", "study --help", "--t x", "", "show hans", "launch --x", "run")
+LISTING = ("--version", "ls methods", "ls plugins", "compare --help", "ls x", "show x")
+OPTIONS = (
+    "--help",
+    "run --help",
+    "study --help",
+    "--t x",
+    "",
+    "show hans",
+    "ls tasks",
+    "launch --x",
+    "run",
+)
 """What needs the settings' fields, or a task's."""
 
 
@@ -54,7 +64,18 @@ def test_help_shows_every_command_and_option(capsys):
 def test_every_kind_is_listed(kind, capsys, plugins):
     assert cli.main(["ls", kind]) == 0
     listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
-    assert listed == [offer.name for offer in plugins[KINDS[kind]]]
+    names = [offer.name for offer in plugins[KINDS[kind]]]
+    assert listed == (["task", *names] if kind == "tasks" else names)
+
+
+def test_tasks_are_listed_with_what_they_are_of_and_asked_on(capsys):
+    assert cli.main(["ls", "tasks"]) == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    columns = [head.index(word) for word in ("modality", "sources", "sets", "summary")]
+    (hans,) = (row for row in rows if row.startswith("hans "))
+    cells = [hans[at:].split()[0] for at in columns[:3]]
+    assert cells == ["text", "embedded,hub,path", "id,hans,id_mismatched"]
+    assert all(row[columns[3] - 2 : columns[3]] == "  " for row in rows)
 
 
 class Commands:

@@ -16,7 +16,8 @@ from harness_plugin.config.settings import (
     TaskSettings,
     TeacherSettings,
 )
-from harness_plugin.data.task import merge, read_task, read_yaml
+from harness_plugin.data.task import read_task
+from harness_plugin.data.yaml_files import merge, read_yaml
 from harness_plugin.files import strict
 from harness_plugin.pipeline.open_task import check_option_names, load_tasks
 from harness_plugin.run_tasks import resolved_config

@@ -272,3 +272,18 @@ def test_a_shuffled_hans_submission_scores_as_its_rule_says(real_data, plugins, 
     found = join(read_answers(text_file(tmp_path, "\n".join(lines)), [hans]), hans)
     assert len(found) == 30_000
     assert np.array_equal(found.correct, hans.label == hans.labels.index("entailment"))
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("..", "'..'"), ("a/..", "'a/..'"), ("a/b/c", "'a/b/c'"), ("", "''"), ("x" * 300, "300 char")],
+)
+def test_a_name_that_no_folder_can_have_is_refused(name, shown, tmp_path, capsys):
+    words = ["score", "--tasks", TOY, "--predictions", str(tmp_path / "p.csv")]
+    out = tmp_path / "deep" / "out"
+    assert cli.main([*words, f"--model_name={name}", "--output_path", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("harness: error: --model_name ")
+    assert shown in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "deep").exists()

@@ -113,7 +113,7 @@ def test_tests_are_drawn_from_the_validation_set_alone(source, request):
     [
         ({"n_train": 4000}, r"faces of young/Female, the options ask for .* \(n_validation, n_id"),
         ({"n_balanced": 4000}, r"the options ask for 1,000 \(n_balanced\)"),
-        ({"young": "20-30"}, "20-30"),
+        ({"young": ["20-30"]}, "unknown age of FairFace '20-30'"),
         ({"young": ["40-49"]}, "every age may stand once"),
         ({"bias_rate": 1}, "bias_rate must be between 0 and 1"),
     ],

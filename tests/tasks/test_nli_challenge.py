@@ -178,7 +178,7 @@ def test_rows_like_hans_join_training_and_leave_validation(folder):
         ({"n_hans": 7}, "cannot draw 7 rows: a multiple of its 6 cells"),
         ({"hans_rows": 30}, "up to 24 is needed"),
         ({"tests": ["hanz"]}, "hans"),
-        ({"tests": 3}, "must be all or a list of sets, found 3"),
+        ({"tests": 3}, "tests: expected a list, found 3"),
         ({"validation_share": 0}, "validation_share must be between 0 and 1"),
     ],
 )

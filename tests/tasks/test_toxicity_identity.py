@@ -96,7 +96,7 @@ def test_equal_tweets_are_on_one_side_and_shares_are_kept(folder):
 
 
 def test_classes_are_chosen_and_the_others_left_out(folder):
-    data = load(folder, toxic="hate")
+    data = load(folder, toxic=["hate"])
     assert not any("soup" in text for text in data.train.texts("text").to_pylist())
     assert "60 tweets left out: of a class that has no label here" in data.notes
     (folder / "en_sentence_templates.csv").unlink()

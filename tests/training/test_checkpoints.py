@@ -77,7 +77,7 @@ def test_a_model_that_cannot_be_written_keeps_the_checkpoint(train, tmp_path, mo
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / "model.safetensors"))
 
     with monkeypatch.context() as patched:
-        patched.setattr(RoleTrainer, "_save", full)
+        patched.setattr(RoleTrainer, "save", full)
         with pytest.raises(DiskError, match=r"model\.safetensors: cannot be written: No space"):
             train("full")
     assert list(tmp_path.glob("full/model-*.partial/resume/checkpoint-6/progress.json"))

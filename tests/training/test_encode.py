@@ -237,3 +237,33 @@ def test_a_changed_image_processor_is_another_key():
         for r in (True, False)
     }
     assert len(keys) == 4
+
+
+def test_pixels_are_an_ordinary_npy_file(tmp_path):
+    """What NumPy itself would write, row by row, without a memory map of it."""
+    from harness_plugin.training import encode
+
+    images = np.arange(3 * 4 * 5 * 3, dtype=np.uint8).reshape(3, 4, 5, 3)
+
+    class Rows:
+        def select_columns(self, names):
+            return self
+
+    class Of:
+        rows, name = Rows(), "made"
+
+        def __len__(self):
+            return 3
+
+    def some(rows, column, start, count, then):
+        return images[start : start + count]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encode, "read_images", some)
+        patch.setattr(encode, "target_size", lambda processor: (4, 5))
+        patch.setattr(np.lib.format, "open_memmap", None)
+        encode.write_images(Of(), "image", None, None, tmp_path, True)
+    np.save(tmp_path / "whole.npy", images)
+    written = (tmp_path / "pixels.npy").read_bytes()
+    assert written == (tmp_path / "whole.npy").read_bytes()
+    assert np.load(tmp_path / "pixels.npy", mmap_mode="r").shape == (3, 4, 5, 3)

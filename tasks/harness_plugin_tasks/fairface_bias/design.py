@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import datasets
 import numpy as np
@@ -49,7 +48,7 @@ def ages_of(request: DataRequest) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
     Raises HarnessError for an unknown bin, for none, and for one that is named twice.
     """
-    bins = tuple(listed(request, name) for name in LABELS)
+    bins = tuple(tuple(map(str, request.options[name])) for name in LABELS)
     names = bins[0] + bins[1]
     for name in names:
         if name not in AGES:
@@ -60,12 +59,6 @@ def ages_of(request: DataRequest) -> tuple[tuple[str, ...], tuple[str, ...]]:
             "every age may stand once."
         )
     return bins[0], bins[1]
-
-
-def listed(request: DataRequest, name: str) -> tuple[str, ...]:
-    """The option `name` as texts, one or a list."""
-    value: Any = request.options[name]
-    return tuple(map(str, value if isinstance(value, list | tuple) else [value]))
 
 
 def biased(n: int, rate: float) -> Ints:

@@ -104,14 +104,13 @@ def table_of(name: str, names: Sequence[str]) -> str:
     return stem if stems.count(stem) == 1 else str(Path(name).with_suffix(""))
 
 
-def chosen_sets(names: object) -> list[str]:
-    """The challenge sets of the option `tests`. Raises HarnessError for an unknown one."""
-    listed = [names] if isinstance(names, str) else list(names) if isinstance(names, list) else []
-    if not listed or not all(isinstance(name, str) for name in listed):
-        raise HarnessError(f"nli_challenge.tests must be all or a list of sets, found {names!r}.")
+def chosen_sets(listed: Sequence[object]) -> list[str]:
+    """The challenge sets of the option `tests`. Raises HarnessError for none and an unknown one."""
     for name in listed:
         if name not in (*NAMES, "all"):
-            raise unknown("challenge set", name, ["all", *NAMES])
+            raise unknown("challenge set", str(name), ["all", *NAMES])
+    if not listed:
+        raise HarnessError("nli_challenge.tests: no challenge set; all is every one of them.")
     return [name for name in NAMES if name in listed or "all" in listed]
 
 

@@ -117,8 +117,7 @@ def tweets_of(
     """Tweets whose class has a label by the options, and how many have none."""
     sides = {}
     for option in ("toxic", "nontoxic"):
-        value = request.options[option]
-        for name in [value] if isinstance(value, str) else value:
+        for name in request.options[option]:
             if name not in CLASSES:
                 raise unknown(f"class of {request.task.task}.{option}", str(name), CLASSES)
             if name in sides:

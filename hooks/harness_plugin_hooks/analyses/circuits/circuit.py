@@ -78,7 +78,7 @@ class Circuit:
         half = float(student_t.ppf(0.975, self.df)) * noise if pairs > 1 else math.inf
         if effect > max(half, NEGLIGIBLE * float(np.abs(self.full).mean())):
             return ""
-        by = f"{effect:.2g} only" if effect > half else f"{effect:.2g} ± {half:.2g}"
+        by = f"{effect:.2g} only" if effect >= half else f"{effect:.2g} ± {half:.2g}"
         return (
             f"undefined: clean and corrupted inputs hardly differ: over {pairs} pairs the "
             f"corruption changes the metric by {by}"
