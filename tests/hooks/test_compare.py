@@ -150,6 +150,16 @@ def reports_of(compare, folders, candidate):
     return {file.name: file.read_text("utf-8") for file in out.iterdir()}
 
 
+def test_the_gate_is_one_document_as_text_and_as_a_page(compare, folders):
+    found = reports_of(compare, folders, "worse")
+    page, text = found["comparison.html"], found["comparison.md"]
+    assert "<h1>Debiasing gate: regressed</h1>" in page
+    assert "default-src 'none'" in page
+    for said in ("baseline", "candidate", "worst_group_acc", "regressed", "changed answers"):
+        assert said in page, said
+        assert said in text, said
+
+
 def test_junit_has_a_case_for_every_check(compare, folders):
     found = reports_of(compare, folders, "worse")["comparison.junit.xml"]
     (suite,) = ElementTree.fromstring(found)

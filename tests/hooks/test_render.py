@@ -30,7 +30,7 @@ from harness_plugin_hooks.render.document import (
     tables,
 )
 from harness_plugin_hooks.render.html import page
-from harness_plugin_hooks.render.markdown import cell, escaped, markdown
+from harness_plugin_hooks.render.markdown import cell, escaped, markdown, written
 from harness_plugin_hooks.render.terminal import terminal
 from harness_plugin_hooks.render.text import estimate, interval, percent, ranks
 
@@ -170,6 +170,17 @@ def test_hostile_texts_are_no_markup_and_end_no_cell_in_markdown():
 )
 def test_markdown_shows_a_text_as_it_is(text, written):
     assert escaped(text) == written
+
+
+def test_code_is_fenced_whatever_it_holds():
+    assert list(written(Code("a\n```\nb", "json"), 2)) == [
+        "````json",
+        "a",
+        "```",
+        "b",
+        "````",
+        "",
+    ]
 
 
 def test_hostile_texts_are_printed_on_a_terminal():

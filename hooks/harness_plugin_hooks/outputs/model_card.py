@@ -18,6 +18,16 @@ from harness_plugin.files import strict, timestamp, write_text
 from harness_plugin.records import Predictions, RunReport
 from harness_plugin_hooks.leaderboard.submission import names_only
 from harness_plugin_hooks.outputs.each_model import Evaluated, Number, each_model
+from harness_plugin_hooks.render.document import (
+    Code,
+    Column,
+    Document,
+    Paragraph,
+    Section,
+    Table,
+    Text,
+)
+from harness_plugin_hooks.render.markdown import markdown
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -69,29 +79,45 @@ def card(evaluated: Evaluated) -> str:
         "supervision": model.supervision,
         "selection": model.selection,
     }
-    lines = [
-        "---",
-        data.to_yaml(),
-        "---",
-        "",
-        f"# {model.name}",
-        "",
-        f"The {model.role} of task {scores.task}, seed {model.seed}, method "
-        f"{model.method}. Scored by harness-plugin {__version__}, which measures how "
-        f"much debiasing survives distillation.",
-        "",
-    ]
+    about = (
+        f"The {model.role} of task {scores.task}, seed {model.seed}, method {model.method}. "
+        f"Scored by harness-plugin {__version__}, which measures how much debiasing survives "
+        "distillation."
+    )
+    introduction = [Paragraph(about)]
     if evaluated.embedded:
-        lines += [
-            "**All numbers are of embedded data, which this software generates. They say nothing "
-            "about the data set that the task is named for.**",
-            "",
-        ]
-    for p in evaluated.predictions:
-        lines += [f"## {p.split}", "", *table(evaluated, p), ""]
-    facts = names_only(strict(facts))
-    lines += ["## Settings", "", "```json", json.dumps(facts, indent=2), "```", ""]
-    return "\n".join(lines)
+        introduction.append(Paragraph(Text(GENERATED, "strong")))
+    settings = Code(json.dumps(names_only(strict(facts)), indent=2), "json")
+    sections = [
+        *(Section(p.split, p.split, [numbers(evaluated, p)]) for p in evaluated.predictions),
+        Section("Settings", "settings", [settings]),
+    ]
+    document = Document(model.name, introduction, sections, "")
+    return f"---\n{data.to_yaml()}\n---\n\n{markdown(document)}"
+
+
+GENERATED = (
+    "All numbers are of embedded data, which this software generates. They say nothing about the "
+    "data set that the task is named for."
+)
+
+
+def numbers(evaluated: Evaluated, p: Predictions) -> Table:
+    """All numbers of one set as fractions."""
+    rows = [
+        (x.name, f"undefined: {x.reason}", "", x.n)
+        if math.isnan(x.value)
+        else (
+            x.name,
+            f"{x.value:.4f}",
+            "" if math.isnan(x.low) else f"{x.low:.4f} to {x.high:.4f}",
+            x.n,
+        )
+        for x in evaluated.numbers(p.split)
+    ]
+    note = f"{len(p):,} rows of {evaluated.scores.source} data. Fractions, 95% intervals over rows."
+    columns = tuple(map(Column, ("metric", "value", "95% interval", "rows")))
+    return Table(f"Numbers on {p.split}", columns, rows, note, titled=False)
 
 
 def task_type(evaluated: Evaluated) -> str:
@@ -103,21 +129,6 @@ def task_type(evaluated: Evaluated) -> str:
 def from_scratch_on_generated(evaluated: Evaluated) -> bool:
     """Whether nobody else's weights or data went into a model, so that ours is its licence."""
     return bool(evaluated.embedded) and evaluated.model.settings.get("init") == "scratch"
-
-
-def table(evaluated: Evaluated, p: Predictions) -> Iterator[str]:
-    """All numbers of one set, in Markdown; fractions."""
-    yield f"{len(p):,} rows of {evaluated.scores.source} data. Fractions, 95% intervals over rows."
-    yield ""
-    yield "| metric | value | 95% interval | rows |"
-    yield "|---|---|---|---|"
-    for x in evaluated.numbers(p.split):
-        name = x.name.replace("|", "\\|").replace("\n", " ")
-        if math.isnan(x.value):
-            yield f"| {name} | undefined: {x.reason} | | {x.n:,} |"
-        else:
-            low_high = "" if math.isnan(x.low) else f"{x.low:.4f} to {x.high:.4f}"
-            yield f"| {name} | {x.value:.4f} | {low_high} | {x.n:,} |"
 
 
 def eval_results(evaluated: Evaluated, p: Predictions) -> Iterator[EvalResult]:

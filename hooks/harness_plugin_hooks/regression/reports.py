@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
+from harness_plugin import __version__
 from harness_plugin.errors import HarnessError
 from harness_plugin.files import write_text
 from harness_plugin.records import Estimate
@@ -18,12 +19,14 @@ from harness_plugin.scoring.verdict import points
 from harness_plugin_hooks.render.document import (
     Block,
     Column,
+    Document,
     Folded,
     Items,
     Section,
     Table,
     Text,
 )
+from harness_plugin_hooks.render.html import page
 from harness_plugin_hooks.render.markdown import written
 from harness_plugin_hooks.render.terminal import terminal
 
@@ -144,6 +147,13 @@ def markdown(comparisons: Sequence[Comparison]) -> str:
     return "\n".join(written(Section(title, "gate", [section(c) for c in comparisons]), level=2))
 
 
+def html(comparisons: Sequence[Comparison]) -> str:
+    """The same as a page."""
+    title = f"Debiasing gate: {verdict_of(comparisons)}"
+    sections = [section(comparison) for comparison in comparisons]
+    return page(Document(title, [], sections, f"Made by harness-plugin {__version__}.", wide=True))
+
+
 def junit(comparisons: Sequence[Comparison]) -> str:
     """One test case a check: a regression is a failure, what is undecided is skipped."""
     root = ElementTree.Element("testsuites", name="harness compare")
@@ -201,6 +211,7 @@ def benchmark(comparisons: Sequence[Comparison], higher_is_better: bool) -> str:
 
 FILES: dict[str, Callable[[Sequence[Comparison]], str]] = {
     "comparison.md": markdown,
+    "comparison.html": html,
     "comparison.junit.xml": junit,
     "benchmark_bigger_is_better.json": lambda found: benchmark(found, higher_is_better=True),
     "benchmark_smaller_is_better.json": lambda found: benchmark(found, higher_is_better=False),

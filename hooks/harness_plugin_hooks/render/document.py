@@ -136,6 +136,7 @@ class Code:
     """Lines that are shown as they are."""
 
     text: str
+    language: str = ""
 
 
 @dataclass(frozen=True)

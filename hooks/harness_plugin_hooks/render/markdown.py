@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from harness_plugin_hooks.render.document import (
     Block,
     Cell,
+    Code,
     Document,
     Figure,
     Folded,
@@ -57,6 +58,12 @@ def written(block: Block, level: int) -> Iterator[str]:
             yield from (*(f"- **{escaped(t)}**: {inline(text)}" for t, text in block.terms), "")
         case Figure():
             yield from (f"![{escaped(block.title)}]({block.file})", "")
+            if block.said:
+                yield from (escaped(block.said), "")
+        case Code():
+            longest = max(map(len, re.findall("`+", block.text)), default=0)
+            fence = "`" * max(3, longest + 1)
+            yield from (f"{fence}{block.language}", *block.text.split("\n"), fence, "")
         case _:
             raise NotImplementedError(f"{type(block).__name__} has no form in Markdown yet")
 
