@@ -34,7 +34,7 @@ def main() -> None:
     cells = Bootstrap("bench", resamples, args.seed)
     variants = {
         OURS: partial(timed, partial(measured, cells, paired)),
-        ROWS: partial(timed, partial(measured, RowByRow("bench", 1, resamples, args.seed), paired)),
+        ROWS: partial(timed, partial(measured, RowByRow("bench", resamples, args.seed), paired)),
         PLAIN: partial(timed, partial(plain, paired, resamples, args.seed)),
     }
 

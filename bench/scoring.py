@@ -61,7 +61,7 @@ def main() -> None:
         ids = [row["pairID"] for row in csv.DictReader(stream, delimiter="\t")]
     with tempfile.TemporaryDirectory() as place:
         files = [word for s in range(SEEDS) for word in answer(Path(place), ids, args.seed + s)]
-        words = ["score", "--task", "hans", "--data", str(source), *files]
+        words = ["score", "--tasks", "hans", "--data", str(source), *files]
         words += ["--output_path", str(Path(place, "out"))]
         words += ["--resamples", "100"] if args.quick else []
         runs = {
