@@ -103,6 +103,13 @@ def bias_aware_kd():
     return T**2 * total / ROWS
 
 
+def disagree():
+    apart = [kl(softmax(TEACHER[i] / 2), softmax(np.log(BIAS[i]) / 2)) for i in range(ROWS)]
+    weights = [0.5 + 0.5 * d / np.mean(apart) for d in apart]
+    assert max(weights) < 20
+    return np.mean([T**2 * weights[i] * hinton(i) for i in range(ROWS)])
+
+
 def group_dro_kd():
     means = [T**2 * np.mean([hinton(i) for i in np.flatnonzero(g == GROUP)]) for g in (0, 1)]
     q = np.exp(0.01 * np.array(means))
@@ -251,6 +258,7 @@ REFERENCES = {
         dist,
         logit_standardisation,
         bias_aware_kd,
+        disagree,
         group_dro_kd,
         hints,
         rkd,
@@ -305,6 +313,10 @@ def test_what_is_inside_alone_is_far_from_half_of_it(name):
     assert loss_of(distiller_of(name, logits=0.0)) == pytest.approx(without, rel=1e-6)
     # minilm compares relations of random vectors: its term is the smallest
     assert without > 0.01
+
+
+def test_disagreement_of_share_0_is_kd():
+    assert loss_of(distiller_of("disagree", share=0.0)) == pytest.approx(kd(), rel=1e-6)
 
 
 def test_feature_maps_of_a_resnet_are_summed_over_stages():

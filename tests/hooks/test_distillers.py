@@ -491,12 +491,13 @@ def test_patience_projects_a_student_of_another_width_only(theirs, projects):
 
 
 def test_what_a_distiller_declares():
-    logits = {"kd", "dkd", "dist", "logit_standardisation", "bias_aware_kd", "group_dro_kd"}
+    weighing = {"disagree", "group_dro_kd"}
+    logits = {"kd", "dkd", "dist", "logit_standardisation", "bias_aware_kd", *weighing}
     layers = {"attention_transfer", "pkd", "tinybert", "minilm"}
     for name in NAMES:
         cls = PLUGINS["distiller"].offer(name).subclass(Distiller)
         assert cls.softened_only == (name in logits), name
-        assert cls.weighs_examples == (name == "group_dro_kd"), name
+        assert cls.weighs_examples == (name in weighing), name
         inside = set() if name in logits else {"layers" if name in layers else "features"}
         assert cls.teacher_outputs == {"logits"} | inside, name
 

@@ -24,6 +24,9 @@ DISTILLERS = {
         ),
         "group_dro_kd": ("GroupDROKD", "group DRO over the groups' divergences from the teacher"),
     },
+    "disagree": {
+        "disagree": ("Disagree", "KD of rows on which the teacher and a bias-only model disagree"),
+    },
     "features": {
         "hints": ("Hints", "features through a trained projector (FitNets, Romero et al. 2015)"),
         "rkd": ("RelationalKD", "distances and angles among examples (Park et al. 2019)"),
