@@ -25,6 +25,18 @@ POINTS = 60
 """Losses of the model at work that the file keeps."""
 _LIVE: ContextVar[LiveRun | None] = ContextVar("_LIVE", default=None)
 
+_LINES = ContextVar("_LINES", default=False)
+
+
+@contextmanager
+def lines_of_a_log() -> Iterator[None]:
+    """Inside, long work says where it is once a minute where no terminal looks on."""
+    token = _LINES.set(True)
+    try:
+        yield
+    finally:
+        _LINES.reset(token)
+
 
 def say(*lines: str) -> None:
     """Print lines as they are, on the main process only; bars make room for them."""
@@ -56,7 +68,7 @@ class Work:
         if self.quiet:
             return
         now = time.monotonic()
-        if now - self.said >= A_MINUTE and not sys.stderr.isatty():
+        if _LINES.get() and now - self.said >= A_MINUTE and not sys.stderr.isatty():
             left = (now - self.started) / max(self.done - self.first, 1) * (self.total - self.done)
             say(
                 f"  {time.strftime('%H:%M:%S')} {self.name}: {self.done:,} of {self.total:,} "

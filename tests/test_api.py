@@ -80,7 +80,7 @@ def test_a_run_gives_the_numbers_of_the_command_line(result, toy_run):
 def test_nothing_is_written_unless_a_folder_is_named(result):
     assert result.record.files == ()
     assert result.folder is None
-    assert result.record.config["output_path"] == "results"
+    assert result.record.config["output_path"] == "results/{tasks}_{time}"
     assert result.record.config["outputs"] is None
     with pytest.raises(hp.HarnessError, match="has no files"):
         result.reopen()
@@ -167,7 +167,7 @@ def test_the_process_is_as_it_was_after_two_runs(tmp_path, monkeypatch, capfd):
 def test_verbose_shows_what_the_command_line_shows(toy_run, capsys):
     hp.run(TOY, seeds=0, use_cache=toy_run.store, verbose=True, **MACHINE)
     shown = capsys.readouterr().out
-    assert "mean ± sd of 1 seed(s)" in shown
+    assert "mean ± sd of 1 seed; gap = " in shown
     assert "UNDECIDED" in shown
 
 

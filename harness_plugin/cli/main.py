@@ -24,6 +24,7 @@ from harness_plugin.errors import DiskError, HarnessError, unknown
 from harness_plugin.files import disk_errors, path_error
 from harness_plugin.machine.launching import end_with_launcher
 from harness_plugin.machine.progress import quiet_libraries
+from harness_plugin.progress import lines_of_a_log
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     end_with_launcher()
     try:
-        with disk_errors(Path()):
+        with disk_errors(Path()), lines_of_a_log():
             return dispatch(argv)
     except HarnessError as error:
         return told(error)

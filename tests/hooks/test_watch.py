@@ -127,11 +127,18 @@ def test_a_run_keeps_its_file_while_it_goes_on_and_where_it_fails(tmp_path):
 def test_a_log_gets_a_line_a_minute(monkeypatch, capsys):
     clock = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
-    work = Work("teacher on hans, seed 0 (erm)", 400, unit="update")
-    for _ in range(200):
-        clock[0] += 1
-        work.update()
-    work.close()
+
+    def two_hundred_seconds():
+        work = Work("teacher on hans, seed 0 (erm)", 400, unit="update")
+        for _ in range(200):
+            clock[0] += 1
+            work.update()
+        work.close()
+
+    two_hundred_seconds()
+    assert capsys.readouterr().out == ""  # a caller of the API asked for none
+    with progress.lines_of_a_log():
+        two_hundred_seconds()
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     assert lines[0].endswith("teacher on hans, seed 0 (erm): 60 of 400 updates, 6 min left")
