@@ -21,7 +21,7 @@ test: lint
 exhaustive: $(INSTALLED) lowest
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group exhaustive
 	$(BIN)/python -m pytest -m exhaustive
-	$(BIN)/python -m pytest tests/hooks/test_export.py tests/training/test_loop.py -k "onnx or tracker"
+	$(BIN)/python -m pytest tests/hooks/test_trackers.py tests/hooks/test_export.py
 	$(BIN)/python bench/faults.py --write
 
 # torch is the pinned one unless TORCH says otherwise: its older releases exist for Linux on an index

@@ -32,6 +32,9 @@ def main() -> int:
     out.add_argument("--output_path", type=Path, required=True, metavar="DIR", help="for pictures")
     out.add_argument("--axe", type=Path, metavar="DIR", help="where npm has installed axe-core")
     given = out.parse_args()
+    for page in given.pages:
+        if not page.is_file():
+            out.error(f"{page}: there is no such page")
     driver, reason = browser()
     if driver is None:
         print(f"skipped: {reason}")

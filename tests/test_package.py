@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from contextlib import suppress
@@ -60,6 +61,19 @@ def test_the_wheel_holds_the_three_packages_and_nothing_else(tmp_path):
     information = {name for name in names if ".dist-info/" in name}
     assert names - information == set(sources())
     assert any(name.endswith("licenses/LICENSE") for name in information)
+
+
+def test_the_source_archive_holds_every_file_of_the_project(tmp_path):
+    """So that its own `make test` passes: nothing that a test reads is left out."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode or not listed.stdout:
+        pytest.skip("no git checkout: this is the unpacked archive")
+    command = [sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", tmp_path]
+    subprocess.run([*map(str, command), str(ROOT)], check=True, capture_output=True, timeout=180)
+    (archive,) = tmp_path.glob("debias_transfer-*.tar.gz")
+    with tarfile.open(archive) as tar:
+        names = {name.partition("/")[2] for name in tar.getnames()}
+    assert not set(listed.stdout.split("\n")[:-1]) - names
 
 
 INSTALLS = re.compile(r"\b(?:pip3?|pipx|uvx?|poetry|conda)\b.*?\b(?:install|add|run)\b(.*)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -278,7 +279,8 @@ class TrainingLoop:
         self.curve.append([done, mean])
         self.work.loss(mean)
         rate = self.schedule.get_last_lr()[0]
-        self.accelerator.log({f"{name}/loss": mean, f"{name}/lr": rate}, done)
+        key = re.sub(r"[^\w\-. :/]", "", name)  # what MLflow takes in the name of a metric
+        self.accelerator.log({f"{key}/loss": mean, f"{key}/lr": rate}, done)
 
     def seconds(self) -> float:
         """Seconds of training, those before an interruption included."""

@@ -254,6 +254,7 @@ def run_finished(report: RunReport) -> None:
             f"{choice['attention']} attention: {choice['why']}"
         )
     say("", f"{report.seconds:.0f} s; results ({len(report.files)} files): {folder}")
+    say(*(f"  {file}" for file in report.files if file.match("analysis_*.json")))
     say(f"next: harness report {shlex.quote(str(folder))}")
     lost = [scores.task for scores in report.tasks if any_lost(scores)]
     if lost and not report.config.get("eval_only"):

@@ -127,7 +127,7 @@ def test_wrong_words_are_named(run_folder, capsys, words, said):
 def test_what_is_no_run_or_has_lost_its_models_is_named(run_folder, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert main(["analyze", str(tmp_path / "empty")]) == 2
-    assert "no transfer_*.json; expected the --output_path of a run" in capsys.readouterr().err
+    assert "no transfer_*.json; expected the results folder of a run" in capsys.readouterr().err
     assert main(["analyze", str(tmp_path / "nothing")]) == 2
     assert "no such folder" in capsys.readouterr().err
     (file,) = run_folder.glob("transfer_toy_*.json")

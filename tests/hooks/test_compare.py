@@ -276,7 +276,7 @@ def without_predictions(folder):
 
 SPOILT = {
     "no folder": (shutil.rmtree, "copy: cannot be read: No such file or directory"),
-    "empty": (lambda f: [p.unlink() for p in f.iterdir()], "has no transfer_*.json"),
+    "empty": (lambda f: [p.unlink() for p in f.iterdir()], "no transfer_*.json"),
     "no answers": (without_predictions, "run with --log_samples"),
     "no JSON": (
         lambda f: edit(f, "transfer_*", "{", ""),

@@ -142,8 +142,8 @@ def test_a_tracker_gets_the_loss_of_every_role(tmp_path):
     events = EventAccumulator(str(out / "harness_plugin_toy"))
     events.Reload()
     tags = events.Tags()["scalars"]
-    assert "toy seed 0 teacher (group_dro)/loss" in tags
-    assert "toy seed 0 student (group_dro)/lr" in tags
+    assert "teacher on toy seed 0 group_dro/loss" in tags
+    assert "student on toy seed 0 group_dro/lr" in tags
 
     def of(role):
         """The one run of a role and seed, in the group of this run."""

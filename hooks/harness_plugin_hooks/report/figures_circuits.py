@@ -102,7 +102,7 @@ def graphs(models: Sequence[Record], convention: str) -> Picture:
             max(map(len, figures_convolutional.columns_of(drawn[id(m)], m["nodes"]).values()))
             for m in models
         )
-        heights = [1.1 + 0.24 * rows for rows in tallest]
+        heights = [1.2 + 0.24 * rows for rows in tallest]
     figure, panels = grid(len(models), 1, 0.4 + sum(heights), height_ratios=heights)
     for axes, model in zip(panels[:, 0], models, strict=True):
         if by_stage:

@@ -80,7 +80,7 @@ def stages(axes: Axes, model: Record, edges: Sequence[Record], most: float) -> N
         )
         axes.add_patch(bar)
     axes.set_xlim(-0.45, len(columns) - BAR + 0.25)
-    axes.set_ylim(-tallest / 2 - 0.4, tallest / 2 + 1)
+    axes.set_ylim(-tallest / 2 - 0.4, tallest / 2 + 1.5)
     axes.axis("off")
 
 
