@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -197,7 +197,7 @@ def estimates_of(scores: TaskScores) -> Iterator[dict[str, Any]]:
 
 
 def sizes_of(scores: TaskScores) -> dict[str, float]:
-    """Student -> bytes of its weights without those that are 0, the mean over seeds.
+    """Student -> bytes of its weights without those that were pruned, the mean over seeds.
 
     32 bits a parameter, or what its compressors say.
     """
@@ -206,10 +206,18 @@ def sizes_of(scores: TaskScores) -> dict[str, float]:
         weights = model.path / WHOLE
         if model.role.startswith("student") and weights.is_file():
             known = model.settings.get("compression") or {}
-            left = 1.0 - known.get("zeros", 0) / max(1, known.get("parameters", 0))
+            left = 1.0 - pruned(known) / max(1, known.get("parameters", 0))
             size = known.get("bytes") or 4 * parameters(weights)
             found.setdefault(model.role, []).append(size * left)
     return {role: sum(sizes) / len(sizes) for role, sizes in found.items()}
+
+
+def pruned(compression: Mapping[str, Any]) -> int:
+    """How many weights need not be stored: a weight that was rounded to 0 takes its bits."""
+    steps = compression.get("steps", ())
+    if any("bits" in step for step in steps):
+        return sum(int(step.get("pruned_weights", 0)) for step in steps)
+    return int(compression.get("zeros", 0))
 
 
 def write(graph: Graph, progress: Progress, rows: Rows, folder: Path) -> list[Path]:

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 from study_tables import plan, tables
 
+from harness_plugin.study.results import pruned
 from harness_plugin_hooks.study_report.ladder import ladder_tables
 from harness_plugin_hooks.study_report.report import of_plan
 
@@ -51,3 +52,11 @@ def test_the_knee_is_the_smallest_that_is_kept(read, states, knee):
 def test_students_of_one_size_are_no_ladder(read):
     same = dict.fromkeys(SIZES, 8e6)
     assert list(ladder_tables(read(dict.fromkeys(SIZES, "kept"), same))) == []
+
+
+def test_a_weight_that_was_rounded_to_0_is_stored_all_the_same():
+    rounding, pruning = {"bits": 2}, {"pruned_weights": 30}
+    assert pruned({"zeros": 80, "steps": [rounding]}) == 0
+    assert pruned({"zeros": 80, "steps": [pruning, rounding]}) == 30
+    assert pruned({"zeros": 31, "steps": [pruning]}) == 31
+    assert pruned({}) == 0

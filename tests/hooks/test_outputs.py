@@ -37,6 +37,7 @@ RESULT_KEYS = [
     "lm_eval_version",
     "upper_git_hash",
     "task_hashes",
+    "max_length",
     "model_source",
     "model_name",
     "model_name_sanitized",
@@ -141,7 +142,7 @@ def test_samples_have_the_keys_of_the_harness_and_are_sorted(samples):
     for sample in samples:
         assert list(sample) == SAMPLE_KEYS
         assert sample["target"] in ("negative", "positive")
-        assert set(sample["doc"]) == {"id", "group", "cue", "premise", "hypothesis"}
+        assert set(sample["doc"]) == {"id", "label", "group", "cue", "premise", "hypothesis"}
 
 
 def test_samples_agree_with_the_results(samples, results):
