@@ -169,7 +169,7 @@ def test_their_writer_lets_nan_and_failures_through_and_ours_does_not(tmp_path):
 
 def test_tasks_of_theirs_are_looked_up_only_where_they_are_asked_for():
     ours = [str(folder())]
-    assert lm_eval_run.local_only(["hans,debias_anli"], ours)
+    assert lm_eval_run.local_only(["hans,debias_anli_sets"], ours)
     assert lm_eval_run.local_only(["cad_*", "some/file.yaml"], ours)
     assert not lm_eval_run.local_only(["hans", "hellaswag"], ours)
     assert not lm_eval_run.local_only([], ours)
