@@ -23,6 +23,7 @@ from lm_eval.utils import (
 )
 
 from harness_plugin.cli.main import main
+from harness_plugin.scoring.transfer_record import read_record
 from harness_plugin_hooks.adapters.inspect_model import SequenceClassifier as InspectClassifier
 from harness_plugin_hooks.adapters.lm_eval_model import SequenceClassifier
 from harness_plugin_hooks.adapters.lm_eval_rows import Question
@@ -55,11 +56,11 @@ def runs(tmp_path_factory):
     command += f" --log_samples --device cpu --resamples 100 --output_path {folder}/run"
     command += f" --use_cache {folder}/store --set references=false"
     assert main([*command.split(), "--set", "student.epochs=6", "--set", "teacher.epochs=4"]) == 0
-    (record,) = [read(file) for file in (folder / "run").rglob("transfer_toy_*.json")]
-    (student,) = [m for m in record["models"] if m["role"] == "student"]
+    (record,) = [read_record(file) for file in (folder / "run").rglob("transfer_toy_*.json")]
+    (student,) = [model for model in record.models if model.role == "student"]
     (folder / "toy_swapped.yaml").write_text(TASK.format(toy=TOY))
     words = ["lm-eval", "run", "--model", "seqcls", "--device", "cpu", "--log_samples"]
-    words += ["--model_args", f"pretrained={student['path']}"]
+    words += ["--model_args", f"pretrained={student.path}"]
     words += ["--tasks", str(folder / "toy_swapped.yaml"), "--output_path", str(folder / "theirs")]
     assert main([*words, "--metadata", "resamples=50"]) == 0
     return folder, record, student
@@ -106,7 +107,7 @@ def test_numbers_are_equal_to_the_digit_with_nothing_said(ours, theirs, runs):
 
 
 def test_the_record_decides_and_an_argument_overrules_it(runs):
-    path = runs[2]["path"]
+    path = runs[2].path
     model = SequenceClassifier(path, device="cpu")
     assert (model.how.max_length, model.how.precision, model.how.attention) == (16, "bf16", "eager")
     assert model.model.dtype == torch.float32  # autocast is not a cast
