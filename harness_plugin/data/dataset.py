@@ -133,6 +133,8 @@ def resolve_options(task: Task, values: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in values.items():
         if name not in options:
             raise unknown(f"option of task {task.task}", name, options)
+        if isinstance(options[name], list) and isinstance(value, str):
+            value = [value]  # one is a list of one: --set hans.train_files=mine.jsonl
         check_kind(f"{task.task}.{name}", value, options[name])
         choices = task.options[name].choices
         if choices is not None and value not in choices:

@@ -27,6 +27,8 @@ DOUBT = 0.8
 def minimum(groups: Floats, seed: int) -> Floats:
     """Replicates (S, 1 + B) of the corrected lowest of G groups, from those of each (S, 1 + B, G).
 
+    Groups' numbers are shares in [0, 1], and so are the estimates (column 0).
+
     Estimates the mean over seeds of each model's own lowest group. Doubling the noise, by adding
     the resamples' deviations, shows how much of the minimum is noise:
 
@@ -54,6 +56,7 @@ def minimum(groups: Floats, seed: int) -> Floats:
     weights = lowest + SPREAD * CORRECTION * (lowest - chance)
     spread = corrected + (weights * (plain - pulled)).sum(axis=-1)
     spread = spread + (corrected - spread).mean(axis=-1, keepdims=True)
+    spread = np.clip(spread, 0.0, 1.0)  # near 1 the correction may step over what can be
     linear = np.einsum("...bg,...g->...b", noise, weights)
     doubt = DOUBT * (h1 - h2).mean(axis=-1)[..., None, None]
     # models that answer alike draw alike, so that their difference is 0; others independently

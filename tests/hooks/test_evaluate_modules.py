@@ -187,7 +187,8 @@ def test_the_record_of_a_run_is_what_evaluate_saves(finished_report, tmp_path):
     expected = json.loads(theirs.read_text())
     assert list(found) == list(expected)
     differ = {key for key in found if found[key] != expected[key]}
-    assert differ <= {"_timestamp", "_git_commit_hash"}
+    assert differ <= {"_timestamp", "_git_commit_hash", "_interpreter_path"}
+    assert "/" not in found["_interpreter_path"]
     assert ours.name == "result-1970_01_01-00_00_00.json"
     assert re.fullmatch(re.sub(r"\d", r"\\d", ours.name), theirs.name)
     assert found["made_id_acc"] == 0.9

@@ -268,7 +268,7 @@ def test_the_control_of_a_student_that_starts_from_its_teacher_is_its_twin(
 
     def seen(accelerator, model, rows, loss, args, options, *rest):
         first.setdefault(
-            options.name.split()[3],
+            options.name.split()[0],
             ({k: v.clone() for k, v in model.state_dict().items()}, args.seed, loss),
         )
         return fit(accelerator, model, rows, loss, args, options, *rest)

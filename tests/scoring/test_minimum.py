@@ -108,3 +108,11 @@ def test_profiles_of_seeds_are_pulled_as_far_as_their_spread_is_noise_of_rows():
     assert pulled == pytest.approx(plain - (1 - share) * rest, abs=1e-12)
     one = noise[:, 7] - (1 - share) * rest_of(noise[:, 7])
     assert pulled_noise[:, 7] == pytest.approx(one, abs=1e-12)
+
+
+def test_near_one_the_correction_does_not_step_over_it():
+    rng = np.random.default_rng(0)
+    groups = np.full((1, 201, 3), 0.995)
+    groups[:, 1:] += rng.normal(0, 0.02, (1, 200, 3))
+    assert minimum(groups, 0)[0, 0] == 1.0
+    assert minimum(groups - 0.5, 0)[0, 0] > 0.505  # where there is room, it corrects

@@ -172,9 +172,11 @@ def test_missing_stress_tests_are_all_named_unless_others_are_chosen(tmp_path):
     data = load("nli_stress", tmp_path, categories=["word_overlap", "numerical_reasoning"])
     assert set(data.splits["stress"].column("stress")) == {"word_overlap", "numerical_reasoning"}
     assert rows_of(load("nli_stress", tmp_path, categories="word_overlap"))["stress"] == 12
-    for value in (["typo"], [], 3):
+    for value in (["typo"], []):
         with pytest.raises(HarnessError, match=r"nli_stress\.categories must be all, or list some"):
             load("nli_stress", tmp_path, categories=value)
+    with pytest.raises(HarnessError, match=r"nli_stress\.categories: expected a list, found 3"):
+        load("nli_stress", tmp_path, categories=3)
 
 
 @pytest.mark.exhaustive

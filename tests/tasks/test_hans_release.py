@@ -205,7 +205,7 @@ def test_a_holdout_is_seeded_and_keeps_premises_together(tmp_path):
         ({"train_files": ["a"], "in_domain_files": ["a"]}, "a is named twice"),
         ({"train_files": ["a"], "holdout_file": "a"}, "a is named twice"),
         ({"holdout_file": "a", "holdout_fraction": 1.5}, "must be between 0 and 1: 1.5"),
-        ({"holdout_file": "a", "holdout_fraction": "half"}, "must be a number, found 'half'"),
+        ({"holdout_file": "a", "holdout_fraction": "half"}, "expected a number, found 'half'"),
         ({"train_files": ["no.jsonl"], "holdout_file": "b"}, r"no\.jsonl: no such file"),
         ({"train_files": ["x.csv"], "holdout_file": "b"}, r"x\.csv: cannot read \.csv; expected"),
         ({"holdout_file": "one.jsonl"}, "0.2 of its 1 premises leaves nothing to train on"),

@@ -125,7 +125,9 @@ def test_a_loss_that_is_not_finite_names_role_and_update(open_context, monkeypat
         return logits.sum() * (float("nan") if next(calls) == 12 else 1e-3)
 
     monkeypatch.setattr(ERM, "loss", loss)
-    with pytest.raises(HarnessError, match=r"toy seed 0 teacher \(erm\).*update 13.*checkpoint-10"):
+    with pytest.raises(
+        HarnessError, match=r"teacher on toy, seed 0 \(erm\).*update 13.*checkpoint-10"
+    ):
         ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
     (partial,) = ctx.store.root.glob("model-*.partial")
     assert (partial / "resume" / "checkpoint-10").is_dir()

@@ -78,7 +78,7 @@ def task_file(
     return build(file, data, split, limit, data_seed, options)
 
 
-@offered(modelapi(name="seqcls"))
+@offered(modelapi, "seqcls")
 def seqcls() -> type[ModelAPI]:
     """`seqcls/<checkpoint>`: a sequence classifier, in a folder or on the hub."""
     from harness_plugin_hooks.adapters.inspect_model import SequenceClassifier

@@ -28,7 +28,7 @@ from harness_plugin.records import Predictions
 from harness_plugin.scoring import metrics
 
 PACKAGE = "harness_plugin"
-EVERY_ANSWER = metric(scores="unreduced")
+EVERY_ANSWER = "unreduced"
 """With several epochs each answer counts: the mean of several has no label."""
 
 LOGITS = "logits"
@@ -40,16 +40,20 @@ Sets: TypeAlias = Mapping[str, Mapping[str, Any]]
 Named = TypeVar("Named", bound=Callable[..., Any])
 
 
-def offered(decorator: Callable[..., Any]) -> Callable[[Named], Named]:
+def offered(
+    decorator: Callable[..., Any], name: str = "", **options: Any
+) -> Callable[[Named], Named]:
     """`decorator`, for things that are to be called `harness_plugin/…` however this is installed.
 
-    inspect_ai takes the first part of a name from the import package of the module, and in an
-    editable install only where a distribution of the same name exists: hooks have another one.
+    inspect_ai puts the import package of a thing's module before its name, in an editable install
+    only where a distribution has the name of that package. Of a module that nobody imports it
+    knows no package, and takes the name as it is.
     """
 
     def offer(thing: Named) -> Named:
-        thing.__module__ = PACKAGE
-        registered: Named = decorator(thing)
+        full = f"{PACKAGE}/{name or thing.__name__}"
+        thing.__module__ = f"{PACKAGE}.inspect"
+        registered: Named = decorator(name=full, **options)(thing)
         return registered
 
     return offer
@@ -69,7 +73,7 @@ class Row(NamedTuple):
     cluster: str | None = None
 
 
-@offered(scorer(metrics=[]))
+@offered(scorer, metrics=[])
 def label(sets: Sets) -> Scorer:
     """Which label the answer names, after the collapse of the row's evaluation set."""
 
@@ -188,13 +192,13 @@ def fact(sample: SampleScore, key: str) -> Any:
     return (sample.sample_metadata or {})[key]
 
 
-@offered(EVERY_ANSWER)
+@offered(metric, scores=EVERY_ANSWER)
 def performance(sets: Sets) -> Metric:
     """`<set>_acc`, `<set>_worst_group_acc`, and what else is defined of one set."""
     return measured(sets, ("performance", "calibration"))
 
 
-@offered(EVERY_ANSWER)
+@offered(metric, scores=EVERY_ANSWER)
 def spurious_gaps(sets: Sets) -> Metric:
     """`<set>_gap_…`: signed differences, 0 where both sides are treated alike."""
     return measured(sets, ("gap",))
@@ -230,7 +234,7 @@ def measured(sets: Sets, kinds: Sequence[str]) -> Metric:
     return values
 
 
-@offered(EVERY_ANSWER)
+@offered(metric, scores=EVERY_ANSWER)
 def group_accuracies(sets: Sets) -> Metric:
     """`<set>_acc_<group>` of every group with rows."""
 
@@ -247,7 +251,7 @@ def group_accuracies(sets: Sets) -> Metric:
     return values
 
 
-@offered(EVERY_ANSWER)
+@offered(metric, scores=EVERY_ANSWER)
 def group_counts(sets: Sets) -> Metric:
     """`<set>_n_<group>`, and `<set>_unanswered`: rows whose answer names no label."""
 
