@@ -13,7 +13,7 @@ INSTALLED := $(VENV)/.installed
 .PHONY: demo test exhaustive lowest sdist mutants lint docs docs-tables pages clean
 
 demo: $(INSTALLED)
-	PATH="$(CURDIR)/$(BIN):$$PATH" ACCELERATE_LOG_LEVEL=ERROR accelerate launch harness --tasks hans,celeba_bias --seeds 0,1,2,3,4 --margin .05
+	PATH="$(CURDIR)/$(BIN):$$PATH" ACCELERATE_LOG_LEVEL=ERROR accelerate launch harness --tasks hans,celeba_bias --seeds 0,1,2,3,4 --margin .05 --workers auto
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
