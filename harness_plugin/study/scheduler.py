@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from harness_plugin.study.worker import Job
 
 PAUSE = 2.0
 """Seconds between looks at trainings that another process has begun."""
+
+LOOKED_AT = 100
+"""Ready trainings among which one of another seed is looked for."""
 
 
 @dataclass(frozen=True)
@@ -134,13 +138,24 @@ class Scheduler:
         """Begin what can begin, then take what comes back. False when nothing is left to do."""
         self.look_elsewhere()
         while self.ready and len(self.tickets) < self.executor.slots:
-            self.begin(*self.ready.popleft())
+            self.begin(*self.next_ready())
         if self.tickets:
             for outcome in self.executor.wait():
                 self.take(outcome)
         elif self.progress.elsewhere:
             time.sleep(PAUSE)
         return bool(self.ready or self.tickets or self.progress.elsewhere)
+
+    def next_ready(self) -> tuple[int, int]:
+        """The first that is ready, of a seed that nothing is at where there is one.
+
+        Roles of one seed share stages (encoded rows, ERM epochs): the second would wait for them.
+        """
+        busy = {seed for _, seed in self.tickets.values()}
+        first = islice(self.ready, LOOKED_AT)
+        which = next((one for one in first if one[1] not in busy), self.ready[0])
+        self.ready.remove(which)
+        return which
 
     def begin(self, node: int, seed: int) -> None:
         """Submit one training."""

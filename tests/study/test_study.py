@@ -417,3 +417,30 @@ def test_a_record_without_its_model_counts_for_nothing(tmp_path):
     (tmp_path / "model-abc").mkdir()
     (tmp_path / "model-abc" / "stage.json").write_text("{}")
     assert ledger.record("one")["stage"] == "abc"
+
+
+class Remembering(InProcess):
+    """Two slots; a job is done when it is waited for. Notes which seeds were at work together."""
+
+    def __init__(self):
+        super().__init__("study_work:counted", slots=2)
+        self.open, self.together = [], []
+
+    def submit(self, ticket, job, resources):
+        self.open.append((ticket, job, resources))
+        self.together.append(sorted(job.seed for _, job, _ in self.open))
+
+    def wait(self):
+        super().submit(*self.open.pop(0))
+        return super().wait()
+
+
+def test_trainings_at_work_together_are_of_different_seeds(expand, tmp_path):
+    """They share no stage then, for which one would wait."""
+    executor = Remembering()
+    graph = expand()
+    progress = execute(graph, executor, tmp_path)
+    assert len(progress.done) == graph.trainings == 8
+    pairs = [seeds for seeds in executor.together if len(seeds) == 2]
+    assert pairs[:-1] == [[0, 1]] * (len(pairs) - 1)  # the last may have no other seed left
+    assert len(pairs) >= 6
