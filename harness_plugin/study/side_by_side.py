@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
-from tqdm.auto import tqdm
 
 from harness_plugin.errors import HarnessError
+from harness_plugin.progress import Work
 from harness_plugin.study.executors import Workers
 from harness_plugin.study.graph import Graph, graph_of
 from harness_plugin.study.plan import OWN, Configuration, Study, StudyFile
@@ -56,8 +56,14 @@ def train(graph: Graph, root: Path, workers: int) -> frozenset[str]:
     where the worker died of something else.
     """
     before = so_far(graph, TrainingRecords(root)).done
-    with TrainingsBar(graph) as bar:
-        progress = execute(graph, Workers(workers), root, bar)
+    work = Work("trainings", graph.trainings, unit="model", done=len(before))
+
+    def tell(progress: Progress) -> None:
+        running = (f"{graph.nodes[node].role} seed {seed}" for node, seed in progress.running)
+        work.update(len(progress.done) - work.done, ", ".join(running))
+
+    progress = execute(graph, Workers(workers), root, tell)
+    work.close()
     for failure in progress.failed.values():
         if failure.tries:
             node = graph.nodes[failure.node]
@@ -69,32 +75,6 @@ def train(graph: Graph, root: Path, workers: int) -> frozenset[str]:
             )
     now = (record for which, record in progress.done.items() if which not in before)
     return frozenset(record["stage"] for record in now if not record["reused"])
-
-
-class TrainingsBar:
-    """One bar of all trainings, with what is at work; nothing where no terminal looks on."""
-
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        self.bar = tqdm(
-            total=graph.trainings,
-            desc="trainings",
-            unit="model",
-            leave=False,
-            disable=not sys.stderr.isatty(),
-        )
-
-    def __enter__(self) -> TrainingsBar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
-
-    def __call__(self, progress: Progress) -> None:
-        """Show the state."""
-        self.bar.n = len(progress.done)
-        running = [f"{self.graph.nodes[node].role} seed {seed}" for node, seed in progress.running]
-        self.bar.set_postfix_str(", ".join(running))
 
 
 def with_workers(config: RunConfig, graph: Graph, progress: Progress) -> RunConfig:
