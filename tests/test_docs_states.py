@@ -45,9 +45,10 @@ PAGES = ("README.md", "docs/demo.md", "docs/findings.md")
 def paragraphs(page: str) -> list[tuple[int, str]]:
     """Where each paragraph or item begins, and its text; no tables, code or headings."""
     found = []
-    for match in re.finditer(r"(?:^(?!\s*$).*\n?)+", page, re.M):
+    prose = re.sub(r"(?ms)^```.*?^```", lambda code: re.sub(r"[^\n]", " ", code[0]), page)
+    for match in re.finditer(r"(?:^(?!\s*$).*\n?)+", prose, re.M):
         block = match[0]
-        if block.startswith(("|", "#", "```")) or "```" in block:
+        if block.startswith(("|", "#")):
             continue
         start = match.start()
         for part in re.split(r"(?m)^(?=- )", block):
