@@ -22,6 +22,7 @@ def submitit(monkeypatch):
     return module
 
 
+@pytest.mark.exhaustive
 def test_slurm_jobs_by_submitits_local_executor(tmp_path, submitit, plugins, capsys):
     """The command line of a study; submitit really pickles, starts and collects its jobs."""
     plan = write(tmp_path, factors={}, seeds=[0])
