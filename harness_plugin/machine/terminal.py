@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tqdm import tqdm
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -15,7 +17,8 @@ def say_styled(text: str, style: str) -> None:
     """One line in a colour (rich style), where standard output is a terminal."""
     from rich.console import Console
 
-    Console().print(text, style=style, soft_wrap=True, highlight=False, markup=False)
+    with tqdm.external_write_mode():  # bars make room
+        Console().print(text, style=style, soft_wrap=True, highlight=False, markup=False)
 
 
 def show_table(table: Table) -> None:
@@ -32,4 +35,5 @@ def show_table(table: Table) -> None:
     unbounded = console.options.update(width=10_000)
     needed = Measurement.get(console, unbounded, table).maximum
     narrow = console.width if console.is_terminal else WIDTH
-    Console(width=max(narrow, needed)).print(table, soft_wrap=False)
+    with tqdm.external_write_mode():
+        Console(width=max(narrow, needed)).print(table, soft_wrap=False)
