@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from harness_plugin.config.merge import task_settings
+from harness_plugin.data.task import find_task
 from harness_plugin.errors import HarnessError
 from harness_plugin.progress import Work
 from harness_plugin.study.executors import Workers
@@ -107,7 +109,13 @@ def with_workers(config: RunConfig, graph: Graph, progress: Progress) -> RunConf
 
 
 def graph_of_run(config: RunConfig, plugins: Plugins) -> Graph:
-    """The trainings of a run as the graph of a study without factors."""
+    """The trainings of a run as the graph of a study without factors.
+
+    Raises HarnessError for settings that do not fit, in the words of a run.
+    """
+    for name in config.tasks:
+        task = find_task(name, plugins["task"], config.include_path)
+        task_settings(task, config.source_of(task), [name, task.task], config.settings)
     run = {name: value for name, value in config.model_dump().items() if name not in OWN}
     given = StudyFile(
         study="run",

@@ -108,8 +108,8 @@ def test_what_another_process_is_writing_is_left_alone(write, tmp_path):
 @pytest.mark.parametrize(
     ("path", "written"),
     [
-        ("/work/store/model-a", f"{RUN}../store/model-a"),
-        ("/work/out/x", f"{RUN}x"),
+        ("/srv/store/model-a", f"{RUN}../store/model-a"),
+        ("/srv/out/x", f"{RUN}x"),
         ("~/.cache/x", "~/.cache/x"),
         ("/home/nobody-else/x/bert", "bert"),
         ("/data/bert", f"{RUN}../../data/bert"),
@@ -120,9 +120,9 @@ def test_what_another_process_is_writing_is_left_alone(write, tmp_path):
 def test_paths_say_nothing_of_the_machine_and_lead_back(monkeypatch, path, written):
     monkeypatch.setenv("HOME", "/home/me")
     given = {"a": [os.path.expanduser(path)]}
-    assert portable(given, Path("/work/out")) == {"a": [written]}
+    assert portable(given, Path("/srv/out")) == {"a": [written]}
     if path != "/home/nobody-else/x/bert":
-        assert located(portable(given, Path("/work/out")), Path("/work/out")) == given
+        assert located(portable(given, Path("/srv/out")), Path("/srv/out")) == given
 
 
 def test_no_file_of_a_run_names_a_folder_of_the_machine(toy_run):

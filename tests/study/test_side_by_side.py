@@ -1,15 +1,16 @@
 """Trainings of a run side by side: the same numbers, the store's share, and what is said."""
 
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 
 from harness_plugin import HarnessError
-from harness_plugin.cli.main import main
 from harness_plugin.config.settings import RunConfig
 from harness_plugin.machine import hardware
 from harness_plugin.study import side_by_side
+from harness_plugin.study.executors import Workers
 from harness_plugin.study.scheduler import Progress
 
 TOY = str(Path(__file__).parents[1] / "toy" / "toy.yaml")
@@ -58,13 +59,32 @@ def test_two_workers_give_the_bytes_of_one_process(tmp_path, plugins, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_what_fails_in_a_worker_is_named_and_fails_in_the_run(tmp_path, capfd):
-    words = ["--tasks", TOY, "--seeds", "0,1", "--device", "cpu", "--workers", "2"]
-    words += ["--use_cache", str(tmp_path / "store"), "--output_path", str(tmp_path / "results")]
-    words += ["--set", "references=false", "--set", "control=false"]
-    words += ["--set", "method=read", "--set", "teacher.model=resnet-pico"]
-    assert main(words) == 2  # refused before a worker starts
-    assert "in a worker" not in capfd.readouterr().err
+def test_what_fails_in_a_worker_is_named_and_trained_by_the_run(
+    tmp_path, plugins, monkeypatch, capfd
+):
+    failing = partial(Workers, work="study_work:always_fails")
+    monkeypatch.setattr(side_by_side, "Workers", failing)
+    report = side_by_side.run(config(tmp_path, workers=2), plugins)
+    said = capfd.readouterr().err
+    for seed in (0, 1):
+        assert (
+            f"toy teacher seed {seed} failed in a worker (RuntimeError: no luck at all); it is "
+            "trained in this process."
+        ) in said
+    assert "student" not in said  # what learns from it was never begun
+    assert len(report.tasks[0].models) == 6
+    assert not any(model.reused for model in report.tasks[0].models)
+
+
+def test_a_setting_that_does_not_fit_is_told_as_in_one_process(tmp_path, plugins):
+    said = []
+    for workers in (1, 2):
+        wrong = {**SETTINGS, "teacher": {"epochs": -1}}
+        with pytest.raises(HarnessError) as error:
+            side_by_side.run(config(tmp_path, workers=workers, settings=wrong), plugins)
+        said.append(str(error.value))
+    assert said[0] == said[1]
+    assert "teacher.epochs" in said[0]
 
 
 @pytest.fixture
