@@ -31,7 +31,7 @@ OWN_PROCESS = {"step", "threads"}
 """They change what a process has once: accelerate's state, the threads at the start."""
 HELPERS = {
     *("worlds", "theory", "rates"),
-    *("batches", "common", "families", "flops", "workload"),
+    *("batches", "campaign", "common", "disturbed", "families", "flops", "workload"),
     *("deviations", "methods", "models_table", "mutants"),
 }
 """What the scripts share, and those that time nothing; of a GPU's: test_bench_gpu.py."""

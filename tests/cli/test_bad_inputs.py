@@ -17,7 +17,8 @@ TOY = str(bad_inputs.TOY / "toy.yaml")
 def test_generated_bad_inputs_end_in_one_line(kind, tmp_path, toy_run, monkeypatch):
     """A few of the thousand that bench/faults.py tries."""
     monkeypatch.chdir(tmp_path)
-    for case in bad_inputs.cases(tmp_path / "cases", 6, 77, [kind], toy_run.output):
+    good = bad_inputs.Good(tmp_path / "good", toy_run.output)
+    for case in bad_inputs.cases(tmp_path / "cases", 6, 77, [kind], good):
         outcome = bad_inputs.outcome(case)
         assert not outcome.fault, (case.argv, outcome.fault)
 

@@ -67,6 +67,13 @@ class Outcome:
     output: str
     seconds: float
     fault: str
+    hangs: bool
+    megabytes: float
+    """Of memory, at the most, above what this process had before."""
+
+
+class HangError(BaseException):
+    """A case took too long; no `except Exception` on the way takes it for a fault of its own."""
 
 
 class AcceptedError(BaseException):
@@ -82,11 +89,11 @@ def outcome(case: Case) -> Outcome:
         raise AcceptedError
 
     def late(*_: object) -> None:
-        raise TimeoutError("hangs")
+        raise HangError
 
     said, fault, status, original = io.StringIO(), "", -1, run_tasks.run_task
     before = {number: signal.signal(number, late) for number in (signal.SIGALRM, signal.SIGPROF)}
-    started = time.monotonic()
+    started, idle, hangs = time.monotonic(), memory(anew=True), False
     run_tasks.run_task = accepted  # type: ignore[assignment]
     signal.setitimer(signal.ITIMER_PROF, LIMIT)
     signal.alarm(15 * LIMIT)  # what waits for ever; a busy machine is no hang
@@ -97,6 +104,8 @@ def outcome(case: Case) -> Outcome:
         status = 0
     except SystemExit as stop:
         status = stop.code if isinstance(stop.code, int) else 1
+    except HangError:
+        hangs, fault = True, f"hangs: {traceback.format_exc()}"
     except BaseException:
         fault = traceback.format_exc()
     finally:
@@ -114,18 +123,23 @@ def outcome(case: Case) -> Outcome:
         fault = f"status {status}"
     if not fault and status == 2 and not output.strip():
         fault = "refused without a word"
-    return Outcome(case, status, output, time.monotonic() - started, fault)
+    seconds, more = time.monotonic() - started, memory() - idle
+    return Outcome(case, status, output, seconds, fault, hangs, more)
 
 
-def cases(
-    folder: Path, count: int, seed: int, kinds: Sequence[str] = (), run: Path | None = None
-) -> Iterator[Case]:
-    """`count` cases, of the kinds in turn; the same seed gives the same ones.
+def memory(anew: bool = False) -> float:
+    """The most MB that this process has held, since the last call with `anew`; 0.0 off Linux."""
+    if not (status := Path("/proc/self/status")).exists():
+        return 0.0
+    if anew:
+        Path("/proc/self/clear_refs").write_text("5")
+    peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return int(peak.split()[1]) / 1024
 
-    `run`: the results of a finished run on the toy task, which is made where none is at hand.
-    """
-    makers = {name: maker for name, maker in MAKERS.items() if not kinds or name in kinds}
-    good = Good(folder, run)
+
+def cases(folder: Path, count: int, seed: int, kinds: Sequence[str], good: Good) -> Iterator[Case]:
+    """`count` cases, of the kinds in turn; the same seed gives the same ones."""
+    makers = {name: MAKERS[name] for name in kinds}
     for number in range(count):
         names = list(makers)
         name = names[number % len(names)]
@@ -135,20 +149,24 @@ def cases(
 
 
 class Good:
-    """Inputs that hold, made once, for cases that change one thing of them."""
+    """Inputs that hold, made once in `folder`, for cases that change one thing of them.
 
-    def __init__(self, folder: Path, run: Path | None) -> None:
+    `run`: the results of a finished run on the toy task, which is made where none is at hand.
+    """
+
+    def __init__(self, folder: Path, run: Path | None = None) -> None:
         self.folder, self.run = folder, run
-        self._made: dict[str, Path] = {}
 
     def get(self, name: str, make: Callable[[Path], None]) -> Path:
-        """The folder of a good input."""
-        if name not in self._made:
-            place = self.folder / f"good-{name}"
-            place.mkdir(parents=True)
-            make(place)
-            self._made[name] = place
-        return self._made[name]
+        """The folder of a good input; processes that share it find what another has made."""
+        place = self.folder / name
+        if not place.exists():
+            begun = self.folder / f"{name}-begun"
+            shutil.rmtree(begun, ignore_errors=True)
+            begun.mkdir(parents=True)
+            make(begun)
+            begun.rename(place)
+        return place
 
 
 def base_run(place: Path, task: str = "") -> list[str]:
