@@ -12,7 +12,6 @@ import json
 import random
 import resource
 import subprocess
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -36,7 +35,7 @@ class Row:
     lost: int = 0
     tracebacks: int = 0
     hangs: int = 0
-    besides: Counter[str] = field(default_factory=Counter)
+    besides: dict[str, int] = field(default_factory=dict)
     """What was seen besides, with its number of times."""
     peak: int = 0
     """The most MB above those of the idle process that a trial took; 0: not measured."""
@@ -47,6 +46,10 @@ class Row:
     def bad(self) -> int:
         """How many things did not end as they should."""
         return self.other_bytes + self.lost + self.tracebacks + self.hangs
+
+    def saw(self, text: str, count: int = 1) -> None:
+        """Count something that is no fault."""
+        self.besides[text] = self.besides.get(text, 0) + count
 
     def line(self) -> str:
         """The Markdown row."""
@@ -92,7 +95,7 @@ class Record:
         self.rows: dict[str, Row] = {}
         if file is not None and file.exists():
             for values in json.loads(file.read_text(encoding="utf-8")):
-                row = Row(**{**values, "besides": Counter(values["besides"])})
+                row = Row(**values)
                 if row.code == code:
                     self.rows[row.what] = row
 

@@ -103,7 +103,7 @@ def kill_launched(lab: Lab, whom: str, row: Row, rng: random.Random) -> None:
     _, alive = psutil.wait_procs(family, timeout=45)
     if alive:
         row.hangs += 1
-        row.besides["workers outlived it"] += len(alive)
+        row.saw("workers outlived it", len(alive))
         for member in alive:
             member.kill()
     lab.again_in_two(row, place)
@@ -151,8 +151,8 @@ def cut(lab: Lab, row: Row, rng: random.Random) -> None:
                 row.lost += check_seal(place / "store" / name, RECORD) is None
             except DamagedError:
                 row.lost += 1
-        row.besides["came when the run was over"] += ended is not None
-        row.besides["finished stages were on the disk"] += len(there & finished)
+        row.saw("came when the run was over", ended is not None)
+        row.saw("finished stages were on the disk", len(there & finished))
         lab.again(row, place)
     disk.unlink(), copy.unlink()
 
@@ -171,8 +171,8 @@ def damage(lab: Lab, row: Row, rng: random.Random) -> None:
     wanted = {n: v for n, v in lab.expected.items() if not n.startswith(f"store/{stage}/")}
     aside = place / "store" / f"{stage}.broken"
     lab.again(row, place, wanted)
-    row.besides["were read, named and built again"] += aside.exists()
-    row.besides["lie in stages that nobody needed"] += not aside.exists()
+    row.saw("were read, named and built again", aside.exists())
+    row.saw("lie in stages that nobody needed", not aside.exists())
     whole = content(place)
     if aside.exists() and any(whole.get(name) != value for name, value in lab.expected.items()):
         row.other_bytes += 1
@@ -192,8 +192,8 @@ def full(lab: Lab, row: Row, rng: random.Random) -> None:
         status = lab.judge(row, child)
         lines = [line for line in child.log.read_text().splitlines() if "harness: error" in line]
         named = len(lines) == 1 and "MB are free on the disk at" in lines[0]
-        row.besides["named the disk in one line"] += named
-        row.besides["had space enough"] += status == 0
+        row.saw("named the disk in one line", named)
+        row.saw("had space enough", status == 0)
         row.other_bytes += status != 0 and not named
         remount = f"remount,size={4 * needed}"
         subprocess.run(["mount", "-o", remount, str(place)], check=True)
@@ -241,7 +241,7 @@ def inputs(lab: Lab, kind: str, row: Row, rng: random.Random) -> None:
         fault, hangs, megabytes, ended, words = json.loads(line)
         row.trials += 1
         row.peak = max(row.peak, round(megabytes))
-        row.besides["were refused"] += ended in (1, 2)
+        row.saw("were refused", ended in (1, 2))
         row.hangs += hangs
         row.other_bytes += fault.startswith("accepted")
         row.tracebacks += bool(fault) and not hangs and not fault.startswith("accepted")
