@@ -13,7 +13,7 @@ from harness_plugin.config.settings import RunConfig, TaskSettings
 from harness_plugin.data.dataset import TaskData
 from harness_plugin.data.split import Split
 from harness_plugin.data.task import Task
-from harness_plugin.machine.hardware import HardwareSettings
+from harness_plugin.pipeline.hardware import HardwareSettings
 from harness_plugin.pipeline.plan import RunPlan
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.store.stages import Store

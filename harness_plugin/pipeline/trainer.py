@@ -17,11 +17,11 @@ from harness_plugin.config.roles import init_seed
 from harness_plugin.data.split import Split
 from harness_plugin.data.task import Task
 from harness_plugin.errors import HarnessError
-from harness_plugin.machine.hardware import start_tracker
 from harness_plugin.models import classifiers, processors
 from harness_plugin.models.checkpoints import Source, locate
 from harness_plugin.models.saving import check_can_be_saved
 from harness_plugin.pipeline.context import RunContext, hardware_key, is_quiet
+from harness_plugin.pipeline.hardware import start_tracker
 from harness_plugin.pipeline.plan import Component, ResolvedRole, component
 from harness_plugin.pipeline.split_stages import (
     encoded_key,

@@ -25,8 +25,8 @@ PLUMBING = (
     "harness_plugin.cli",
     "harness_plugin.errors",
     "harness_plugin.files",
+    "harness_plugin.machine",
     "harness_plugin.plugins",
-    "harness_plugin.progress",
     "harness_plugin.store",
 )
 """What carries values about and computes none: a change here leaves every stage as it is."""

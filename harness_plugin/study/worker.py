@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from harness_plugin.config.settings import RunConfig
     from harness_plugin.data.dataset import TaskData
-    from harness_plugin.machine.hardware import HardwareSettings
     from harness_plugin.pipeline.context import RunContext
+    from harness_plugin.pipeline.hardware import HardwareSettings
     from harness_plugin.pipeline.open_task import OpenTask
     from harness_plugin.plugins.registry import Plugins
     from harness_plugin.records import TrainedModel
@@ -155,7 +155,7 @@ def shared_of(run: Mapping[str, Any], root: str) -> SharedTask:
     from harness_plugin.config.merge import task_settings
     from harness_plugin.config.settings import RunConfig
     from harness_plugin.data.task import find_task
-    from harness_plugin.machine.hardware import accelerator_again, machine_of, processes_of
+    from harness_plugin.pipeline.hardware import accelerator_again, machine_of, processes_of
     from harness_plugin.pipeline.open_task import OpenTask, load_for
     from harness_plugin.plugins.registry import load_plugins
     from harness_plugin.store.stages import Store

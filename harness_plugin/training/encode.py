@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from harness_plugin.data.dataset import Split
 from harness_plugin.errors import HarnessError
+from harness_plugin.machine.progress import worked
 from harness_plugin.models.processors import target_size
-from harness_plugin.progress import worked
 from harness_plugin.store.keys import code_version
 from harness_plugin.store.stages import Store
 from harness_plugin.training.pixels import read_images, to_pixels

@@ -18,8 +18,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
 from harness_plugin.errors import HarnessError
+from harness_plugin.machine.progress import Work
 from harness_plugin.models.network import Network
-from harness_plugin.progress import Work
 from harness_plugin.training import batching
 from harness_plugin.training.batch import Batch, Inputs, TrainingMetadata
 from harness_plugin.training.checkpoints import checkpoint, newest_checkpoint, resume

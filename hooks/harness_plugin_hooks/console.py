@@ -10,8 +10,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from harness_plugin import hookimpl
+from harness_plugin.machine.progress import place, say
 from harness_plugin.machine.terminal import say_styled, show_table
-from harness_plugin.progress import place, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -218,7 +218,7 @@ class ProgressPrinter:
             return
         if not self.said:
             self.said = {*progress.done} if progress.found else {(-1, -1)}
-        from harness_plugin.progress import duration
+        from harness_plugin.machine.progress import duration
 
         for node, seed in [w for w in progress.done if w not in self.said]:
             record, one = progress.done[node, seed], self.graph.nodes[node]

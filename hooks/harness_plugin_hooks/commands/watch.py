@@ -13,7 +13,7 @@ from typing import Any
 
 from harness_plugin.cli.parser import Parser
 from harness_plugin.errors import HarnessError
-from harness_plugin.progress import FILE, duration, seconds_left
+from harness_plugin.machine.progress import FILE, duration, seconds_left
 
 EXAMPLES = """\
 examples:
