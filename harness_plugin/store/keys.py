@@ -24,7 +24,6 @@ OURS = ("harness_plugin", "harness_plugin_hooks", "harness_plugin_tasks")
 PLUMBING = (
     "harness_plugin.cli",
     "harness_plugin.errors",
-    "harness_plugin.files",
     "harness_plugin.machine",
     "harness_plugin.plugins",
     "harness_plugin.store",

@@ -86,7 +86,7 @@ def with_workers(config: RunConfig, graph: Graph, progress: Progress) -> RunConf
     memory holds. On another device, and in one of several processes of a launcher, it is one.
     Raises HarnessError for a number of workers in one of several processes.
     """
-    from harness_plugin.pipeline.hardware import available_cores, use_cpu
+    from harness_plugin.pipeline.prepare.hardware import available_cores, use_cpu
 
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if config.workers != "auto" and launched > 1:

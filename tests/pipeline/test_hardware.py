@@ -8,7 +8,7 @@ import torch
 from harness_plugin import HarnessError
 from harness_plugin.cli.launch import device_of
 from harness_plugin.config.merge import run_config
-from harness_plugin.pipeline import hardware
+from harness_plugin.pipeline.prepare import hardware
 from harness_plugin_hooks import console
 
 
