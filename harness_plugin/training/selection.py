@@ -14,8 +14,8 @@ from safetensors.torch import load_model, save_model
 from transformers import PreTrainedModel
 
 from harness_plugin.errors import HarnessError
-from harness_plugin.files import whole
-from harness_plugin.training.encode import Encoded
+from harness_plugin.store.files import whole
+from harness_plugin.training.inputs.encode import Encoded
 from harness_plugin.training.predict import predict
 
 BEST = "selected.safetensors"

@@ -14,8 +14,8 @@ from harness_plugin import HarnessError
 from harness_plugin.models.classifiers import load_trained
 from harness_plugin.models.network import last_layer
 from harness_plugin.training.trainer import StoredOutputs
-from harness_plugin_hooks.methods import selective
-from harness_plugin_hooks.methods.afr import (
+from harness_plugin_hooks.methods.last_layer import selective
+from harness_plugin_hooks.methods.last_layer.afr import (
     AFR,
     GAMMAS,
     PENALTIES,
@@ -23,9 +23,15 @@ from harness_plugin_hooks.methods.afr import (
     descents,
     parts_of,
 )
-from harness_plugin_hooks.methods.dfr import DFR, STRENGTHS, DFRTrain, balanced, regression
-from harness_plugin_hooks.methods.last_layer import Head, Rows
-from harness_plugin_hooks.methods.selective import (
+from harness_plugin_hooks.methods.last_layer.dfr import (
+    DFR,
+    STRENGTHS,
+    DFRTrain,
+    balanced,
+    regression,
+)
+from harness_plugin_hooks.methods.last_layer.refit import Head, Rows
+from harness_plugin_hooks.methods.last_layer.selective import (
     SELF,
     divergence,
     label_balanced_batches,
