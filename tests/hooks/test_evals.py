@@ -8,9 +8,15 @@ import torch
 
 from harness_plugin import HarnessError
 from harness_plugin.training.trainer import StoredOutputs
-from harness_plugin_hooks.methods import evals
-from harness_plugin_hooks.methods.evals import EVaLS, environment_cells, extremes, halves, paths
-from harness_plugin_hooks.methods.last_layer import Head, Rows
+from harness_plugin_hooks.methods.last_layer import evals
+from harness_plugin_hooks.methods.last_layer.evals import (
+    EVaLS,
+    environment_cells,
+    extremes,
+    halves,
+    paths,
+)
+from harness_plugin_hooks.methods.last_layer.refit import Head, Rows
 
 FAST = {"epochs": 6, "batch_size": 8, "learning_rate": 0.05}
 

@@ -38,7 +38,7 @@ METHODS = {
     ),
     "erm": ("erm:ERM", "empirical risk minimisation: plain cross-entropy"),
     "evals": (
-        "evals:EVaLS",
+        "last_layer.evals:EVaLS",
         "last layer on rows of high and low loss, no groups (Ghaznavi et al. 2024)",
     ),
     "fairflow": (

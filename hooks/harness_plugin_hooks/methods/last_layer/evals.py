@@ -14,8 +14,8 @@ from torch.nn.functional import cross_entropy
 from harness_plugin.errors import HarnessError
 from harness_plugin.store.stages import Stage
 from harness_plugin.training.trainer import Trainer
-from harness_plugin_hooks.methods.inference import EIIL, opposed, scale_gradient
-from harness_plugin_hooks.methods.last_layer import Floats, Head, Ints, LastLayer, Rows
+from harness_plugin_hooks.methods.bias.inference import EIIL, opposed, scale_gradient
+from harness_plugin_hooks.methods.last_layer.refit import Floats, Head, Ints, LastLayer, Rows
 
 POINTS = (50, 100, 150, 200, 250)
 PENALTIES = (0.0, 0.01, 0.1, 1.0, 0.02, 0.2, 2.0)
@@ -173,7 +173,9 @@ def paths(
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=drop, gamma=DROP_TO)
     best, best_score = layers.detach().numpy().copy(), np.full(len(penalties), -1.0)
     for _ in range(options["epochs"]):
-        for rows in torch.randperm(len(y), generator=generator).split(options["batch_size"]):
+        order = torch.randperm(len(y), generator=generator)
+        for begin in range(0, len(order), options["batch_size"]):
+            rows = order[begin : begin + options["batch_size"]]
             optimizer.zero_grad()
             logits = torch.einsum("rh,pch->prc", x[rows], layers)
             each = cross_entropy(logits.transpose(1, 2), y[rows].expand(len(layers), -1))
