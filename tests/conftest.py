@@ -11,6 +11,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pluggy
 import pytest
@@ -87,10 +88,11 @@ def open_context(tmp_path, plugins):
 
 @dataclass(frozen=True)
 class ToyRun:
-    """One finished run of the toy task from the command line."""
+    """One finished run of the toy task from the command line, with secrets in its environment."""
 
     output: Path
     store: Path
+    secrets: tuple[str, ...]
 
     def record(self) -> dict[str, Any]:
         """Its transfer_*.json."""
@@ -121,10 +123,11 @@ def toy_run(tmp_path_factory) -> ToyRun:
     command += " --device cpu"
     command += f" --resamples 100 --output_path {folder}/out"
     command += f" --use_cache {folder}/store"
-    assert (
-        main([*command.split(), "--set", "teacher.epochs=2.2", "--set", "student.epochs=2.1"]) == 0
-    )
-    return ToyRun(folder / "out", folder / "store")
+    secrets = {name: f"{name.lower()}-not-for-others" for name in ("HF_TOKEN", "WANDB_API_KEY")}
+    with mock.patch.dict(os.environ, secrets):
+        words = ["--set", "teacher.epochs=2.2", "--set", "student.epochs=2.1"]
+        assert main([*command.split(), *words]) == 0
+    return ToyRun(folder / "out", folder / "store", tuple(secrets.values()))
 
 
 @pytest.fixture(scope="session")

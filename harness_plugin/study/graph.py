@@ -119,6 +119,7 @@ class Graph:
         Raises HarnessError naming the cell.
         """
         from harness_plugin.models.checkpoints import check_settings
+        from harness_plugin.pipeline.prepare.bounds import check_bounds
         from harness_plugin.training.contracts import Configured
 
         trust = bool(self.study.given.run.get("trust_remote_code", False))
@@ -128,7 +129,8 @@ class Graph:
                     check_settings(choice.options, choice.modality, plugins, trust)
                 else:
                     cls = plugins[choice.kind].offer(choice.name).subclass(Configured)
-                    cls.resolved(choice.options, choice.modality)
+                    options = cls.resolved(choice.options, choice.modality)
+                    check_bounds(f"{choice.kind} {choice.name}", cls, options)
             except HarnessError as error:
                 raise HarnessError(f"{self.study.file}: {choice.where}: {error}") from None
 

@@ -505,7 +505,7 @@ def test_a_run_whose_data_are_gone_is_reported_without_examples(finished_run, tm
     (page,) = (tmp_path / "site").glob("*.html")
     text = Reader(page.read_text()).text
     flags = "--cka --probes --attention --circuits"
-    assert f"cka, probes, attention and circuits: harness analyze {run} {flags}" in text
+    assert f"cka, probes, attention and circuits: harness analyze {run.name} {flags}" in text
     assert "harness remedy --tasks made --baseline student " in text
     titles = re.findall(r"<h[34][^>]*><bdi>([^<]*)", page.read_text())
     assert "Examples" not in titles  # what there is nothing to say of has no section

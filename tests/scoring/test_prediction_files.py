@@ -287,3 +287,22 @@ def test_a_name_that_no_folder_can_have_is_refused(name, shown, tmp_path, capsys
     assert shown in error
     assert error.count("\n") == 1
     assert not (tmp_path / "deep").exists()
+
+
+def test_few_bytes_that_stand_for_millions_of_rows_are_refused_unread(
+    splits, tmp_path, monkeypatch
+):
+    many, file = 2_000_000, tmp_path / "p.parquet"
+    once = pa.DictionaryArray.from_arrays(pa.array(np.zeros(many, np.int32)), pa.array(["x" * 999]))
+    parquet.write_table(pa.table({"id": once, "label": once}), file)
+    assert file.stat().st_size < 100_000
+    monkeypatch.setattr(parquet, "read_table", None)
+    with pytest.raises(HarnessError, match="2,000,000 rows are more than twice those of the sets"):
+        read_answers(file, splits)
+
+
+def test_an_id_far_longer_than_those_of_the_sets_is_named_by_its_row(splits, tmp_path):
+    file = text_file(tmp_path, f"id,label\nex0,entailment\n{'x' * 100_000},neutral\n", "p.csv")
+    with pytest.raises(HarnessError, match=r"the id of row 2 has 100,000 characters") as refused:
+        read_answers(file, splits)
+    assert len(str(refused.value)) < 300

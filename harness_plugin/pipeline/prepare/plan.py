@@ -7,7 +7,7 @@ and is the settings' part of that training's key.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Generic, TypeVar
 
@@ -28,6 +28,7 @@ from harness_plugin.config.settings import (
 )
 from harness_plugin.data.task import Task
 from harness_plugin.models.checkpoints import Source, locate
+from harness_plugin.pipeline.prepare.bounds import check_bounds
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.training.compression import Compressor
 from harness_plugin.training.contracts import (
@@ -184,6 +185,22 @@ class RunPlan:
     selection_environments: Component[GroupInference] | None = None
     """What finds the environments of the validation rows; None unless they select the epoch."""
 
+    def choices(self) -> Iterator[tuple[str, Component[Any]]]:
+        """(kind, component) of everything that was chosen with options."""
+        for role in self.roles.values():
+            yield "method", role.method
+            if (distilled := role.distillation) is not None:
+                yield "distiller", distilled.distiller
+                yield from (("augmentation", each) for each in distilled.augmentations)
+                yield from (("compressor", each) for each in distilled.compressors)
+        for kind, chosen in (
+            ("bias model", self.bias_model),
+            ("group inference", self.group_inference),
+            ("group inference", self.selection_environments),
+        ):
+            if chosen is not None:
+                yield kind, chosen
+
 
 def resolve(
     task: Task, settings: TaskSettings, plugins: Plugins, *, only: str | None = None
@@ -220,7 +237,7 @@ def resolve(
         environments = component(
             plugins, modality, "group_inference", GroupInference, name, options
         )
-    return RunPlan(
+    plan = RunPlan(
         roles,
         settings.select,
         named("bias_model", BiasModel) if settings.bias_model in plugins["bias_model"] else None,
@@ -230,6 +247,9 @@ def resolve(
         bias_trainer,
         environments,
     )
+    for kind, chosen in plan.choices():
+        check_bounds(f"{kind} {chosen.name}", chosen.cls, chosen.options)
+    return plan
 
 
 def resolve_checkpoints(task: Task, settings: TaskSettings, plugins: Plugins) -> RunPlan:

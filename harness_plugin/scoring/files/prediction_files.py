@@ -34,6 +34,8 @@ ID_COLUMNS = ("pairID", "id")
 LABEL_COLUMNS = ("gold_label", "label", "prediction")
 """HANS submissions call a predicted label `gold_label`."""
 CLUSTER_COLUMN = "cluster"
+FEW = 1000
+"""Rows and characters that are never too many: what is wrong with them is said one by one."""
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".parquet")
 SHOWN = 3
 TOLERANCE = 1e-3
@@ -98,8 +100,10 @@ def read_answers(
     Raises HarnessError for a file that cannot be read, columns that are missing or ambiguous,
     unknown labels, values that are no probabilities, and doubled or unknown ids.
     """
-    table = read_table(file)
-    ids = ids_of(file, table)
+    most = 2 * sum(len(split.ids) for split in splits) + FEW
+    table = read_table(file, most)
+    longest = max(int(np.char.str_len(split.ids).max(initial=0)) for split in splits)
+    ids = ids_of(file, table, longest)
     check_ids(file, ids, splits)
     known = label_sets(splits)
     found = columns_of(file, table, known, kind)
@@ -119,18 +123,31 @@ def covered(answers: PredictionFile, splits: Sequence[Split]) -> list[Split]:
     return [split for split in splits if np.isin(split.ids, answers.ids).any()]
 
 
-def read_table(file: Path) -> pa.Table:
-    """The rows of a file as its suffix says. Text columns of CSV stay text."""
+def read_table(file: Path, most: int) -> pa.Table:
+    """The rows of a file as its suffix says. Text columns of CSV stay text.
+
+    More than `most` rows are refused, of Parquet before they are read: a few bytes stand for
+    millions there.
+    """
     if file.suffix not in SUFFIXES:
         raise HarnessError(f"{file}: expected a file that ends in {', '.join(SUFFIXES)}.")
     try:
         if file.suffix == ".parquet":
+            check_rows(file, parquet.read_metadata(file).num_rows, most)
             return parquet.read_table(file)
-        if file.suffix == ".jsonl":
-            return arrow_json.read_json(file)
-        return read_delimited(file)
+        table = arrow_json.read_json(file) if file.suffix == ".jsonl" else read_delimited(file)
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise HarnessError(f"{file}: cannot be read: {error}.") from None
+    check_rows(file, len(table), most)
+    return table
+
+
+def check_rows(file: Path, rows: int, most: int) -> None:
+    """Refuse a file that is far longer than the sets: most of its rows are about none of them."""
+    if rows > most:
+        raise HarnessError(
+            f"{file}: {rows:,} rows are more than twice those of the sets; is it about other data?"
+        )
 
 
 def read_delimited(file: Path) -> pa.Table:
@@ -164,8 +181,8 @@ def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pa.chunked_array([pa.array(texts, pa.string())])
 
 
-def ids_of(file: Path, table: pa.Table) -> NDArray[np.str_]:
-    """(N,) the ids as text."""
+def ids_of(file: Path, table: pa.Table, longest: int) -> NDArray[np.str_]:
+    """(N,) the ids as text. All take the memory of the longest: none is longer than `longest`."""
     name = only(file, table, ID_COLUMNS, "ids")
     values = as_text(table.column(name))
     if not len(values):
@@ -173,6 +190,13 @@ def ids_of(file: Path, table: pa.Table) -> NDArray[np.str_]:
     if values.null_count:
         row = compute.index(compute.is_null(values), True).as_py()
         raise HarnessError(f"{file}: row {row + 1} has no {name}.")
+    lengths = compute.utf8_length(values)
+    if compute.max(lengths).as_py() > max(longest, FEW):
+        row = compute.index(compute.greater(lengths, max(longest, FEW)), True).as_py()
+        raise HarnessError(
+            f"{file}: the {name} of row {row + 1} has {lengths[row].as_py():,} characters; those "
+            f"of the sets have at most {longest:,}."
+        )
     return as_numpy(values)
 
 
