@@ -86,6 +86,12 @@ CHANGES = {
     "inferred groups": lambda r: settings_of(r).update(group_inference="error_set"),
     "a seed less": lambda r: r["config"].update(seeds=[0, 1]),
     "a seed more": lambda r: r.update(seeds=[0, 1]),
+    "no seeds": lambda r: r["config"].pop("seeds"),
+    "a run without training": lambda r: r["config"].update(eval_only=True),
+    "another margin": lambda r: r["config"].update(margin=0.5),
+    "a setting of a model": lambda r: model(r, "control")["settings"].pop("epochs"),
+    "the model that its settings name": lambda r: model(r, "control")["settings"].update(model="x"),
+    "a method that nobody offers": lambda r: settings_of(r).update(method="mine"),
     "a limit": lambda r: r["config"].update(limit=50),
     "a limit in the notes alone": lambda r: r["notes"].insert(0, "limited to 50 rows a split"),
     "no settings": lambda r: r["config"].update(settings={}),
@@ -109,6 +115,13 @@ def test_the_bundle_itself_holds(problems):
 @pytest.mark.parametrize("change", CHANGES)
 def test_every_change_that_matters_is_refused(problems, change):
     assert problems(CHANGES[change])
+
+
+def test_a_trained_model_has_a_hash_of_its_weights(problems, parts):
+    models = json.loads(parts["models.json"])
+    del models[0]["files"]["model.safetensors"]
+    said = problems(lambda results: None, {"models.json": json.dumps(models).encode()})
+    assert "weights, which were trained" in said
 
 
 def test_copied_weights_are_no_further_seed(parts, tmp_path, finished_run, plugins, capsys):

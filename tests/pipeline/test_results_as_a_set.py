@@ -144,14 +144,15 @@ def published(toy_run, tmp_path_factory):
 
 def test_nothing_published_names_a_folder_a_user_or_a_secret(toy_run, published):
     home, user = os.path.expanduser("~"), getpass.getuser()
-    private = [str(toy_run.output.parent), str(published), str(ROOT), f"{home}/", f"/{user}/"]
+    private = [str(toy_run.output.parent), str(published), f"{home}/", f"/{user}/"]
     private += toy_run.secrets
     files = [path for path in published.rglob("*") if path.is_file()]
     assert len({path.relative_to(published).parts[0] for path in files}) == 5
     assert len(files) > 40
     for file in files:
         content = file.read_bytes()
-        for text in private:
+        read_again = file.name.startswith(("config_", "transfer_"))  # from there, to what it names
+        for text in private if read_again else [*private, str(ROOT)]:
             assert text.encode() not in content, (file.relative_to(published), text)
 
 

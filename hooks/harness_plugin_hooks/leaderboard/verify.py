@@ -353,6 +353,9 @@ def check_models(hashes: ModelHashes, records: Mapping[str, TransferRecord]) -> 
         given = found[key]
         if given.name != model.name:
             yield Problem("models.json", shown(model.name), shown(given.name))
+        if model.updates and all(name.endswith(".json") for name in given.files):
+            said = f"{shown(model.name)}'s weights, which were trained"
+            yield Problem("models.json", f"a hash of {said}", "none")
         if scored is not None and scored not in given.files.values():
             yield Problem(
                 "models.json", f"{shown(model.name)}'s file {shown(str(scored))}", "another"
