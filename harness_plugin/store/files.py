@@ -198,6 +198,14 @@ def portable(value: Any, folder: Path) -> Any:
     return RUN + os.path.relpath(path, here)
 
 
+def named(path: str) -> str:
+    """A path as a page says it, which others read: below the working folder, or its last part."""
+    if not os.path.isabs(path):
+        return path
+    below = os.path.commonpath([os.getcwd(), path]) == os.getcwd()
+    return os.path.relpath(path) if below else os.path.basename(path.rstrip("/"))
+
+
 def located(value: Any, folder: Path) -> Any:
     """What `portable` made of paths, as paths of this machine again."""
     if isinstance(value, dict):

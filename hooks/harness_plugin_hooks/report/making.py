@@ -12,7 +12,7 @@ import yaml
 from harness_plugin.errors import HarnessError
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.scoring.files.transfer_record import TransferRecord
-from harness_plugin.store.files import strict, write_text
+from harness_plugin.store.files import named, strict, write_text
 from harness_plugin_hooks.leaderboard.submission import names_only
 from harness_plugin_hooks.render.document import Column, Table
 from harness_plugin_hooks.render.html import page
@@ -124,26 +124,20 @@ def inside(run: RunPages, one: TaskPage) -> Iterator[Part]:
         yield Part(title, pictures, sentences, notes)
 
 
-def place(folder: Path) -> str:
-    """A folder in a command of a page, which others read: no more than its part below ours."""
-    whole = folder.resolve()
-    below = whole.is_relative_to(Path.cwd())
-    return shlex.quote(str(whole.relative_to(Path.cwd())) if below else whole.name)
-
-
 def not_made(run: RunPages, one: TaskPage, plugins: Plugins) -> Iterator[tuple[str, str]]:
     """What a reader could add to the page, and what of the run is not on it."""
+    folder = shlex.quote(named(str(run.folder.resolve())))
     if others := [name for name in one.analyses if name not in INSIDE]:
         yield "analyses not drawn", listed(others)
     if missing := [
         name for name in INSIDE if name in plugins["analysis"] and name not in one.analyses
     ]:
         flags = " ".join(f"--{name}" for name in missing)
-        yield "not analysed", f"{listed(missing)}: harness analyze {place(run.folder)} {flags}"
+        yield "not analysed", f"{listed(missing)}: harness analyze {folder} {flags}"
     students = [s.role for s in one.record.scores if s.role.startswith("student")]
     if not one.remedies and students:
         tasks = f"--tasks {one.record.task} --baseline {students[0]}"
-        yield "no remedies tried", f"harness remedy {tasks} --output_path {place(run.folder)}"
+        yield "no remedies tried", f"harness remedy {tasks} --output_path {folder}"
     if one.without_examples:
         yield "no examples", one.without_examples
 
