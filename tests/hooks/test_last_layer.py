@@ -468,9 +468,9 @@ def test_self_tunes_with_the_authors_optimisers():
 SMALL = ("teacher.epochs=1", "validation_fraction=0.25")
 
 
-@pytest.mark.parametrize("method", ["dfr", "dfr_train", "afr", "self"])
+@pytest.mark.parametrize("method", ["dfr", "dfr_train", "afr", "self", "evals"])
 def test_only_the_last_layer_changes_and_the_checkpoint_loads_anywhere(open_context, method):
-    ctx = open_context(*SMALL)
+    ctx = open_context(*SMALL, "method_options.evals.epochs=2")
     base = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
     model = ctx.trained("teacher", ctx.settings.teacher, method, 0)
     after = load_trained(str(model.path), "text", attention="eager")
@@ -497,7 +497,7 @@ def test_afr_trains_on_its_share_of_the_rows(open_context):
 
 
 def test_methods_that_need_a_validation_split_are_refused_without_one(open_context):
-    for method in ("dfr", "dfr_train", "afr", "self"):
+    for method in ("dfr", "dfr_train", "afr", "self", "evals"):
         with pytest.raises(HarnessError, match=r"needs .*validation split \(or `validation_frac"):
             open_context(f"method={method}")
     with pytest.raises(HarnessError, match="disagreement must be early_stop or dropout"):

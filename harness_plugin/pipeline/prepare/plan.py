@@ -41,6 +41,8 @@ from harness_plugin.training.contracts import (
 from harness_plugin.training.loop import TrainingArgs
 
 Class = TypeVar("Class", bound=Configured)
+SELECTS_BY = "eiil"
+"""What finds the environments of validation rows where `group_inference` names nothing."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,8 @@ class RunPlan:
     image: ImageSettings
     bias_trainer: ResolvedRole | None = None
     """The small model, as bias models that need a network train it; None where nobody needs one."""
+    selection_environments: Component[GroupInference] | None = None
+    """What finds the environments of the validation rows; None unless they select the epoch."""
 
 
 def resolve(
@@ -209,6 +213,13 @@ def resolve(
     if any("bias_model" in cls.needs for cls in classes):
         small = Role("bias_model", RoleKind.STUDENT, STUDENTS, "erm", settings.student)
         bias_trainer = resolve_role(small, settings, modality, plugins)
+    environments = None
+    if settings.select == "worst_environment":
+        name = SELECTS_BY if settings.group_inference == "none" else settings.group_inference
+        options = settings.group_inference_options.get(name, {})
+        environments = component(
+            plugins, modality, "group_inference", GroupInference, name, options
+        )
     return RunPlan(
         roles,
         settings.select,
@@ -217,6 +228,7 @@ def resolve(
         settings.vocab_size,
         settings.image,
         bias_trainer,
+        environments,
     )
 
 

@@ -21,6 +21,12 @@ from harness_plugin.training.contracts import NEEDS, Configured, Distiller, Meth
 from harness_plugin.training.inputs.encode import processor_key
 from harness_plugin.training.predict import check_labels
 
+SELECTS_ON = {
+    "average": "validation",
+    "worst_group": "validation_groups",
+    "worst_environment": "validation",
+}
+"""What a model selection needs: keys of `NEEDS`."""
 SAMPLE = 64
 """Rows whose texts a tokenizer is asked about."""
 
@@ -126,10 +132,17 @@ def check_shared(ctx: RunContext) -> None:
                 f"own with the label term: give it a weight, or students.{role.name}.method=erm."
             )
     select = ctx.plan.select
-    needed = {"average": "validation", "worst_group": "validation_groups"}.get(select)
+    needed = SELECTS_ON.get(select)
     if needed and needed not in has:
         raise HarnessError(
             f"{where}: --select {select} needs {NEEDS[needed]}, which {data_of(ctx)}."
+        )
+    environments = ctx.plan.selection_environments
+    if environments is not None and "validation_groups" in environments.cls.needs:
+        raise HarnessError(
+            f"{where}: --select {select} is for validation rows without groups, and "
+            f"group_inference {environments.name} needs theirs: name another, or --select "
+            f"worst_group."
         )
 
 

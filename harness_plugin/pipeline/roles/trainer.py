@@ -191,6 +191,7 @@ class RoleTrainer:
         if training.selected and ctx.plan.select != "none":
             rows = encoded_key(ctx, self.validation, role.model.checkpoint, role.max_length)
             selection = [ctx.plan.select, self.validation.fingerprint, rows]
+            selection += [stage.key for stage in self._environments()]
         source = role.model
         rows_key = encoded_key(ctx, split, source.checkpoint, role.max_length, training.inputs)
         return {
@@ -313,14 +314,25 @@ class RoleTrainer:
         if ctx.plan.select == "none":
             return None
         split = self.validation
+        group = split.group
+        for stage in self._environments():
+            environment = np.load(stage.path / "environment.npy")
+            group = split.label * len(stage.record["names"]) + environment
         return ModelSelection(
             ctx.plan.select,
             split.name,
             encoded_rows(ctx, split, role.model.checkpoint, role.max_length),
             split.label,
-            split.group,
+            group,
             ctx.config.eval_batch_size,
         )
+
+    def _environments(self) -> tuple[Stage, ...]:
+        """The stage with the environments of the validation rows, if these select the epoch."""
+        inference = self.ctx.plan.selection_environments
+        if inference is None:
+            return ()
+        return (inference.cls.environments(self, inference.options, self.validation),)
 
     @property
     def is_main(self) -> bool:

@@ -52,7 +52,9 @@ class Supervision(Strict):
     validation_groups: bool = Field(description="group labels of the validation rows")
     group_inference: str | None = Field(description="how training groups were found, if they were")
     bias_model: str | None = Field(description="the bias-only model that the method leaned on")
-    select: str = Field(description="none (the last epoch), average or worst_group on validation")
+    select: str = Field(
+        description="none (the last epoch), average, worst_group or worst_environment on validation"
+    )
 
 
 class Selected(Strict):

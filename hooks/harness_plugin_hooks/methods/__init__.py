@@ -37,6 +37,10 @@ METHODS = {
         "last layer refitted on balanced training rows (Kirichenko et al. 2023; all groups)",
     ),
     "erm": ("erm:ERM", "empirical risk minimisation: plain cross-entropy"),
+    "evals": (
+        "last_layer.evals:EVaLS",
+        "last layer on rows of high and low loss, no groups (Ghaznavi et al. 2024)",
+    ),
     "fairflow": (
         "views:FairFlow",
         "undecided on damaged inputs (Cheng, Amiri 2024; our re-implementation)",

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from harness_plugin.data.dataset import Split
+from harness_plugin.data.split import Split
 from harness_plugin.errors import HarnessError
 from harness_plugin.store.stages import Stage
 from harness_plugin.training.contracts import GroupInference
 from harness_plugin.training.trainer import Trainer
-from harness_plugin_hooks.methods.jtt import errors_of
+from harness_plugin_hooks.methods.jtt import errors_of, rows_of
 
 Ints = NDArray[np.int64]
 
@@ -32,12 +32,13 @@ class ErrorSet(GroupInference):
     defaults: ClassVar[Mapping[str, Any]] = {"epochs": 1.0}
 
     @classmethod
-    def environments(cls, trainer: Trainer, options: Mapping[str, Any]) -> Stage:
+    def environments(
+        cls, trainer: Trainer, options: Mapping[str, Any], split: Split | None = None
+    ) -> Stage:
         """0 = right, 1 = wrong."""
-        first, wrong = errors_of(trainer, options["epochs"])
-        return environment_stage(
-            trainer, options, (first,), wrong.astype(np.int64), ("right", "wrong")
-        )
+        first, wrong = errors_of(trainer, options["epochs"], split)
+        names = ("right", "wrong")
+        return environment_stage(trainer, options, (first,), wrong.astype(np.int64), names, split)
 
 
 class EIIL(GroupInference):
@@ -55,14 +56,17 @@ class EIIL(GroupInference):
     }
 
     @classmethod
-    def environments(cls, trainer: Trainer, options: Mapping[str, Any]) -> Stage:
+    def environments(
+        cls, trainer: Trainer, options: Mapping[str, Any], split: Split | None = None
+    ) -> Stage:
         """0 and 1, in no order."""
-        first = trainer.erm(epochs=options["epochs"])
-        gradient = scale_gradient(trainer.predict(first).logits, trainer.train.label)
+        first, rows = trainer.erm(epochs=options["epochs"]), split or trainer.train
+        gradient = scale_gradient(trainer.predict(first, rows).logits, rows.label)
         environment = opposed(
             gradient, steps=options["steps"], rate=options["learning_rate"], seed=trainer.seed
         )
-        return environment_stage(trainer, options, (first,), environment, ("first", "second"))
+        names = ("first", "second")
+        return environment_stage(trainer, options, (first,), environment, names, split)
 
 
 class SSA(GroupInference):
@@ -81,8 +85,12 @@ class SSA(GroupInference):
     defaults: ClassVar[Mapping[str, Any]] = {"parts": 3, "threshold": 0.95, "epochs": 4.0}
 
     @classmethod
-    def environments(cls, trainer: Trainer, options: Mapping[str, Any]) -> Stage:
-        """The index of the predicted attribute value."""
+    def environments(
+        cls, trainer: Trainer, options: Mapping[str, Any], split: Split | None = None
+    ) -> Stage:
+        """The index of the predicted attribute value; of the training rows alone."""
+        if split is not None:
+            raise HarnessError("group inference SSA knows the attribute of the validation rows.")
         held, names = with_attribute(trainer.validation)
         total, parts = len(trainer.train), options["parts"]
         if parts < 2:
@@ -109,6 +117,7 @@ def environment_stage(
     stages: tuple[Stage, ...],
     environment: Ints,
     names: tuple[str, ...],
+    split: Split | None = None,
 ) -> Stage:
     """The stage with `environment.npy`, and how well it agrees with the attribute if that is known.
 
@@ -117,11 +126,11 @@ def environment_stage(
     counts = np.bincount(environment, minlength=len(names))
     if (counts > 0).sum() < 2:
         raise HarnessError(
-            f"task {trainer.task.task}: group inference puts all {len(environment)} training "
-            f"rows into one environment."
+            f"task {trainer.task.task}: group inference puts all {len(environment)} "
+            f"{rows_of(split)} rows into one environment."
         )
     spec = {
-        "train": trainer.train.fingerprint,
+        "rows": (split or trainer.train).fingerprint,
         "options": dict(options),
         "stages": [stage.key for stage in stages],
         "seed": trainer.seed,
