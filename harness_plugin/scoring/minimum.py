@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from harness_plugin.records import Floats
 
 ONE_SEED = 1 + 0.5**0.5
-"""The correction of a single seed: half-way between the bootstrap's 1 (Efron 1979) and 1 / (sqrt 2 -
-1), which is exact for equal groups (SIMEX, Cook and Stefanski 1994; see `correction`)."""
+"""The c of a single seed: half-way between the bootstrap's 1 (Efron 1979) and 1 / (sqrt 2 - 1), which
+is exact for equal groups (SIMEX, Cook and Stefanski 1994; see `correction`)."""
 SPREAD = 0.3
 """Adds to the weight of the worst group where it is uncertain which one it is."""
 DOUBT = 1.3
