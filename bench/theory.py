@@ -9,8 +9,8 @@ import numpy as np
 from scipy import special, stats
 
 from harness_plugin.records import Floats, VarianceComponents
-from harness_plugin.scoring import intervals
-from harness_plugin.scoring.minimum import ONE_SEED
+from harness_plugin.scoring.statistics import intervals
+from harness_plugin.scoring.statistics.minimum import ONE_SEED
 
 
 def widths(args: argparse.Namespace) -> None:

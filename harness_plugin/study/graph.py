@@ -21,7 +21,8 @@ from typing import Any, Literal
 from harness_plugin.config.mappings import problems
 from harness_plugin.config.merge import task_settings
 from harness_plugin.config.roles import Role, plan_of_roles
-from harness_plugin.config.settings import RunConfig, TaskSettings
+from harness_plugin.config.run_config import RunConfig
+from harness_plugin.config.settings import TaskSettings
 from harness_plugin.data.task import Task, find_task
 from harness_plugin.errors import HarnessError
 from harness_plugin.plugins.registry import Plugins
@@ -51,7 +52,7 @@ OF_RUN = (
 """Run settings that can change a model or what it answers."""
 
 
-TRAINING = "harness_plugin.pipeline.train_role:train_role"
+TRAINING = "harness_plugin.pipeline.roles.train_role:train_role"
 """Where the code of a training begins."""
 
 
