@@ -294,7 +294,9 @@ def test_registered_names_are_the_metrics(manager):
     manager.register(offered, name="metrics")
     registry = collect(manager)["metric"]
     loaded = {offer.name: offer.load() for offer in registry}
+    fairness = {name: loaded.pop(name) for name in offered.FAIRNESS}
     assert {metric.name: metric for metric in ALL} == loaded
+    assert all(metric.name == name for name, metric in fairness.items())
     assert {o.name: o.summary for o in registry} == {x.name: x.summary for x in ALL}
 
 
