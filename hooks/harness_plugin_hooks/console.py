@@ -43,7 +43,7 @@ COMMANDS = {
     "examine": {
         "score": "--tasks NAME --predictions FILE: score predictions",
         "compare": "BASELINE CANDIDATE: has the candidate become worse?",
-        "scan": "--tasks NAME: attributes that alone tell the label",
+        "scan": "--tasks NAME: attributes that alone tell the label, or part a model",
         "analyze": "RUN: what happens inside the models of a run",
         "report": "RUN: one page to look at",
     },
