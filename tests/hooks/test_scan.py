@@ -78,7 +78,7 @@ def test_a_field_is_seen_where_corners_and_the_whole_see_nothing():
     rows = np.array([measures(Image.fromarray(image)) for image in images])
     found = associations(of_images(rows), mouth.astype(np.int64), 2, 0)
     assert found[0].name.startswith("field 6 down, 4 across: ")
-    assert found[0].strength > 0.95
+    assert found[0].strength > 0.8
     with pytest.raises(HarnessError, match="an image of 7 pixels a side is too small to scan"):
         measures(Image.new("RGB", (7, 20)))
 
