@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from harness_plugin.config.settings import RunConfig
+    from harness_plugin.config.run_config import RunConfig
     from harness_plugin.data.split import Split
     from harness_plugin.pipeline.prepare.open_task import OpenTask
     from harness_plugin_hooks.scan.association import Association
