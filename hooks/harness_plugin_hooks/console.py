@@ -235,7 +235,8 @@ def size_table(scores: TaskScores) -> Table:
     for model in scores.models:
         if account := model.settings.get("compression"):
             timed = [step for step in account["steps"] if "latency_ms" in step]
-            times = (timed[-1]["latency_ms"], timed[-1]["latency_ms_before"]) if timed else ()
+            last = timed[-1] if timed else {}
+            times = [last[key] for key in ("latency_ms", "latency_ms_before") if key in last]
             zeros = account["zeros"] / account["parameters"]
             found.setdefault(model.role, []).append((account["bytes"] / 1e6, zeros, *times))
     for role, rows in found.items():

@@ -125,8 +125,10 @@ def demographic_parity_ratio(predictions: Predictions, counts: Counts) -> Floats
     """(B,) lowest over highest selection rate; nan where nothing is called positive."""
     found = selection_rates(predictions, counts)
     highest = found.max(axis=1)
-    unknown = np.full_like(highest, np.nan)
-    return np.divide(found.min(axis=1), highest, out=unknown, where=highest > 0)
+    ratio: Floats = np.divide(
+        found.min(axis=1), highest, out=np.full_like(highest, np.nan), where=highest > 0
+    )
+    return ratio
 
 
 def true_positive_rate_gap(predictions: Predictions, counts: Counts) -> Floats:
@@ -160,7 +162,8 @@ def area(score: Floats, positive: Bools, counts: Counts) -> Floats:
     below = zeros.cumsum(axis=1) - zeros / 2
     pairs = ones.sum(axis=1) * zeros.sum(axis=1)
     won = (ones * below).sum(axis=1)
-    return np.divide(won, pairs, out=np.full_like(won, np.nan), where=pairs > 0)
+    chance: Floats = np.divide(won, pairs, out=np.full_like(won, np.nan), where=pairs > 0)
+    return chance
 
 
 Chosen = Callable[[Bools, Bools], Bools]

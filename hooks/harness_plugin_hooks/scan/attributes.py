@@ -126,7 +126,9 @@ def candidates(
     """Every attribute of a split that enough rows have and lack, once; `seed` draws clusters."""
     found: Iterator[tuple[str, Bools]]
     if modality == "text":
-        columns = {name: [str(text) for text in split.rows[name]] for name in inputs}
+        columns: dict[str, Sequence[str]] = {
+            name: [str(text) for text in split.rows[name]] for name in inputs
+        }
         found = chain(of_texts(columns), clusters.of_texts(columns, seed))
     else:
         from harness_plugin.data.images import to_rgb
