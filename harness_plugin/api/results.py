@@ -167,7 +167,7 @@ class RunResult:
 
 def score_table(scores: TaskScores, split: str) -> str:
     """One row a role: accuracy, worst group, the primary gap, in percent with sd over seeds."""
-    roles = list(dict.fromkeys(found.role for found in scores.scores if found.split == split))
+    roles = list(dict.fromkeys(score.role for score in scores.scores if score.split == split))
     columns = [
         name
         for name in dict.fromkeys(("acc", "worst_group_acc", scores.primary.get(split, "")))

@@ -56,12 +56,12 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse does, with near matches for an option that does not exist."""
-        given, rest = self.parse_known_args(args, namespace)
+        parsed, rest = self.parse_known_args(args, namespace)
         if rest and rest[0].startswith("--"):
             raise unknown("option", rest[0].partition("=")[0], self._option_string_actions)
         if rest:
             self.error(f"unexpected argument {rest[0]!r}")
-        return given
+        return parsed
 
     @property
     def command(self) -> str:

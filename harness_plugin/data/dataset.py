@@ -54,7 +54,7 @@ class DataRequest:
 
     `options` holds every option of the task (defaults filled in). `path` is set for the source
     `path` only. `seed` is the data seed: it is the same for all training seeds of a run.
-    `sets` are the evaluation sets that are wanted where nothing is trained, () = all that are
+    `sets` are the evaluation sets to load where nothing is trained, () = all that are
     there; None where models are trained. A loader may then leave out training rows and other sets.
     """
 
@@ -75,7 +75,7 @@ class DataRequest:
         return [name for name in names if self.trains or name != "train"]
 
     def asks_for(self, *names: str) -> bool:
-        """Whether one of these evaluation sets is wanted."""
+        """Whether one of these evaluation sets is to be loaded."""
         return not self.sets or bool({*names} & {*self.sets})
 
 

@@ -84,7 +84,7 @@ def launched(command: list[str], environment: dict[str, str], **how: Any) -> tup
 
 @contextmanager
 def terminated_is_interrupted() -> Iterator[None]:
-    """Inside, SIGTERM and SIGHUP raise KeyboardInterrupt, so that what was begun is ended."""
+    """Inside, SIGTERM and SIGHUP raise KeyboardInterrupt, so that child processes are ended."""
 
     def stop(number: int, frame: object) -> None:
         raise KeyboardInterrupt

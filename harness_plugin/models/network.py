@@ -48,10 +48,12 @@ def answered_from(features: Tensor, answers: Tensor, logits: Tensor, real: Tenso
     rule of their own, as `logits` (B, C): the position whose answer these are, of several the
     last that is no padding (`real` (B, L)).
     """
-    found = (answers == logits[:, None]).all(dim=2)
-    place = torch.arange(1, found.shape[1] + 1, device=found.device)
-    rank = place * found if real is None else place * found + len(place) * (found & real.bool())
-    return features[torch.arange(len(features), device=found.device), rank.argmax(dim=1)]
+    matches = (answers == logits[:, None]).all(dim=2)
+    place = torch.arange(1, matches.shape[1] + 1, device=matches.device)
+    rank = (
+        place * matches if real is None else place * matches + len(place) * (matches & real.bool())
+    )
+    return features[torch.arange(len(features), device=matches.device), rank.argmax(dim=1)]
 
 
 class Network(nn.Module):

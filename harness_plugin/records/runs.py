@@ -116,10 +116,10 @@ class TaskScores:
         With `by_seed` the number over all seeds is followed by that of each seed, its interval
         over examples alone; a ratio of means over seeds (retention) has none.
         """
-        for found in self.scores:
-            for subset, metrics in found.by_subset().items():
+        for score in self.scores:
+            for subset, metrics in score.by_subset().items():
                 for metric, estimate in metrics.items():
-                    of = (found.split, subset, found.role, metric, "score")
+                    of = (score.split, subset, score.role, metric, "score")
                     yield from self._rows_of(*of, estimate, by_seed)
         for t in self.transfer:
             of = (t.split, t.subset, t.student, t.metric, t.measure)

@@ -49,7 +49,7 @@ class Executor(Protocol):
         """Begin a job."""
 
     def wait(self) -> list[Outcome]:
-        """Outcomes of at least one job that was begun."""
+        """Outcomes of at least one job that was submitted."""
 
     def close(self) -> None:
         """Give everything back."""

@@ -95,7 +95,7 @@ def start_tracker(accelerator: Accelerator, project: str) -> None:
 
 
 def finish_trackers(accelerator: Accelerator) -> None:
-    """End what was begun; the next task, and the results, have runs of their own."""
+    """End the runs of trackers; the next task, and the results, have runs of their own."""
     for tracker in accelerator.trackers:
         tracker.finish()
     accelerator.trackers = []

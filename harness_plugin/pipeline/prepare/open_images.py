@@ -60,5 +60,5 @@ def damaged(split: Split, column: str, start: int) -> list[str]:
         return ""
 
     with ThreadPoolExecutor(available_cores()) as pool:
-        found = pool.map(problem, zip(images, ids, strict=True))
-        return [each for each in found if each]
+        problems = pool.map(problem, zip(images, ids, strict=True))
+        return [each for each in problems if each]

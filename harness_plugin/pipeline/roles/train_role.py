@@ -125,7 +125,7 @@ def scaled(role: ResolvedRole, share: float) -> ResolvedRole:
 def train_rounds(
     ctx: RunContext, role: ResolvedRole, seed: int, teachers: TeacherModels
 ) -> TrainedModel:
-    """The student after all its rounds, each taught or initialised by the one before."""
+    """The student after all its rounds, each distilled from or initialised by the one before."""
     distillation = role.distillation
     if distillation is None or distillation.rounds == 1:
         return train_once(ctx, role, seed, teachers)

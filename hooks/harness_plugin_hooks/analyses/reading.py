@@ -73,7 +73,7 @@ class Reader:
 
 @contextmanager
 def seen_by(layer: nn.Module) -> Iterator[list[Tensor]]:
-    """What `layer` is given inside the block, the first argument of its call, and what it gives."""
+    """The first argument and the output of `layer` in the last call inside the block."""
     seen: list[Tensor] = []
 
     def look(_: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> None:
@@ -88,11 +88,11 @@ def seen_by(layer: nn.Module) -> Iterator[list[Tensor]]:
 
 def hidden_states(out: Any) -> tuple[Tensor, ...]:
     """The hidden states of an output; of an encoder-decoder, the encoder's."""
-    found = getattr(out, "hidden_states", None)
-    found = getattr(out, "encoder_hidden_states", None) if found is None else found
-    if not found:
+    states = getattr(out, "hidden_states", None)
+    states = getattr(out, "encoder_hidden_states", None) if states is None else states
+    if not states:
         raise HarnessError(f"{type(out).__name__} has no hidden states.")
-    return tuple(found)
+    return tuple(states)
 
 
 def pooled(hidden: Tensor, mask: Tensor | None, pool: Pool) -> Tensor:

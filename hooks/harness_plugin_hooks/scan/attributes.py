@@ -98,18 +98,18 @@ def of_images(rows: NDArray[np.float64]) -> Iterator[tuple[str, Bools]]:
 
 def candidates(split: Split, inputs: Sequence[str], modality: str) -> Iterator[tuple[str, Bools]]:
     """Every attribute of a split that enough rows have and lack, once."""
-    found: Iterator[tuple[str, Bools]]
+    attributes: Iterator[tuple[str, Bools]]
     if modality == "text":
-        found = of_texts({name: [str(text) for text in split.rows[name]] for name in inputs})
+        attributes = of_texts({name: [str(text) for text in split.rows[name]] for name in inputs})
     else:
         from harness_plugin.data.images import to_rgb
         from harness_plugin.training.inputs.pixels import read_images
 
         (column,) = inputs
         values = read_images(split.rows, column, 0, len(split), lambda x: measures(to_rgb(x)))
-        found = of_images(np.array(values))
-    told = set[bytes]()
-    for name, has in found:
-        if RAREST <= has.mean() <= 1 - RAREST and has.tobytes() not in told:
-            told.add(has.tobytes())
+        attributes = of_images(np.array(values))
+    seen = set[bytes]()
+    for name, has in attributes:
+        if RAREST <= has.mean() <= 1 - RAREST and has.tobytes() not in seen:
+            seen.add(has.tobytes())
             yield name, has

@@ -41,11 +41,11 @@ def require_splits(loaded: Collection[str], names: Iterable[str], where: str) ->
 
 
 def hub_copies(root: Path, accepts: Callable[[set[str]], bool]) -> list[Path]:
-    """The direct subfolders of `root` that hold a data set with columns as wanted, else `root`."""
+    """The direct subfolders of `root` that hold a data set that `accepts` takes, else `root`."""
     folders = sorted(path for path in root.iterdir() if path.is_dir())
-    found = [folder for folder in folders if accepts(column_names(folder))]
+    matches = [folder for folder in folders if accepts(column_names(folder))]
     whole = (root / "dataset_dict.json").is_file() or any(root.glob("*.parquet"))
-    return found or ([root] if whole and accepts(column_names(root)) else [])
+    return matches or ([root] if whole and accepts(column_names(root)) else [])
 
 
 def the_one(root: Path, copies: Sequence[Path]) -> Path | None:

@@ -129,7 +129,7 @@ def task_data(
         for (name, purpose), table in tables.items()
     ]
     splits += [symmetric_split(name, table, quadruples(table)) for name, table in tests.items()]
-    found = [
+    messages = [
         *notes,
         *(note for table in tables.values() for note in without_evidence(table)),
         *(
@@ -138,7 +138,7 @@ def task_data(
             for note in row_variant(table.where, len(table), SYMMETRIC[name][1])
         ),
     ]
-    return TaskData("fever_symmetric", request.source, {s.name: s for s in splits}, tuple(found))
+    return TaskData("fever_symmetric", request.source, {s.name: s for s in splits}, tuple(messages))
 
 
 def quadruples(table: Table) -> list[str]:

@@ -45,10 +45,10 @@ def from_path(request: DataRequest) -> TaskData:
     """
     root = data_folder(request)
     chosen = chosen_files(request.task.task, request.options)
-    found = training(root, chosen, FROM_MULTINLI, request)
+    rows = training(root, chosen, FROM_MULTINLI, request)
     if request.options["hard"] == "auto":
-        return hard_data(request, found, {})
-    return hard_data(request, found, dict(official(root, list(found.in_domain))))
+        return hard_data(request, rows, {})
+    return hard_data(request, rows, dict(official(root, list(rows.in_domain))))
 
 
 def official(root: Path, splits: list[str]) -> Iterator[tuple[str, Table]]:

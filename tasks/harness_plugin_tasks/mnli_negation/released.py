@@ -95,6 +95,6 @@ def group_variants(split: Split) -> list[str]:
     if len(split) != DEV_MATCHED_ROWS:
         return []
     rows = dict(zip(split.groups, split.group_counts.tolist(), strict=True))
-    found = [rows.get(group, 0) for group in DEV_MATCHED_GROUPS]
+    counts = [rows.get(group, 0) for group in DEV_MATCHED_GROUPS]
     expected = [*DEV_MATCHED_GROUPS.values()]
-    return list(count_variants(split.name, found, expected, [*DEV_MATCHED_GROUPS]))
+    return list(count_variants(split.name, counts, expected, [*DEV_MATCHED_GROUPS]))

@@ -165,8 +165,8 @@ def med(root: Path) -> Split:
 
 def direction_of(tags: Sequence[str]) -> str:
     """The one direction among MED's tags, "mixed" for none or several."""
-    found = [name for name in DIRECTIONS[:3] if f"{name}_monotone" in tags]
-    return found[0] if len(found) == 1 else "mixed"
+    directions = [name for name in DIRECTIONS[:3] if f"{name}_monotone" in tags]
+    return directions[0] if len(directions) == 1 else "mixed"
 
 
 def breaking_nli(root: Path) -> Split:

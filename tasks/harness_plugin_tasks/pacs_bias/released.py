@@ -42,8 +42,8 @@ def load(request: DataRequest) -> TaskData:
     pool = read_pool(request)
     notes: list[str] = []
     for number, (domain, released) in enumerate(RELEASED.items()):
-        found = np.bincount(pool.kind[pool.domain == number], minlength=len(CLASSES))
-        notes += count_variants(domain, found, released, CLASSES)
+        counts = np.bincount(pool.kind[pool.domain == number], minlength=len(CLASSES))
+        notes += count_variants(domain, counts, released, CLASSES)
     n_train = optional_rows(request, "n_train", FEWEST)
     return designed(request, pool, design, n_train, notes)
 

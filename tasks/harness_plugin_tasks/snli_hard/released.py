@@ -38,17 +38,17 @@ def from_path(request: DataRequest) -> TaskData:
     """
     root = data_folder(request)
     chosen = chosen_files(request.task.task, request.options)
-    found = training(root, chosen, FROM_SNLI, request)
+    rows = training(root, chosen, FROM_SNLI, request)
     if request.options["hard"] == "auto":
-        return hard_data(request, found, {})
+        return hard_data(request, rows, {})
     if (file := find(root, HARD_FILES)) is None:
         raise HarnessError(
             f"{missing(root, HARD_FILES)}; snli_hard.hard=auto finds hard pairs with a model of "
             "ours."
         )
     hard = read_nli(file)
-    notes = [*found.notes, *row_variants([hard], RELEASED_ROWS)]
+    notes = [*rows.notes, *row_variants([hard], RELEASED_ROWS)]
     md5 = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
     if file.suffix == ".jsonl" and md5 != HARD_MD5:
         notes.append(f"variant: {file} has MD5 {md5}, expected {HARD_MD5}")
-    return hard_data(request, found._replace(notes=notes), {"id": hard})
+    return hard_data(request, rows._replace(notes=notes), {"id": hard})

@@ -104,7 +104,7 @@ def main(words: list[str]) -> int:
     )
     check_writable(folder)
     names = chosen_analyses([o.name for o in plugins["analysis"] if args[o.name]], plugins)
-    wanted = AnalysisRequest(
+    request = AnalysisRequest(
         roles=args["roles"],
         seeds=args["seeds"],
         split=args["split"],
@@ -114,7 +114,7 @@ def main(words: list[str]) -> int:
         options=options,
     )
     for task in tasks:
-        made = make(task, names, wanted)
+        made = make(task, names, request)
         if is_main_process():
             show(made.findings)
             for file in write(made, folder):

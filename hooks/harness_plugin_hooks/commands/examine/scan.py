@@ -44,12 +44,12 @@ def parser() -> Parser:
 
 def main(words: list[str]) -> int:
     """Print the strongest attributes of every task; write one as a column."""
-    given = vars(parser().parse_args(words))
-    top, file, chosen = (given.pop(name) for name in ("top", "write", "attribute"))
+    args = vars(parser().parse_args(words))
+    top, file, chosen = (args.pop(name) for name in ("top", "write", "attribute"))
     for name, value in (("top", top), ("attribute", chosen)):
         if value < 1:
             raise HarnessError(f"--{name} {value}: expected at least 1.")
-    config = config_from_flags(given)
+    config = config_from_flags(args)
     if file is not None and len(config.tasks) > 1:
         raise HarnessError("--write: one file holds the attribute of one task: name one.")
     from harness_plugin.cli.startup import installed_plugins
@@ -60,14 +60,14 @@ def main(words: list[str]) -> int:
     for opened in load_tasks(config, installed_plugins()):
         task, train = opened.task, opened.data.train
         has = dict(candidates(train, task.inputs, task.modality))
-        found = associations(has.items(), train.label, len(train.labels), config.data_seed)
-        print(f"{task.task}: {len(found)} attributes of {len(train):,} training rows")
-        for number, one in enumerate(found[:top], start=1):
+        results = associations(has.items(), train.label, len(train.labels), config.data_seed)
+        print(f"{task.task}: {len(results)} attributes of {len(train):,} training rows")
+        for number, one in enumerate(results[:top], start=1):
             print(f"  {number:2}. {line(one, train.labels)}")
         if file is not None:
-            if chosen > len(found):
-                raise HarnessError(f"--attribute {chosen}: there are {len(found)}.")
-            name = found[chosen - 1].name
+            if chosen > len(results):
+                raise HarnessError(f"--attribute {chosen}: there are {len(results)}.")
+            name = results[chosen - 1].name
             write(file, train, [name if yes else f"not {name}" for yes in has[name].tolist()])
             print(f"  {file}")
     return 0

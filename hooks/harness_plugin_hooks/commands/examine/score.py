@@ -89,7 +89,7 @@ def main(words: list[str]) -> int:
         "log_samples": True,
     }
     config = in_own_folder(run_config(args["config"], flags, args["set"]), time.time())
-    chosen_outputs(config, plugins)  # a name that does not exist is told before any work
+    chosen_outputs(config, plugins)  # a name that does not exist is refused before any work
     check_writable(Path(config.output_path))
     report = score_predictions(
         config,

@@ -26,11 +26,11 @@ def parser() -> Parser:
 
 def main(words: list[str]) -> int:
     """Write the file beside the table and show it."""
-    given = parser().parse_args(words)
+    args = parser().parse_args(words)
     from harness_plugin_tasks._shared.own.propose import propose
 
-    proposal = propose(given.path)
-    if proposal.file.exists() and not given.force:
+    proposal = propose(args.path)
+    if proposal.file.exists() and not args.force:
         raise HarnessError(f"{proposal.file} exists already; --force overwrites it.")
     write_text(proposal.file, proposal.text)
     print(f"{proposal.file}:\n\n{proposal.text}")

@@ -164,7 +164,7 @@ def executor_of(args: dict[str, Any], graph: Graph, root: Path) -> Executor:
     if args["executor"] == "ray":
         from harness_plugin_hooks.study.ray_executor import RayExecutor
 
-        return RayExecutor.open(args["address"], args["workers"], graph.study.given.resources)
+        return RayExecutor.open(args["address"], args["workers"], graph.study.plan.resources)
     if args["executor"] == "slurm":
         from harness_plugin_hooks.study.slurm_executor import SlurmExecutor
 
@@ -217,7 +217,7 @@ class ProgressPrinter:
                 self.next_look = started_looking + 100 * (time.monotonic() - started_looking)
             return
         if not self.said:
-            self.said = {*progress.done} if progress.found else {(-1, -1)}
+            self.said = {*progress.done} if progress.resumed else {(-1, -1)}
         from harness_plugin.machine.progress import duration
 
         for node, seed in [w for w in progress.done if w not in self.said]:
