@@ -130,9 +130,8 @@ def run(argv: list[str]) -> int:
 def validate(argv: list[str]) -> int:
     """`harness validate`: read a task, load its data, check both, show the group table."""
     parser = Parser(
-        prog="harness validate",
+        "harness validate",
         description="Read a task, load its data and check both; prints the group table.",
-        allow_abbrev=False,
     )
     parser.add_argument("task", metavar="TASK|FILE.yaml")
     add_run_options(

@@ -48,7 +48,22 @@ options. Exit status: 0 done, 1 failed, 2 bad input, 130 interrupted (the same c
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with our error sentence: near matches, exit status 2, no usage block."""
+    """argparse with our error sentence: near matches, exit status 2, no usage block.
+
+    Options are never abbreviated; examples in `epilog` keep their lines.
+    """
+
+    def __init__(self, prog: str, description: str = "", epilog: str = "") -> None:
+        examples = "\n" in epilog
+        super().__init__(
+            prog,
+            description=description,
+            epilog=epilog,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter
+            if examples
+            else argparse.HelpFormatter,
+        )
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing: `main` prints one line."""
@@ -97,12 +112,7 @@ def run_parser() -> Parser:
     from harness_plugin.config.run_config import RunConfig
     from harness_plugin.config.settings import TaskSettings
 
-    parser = Parser(
-        prog="harness run",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=EXAMPLES,
-        allow_abbrev=False,
-    )
+    parser = Parser("harness run", epilog=EXAMPLES)
     flags = [name for name, field in RunConfig.model_fields.items() if how_of(field)]
     groups: dict[str, Any] = {}
     for name in flags:

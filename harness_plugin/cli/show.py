@@ -37,10 +37,9 @@ def show(argv: list[str]) -> int:
     Raises HarnessError for a name that does not exist, or that needs its kind.
     """
     parser = Parser(
-        prog="harness show",
+        "harness show",
         description="Show a task, method, distiller or anything else that is registered: its "
         "options with defaults, what it needs, where it comes from.",
-        allow_abbrev=False,
     )
     parser.add_argument("words", nargs="+", metavar="[KIND] NAME", help=", ".join(KINDS.values()))
     parser.add_argument("--include_path", action="append", default=[], metavar="DIR")

@@ -32,14 +32,10 @@ def parser(plugins: Plugins | None = None) -> Parser:
 
     plugins = plugins or installed_plugins()
     out = Parser(
-        prog="harness analyze",
+        "harness analyze",
         description="Compare the insides of the teacher, student and control of a finished run.",
         epilog=EXAMPLES,
-        allow_abbrev=False,
     )
-    from argparse import RawDescriptionHelpFormatter
-
-    out.formatter_class = RawDescriptionHelpFormatter
     out.add_argument("run", type=Path, metavar="RUN", help="the --output_path of a run")
     which = out.add_argument_group("analyses (default: all)")
     for offer in plugins["analysis"]:

@@ -16,11 +16,10 @@ SUMMARY = "GITHUB_STEP_SUMMARY"
 def parser() -> Parser:
     """Every option of `harness compare`."""
     out = Parser(
-        prog="harness compare",
+        "harness compare",
         description="Compare two results example by example; has the candidate become worse?",
         epilog="Exit status: 0 pass, 1 regressed, 3 undecided (too few seeds or examples), "
         "2 bad input.",
-        allow_abbrev=False,
     )
     for side in ("baseline", "candidate"):
         out.add_argument(

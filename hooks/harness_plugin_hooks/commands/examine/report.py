@@ -22,15 +22,11 @@ What happens inside the models is shown where it was analysed: `harness analyze 
 
 def parser() -> Parser:
     """Every option of `harness report`."""
-    from argparse import RawDescriptionHelpFormatter
-
     out = Parser(
-        prog="harness report",
+        "harness report",
         description="Write one HTML page of a run, which works offline, and its figures as PNG and "
         "SVG.",
         epilog=EXAMPLES,
-        formatter_class=RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     out.add_argument("run", type=Path, metavar="RUN", help="the --output_path of a run")
     out.add_argument("--output_path", type=Path, metavar="DIR", help="the page's folder (RUN)")

@@ -17,9 +17,8 @@ SCORING = ("resamples", "margin", "min_seeds", "min_group")
 def parser() -> Parser:
     """Every option of `harness score`."""
     out = Parser(
-        prog="harness score",
+        "harness score",
         description="Score files of predictions, whatever made them; writes what a run writes.",
-        allow_abbrev=False,
     )
     out.add_argument("--tasks", required=True, metavar="NAME|FILE.yaml", help="the task")
     add_run_options(out, "data")

@@ -17,15 +17,11 @@ examples:
 
 def parser() -> Parser:
     """Every option of `harness export`."""
-    from argparse import RawDescriptionHelpFormatter
-
     out = Parser(
-        prog="harness export",
+        "harness export",
         description="Write one trained model of a run as a folder that from_pretrained loads: "
         "weights, tokenizer, the record of its training, and a card with its numbers.",
         epilog=EXAMPLES,
-        formatter_class=RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     out.add_argument("run", type=Path, metavar="RUN", help="the --output_path of a run")
     out.add_argument("folder", type=Path, metavar="DIR", help="a new folder")

@@ -22,10 +22,9 @@ if TYPE_CHECKING:
 def parser() -> Parser:
     """Every option of `harness leaderboard`."""
     out = Parser(
-        prog="harness leaderboard",
+        "harness leaderboard",
         description="Check every bundle of a folder and rank them on a static page. Exit status: 0 "
         "done, 1 a bundle is refused (nothing is written), 2 bad input.",
-        allow_abbrev=False,
     )
     out.add_argument("bundles", type=Path, metavar="DIR", help="a folder of bundles")
     out.add_argument(

@@ -12,9 +12,8 @@ from harness_plugin.errors import HarnessError
 def parser() -> Parser:
     """Every option of `harness submit`."""
     out = Parser(
-        prog="harness submit",
+        "harness submit",
         description="Pack a run (made with --log_samples) into one bundle that can be checked.",
-        allow_abbrev=False,
     )
     out.add_argument("run", type=Path, metavar="RUN", help="the --output_path of the run")
     out.add_argument(

@@ -14,10 +14,9 @@ SHOWN = 20
 def parser() -> Parser:
     """Every option of `harness verify`."""
     out = Parser(
-        prog="harness verify",
+        "harness verify",
         description="Compute every number of bundles again from their predictions. Exit status: 0 "
         "all hold, 1 one does not, 2 bad input.",
-        allow_abbrev=False,
     )
     out.add_argument(
         "bundles",

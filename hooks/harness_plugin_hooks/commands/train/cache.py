@@ -28,11 +28,10 @@ def age(text: str) -> float:
 def parser() -> Parser:
     """Every option of `harness cache`."""
     out = Parser(
-        prog="harness cache",
+        "harness cache",
         description="The store of stages. ls: every stage; du: size by kind; verify: compare all "
         "bytes with what was written (exit status 1 for damage; a run sets it aside and builds it "
         "again); prune: remove what no run has used for a while.",
-        allow_abbrev=False,
     )
     out.add_argument("action", choices=("ls", "du", "verify", "prune"))
     out.add_argument(

@@ -12,10 +12,9 @@ from harness_plugin.store.files import write_text
 def parser() -> Parser:
     """Every option of `harness init`."""
     out = Parser(
-        prog="harness init",
+        "harness init",
         description="Look at a table (or a folder with tables) and write the YAML file that makes "
         "it a task: guesses, with comments that say what to check.",
-        allow_abbrev=False,
     )
     out.add_argument(
         "path", type=Path, metavar="FILE|FOLDER", help="csv, tsv, jsonl or parquet, or their folder"

@@ -37,15 +37,11 @@ trainings failed, 2 bad input, 130 interrupted.
 
 def parser() -> Parser:
     """Every option of `harness study`."""
-    from argparse import RawDescriptionHelpFormatter
-
     out = Parser(
-        prog="harness study",
+        "harness study",
         description="Run a matrix of tasks, methods, sizes, remedies and seeds, described in one "
         "YAML plan (docs/studies.md). Equal models are trained once.",
         epilog=EXAMPLES,
-        formatter_class=RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     out.add_argument("plans", type=Path, nargs="+", metavar="PLAN", help="YAML files, one a study")
     what = out.add_argument_group("what to do (default: train what is open, score, report)")

@@ -28,15 +28,11 @@ SILENT = 600.0
 
 def parser() -> Parser:
     """Every option of `harness watch`."""
-    from argparse import RawDescriptionHelpFormatter
-
     out = Parser(
-        prog="harness watch",
+        "harness watch",
         description="Show how far runs and studies are: models done, what is at work with its "
         "losses, time left, failures. Refreshes itself until Ctrl-C.",
         epilog=EXAMPLES,
-        formatter_class=RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     out.add_argument(
         "folder", type=Path, metavar="FOLDER", help="of a run, of several, or the stage store"
