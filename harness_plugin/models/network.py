@@ -56,6 +56,25 @@ def answered_from(features: Tensor, answers: Tensor, logits: Tensor, real: Tenso
     return features[torch.arange(len(features), device=matches.device), rank.argmax(dim=1)]
 
 
+class HeadCall:
+    """The last call of a classifier's last layer; `keep` is the forward hook that notes it."""
+
+    def __init__(self) -> None:
+        self._call: list[Tensor] = []
+
+    def keep(self, _: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Note what the layer read and gave."""
+        self._call[:] = [inputs[0], output]
+
+    def features(self, logits: Tensor, real: Tensor | None) -> Tensor:
+        """(B, H) float32: what `logits` were made from, once a call; arguments: `answered_from`."""
+        features, answers = self._call
+        self._call.clear()
+        if features.ndim > 2:
+            features = answered_from(features, answers, logits, real)
+        return features.float()
+
+
 class Network(nn.Module):
     """A transformers classifier that also shows the inputs of its last layer ("features").
 
@@ -66,17 +85,14 @@ class Network(nn.Module):
         super().__init__()
         self.model = model
         self._head = [last_layer(model)]  # in a list: registered once, as a part of the model
-        self._head_call: list[Tensor] = []
+        self._head_call = HeadCall()
         self._recorder: HiddenStateRecorder | None = None
-        self.head.register_forward_hook(self._keep_head_call)
+        self.head.register_forward_hook(self._head_call.keep)
 
     @property
     def head(self) -> nn.Linear:
         """The last layer."""
         return self._head[0]
-
-    def _keep_head_call(self, _: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        self._head_call[:] = [inputs[0], output]
 
     def forward(self, inputs: dict[str, Tensor]) -> ModelOutput:
         """Logits and features of a batch of model inputs, and layers where they are recorded."""
@@ -88,11 +104,8 @@ class Network(nn.Module):
                 out = self.model(**inputs, output_hidden_states=True)
                 layers = self._recorder.layers(out, inputs)
             logits = out.logits
-        features, answers = self._head_call
-        self._head_call.clear()
-        if features.ndim > 2:
-            features = answered_from(features, answers, logits, inputs.get("attention_mask"))
-        return ModelOutput(logits.float(), features.float(), layers)
+        features = self._head_call.features(logits, inputs.get("attention_mask"))
+        return ModelOutput(logits.float(), features, layers)
 
     def record_layers(self) -> None:
         """From now on every output has the layers."""

@@ -215,8 +215,8 @@ def sample_step(modality: str, precision: str, attention: str) -> Callable[[], N
             num_hidden_layers=2,
             num_attention_heads=2,
             intermediate_size=512,
+            attn_implementation=attention,
         )
-        config._attn_implementation = attention
         model: Any = BertForSequenceClassification(config)
         inputs = {"input_ids": torch.randint(0, 200, (64, 16))}
     else:
