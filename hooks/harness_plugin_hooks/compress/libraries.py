@@ -18,7 +18,6 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from harness_plugin.training.batch import Inputs
 from harness_plugin.training.compression import CompressionContext, Compressor
-from harness_plugin_hooks.compress.pruning import rows_refused
 
 REPEATS = 15
 """Forwards of one row that a latency is the median of, after three that do not count."""
@@ -103,11 +102,6 @@ class TorchInt8(Int8):
             )
         return small
 
-    @classmethod
-    def refusal(cls, options: Mapping[str, Any], model_type: str) -> str:
-        """Rows that do not exist."""
-        return rows_refused(options)
-
 
 class OnnxInt8(Int8):
     """ONNX Runtime's dynamic quantisation: int8 weights, activations scaled as they come.
@@ -148,11 +142,11 @@ class OnnxInt8(Int8):
 
     @classmethod
     def refusal(cls, options: Mapping[str, Any], model_type: str) -> str:
-        """Rows that do not exist, and a library that is not there."""
+        """A library that is not there."""
         for name in ("onnxruntime", "onnx", "onnxscript"):
             if importlib.util.find_spec(name) is None:
                 return f'needs {name}: pip install "debias-transfer[onnx]"'
-        return rows_refused(options)
+        return ""
 
 
 class Positional(nn.Module):

@@ -153,13 +153,6 @@ class PatientKD(LayerDistiller):
     defaults: ClassVar[Mapping[str, Any]] = {**LOGITS, "weight": 100.0, "layers": "skip"}
 
     @classmethod
-    def refusal(cls, options: Mapping[str, Any], ce_weight: float, n_labels: int) -> str:
-        """Two layer maps are known."""
-        if options["layers"] in ("skip", "last"):
-            return ""
-        return f"knows layers skip and last, not {options['layers']!r}"
-
-    @classmethod
     def mismatch(cls, options: Mapping[str, Any], student: Shape, teacher: Shape) -> str:
         """A model without a first token to compare, or without layers below its last."""
         for shape in (student, teacher):

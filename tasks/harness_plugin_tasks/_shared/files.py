@@ -68,9 +68,19 @@ def column_names(folder: Path) -> set[str]:
     return set(pq.read_schema(file).names) if file else set()
 
 
-def missing(root: Path, names: Sequence[str]) -> str:
-    """The beginning of the error for a file that is nowhere."""
-    return f"{root}: found none of {', '.join(names)} (looked in it and in its direct subfolders)"
+def require(root: Path, names: Sequence[str], otherwise: str = "") -> Path:
+    """The file that `find` gives, or the error `missing`."""
+    if file := find(root, names):
+        return file
+    raise missing(root, names, otherwise)
+
+
+def missing(root: Path, names: Sequence[str], otherwise: str = "") -> HarnessError:
+    """The error for files that are nowhere; `otherwise` ends its sentence."""
+    return HarnessError(
+        f"{root}: found none of {', '.join(names)} (looked in it and in its direct subfolders)"
+        f"{otherwise}."
+    )
 
 
 def is_hub_copy(folder: Path) -> bool:

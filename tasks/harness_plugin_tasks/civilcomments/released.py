@@ -77,7 +77,7 @@ def from_folder(request: DataRequest) -> TaskData:
         return task_data(request, columns, str(copy), [*row_variant(copy, len(rows), ROWS)])
     if hub_copies(root, {"text", "toxicity"}.issubset):
         raise HarnessError(f"{root}: holds comments without identities, but {WITHOUT_IDENTITIES}")
-    raise HarnessError(f"{missing(root, [FILE])}, nor a hub copy of it.")
+    raise missing(root, [FILE], ", nor a hub copy of it")
 
 
 def from_file(request: DataRequest, file: Path) -> TaskData:

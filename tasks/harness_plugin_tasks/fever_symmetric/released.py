@@ -89,9 +89,11 @@ def from_folder(request: DataRequest) -> TaskData:
     elif copy := hub_copy(root, {"claim", "evidence", "label"}.issubset):
         splits = gold_evidence(load_local(copy), str(copy), request)
     elif request.trains:
-        raise HarnessError(
-            f"{missing(root, [TRAIN_FILE])}, nor a folder in it with a hub copy (columns claim, "
-            "evidence, label). fever_symmetric.train_files names other files."
+        raise missing(
+            root,
+            [TRAIN_FILE],
+            ", nor a folder in it with a hub copy (columns claim, evidence, label). "
+            "fever_symmetric.train_files names other files",
         )
     if in_domain_files := file_names(options, "in_domain_files"):
         held = concatenated([read_fever(root / name) for name in in_domain_files])
@@ -169,13 +171,12 @@ def symmetric_tables(
             continue
         file = find(root, [file_name])
         if file is None and names:
-            raise HarnessError(f"{missing(root, [file_name])}, asked for as {name}.")
+            raise missing(root, [file_name], f", asked for as {name}")
         if file is not None and file_name not in trained:
             tables[name] = read_fever(file)
     if not tables:
-        raise HarnessError(
-            f"{missing(root, [file for file, _ in SYMMETRIC.values()])} that is not trained on."
-        )
+        names = [file for file, _ in SYMMETRIC.values()]
+        raise missing(root, names, " that is not trained on")
     return tables
 
 

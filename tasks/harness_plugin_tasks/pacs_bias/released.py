@@ -11,12 +11,11 @@ from harness_plugin.data.dataset import DataRequest, TaskData
 from harness_plugin.data.hub import load_hub, load_local
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.files import count_variants, data_folder, is_hub_copy
-from harness_plugin_tasks._shared.images.splits import class_indices, stored_images
+from harness_plugin_tasks._shared.images.splits import FEWEST, class_indices, stored_images
 from harness_plugin_tasks._shared.options import optional_rows
 from harness_plugin_tasks.pacs_bias.design import (
     CLASSES,
     DOMAINS,
-    FEWEST,
     Pool,
     design_of,
     designed,

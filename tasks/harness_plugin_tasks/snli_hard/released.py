@@ -6,7 +6,7 @@ import hashlib
 
 from harness_plugin.data.dataset import DataRequest, TaskData
 from harness_plugin.errors import HarnessError
-from harness_plugin_tasks._shared.files import data_folder, find, missing
+from harness_plugin_tasks._shared.files import data_folder, require
 from harness_plugin_tasks._shared.text.hard import hard_data
 from harness_plugin_tasks._shared.text.nli_hub import SNLI
 from harness_plugin_tasks._shared.text.nli_hub import from_hub as corpus_from_hub
@@ -41,11 +41,8 @@ def from_path(request: DataRequest) -> TaskData:
     rows = training(root, chosen, FROM_SNLI, request)
     if request.options["hard"] == "auto":
         return hard_data(request, rows, {})
-    if (file := find(root, HARD_FILES)) is None:
-        raise HarnessError(
-            f"{missing(root, HARD_FILES)}; snli_hard.hard=auto finds hard pairs with a model of "
-            "ours."
-        )
+    otherwise = "; snli_hard.hard=auto finds hard pairs with a model of ours"
+    file = require(root, HARD_FILES, otherwise)
     hard = read_nli(file)
     notes = [*rows.notes, *row_variants([hard], RELEASED_ROWS)]
     md5 = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
