@@ -20,7 +20,7 @@ from harness_plugin_hooks.report.figures.drawing import (
     matrix,
     numbers,
 )
-from harness_plugin_hooks.report.figures.inside import Record, ends, outside_legend
+from harness_plugin_hooks.report.figures.inside import Record, ends, of_students, outside_legend
 
 MOST = np.log(2)
 """The largest Jensen-Shannon divergence, in nats."""
@@ -101,13 +101,8 @@ def by_layer(pairs: Sequence[Record], roles: Sequence[str]) -> Picture:
 
 def furthest_layer(pairs: Sequence[Record]) -> str:
     """Where a student looks furthest apart from its teacher."""
-    distances = [
-        (layer["js"], pair, layer)
-        for pair in pairs
-        if pair["second"].startswith("student") and not pair.get("specials")
-        for layer in pair["by_layer"]
-        if layer.get("js") is not None
-    ]
+    without = [pair for pair in pairs if not pair.get("specials")]
+    distances = of_students(without, "by_layer", "js")
     if not distances:
         return ""
     value, pair, layer = max(distances, key=lambda one: one[0])
@@ -190,13 +185,7 @@ def by_head(pairs: Sequence[Record]) -> Picture:
 
 def furthest_head(pairs: Sequence[Record]) -> str:
     """The student's head that is least like the one it is matched with."""
-    distances = [
-        (match["js"], pair, match)
-        for pair in pairs
-        if pair["second"].startswith("student")
-        for match in pair["matched"]
-        if match.get("js") is not None
-    ]
+    distances = of_students(pairs, "matched", "js")
     if not distances:
         return ""
     value, pair, match = max(distances, key=lambda one: one[0])

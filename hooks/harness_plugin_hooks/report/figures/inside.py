@@ -162,15 +162,22 @@ def depth_profile(
     )
 
 
-def least_alike(pairs: Sequence[Record], ceilings: Sequence[Record]) -> str:
-    """Where the student is least like its teacher, and what two trainings of a teacher come to."""
-    distances = [
-        (layer["value"], pair, layer)
+def of_students(
+    pairs: Sequence[Record], parts: str, value: str
+) -> list[tuple[float, Record, Record]]:
+    """The value, pair and part of every one of the `parts` of pairs with a student that has one."""
+    return [
+        (part[value], pair, part)
         for pair in pairs
         if pair["second"].startswith("student")
-        for layer in pair["equal_depth"]
-        if layer.get("value") is not None
+        for part in pair[parts]
+        if part.get(value) is not None
     ]
+
+
+def least_alike(pairs: Sequence[Record], ceilings: Sequence[Record]) -> str:
+    """Where the student is least like its teacher, and what two trainings of a teacher come to."""
+    distances = of_students(pairs, "equal_depth", "value")
     if not distances:
         return ""
     value, pair, layer = min(distances, key=lambda one: one[0])
