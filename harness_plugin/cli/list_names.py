@@ -28,7 +28,7 @@ KINDS = {
     "outputs": "output",
     "commands": "command",
 }
-"""What can be listed, and the kind that plugins register it as."""
+"""Argument of `harness ls` -> kind that plugins register."""
 
 
 def list_names(argv: list[str]) -> int:

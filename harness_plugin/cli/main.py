@@ -93,7 +93,7 @@ def dispatch(argv: list[str]) -> int:
 
 
 def top_parser() -> argparse.ArgumentParser:
-    """What `harness --help` shows: the commands, then every option of `run`."""
+    """The text of `harness --help`: the commands, then every option of `run`."""
     parser = run_parser()
     parser.prog = "harness"
     parser.usage = "harness [run] --tasks NAME[,NAME] [options]\n" + "".join(

@@ -181,7 +181,7 @@ def field_at(model: type[BaseModel], path: str) -> FieldInfo:
 
 
 def how_of(field: FieldInfo) -> dict[str, Any]:
-    """What `fields.flag` says of a field's option; empty where the field has none."""
+    """The `fields.flag` of a field; empty where the field has no option."""
     extra: Any = field.json_schema_extra or {}
     how: dict[str, Any] = extra.get("flag", {})
     return how
@@ -226,7 +226,7 @@ def type_of(annotation: Any) -> Any:
 
 
 def reader_of(kind: Any) -> Any:
-    """What makes a value of an option's text."""
+    """The function from an option's text to its value."""
     if get_origin(kind) is tuple:
         return seed_list if type_of(get_args(kind)[0]) is int else comma_list
     return int_or_auto if kind == (int, Literal["auto"]) else kind

@@ -114,7 +114,7 @@ def of_task(task: Task) -> Iterator[str]:
 
 
 def evaluation_sets(task: Task) -> Iterator[str]:
-    """What the task's file says of its evaluation sets; the data may have more."""
+    """The evaluation sets in a task's file; the data may have more."""
     gaps = task.primary_gap if isinstance(task.primary_gap, dict) else {}
     if isinstance(task.primary_gap, str):
         yield f"primary gap {task.primary_gap}"

@@ -1,4 +1,4 @@
-"""What a task is: a frozen record read from a YAML file, with errors that name file and line."""
+"""A task: a frozen record read from a YAML file, with errors that name file and line."""
 
 from __future__ import annotations
 

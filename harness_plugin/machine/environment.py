@@ -1,4 +1,4 @@
-"""What a reader needs to repeat a run: versions and machine. Imports nothing heavy."""
+"""Versions and machine, for the record of a run. Imports nothing heavy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What starts a Python program in several processes, and ends them with whoever started them."""
+"""Start of a Python program in several processes, and their end with the parent's."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ QUIET = "ACCELERATE_LOG_LEVEL"
 def command_of(
     program: list[str], processes: int, *, on_cpu: bool
 ) -> tuple[list[str], dict[str, str]]:
-    """What starts a Python program in N processes, and in which environment."""
+    """Command and environment that start a Python program in N processes."""
     environment = {QUIET: "ERROR", **os.environ, REQUESTED: str(processes)}
     if processes == 1:
         return [sys.executable, *program], environment

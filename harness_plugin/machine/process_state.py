@@ -1,4 +1,4 @@
-"""What a run changes in its process, put back: a notebook goes on as if nothing had been there."""
+"""Process-wide state (threads, seeds, environment, loggers) restored after a call."""
 
 from __future__ import annotations
 

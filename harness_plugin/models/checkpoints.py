@@ -33,7 +33,7 @@ class Backbone:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model comes from: a preset to be initialised, or a checkpoint to be loaded."""
+    """Source of a model: a preset to be initialised, or a checkpoint to be loaded."""
 
     name: str
     backbone: Backbone | None = None
@@ -49,7 +49,7 @@ class Source:
 
 
 def locate(settings: RoleSettings, modality: str, plugins: Plugins) -> Source:
-    """What `settings.model` means: a preset, a local folder, or a hub id (it has a slash).
+    """The source of `settings.model`: a preset, a local folder, or a hub id (with a slash).
 
     Raises HarnessError for an unknown name, a preset of the other modality, a folder that is no
     checkpoint, or a preset without a hub checkpoint where `init` asks for one.

@@ -1,4 +1,4 @@
-"""What happens inside a classifier: hidden states, and the queries, keys and values of attention.
+"""Internals of a classifier: hidden states, and the queries, keys and values of attention.
 
 Projections are read from the linear layers that make them, so that no model is rewritten and any
 attention implementation will do; probabilities of attention are not among them.
@@ -24,7 +24,7 @@ PROJECTIONS = (
     ("query_proj", "key_proj", "value_proj"),
     ("q", "k", "v"),
 )
-"""What the linear layers of an attention are called, by family."""
+"""Names of the linear layers of an attention, by family."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class HiddenStateRecorder:
                 seen.clear()
 
     def layers(self, out: Any, inputs: dict[str, Tensor]) -> Layers:
-        """What was seen in the forward that gave `out` with `output_hidden_states=True`."""
+        """The layers of the forward that gave `out` with `output_hidden_states=True`."""
         hidden = hidden_states(out)
         mask = inputs.get("attention_mask")
         queries, keys, values = (

@@ -13,7 +13,7 @@ from harness_plugin.models.layers import HiddenStateRecorder, Layers
 
 
 class ModelOutput(NamedTuple):
-    """What a classifier gives for a batch: logits (B, C) and last-layer inputs (B, H), float32.
+    """Output of a classifier: logits (B, C) and last-layer inputs (B, H), float32.
 
     `layers` are there after `Network.record_layers`.
     """

@@ -111,7 +111,7 @@ def from_teacher(
 
 
 def blocks(names: Mapping[str, Any]) -> dict[str, int]:
-    """What stands before a block's number -> how many blocks there are."""
+    """Prefix of a block's number -> number of blocks."""
     depths: dict[str, int] = {}
     for name in names:
         if match := BLOCK.match(name):

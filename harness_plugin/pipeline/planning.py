@@ -1,4 +1,4 @@
-"""What the data of a task can show, set by set."""
+"""Statistical power of a task's data, set by set."""
 
 from __future__ import annotations
 

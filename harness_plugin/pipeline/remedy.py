@@ -225,7 +225,7 @@ def why_not_applicable(
 
 
 def reason_of(error: HarnessError, task: str, student: str) -> str:
-    """What an error says of a remedy's student."""
+    """Reason of an error about a remedy's student."""
     reason = str(error).removeprefix(f"task {task}: ").removeprefix(f"{student}: ")
     return reason.replace(student, "it")
 

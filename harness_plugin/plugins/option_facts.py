@@ -1,4 +1,4 @@
-"""What a plugin says of its options: meaning, range, and the value that the source publishes.
+"""Documentation of options: meaning, range, and the value that the source publishes.
 
 They stand in `defaults.yaml` beside the `__init__.py` of the plugin's top package, by kind, name
 and option (docs/hooks.md). A package without the file says nothing, and its options have no range.

@@ -30,7 +30,7 @@ AUTOMATIC = ("threads", "precision", "attention")
 
 @dataclass(frozen=True)
 class HardwareSettings:
-    """What training and prediction of one modality run with."""
+    """Hardware settings of training and prediction for one modality."""
 
     device: str
     processes: int
@@ -122,7 +122,7 @@ def processes_of(accelerator: Accelerator) -> Processes:
 
 
 def choose(config: RunConfig, modality: str, root: Path, processes: int) -> HardwareSettings:
-    """What to run `modality` with; "auto" settings are measured once a machine and kept in `root`.
+    """Hardware settings for `modality`; "auto" ones are measured once a machine and kept in `root`.
 
     A stored measurement makes a run repeatable: thread count and precision change the last bits
     of a result, so they must not depend on how busy the machine was this time.

@@ -44,7 +44,7 @@ def check_images(data: TaskData, column: str, *, quiet: bool = False) -> int:
 
 
 def damaged(split: Split, column: str, start: int) -> list[str]:
-    """What is wrong with the images of a chunk that cannot be read."""
+    """The faults of the images of a chunk that cannot be read."""
     stored = split.rows.select_columns([column]).with_format("arrow")[start : start + CHUNK]
     images = stored.column(column).to_pylist()
     ids = split.texts("id").slice(start, CHUNK).to_pylist()

@@ -148,7 +148,7 @@ SHOWN = 6
 
 
 def warnings(data: TaskData, inputs: Sequence[str]) -> list[str]:
-    """What makes the numbers of this data weaker than they look; one line a kind of weakness."""
+    """Weaknesses of this data (leaks, small groups), one line a kind."""
     train = data.train_groups
     untrained = []
     for split in data.evaluation:
