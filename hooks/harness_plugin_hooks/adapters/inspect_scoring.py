@@ -110,12 +110,12 @@ def named(text: str, labels: Sequence[str]) -> str | None:
 
     A label within another does not count: "non-entailment" names no entailment.
     """
-    rest, found = text.lower(), []
+    rest, names = text.lower(), []
     for label in sorted(set(labels), key=lambda label: (-len(label), label)):
         rest, times = re.subn(rf"(?<![\w-]){re.escape(label.lower())}(?![\w-])", " ", rest)
         if times:
-            found.append(label)
-    return found[0] if len(found) == 1 else None
+            names.append(label)
+    return names[0] if len(names) == 1 else None
 
 
 def predictions(split: str, known: Mapping[str, Any], rows: Sequence[Row]) -> Predictions:
@@ -228,15 +228,17 @@ def measured(sets: Sets, resampling: Mapping[str, Any] | None, kinds: Sequence[s
     bootstrap = Bootstrap(**{**RESAMPLING, **(resampling or {})})
 
     def values(scores: list[SampleScore]) -> dict[str, float]:
-        found = dict(answered(sets, scores))
-        purposes = {split: those.purpose for split, those in found.items()}
-        paired = {split: {"the model": (those.predictions,)} for split, those in found.items()}
+        sets_answered = dict(answered(sets, scores))
+        purposes = {split: those.purpose for split, those in sets_answered.items()}
+        paired = {
+            split: {"the model": (those.predictions,)} for split, those in sets_answered.items()
+        }
         asked = {name: one for name, one in known.items() if name in chosen or name == "acc"}
         out: dict[str, float] = {}
         for split, quantities in measure_all(paired, purposes, asked, bootstrap).items():
             for name, q in quantities[""].items():
                 # an answer that names no label is wrong, but of no class
-                if name not in chosen or (found[split].unanswered and name == "f1"):
+                if name not in chosen or (sets_answered[split].unanswered and name == "f1"):
                     continue
                 one = estimate_of(q, "the model", 1)
                 ends = {"": one.value, "_low": one.low, "_high": one.high}

@@ -98,8 +98,8 @@ def estimate(metric: Metric, items: Sequence[Item], facts: Facts | None = None) 
     """A metric with its 95% interval over documents, resampled within their groups."""
     p = as_predictions(items, facts)
     bootstrap = Bootstrap(p.task, *((facts.resamples, facts.seed) if facts else (RESAMPLES,)))
-    found = measure_set({"model": (p,)}, [metric], bootstrap, p.split)
-    return score.estimate_of(found[metric.name], "model", 1)
+    quantities = measure_set({"model": (p,)}, [metric], bootstrap, p.split)
+    return score.estimate_of(quantities[metric.name], "model", 1)
 
 
 def number(metric: Metric, items: Sequence[Item]) -> float | None:
