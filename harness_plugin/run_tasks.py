@@ -11,7 +11,7 @@ from pathlib import Path
 
 from harness_plugin.analysis import run_analyses
 from harness_plugin.analysis.loaded_models import just_finished
-from harness_plugin.config.settings import RunConfig
+from harness_plugin.config.run_config import RunConfig
 from harness_plugin.machine.environment import environment
 from harness_plugin.machine.progress import live_run
 from harness_plugin.pipeline.outputs import (
@@ -39,7 +39,7 @@ def run(
     """
     started = time.time()
     config = in_own_folder(config, started)
-    chosen_outputs(config, plugins)  # a name that does not exist is told before any work
+    chosen_outputs(config, plugins)  # a name that does not exist is refused before any work
     analyses = run_analyses.chosen_analyses(config.analyze, plugins) if config.analyze else []
     tasks = load_tasks(config, plugins)
     check_writable(Path(config.output_path))

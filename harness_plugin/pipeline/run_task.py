@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from harness_plugin.config.settings import RunConfig, hub_sets_of
+from harness_plugin.config.run_config import RunConfig, hub_sets_of
 from harness_plugin.errors import HarnessError
 from harness_plugin.machine.progress import model_done
 from harness_plugin.pipeline.prepare.hardware import (
@@ -79,7 +79,7 @@ def set_up_again(ctx: RunContext) -> RunContext:
 def plan_of(
     opened: OpenTask, config: RunConfig, plugins: Plugins, only: str | None = None
 ) -> RunPlan:
-    """What a run trains, or with `eval_only` the checkpoints that it takes as they are."""
+    """The plan of a run; with `eval_only` its roles are checkpoints that are not trained."""
     if config.eval_only:
         return resolve_checkpoints(opened.task, opened.settings, plugins)
     if isinstance(opened.settings.control, str):

@@ -26,7 +26,7 @@ from harness_plugin.study.status import cost_of
 from harness_plugin.study.training_records import TrainingRecords
 
 if TYPE_CHECKING:
-    from harness_plugin.config.settings import RunConfig
+    from harness_plugin.config.run_config import RunConfig
     from harness_plugin.plugins.registry import Plugins
     from harness_plugin.records import RunReport
 
@@ -117,7 +117,7 @@ def graph_of_run(config: RunConfig, plugins: Plugins) -> Graph:
         task = find_task(name, plugins["task"], config.include_path)
         task_settings(task, config.source_of(task), [name, task.task], config.settings)
     run = {name: value for name, value in config.model_dump().items() if name not in OWN}
-    given = StudyFile(
+    plan = StudyFile(
         study="run",
         tasks=config.tasks,
         seeds=config.seeds,
@@ -126,4 +126,4 @@ def graph_of_run(config: RunConfig, plugins: Plugins) -> Graph:
         retries=0,
     )
     each = tuple(Configuration((index,), config.seeds) for index in range(len(config.tasks)))
-    return graph_of(Study(Path("run"), given, (), each), plugins)
+    return graph_of(Study(Path("run"), plan, (), each), plugins)

@@ -9,10 +9,10 @@ import json
 
 import pytest
 
+from harness_plugin.config.run_config import RunConfig
 from harness_plugin.config.settings import (
     ImageSettings,
     RoleSettings,
-    RunConfig,
     StudentSettings,
     TaskSettings,
     TeacherSettings,
@@ -66,6 +66,10 @@ CHANGES = {
             "students.student.teachers=[teacher, teacher_b]",
             "students.student.combine=agre",
             "students.student.biased_teacher=teacher_c",
+        ),
+        "extrapolation": (
+            "students.student.combine=extrapolate",
+            "students.student.extrapolation=0.25",
         ),
         "rounds": "students.student.rounds=2",
         "between_rounds": (

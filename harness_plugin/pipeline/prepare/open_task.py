@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness_plugin.config.merge import task_settings
-from harness_plugin.config.settings import RunConfig, TaskSettings
+from harness_plugin.config.run_config import RunConfig
+from harness_plugin.config.settings import TaskSettings
 from harness_plugin.data.dataset import TaskData, held_out, load_data
 from harness_plugin.data.split import Split
 from harness_plugin.data.task import Task, find_task
@@ -108,7 +109,7 @@ def load_tasks(config: RunConfig, plugins: Plugins) -> list[OpenTask]:
 
 
 def check_gaps(task: Task, plugins: Plugins) -> None:
-    """Refuse a primary gap that is no metric: the task's story would be told without it."""
+    """Refuse a primary gap that is no metric: the task's answer would be without it."""
     named = task.primary_gap.values() if isinstance(task.primary_gap, dict) else [task.primary_gap]
     for gap in named:
         if gap is not None and gap not in plugins["metric"]:
@@ -147,7 +148,7 @@ SHOWN = 6
 
 
 def warnings(data: TaskData, inputs: Sequence[str]) -> list[str]:
-    """What makes the numbers of this data weaker than they look; one line a kind of weakness."""
+    """Weaknesses of this data (leaks, small groups), one line a kind."""
     train = data.train_groups
     untrained = []
     for split in data.evaluation:
@@ -189,8 +190,8 @@ def leaks(data: TaskData, inputs: Sequence[str]) -> Iterator[str]:
             second.name: sum(row in seen for row in hashes[second.name])
             for second in (*sources[number + 1 :], *data.evaluation)
         }
-        if found := [f"{name} {count:,}" for name, count in shared.items() if count]:
-            yield f"rows that also stand in {first.name}: {listed(found)}"
+        if parts := [f"{name} {count:,}" for name, count in shared.items() if count]:
+            yield f"rows that also stand in {first.name}: {listed(parts)}"
 
 
 def stored_inputs(split: Split, inputs: Sequence[str]) -> list[bytes]:

@@ -7,7 +7,7 @@ and is the settings' part of that training's key.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Generic, TypeVar
 
@@ -28,7 +28,6 @@ from harness_plugin.config.settings import (
 )
 from harness_plugin.data.task import Task
 from harness_plugin.models.checkpoints import Source, locate
-from harness_plugin.pipeline.prepare.bounds import check_bounds
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.training.compression import Compressor
 from harness_plugin.training.contracts import (
@@ -63,13 +62,14 @@ class Component(Generic[Class]):
 class Distillation:
     """How a student learns from its teachers, which are named in order.
 
-    `biased_teacher` is the role whose gradient `combine="agre"` avoids; "" for other ways.
+    `biased_teacher` is the role that `combine` "agre" and "extrapolate" avoid; "" for other ways.
     """
 
     distiller: Component[Distiller]
     teachers: tuple[str, ...]
     combine: str
     biased_teacher: str
+    extrapolation: float
     ce_weight: float
     kd_weight: float
     temperature: float
@@ -82,14 +82,16 @@ class Distillation:
 
     @property
     def needs(self) -> frozenset[str]:
-        """What the distiller has to know of the training rows."""
+        """Metadata that the distiller needs: keys of `NEEDS`."""
         return self.distiller.cls.needs if self.kd_weight else frozenset()
 
     def spec(self) -> dict[str, Any]:
         """What changes one training: not how many there are, nor on which rows."""
+        combined = len(self.teachers) > 1 or self.combine == "extrapolate"
         return {
             "distiller": self.distiller.spec(),
-            "combine": self.combine if len(self.teachers) > 1 else "",
+            "combine": self.combine if combined else "",
+            "extrapolation": self.extrapolation if self.combine == "extrapolate" else None,
             "ce_weight": self.ce_weight,
             "kd_weight": self.kd_weight,
             "temperature": self.temperature,
@@ -128,7 +130,7 @@ class ResolvedRole:
 
     @property
     def compressors(self) -> tuple[Component[Compressor], ...]:
-        """What makes its first teacher's network its own; empty for a network of its own."""
+        """Compressors of its first teacher's network; empty for a network of its own."""
         return self.distillation.compressors if self.distillation else ()
 
     @property
@@ -172,7 +174,7 @@ class ResolvedRole:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What one task's run trains, teachers before students, and what all its trainings share."""
+    """The roles of one task's run, teachers before students, and the settings they share."""
 
     roles: Mapping[str, ResolvedRole]
     select: str
@@ -184,22 +186,6 @@ class RunPlan:
     """The small model, as bias models that need a network train it; None where nobody needs one."""
     selection_environments: Component[GroupInference] | None = None
     """What finds the environments of the validation rows; None unless they select the epoch."""
-
-    def choices(self) -> Iterator[tuple[str, Component[Any]]]:
-        """(kind, component) of everything that was chosen with options."""
-        for role in self.roles.values():
-            yield "method", role.method
-            if (distilled := role.distillation) is not None:
-                yield "distiller", distilled.distiller
-                yield from (("augmentation", each) for each in distilled.augmentations)
-                yield from (("compressor", each) for each in distilled.compressors)
-        for kind, chosen in (
-            ("bias model", self.bias_model),
-            ("group inference", self.group_inference),
-            ("group inference", self.selection_environments),
-        ):
-            if chosen is not None:
-                yield kind, chosen
 
 
 def resolve(
@@ -237,7 +223,7 @@ def resolve(
         environments = component(
             plugins, modality, "group_inference", GroupInference, name, options
         )
-    plan = RunPlan(
+    return RunPlan(
         roles,
         settings.select,
         named("bias_model", BiasModel) if settings.bias_model in plugins["bias_model"] else None,
@@ -247,9 +233,6 @@ def resolve(
         bias_trainer,
         environments,
     )
-    for kind, chosen in plan.choices():
-        check_bounds(f"{kind} {chosen.name}", chosen.cls, chosen.options)
-    return plan
 
 
 def resolve_checkpoints(task: Task, settings: TaskSettings, plugins: Plugins) -> RunPlan:
@@ -308,7 +291,8 @@ def resolve_distillation(
         ),
         teachers=chosen.teachers,
         combine=chosen.combine,
-        biased_teacher=chosen.biased_teacher if chosen.combine == "agre" else "",
+        biased_teacher=chosen.avoided,
+        extrapolation=chosen.extrapolation,
         ce_weight=chosen.ce_weight,
         kd_weight=chosen.kd_weight,
         temperature=chosen.temperature,

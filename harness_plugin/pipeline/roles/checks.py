@@ -1,4 +1,4 @@
-"""What cannot work is refused here, before anything is trained."""
+"""Refusals before training: needs, options, models and data that do not fit."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from harness_plugin.models.transplant import check_families
 from harness_plugin.pipeline.prepare.plan import Component, ResolvedRole
 from harness_plugin.pipeline.roles.context import RunContext
 from harness_plugin.pipeline.roles.split_stages import processor_of
+from harness_plugin.plugins.option_facts import check_ranges
 from harness_plugin.records import label_spelling
 from harness_plugin.training.contracts import NEEDS, Configured, Distiller, Method, missing_needs
 from harness_plugin.training.inputs.encode import processor_key
@@ -26,7 +27,7 @@ SELECTS_ON = {
     "worst_group": "validation_groups",
     "worst_environment": "validation",
 }
-"""What a model selection needs: keys of `NEEDS`."""
+"""Needs of model selections: keys of `NEEDS`."""
 SAMPLE = 64
 """Rows whose texts a tokenizer is asked about."""
 
@@ -43,6 +44,24 @@ def check_plan(ctx: RunContext) -> None:
         if role.trained or not role.compressors:
             check_student(ctx, role)
         check_learning(ctx, role)
+    check_options(ctx)
+
+
+def check_options(ctx: RunContext) -> None:
+    """Refuse options that are out of the range that their plugin gives them."""
+    chosen: list[tuple[str, Component[Any] | None]] = [
+        ("bias_model", ctx.plan.bias_model),
+        ("group_inference", ctx.plan.group_inference),
+    ]
+    for role in ctx.plan.roles.values():
+        chosen.append(("method", role.method))
+        if distillation := role.distillation:
+            chosen.append(("distiller", distillation.distiller))
+            chosen += [("augmentation", each) for each in distillation.augmentations]
+            chosen += [("compressor", each) for each in distillation.compressors]
+    for kind, component in chosen:
+        if component is not None:
+            check_ranges(ctx.plugins[kind].offer(component.name), component.options)
 
 
 def examine_models(ctx: RunContext) -> None:
@@ -52,7 +71,7 @@ def examine_models(ctx: RunContext) -> None:
 
 
 def examined(ctx: RunContext, role: ResolvedRole) -> Examined | None:
-    """What the examination of a role's checkpoint has shown; None for a preset."""
+    """Result of a checkpoint's examination; None for a preset."""
     if role.model.checkpoint is None or role.compressors:  # a compressed teacher is examined as one
         return None
     split = ctx.data.evaluation[0]
@@ -76,7 +95,7 @@ def data_of(ctx: RunContext) -> str:
 
 
 def available(ctx: RunContext) -> set[str]:
-    """What this data can give a method: keys of `NEEDS`."""
+    """Needs that this data satisfies: keys of `NEEDS`."""
     task, train, validation = ctx.task, ctx.data.train, ctx.data.validation
     has = set()
     if train.groups and bool((train.group >= 0).any()):
@@ -166,7 +185,7 @@ def check_method(ctx: RunContext, role: ResolvedRole) -> None:
 
 
 def missing_of_method(ctx: RunContext, cls: type[Method], has: Iterable[str]) -> list[str]:
-    """What a method, and the one that trains its base, needs and cannot have, in words."""
+    """Unsatisfied needs of a method and of the one that trains its base, in words."""
     base = [ctx.plugins["method"].offer(cls.base).subclass(Method)] if cls.base else []
     return [word for each in (cls, *base) for word in missing_needs(each, set(has))]
 
@@ -201,6 +220,11 @@ def check_student(ctx: RunContext, role: ResolvedRole) -> None:
         trust = ctx.config.trust_remote_code
         ours, theirs = (checkpoints.model_type(each.model, trust) for each in (role, teacher))
         check_families(ours, theirs, distillation.from_teacher)
+    if cls.teacher_outputs != {"logits"} and distillation.combine == "extrapolate":
+        raise HarnessError(
+            f"{where} learns from what is inside a teacher, which combine=extrapolate does not "
+            f"change: take a distiller on logits, or another combine."
+        )
     if cls.teacher_outputs != {"logits"} and len(distillation.teachers) > 1:
         raise HarnessError(
             f"{where} learns from what is inside one teacher, and {len(distillation.teachers)} are "
@@ -209,7 +233,7 @@ def check_student(ctx: RunContext, role: ResolvedRole) -> None:
     if distillation.biased_teacher in distillation.teachers:
         raise HarnessError(
             f"{where}: biased_teacher {distillation.biased_teacher} is one of the teachers; "
-            "combine=agre weighs teachers by how little they pull like it."
+            f"combine={distillation.combine} leads away from it: name another."
         )
     if "layers" in cls.teacher_outputs:
         shapes = shape_of(ctx, role), shape_of(ctx, teacher)
@@ -233,7 +257,7 @@ def check_student(ctx: RunContext, role: ResolvedRole) -> None:
 
 
 CALIBRATED_BY = {"balanced": "groups", "conflicting": "environments"}
-"""What training rows must have to be calibration rows of a kind."""
+"""Column that training rows must have to be calibration rows of a kind."""
 
 
 def check_compressors(ctx: RunContext, role: ResolvedRole) -> None:

@@ -1,4 +1,4 @@
-"""What every step of a task's run needs to know: a record without behaviour."""
+"""Context of a task's run: a record without behaviour that every step takes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from harness_plugin.config.settings import RunConfig, TaskSettings
+from harness_plugin.config.run_config import RunConfig
+from harness_plugin.config.settings import TaskSettings
 from harness_plugin.data.dataset import TaskData
 from harness_plugin.data.split import Split
 from harness_plugin.data.task import Task
@@ -49,5 +50,5 @@ def is_quiet(ctx: RunContext) -> bool:
 
 
 def hardware_key(ctx: RunContext) -> list[str]:
-    """What of the machine a number depends on."""
+    """The part of the hardware settings that numbers depend on."""
     return [ctx.hardware.device, ctx.hardware.precision, ctx.hardware.attention]

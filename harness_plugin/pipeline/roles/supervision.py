@@ -1,4 +1,4 @@
-"""What a training learns from besides its labels: groups, a bias model, its teachers."""
+"""Supervision of a training besides its labels: groups, a bias model, teachers."""
 
 from __future__ import annotations
 
@@ -30,11 +30,12 @@ from harness_plugin.pipeline.roles.split_stages import (
 from harness_plugin.records import TrainedModel
 from harness_plugin.store.stages import Stage
 from harness_plugin.training.batch import TrainingMetadata
-from harness_plugin.training.contracts import Prepared
+from harness_plugin.training.contracts import Method, Prepared
 from harness_plugin.training.ensemble import Ensemble
 from harness_plugin.training.inputs.encode import EncodedRows, processor_key
+from harness_plugin.training.loss import DistillationLoss
 from harness_plugin.training.teacher_outputs import TeacherOutputs
-from harness_plugin.training.trainer import Trainer
+from harness_plugin.training.trainer import Ints, Trainer
 
 
 def metadata_of(split: Split) -> TrainingMetadata:
@@ -74,7 +75,7 @@ def training_metadata(
     bias_trainer: Trainer | None,
     prepared: Prepared,
 ) -> tuple[TrainingMetadata, list[Stage]]:
-    """What a method and a distiller with these `needs` may know, and the stages it came from.
+    """Training metadata for these `needs`, and the stages they came from.
 
     Inferred groups are found with the role's own `trainer`, the bias model with `bias_trainer`.
     """
@@ -101,8 +102,9 @@ def training_metadata(
 class TeacherModels:
     """The trained teachers of one training of a student.
 
-    `biased` is the model whose gradient `combine="agre"` avoids. `round_number` counts from 0
-    where a student is trained in several rounds, and `start` are the weights a round goes on from.
+    `biased` is the model that `combine` "agre" and "extrapolate" avoid. `round_number` counts from
+    0 where a student is trained in several rounds, and `start` are the weights a round goes on
+    from.
     """
 
     models: tuple[TrainedModel, ...]
@@ -159,11 +161,13 @@ def teacher_outputs(
         logits = np.load(stage.path / "logits.npy")[:, label_order(model, labels)]
         return torch.from_numpy(logits).to(ctx.accelerator.device)
 
-    if len(teachers.models) > 1:
+    if len(teachers.models) > 1 or distillation.combine == "extrapolate":
         pairs = zip(teachers.models, stages, strict=False)  # the biased one is the last
         stacked = torch.stack([logits_of(model, stage) for model, stage in pairs], dim=1)
         biased = None if teachers.biased is None else logits_of(teachers.biased, stages[-1])
-        ensemble = Ensemble(distillation.combine, distillation.temperature, biased)
+        ensemble = Ensemble(
+            distillation.combine, distillation.temperature, biased, distillation.extrapolation
+        )
         return TeacherOutputs(stacked, ensemble=ensemble)
     logits, needed = logits_of(first, stages[0]), distillation.distiller.cls.teacher_outputs
     if "layers" in needed:
@@ -231,3 +235,28 @@ def supervision_of(ctx: RunContext, role: ResolvedRole) -> dict[str, Any]:
         "bias_model": ctx.settings.bias_model if "bias_model" in needs else None,
         "select": ctx.plan.select,
     }
+
+
+def distillation_loss(
+    ctx: RunContext,
+    role: ResolvedRole,
+    method: Method,
+    metadata: TrainingMetadata,
+    teachers: TeacherModels | None,
+    rows: Ints | None,
+) -> DistillationLoss:
+    """The loss of a training on all training rows or on `rows` (R,) of them."""
+    distillation = role.distillation
+    if distillation is None or teachers is None:
+        return DistillationLoss(method)
+    stages = output_stages(ctx, distillation, teachers)
+    outputs = teacher_outputs(ctx, distillation, teachers, stages, rows)
+    return DistillationLoss(
+        method,
+        distillation.distiller.cls(
+            distillation.temperature, metadata, **distillation.distiller.options
+        ),
+        outputs if rows is None else outputs.select(torch.from_numpy(rows)),
+        ce_weight=distillation.ce_weight,
+        kd_weight=distillation.kd_weight,
+    )
