@@ -146,7 +146,8 @@ def transfer(
     """
     measures = dict(score.measures_of("student", quantity(models, metric, bootstrap), {}))
     of_gap = dict(score.measures_of("student", quantity(models, gap, bootstrap), {}))
-    measures |= {
+    changed = [name for name in ("gap_widening", "gap_size_change") if name in of_gap]
+    measures |= {name: of_gap[name] for name in changed}
         name: of_gap[name] for name in ("gap_widening", "gap_size_change") if name in of_gap
     }
     out: dict[str, Any] = {}
