@@ -45,8 +45,8 @@ from worlds import (
 )
 
 from harness_plugin.records import Floats, VarianceComponents, VerdictRule
-from harness_plugin.scoring import intervals
-from harness_plugin.scoring.intervals import Interval, Support
+from harness_plugin.scoring.statistics import intervals
+from harness_plugin.scoring.statistics.intervals import Interval, Support
 
 
 @dataclass(frozen=True)

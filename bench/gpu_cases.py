@@ -22,7 +22,7 @@ from harness_plugin.models import t5  # noqa: F401  registers its classes
 from harness_plugin.models.checkpoints import Backbone
 from harness_plugin.models.classifiers import supported_attention
 from harness_plugin.training import loop
-from harness_plugin.training.encode import Encoded, EncodedImages, EncodedRows
+from harness_plugin.training.inputs.encode import Encoded, EncodedImages, EncodedRows
 from harness_plugin.training.loss import DistillationLoss
 from harness_plugin_hooks.backbones import bert, resnet, vit
 from harness_plugin_hooks.backbones import t5 as t5_presets

@@ -134,7 +134,7 @@ class Worker:
     def context(self, task: str, variant: Variant) -> Any:
         """Opened as a run of the control alone would be; HarnessError where it does not fit."""
         from harness_plugin.config.merge import run_config
-        from harness_plugin.pipeline.open_task import load_tasks
+        from harness_plugin.pipeline.prepare.open_task import load_tasks
         from harness_plugin.pipeline.run_task import context_of
 
         sets = ["references=false", *variant.settings(), *self.setup.sets]
@@ -148,8 +148,8 @@ class Worker:
 
     def predictions(self, task: str, variant: Variant, seeds: Sequence[int]) -> list[Any]:
         """What the trained models say of the last evaluation set, a record a seed."""
-        from harness_plugin.pipeline.split_stages import predict_split
-        from harness_plugin.pipeline.train_role import train_role
+        from harness_plugin.pipeline.roles.split_stages import predict_split
+        from harness_plugin.pipeline.roles.train_role import train_role
 
         ctx = self.context(task, variant)
         role, split = ctx.plan.roles["control"], ctx.data.evaluation[-1]
@@ -162,9 +162,9 @@ class Worker:
 
     def compare(self, asked: Comparison) -> Row:
         """Both variants of every seed by the product's intervals (docs/verdicts.md)."""
-        from harness_plugin.scoring.intervals import estimate
         from harness_plugin.scoring.measure import Bootstrap, measure
         from harness_plugin.scoring.metrics import Metric
+        from harness_plugin.scoring.statistics.intervals import estimate
 
         seeds = self.setup.seeds
         pair = {"variant": tuple(self.predictions(asked.task, asked.variant, seeds))}

@@ -9,8 +9,8 @@ import numpy as np
 from scipy import optimize, special, stats
 
 from harness_plugin.records import VarianceComponents
-from harness_plugin.scoring import intervals
-from harness_plugin.scoring.minimum import CORRECTION
+from harness_plugin.scoring.statistics import intervals
+from harness_plugin.scoring.statistics.minimum import CORRECTION
 
 
 def widths(args: argparse.Namespace) -> None:

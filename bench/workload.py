@@ -15,10 +15,10 @@ from accelerate import Accelerator
 from transformers import BertConfig, BertForSequenceClassification
 
 from harness_plugin.config.settings import RunConfig
-from harness_plugin.machine.hardware import available_cores, make_accelerator
+from harness_plugin.pipeline.prepare.hardware import available_cores, make_accelerator
 from harness_plugin.training import loop
 from harness_plugin.training.batch import TrainingMetadata
-from harness_plugin.training.encode import EncodedText
+from harness_plugin.training.inputs.encode import EncodedText
 from harness_plugin.training.loss import DistillationLoss
 from harness_plugin_hooks.methods.erm import ERM
 

@@ -216,7 +216,7 @@ def test_the_site_is_built_without_a_broken_link(tmp_path, capfd):
     pages = {page.relative_to(tmp_path).as_posix() for page in tmp_path.rglob("*.html")}
     assert {"index.html", "docs/concepts.html", "tasks/README.html"} & pages
     reference = (tmp_path / "docs/reference.html").read_text(encoding="utf-8")
-    assert 'id="harness_plugin.api.run"' in reference
+    assert 'id="harness_plugin.api.functions.run"' in reference
     assert "register_methods" in reference
     assert (tmp_path / "search/search_index.json").is_file()
 
@@ -414,8 +414,8 @@ def test_the_tutorial_runs(tmp_path, monkeypatch, capsys):
 def test_the_page_of_the_python_api_runs(finished_report, tmp_path, monkeypatch, capsys):
     """Its blocks in order, on a made-up run of three seeds instead of a trained one."""
     import harness_plugin as hp
-    from harness_plugin.keywords import configured
-    from harness_plugin.results import RunResult
+    from harness_plugin.api.keywords import configured
+    from harness_plugin.api.results import RunResult
 
     right = {"teacher": 0.95, "student": 0.8, "control": 0.75}
     report = finished_report(tmp_path / "made", right)

@@ -12,7 +12,7 @@ from rich.console import RenderableType
 from harness_plugin.analysis.loaded_models import FinishedTask, LoadedModel
 from harness_plugin.data.dataset import Split
 from harness_plugin.records import Ints
-from harness_plugin.training.encode import Encoded
+from harness_plugin.training.inputs.encode import Encoded
 
 
 @dataclass(frozen=True)

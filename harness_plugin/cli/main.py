@@ -21,10 +21,9 @@ from harness_plugin.cli.parser import (
 from harness_plugin.cli.show import show
 from harness_plugin.cli.startup import COMMANDS, installed_plugins, is_main_process
 from harness_plugin.errors import DiskError, HarnessError, unknown
-from harness_plugin.files import disk_errors, path_error
 from harness_plugin.machine.launching import end_with_launcher
-from harness_plugin.machine.progress import quiet_libraries
-from harness_plugin.progress import lines_of_a_log
+from harness_plugin.machine.progress import lines_of_a_log, quiet_libraries
+from harness_plugin.store.files import disk_errors, path_error
 
 
 def main(argv: list[str] | None = None) -> int:

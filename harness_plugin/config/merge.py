@@ -19,7 +19,7 @@ from harness_plugin.config.settings import RoleSettings, RunConfig, TaskSettings
 from harness_plugin.data.task import Source, Task
 from harness_plugin.data.yaml_files import TWICE, load_yaml, merge, read_yaml, said_of_yaml
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.files import located
+from harness_plugin.store.files import located
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:

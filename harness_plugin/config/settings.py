@@ -224,9 +224,10 @@ class TaskSettings(Strict):
     group_inference_options: dict[str, Options] = Field(
         default_factory=dict, description="options of each: {error_set: {epochs: 1}}"
     )
-    select: Literal["none", "average", "worst_group"] = Field(
+    select: Literal["none", "average", "worst_group", "worst_environment"] = Field(
         "none",
-        description="which epoch's weights count: the last, or the best on the validation split",
+        description="which epoch's weights count: the last, or the best on the validation split; "
+        "worst_environment finds its environments by group_inference, or eiil",
         json_schema_extra=flag(MODELS),
     )
     validation_fraction: float = Field(

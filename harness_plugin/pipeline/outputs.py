@@ -12,7 +12,7 @@ import psutil
 import yaml
 
 from harness_plugin.errors import DiskError, HarnessError
-from harness_plugin.files import (
+from harness_plugin.store.files import (
     disk_error,
     portable,
     rename,

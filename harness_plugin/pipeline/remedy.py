@@ -14,16 +14,16 @@ from harness_plugin.config.settings import RunConfig, StudentSettings, TaskSetti
 from harness_plugin.data.dataset import TaskData, check, stratified_rows
 from harness_plugin.data.task import Task
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.pipeline.augment import NoRowsError
-from harness_plugin.pipeline.checks import check_plan
-from harness_plugin.pipeline.context import RunContext
-from harness_plugin.pipeline.open_task import OpenTask
-from harness_plugin.pipeline.plan import resolve
+from harness_plugin.pipeline.prepare.open_task import OpenTask
+from harness_plugin.pipeline.prepare.plan import resolve
+from harness_plugin.pipeline.roles.augment import NoRowsError
+from harness_plugin.pipeline.roles.checks import check_plan
+from harness_plugin.pipeline.roles.context import RunContext
 from harness_plugin.pipeline.run_task import context_of, predict_models, score_models
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.plugins.remedies import Remedy
 from harness_plugin.records import Estimate, TaskScores, TrainedModel
-from harness_plugin.scoring.intervals import half_width
+from harness_plugin.scoring.statistics.intervals import half_width
 
 RANKING, CERTIFYING = "ranking", "certifying"
 """The half of the validation rows that students are scored on, and what is kept of it to certify:

@@ -8,20 +8,20 @@ from pathlib import Path
 
 from harness_plugin.config.settings import RunConfig, hub_sets_of
 from harness_plugin.errors import HarnessError
-from harness_plugin.machine.hardware import (
+from harness_plugin.machine.progress import model_done
+from harness_plugin.pipeline.prepare.hardware import (
     accelerator_again,
     finish_trackers,
     machine_of,
     processes_of,
 )
-from harness_plugin.pipeline.checks import answerable, check_plan, examine_models
-from harness_plugin.pipeline.context import RunContext
-from harness_plugin.pipeline.open_task import OpenTask
-from harness_plugin.pipeline.plan import RunPlan, resolve, resolve_checkpoints
-from harness_plugin.pipeline.split_stages import predict_split
-from harness_plugin.pipeline.train_role import checkpoint_model, train_role
+from harness_plugin.pipeline.prepare.open_task import OpenTask
+from harness_plugin.pipeline.prepare.plan import RunPlan, resolve, resolve_checkpoints
+from harness_plugin.pipeline.roles.checks import answerable, check_plan, examine_models
+from harness_plugin.pipeline.roles.context import RunContext
+from harness_plugin.pipeline.roles.split_stages import predict_split
+from harness_plugin.pipeline.roles.train_role import checkpoint_model, train_role
 from harness_plugin.plugins.registry import Plugins
-from harness_plugin.progress import model_done
 from harness_plugin.records import Predictions, TaskScores, TrainedModel
 from harness_plugin.scoring.metrics import Metric
 from harness_plugin.scoring.score import score_task

@@ -17,11 +17,11 @@ from harness_plugin.data.dataset import Split, TaskData
 from harness_plugin.data.task import Task
 from harness_plugin.errors import HarnessError
 from harness_plugin.machine.environment import environment
-from harness_plugin.pipeline.open_task import load_for
+from harness_plugin.pipeline.prepare.open_task import load_for
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records import Predictions, RunReport, TaskScores, TrainedModel
+from harness_plugin.scoring.files.prediction_files import PredictionFile, covered, read_answers
 from harness_plugin.scoring.metrics import Metric
-from harness_plugin.scoring.prediction_files import PredictionFile, covered, read_answers
 from harness_plugin.scoring.score import score_task
 
 ROLES = ("student", "teacher", "control")

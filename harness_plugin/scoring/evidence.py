@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from harness_plugin.records import Evidence, Floats, VarianceComponents
-from harness_plugin.scoring.intervals import Sizes, centred, components, no_claim, sizes
 from harness_plugin.scoring.measure import Quantities, Quantity
 from harness_plugin.scoring.pairing import PairedPredictions, one_class
+from harness_plugin.scoring.statistics.intervals import Sizes, centred, components, no_claim, sizes
 
 WORST = "worst_group_acc"
 

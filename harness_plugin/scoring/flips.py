@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from harness_plugin.records import Flips, Floats, Ints, Predictions
 from harness_plugin.scoring.measure import subsets_of
 from harness_plugin.scoring.pairing import PairedPredictions, first_of
-from harness_plugin.scoring.significance import holm, mcnemar
+from harness_plugin.scoring.statistics.significance import holm, mcnemar
 
 MARGIN_BINS = 10
 Bools = NDArray[np.bool_]

@@ -23,7 +23,7 @@ from harness_plugin.scoring.comparison import (
 )
 from harness_plugin.scoring.metrics import Metric
 from harness_plugin.scoring.pairing import PairedPredictions
-from harness_plugin.scoring.significance import MOST_SEEDS, POWER, seeds_needed
+from harness_plugin.scoring.statistics.significance import MOST_SEEDS, POWER, seeds_needed
 from harness_plugin.scoring.verdict import points
 
 State: TypeAlias = Literal["pass", "regressed", "undecided"]

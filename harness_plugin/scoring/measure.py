@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 
 from harness_plugin.errors import HarnessError
 from harness_plugin.records import Counts, Floats, Ints, Predictions
-from harness_plugin.scoring import resampling
-from harness_plugin.scoring.intervals import MIN_GROUP, Support, components
 from harness_plugin.scoring.metrics import (
     ACC,
     Metric,
@@ -26,8 +24,10 @@ from harness_plugin.scoring.metrics import (
     ranked_groups,
     rates,
 )
-from harness_plugin.scoring.minimum import minimum
 from harness_plugin.scoring.pairing import PairedPredictions, first_of, take
+from harness_plugin.scoring.statistics import resampling
+from harness_plugin.scoring.statistics.intervals import MIN_GROUP, Support, components
+from harness_plugin.scoring.statistics.minimum import minimum
 
 KINDS_PAY = 4
 """Rows are drawn one by one unless there are this many times fewer kinds of them."""

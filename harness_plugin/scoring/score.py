@@ -20,7 +20,6 @@ from harness_plugin.records import (
     Transfer,
     VerdictRule,
 )
-from harness_plugin.scoring import intervals
 from harness_plugin.scoring.evidence import evidence_of
 from harness_plugin.scoring.flips import flips_of
 from harness_plugin.scoring.measure import (
@@ -43,6 +42,7 @@ from harness_plugin.scoring.pairing import (
     same_start,
     twin_of,
 )
+from harness_plugin.scoring.statistics import intervals
 
 PRIMARY = ("gap_entailment", "gap_aligned_conflicting", "gap_avg_worst", "gap_id_ood")
 """A set's primary gap is the first of these that is defined on it."""

@@ -24,9 +24,8 @@ OURS = ("harness_plugin", "harness_plugin_hooks", "harness_plugin_tasks")
 PLUMBING = (
     "harness_plugin.cli",
     "harness_plugin.errors",
-    "harness_plugin.files",
+    "harness_plugin.machine",
     "harness_plugin.plugins",
-    "harness_plugin.progress",
     "harness_plugin.store",
 )
 """What carries values about and computes none: a change here leaves every stage as it is."""

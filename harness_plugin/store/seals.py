@@ -13,7 +13,7 @@ from typing import Any
 
 import xxhash
 
-from harness_plugin.files import sync_tree, write_json
+from harness_plugin.store.files import sync_tree, write_json
 
 FILES, DIGEST = "files", "digest"
 BLOCK = 1 << 20

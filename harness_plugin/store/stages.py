@@ -22,7 +22,7 @@ from typing import Any
 from filelock import SoftFileLease
 
 from harness_plugin.errors import HarnessError
-from harness_plugin.files import disk_errors, rename
+from harness_plugin.store.files import disk_errors, rename
 from harness_plugin.store.leases import acquired
 from harness_plugin.store.seals import DamagedError, check_seal, read_sealed, seal
 

@@ -51,7 +51,7 @@ OF_RUN = (
 """Run settings that can change a model or what it answers."""
 
 
-TRAINING = "harness_plugin.pipeline.train_role:train_role"
+TRAINING = "harness_plugin.pipeline.roles.train_role:train_role"
 """Where the code of a training begins."""
 
 

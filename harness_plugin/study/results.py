@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from harness_plugin.models.weight_files import WHOLE, parameters
+from harness_plugin.pipeline.roles.split_stages import predict_split
 from harness_plugin.pipeline.run_task import score_models, train_models
-from harness_plugin.pipeline.split_stages import predict_split
 from harness_plugin.scoring.verdict import verdicts
 from harness_plugin.store.keys import code_version
 from harness_plugin.study.graph import Graph
@@ -222,7 +222,7 @@ def pruned(compression: Mapping[str, Any]) -> int:
 
 def write(graph: Graph, progress: Progress, rows: Rows, folder: Path) -> list[Path]:
     """The two tables and what failed; no tables where no configuration is finished."""
-    from harness_plugin.files import write_json, write_table
+    from harness_plugin.store.files import write_json, write_table
 
     study = graph.study
     folder.mkdir(parents=True, exist_ok=True)

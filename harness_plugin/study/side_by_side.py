@@ -17,7 +17,7 @@ import psutil
 from harness_plugin.config.merge import task_settings
 from harness_plugin.data.task import find_task
 from harness_plugin.errors import HarnessError
-from harness_plugin.progress import Work
+from harness_plugin.machine.progress import Work
 from harness_plugin.study.executors import Workers
 from harness_plugin.study.graph import Graph, graph_of
 from harness_plugin.study.plan import OWN, Configuration, Study, StudyFile
@@ -86,7 +86,7 @@ def with_workers(config: RunConfig, graph: Graph, progress: Progress) -> RunConf
     memory holds. On another device, and in one of several processes of a launcher, it is one.
     Raises HarnessError for a number of workers in one of several processes.
     """
-    from harness_plugin.machine.hardware import available_cores, use_cpu
+    from harness_plugin.pipeline.prepare.hardware import available_cores, use_cpu
 
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if config.workers != "auto" and launched > 1:

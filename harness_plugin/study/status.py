@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness_plugin.progress import duration
+from harness_plugin.machine.progress import duration
 from harness_plugin.study.graph import Graph
 from harness_plugin.study.scheduler import Progress
 

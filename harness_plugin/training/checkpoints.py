@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from safetensors import SafetensorError
 
 from harness_plugin.errors import HarnessError
-from harness_plugin.files import disk_error, rename, sync
+from harness_plugin.store.files import disk_error, rename, sync
 from harness_plugin.store.seals import DamagedError, check_seal, read_sealed, seal
 
 CHECKPOINT, UNFINISHED, PROGRESS = "checkpoint-", "unfinished", "progress.json"

@@ -18,16 +18,16 @@ from torch import Tensor
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
 from harness_plugin.errors import HarnessError
+from harness_plugin.machine.progress import Work
 from harness_plugin.models.network import Network
-from harness_plugin.progress import Work
-from harness_plugin.training import batching
 from harness_plugin.training.batch import Batch, Inputs, TrainingMetadata
 from harness_plugin.training.checkpoints import checkpoint, newest_checkpoint, resume
 from harness_plugin.training.contracts import Method
-from harness_plugin.training.encode import Encoded
+from harness_plugin.training.inputs import batching
+from harness_plugin.training.inputs.encode import Encoded
+from harness_plugin.training.inputs.transfer import to_device
 from harness_plugin.training.loss import BatchPart, DistillationLoss, TrainableModel
 from harness_plugin.training.selection import ModelSelection, Selector
-from harness_plugin.training.transfer import to_device
 
 CHECK_EVERY = 50
 """Updates between looks at the loss: each look waits for the device."""

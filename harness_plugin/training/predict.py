@@ -12,12 +12,12 @@ from transformers import PreTrainedModel
 
 from harness_plugin.data.split import Split
 from harness_plugin.errors import HarnessError
+from harness_plugin.machine.progress import worked
 from harness_plugin.models.network import Network
-from harness_plugin.progress import worked
 from harness_plugin.records import predictions_of
-from harness_plugin.training.batching import evaluation_batches
-from harness_plugin.training.encode import Encoded
-from harness_plugin.training.transfer import to_device
+from harness_plugin.training.inputs.batching import evaluation_batches
+from harness_plugin.training.inputs.encode import Encoded
+from harness_plugin.training.inputs.transfer import to_device
 
 
 def predict(

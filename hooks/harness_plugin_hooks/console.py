@@ -10,8 +10,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from harness_plugin import hookimpl
+from harness_plugin.machine.progress import place, say
 from harness_plugin.machine.terminal import say_styled, show_table
-from harness_plugin.progress import place, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,25 +32,34 @@ if TYPE_CHECKING:
     from harness_plugin.scoring.verdict import Verdict
 
 COMMANDS = {
-    "compare": "BASELINE CANDIDATE: has the candidate become worse?",
-    "score": "--tasks NAME --predictions FILE: score predictions",
-    "init": "FILE|FOLDER: the YAML file of a table of yours",
-    "submit": "RUN --output_path BUNDLE: pack a run, to be checked",
-    "watch": "FOLDER: a live look at runs and studies",
-    "cache": "ls|du|verify|prune: what lies in the store",
-    "export": "RUN DIR: one model as a folder, with its card; --push_to_hub",
-    "verify": "BUNDLE …: compute its numbers again",
-    "leaderboard": "DIR --output_path SITE: check bundles, rank them on a static page",
-    "analyze": "RUN: what happens inside the models of a run",
-    "scan": "--tasks NAME: attributes that alone tell the label",
-    "plan": "--tasks NAME: seeds and rows that a verdict needs",
-    "report": "RUN: one page to look at",
-    "metrics-path": "where the modules for evaluate.load lie",
-    "study": "PLAN: many runs, equal models trained once",
-    "lm-eval": "run …: lm-evaluation-harness with our tasks, models and strict results",
-    "lm-eval-path": "where the tasks for lm_eval --include_path lie",
-    "remedy": "--tasks NAME --budget N: repair a student",
+    "train": {
+        "init": "FILE|FOLDER: the YAML file of a table of yours",
+        "plan": "--tasks NAME: seeds and rows that a verdict needs",
+        "study": "PLAN: many runs, equal models trained once",
+        "remedy": "--tasks NAME --budget N: repair a student",
+        "watch": "FOLDER: a live look at runs and studies",
+        "cache": "ls|du|verify|prune: what lies in the store",
+    },
+    "examine": {
+        "score": "--tasks NAME --predictions FILE: score predictions",
+        "compare": "BASELINE CANDIDATE: has the candidate become worse?",
+        "scan": "--tasks NAME: attributes that alone tell the label",
+        "analyze": "RUN: what happens inside the models of a run",
+        "report": "RUN: one page to look at",
+    },
+    "publish": {
+        "export": "RUN DIR: one model as a folder, with its card; --push_to_hub",
+        "submit": "RUN --output_path BUNDLE: pack a run, to be checked",
+        "verify": "BUNDLE …: compute its numbers again",
+        "leaderboard": "DIR --output_path SITE: check bundles, rank them on a static page",
+    },
+    "harnesses": {
+        "lm-eval": "run …: lm-evaluation-harness with our tasks, models and strict results",
+        "lm-eval-path": "where the tasks for lm_eval --include_path lie",
+        "metrics-path": "where the modules for evaluate.load lie",
+    },
 }
+"""Folder of `commands/` -> command -> summary."""
 WORDS = {
     "kept": "KEPT",
     "lost": "LOST",
@@ -63,9 +72,10 @@ COLOURS = {"kept": "green", "lost": "red", "nothing_to_keep": "blue", "undecided
 @hookimpl
 def register_commands(register: Register) -> None:
     """Offer the sub-commands."""
-    for name, summary in COMMANDS.items():
-        target = f"harness_plugin_hooks.commands.{name.replace('-', '_')}:main"
-        register(name, target, summary=summary)
+    for folder, commands in COMMANDS.items():
+        for name, summary in commands.items():
+            module = f"harness_plugin_hooks.commands.{folder}.{name.replace('-', '_')}"
+            register(name, f"{module}:main", summary=summary)
 
 
 @hookimpl
@@ -80,7 +90,7 @@ def run_started(config: RunConfig) -> None:
 @hookimpl
 def data_loaded(task: Task, data: TaskData, plans: Sequence[SetPlan]) -> None:
     """Show sizes, groups and notes of every split, and what the last set can show."""
-    from harness_plugin.pipeline.open_task import small_groups
+    from harness_plugin.pipeline.prepare.open_task import small_groups
 
     say(
         "",

@@ -17,7 +17,7 @@ from harness_plugin.store.stages import Stage
 from harness_plugin.training import loop
 from harness_plugin.training.batch import TrainingMetadata
 from harness_plugin.training.contracts import Method
-from harness_plugin.training.encode import Encoded, EncodedRows
+from harness_plugin.training.inputs.encode import Encoded, EncodedRows
 from harness_plugin.training.loss import DistillationLoss
 from harness_plugin.training.predict import predict_with_features
 from harness_plugin.training.trainer import StoredOutputs, TrainingSpec

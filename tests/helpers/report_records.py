@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from harness_plugin.scoring.transfer_record import read_record
+from harness_plugin.scoring.files.transfer_record import read_record
 
 ROLES = ("teacher", "student", "control")
 LAYERS = {"teacher": 4, "student": 2, "control": 2}

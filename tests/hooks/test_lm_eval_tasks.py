@@ -32,7 +32,7 @@ from harness_plugin.records import predictions_of
 from harness_plugin.scoring import score
 from harness_plugin.store.stages import Store
 from harness_plugin.training import predict
-from harness_plugin.training.encode import encode
+from harness_plugin.training.inputs.encode import encode
 from harness_plugin_hooks.adapters import lm_eval_metrics as of_items
 from harness_plugin_hooks.adapters.lm_eval_model import (
     Alone,
@@ -46,11 +46,6 @@ from harness_plugin_hooks.adapters.lm_eval_rows import (
 )
 from harness_plugin_hooks.adapters.lm_eval_task import answer
 from harness_plugin_hooks.adapters.lm_eval_tasks import folder
-
-pytest.importorskip(
-    "lm_eval", reason="lm_eval is not installed: pip install 'debias-transfer[lm-eval]'"
-)
-
 
 TASKS = load_plugins()["task"]
 TWO, THREE = ("entailment", "non-entailment"), ("entailment", "neutral", "contradiction")

@@ -18,14 +18,12 @@ from harness_plugin import HarnessError
 from harness_plugin.cli.main import main
 from harness_plugin_hooks.render.document import Number
 from harness_plugin_hooks.render.text import estimate, interval, percent
-from harness_plugin_hooks.report import (
-    answer,
-    figures_answer,
-    figures_scores,
-)
-from harness_plugin_hooks.report.drawing import styled
+from harness_plugin_hooks.report import answer
 from harness_plugin_hooks.report.examples import KINDS
-from harness_plugin_hooks.report.figures_attention import attention
+from harness_plugin_hooks.report.figures import answer as figures_answer
+from harness_plugin_hooks.report.figures import scores as figures_scores
+from harness_plugin_hooks.report.figures.attention import attention
+from harness_plugin_hooks.report.figures.drawing import styled
 from harness_plugin_hooks.report.making import write
 from harness_plugin_hooks.report.reading import read_run
 

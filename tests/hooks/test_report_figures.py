@@ -15,17 +15,15 @@ from report_records import transfer_of
 
 from harness_plugin.cli.main import main
 from harness_plugin_hooks.render.svg import themed
-from harness_plugin_hooks.report import (
-    answer,
-    figures_circuits,
-    figures_flips,
-    figures_scores,
-)
-from harness_plugin_hooks.report.drawing import THEME, styled
+from harness_plugin_hooks.report import answer
 from harness_plugin_hooks.report.examples import thumbnail
-from harness_plugin_hooks.report.figures_attention import attention
-from harness_plugin_hooks.report.figures_circuits import circuits, node_of, places
-from harness_plugin_hooks.report.figures_inside import sentences
+from harness_plugin_hooks.report.figures import circuits as figures_circuits
+from harness_plugin_hooks.report.figures import flips as figures_flips
+from harness_plugin_hooks.report.figures import scores as figures_scores
+from harness_plugin_hooks.report.figures.attention import attention
+from harness_plugin_hooks.report.figures.circuits import circuits, node_of, places
+from harness_plugin_hooks.report.figures.drawing import THEME, styled
+from harness_plugin_hooks.report.figures.inside import sentences
 
 ROLES = ["teacher", "erm_teacher", "student", "control", "erm_student"]
 

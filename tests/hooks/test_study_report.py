@@ -21,7 +21,7 @@ from harness_plugin.study.graph import graph_of
 from harness_plugin.study.plan import read_study
 from harness_plugin.study.results import estimates_of
 from harness_plugin_hooks.render import document
-from harness_plugin_hooks.report.drawing import styled
+from harness_plugin_hooks.report.figures.drawing import styled
 from harness_plugin_hooks.study_report import figures, write
 from harness_plugin_hooks.study_report.analysis import analyse
 from harness_plugin_hooks.study_report.answer import answers

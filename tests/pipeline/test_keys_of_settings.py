@@ -17,10 +17,10 @@ from harness_plugin.config.settings import (
     TaskSettings,
     TeacherSettings,
 )
+from harness_plugin.pipeline.roles.split_stages import scratch_processor
 from harness_plugin.pipeline.run_task import train_models
-from harness_plugin.pipeline.split_stages import scratch_processor
 from harness_plugin.store.stages import Stage, Store, key_of
-from harness_plugin.training.encode import TOKENIZER_STATE, processor_key
+from harness_plugin.training.inputs.encode import TOKENIZER_STATE, processor_key
 
 IMAGES = {"task": "celeba_bias"}
 SMALL = ("celeba_bias.n_train=200", "celeba_bias.n_test=200", "references=false", "control=false")

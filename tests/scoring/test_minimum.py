@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from harness_plugin.scoring.intervals import bounds, components
-from harness_plugin.scoring.minimum import minimum, pull
+from harness_plugin.scoring.statistics.intervals import bounds, components
+from harness_plugin.scoring.statistics.minimum import minimum, pull
 
 TIED = (0.8, 0.8, 0.8, 0.8)
 ONE_LOW = (0.83, 0.83, 0.83, 0.76)

@@ -12,8 +12,8 @@ from harness_plugin import HarnessError
 from harness_plugin.cli import main as cli
 from harness_plugin.config.merge import run_config
 from harness_plugin.data.dataset import make_split
-from harness_plugin.pipeline.open_task import load_tasks
-from harness_plugin.scoring.prediction_files import covered, read_answers
+from harness_plugin.pipeline.prepare.open_task import load_tasks
+from harness_plugin.scoring.files.prediction_files import covered, read_answers
 
 ROOT = Path(__file__).parents[2]
 TOY = str(ROOT / "tests" / "toy" / "toy.yaml")

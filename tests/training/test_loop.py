@@ -13,8 +13,8 @@ from stepwise import Distillation
 from harness_plugin import HarnessError
 from harness_plugin.cli.main import main
 from harness_plugin.config.settings import StudentSettings
-from harness_plugin.pipeline.supervision import metadata_of
-from harness_plugin.pipeline.trainer import TRAINING
+from harness_plugin.pipeline.roles.supervision import metadata_of
+from harness_plugin.pipeline.roles.trainer import TRAINING
 from harness_plugin.plugins.registry import load_plugins
 from harness_plugin.store.keys import code_version, target_of
 from harness_plugin.training import loop

@@ -75,3 +75,10 @@ def named_labels(
     names = re.split("[/,]", given) if isinstance(given, str) else given
     named = None if names is None else tuple(str(name).strip() for name in names)
     return checkpoints.trained_labels(checkpoint, named, "model seqcls", trust_remote_code)
+
+
+def instruction(columns: Sequence[str], texts: Sequence[str], labels: Sequence[str]) -> str:
+    """The input columns of a row, named, and which labels there are to choose from."""
+    shown = "\n".join(f"{name}: {text}" for name, text in zip(columns, texts, strict=True))
+    choices = ", ".join(labels)
+    return f"{shown}\n\nWhich label is right: {choices}? Answer with the label alone."

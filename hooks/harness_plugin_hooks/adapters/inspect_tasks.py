@@ -17,8 +17,7 @@ from harness_plugin.data.task import find_task
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.plugins.registry import load_plugins
 from harness_plugin_hooks.adapters import inspect_scoring
-from harness_plugin_hooks.adapters.checkpoints import TEXTS
-from harness_plugin_hooks.adapters.prompts import instruction
+from harness_plugin_hooks.adapters.checkpoints import TEXTS, instruction
 
 
 def build(

@@ -26,11 +26,11 @@ from harness_plugin.models import classifiers, processors
 from harness_plugin.models.checkpoints import Source
 from harness_plugin.models.examination import Use, examine
 from harness_plugin.models.weight_files import check_folder
-from harness_plugin.pipeline.split_stages import weights_key
+from harness_plugin.pipeline.roles.split_stages import weights_key
 from harness_plugin.records import Predictions, predictions_of
 from harness_plugin.store.keys import code_version
 from harness_plugin.store.stages import key_of
-from harness_plugin.training.encode import EncodedText, processor_key, write_text_rows
+from harness_plugin.training.inputs.encode import EncodedText, processor_key, write_text_rows
 from harness_plugin.training.predict import predict
 from harness_plugin_hooks.adapters.checkpoints import (
     ATTENTIONS,

@@ -24,6 +24,7 @@ from harness_plugin.store.stages import key_of
 # this module, before the model type is looked up
 from harness_plugin_hooks.adapters import lm_eval_filter as lm_eval_filter
 from harness_plugin_hooks.adapters import lm_eval_model as lm_eval_model
+from harness_plugin_hooks.adapters.checkpoints import instruction
 from harness_plugin_hooks.adapters.lm_eval_metrics import (
     RESAMPLES,
     Facts,
@@ -39,7 +40,6 @@ from harness_plugin_hooks.adapters.lm_eval_rows import (
     Question,
     documents,
 )
-from harness_plugin_hooks.adapters.prompts import instruction
 from harness_plugin_hooks.outputs.lm_eval import metric_key
 
 LOG = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from harness_plugin.errors import HarnessError
 from harness_plugin.models.layers import Shape
 from harness_plugin.models.network import answered_from, last_layer
-from harness_plugin_hooks.analyses.cka.options import Pool
+from harness_plugin_hooks.analyses.layers import Pool
 
 
 class Reader:

@@ -15,9 +15,9 @@ from PIL import Image
 from harness_plugin.data.dataset import Ints, Split
 from harness_plugin.data.task import Task
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.pipeline.augment import additional, changed
+from harness_plugin.pipeline.roles.augment import additional, changed
 from harness_plugin.training.contracts import Additional, Augmentation
-from harness_plugin.training.pixels import as_rgb, read_images
+from harness_plugin.training.inputs.pixels import as_rgb, read_images
 from harness_plugin_tasks._shared.own.examine import complete
 from harness_plugin_tasks._shared.own.tables import Format, read_columns
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from harness_plugin.records import DEFAULT_RULE
-from harness_plugin.scoring.prediction_tables import EvaluationSet
-from harness_plugin.scoring.transfer_record import Model, Number, TransferRecord
+from harness_plugin.scoring.files.prediction_tables import EvaluationSet
+from harness_plugin.scoring.files.transfer_record import Model, Number, TransferRecord
 from harness_plugin_hooks.leaderboard.verify import Verified
 
 Rank = tuple[int, int]

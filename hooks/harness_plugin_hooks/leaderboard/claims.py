@@ -18,10 +18,10 @@ from harness_plugin._version import EXTRA_OF
 from harness_plugin.config.roles import Role, plan_of_roles
 from harness_plugin.config.settings import RoleSettings, TaskSettings
 from harness_plugin.errors import HarnessError
-from harness_plugin.files import strict
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records import Predictions
-from harness_plugin.scoring.transfer_record import Model, TransferRecord
+from harness_plugin.scoring.files.transfer_record import Model, TransferRecord
+from harness_plugin.store.files import strict
 from harness_plugin_hooks.leaderboard.bundle import Problem, shown
 
 BUDGET = ("epochs", "erm_epochs")
@@ -123,7 +123,7 @@ def of_a_model(
 
 
 def supervision_of(role: Role, chosen: TaskSettings, plugins: Plugins) -> dict[str, Any]:
-    """Which labels the settings train and choose a role with (`pipeline.checks.supervision_of`)."""
+    """Which labels the settings train and choose a role with (`checks.supervision_of`)."""
     needs = set(needs_of(plugins, "method", role.method))
     if role.distillation is not None:
         needs |= needs_of(plugins, "distiller", role.distillation.distiller)

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness_plugin.errors import HarnessError
 from harness_plugin.plugins.registry import Plugins
-from harness_plugin.scoring.transfer_record import TransferRecord
+from harness_plugin.scoring.files.transfer_record import TransferRecord
 from harness_plugin_hooks.leaderboard.bundle import Problem, Refused, shown
 from harness_plugin_hooks.leaderboard.verify import Verified, differences, verify
 

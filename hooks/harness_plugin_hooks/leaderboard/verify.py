@@ -18,10 +18,10 @@ from harness_plugin import __version__
 from harness_plugin.errors import HarnessError
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records import Predictions, RunReport, TrainedModel, VerdictRule
+from harness_plugin.scoring.files.prediction_tables import from_csv
+from harness_plugin.scoring.files.transfer_record import TransferRecord, record_of
 from harness_plugin.scoring.metrics import Metric
-from harness_plugin.scoring.prediction_tables import from_csv
 from harness_plugin.scoring.score import score_task
-from harness_plugin.scoring.transfer_record import TransferRecord, record_of
 from harness_plugin_hooks.leaderboard.bundle import (
     MANIFEST,
     Manifest,

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import yaml
 
 from harness_plugin import __version__
-from harness_plugin.files import write_text
 from harness_plugin.records import RunReport
+from harness_plugin.store.files import write_text
 from harness_plugin_hooks.outputs.each_model import Evaluated, each_model, set_name
 from harness_plugin_hooks.outputs.model_card import upload_folder
 

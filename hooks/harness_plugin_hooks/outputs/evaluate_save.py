@@ -12,8 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from harness_plugin.files import strict, timestamp, write_json
 from harness_plugin.records import RunReport
+from harness_plugin.store.files import strict, timestamp, write_json
 from harness_plugin_hooks.outputs.each_model import Evaluated, each_model, set_name
 
 

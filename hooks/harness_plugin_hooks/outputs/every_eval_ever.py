@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness_plugin import __version__
-from harness_plugin.files import json_line, strict, timestamp, write_json, write_parts
 from harness_plugin.records import Predictions, RunReport
-from harness_plugin.scoring.intervals import LEVEL
+from harness_plugin.scoring.statistics.intervals import LEVEL
+from harness_plugin.store.files import json_line, strict, timestamp, write_json, write_parts
 from harness_plugin_hooks.leaderboard.submission import names_only
 from harness_plugin_hooks.outputs.each_model import Evaluated, Number, each_model, set_name
 from harness_plugin_hooks.outputs.lm_eval import documents, sha

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness_plugin import __version__
-from harness_plugin.files import strict, timestamp, write_text
 from harness_plugin.records import Predictions, RunReport
+from harness_plugin.store.files import strict, timestamp, write_text
 from harness_plugin_hooks.leaderboard.submission import names_only
 from harness_plugin_hooks.outputs.each_model import Evaluated, Number, each_model
 from harness_plugin_hooks.render.document import (

@@ -74,7 +74,7 @@ def compared(config: pytest.Config) -> tuple[Comparison, ...]:
     """The comparisons that the options ask for; UsageError for what cannot be compared."""
     from harness_plugin.cli.startup import installed_plugins
     from harness_plugin.errors import HarnessError
-    from harness_plugin.scoring.finished_runs import Selected, compare_outputs
+    from harness_plugin.scoring.files.finished_runs import Selected, compare_outputs
     from harness_plugin.scoring.gate import default_thresholds, read_thresholds
     from harness_plugin.scoring.metrics import Metric
 

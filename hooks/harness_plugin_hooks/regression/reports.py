@@ -12,10 +12,10 @@ from xml.etree import ElementTree
 
 from harness_plugin import __version__
 from harness_plugin.errors import HarnessError
-from harness_plugin.files import write_text
 from harness_plugin.records import Estimate
 from harness_plugin.scoring.gate import Check, Comparison, State, worst
 from harness_plugin.scoring.verdict import points
+from harness_plugin.store.files import write_text
 from harness_plugin_hooks.render.document import (
     Block,
     Column,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from harness_plugin.scoring import transfer_record as records
-from harness_plugin.scoring.transfer_record import TransferRecord
+from harness_plugin.scoring.files import transfer_record as records
+from harness_plugin.scoring.files.transfer_record import TransferRecord
 from harness_plugin.scoring.verdict import State
 from harness_plugin_hooks.render.document import Cell, Column, Number, Table
 from harness_plugin_hooks.render.text import MINUS
-from harness_plugin_hooks.report.figures_scores import primary_gaps, scores_on
+from harness_plugin_hooks.report.figures.scores import primary_gaps, scores_on
 
 
 @dataclass(frozen=True)

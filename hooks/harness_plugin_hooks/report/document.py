@@ -25,8 +25,8 @@ from harness_plugin_hooks.render.document import (
 )
 from harness_plugin_hooks.render.text import listed, percent, plain, plural
 from harness_plugin_hooks.report.answer import Answered
-from harness_plugin_hooks.report.drawing import THEME, Picture
 from harness_plugin_hooks.report.examples import KINDS, Disagreements, Example, facets
+from harness_plugin_hooks.report.figures.drawing import THEME, Picture
 from harness_plugin_hooks.report.reading import RunPages, TaskPage
 
 

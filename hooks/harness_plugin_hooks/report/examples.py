@@ -17,9 +17,9 @@ from harness_plugin.data.dataset import Split
 from harness_plugin.data.images import to_rgb
 from harness_plugin.errors import HarnessError
 from harness_plugin.records import Predictions, TrainedModel
+from harness_plugin.scoring.files.prediction_tables import EvaluationSet, file_name, from_csv
+from harness_plugin.scoring.files.transfer_record import Model, TransferRecord
 from harness_plugin.scoring.pairing import by_id, check_same_rows
-from harness_plugin.scoring.prediction_tables import EvaluationSet, file_name, from_csv
-from harness_plugin.scoring.transfer_record import Model, TransferRecord
 
 if TYPE_CHECKING:
     from harness_plugin.analysis.loaded_models import FinishedTask
@@ -106,7 +106,7 @@ def answers_on(
         found = from_csv(text, known, record.task, names, str(file))
     else:
         wanted = [m for m in record.models if m.role.startswith(("teacher", "student", "control"))]
-        from harness_plugin.pipeline.split_stages import predict_split
+        from harness_plugin.pipeline.roles.split_stages import predict_split
 
         found = [by_id(predict_split(task.ctx, trained(m, record.task), split)) for m in wanted]
     for p in found:
@@ -116,7 +116,7 @@ def answers_on(
 
 def trained(model: Model, task: str) -> TrainedModel:
     """A model of the record, whose predictions the store may hold; HarnessError if it cannot."""
-    from harness_plugin.pipeline.split_stages import weights_key
+    from harness_plugin.pipeline.roles.split_stages import weights_key
 
     path = Path(model.path)
     if model.method == "predictions":

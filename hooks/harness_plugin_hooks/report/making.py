@@ -9,24 +9,21 @@ from typing import Any
 import yaml
 
 from harness_plugin.errors import HarnessError
-from harness_plugin.files import strict, write_text
 from harness_plugin.plugins.registry import Plugins
-from harness_plugin.scoring.transfer_record import TransferRecord
+from harness_plugin.scoring.files.transfer_record import TransferRecord
+from harness_plugin.store.files import strict, write_text
 from harness_plugin_hooks.render.document import Column, Table
 from harness_plugin_hooks.render.html import page
 from harness_plugin_hooks.render.text import listed, plural
-from harness_plugin_hooks.report import (
-    answer,
-    figures_answer,
-    figures_attention,
-    figures_circuits,
-    figures_flips,
-    figures_inside,
-    figures_scores,
-    remedies,
-)
+from harness_plugin_hooks.report import answer, remedies
 from harness_plugin_hooks.report.document import Part, TaskReport, file_stem, report
-from harness_plugin_hooks.report.drawing import Picture, styled
+from harness_plugin_hooks.report.figures import answer as figures_answer
+from harness_plugin_hooks.report.figures import attention as figures_attention
+from harness_plugin_hooks.report.figures import circuits as figures_circuits
+from harness_plugin_hooks.report.figures import flips as figures_flips
+from harness_plugin_hooks.report.figures import inside as figures_inside
+from harness_plugin_hooks.report.figures import scores as figures_scores
+from harness_plugin_hooks.report.figures.drawing import Picture, styled
 from harness_plugin_hooks.report.reading import RunPages, TaskPage
 
 Draw = Callable[[Mapping[str, Any], Sequence[str]], Iterator[Picture]]

@@ -10,10 +10,10 @@ from typing import Any
 
 from harness_plugin._version import EXTRA_OF, install_command
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.files import read_json
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records.run_folder import run_folder, start_of
-from harness_plugin.scoring.transfer_record import TransferRecord, read_record
+from harness_plugin.scoring.files.transfer_record import TransferRecord, read_record
+from harness_plugin.store.files import read_json
 from harness_plugin_hooks.report import remedies
 from harness_plugin_hooks.report.examples import Disagreements, disagreements
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from harness_plugin.files import read_json
-from harness_plugin.scoring.transfer_record import TransferRecord
+from harness_plugin.scoring.files.transfer_record import TransferRecord
+from harness_plugin.store.files import read_json
 from harness_plugin_hooks.render.document import Column, Number, Table, Text
 from harness_plugin_hooks.render.text import DASH, metric_title, percent, plural
-from harness_plugin_hooks.report.drawing import (
+from harness_plugin_hooks.report.figures.drawing import (
     OTHER,
     PAGE,
     SOFT,
@@ -25,7 +25,7 @@ from harness_plugin_hooks.report.drawing import (
     grid,
     numbers,
 )
-from harness_plugin_hooks.report.figures_scores import clipped
+from harness_plugin_hooks.report.figures.scores import clipped
 
 WHEN = r"\d{4}-[0-9T.-]+"
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from harness_plugin.records import Floats, Ints
-from harness_plugin.scoring.significance import holm
+from harness_plugin.scoring.statistics.significance import holm
 
 RESAMPLES = 1000
 

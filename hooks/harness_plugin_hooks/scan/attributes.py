@@ -103,7 +103,7 @@ def candidates(split: Split, inputs: Sequence[str], modality: str) -> Iterator[t
         found = of_texts({name: [str(text) for text in split.rows[name]] for name in inputs})
     else:
         from harness_plugin.data.images import to_rgb
-        from harness_plugin.training.pixels import read_images
+        from harness_plugin.training.inputs.pixels import read_images
 
         (column,) = inputs
         values = read_images(split.rows, column, 0, len(split), lambda x: measures(to_rgb(x)))

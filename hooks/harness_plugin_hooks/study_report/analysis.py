@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 import pandas as pd
 
 from harness_plugin.records import DEFAULT_RULE
-from harness_plugin.scoring.significance import holm
+from harness_plugin.scoring.statistics.significance import holm
 from harness_plugin_hooks.leaderboard.board import Rank, rank_ranges
 from harness_plugin_hooks.study_report.effects import (
     Average,

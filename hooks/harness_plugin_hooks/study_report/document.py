@@ -20,7 +20,7 @@ from harness_plugin_hooks.render.document import (
     Terms,
     Text,
 )
-from harness_plugin_hooks.report.drawing import THEME
+from harness_plugin_hooks.report.figures.drawing import THEME
 from harness_plugin_hooks.study_report.analysis import StudyEstimate
 from harness_plugin_hooks.study_report.ladder import ladder_tables
 from harness_plugin_hooks.study_report.reading import (

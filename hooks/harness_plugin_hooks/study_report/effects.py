@@ -10,7 +10,7 @@ what was repeated: intervals from a model with a random intercept alone, or from
 five resampled seeds, are too narrow (tests/hooks/test_study_report.py measures it).
 
 Seeds do not show the chance of having drawn these test rows, which all of them answer. It is added
-as in `harness_plugin.scoring.intervals`, but for what is known of each seed's own noise of rows:
+as in `scoring.statistics.intervals`, but for what is known of each seed's own noise of rows:
 half^2 = z^2 V_common + t^2 s2 / S. How the rows' parts of two configurations go together is not in
 the tables, so that V_common is an upper bound: a mean over
 configurations has at most the mean of their standard deviations, a difference of two that rows do
@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 from scipy import optimize, special
 
-from harness_plugin.scoring.intervals import TAIL
+from harness_plugin.scoring.statistics.intervals import TAIL
 
 SMALLEST_P = 1e-100
 

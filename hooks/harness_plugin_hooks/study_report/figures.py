@@ -9,8 +9,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from harness_plugin.files import whole
-from harness_plugin_hooks.report.drawing import (
+from harness_plugin.store.files import whole
+from harness_plugin_hooks.report.figures.drawing import (
     CONTROL,
     ON_DARK,
     ON_LIGHT,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness_plugin.files import write_table, write_text
+from harness_plugin.store.files import write_table, write_text
 from harness_plugin.study.plan import Study as Plan
 from harness_plugin_hooks.render.document import Section
 from harness_plugin_hooks.render.html import page

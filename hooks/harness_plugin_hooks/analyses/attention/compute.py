@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from harness_plugin.analysis.inputs import AnalysisInput
-from harness_plugin.pipeline.context import is_quiet
-from harness_plugin.pipeline.split_stages import processor_of
+from harness_plugin.pipeline.roles.context import is_quiet
+from harness_plugin.pipeline.roles.split_stages import processor_of
 from harness_plugin.records import Estimate, Floats, Ints
-from harness_plugin.scoring import resampling
-from harness_plugin.scoring.intervals import Support, estimate
-from harness_plugin.training.encode import processor_key
+from harness_plugin.scoring.statistics import resampling
+from harness_plugin.scoring.statistics.intervals import Support, estimate
+from harness_plugin.training.inputs.encode import processor_key
 from harness_plugin_hooks.analyses.attention.heads import (
     SPECIALS,
     Measured,

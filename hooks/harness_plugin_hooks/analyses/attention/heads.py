@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from harness_plugin.analysis.loaded_models import LoadedModel, inputs_of
 from harness_plugin.models.layers import Shape
 from harness_plugin.records import Floats, Ints
-from harness_plugin.training.encode import Encoded
+from harness_plugin.training.inputs.encode import Encoded
 from harness_plugin_hooks.analyses.attention import measures
 from harness_plugin_hooks.analyses.attention.places import ImagePlaces, Places, TextPlaces
 from harness_plugin_hooks.analyses.cka.compute import same_depth

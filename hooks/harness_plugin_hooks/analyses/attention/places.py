@@ -17,9 +17,9 @@ from harness_plugin.analysis.loaded_models import FinishedTask, LoadedModel
 from harness_plugin.data.dataset import DataRequest, Split, resolve_options
 from harness_plugin.errors import HarnessError
 from harness_plugin.models.processors import target_size
-from harness_plugin.pipeline.split_stages import processor_of
+from harness_plugin.pipeline.roles.split_stages import processor_of
 from harness_plugin.records import Floats, Ints
-from harness_plugin.training.pixels import to_pixels
+from harness_plugin.training.inputs.pixels import to_pixels
 
 # fmt: off
 NEGATION = frozenset({
@@ -143,7 +143,7 @@ class TextPlaces:
 def text_places(
     split: Split, rows: Ints, columns: Sequence[str], tokenizer: Any, max_length: int
 ) -> TextPlaces:
-    """Tokenise the chosen rows again as `training.encode` does, and keep what it forgets."""
+    """Tokenise the chosen rows again as `training.inputs.encode` does, and keep what it forgets."""
     chosen = split.rows.select(rows)
     texts = [list(chosen[column]) for column in columns]
     out = tokenizer(*texts, truncation=True, max_length=max_length, return_offsets_mapping=True)

@@ -13,7 +13,7 @@ from scipy.integrate import trapezoid
 from scipy.stats import t as student_t
 
 from harness_plugin.records import Floats, Ints
-from harness_plugin.scoring.intervals import MIN_GROUP, bounds, components, ratio
+from harness_plugin.scoring.statistics.intervals import MIN_GROUP, bounds, components, ratio
 from harness_plugin_hooks.analyses.circuits.graphs import Graph
 
 SHARES = (0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1)

@@ -16,8 +16,8 @@ from tqdm import tqdm
 from harness_plugin.analysis.loaded_models import LoadedModel, inputs_of
 from harness_plugin.errors import HarnessError
 from harness_plugin.records import Floats, Ints
-from harness_plugin.scoring import resampling
-from harness_plugin.training.encode import Encoded
+from harness_plugin.scoring.statistics import resampling
+from harness_plugin.training.inputs.encode import Encoded
 from harness_plugin_hooks.analyses.circuits import patching
 from harness_plugin_hooks.analyses.circuits.circuit import (
     Circuit,

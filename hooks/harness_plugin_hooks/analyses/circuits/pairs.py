@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from harness_plugin.analysis.inputs import AnalysisInput
 from harness_plugin.analysis.loaded_models import encoded_for
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.pipeline.augment import changed
+from harness_plugin.pipeline.roles.augment import changed
 from harness_plugin.records import Ints
-from harness_plugin.training.encode import Encoded
+from harness_plugin.training.inputs.encode import Encoded
 from harness_plugin_hooks.augment.rows import encoded as stored_image
 from harness_plugin_hooks.augment.texts import WORD, like, swap
 

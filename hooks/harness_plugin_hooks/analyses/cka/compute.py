@@ -15,8 +15,8 @@ from tqdm import tqdm
 from harness_plugin.analysis.loaded_models import LoadedModel, inputs_of, twins
 from harness_plugin.errors import HarnessError
 from harness_plugin.records import Floats, Ints
-from harness_plugin.scoring.intervals import LEVEL, Interval, bounds, components
-from harness_plugin.training.encode import Encoded
+from harness_plugin.scoring.statistics.intervals import LEVEL, Interval, bounds, components
+from harness_plugin.training.inputs.encode import Encoded
 from harness_plugin_hooks.analyses.cka.options import CKAOptions
 from harness_plugin_hooks.analyses.cka.streaming import (
     BLOCKS,

@@ -24,9 +24,9 @@ from tqdm import tqdm
 from harness_plugin.analysis.loaded_models import LoadedModel, inputs_of
 from harness_plugin.data.dataset import Split, TaskData
 from harness_plugin.records import Estimate, Floats, Ints
-from harness_plugin.scoring import resampling
-from harness_plugin.scoring.intervals import TAIL, Support, estimate
-from harness_plugin.training.encode import Encoded
+from harness_plugin.scoring.statistics import resampling
+from harness_plugin.scoring.statistics.intervals import TAIL, Support, estimate
+from harness_plugin.training.inputs.encode import Encoded
 from harness_plugin_hooks.analyses.probes.options import ProbeOptions
 from harness_plugin_hooks.analyses.reading import Reader
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from harness_plugin.data.dataset import Ints, Purpose, Split, make_split
 from harness_plugin.errors import HarnessError
-from harness_plugin.training.pixels import read_images
+from harness_plugin.training.inputs.pixels import read_images
 
 Pixels: TypeAlias = NDArray[np.uint8]
 Images: TypeAlias = Pixels | datasets.Dataset | Sequence[Any]
