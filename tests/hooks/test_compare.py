@@ -27,7 +27,6 @@ from harness_plugin.scoring.files.finished_runs import (
 from harness_plugin.scoring.gate import default_thresholds, read_thresholds
 from harness_plugin_hooks.regression import reports
 
-pytest_plugins = ["pytester"]
 ROOT = Path(__file__).parents[2]
 TOY = str(ROOT / "tests" / "toy" / "toy.yaml")
 ID_LABEL = {"id": "id", "label": "label"}

@@ -14,6 +14,7 @@ import yaml
 
 from harness_plugin.cli import main as cli
 
+pytest_plugins = ["pytester"]
 ROOT = Path(__file__).parents[2]
 
 

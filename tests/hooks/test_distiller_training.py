@@ -102,7 +102,7 @@ def distilled(ctx, name, method="erm", seed=0, **more):
 
 @pytest.mark.parametrize("modality", ["text", "image"])
 @pytest.mark.parametrize("name", NAMES)
-def test_every_distiller_trains(open_context, name, modality):
+def test_every_distiller_trains(open_context, shared_store, name, modality):
     if name in ("dkd", "logit_standardisation"):
         pytest.skip("two labels: refused, tested on three labels by hand")
     sets = ["teacher.epochs=0.2", "student.epochs=0.2"] if modality == "text" else list(FACES)
@@ -112,7 +112,8 @@ def test_every_distiller_trains(open_context, name, modality):
     if (modality, name) == ("text", "pkd"):  # which compares layers below the last
         sets += ["student.config.num_hidden_layers=2"]
     sets += ["teacher.epochs=1", "student.epochs=1"] if modality == "image" else []
-    ctx = open_context(*sets, **({} if modality == "text" else {"task": "celeba_bias"}))
+    task = {} if modality == "text" else {"task": "celeba_bias"}
+    ctx = open_context(*sets, store=shared_store, **task)
     _, model = distilled(ctx, name)
     record = json.loads((model.path / "stage.json").read_text())
     assert all(math.isfinite(loss) for _, loss in record["loss"])
@@ -122,8 +123,9 @@ def test_every_distiller_trains(open_context, name, modality):
     assert any(not torch.equal(mine[key], theirs[key]) for key in mine)
 
 
-def test_widths_may_differ_and_projectors_learn(open_context):
-    ctx = open_context("student.config.hidden_size=16", "student.config.num_attention_heads=2")
+def test_widths_may_differ_and_projectors_learn(open_context, shared_store):
+    sets = ["student.config.hidden_size=16", "student.config.num_attention_heads=2"]
+    ctx = open_context(*sets, store=shared_store)
     teacher, model = distilled(ctx, "hints", distiller_options={"weight": 1.0})
     wide, narrow = (
         last_layer(load_trained(str(m.path), "text", attention="eager")) for m in (teacher, model)
@@ -133,8 +135,8 @@ def test_widths_may_differ_and_projectors_learn(open_context):
     assert record["loss"][-1][1] > 0
 
 
-def test_simkd_follows_its_teacher_without_labels(open_context):
-    ctx = open_context("teacher.epochs=4", "student.epochs=8")
+def test_simkd_follows_its_teacher_without_labels(open_context, shared_store):
+    ctx = open_context("teacher.epochs=4", "student.epochs=8", store=shared_store)
     teacher, model = distilled(ctx, "simkd", kd_weight=1.0)
     split = ctx.data.train
     theirs, mine = (ctx.predictions(m, split).predicted for m in (teacher, model))
@@ -142,12 +144,14 @@ def test_simkd_follows_its_teacher_without_labels(open_context):
 
 
 @pytest.mark.parametrize("name", ["hints", "group_dro_kd", "simkd", "tinybert"])
-def test_an_interrupted_distillation_continues_to_the_same_bytes(open_context, monkeypatch, name):
+def test_an_interrupted_distillation_continues_to_the_same_bytes(
+    open_context, shared_store, monkeypatch, name
+):
     from harness_plugin.training import loop
 
     weights = []
     for store in ("whole", "cut"):
-        ctx = open_context("student.epochs=1", store=store, checkpoint_steps=4)
+        ctx = open_context("student.epochs=1", store=shared_store / store, checkpoint_steps=4)
         if store == "cut":
             teacher = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
             assert teacher.path.is_dir()
@@ -185,8 +189,9 @@ def test_students_of_one_teacher_share_its_stored_answers(open_context):
 
 
 @pytest.mark.parametrize("method", [offer.name for offer in PLUGINS["method"]])
-def test_features_are_those_of_the_logits_whatever_the_method(open_context, method):
-    ctx = open_context("student.epochs=0.1", "teacher.epochs=0.1", "validation_fraction=0.2")
+def test_features_are_those_of_the_logits_whatever_the_method(open_context, shared_store, method):
+    sets = ["student.epochs=0.1", "teacher.epochs=0.1", "validation_fraction=0.2"]
+    ctx = open_context(*sets, store=shared_store)
     teacher = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
     settings = StudentSettings(method=method, distiller="hints")
     distillation = Distillation((teacher,), settings)

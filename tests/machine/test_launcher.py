@@ -132,7 +132,11 @@ FSDP = "fsdp_config:\n  fsdp_version: 2\n  fsdp_state_dict_type: FULL_STATE_DICT
     ("kind", "more", "said"),
     [
         ("NO", "", "2 processes were requested by the configuration file"),
-        ("FSDP", FSDP, "asks for FSDP: models are not cut up here"),
+        # its refusal is asked above without a launcher
+        pytest.param(
+            *("FSDP", FSDP, "asks for FSDP: models are not cut up here"),
+            marks=pytest.mark.exhaustive,
+        ),
     ],
 )
 def test_accelerate_launch_with_a_file(tmp_path, kind, more, said):

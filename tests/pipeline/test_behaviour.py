@@ -13,7 +13,7 @@ from harness_plugin.plugins.registry import load_plugins
 pytestmark = pytest.mark.slow
 
 FASTER = ("epochs=2", "batch_size=32")
-SEEDS = (0, 1)
+SEEDS = (0, pytest.param(1, marks=pytest.mark.exhaustive))
 SMALL = {
     "celeba_bias": [
         *("celeba_bias.n_train=4000", "celeba_bias.n_test=2000"),
