@@ -39,6 +39,8 @@ KINDS = {
     "bias_model": "bias model",
     "group_inference": "group inference",
     "distiller": "distiller",
+    "augmentation": "augmentation",
+    "compressor": "compressor",
 }
 
 

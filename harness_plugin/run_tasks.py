@@ -11,7 +11,7 @@ from pathlib import Path
 
 from harness_plugin.analysis import run_analyses
 from harness_plugin.analysis.loaded_models import just_finished
-from harness_plugin.config.settings import RunConfig
+from harness_plugin.config.run_config import RunConfig
 from harness_plugin.machine.environment import environment
 from harness_plugin.machine.progress import live_run
 from harness_plugin.pipeline.outputs import (

@@ -17,9 +17,11 @@ from harness_plugin.cli.list_names import KINDS
 from harness_plugin.cli.main import launch
 from harness_plugin.cli.parser import run_parser
 from harness_plugin.config.merge import parse_assignments, run_config, task_settings
-from harness_plugin.config.settings import RoleSettings, RunConfig, TaskSettings
+from harness_plugin.config.run_config import RunConfig
+from harness_plugin.config.settings import RoleSettings, TaskSettings
 from harness_plugin.data.task import find_task, read_task, task_files
 from harness_plugin.plugins import hookspecs
+from harness_plugin.plugins.option_facts import OptionFacts
 from harness_plugin.plugins.registry import collect, load_plugins, make_manager
 from harness_plugin.scoring.gate import read_thresholds
 from harness_plugin.study.plan import read_study
@@ -201,6 +203,9 @@ def test_yaml_blocks_are_what_their_readers_take(page, block, tmp_path):
         assert len(read_thresholds(file).gates) == len(value["gates"])
     elif "class" in value:
         assert isinstance(value["class"], type)
+    elif "method" in value and isinstance(value["method"], dict):  # what a plugin says of options
+        for options in value["method"].values():
+            assert all(OptionFacts.model_validate(fact).help for fact in options.values())
     elif "task" in value:
         assert read_task(file, PLUGINS["task"]).task == value["task"]
     else:

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness_plugin.analysis.loaded_models import FinishedTask
 from harness_plugin.config.merge import run_config
-from harness_plugin.config.settings import RunConfig
+from harness_plugin.config.run_config import RunConfig
 from harness_plugin.data.task import find_task
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.pipeline.prepare.open_task import load_tasks

@@ -18,7 +18,7 @@ from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.records import RunReport
 
 if TYPE_CHECKING:
-    from harness_plugin.config.settings import RunConfig
+    from harness_plugin.config.run_config import RunConfig
     from harness_plugin.plugins.registry import Plugins
 
 PathLike: TypeAlias = str | os.PathLike[str]
@@ -55,7 +55,8 @@ def configured(
     `TaskSettings`, and for a value that does not fit.
     """
     from harness_plugin.config.merge import run_config
-    from harness_plugin.config.settings import RunConfig, TaskSettings
+    from harness_plugin.config.run_config import RunConfig
+    from harness_plugin.config.settings import TaskSettings
     from harness_plugin.data.yaml_files import merge
 
     known = set(RunConfig.model_fields) | set(TaskSettings.model_fields)
@@ -138,7 +139,7 @@ def result_of(report: RunReport, output_path: PathLike | None) -> RunResult:
     """A report as a result; what was written to a folder that is gone is not listed."""
     if output_path is not None:
         return RunResult(report, Path(output_path))
-    from harness_plugin.config.settings import RunConfig
+    from harness_plugin.config.run_config import RunConfig
 
     defaults = {name: RunConfig.model_fields[name].default for name in ("output_path", "outputs")}
     return RunResult(replace(report, config={**report.config, **defaults}, files=()))

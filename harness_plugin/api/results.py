@@ -84,7 +84,7 @@ class RunResult:
         `outputs`: which (harness ls outputs), all by default. Raises HarnessError for an unknown
         output or a folder that cannot be written.
         """
-        from harness_plugin.config.settings import RunConfig
+        from harness_plugin.config.run_config import RunConfig
         from harness_plugin.pipeline.outputs import check_writable, chosen_outputs, write_outputs
         from harness_plugin.plugins.registry import load_plugins
 

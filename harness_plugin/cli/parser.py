@@ -1,4 +1,4 @@
-"""The options of `harness run`, made from the fields of the settings (`config.settings`).
+"""The options of `harness run`, made from the fields of the settings (`config`).
 
 A field's type says how an option's text is read, its choices and bounds what the help shows, its
 description the help. Values are checked where settings from files are: by the models.
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 
-    from harness_plugin.config.settings import RunConfig
+    from harness_plugin.config.run_config import RunConfig
 
 SHORTCUTS = {
     "teacher": ("teacher.model",),
@@ -94,7 +94,8 @@ def int_or_auto(text: str) -> int | str:
 def run_parser() -> Parser:
     """Every option of `harness run`. An option that is not given is None: the file decides."""
     from harness_plugin.config.fields import MODELS
-    from harness_plugin.config.settings import RunConfig, TaskSettings
+    from harness_plugin.config.run_config import RunConfig
+    from harness_plugin.config.settings import TaskSettings
 
     parser = Parser(
         prog="harness run",
@@ -122,7 +123,7 @@ def add_run_options(parser: Any, *names: str, **help_of: str) -> None:
 
     `help_of` replaces the help of some of them; unless given they are None.
     """
-    from harness_plugin.config.settings import RunConfig
+    from harness_plugin.config.run_config import RunConfig
 
     for name in names:
         field = RunConfig.model_fields[name]
@@ -147,7 +148,7 @@ def add_file_options(parser: Any) -> None:
 def config_from_flags(args: Mapping[str, Any]) -> RunConfig:
     """The configuration that parsed options of `run_parser` describe; other keys are ignored."""
     from harness_plugin.config.merge import run_config
-    from harness_plugin.config.settings import RunConfig
+    from harness_plugin.config.run_config import RunConfig
     from harness_plugin.data.yaml_files import merge
 
     shortcuts: dict[str, Any] = {}

@@ -24,7 +24,7 @@ from harness_plugin.store.files import (
 )
 
 if TYPE_CHECKING:
-    from harness_plugin.config.settings import RunConfig
+    from harness_plugin.config.run_config import RunConfig
     from harness_plugin.plugins.registry import Offer, Plugins
     from harness_plugin.records import RunReport
 

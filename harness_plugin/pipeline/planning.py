@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from harness_plugin.config.settings import RunConfig
+from harness_plugin.config.run_config import RunConfig
 from harness_plugin.data.dataset import TaskData
 from harness_plugin.data.split import Split
 from harness_plugin.data.task import Task

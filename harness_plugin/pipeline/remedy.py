@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from harness_plugin.config.roles import Role, plan_of_roles
-from harness_plugin.config.settings import RunConfig, StudentSettings, TaskSettings
+from harness_plugin.config.run_config import RunConfig
+from harness_plugin.config.settings import StudentSettings, TaskSettings
 from harness_plugin.data.dataset import TaskData, check, stratified_rows
 from harness_plugin.data.task import Task
 from harness_plugin.errors import HarnessError, unknown

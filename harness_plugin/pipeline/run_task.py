@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from harness_plugin.config.settings import RunConfig, hub_sets_of
+from harness_plugin.config.run_config import RunConfig, hub_sets_of
 from harness_plugin.errors import HarnessError
 from harness_plugin.machine.progress import model_done
 from harness_plugin.pipeline.prepare.hardware import (

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from harness_plugin.config.merge import task_settings
-from harness_plugin.config.settings import RunConfig, hub_sets_of
+from harness_plugin.config.run_config import RunConfig, hub_sets_of
 from harness_plugin.data.columns import clusters_of
 from harness_plugin.data.dataset import Split, TaskData
 from harness_plugin.data.task import Task

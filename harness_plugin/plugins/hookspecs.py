@@ -14,7 +14,7 @@ from pluggy import HookimplMarker, HookspecMarker
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness_plugin.config.settings import RunConfig
+    from harness_plugin.config.run_config import RunConfig
     from harness_plugin.data.dataset import TaskData
     from harness_plugin.data.task import Task
     from harness_plugin.records import RunReport, SetPlan, TaskScores, TrainedModel

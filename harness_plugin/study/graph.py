@@ -21,9 +21,11 @@ from typing import Any, Literal
 from harness_plugin.config.mappings import problems
 from harness_plugin.config.merge import task_settings
 from harness_plugin.config.roles import Role, plan_of_roles
-from harness_plugin.config.settings import RunConfig, TaskSettings
+from harness_plugin.config.run_config import RunConfig
+from harness_plugin.config.settings import TaskSettings
 from harness_plugin.data.task import Task, find_task
 from harness_plugin.errors import HarnessError
+from harness_plugin.plugins.option_facts import check_ranges
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.store.keys import code_version
 from harness_plugin.study.plan import Configuration, Study
@@ -127,8 +129,9 @@ class Graph:
                 if choice.kind == "model":
                     check_settings(choice.options, choice.modality, plugins, trust)
                 else:
-                    cls = plugins[choice.kind].offer(choice.name).subclass(Configured)
-                    cls.resolved(choice.options, choice.modality)
+                    offer = plugins[choice.kind].offer(choice.name)
+                    cls = offer.subclass(Configured)
+                    check_ranges(offer, cls.resolved(choice.options, choice.modality))
             except HarnessError as error:
                 raise HarnessError(f"{self.study.file}: {choice.where}: {error}") from None
 

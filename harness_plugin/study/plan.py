@@ -15,7 +15,8 @@ from pydantic import Field, ValidationError, field_validator
 
 from harness_plugin.config.fields import Seed, Strict
 from harness_plugin.config.merge import merge_settings, parse_assignments
-from harness_plugin.config.settings import RunConfig, TaskSettings
+from harness_plugin.config.run_config import RunConfig
+from harness_plugin.config.settings import TaskSettings
 from harness_plugin.data.yaml_files import line_of, read_yaml
 from harness_plugin.errors import HarnessError, unknown
 

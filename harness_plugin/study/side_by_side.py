@@ -26,7 +26,7 @@ from harness_plugin.study.status import cost_of
 from harness_plugin.study.training_records import TrainingRecords
 
 if TYPE_CHECKING:
-    from harness_plugin.config.settings import RunConfig
+    from harness_plugin.config.run_config import RunConfig
     from harness_plugin.plugins.registry import Plugins
     from harness_plugin.records import RunReport
 

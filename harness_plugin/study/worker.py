@@ -20,7 +20,7 @@ from harness_plugin.study.training_records import TrainingRecords
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from harness_plugin.config.settings import RunConfig
+    from harness_plugin.config.run_config import RunConfig
     from harness_plugin.data.dataset import TaskData
     from harness_plugin.pipeline.prepare.hardware import HardwareSettings
     from harness_plugin.pipeline.prepare.open_task import OpenTask
@@ -153,7 +153,7 @@ def shared_of(run: Mapping[str, Any], root: str) -> SharedTask:
     a configuration that was opened before another one that chose differently gets its own back.
     """
     from harness_plugin.config.merge import task_settings
-    from harness_plugin.config.settings import RunConfig
+    from harness_plugin.config.run_config import RunConfig
     from harness_plugin.data.task import find_task
     from harness_plugin.pipeline.prepare.hardware import accelerator_again, machine_of, processes_of
     from harness_plugin.pipeline.prepare.open_task import OpenTask, load_for

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from harness_plugin.config.settings import RunConfig
+    from harness_plugin.config.run_config import RunConfig
     from harness_plugin.data.dataset import TaskData
     from harness_plugin.data.task import Task
     from harness_plugin.plugins.hookspecs import Register

@@ -8,10 +8,10 @@ import yaml
 
 from harness_plugin import HarnessError
 from harness_plugin.config.merge import parse_assignments, run_config, task_settings
+from harness_plugin.config.run_config import RunConfig
 from harness_plugin.config.settings import (
     ImageSettings,
     RoleSettings,
-    RunConfig,
     StudentSettings,
     TaskSettings,
     TeacherSettings,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from harness_plugin.cli.main import main
-from harness_plugin.config.settings import RunConfig
+from harness_plugin.config.run_config import RunConfig
 from harness_plugin.data.dataset import load_data
 from harness_plugin.data.task import find_task
 from harness_plugin.errors import HarnessError

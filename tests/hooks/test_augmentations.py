@@ -8,7 +8,8 @@ from PIL import Image
 from stepwise import Distillation
 
 from harness_plugin import HarnessError
-from harness_plugin.config.settings import RunConfig, StudentSettings
+from harness_plugin.config.run_config import RunConfig
+from harness_plugin.config.settings import StudentSettings
 from harness_plugin.data.dataset import load_data
 from harness_plugin.data.task import find_task
 from harness_plugin.pipeline.prepare.open_task import open_task

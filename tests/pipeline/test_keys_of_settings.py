@@ -9,10 +9,10 @@ import json
 
 import pytest
 
+from harness_plugin.config.run_config import RunConfig
 from harness_plugin.config.settings import (
     ImageSettings,
     RoleSettings,
-    RunConfig,
     StudentSettings,
     TaskSettings,
     TeacherSettings,

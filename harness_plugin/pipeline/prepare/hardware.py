@@ -16,7 +16,7 @@ from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import LoggerType, broadcast_object_list
 
-from harness_plugin.config.settings import RunConfig
+from harness_plugin.config.run_config import RunConfig
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.machine.environment import cpu_name
 from harness_plugin.machine.launcher import check_processes, check_strategy

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness_plugin.config.merge import task_settings
-from harness_plugin.config.settings import RunConfig, TaskSettings
+from harness_plugin.config.run_config import RunConfig
+from harness_plugin.config.settings import TaskSettings
 from harness_plugin.data.dataset import TaskData, held_out, load_data
 from harness_plugin.data.split import Split
 from harness_plugin.data.task import Task, find_task

@@ -16,6 +16,7 @@ from harness_plugin.models.transplant import check_families
 from harness_plugin.pipeline.prepare.plan import Component, ResolvedRole
 from harness_plugin.pipeline.roles.context import RunContext
 from harness_plugin.pipeline.roles.split_stages import processor_of
+from harness_plugin.plugins.option_facts import check_ranges
 from harness_plugin.records import label_spelling
 from harness_plugin.training.contracts import NEEDS, Configured, Distiller, Method, missing_needs
 from harness_plugin.training.inputs.encode import processor_key
@@ -43,6 +44,24 @@ def check_plan(ctx: RunContext) -> None:
         if role.trained or not role.compressors:
             check_student(ctx, role)
         check_learning(ctx, role)
+    check_options(ctx)
+
+
+def check_options(ctx: RunContext) -> None:
+    """Refuse options that are out of the range that their plugin gives them."""
+    chosen: list[tuple[str, Component[Any] | None]] = [
+        ("bias_model", ctx.plan.bias_model),
+        ("group_inference", ctx.plan.group_inference),
+    ]
+    for role in ctx.plan.roles.values():
+        chosen.append(("method", role.method))
+        if distillation := role.distillation:
+            chosen.append(("distiller", distillation.distiller))
+            chosen += [("augmentation", each) for each in distillation.augmentations]
+            chosen += [("compressor", each) for each in distillation.compressors]
+    for kind, component in chosen:
+        if component is not None:
+            check_ranges(ctx.plugins[kind].offer(component.name), component.options)
 
 
 def examine_models(ctx: RunContext) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from harness_plugin.config.settings import RunConfig, TaskSettings
+from harness_plugin.config.run_config import RunConfig
+from harness_plugin.config.settings import TaskSettings
 from harness_plugin.data.dataset import TaskData
 from harness_plugin.data.split import Split
 from harness_plugin.data.task import Task

@@ -30,11 +30,12 @@ from harness_plugin.pipeline.roles.split_stages import (
 from harness_plugin.records import TrainedModel
 from harness_plugin.store.stages import Stage
 from harness_plugin.training.batch import TrainingMetadata
-from harness_plugin.training.contracts import Prepared
+from harness_plugin.training.contracts import Method, Prepared
 from harness_plugin.training.ensemble import Ensemble
 from harness_plugin.training.inputs.encode import EncodedRows, processor_key
+from harness_plugin.training.loss import DistillationLoss
 from harness_plugin.training.teacher_outputs import TeacherOutputs
-from harness_plugin.training.trainer import Trainer
+from harness_plugin.training.trainer import Ints, Trainer
 
 
 def metadata_of(split: Split) -> TrainingMetadata:
@@ -231,3 +232,28 @@ def supervision_of(ctx: RunContext, role: ResolvedRole) -> dict[str, Any]:
         "bias_model": ctx.settings.bias_model if "bias_model" in needs else None,
         "select": ctx.plan.select,
     }
+
+
+def distillation_loss(
+    ctx: RunContext,
+    role: ResolvedRole,
+    method: Method,
+    metadata: TrainingMetadata,
+    teachers: TeacherModels | None,
+    rows: Ints | None,
+) -> DistillationLoss:
+    """The loss of a training on all training rows or on `rows` (R,) of them."""
+    distillation = role.distillation
+    if distillation is None or teachers is None:
+        return DistillationLoss(method)
+    stages = output_stages(ctx, distillation, teachers)
+    outputs = teacher_outputs(ctx, distillation, teachers, stages, rows)
+    return DistillationLoss(
+        method,
+        distillation.distiller.cls(
+            distillation.temperature, metadata, **distillation.distiller.options
+        ),
+        outputs if rows is None else outputs.select(torch.from_numpy(rows)),
+        ce_weight=distillation.ce_weight,
+        kd_weight=distillation.kd_weight,
+    )

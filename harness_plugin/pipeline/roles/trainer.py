@@ -32,26 +32,22 @@ from harness_plugin.pipeline.roles.split_stages import (
 )
 from harness_plugin.pipeline.roles.supervision import (
     TeacherModels,
+    distillation_loss,
     initialise_from_teacher,
     metadata_of,
     output_stages,
-    teacher_outputs,
 )
 from harness_plugin.store.keys import code_version, target_of
 from harness_plugin.store.stages import RESUME, Stage
 from harness_plugin.training import loop
-from harness_plugin.training.batch import TrainingMetadata
 from harness_plugin.training.contracts import Method
 from harness_plugin.training.inputs.encode import EncodedRows
 from harness_plugin.training.loop import TrainingArgs
-from harness_plugin.training.loss import DistillationLoss
 from harness_plugin.training.selection import ModelSelection
 from harness_plugin.training.trainer import Ints, StoredOutputs, TrainingSpec
+from harness_plugin.training.update import TrainingRows
 
-TRAINING = (
-    "harness_plugin.pipeline.roles.trainer:RoleTrainer",
-    "harness_plugin.pipeline.roles.trainer:distillation_loss",
-)
+TRAINING = "harness_plugin.pipeline.roles.trainer:RoleTrainer"
 """Where the code of a training begins; the method's and the distiller's classes are added."""
 
 
@@ -110,11 +106,7 @@ class RoleTrainer:
         method: str = "erm",
         options: Mapping[str, Any] | None = None,
     ) -> Stage:
-        """A plain training of the role's model, as a first stage is. Without distillation.
-
-        `snapshot`: as a training of the role's whole length stands after `epochs`; the learning
-        rate then decays over that length, otherwise over `epochs`.
-        """
+        """As `Trainer.erm` says."""
         epochs = self.epochs if epochs is None else epochs
         return self.fit(
             TrainingSpec(
@@ -184,7 +176,7 @@ class RoleTrainer:
     def spec_of(self, training: TrainingSpec, method: Component[Method]) -> dict[str, Any]:
         """Everything that a training depends on, as JSON: what its key is the hash of."""
         ctx, role, split = self.ctx, self.role, training.split or self.train
-        targets = [*TRAINING, target_of(method.cls)]
+        targets = [TRAINING, target_of(method.cls)]
         distilled = None
         if training.distilled and role.distillation is not None and self.teachers is not None:
             distillation, teachers = role.distillation, self.teachers
@@ -279,7 +271,7 @@ class RoleTrainer:
         record = loop.fit(
             ctx.accelerator,
             model,
-            loop.TrainingRows(encoded, metadata),
+            TrainingRows(encoded, metadata),
             distillation_loss(
                 ctx, role, method.cls(metadata, **method.options), metadata, teachers, training.rows
             ),
@@ -317,7 +309,7 @@ class RoleTrainer:
         classifiers.model_card(folder, {**about, **record, "spec": spec})
 
     def _selection(self) -> ModelSelection | None:
-        """What the run's `select` scores a training on; None when it selects nothing."""
+        """By what the best epoch is chosen, on validation rows; None: the last one counts."""
         ctx, role = self.ctx, self.role
         if ctx.plan.select == "none":
             return None
@@ -350,10 +342,7 @@ class RoleTrainer:
     def run_stage(
         self, kind: str, spec: Mapping[str, Any], build: Callable[[Path], Mapping[str, Any] | None]
     ) -> Stage:
-        """A stage of a method's own, from the store where it is finished.
-
-        `spec` is what it depends on (JSON), besides the code of `build`, which is added.
-        """
+        """As `Trainer.run_stage` says."""
         code = code_version(f"{build.__module__}:{build.__qualname__.partition('.')[0]}")
         return self.ctx.store.run(kind, {**spec, "code": code}, build)
 
@@ -365,10 +354,10 @@ class RoleTrainer:
         *,
         code: type[Any],
     ) -> Stage:
-        """The trained model after `edit` has changed its weights, as a model stage of its own."""
+        """As `Trainer.edit_model` says."""
         ctx = self.ctx
         full = {**spec, "trained": trained.key, "torch": torch.__version__}
-        full["code"] = code_version(target_of(code), *TRAINING)
+        full["code"] = code_version(target_of(code), TRAINING)
 
         def build(folder: Path) -> Mapping[str, Any]:
             model = classifiers.load_trained(
@@ -384,31 +373,6 @@ class RoleTrainer:
             return record
 
         return ctx.store.run("model", full, build)
-
-
-def distillation_loss(
-    ctx: RunContext,
-    role: ResolvedRole,
-    method: Method,
-    metadata: TrainingMetadata,
-    teachers: TeacherModels | None,
-    rows: Ints | None,
-) -> DistillationLoss:
-    """The loss of a training on all training rows or on `rows` (R,) of them."""
-    distillation = role.distillation
-    if distillation is None or teachers is None:
-        return DistillationLoss(method)
-    stages = output_stages(ctx, distillation, teachers)
-    outputs = teacher_outputs(ctx, distillation, teachers, stages, rows)
-    return DistillationLoss(
-        method,
-        distillation.distiller.cls(
-            distillation.temperature, metadata, **distillation.distiller.options
-        ),
-        outputs if rows is None else outputs.select(torch.from_numpy(rows)),
-        ce_weight=distillation.ce_weight,
-        kd_weight=distillation.kd_weight,
-    )
 
 
 def bias_model_trainer(ctx: RunContext) -> RoleTrainer:

@@ -19,7 +19,7 @@ import torch
 from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
 
-from harness_plugin.config.settings import RunConfig
+from harness_plugin.config.run_config import RunConfig
 from harness_plugin.data.dataset import make_split
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.models import classifiers, processors

@@ -13,7 +13,7 @@ import datasets
 import numpy as np
 from lm_eval.api.task import ConfigurableTask
 
-from harness_plugin.config.settings import RunConfig
+from harness_plugin.config.run_config import RunConfig
 from harness_plugin.data.dataset import TaskData, load_data
 from harness_plugin.data.task import Task, find_task
 from harness_plugin.errors import HarnessError, unknown

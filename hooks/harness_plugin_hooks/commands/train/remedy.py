@@ -20,7 +20,7 @@ from harness_plugin.machine.terminal import show_table
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from harness_plugin.config.settings import RunConfig
+    from harness_plugin.config.run_config import RunConfig
     from harness_plugin.pipeline.remedy import RemedyReport, RemedyResult
     from harness_plugin.plugins.remedies import Remedy
 

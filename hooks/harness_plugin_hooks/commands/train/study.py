@@ -54,7 +54,7 @@ def parser() -> Parser:
     alone.add_argument("--status", action="store_true", help="show how far it is, train nothing")
     alone.add_argument("--report", action="store_true", help="score and report what is finished")
     alone.add_argument(
-        "--resume", action="store_true", help="continue; an error where nothing has started_looking"
+        "--resume", action="store_true", help="continue; an error where nothing of it is done"
     )
     where = out.add_argument_group("where")
     where.add_argument(
