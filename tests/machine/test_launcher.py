@@ -127,16 +127,12 @@ def test_an_environment_that_asks_for_it_is_refused(monkeypatch, name):
 FSDP = "fsdp_config:\n  fsdp_version: 2\n  fsdp_state_dict_type: FULL_STATE_DICT"
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive  # refusals are asked above, and of a real launcher by test_processes.py
 @pytest.mark.parametrize(
     ("kind", "more", "said"),
     [
         ("NO", "", "2 processes were requested by the configuration file"),
-        # its refusal is asked above without a launcher
-        pytest.param(
-            *("FSDP", FSDP, "asks for FSDP: models are not cut up here"),
-            marks=pytest.mark.exhaustive,
-        ),
+        ("FSDP", FSDP, "asks for FSDP: models are not cut up here"),
     ],
 )
 def test_accelerate_launch_with_a_file(tmp_path, kind, more, said):
