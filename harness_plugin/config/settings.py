@@ -121,11 +121,18 @@ class StudentSettings(Strict):
     teachers: tuple[str, ...] = Field(
         ("teacher",), min_length=1, description="the roles it learns from; another student may be"
     )
-    combine: Literal["mean_prob", "mean_logit", "confidence", "agre"] = Field(
-        "mean_prob", description="how several teachers become one"
+    combine: Literal["mean_prob", "mean_logit", "confidence", "agre", "extrapolate"] = Field(
+        "mean_prob",
+        description="how several teachers become one; extrapolate: or one a stronger one",
     )
     biased_teacher: str = Field(
-        "erm_teacher", description="combine=agre: the role whose gradient teachers are to avoid"
+        "erm_teacher", description="combine=agre, extrapolate: the role that teachers are to avoid"
+    )
+    extrapolation: float = Field(
+        0.5,
+        ge=0,
+        le=100,
+        description="combine=extrapolate: how far beyond the teacher, 0 is itself",
     )
     rounds: int = Field(
         1, ge=1, le=1000, description="trainings in a row; each learns from the one before"
@@ -137,6 +144,11 @@ class StudentSettings(Strict):
         True,
         description="rounds and further rows share the student's updates, so that they cost none",
     )
+
+    @property
+    def avoided(self) -> str:
+        """The biased role that it needs besides its teachers; "" where it needs none."""
+        return self.biased_teacher if self.combine in ("agre", "extrapolate") else ""
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> StudentSettings:

@@ -197,13 +197,19 @@ def measure_set(
     p = first_of(paired)
     reasons = {metric.name: metric.applies(p) for metric in metrics}
     defined = [metric for metric in metrics if not reasons[metric.name]]
-    of_labels = {metric.name: metric.evaluate for metric in defined if metric.of_labels}
-    of_rows = {metric.name: metric.evaluate for metric in defined if not metric.of_labels}
+    drawn_for = [metric for metric in defined if not metric.without_interval]
+    of_labels = {metric.name: metric.evaluate for metric in drawn_for if metric.of_labels}
+    of_rows = {metric.name: metric.evaluate for metric in drawn_for if not metric.of_labels}
     minima = [metric for metric in defined if metric.of_minimum]
     parts = {PARTS: accuracy_and_ranked_groups} if minima else {}
     values, alone = shared_and_alone({**of_labels, **parts}, paired, bootstrap, *of)
     by_row = resample(of_rows, paired, bootstrap.rows(paired, *of))  # no answer decides these draws
-    values, alone = {**values, **by_row}, {**alone, **by_row}
+    once = {
+        metric.name: plain_values(metric, paired, bootstrap.resamples)
+        for metric in defined
+        if metric.without_interval
+    }
+    values, alone = {**values, **by_row, **once}, {**alone, **by_row, **once}
     plain = {
         metric.name: {role: tuple(v[:, 0].tolist()) for role, v in values[metric.name].items()}
         for metric in minima
@@ -223,6 +229,7 @@ def measure_set(
         support = Support(len(p), 0)
         if not reasons[metric.name]:
             support = support_of(p, metric.cells(p), bootstrap.min_group)
+            support = replace(support, without=metric.without_interval)
         found[metric.name] = Quantity(
             metric,
             support,
@@ -234,6 +241,16 @@ def measure_set(
     if "acc" in found:
         everyone = np.ones(len(p), dtype=bool)
         found["acc"] = with_design_effect(found["acc"], paired, everyone)
+    return found
+
+
+def plain_values(metric: Metric, paired: PairedPredictions, resamples: int) -> dict[str, Floats]:
+    """Role -> (S, 1 + B) of a metric without interval: the plain numbers, then nan."""
+    found = {}
+    for role, predictions in paired.items():
+        values = np.full((len(predictions), 1 + resamples), np.nan)
+        values[:, 0] = [metric(p)[0] for p in predictions]
+        found[role] = values
     return found
 
 

@@ -43,7 +43,7 @@ COMMANDS = {
     "examine": {
         "score": "--tasks NAME --predictions FILE: score predictions",
         "compare": "BASELINE CANDIDATE: has the candidate become worse?",
-        "scan": "--tasks NAME: attributes that alone tell the label",
+        "scan": "--tasks NAME: attributes that alone tell the label, or part a model",
         "analyze": "RUN: what happens inside the models of a run",
         "report": "RUN: one page to look at",
     },
@@ -154,6 +154,9 @@ def scores_computed(scores: TaskScores) -> None:
         say(title_of(scores, split))
         show_table(role_table(scores, split, roles))
         say(*(f"  {line}" for line in worst_groups(scores, split, roles)), "")
+    if any("compression" in model.settings for model in scores.models):
+        show_table(size_table(scores))
+        say("")
     for note in scores.notes:
         say(f"NOTE {note}")
     for v in decided:
@@ -212,6 +215,33 @@ def role_table(scores: TaskScores, split: str, roles: list[str]) -> Table:
             "" if change is None else interval(change),
             "" if retention is None else percent(retention, with_sd=False),
         )
+    return table
+
+
+def size_table(scores: TaskScores) -> Table:
+    """One row a compressed student: size, zeros and, where a library answers, latency of a row.
+
+    Means over seeds. The last step that measured a latency counts.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    seeds = len(scores.seeds)
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    table.add_column(f"size and latency (mean of {seeds} seed{'' if seeds == 1 else 's'})")
+    for column in ("MB", "zeros", "ms a row", "before"):
+        table.add_column(column, justify="right")
+    found: dict[str, list[tuple[float, ...]]] = {}
+    for model in scores.models:
+        if account := model.settings.get("compression"):
+            timed = [step for step in account["steps"] if "latency_ms" in step]
+            last = timed[-1] if timed else {}
+            times = [last[key] for key in ("latency_ms", "latency_ms_before") if key in last]
+            zeros = account["zeros"] / account["parameters"]
+            found.setdefault(model.role, []).append((account["bytes"] / 1e6, zeros, *times))
+    for role, rows in found.items():
+        size, zeros, *times = (sum(each) / len(rows) for each in zip(*rows, strict=True))
+        table.add_row(role, f"{size:.3g}", f"{zeros:.0%}", *(f"{each:.2f}" for each in times))
     return table
 
 

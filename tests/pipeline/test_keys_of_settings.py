@@ -67,6 +67,10 @@ CHANGES = {
             "students.student.combine=agre",
             "students.student.biased_teacher=teacher_c",
         ),
+        "extrapolation": (
+            "students.student.combine=extrapolate",
+            "students.student.extrapolation=0.25",
+        ),
         "rounds": "students.student.rounds=2",
         "between_rounds": (
             "students.student.rounds=2",

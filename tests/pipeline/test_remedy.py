@@ -64,6 +64,7 @@ def test_remedies_come_in_the_order_of_promise(offered):
         *("last_layer", "simkd", "bias_aware_kd", "teachers_mean_prob", "teachers_confidence"),
         *("teachers_agre", "upsample", "counterfactual", "swap_arguments", "other_premise"),
         *("negation", "hints", "minilm", "from_teacher", "rounds"),
+        *("extrapolated", "disagree", "subspace"),
     ]
 
 

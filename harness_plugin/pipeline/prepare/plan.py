@@ -62,13 +62,14 @@ class Component(Generic[Class]):
 class Distillation:
     """How a student learns from its teachers, which are named in order.
 
-    `biased_teacher` is the role whose gradient `combine="agre"` avoids; "" for other ways.
+    `biased_teacher` is the role that `combine` "agre" and "extrapolate" avoid; "" for other ways.
     """
 
     distiller: Component[Distiller]
     teachers: tuple[str, ...]
     combine: str
     biased_teacher: str
+    extrapolation: float
     ce_weight: float
     kd_weight: float
     temperature: float
@@ -86,9 +87,11 @@ class Distillation:
 
     def spec(self) -> dict[str, Any]:
         """What changes one training: not how many there are, nor on which rows."""
+        combined = len(self.teachers) > 1 or self.combine == "extrapolate"
         return {
             "distiller": self.distiller.spec(),
-            "combine": self.combine if len(self.teachers) > 1 else "",
+            "combine": self.combine if combined else "",
+            "extrapolation": self.extrapolation if self.combine == "extrapolate" else None,
             "ce_weight": self.ce_weight,
             "kd_weight": self.kd_weight,
             "temperature": self.temperature,
@@ -288,7 +291,8 @@ def resolve_distillation(
         ),
         teachers=chosen.teachers,
         combine=chosen.combine,
-        biased_teacher=chosen.biased_teacher if chosen.combine == "agre" else "",
+        biased_teacher=chosen.avoided,
+        extrapolation=chosen.extrapolation,
         ce_weight=chosen.ce_weight,
         kd_weight=chosen.kd_weight,
         temperature=chosen.temperature,

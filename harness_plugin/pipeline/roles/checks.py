@@ -220,6 +220,11 @@ def check_student(ctx: RunContext, role: ResolvedRole) -> None:
         trust = ctx.config.trust_remote_code
         ours, theirs = (checkpoints.model_type(each.model, trust) for each in (role, teacher))
         check_families(ours, theirs, distillation.from_teacher)
+    if cls.teacher_outputs != {"logits"} and distillation.combine == "extrapolate":
+        raise HarnessError(
+            f"{where} learns from what is inside a teacher, which combine=extrapolate does not "
+            f"change: take a distiller on logits, or another combine."
+        )
     if cls.teacher_outputs != {"logits"} and len(distillation.teachers) > 1:
         raise HarnessError(
             f"{where} learns from what is inside one teacher, and {len(distillation.teachers)} are "
@@ -228,7 +233,7 @@ def check_student(ctx: RunContext, role: ResolvedRole) -> None:
     if distillation.biased_teacher in distillation.teachers:
         raise HarnessError(
             f"{where}: biased_teacher {distillation.biased_teacher} is one of the teachers; "
-            "combine=agre weighs teachers by how little they pull like it."
+            f"combine={distillation.combine} leads away from it: name another."
         )
     if "layers" in cls.teacher_outputs:
         shapes = shape_of(ctx, role), shape_of(ctx, teacher)

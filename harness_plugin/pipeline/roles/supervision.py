@@ -102,8 +102,9 @@ def training_metadata(
 class TeacherModels:
     """The trained teachers of one training of a student.
 
-    `biased` is the model whose gradient `combine="agre"` avoids. `round_number` counts from 0
-    where a student is trained in several rounds, and `start` are the weights a round goes on from.
+    `biased` is the model that `combine` "agre" and "extrapolate" avoid. `round_number` counts from
+    0 where a student is trained in several rounds, and `start` are the weights a round goes on
+    from.
     """
 
     models: tuple[TrainedModel, ...]
@@ -160,11 +161,13 @@ def teacher_outputs(
         logits = np.load(stage.path / "logits.npy")[:, label_order(model, labels)]
         return torch.from_numpy(logits).to(ctx.accelerator.device)
 
-    if len(teachers.models) > 1:
+    if len(teachers.models) > 1 or distillation.combine == "extrapolate":
         pairs = zip(teachers.models, stages, strict=False)  # the biased one is the last
         stacked = torch.stack([logits_of(model, stage) for model, stage in pairs], dim=1)
         biased = None if teachers.biased is None else logits_of(teachers.biased, stages[-1])
-        ensemble = Ensemble(distillation.combine, distillation.temperature, biased)
+        ensemble = Ensemble(
+            distillation.combine, distillation.temperature, biased, distillation.extrapolation
+        )
         return TeacherOutputs(stacked, ensemble=ensemble)
     logits, needed = logits_of(first, stages[0]), distillation.distiller.cls.teacher_outputs
     if "layers" in needed:

@@ -68,12 +68,14 @@ class Support:
 
     `n`: rows counted. `smallest`: rows of the smallest cell (group, label, side of a gap) that the
     number compares. `clusters`: clusters of rows in that cell, None where rows are independent.
+    `without`: why a number of its kind has no interval, whatever it stands on; "" where it may.
     """
 
     n: int
     smallest: int
     clusters: int | None = None
     min_group: int = MIN_GROUP
+    without: str = ""
 
     @property
     def df(self) -> float:
@@ -83,7 +85,9 @@ class Support:
 
     @property
     def lacking(self) -> str:
-        """Why there are too few rows for an interval; "" where there are enough."""
+        """Why there is no interval: of its kind, or for too few rows; "" where there is one."""
+        if self.without:
+            return self.without
         if self.smallest < self.min_group:
             return f"{self.smallest} rows in its smallest cell, an interval needs {self.min_group}"
         if self.clusters is not None and self.clusters < MIN_CLUSTERS:
@@ -164,6 +168,8 @@ def no_claim(
     """
     if not np.isfinite(c.value):
         return "undefined on this set"
+    if support.without:
+        return support.without
     if not np.isfinite(c.rows):
         return "undefined in some resamples"
     if difference and answers_alike(c):
