@@ -358,7 +358,7 @@ def test_a_student_depends_on_the_code_of_its_distiller_and_method(open_context)
     distillation = Distillation((teacher,), ctx.settings.students["student"])
     student = ctx.trained("student", ctx.settings.student, "erm", 0, distillation)
     code = json.loads((student.path / "stage.json").read_text())["spec"]["code"]
-    assert code == code_version(*TRAINING, target_of(KD), target_of(ERM))
+    assert code == code_version(TRAINING, target_of(KD), target_of(ERM))
 
 
 def test_distillation_without_teacher_logits_is_an_error(open_context):

@@ -96,19 +96,19 @@ def is_entailment(labels: Sequence[str] | None) -> bool:
 
 def group_accuracy(predictions: Predictions) -> dict[str, dict[str, float]]:
     """As `each_group`, with a warning for every group without a row."""
-    for name, found in each_group(predictions).items():
-        if not found["n"]:
+    for name, accuracy in each_group(predictions).items():
+        if not accuracy["n"]:
             warnings.warn(f"group {name!r} has no row: its accuracy is nan.", stacklevel=3)
     return each_group(predictions)
 
 
 def each_group(predictions: Predictions) -> dict[str, dict[str, float]]:
     """`accuracy` and number of rows `n` of every group; nan and 0 for one without a row."""
-    found = metrics.group_accuracies(predictions, np.ones((1, len(predictions))))[0]
+    accuracies = metrics.group_accuracies(predictions, np.ones((1, len(predictions))))[0]
     rows = predictions.membership.sum(axis=0)
     return {
         name: {"accuracy": float(a), "n": int(n)}
-        for name, a, n in zip(predictions.groups, found, rows, strict=True)
+        for name, a, n in zip(predictions.groups, accuracies, rows, strict=True)
     }
 
 

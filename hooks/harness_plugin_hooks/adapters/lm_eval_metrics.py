@@ -98,8 +98,8 @@ def estimate(metric: Metric, items: Sequence[Item], facts: Facts) -> Estimate:
     """A metric with its 95% interval over documents, resampled within their groups."""
     paired = {"model": (as_predictions(items, facts),)}
     bootstrap = Bootstrap(facts.task, facts.resamples, facts.seed)
-    found = measure_set(paired, [metric], bootstrap, facts.split)
-    return score.estimate_of(found[metric.name], "model", 1)
+    quantities = measure_set(paired, [metric], bootstrap, facts.split)
+    return score.estimate_of(quantities[metric.name], "model", 1)
 
 
 def number(metric: Metric, items: Sequence[Item]) -> float | None:
