@@ -11,7 +11,6 @@ from unittest import mock
 
 import pytest
 
-pytestmark = pytest.mark.filterwarnings("default")  # of whatever a script imports
 BENCH = Path(__file__).resolve().parents[1] / "bench"
 ROWS = {
     "bootstrap": ["harness-plugin", "harness-plugin, row by row", "plain loop"],
@@ -28,8 +27,8 @@ ROWS = {
 }
 
 
-OWN_PROCESS = {"step", "threads", "faults", "durability"}
-"""They change what a process has once: accelerate's state, the threads at the start; or kill it."""
+OWN_PROCESS = {"step", "threads"}
+"""They change what a process has once: accelerate's state, the threads at the start."""
 HELPERS = {
     *("worlds", "theory", "rates"),
     *("batches", "common", "families", "flops", "workload"),
@@ -61,11 +60,7 @@ def run_here(monkeypatch, capsys):
     def run(script: str, *words: str) -> str:
         monkeypatch.setattr(sys, "argv", [script, *words])
         with mock.patch.dict(os.environ):
-            try:
-                runpy.run_path(str(BENCH.parent / script), run_name="__main__")
-            except SystemExit as end:
-                if end.code:
-                    raise
+            runpy.run_path(str(BENCH.parent / script), run_name="__main__")
         return capsys.readouterr().out
 
     yield run
@@ -94,6 +89,7 @@ def test_every_benchmark_is_listed_here_and_explained():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(ROWS))
+@pytest.mark.filterwarnings("default")
 def test_quick_mode_prints_the_tables_and_writes_every_time(name, tmp_path, request, run_here):
     file = tmp_path / "times.json"
     start = run if name in OWN_PROCESS else run_here
@@ -114,10 +110,10 @@ def test_quick_mode_prints_the_tables_and_writes_every_time(name, tmp_path, requ
         assert all(time > 0 for times in table["seconds"].values() for time in times)
 
 
-def test_coverage_is_the_same_for_any_number_of_workers(run_here):
+def test_coverage_is_the_same_for_any_number_of_workers():
     words = ["--only", "tied", "--rows", "20", "30", "--seeds", "1", "3", "--worlds", "50"]
     one, two = (
-        run_here("bench/coverage.py", "--part", "grid", *words, "--workers", str(n)) for n in (1, 2)
+        run("bench/coverage.py", "--part", "grid", *words, "--workers", str(n)) for n in (1, 2)
     )
     assert one == two
     assert "| worst | 20 | no claim | no claim |" in one  # as a run has no interval there
@@ -126,8 +122,14 @@ def test_coverage_is_the_same_for_any_number_of_workers(run_here):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("families", ["BERT", "Qwen2", "ResNet"])
-def test_the_table_of_models_has_a_row_a_family_and_no_crash_in_a_run(families, run_here):
-    out = run_here("bench/models_table.py", "--families", families)
+def test_the_table_of_models_has_a_row_a_family_and_no_crash_in_a_run(families):
+    out = subprocess.run(
+        [sys.executable, "bench/models_table.py", "--families", families],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=BENCH.parent,
+    ).stdout
     (row,) = [line for line in out.splitlines() if line.startswith(f"| {families} |")]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[2:4] == ["yes", "yes"]
@@ -149,14 +151,14 @@ def test_what_is_counted_is_printed(name):
         assert f"\n| {row}" in out
 
 
-def test_help_says_what_a_benchmark_measures(run_here):
-    out = run_here("bench/startup.py", "--help")
+def test_help_says_what_a_benchmark_measures():
+    out = run("bench/startup.py", "--help")
     assert "harness --help" in out
     assert "--output" in out
 
 
-def test_batches_are_counted(run_here):
-    out = run_here("bench/batches.py", "--quick")
+def test_batches_are_counted():
+    out = run("bench/batches.py", "--quick")
     ours = next(line for line in out.splitlines() if line.startswith("| harness-plugin, drawn by"))
     assert ours.split("|")[2].strip() == "0.000"  # no batch lacks a group
     assert "| draws sorted by length |" in out
@@ -209,9 +211,7 @@ def methods(monkeypatch):
     sys.modules.pop("methods")
 
 
-def test_the_table_of_methods_is_filled_from_numbers_measured_elsewhere(
-    methods, tmp_path, run_here
-):
+def test_the_table_of_methods_is_filled_from_numbers_measured_elsewhere(methods, tmp_path):
     row = {"acc": [80.04, 78.0, 82.0], "worst": [41.26, 30.0, 52.4], "seeds": 5}
     gain = {"difference": [-3.14, -10.0, 4.0], "better": 2}
     no_claim = {"difference": [0.0, None, None], "better": 0}
@@ -226,7 +226,7 @@ def test_the_table_of_methods_is_filled_from_numbers_measured_elsewhere(
     file, page = tmp_path / "numbers.json", tmp_path / "page.md"
     file.write_text(json.dumps({**measured, "against": "ERM", "tables": [table]}))
     page.write_text(f"before\n{methods.START}\nold\n{methods.END}\nafter\n")
-    run_here("bench/methods.py", "--read", str(file), "--write", str(page))
+    run("bench/methods.py", "--read", str(file), "--write", str(page))
     text = page.read_text()
     assert text.startswith("before\n<!--")
     assert text.endswith("-->\nafter\n")
@@ -239,7 +239,7 @@ def test_the_table_of_methods_is_filled_from_numbers_measured_elsewhere(
 
 
 @pytest.mark.slow
-def test_methods_are_compared_alike_by_any_number_of_workers(tmp_path, run_here):
+def test_methods_are_compared_alike_by_any_number_of_workers(tmp_path):
     sizes = [f"hans.{name}" for name in ("n_train=300", "n_hans=400", "n_id=50")]
     short = ["student.epochs=1", "student.erm_epochs=0", *sizes]
     sets = [word for each in short for word in ("--set", each)]
@@ -248,7 +248,7 @@ def test_methods_are_compared_alike_by_any_number_of_workers(tmp_path, run_here)
         file = tmp_path / f"{workers}.json"
         words = ["--tasks", "hans", "--only", "resample", "--seeds", "0", "1", "2", *sets]
         words += ["--use_cache", str(tmp_path / workers), "--workers", workers]
-        run_here("bench/methods.py", *words, "--output", str(file))
+        run("bench/methods.py", *words, "--output", str(file))
         made.append(json.loads(file.read_text()))
     assert made[0]["tables"] == made[1]["tables"]
     erm, row = made[0]["tables"][0]["rows"]
@@ -258,11 +258,11 @@ def test_methods_are_compared_alike_by_any_number_of_workers(tmp_path, run_here)
 
 
 @pytest.mark.slow
-def test_deviations_are_measured_beside_what_they_differ_from(tmp_path, run_here):
+def test_deviations_are_measured_beside_what_they_differ_from(tmp_path):
     words = ["--tasks", "hans", "--only", "self_half", "--seeds", "0"]
     words += ["--set", "student.epochs=1", "--set", "validation_fraction=0.2"]
     for more in ("student.erm_epochs=0", "hans.n_train=300", "hans.n_hans=200", "hans.n_id=50"):
         words += ["--set", more]
-    out = run_here("bench/deviations.py", *words, "--use_cache", str(tmp_path))
+    out = run("bench/deviations.py", *words, "--use_cache", str(tmp_path))
     assert out.count(" of 1 |") == 1
     assert "| method | accuracy | worst group | against the method as it is here | better |" in out
