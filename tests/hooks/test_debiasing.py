@@ -40,7 +40,7 @@ HELP = {
 """Methods that help here, and the mean gain in worst-group accuracy that a broken one would miss.
 
 About half of the gain of the faultless method on `SMALL`. The methods that do not help on these
-small models are in the table of docs/methods.md, with the reasons.
+small models are in the table of docs/methods_measured.md, with the reasons.
 """
 
 
