@@ -148,8 +148,6 @@ def transfer(
     of_gap = dict(score.measures_of("student", quantity(models, gap, bootstrap), {}))
     changed = [name for name in ("gap_widening", "gap_size_change") if name in of_gap]
     measures |= {name: of_gap[name] for name in changed}
-        name: of_gap[name] for name in ("gap_widening", "gap_size_change") if name in of_gap
-    }
     out: dict[str, Any] = {}
     for name in ("distillability", "contribution", "gap_widening", "gap_size_change", "retention"):
         if name not in measures:
