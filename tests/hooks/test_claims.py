@@ -10,7 +10,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
-import bad_inputs
+import bad_input_results
 import pytest
 
 from harness_plugin.cli.main import main
@@ -32,7 +32,7 @@ def parts(toy_run, tmp_path_factory):
 
 def packed(path, parts):
     """A zip file of parts, with a manifest that fits them."""
-    parts = {**parts, "manifest.json": bad_inputs.manifest_for(parts)}
+    parts = {**parts, "manifest.json": bad_input_results.manifest_for(parts)}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in parts.items():
             archive.writestr(name, content)

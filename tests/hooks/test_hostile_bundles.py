@@ -6,7 +6,8 @@ import json
 import re
 import zipfile
 
-import bad_inputs
+import bad_input_parts
+import bad_input_results
 import pytest
 
 from harness_plugin.cli.main import main
@@ -56,7 +57,7 @@ def packed(file, parts, change=None):
     own = {RESULTS: json.dumps(record).encode()}
     own |= {f"{name}.json": json.dumps(record[name]).encode() for name in ("config", "environment")}
     whole = {**parts, **own}
-    whole["manifest.json"] = bad_inputs.manifest_for(whole)
+    whole["manifest.json"] = bad_input_results.manifest_for(whole)
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in whole.items():
             archive.writestr(name, content)
@@ -103,7 +104,7 @@ def site(parts, tmp_path_factory, plugins):
     file = folder / "labels.zip"
     verify(packed(file, with_hashes(with_hostile_labels(parts), file, plugins)), plugins)
     seen = set()
-    for path in bad_inputs.places(json.loads(parts[RESULTS])):
+    for path in bad_input_parts.places(json.loads(parts[RESULTS])):
         pattern = tuple("*" if isinstance(key, int) else key for key in path)
         if pattern not in seen and len(path) < 4:
             seen.add(pattern)
