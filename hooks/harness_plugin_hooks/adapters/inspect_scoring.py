@@ -26,6 +26,7 @@ from harness_plugin.data.columns import clusters_of
 from harness_plugin.plugins.registry import load_plugins
 from harness_plugin.records import Predictions
 from harness_plugin.scoring import metrics
+from harness_plugin_hooks.metrics import FAIRNESS
 
 PACKAGE = "harness_plugin"
 EVERY_ANSWER = "unreduced"
@@ -221,9 +222,11 @@ def measured(sets: Sets, kinds: Sequence[str]) -> Metric:
             for name, one in chosen.items():
                 p = those.predictions
                 # an answer that names no label is wrong, but of no class
-                if one.applies(p) or (those.unanswered and name == "f1"):
+                if one.applies(p) or (those.unanswered and name in ("f1", *FAIRNESS)):
                     continue
                 value = float(one(p)[0])
+                if math.isnan(value):
+                    continue
                 if one.against_in_domain:
                     if in_domain is None or those.purpose == "in_domain":
                         continue
