@@ -39,7 +39,7 @@ def run(
     """
     started = time.time()
     config = in_own_folder(config, started)
-    chosen_outputs(config, plugins)  # a name that does not exist is told before any work
+    chosen_outputs(config, plugins)  # a name that does not exist is refused before any work
     analyses = run_analyses.chosen_analyses(config.analyze, plugins) if config.analyze else []
     tasks = load_tasks(config, plugins)
     check_writable(Path(config.output_path))

@@ -45,7 +45,7 @@ class AnalysisRequest:
 
 @dataclass(frozen=True)
 class Analysed:
-    """What all analyses of one task found, and on which rows."""
+    """Results of all analyses of one task, and the rows they used."""
 
     task: FinishedTask
     request: AnalysisRequest

@@ -76,8 +76,8 @@ def run(
     Raises:
         HarnessError: for bad input, before anything is trained; with near matches for a name.
     """
-    given = {"method": method, "seeds": seeds, "data": data, "limit": limit, **options}
-    configuration = configured(tasks, given, settings, config, output_path)
+    keywords = {"method": method, "seeds": seeds, "data": data, "limit": limit, **options}
+    configuration = configured(tasks, keywords, settings, config, output_path)
     if configuration.analyze and output_path is None:
         raise HarnessError("analyze: what is found is written to files; name an output_path.")
     plugins = plugins_for(verbose)
@@ -143,10 +143,10 @@ def score(
     if not files["student"]:
         raise HarnessError("predictions: expected at least one file.")
     plugins = plugins_for(verbose)
-    found = find_task(task, plugins["task"], tuple(options.get("include_path", ())))
-    given = {**options, "data": data, "limit": limit, "log_samples": True, "sets": texts(sets)}
-    given["seeds"] = range(len(files["student"]))
-    configuration = configured((found.task,), given, settings, config, output_path)
+    spec = find_task(task, plugins["task"], tuple(options.get("include_path", ())))
+    keywords = {**options, "data": data, "limit": limit, "log_samples": True, "sets": texts(sets)}
+    keywords["seeds"] = range(len(files["student"]))
+    configuration = configured((spec.task,), keywords, settings, config, output_path)
     from harness_plugin.pipeline.outputs import check_writable, chosen_outputs, write_outputs
     from harness_plugin.pipeline.score_predictions import score_predictions
 
@@ -156,7 +156,7 @@ def score(
     report = score_predictions(
         configuration,
         plugins,
-        found,
+        spec,
         files,
         kind=kind,
         labels=None if labels is None else tuple(labels),
@@ -273,8 +273,8 @@ def remedy(
     """
     if budget < 1:
         raise HarnessError(f"budget {budget}: expected at least 1 remedy.")
-    given = {"method": method, "seeds": seeds, "data": data, "limit": limit, **options}
-    configuration = configured(tasks, given, settings, config, None)
+    keywords = {"method": method, "seeds": seeds, "data": data, "limit": limit, **options}
+    configuration = configured(tasks, keywords, settings, config, None)
     plugins = plugins_for(verbose)
     from harness_plugin.pipeline.prepare.open_task import load_tasks
     from harness_plugin.pipeline.remedy import try_remedies
@@ -333,12 +333,12 @@ def load_task(
     from harness_plugin.pipeline.prepare.open_task import load_for
 
     plugins = plugins_for(False)
-    found = find_task(task, plugins["task"], tuple(options.get("include_path", ())))
-    given = {**options, "data": data, "limit": limit}
-    configuration = configured((found.task,), given, settings, config, None)
-    source = configuration.source_of(found)
-    chosen = task_settings(found, source, configuration.tasks, configuration.settings)
-    return LoadedTask(found, chosen, load_for(found, chosen, configuration))
+    spec = find_task(task, plugins["task"], tuple(options.get("include_path", ())))
+    keywords = {**options, "data": data, "limit": limit}
+    configuration = configured((spec.task,), keywords, settings, config, None)
+    source = configuration.source_of(spec)
+    chosen = task_settings(spec, source, configuration.tasks, configuration.settings)
+    return LoadedTask(spec, chosen, load_for(spec, chosen, configuration))
 
 
 @leaves_no_trace
@@ -380,7 +380,7 @@ def open_run(
         if name not in records:
             raise unknown(f"task of the run in {path}", name, records)
     metrics = {n: m.info for n, m in plugins_for(False)["metric"].instances(Metric).items()}
-    chosen = [found for name, found in records.items() if not named or name in named]
+    chosen = [one for name, one in records.items() if not named or name in named]
     first = chosen[0][1]
     moment = datetime.strptime(stamp, "%Y-%m-%dT%H-%M-%S.%f").replace(tzinfo=UTC)
     report = RunReport(

@@ -1,4 +1,4 @@
-"""What the functions of the Python API share: keywords to settings, around a call."""
+"""Shared by the functions of the Python API: keywords to settings, and the frame of a call."""
 
 from __future__ import annotations
 

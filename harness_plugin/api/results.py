@@ -1,4 +1,4 @@
-"""What the functions of the API give back: numbers, verdicts, tables; a notebook shows them.
+"""Return values of the API's functions: numbers, verdicts, tables; a notebook shows them.
 
 Light at import: pandas and everything that draws or writes is imported when it is asked for.
 """
@@ -33,7 +33,7 @@ class RunResult:
     record: RunReport
     """Everything: configuration, machine, models, scores, predictions."""
     folder: Path | None = None
-    """Where its files lie, if it has any."""
+    """The folder of its files, if it has any."""
 
     @property
     def tasks(self) -> tuple[TaskScores, ...]:
@@ -167,7 +167,7 @@ class RunResult:
 
 def score_table(scores: TaskScores, split: str) -> str:
     """One row a role: accuracy, worst group, the primary gap, in percent with sd over seeds."""
-    roles = list(dict.fromkeys(found.role for found in scores.scores if found.split == split))
+    roles = list(dict.fromkeys(score.role for score in scores.scores if score.split == split))
     columns = [
         name
         for name in dict.fromkeys(("acc", "worst_group_acc", scores.primary.get(split, "")))
@@ -288,7 +288,7 @@ class LoadedTask:
         return pd.DataFrame(list(self.rows()))
 
     def warnings(self) -> list[str]:
-        """What makes numbers of this data weaker than they look: small groups, shared rows."""
+        """Weaknesses of this data that numbers do not show: small groups, shared rows."""
         from harness_plugin.pipeline.prepare.open_task import warnings
 
         return warnings(self.data, self.task.inputs)

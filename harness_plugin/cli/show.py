@@ -38,10 +38,9 @@ def show(argv: list[str]) -> int:
     Raises HarnessError for a name that does not exist, or that needs its kind.
     """
     parser = Parser(
-        prog="harness show",
+        "harness show",
         description="Show a task, method, distiller or anything else that is registered: its "
         "options with defaults, what it needs, where it comes from.",
-        allow_abbrev=False,
     )
     parser.add_argument("words", nargs="+", metavar="[KIND] NAME", help=", ".join(KINDS.values()))
     parser.add_argument("--include_path", action="append", default=[], metavar="DIR")
@@ -115,7 +114,7 @@ def of_task(task: Task) -> Iterator[str]:
 
 
 def evaluation_sets(task: Task) -> Iterator[str]:
-    """What the task's file says of its evaluation sets; the data may have more."""
+    """The evaluation sets in a task's file; the data may have more."""
     gaps = task.primary_gap if isinstance(task.primary_gap, dict) else {}
     if isinstance(task.primary_gap, str):
         yield f"primary gap {task.primary_gap}"

@@ -11,7 +11,7 @@ from harness_plugin.errors import HarnessError, unknown
 
 
 class RoleKind(StrEnum):
-    """What a model is for, whatever it is called."""
+    """Purpose of a role, independent of its name."""
 
     TEACHER = "teacher"
     STUDENT = "student"

@@ -192,7 +192,7 @@ class RunConfig(Strict):
 
     @property
     def rule(self) -> VerdictRule:
-        """What verdicts are given by."""
+        """The margin, seeds and group size of verdicts."""
         from harness_plugin.records import VerdictRule  # NumPy: `harness --help` needs none
 
         return VerdictRule(self.margin, self.min_seeds, self.min_group)

@@ -129,13 +129,13 @@ class LiveRun:
         self.write()
 
     def at(self, name: str, done: int, total: int, apart: float) -> None:
-        """What is at work; the file is written where the last writing is `apart` seconds ago."""
+        """Set the current work; the file is written at most every `apart` seconds."""
         self.now = {"name": name, "done": done, "total": total}
         if time.time() - self.written >= apart:
             self.write()
 
     def record(self) -> dict[str, Any]:
-        """What the file holds."""
+        """Content of the file."""
         return {
             "tasks": self.tasks,
             "state": self.state,
@@ -194,7 +194,7 @@ def model_done(name: str, seconds: float, reused: bool) -> None:
 
 
 def place() -> str:
-    """Where the run is: `; model 4 of 18, 12 min left`. "" outside of `live_run`."""
+    """Position of the run: `; model 4 of 18, 12 min left`. "" outside of `live_run`."""
     if (live := _LIVE.get()) is None:
         return ""
     left = seconds_left(live.record())
@@ -203,7 +203,7 @@ def place() -> str:
 
 
 def seconds_left(record: dict[str, Any]) -> float | None:
-    """What a run still takes if its models go on as they went; None before the first."""
+    """Estimated seconds left, from the mean of the models so far; None before the first."""
     spent: list[float] = [model["seconds"] for model in record["models"] if not model["reused"]]
     left: int = record["total"] - len(record["models"])
     if not spent:

@@ -1,4 +1,4 @@
-"""Where results go: the folder is checked before training, files are written whole."""
+"""Output files: the folder is checked before training, files are written whole."""
 
 from __future__ import annotations
 

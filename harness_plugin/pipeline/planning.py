@@ -1,4 +1,4 @@
-"""What the data of a task can show, set by set."""
+"""Statistical power of a task's data, set by set."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def plans_of(
     plans = []
     for split in data.evaluation:
         rows = without_answers(task.task, split)
-        wanted = wanted_on(split.name, task.primary_gap)
-        order = [name for name in (wanted, *PRIMARY) if name in known]
+        declared = wanted_on(split.name, task.primary_gap)
+        order = [name for name in (declared, *PRIMARY) if name in known]
         if split.purpose == "in_domain":
             order = [name for name in order if not known[name].against_in_domain]
         gap = next((known[name] for name in order if not known[name].applies(rows)), None)

@@ -65,7 +65,7 @@ class RemedyReport:
     skipped: tuple[tuple[str, str], ...]
     """Remedies that this data cannot have, or that change nothing, and why."""
     beyond_budget: tuple[str, ...]
-    """Remedies that were not tried."""
+    """Remedies that were not trained."""
     smallest: tuple[str, int]
     """The smallest group of the rows that rank, and its size."""
     fingerprint: str
@@ -113,27 +113,27 @@ def try_remedies(
     plugins.hook.data_loaded(task=task, data=data, plans=())
     without_rows: dict[str, str] = {}
     while True:
-        tried = chosen(plain, remedies, baseline, budget, without_rows)
-        ctx = context_of(OpenTask(task, tried.settings, data), config, plugins, root)
+        candidates = chosen(plain, remedies, baseline, budget, without_rows)
+        ctx = context_of(OpenTask(task, candidates.settings, data), config, plugins, root)
         try:
             trained, predictions = predict_models(ctx)
             break
         except NoRowsError as error:  # the others go on: what is trained is in the store
-            if error.role not in tried.remedies:
+            if error.role not in candidates.remedies:
                 raise
             reason = reason_of(error, task.task, error.role)
-            without_rows[tried.remedies[error.role].name] = reason
+            without_rows[candidates.remedies[error.role].name] = reason
     # the student without a remedy takes the control's place: contributions are what is gained
     predictions = [replace(p, role="control") if p.role == baseline else p for p in predictions]
     # whatever it starts from: that may be the remedy
     scores = score_models(ctx, [replace(m, start="") for m in trained], predictions)
-    report = ranked(scores, trained, tried.remedies, tried.settings, baseline, metric)
+    report = ranked(scores, trained, candidates.remedies, candidates.settings, baseline, metric)
     rows = data.splits[RANKING]
     least = int(rows.group_counts.argmin())
     return replace(
         report,
-        skipped=tuple(tried.skipped),
-        beyond_budget=tuple(tried.beyond_budget),
+        skipped=tuple(candidates.skipped),
+        beyond_budget=tuple(candidates.beyond_budget),
         smallest=(rows.groups[least], int(rows.group_counts[least])),
         fingerprint=opened.data.fingerprint,
     )
@@ -141,7 +141,7 @@ def try_remedies(
 
 @dataclass
 class Chosen:
-    """The remedies that are tried, by their student's name, in the settings of a run."""
+    """The remedies to train, by their student's name, in the settings of a run."""
 
     settings: TaskSettings
     remedies: dict[str, Remedy] = field(default_factory=dict)
@@ -225,7 +225,7 @@ def why_not_applicable(
 
 
 def reason_of(error: HarnessError, task: str, student: str) -> str:
-    """What an error says of a remedy's student."""
+    """Reason of an error about a remedy's student."""
     reason = str(error).removeprefix(f"task {task}: ").removeprefix(f"{student}: ")
     return reason.replace(student, "it")
 
@@ -303,9 +303,9 @@ def shown_to_help(gains: Mapping[str, Estimate], sign: int) -> tuple[str, ...]:
     error of 5% / K lies above 0, so that having chosen the best of many is accounted for.
     """
     left = {name: c for name, gain in gains.items() if (c := gain.components) is not None}
-    tried, shown = len(gains), list[str]()
+    tests, shown = len(gains), list[str]()
     while left:
-        tail = FAMILY_ERROR / (tried - len(shown))
+        tail = FAMILY_ERROR / (tests - len(shown))
         new = [n for n, c in left.items() if sign * float(c.value) > float(half_width(c, tail))]
         if not new:
             break

@@ -79,7 +79,7 @@ def set_up_again(ctx: RunContext) -> RunContext:
 def plan_of(
     opened: OpenTask, config: RunConfig, plugins: Plugins, only: str | None = None
 ) -> RunPlan:
-    """What a run trains, or with `eval_only` the checkpoints that it takes as they are."""
+    """The plan of a run; with `eval_only` its roles are checkpoints that are not trained."""
     if config.eval_only:
         return resolve_checkpoints(opened.task, opened.settings, plugins)
     if isinstance(opened.settings.control, str):

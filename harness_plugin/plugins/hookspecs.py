@@ -24,7 +24,7 @@ hookimpl = HookimplMarker("harness_plugin")
 
 
 class Register(Protocol):
-    """What an offering hook is handed."""
+    """The function that offering hooks receive."""
 
     def __call__(self, name: str, target: str, *, summary: str, by_name_only: bool = False) -> None:
         """Offer `target` ("module:attribute", or "package:file.yaml" for a task) as `name`.

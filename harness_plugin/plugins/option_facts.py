@@ -1,4 +1,4 @@
-"""What a plugin says of its options: meaning, range, and the value that the source publishes.
+"""Documentation of options: meaning, range, and the value that the source publishes.
 
 They stand in `defaults.yaml` beside the `__init__.py` of the plugin's top package, by kind, name
 and option (docs/hooks.md). A package without the file says nothing, and its options have no range.
@@ -61,9 +61,9 @@ def option_facts(offer: Offer) -> Mapping[str, OptionFacts]:
     Raises HarnessError for a file that cannot be read.
     """
     package = offer.target.partition(":")[0].partition(".")[0]
-    found = facts_of_package(package).get(offer.kind, {}).get(offer.name) or {}
+    facts = facts_of_package(package).get(offer.kind, {}).get(offer.name) or {}
     try:
-        return {name: OptionFacts.model_validate(fact) for name, fact in found.items()}
+        return {name: OptionFacts.model_validate(fact) for name, fact in facts.items()}
     except (ValidationError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise HarnessError(f"{package}/{FILE}: {offer.kind}.{offer.name}: {reason}") from None

@@ -1,4 +1,4 @@
-"""What a remedy is: a change of a student's settings, and the further teachers it needs."""
+"""Remedies: a change of a student's settings, and the further teachers it needs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # listing remedies imports no pydantic
 
 @dataclass(frozen=True)
 class RemedyChange:
-    """What a remedy changes, as data.
+    """The change of a remedy, as data.
 
     `student` holds new values of fields of StudentSettings; `teachers` are trained besides the
     task's own teacher, by their role names.

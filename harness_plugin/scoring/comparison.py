@@ -184,13 +184,13 @@ def changes(
     sides and all seeds.
     """
     bootstrap = Bootstrap(task, resamples, seed, min_group)
-    found: Mapping[str, Quantities] = measure_all(table, purposes, metrics, bootstrap)
+    measured: Mapping[str, Quantities] = measure_all(table, purposes, metrics, bootstrap)
     return {
         split: {
             subset: {name: q.reason or change_of(q) for name, q in quantities.items()}
             for subset, quantities in subsets.items()
         }
-        for split, subsets in found.items()
+        for split, subsets in measured.items()
     }
 
 

@@ -50,7 +50,7 @@ def flips_between(split: str, paired: PairedPredictions, new: str, old: str) -> 
     ]
     expected = np.mean(between, axis=0) if between else None
     modal = mode(before) != mode(after)
-    found = []
+    flips = []
     for family in parts(paired, old):
         p = adjusted([mcnemar(right & rows, fixed & rows) for rows in family.values()])
         for (subset, rows), p_value in zip(family.items(), p, strict=True):
@@ -61,7 +61,7 @@ def flips_between(split: str, paired: PairedPredictions, new: str, old: str) -> 
             def share(kind: Bools, rows: Bools = rows) -> float:
                 return float((kind & rows).sum() / rows.sum())
 
-            found.append(
+            flips.append(
                 Flips(
                     student=new,
                     split=split,
@@ -79,7 +79,7 @@ def flips_between(split: str, paired: PairedPredictions, new: str, old: str) -> 
                     p=p_value,
                 )
             )
-    return found
+    return flips
 
 
 def parts(paired: PairedPredictions, old: str) -> Iterator[Mapping[str, Bools]]:

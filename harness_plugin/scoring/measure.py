@@ -97,7 +97,7 @@ class Bootstrap:
         """
         p = first_of(paired)
         strata = strata_of(p)
-        answers = [x.predicted for predictions in paired.values() for x in predictions]
+        answers = [x.predicted for role in sorted(paired) for x in paired[role]]  # in any order
         apart = [strata] if p.units is None else [strata, p.units]
         kinds = resampling.strata_of(*apart, *answers)
         _, first, sizes = np.unique(kinds, return_index=True, return_counts=True)
@@ -162,15 +162,15 @@ def measure(
 ) -> Quantities:
     """Every metric on the whole set, accuracy in each group, metrics within each bias type."""
     p = first_of(paired)
-    found: dict[str, Mapping[str, Quantity]] = {
+    quantities: dict[str, Mapping[str, Quantity]] = {
         "": measure_set(paired, metrics.values(), bootstrap, p.split),
         **measure_groups(paired, bootstrap),
     }
     within = [metric for metric in metrics.values() if metric.within]
     for subset, rows in subsets_of(p):
         part = {role: tuple(take(x, rows) for x in paired[role]) for role in paired}
-        found[subset] = measure_set(part, within, bootstrap, p.split, subset)
-    return found
+        quantities[subset] = measure_set(part, within, bootstrap, p.split, subset)
+    return quantities
 
 
 def subsets_of(p: Predictions) -> Iterator[tuple[str, NDArray[np.bool_]]]:
@@ -224,13 +224,13 @@ def measure_set(
             role: v + (alone[metric.name][role][:, :1] - v[:, :1])
             for role, v in values[metric.name].items()
         }
-    found = {}
+    quantities = {}
     for metric in metrics:
         support = Support(len(p), 0)
         if not reasons[metric.name]:
             support = support_of(p, metric.cells(p), bootstrap.min_group)
             support = replace(support, without=metric.without_interval)
-        found[metric.name] = Quantity(
+        quantities[metric.name] = Quantity(
             metric,
             support,
             values.get(metric.name, {}),
@@ -238,20 +238,20 @@ def measure_set(
             reasons[metric.name],
             plain.get(metric.name),
         )
-    if "acc" in found:
+    if "acc" in quantities:
         everyone = np.ones(len(p), dtype=bool)
-        found["acc"] = with_design_effect(found["acc"], paired, everyone)
-    return found
+        quantities["acc"] = with_design_effect(quantities["acc"], paired, everyone)
+    return quantities
 
 
 def plain_values(metric: Metric, paired: PairedPredictions, resamples: int) -> dict[str, Floats]:
     """Role -> (S, 1 + B) of a metric without interval: the plain numbers, then nan."""
-    found = {}
+    values_of = {}
     for role, predictions in paired.items():
         values = np.full((len(predictions), 1 + resamples), np.nan)
         values[:, 0] = [metric(p)[0] for p in predictions]
-        found[role] = values
-    return found
+        values_of[role] = values
+    return values_of
 
 
 PARTS = "accuracy and ranked groups"
@@ -292,7 +292,7 @@ def measure_groups(
     """Subset "group=NAME" -> its accuracy, on the same resamples as the whole set."""
     p = first_of(paired)
     drawn = shared_and_alone({"acc": group_accuracies}, paired, bootstrap, p.split)
-    found = {}
+    quantities = {}
     for index, name in enumerate(p.groups):
         inside = p.membership[:, index]
         n = int(inside.sum())
@@ -303,8 +303,8 @@ def measure_groups(
         reason = "" if n else f"no row of group {name}"
         support = replace(support_of(p, inside[:, None], bootstrap.min_group), n=n)
         q = Quantity(ACC, support, values, alone, reason)
-        found[f"group={name}"] = {"acc": with_design_effect(q, paired, inside)}
-    return found
+        quantities[f"group={name}"] = {"acc": with_design_effect(q, paired, inside)}
+    return quantities
 
 
 Drawn: TypeAlias = dict[str, dict[str, Floats]]
@@ -349,13 +349,13 @@ def resample(
     }
 
 
-def compared(found: Quantities, in_domain: Quantities | None) -> Quantities:
+def compared(quantities: Quantities, in_domain: Quantities | None) -> Quantities:
     """The quantities of an OOD set, with in-domain minus OOD for the metrics that compare the two.
 
     The two sets are resampled independently.
     """
-    whole = dict(found[""])
-    for name, q in found[""].items():
+    whole = dict(quantities[""])
+    for name, q in quantities[""].items():
         if q.metric.against_in_domain:
             base = in_domain[""][name] if in_domain else None
             reason = q.reason or (base.reason if base else "there is no in-domain set")
@@ -369,10 +369,10 @@ def compared(found: Quantities, in_domain: Quantities | None) -> Quantities:
             smaller = min(q.support, base.support, key=lambda support: support.df)
             support = replace(smaller, n=q.support.n)
             whole[name] = replace(q, values=values, alone=alone, support=support)
-    return {**found, "": whole}
+    return {**quantities, "": whole}
 
 
-def not_compared(found: Quantities) -> Quantities:
+def not_compared(quantities: Quantities) -> Quantities:
     """The quantities of an in-domain set, which is not compared with itself."""
-    whole = {name: q for name, q in found[""].items() if not q.metric.against_in_domain}
-    return {**found, "": whole}
+    whole = {name: q for name, q in quantities[""].items() if not q.metric.against_in_domain}
+    return {**quantities, "": whole}

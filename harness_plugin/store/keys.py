@@ -194,20 +194,20 @@ def file_of(module: str) -> Path | None:
     """
     root, _, rest = module.partition(".")
     try:
-        found = importlib.util.find_spec(root)
+        spec = importlib.util.find_spec(root)
     except (ImportError, ValueError, AttributeError):
         return None
-    if found is None:
+    if spec is None:
         return None
     inside = rest.split(".") if rest else []
-    for folder in found.submodule_search_locations or ():
+    for folder in spec.submodule_search_locations or ():
         for file in (
             Path(folder, *inside, "__init__.py"),
             Path(folder, *inside).with_suffix(".py"),
         ):
             if file.is_file() and (inside or file.name == "__init__.py"):
                 return file
-    origin = Path(found.origin or "")
+    origin = Path(spec.origin or "")
     return origin if not inside and origin.suffix == ".py" and origin.is_file() else None
 
 

@@ -117,7 +117,7 @@ def graph_of_run(config: RunConfig, plugins: Plugins) -> Graph:
         task = find_task(name, plugins["task"], config.include_path)
         task_settings(task, config.source_of(task), [name, task.task], config.settings)
     run = {name: value for name, value in config.model_dump().items() if name not in OWN}
-    given = StudyFile(
+    plan = StudyFile(
         study="run",
         tasks=config.tasks,
         seeds=config.seeds,
@@ -126,4 +126,4 @@ def graph_of_run(config: RunConfig, plugins: Plugins) -> Graph:
         retries=0,
     )
     each = tuple(Configuration((index,), config.seeds) for index in range(len(config.tasks)))
-    return graph_of(Study(Path("run"), given, (), each), plugins)
+    return graph_of(Study(Path("run"), plan, (), each), plugins)

@@ -59,8 +59,8 @@ def execute(job: Job) -> dict[str, Any]:
     if lease is None:
         raise BusyError(ledger.owner(job.name) or "another process")
     try:
-        if found := ledger.record(job.name):  # whoever had it before us has finished it
-            return found
+        if finished := ledger.record(job.name):  # whoever had it before us has finished it
+            return finished
         record = launched(job) if job.processes > 1 else trained(job)
         ledger.finished(job.name, record)
         return record

@@ -87,7 +87,7 @@ class BiasModel(Configured):
 
 
 class GroupInference(Configured):
-    """Finds environments where no group labels are given: label x environment are the groups."""
+    """Finds environments where there are no group labels: label x environment are the groups."""
 
     @classmethod
     def environments(

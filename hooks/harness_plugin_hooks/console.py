@@ -150,7 +150,7 @@ def scores_computed(scores: TaskScores) -> None:
     decided = verdicts(scores)
     say("", answer(scores, decided), "")
     roles = list(dict.fromkeys(model.role for model in scores.models))
-    for split in dict.fromkeys(found.split for found in scores.scores):
+    for split in dict.fromkeys(group.split for group in scores.scores):
         say(title_of(scores, split))
         show_table(role_table(scores, split, roles))
         say(*(f"  {line}" for line in worst_groups(scores, split, roles)), "")
@@ -161,9 +161,9 @@ def scores_computed(scores: TaskScores) -> None:
         say(f"NOTE {note}")
     for v in decided:
         say_styled(f"{v.state.replace('_', ' ').upper()} {v.sentence}", COLOURS[v.state])
-    for (_, _, other), found in groupby(scores.flips, lambda f: (f.split, f.student, f.other)):
+    for (_, _, other), group in groupby(scores.flips, lambda f: (f.split, f.student, f.other)):
         if other == "teacher":
-            say(f"FLIPS {sentence(list(found))}")
+            say(f"FLIPS {sentence(list(group))}")
 
 
 def answer(scores: TaskScores, decided: Sequence[Verdict]) -> str:
@@ -171,9 +171,9 @@ def answer(scores: TaskScores, decided: Sequence[Verdict]) -> str:
     if not decided:
         return f"{scores.task}: no student is compared with a teacher, so that there is no verdict"
     parts = []
-    for student, found in groupby(decided, lambda v: v.student):
+    for student, group in groupby(decided, lambda v: v.student):
         states: dict[str, list[str]] = {}
-        for v in found:
+        for v in group:
             states.setdefault(WORDS[v.state], []).append(v.split)
         said = ", ".join(f"{words} ({', '.join(on)})" for words, on in states.items())
         parts.append(f"{student}: {said}")
@@ -206,12 +206,12 @@ def role_table(scores: TaskScores, split: str, roles: list[str]) -> Table:
     table.add_column("change of |gap|", justify="right")
     table.add_column("retention", justify="right")
     for role in roles:
-        found = scores.of(role, split)
+        score = scores.of(role, split)
         change = scores.transfer_of(role, split, gap, "gap_size_change")
         retention = scores.transfer_of(role, split, "worst_group_acc", "retention")
         table.add_row(
             role,
-            *(percent(found.metrics[column]) for column in columns),
+            *(percent(score.metrics[column]) for column in columns),
             "" if change is None else interval(change),
             "" if retention is None else percent(retention, with_sd=False),
         )
@@ -231,15 +231,15 @@ def size_table(scores: TaskScores) -> Table:
     table.add_column(f"size and latency (mean of {seeds} seed{'' if seeds == 1 else 's'})")
     for column in ("MB", "zeros", "ms a row", "before"):
         table.add_column(column, justify="right")
-    found: dict[str, list[tuple[float, ...]]] = {}
+    sizes: dict[str, list[tuple[float, ...]]] = {}
     for model in scores.models:
         if account := model.settings.get("compression"):
             timed = [step for step in account["steps"] if "latency_ms" in step]
             last = timed[-1] if timed else {}
             times = [last[key] for key in ("latency_ms", "latency_ms_before") if key in last]
             zeros = account["zeros"] / account["parameters"]
-            found.setdefault(model.role, []).append((account["bytes"] / 1e6, zeros, *times))
-    for role, rows in found.items():
+            sizes.setdefault(model.role, []).append((account["bytes"] / 1e6, zeros, *times))
+    for role, rows in sizes.items():
         size, zeros, *times = (sum(each) / len(rows) for each in zip(*rows, strict=True))
         table.add_row(role, f"{size:.3g}", f"{zeros:.0%}", *(f"{each:.2f}" for each in times))
     return table
@@ -253,9 +253,9 @@ def worst_groups(scores: TaskScores, split: str, roles: Sequence[str]) -> Iterat
     worst: dict[tuple[str, int], list[str]] = {}
     for role in roles:
         groups = {
-            name: found
-            for name, found in scores.of(role, split).groups.items()
-            if found.n >= scores.rule.min_group and not math.isnan(found.value)
+            name: estimate
+            for name, estimate in scores.of(role, split).groups.items()
+            if estimate.n >= scores.rule.min_group and not math.isnan(estimate.value)
         }
         if groups:
             name = min(groups, key=lambda each: groups[each].value)

@@ -433,7 +433,7 @@ def test_the_plans_of_the_repository_expand(plan_file, plugins):
     graph = graph_of(study, plugins)
     configurations, trainings = CELLS[plan_file.parent.name][plan_file.stem]
     assert (len(study.configurations), graph.trainings) == (configurations, trainings)
-    assert study.given.seeds == (0, 1, 2, 3, 4)
+    assert study.file.seeds == (0, 1, 2, 3, 4)
     assert study.name == plan_file.stem + "_paper" * (plan_file.parent.name == "paper")
 
 

@@ -146,7 +146,7 @@ def test_helpers_in_other_modules_count(kind, name, helper):
 def test_the_training_reaches_its_loop_its_models_and_how_pixels_are_read():
     from harness_plugin.pipeline.roles.trainer import TRAINING
 
-    reached = {f"{module}:{name}" for module, name in keys.reachable(*TRAINING)}
+    reached = {f"{module}:{name}" for module, name in keys.reachable(TRAINING)}
     for place in (
         "harness_plugin.training.loop:fit",
         "harness_plugin.training.inputs.batching:epoch",

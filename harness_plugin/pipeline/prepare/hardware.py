@@ -30,7 +30,7 @@ AUTOMATIC = ("threads", "precision", "attention")
 
 @dataclass(frozen=True)
 class HardwareSettings:
-    """What training and prediction of one modality run with."""
+    """Hardware settings of training and prediction for one modality."""
 
     device: str
     processes: int
@@ -95,7 +95,7 @@ def start_tracker(accelerator: Accelerator, project: str) -> None:
 
 
 def finish_trackers(accelerator: Accelerator) -> None:
-    """End what was begun; the next task, and the results, have runs of their own."""
+    """End the runs of trackers; the next task, and the results, have runs of their own."""
     for tracker in accelerator.trackers:
         tracker.finish()
     accelerator.trackers = []
@@ -122,7 +122,7 @@ def processes_of(accelerator: Accelerator) -> Processes:
 
 
 def choose(config: RunConfig, modality: str, root: Path, processes: int) -> HardwareSettings:
-    """What to run `modality` with; "auto" settings are measured once a machine and kept in `root`.
+    """Hardware settings for `modality`; "auto" ones are measured once a machine and kept in `root`.
 
     A stored measurement makes a run repeatable: thread count and precision change the last bits
     of a result, so they must not depend on how busy the machine was this time.
@@ -215,8 +215,8 @@ def sample_step(modality: str, precision: str, attention: str) -> Callable[[], N
             num_hidden_layers=2,
             num_attention_heads=2,
             intermediate_size=512,
+            attn_implementation=attention,
         )
-        config._attn_implementation = attention
         model: Any = BertForSequenceClassification(config)
         inputs = {"input_ids": torch.randint(0, 200, (64, 16))}
     else:

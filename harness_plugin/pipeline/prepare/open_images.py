@@ -44,7 +44,7 @@ def check_images(data: TaskData, column: str, *, quiet: bool = False) -> int:
 
 
 def damaged(split: Split, column: str, start: int) -> list[str]:
-    """What is wrong with the images of a chunk that cannot be read."""
+    """The faults of the images of a chunk that cannot be read."""
     stored = split.rows.select_columns([column]).with_format("arrow")[start : start + CHUNK]
     images = stored.column(column).to_pylist()
     ids = split.texts("id").slice(start, CHUNK).to_pylist()
@@ -60,5 +60,5 @@ def damaged(split: Split, column: str, start: int) -> list[str]:
         return ""
 
     with ThreadPoolExecutor(available_cores()) as pool:
-        found = pool.map(problem, zip(images, ids, strict=True))
-        return [each for each in found if each]
+        problems = pool.map(problem, zip(images, ids, strict=True))
+        return [each for each in problems if each]

@@ -109,7 +109,7 @@ def load_tasks(config: RunConfig, plugins: Plugins) -> list[OpenTask]:
 
 
 def check_gaps(task: Task, plugins: Plugins) -> None:
-    """Refuse a primary gap that is no metric: the task's story would be told without it."""
+    """Refuse a primary gap that is no metric: the task's answer would be without it."""
     named = task.primary_gap.values() if isinstance(task.primary_gap, dict) else [task.primary_gap]
     for gap in named:
         if gap is not None and gap not in plugins["metric"]:
@@ -148,7 +148,7 @@ SHOWN = 6
 
 
 def warnings(data: TaskData, inputs: Sequence[str]) -> list[str]:
-    """What makes the numbers of this data weaker than they look; one line a kind of weakness."""
+    """Weaknesses of this data (leaks, small groups), one line a kind."""
     train = data.train_groups
     untrained = []
     for split in data.evaluation:
@@ -190,8 +190,8 @@ def leaks(data: TaskData, inputs: Sequence[str]) -> Iterator[str]:
             second.name: sum(row in seen for row in hashes[second.name])
             for second in (*sources[number + 1 :], *data.evaluation)
         }
-        if found := [f"{name} {count:,}" for name, count in shared.items() if count]:
-            yield f"rows that also stand in {first.name}: {listed(found)}"
+        if parts := [f"{name} {count:,}" for name, count in shared.items() if count]:
+            yield f"rows that also stand in {first.name}: {listed(parts)}"
 
 
 def stored_inputs(split: Split, inputs: Sequence[str]) -> list[bytes]:

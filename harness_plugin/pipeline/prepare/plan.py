@@ -82,7 +82,7 @@ class Distillation:
 
     @property
     def needs(self) -> frozenset[str]:
-        """What the distiller has to know of the training rows."""
+        """Metadata that the distiller needs: keys of `NEEDS`."""
         return self.distiller.cls.needs if self.kd_weight else frozenset()
 
     def spec(self) -> dict[str, Any]:
@@ -130,7 +130,7 @@ class ResolvedRole:
 
     @property
     def compressors(self) -> tuple[Component[Compressor], ...]:
-        """What makes its first teacher's network its own; empty for a network of its own."""
+        """Compressors of its first teacher's network; empty for a network of its own."""
         return self.distillation.compressors if self.distillation else ()
 
     @property
@@ -174,7 +174,7 @@ class ResolvedRole:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What one task's run trains, teachers before students, and what all its trainings share."""
+    """The roles of one task's run, teachers before students, and the settings they share."""
 
     roles: Mapping[str, ResolvedRole]
     select: str

@@ -1,4 +1,4 @@
-"""What cannot work is refused here, before anything is trained."""
+"""Refusals before training: needs, options, models and data that do not fit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SELECTS_ON = {
     "worst_group": "validation_groups",
     "worst_environment": "validation",
 }
-"""What a model selection needs: keys of `NEEDS`."""
+"""Needs of model selections: keys of `NEEDS`."""
 SAMPLE = 64
 """Rows whose texts a tokenizer is asked about."""
 
@@ -71,7 +71,7 @@ def examine_models(ctx: RunContext) -> None:
 
 
 def examined(ctx: RunContext, role: ResolvedRole) -> Examined | None:
-    """What the examination of a role's checkpoint has shown; None for a preset."""
+    """Result of a checkpoint's examination; None for a preset."""
     if role.model.checkpoint is None or role.compressors:  # a compressed teacher is examined as one
         return None
     split = ctx.data.evaluation[0]
@@ -95,7 +95,7 @@ def data_of(ctx: RunContext) -> str:
 
 
 def available(ctx: RunContext) -> set[str]:
-    """What this data can give a method: keys of `NEEDS`."""
+    """Needs that this data satisfies: keys of `NEEDS`."""
     task, train, validation = ctx.task, ctx.data.train, ctx.data.validation
     has = set()
     if train.groups and bool((train.group >= 0).any()):
@@ -185,7 +185,7 @@ def check_method(ctx: RunContext, role: ResolvedRole) -> None:
 
 
 def missing_of_method(ctx: RunContext, cls: type[Method], has: Iterable[str]) -> list[str]:
-    """What a method, and the one that trains its base, needs and cannot have, in words."""
+    """Unsatisfied needs of a method and of the one that trains its base, in words."""
     base = [ctx.plugins["method"].offer(cls.base).subclass(Method)] if cls.base else []
     return [word for each in (cls, *base) for word in missing_needs(each, set(has))]
 
@@ -257,7 +257,7 @@ def check_student(ctx: RunContext, role: ResolvedRole) -> None:
 
 
 CALIBRATED_BY = {"balanced": "groups", "conflicting": "environments"}
-"""What training rows must have to be calibration rows of a kind."""
+"""Column that training rows must have to be calibration rows of a kind."""
 
 
 def check_compressors(ctx: RunContext, role: ResolvedRole) -> None:

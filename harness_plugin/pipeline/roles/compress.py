@@ -91,7 +91,7 @@ def compressed(
 
 
 def weighed(model: PreTrainedModel, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What was done by every compressor, and the size of what came out.
+    """Record of every compressor, and the size of the resulting model.
 
     `bytes`: by the last compressor that has its own account, else 4 a parameter.
     """
@@ -107,7 +107,7 @@ def weighed(model: PreTrainedModel, parts: Sequence[Mapping[str, Any]]) -> dict[
 
 
 def account(stage: Stage) -> dict[str, Any]:
-    """What a stage's compressors did."""
+    """The compression record of a stage."""
     return dict(stage.record.get("compression", {"steps": []}))
 
 

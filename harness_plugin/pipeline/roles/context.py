@@ -1,4 +1,4 @@
-"""What every step of a task's run needs to know: a record without behaviour."""
+"""Context of a task's run: a record without behaviour that every step takes."""
 
 from __future__ import annotations
 
@@ -50,5 +50,5 @@ def is_quiet(ctx: RunContext) -> bool:
 
 
 def hardware_key(ctx: RunContext) -> list[str]:
-    """What of the machine a number depends on."""
+    """The part of the hardware settings that numbers depend on."""
     return [ctx.hardware.device, ctx.hardware.precision, ctx.hardware.attention]

@@ -1,4 +1,4 @@
-"""What a run's models read of a split and what they give on it; all but processors as stages."""
+"""Encoded rows, outputs and predictions of a split, as stages; and processors."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def predict_stage(
     role: str,
     features: bool,
 ) -> Stage:
-    """What a checkpoint gives on a split: `logits.npy` (N, C), `features.npy` (N, H) on request.
+    """Outputs of a checkpoint on a split: `logits.npy` (N, C), `features.npy` (N, H) on request.
 
     `key` says which weights these are: the key of the stage that made them, or their hash; `role`
     what is said of the model while it works.
@@ -173,7 +173,7 @@ ANSWERING = "answering.json"
 
 
 def answering(ctx: RunContext, checkpoint: Path, model: PreTrainedModel) -> Any:
-    """What predicts in the place of a loaded checkpoint: mostly the model itself."""
+    """The module that predicts for a loaded checkpoint: mostly the model itself."""
     file = checkpoint / ANSWERING
     if not file.is_file():
         return model
@@ -183,7 +183,7 @@ def answering(ctx: RunContext, checkpoint: Path, model: PreTrainedModel) -> Any:
 
 
 def predict_split(ctx: RunContext, model: TrainedModel, split: Split) -> Predictions:
-    """What `model` predicts on `split`."""
+    """Predictions of `model` on `split`."""
     logits: NDArray[np.float32] = np.load(logits_stage(ctx, model, split).path / "logits.npy")
     return predictions_of(
         split,

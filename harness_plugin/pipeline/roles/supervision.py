@@ -1,4 +1,4 @@
-"""What a training learns from besides its labels: groups, a bias model, its teachers."""
+"""Supervision of a training besides its labels: groups, a bias model, teachers."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def training_metadata(
     bias_trainer: Trainer | None,
     prepared: Prepared,
 ) -> tuple[TrainingMetadata, list[Stage]]:
-    """What a method and a distiller with these `needs` may know, and the stages it came from.
+    """Training metadata for these `needs`, and the stages they came from.
 
     Inferred groups are found with the role's own `trainer`, the bias model with `bias_trainer`.
     """

@@ -125,7 +125,7 @@ def scaled(role: ResolvedRole, share: float) -> ResolvedRole:
 def train_rounds(
     ctx: RunContext, role: ResolvedRole, seed: int, teachers: TeacherModels
 ) -> TrainedModel:
-    """The student after all its rounds, each taught or initialised by the one before."""
+    """The student after all its rounds, each distilled from or initialised by the one before."""
     distillation = role.distillation
     if distillation is None or distillation.rounds == 1:
         return train_once(ctx, role, seed, teachers)
@@ -244,7 +244,7 @@ def train_stages(
 
 
 def settings_record(ctx: RunContext, role: ResolvedRole, key: str) -> dict[str, Any]:
-    """What a role's record in the result files says of how it was trained."""
+    """The settings in a role's record of the result files."""
     distillation = None if role.kind is RoleKind.CONTROL else role.distillation
     declared = ctx.settings.model_dump()["students"].get(role.name)
     if distillation is not None and declared is None:
@@ -260,7 +260,7 @@ def settings_record(ctx: RunContext, role: ResolvedRole, key: str) -> dict[str, 
 
 
 def checkpoint_record(ctx: RunContext, role: ResolvedRole) -> dict[str, Any]:
-    """What a role's record says of the checkpoint it starts from, or is."""
+    """The checkpoint in a role's record."""
     about = examined(ctx, role)
     return {} if about is None else {"checkpoint": asdict(about)}
 

@@ -124,7 +124,7 @@ class RoleTrainer:
     def predict(
         self, trained: Stage, split: Split | None = None, inputs: tuple[str, ...] | None = None
     ) -> StoredOutputs:
-        """What a trained stage gives on a split (default: the training rows)."""
+        """Outputs of a trained stage on a split (default: the training rows)."""
         stage = predict_stage(
             self.ctx,
             trained.path,

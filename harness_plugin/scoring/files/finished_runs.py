@@ -81,7 +81,7 @@ def compare_outputs(
     for gate in thresholds.gates:
         if gate.task is not None and gate.task not in tasks:
             raise unknown("task of a gate", gate.task, tasks)
-    found = []
+    comparisons = []
     for task in tasks:
         baseline, candidate = (
             side.tasks[task](role=role, seeds=selected.seeds)
@@ -89,8 +89,8 @@ def compare_outputs(
                 sides, (selected.baseline_role or selected.role, selected.role), strict=True
             )
         )
-        found.append(compare(baseline, candidate, thresholds, known))
-    return tuple(found)
+        comparisons.append(compare(baseline, candidate, thresholds, known))
+    return tuple(comparisons)
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def side_of(result: Path | tuple[TaskScores, ...]) -> Side:
     """A result on the disk, or one that is still in memory."""
     if isinstance(result, Path):
         records = records_in(result).items()
-        return Side(str(result), {task: partial(evaluated, *found) for task, found in records})
+        return Side(str(result), {task: partial(evaluated, *source) for task, source in records})
     return Side("this result", {scores.task: partial(in_memory, scores) for scores in result})
 
 
@@ -197,7 +197,7 @@ def scores_from(
                 metrics=estimates(s.metrics),
                 groups=estimates(s.groups),
                 breakdowns={
-                    breakdown: {value: estimates(found) for value, found in values.items()}
+                    breakdown: {value: estimates(group) for value, group in values.items()}
                     for breakdown, values in s.breakdowns.items()
                 },
                 distinct_seeds=s.distinct_seeds,
@@ -287,16 +287,16 @@ def records_in(path: Path) -> dict[str, tuple[Path, TransferRecord]]:
     Raises HarnessError where there is none, or several of one task.
     """
     files = sorted(run_folder(path).glob("transfer_*.json")) if path.is_dir() else [path]
-    found: dict[str, tuple[Path, TransferRecord]] = {}
+    records: dict[str, tuple[Path, TransferRecord]] = {}
     for file in files:
         record = read_record(file)
-        if other := found.get(record.task):
+        if other := records.get(record.task):
             raise HarnessError(
                 f"{path}: has several results of task {record.task!r}, {other[0].name} and "
                 f"{file.name}; name the file to compare."
             )
-        found[record.task] = file, record
-    return found
+        records[record.task] = file, record
+    return records
 
 
 def evaluated(
@@ -343,10 +343,10 @@ def read_predictions(
     except (OSError, UnicodeDecodeError) as error:
         raise HarnessError(f"{beside}: cannot be read: {error}.") from None
     names = {(model.role, model.seed): model.name for model in record.models}
-    found = from_csv(text, known, record.task, names, str(beside))
-    if rows_sha256(found[0]) != known.rows_sha256:
+    table = from_csv(text, known, record.task, names, str(beside))
+    if rows_sha256(table[0]) != known.rows_sha256:
         raise HarnessError(f"{beside}: its rows are not those that {file.name} was made from.")
-    yield from found
+    yield from table
 
 
 def prediction_file(file: Path, record: TransferRecord, known: EvaluationSet) -> Path:

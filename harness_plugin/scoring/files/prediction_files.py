@@ -70,17 +70,17 @@ class PredictionFile:
                 f"{self.file}: {missing.size:,} of the {len(split):,} ids of set {split.name!r} "
                 f"are missing{examples(missing)}; a set is scored whole."
             )
-        found = predictions_of(split, self.logits[rows], model_labels=self.labels, **more)
-        chosen = found.targets[found.logits.argmax(axis=1)]
+        predictions = predictions_of(split, self.logits[rows], model_labels=self.labels, **more)
+        chosen = predictions.targets[predictions.logits.argmax(axis=1)]
         if self.kind == "label" and (outside := split.ids[chosen < 0]).size:
             raise HarnessError(
                 f"{self.file}: {outside.size:,} rows of set {split.name!r} have a label that the "
                 f"set lacks{examples(outside)}; its labels are {', '.join(split.labels)}."
             )
-        if found.cluster is None and self.clusters is not None:
+        if predictions.cluster is None and self.clusters is not None:
             cluster, clusters = clusters_of(self.clusters.take(pa.array(rows)))
-            found = replace(found, cluster=cluster, clusters=clusters)
-        return replace(found, labels_only=self.kind == "label")
+            predictions = replace(predictions, cluster=cluster, clusters=clusters)
+        return replace(predictions, labels_only=self.kind == "label")
 
 
 def read_answers(
@@ -102,16 +102,16 @@ def read_answers(
     ids = ids_of(file, table)
     check_ids(file, ids, splits)
     known = label_sets(splits)
-    found = columns_of(file, table, known, kind)
-    if found == "label":
+    columns = columns_of(file, table, known, kind)
+    if columns == "label":
         names, logits = from_labels(file, table, ids, known)
     else:
-        names, values = values_of(file, table, found, known, labels)
-        logits = as_logits(file, found, ids, values).astype(np.float32)
+        names, values = values_of(file, table, columns, known, labels)
+        logits = as_logits(file, columns, ids, values).astype(np.float32)
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     clusters = cluster_names(table)
-    return PredictionFile(file, found, ids, logits, names, digest, clusters)
+    return PredictionFile(file, columns, ids, logits, names, digest, clusters)
 
 
 def covered(answers: PredictionFile, splits: Sequence[Split]) -> list[Split]:
@@ -188,9 +188,9 @@ def only(file: Path, table: pa.Table, names: Iterable[str], what: str) -> str:
     present = [name for name in names if name in table.column_names]
     if len(present) == 1:
         return present[0]
-    found = f"{' and '.join(present)} are both there" if present else "there is none"
+    problem = f"{' and '.join(present)} are both there" if present else "there is none"
     raise HarnessError(
-        f"{file}: expected one column of {what} ({' or '.join(names)}), {found}; the columns are "
+        f"{file}: expected one column of {what} ({' or '.join(names)}), {problem}; the columns are "
         f"{', '.join(table.column_names)}."
     )
 
@@ -229,9 +229,9 @@ def label_sets(splits: Sequence[Split]) -> list[tuple[str, ...]]:
 
 
 def columns_of(
-    file: Path, table: pa.Table, known: Sequence[tuple[str, ...]], wanted: Kind | None
+    file: Path, table: pa.Table, known: Sequence[tuple[str, ...]], asked_kind: Kind | None
 ) -> Kind:
-    """Which kind of answers the file holds; an error where it holds several and none is wanted."""
+    """Which kind of answers the file holds; an error where it holds several, none asked for."""
     present: list[Kind] = []
     if any(name in table.column_names for name in LABEL_COLUMNS):
         present.append("label")
@@ -240,10 +240,12 @@ def columns_of(
     if named:
         # columns called like the labels do not say what they hold
         present += [kind for kind in KINDS[1:] if kind not in present]
-    if wanted:
-        if wanted in present:
-            return wanted
-        raise HarnessError(f"{file}: no {wanted}; the columns are {', '.join(table.column_names)}.")
+    if asked_kind:
+        if asked_kind in present:
+            return asked_kind
+        raise HarnessError(
+            f"{file}: no {asked_kind}; the columns are {', '.join(table.column_names)}."
+        )
     if len(present) == 1:
         return present[0]
     if present:

@@ -196,16 +196,16 @@ def from_csv(
                 f"{where}: expected the columns {', '.join(known.header())}; found "
                 f"{', '.join(header)}."
             )
-        found = gathered(checked_rows(reader, len(header), where), len(header))
+        parts = gathered(checked_rows(reader, len(header), where), len(header))
     except (csv.Error, ValueError) as error:
         raise (
             error
             if isinstance(error, HarnessError)
             else HarnessError(f"{where}: is no CSV file ({error}).")
         ) from None
-    if len(found[0]) != known.rows:
-        raise HarnessError(f"{where}: expected {known.rows:,} rows, found {len(found[0]):,}.")
-    columns = iter(found)
+    if len(parts[0]) != known.rows:
+        raise HarnessError(f"{where}: expected {known.rows:,} rows, found {len(parts[0]):,}.")
+    columns = iter(parts)
     ids = next(columns)
     check_length(ids, where)
     if twice := len(ids) - len(ids.unique()):
@@ -264,14 +264,14 @@ def checked_rows(rows: Iterable[Sequence[str]], width: int, where: str) -> Itera
 def codes(column: Column, names: Sequence[str], where: str, what: str) -> NDArray[np.int64]:
     """(N,) index into `names` of every cell."""
     index = {name: i for i, name in enumerate(names)}
-    found, texts = coded(column)
+    numbers, texts = coded(column)
     if strange := [code for code, text in enumerate(texts) if text not in index]:
-        row = int(np.isin(found, strange).argmax())
+        row = int(np.isin(numbers, strange).argmax())
         raise HarnessError(
-            f"{where}: row {row + 1}: {what} is {texts[found[row]][:LONGEST]!r}, expected one of "
+            f"{where}: row {row + 1}: {what} is {texts[numbers[row]][:LONGEST]!r}, expected one of "
             f"{', '.join(map(repr, names))}."
         )
-    return np.array([index[text] for text in texts], dtype=np.int64)[found]
+    return np.array([index[text] for text in texts], dtype=np.int64)[numbers]
 
 
 def logits(columns: Sequence[Column], labels_only: bool, where: str) -> NDArray[np.float32]:

@@ -20,7 +20,7 @@ from harness_plugin.scoring.statistics.intervals import LEVEL
 
 POWER = 0.8
 MOST_SEEDS = 1000
-"""Nobody trains more: a larger number is not told."""
+"""Nobody trains more: a larger number is not reported."""
 
 
 def mcnemar(first: ArrayLike, second: ArrayLike) -> Floats:
@@ -89,14 +89,14 @@ def over_seeds(values: Sequence[float] | Floats, level: float = LEVEL) -> SeedSu
 
     Raises HarnessError for no seeds.
     """
-    found = np.asarray(values, dtype=np.float64)
-    if not found.size:
+    sample = np.asarray(values, dtype=np.float64)
+    if not sample.size:
         raise HarnessError("no seeds to summarise.")
-    mean = float(found.mean())
-    if found.size == 1:
+    mean = float(sample.mean())
+    if sample.size == 1:
         return SeedSummary(mean, math.nan, -math.inf, math.inf)
-    sd = float(found.std(ddof=1))
-    half = float(special.stdtrit(found.size - 1, (1 + level) / 2)) * sd / math.sqrt(found.size)
+    sd = float(sample.std(ddof=1))
+    half = float(special.stdtrit(sample.size - 1, (1 + level) / 2)) * sd / math.sqrt(sample.size)
     return SeedSummary(mean, sd, mean - half, mean + half)
 
 
@@ -126,7 +126,7 @@ def seeds_needed(
     if sd == 0:
         return 2
     candidates = range(2, MOST_SEEDS + 1)  # power grows with the seeds
-    found = bisect.bisect_left(
+    count = bisect.bisect_left(
         candidates, power, key=lambda seeds: power_of_seeds(seeds, sd, effect, level)
     )
-    return candidates[found] if found < len(candidates) else None
+    return candidates[count] if count < len(candidates) else None

@@ -22,7 +22,7 @@ from harness_plugin.scoring.statistics.intervals import at_seeds, half_width
 
 MOST_SEEDS = 20
 MORE_ROWS = (1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0)
-"""Seeds and multiples of the rows that are tried for what would certify."""
+"""Seeds and multiples of the rows searched for what would certify."""
 
 
 @dataclass(frozen=True)

@@ -140,11 +140,11 @@ def moments_of(
     features: NDArray[np.float32], weight: Floats, bias: Floats, chunk: int = 4096
 ) -> Moments:
     """Of all rows (N, H), `chunk` at a time, as they may be memory-mapped."""
-    found = Moments(features.shape[1])
+    moments = Moments(features.shape[1])
     for begin in range(0, len(features), chunk):
         rows = np.asarray(features[begin : begin + chunk], np.float64)
-        found.add(rows, contexts_of(rows @ weight.T + bias, weight))
-    return found
+        moments.add(rows, contexts_of(rows @ weight.T + bias, weight))
+    return moments
 
 
 def contexts_of(logits: Floats, weight: Floats) -> Floats:

@@ -80,7 +80,7 @@ def datasets(record: TransferRecord, plugins: Plugins) -> list[str] | None:
     if record.source != "hub" or record.task not in plugins["task"]:
         return None
     task = find_task(record.task, plugins["task"])
-    return sorted({found.id for found in task.hub_sets.values()}) or None
+    return sorted({hub_set.id for hub_set in task.hub_sets.values()}) or None
 
 
 def numbers(record: TransferRecord, model: Model, name: str) -> Iterator[tuple[str, float]]:

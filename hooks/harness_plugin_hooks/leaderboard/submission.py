@@ -77,10 +77,10 @@ def snapshot(hub_id: Path) -> Path | None:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        found = try_to_load_from_cache(hub_id.as_posix(), "config.json")
+        path = try_to_load_from_cache(hub_id.as_posix(), "config.json")
     except HFValidationError:
         return None
-    return Path(found).parent if isinstance(found, str) else None
+    return Path(path).parent if isinstance(path, str) else None
 
 
 def hash_of(file: Path) -> str:

@@ -26,13 +26,13 @@ LOWEST = "the lowest of several areas lies too low in resamples"
 def attributes_of(predictions: Predictions) -> dict[str, Bools]:
     """Attribute -> its rows (N,), from groups that are called label/attribute; empty for others."""
     labels = {label_spelling(label) for label in predictions.labels}
-    found: dict[str, Bools] = {}
+    columns: dict[str, Bools] = {}
     for name, rows in zip(predictions.groups, predictions.membership.T, strict=True):
         label, _, attribute = name.partition("/")
         if not attribute or label_spelling(label) not in labels:
             return {}
-        found[attribute] = found.get(attribute, np.zeros(len(rows), dtype=bool)) | rows
-    return {name: rows for name, rows in found.items() if rows.any()}
+        columns[attribute] = columns.get(attribute, np.zeros(len(rows), dtype=bool)) | rows
+    return {name: rows for name, rows in columns.items() if rows.any()}
 
 
 def cells_of(predictions: Predictions) -> Bools:
@@ -123,10 +123,10 @@ def demographic_parity_difference(predictions: Predictions, counts: Counts) -> F
 
 def demographic_parity_ratio(predictions: Predictions, counts: Counts) -> Floats:
     """(B,) lowest over highest selection rate; nan where nothing is called positive."""
-    found = selection_rates(predictions, counts)
-    highest = found.max(axis=1)
+    rates = selection_rates(predictions, counts)
+    highest = rates.max(axis=1)
     ratio: Floats = np.divide(
-        found.min(axis=1), highest, out=np.full_like(highest, np.nan), where=highest > 0
+        rates.min(axis=1), highest, out=np.full_like(highest, np.nan), where=highest > 0
     )
     return ratio
 
@@ -183,8 +183,8 @@ def lowest_area(chosen: Chosen) -> Callable[[Predictions, Counts], Floats]:
             for mine in attributes_of(predictions).values()
             for rows in (chosen(mine, positive),)
         ]
-        found: Floats = np.min(areas, axis=0)
-        return found
+        lowest: Floats = np.min(areas, axis=0)
+        return lowest
 
     return metric
 

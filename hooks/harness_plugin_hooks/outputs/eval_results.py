@@ -32,11 +32,11 @@ def write(report: RunReport, folder: Path) -> list[Path]:
 
     files = []
     for evaluated in each_model(report):
-        if found := list(entries(report, evaluated)):
+        if results := list(entries(report, evaluated)):
             target = upload_folder(report, folder, evaluated) / ".eval_results"
             target.mkdir(parents=True, exist_ok=True)
             file = target / f"{evaluated.scores.task}.yaml"
-            write_text(file, yaml.safe_dump(eval_result_entries_to_yaml(found), sort_keys=False))
+            write_text(file, yaml.safe_dump(eval_result_entries_to_yaml(results), sort_keys=False))
             files.append(file)
     return files
 

@@ -59,9 +59,9 @@ def record(evaluated: Evaluated) -> dict[str, Any]:
 def git_commit() -> str | None:
     """The commit of the repository around the working directory, None without one."""
     try:
-        found = subprocess.run(
+        process = subprocess.run(
             ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
         )
     except OSError:  # no git on this machine
         return None
-    return found.stdout.strip() if found.returncode == 0 else None
+    return process.stdout.strip() if process.returncode == 0 else None

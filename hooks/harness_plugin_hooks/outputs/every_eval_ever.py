@@ -173,16 +173,16 @@ def source_data(evaluated: Evaluated, p: Predictions) -> dict[str, Any]:
     scores = evaluated.scores
     label = f" ({evaluated.embedded})" if evaluated.embedded else ""
     details = {"source": scores.source, "fingerprint": scores.fingerprint, "set": p.split}
-    found = {"dataset_name": f"{set_name(p)}{label}", "additional_details": strings(details)}
+    record = {"dataset_name": f"{set_name(p)}{label}", "additional_details": strings(details)}
     if hub := scores.hub_sets.get(p.split):
         return {
-            **found,
+            **record,
             "source_type": "hf_dataset",
             "hf_repo": hub.id,
             "hf_split": hub.split,
             "samples_number": len(p),
         }
-    return {**found, "source_type": "other"}
+    return {**record, "source_type": "other"}
 
 
 def instances(record: Mapping[str, Any], evaluated: Evaluated) -> Iterator[dict[str, Any]]:

@@ -61,7 +61,7 @@ def card(evaluated: Evaluated) -> str:
     data = ModelCardData(
         model_name=model.name,
         eval_results=results or None,
-        datasets=sorted({found.id for found in scores.hub_sets.values()}) or None,
+        datasets=sorted({hub_set.id for hub_set in scores.hub_sets.values()}) or None,
         license="apache-2.0" if from_scratch_on_generated(evaluated) else None,
         pipeline_tag=task_type(evaluated),
         library_name="transformers",

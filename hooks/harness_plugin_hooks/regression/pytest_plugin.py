@@ -52,8 +52,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Compare before anything runs: bad input ends the test run here, whoever collects."""
-    given = {name: config.getoption(f"harness_{name}") for name in ("baseline", "candidate")}
-    lacking = [name for name, path in given.items() if path is None]
+    values = {name: config.getoption(f"harness_{name}") for name in ("baseline", "candidate")}
+    lacking = [name for name, path in values.items() if path is None]
     if len(lacking) == 1:
         raise pytest.UsageError(f"--harness-{lacking[0]} is missing: two results are compared")
     if not lacking:

@@ -84,8 +84,8 @@ def associations(
         pair = (float(rates[0, most]), float(rates[1, most]))
         parts.append((name, float(has.mean()), strength, float(low), float(high), most, pair, p))
     adjusted = holm([part[-1] for part in parts]).tolist() if parts else []
-    found = [Association(*part[:-1], p=p) for part, p in zip(parts, adjusted, strict=True)]
-    return sorted(found, key=lambda one: (-one.strength, one.name))
+    results = [Association(*part[:-1], p=p) for part, p in zip(parts, adjusted, strict=True)]
+    return sorted(results, key=lambda one: (-one.strength, one.name))
 
 
 def distinct(

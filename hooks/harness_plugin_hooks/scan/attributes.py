@@ -124,12 +124,12 @@ def candidates(
     split: Split, inputs: Sequence[str], modality: str, seed: int
 ) -> Iterator[tuple[str, Bools]]:
     """Every attribute of a split that enough rows have and lack, once; `seed` draws clusters."""
-    found: Iterator[tuple[str, Bools]]
+    attributes: Iterator[tuple[str, Bools]]
     if modality == "text":
         columns: dict[str, Sequence[str]] = {
             name: [str(text) for text in split.rows[name]] for name in inputs
         }
-        found = chain(of_texts(columns), clusters.of_texts(columns, seed))
+        attributes = chain(of_texts(columns), clusters.of_texts(columns, seed))
     else:
         from harness_plugin.data.images import to_rgb
         from harness_plugin.training.inputs.pixels import read_images
@@ -141,12 +141,12 @@ def candidates(
             return measures(picture), clusters.thumbnail(picture)
 
         values = read_images(split.rows, column, 0, len(split), both)
-        found = chain(
+        attributes = chain(
             of_images(np.array([measured for measured, _ in values])),
             clusters.of_images(np.array([small for _, small in values]), seed),
         )
-    told = set[bytes]()
-    for name, has in found:
-        if RAREST <= has.mean() <= 1 - RAREST and has.tobytes() not in told:
-            told.add(has.tobytes())
+    seen = set[bytes]()
+    for name, has in attributes:
+        if RAREST <= has.mean() <= 1 - RAREST and has.tobytes() not in seen:
+            seen.add(has.tobytes())
             yield name, has

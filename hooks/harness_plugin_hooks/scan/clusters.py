@@ -29,8 +29,8 @@ def of_vectors(vectors: NDArray[np.floating[Any]], seed: int) -> NDArray[np.int6
     many = min(CLUSTERS, len(np.unique(vectors.round(6), axis=0)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        found = KMeans(many, n_init=3, random_state=seed).fit_predict(vectors)
-    return np.asarray(found, np.int64)
+        cluster = KMeans(many, n_init=3, random_state=seed).fit_predict(vectors)
+    return np.asarray(cluster, np.int64)
 
 
 def thumbnail(image: Any) -> NDArray[np.float32]:

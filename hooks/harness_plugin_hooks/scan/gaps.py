@@ -47,8 +47,8 @@ def gaps(attributes: Iterable[tuple[str, Bools]], label: Ints, correct: Bools) -
             value, half, p = compared(tables)
             parts.append((name, float(has.mean()), value, value - half, value + half, p))
     adjusted = holm([part[-1] for part in parts]).tolist() if parts else []
-    found = [Gap(*part[:-1], p=p) for part, p in zip(parts, adjusted, strict=True)]
-    return sorted(found, key=lambda one: (-abs(one.value), one.name))
+    results = [Gap(*part[:-1], p=p) for part, p in zip(parts, adjusted, strict=True)]
+    return sorted(results, key=lambda one: (-abs(one.value), one.name))
 
 
 def tables_of(has: Bools, label: Ints, correct: Bools) -> Floats:

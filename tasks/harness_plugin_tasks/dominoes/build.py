@@ -90,8 +90,8 @@ def shuffled(rng: np.random.Generator, label: Ints) -> tuple[Ints, Ints]:
 
 def counts(rows: tuple[Ints, Ints], tops: tuple[Ints, Ints]) -> list[str]:
     """What there is, in words."""
-    found = zip((*rows, *tops), ("automobiles", "trucks", "zeros", "ones"), strict=True)
-    return [f"{len(part):,} {what}" for part, what in found]
+    numbers = zip((*rows, *tops), ("automobiles", "trucks", "zeros", "ones"), strict=True)
+    return [f"{len(part):,} {what}" for part, what in numbers]
 
 
 def stacked(digits: Pixels, vehicles: Pixels) -> Pixels:

@@ -119,7 +119,7 @@ def compare_attention(sample: AnalysisInput, options: AttentionOptions) -> Atten
             for members, by_seed in comparisons(models)
             if comparable(sides, members[0], notes)
         ]
-        found, pairs = measure(
+        measures, pairs = measure(
             sides,
             [pair for members, _ in planned for pair in members],
             chosen,
@@ -129,7 +129,7 @@ def compare_attention(sample: AnalysisInput, options: AttentionOptions) -> Atten
             title=f"attention, {group}",
         )
         counts = row_counts(len(chosen), options.resamples, rng)
-        owns += own_values(group, sides, found, counts)
+        owns += own_values(group, sides, measures, counts)
         compared += diverged(group, sides, planned, pairs, counts)
     ceilings = tuple(one for one in compared if one.roles[0] == one.roles[1])
     if compared and not ceilings:

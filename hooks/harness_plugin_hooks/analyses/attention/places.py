@@ -65,15 +65,15 @@ class Words:
 
 def words_of(texts: Sequence[str]) -> Words:
     """Words of one or two texts; `overlap`: of the second, those that the first has as well."""
-    found = [
+    spans = [
         (segment, match.start(), match.end(), normal(match.group()))
         for segment, text in enumerate(texts)
         for match in re.finditer(r"\S+", text)
     ]
-    first = {word for segment, _, _, word in found if segment == 0 and word}
-    segment, start, end = (np.array([word[i] for word in found], np.int64) for i in range(3))
-    overlap = [segment == 1 and word in first for segment, _, _, word in found]
-    negation = [word in NEGATION or word.endswith("n't") for *_, word in found]
+    first = {word for segment, _, _, word in spans if segment == 0 and word}
+    segment, start, end = (np.array([word[i] for word in spans], np.int64) for i in range(3))
+    overlap = [segment == 1 and word in first for segment, _, _, word in spans]
+    negation = [word in NEGATION or word.endswith("n't") for *_, word in spans]
     return Words(segment, start, end, np.array(overlap, bool), np.array(negation, bool))
 
 

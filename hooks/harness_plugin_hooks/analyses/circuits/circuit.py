@@ -88,10 +88,10 @@ class Circuit:
         """(1 + R, …) of metrics (…, N), on all pairs and in every resample; nan where undefined."""
         if self.reason:
             return np.full((len(self.counts), *values.shape[:-1]), np.nan)
-        found = np.moveaxis((values - self.empty) @ self.counts.T, -1, 0)
+        effects = np.moveaxis((values - self.empty) @ self.counts.T, -1, 0)
         whole = (self.full - self.empty) @ self.counts.T
         with np.errstate(divide="ignore", invalid="ignore"):
-            out: Floats = found / whole.reshape(-1, *[1] * (values.ndim - 1))
+            out: Floats = effects / whole.reshape(-1, *[1] * (values.ndim - 1))
         return out
 
     @property

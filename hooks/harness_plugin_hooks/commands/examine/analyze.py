@@ -32,14 +32,10 @@ def parser(plugins: Plugins | None = None) -> Parser:
 
     plugins = plugins or installed_plugins()
     out = Parser(
-        prog="harness analyze",
+        "harness analyze",
         description="Compare the insides of the teacher, student and control of a finished run.",
         epilog=EXAMPLES,
-        allow_abbrev=False,
     )
-    from argparse import RawDescriptionHelpFormatter
-
-    out.formatter_class = RawDescriptionHelpFormatter
     out.add_argument("run", type=Path, metavar="RUN", help="the --output_path of a run")
     which = out.add_argument_group("analyses (default: all)")
     for offer in plugins["analysis"]:
@@ -104,7 +100,7 @@ def main(words: list[str]) -> int:
     )
     check_writable(folder)
     names = chosen_analyses([o.name for o in plugins["analysis"] if args[o.name]], plugins)
-    wanted = AnalysisRequest(
+    request = AnalysisRequest(
         roles=args["roles"],
         seeds=args["seeds"],
         split=args["split"],
@@ -114,7 +110,7 @@ def main(words: list[str]) -> int:
         options=options,
     )
     for task in tasks:
-        made = make(task, names, wanted)
+        made = make(task, names, request)
         if is_main_process():
             show(made.findings)
             for file in write(made, folder):

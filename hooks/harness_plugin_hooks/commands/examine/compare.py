@@ -16,11 +16,10 @@ SUMMARY = "GITHUB_STEP_SUMMARY"
 def parser() -> Parser:
     """Every option of `harness compare`."""
     out = Parser(
-        prog="harness compare",
+        "harness compare",
         description="Compare two results example by example; has the candidate become worse?",
         epilog="Exit status: 0 pass, 1 regressed, 3 undecided (too few seeds or examples), "
         "2 bad input.",
-        allow_abbrev=False,
     )
     for side in ("baseline", "candidate"):
         out.add_argument(
@@ -70,8 +69,8 @@ LIMITS = ("metric", "max_drop", "max_gap_increase", "margin")
 
 def main(words: list[str]) -> int:
     """Compare, show, write; the exit status is the verdict."""
-    given = parser().parse_args(words)
-    summary = step_summary() if given.step_summary else None
+    args = parser().parse_args(words)
+    summary = step_summary() if args.step_summary else None
     from rich.console import Console
 
     from harness_plugin.pipeline.outputs import check_writable
@@ -81,38 +80,38 @@ def main(words: list[str]) -> int:
     from harness_plugin_hooks.regression import reports
     from harness_plugin_hooks.render.terminal import COLOURS
 
-    if given.output_path:
-        check_writable(given.output_path)
+    if args.output_path:
+        check_writable(args.output_path)
     plugins = installed_plugins()
     selected = Selected(
-        given.baseline,
-        given.candidate,
-        given.role,
-        given.baseline_role,
-        given.tasks,
-        given.seeds,
+        args.baseline,
+        args.candidate,
+        args.role,
+        args.baseline_role,
+        args.tasks,
+        args.seeds,
     )
     thresholds = thresholds_from(
-        given.thresholds,
+        args.thresholds,
         {
-            name: getattr(given, name)
+            name: getattr(args, name)
             for name in ("metric", "max_drop", "max_gap_increase", "margin")
         },
-        {name: getattr(given, name) for name in ("min_seeds", "min_group", "resamples")},
+        {name: getattr(args, name) for name in ("min_seeds", "min_group", "resamples")},
         plugins["metric"].instances(Metric),
     )
-    found = compare_outputs(selected, thresholds, plugins)
-    state = reports.verdict_of(found)
+    result = compare_outputs(selected, thresholds, plugins)
+    state = reports.verdict_of(result)
     console = Console(width=None if os.isatty(1) else 140)
-    for comparison in found:
+    for comparison in result:
         for part in reports.on_terminal(comparison):
             console.print(part)
     console.print(f"\n[bold {COLOURS[state]}]{state.upper()}[/]")
-    if given.output_path:
-        files = reports.write_reports(found, given.output_path)
-        print(f"{len(files)} files in {given.output_path}: {', '.join(f.name for f in files)}")
+    if args.output_path:
+        files = reports.write_reports(result, args.output_path)
+        print(f"{len(files)} files in {args.output_path}: {', '.join(f.name for f in files)}")
     if summary:
-        append(summary, reports.markdown(found))
+        append(summary, reports.markdown(result))
     return EXIT[state]
 
 

@@ -22,15 +22,11 @@ What happens inside the models is shown where it was analysed: `harness analyze 
 
 def parser() -> Parser:
     """Every option of `harness report`."""
-    from argparse import RawDescriptionHelpFormatter
-
     out = Parser(
-        prog="harness report",
+        "harness report",
         description="Write one HTML page of a run, which works offline, and its figures as PNG and "
         "SVG.",
         epilog=EXAMPLES,
-        formatter_class=RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     out.add_argument("run", type=Path, metavar="RUN", help="the --output_path of a run")
     out.add_argument("--output_path", type=Path, metavar="DIR", help="the page's folder (RUN)")
@@ -49,16 +45,16 @@ def parser() -> Parser:
 
 def main(words: list[str]) -> int:
     """Read the run, draw, write."""
-    given = parser().parse_args(words)
-    if given.examples < 0:
-        raise HarnessError(f"--examples {given.examples}: expected 0 or more.")
+    args = parser().parse_args(words)
+    if args.examples < 0:
+        raise HarnessError(f"--examples {args.examples}: expected 0 or more.")
     plugins = installed_plugins()
     from harness_plugin.pipeline.outputs import check_writable
     from harness_plugin.records.run_folder import run_folder
     from harness_plugin_hooks.report.making import write
     from harness_plugin_hooks.report.reading import read_run
 
-    folder: Path = given.output_path or run_folder(given.run)
+    folder: Path = args.output_path or run_folder(args.run)
     if folder.suffix == ".html":
         raise HarnessError(
             f"--output_path {folder}: expected a folder; the page is called report_*.html."
@@ -66,15 +62,15 @@ def main(words: list[str]) -> int:
     check_writable(folder)
     quiet_datasets()
     run = read_run(
-        given.run,
+        args.run,
         plugins,
-        started=given.started,
-        tasks=given.tasks,
-        examples=given.examples,
+        started=args.started,
+        tasks=args.tasks,
+        examples=args.examples,
     )
     page, *figures = write(run, plugins, folder)
     for task in run.tasks:
-        if task.without_examples and given.examples:
+        if task.without_examples and args.examples:
             print(f"{task.record.task}: no examples. {task.without_examples}")
     print(f"{page} ({page.stat().st_size / 1e6:.1f} MB)")
     if figures:

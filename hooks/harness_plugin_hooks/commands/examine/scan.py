@@ -62,9 +62,9 @@ def parser() -> Parser:
 
 def main(words: list[str]) -> int:
     """Print the strongest attributes of every task; write one as a column."""
-    given = vars(parser().parse_args(words))
+    args = vars(parser().parse_args(words))
     own = ("top", "write", "attribute", "table", "label", "inputs", "split", "checkpoint")
-    chosen = {name: given.pop(name) for name in own}
+    chosen = {name: args.pop(name) for name in own}
     for name in ("top", "attribute"):
         if chosen[name] < 1:
             raise HarnessError(f"--{name} {chosen[name]}: expected at least 1.")
@@ -72,15 +72,15 @@ def main(words: list[str]) -> int:
         raise HarnessError("--label and --inputs are columns of a --table: name one.")
     with tempfile.TemporaryDirectory() as folder:
         if chosen["table"] is not None:
-            if given.get("tasks"):
+            if args.get("tasks"):
                 raise HarnessError("--table is scanned instead of a task: leave one out.")
-            given["tasks"] = (task_of_table(Path(folder), **chosen),)
+            args["tasks"] = (task_of_table(Path(folder), **chosen),)
         if chosen["checkpoint"] is not None:
             models = ("teacher.model", "student.model")
             sets = [f"{name}={chosen['checkpoint']}" for name in models]
-            given |= {"eval_only": True, "set": [*(given.get("set") or ()), *sets]}
-            given["set"].append("control=false")
-        config = config_from_flags(given)
+            args |= {"eval_only": True, "set": [*(args.get("set") or ()), *sets]}
+            args["set"].append("control=false")
+        config = config_from_flags(args)
         if chosen["write"] is not None and len(config.tasks) > 1:
             raise HarnessError("--write: one file holds the attribute of one task: name one.")
         scan(config, chosen)
@@ -107,9 +107,9 @@ def task_of_table(folder: Path, table: Path, **chosen: Any) -> str:
     return str(file)
 
 
-def absolute(table: Any, given: Path) -> Any:
+def absolute(table: Any, place: Path) -> Any:
     """The table, or the table of each split, by its whole path."""
-    root = given.resolve() if given.is_dir() else given.resolve().parent
+    root = place.resolve() if place.is_dir() else place.resolve().parent
     if isinstance(table, Mapping):
         return {name: str(root / file) for name, file in table.items()}
     return str(root / table)
@@ -130,22 +130,22 @@ def scan(config: RunConfig, chosen: Mapping[str, Any]) -> None:
         if chosen["checkpoint"] is not None:
             split, correct = answered(opened, config, plugins, split)
         has = dict(candidates(split, task.inputs, task.modality, config.data_seed))
-        found: list[Association] | list[Gap]
+        results: list[Association] | list[Gap]
         if correct is None:
-            found = associations(has.items(), split.label, len(split.labels), config.data_seed)
+            results = associations(has.items(), split.label, len(split.labels), config.data_seed)
         else:
-            found = gaps(has.items(), split.label, correct)
-        listed = distinct([one.name for one in found], has, config.data_seed)
+            results = gaps(has.items(), split.label, correct)
+        listed = distinct([one.name for one in results], has, config.data_seed)
         print(
-            f"{task.task}: {len(found)} attributes of {len(split):,} rows of {split.name}, "
+            f"{task.task}: {len(results)} attributes of {len(split):,} rows of {split.name}, "
             f"{len(listed)} of them unlike"
         )
         for number, (position, like) in enumerate(listed[: chosen["top"]], start=1):
-            print(f"  {number:2}. {line(found[position], split.labels)}{others(like)}")
+            print(f"  {number:2}. {line(results[position], split.labels)}{others(like)}")
         if chosen["write"] is not None:
             if chosen["attribute"] > len(listed):
                 raise HarnessError(f"--attribute {chosen['attribute']}: there are {len(listed)}.")
-            name = found[listed[chosen["attribute"] - 1][0]].name
+            name = results[listed[chosen["attribute"] - 1][0]].name
             values = [name if yes else f"not {name}" for yes in has[name].tolist()]
             write(chosen["write"], split, values)
             print(f"  {chosen['write']}")

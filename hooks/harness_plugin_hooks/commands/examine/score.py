@@ -17,9 +17,8 @@ SCORING = ("resamples", "margin", "min_seeds", "min_group")
 def parser() -> Parser:
     """Every option of `harness score`."""
     out = Parser(
-        prog="harness score",
+        "harness score",
         description="Score files of predictions, whatever made them; writes what a run writes.",
-        allow_abbrev=False,
     )
     out.add_argument("--tasks", required=True, metavar="NAME|FILE.yaml", help="the task")
     add_run_options(out, "data")
@@ -89,7 +88,7 @@ def main(words: list[str]) -> int:
         "log_samples": True,
     }
     config = in_own_folder(run_config(args["config"], flags, args["set"]), time.time())
-    chosen_outputs(config, plugins)  # a name that does not exist is told before any work
+    chosen_outputs(config, plugins)  # a name that does not exist is refused before any work
     check_writable(Path(config.output_path))
     report = score_predictions(
         config,

@@ -28,14 +28,14 @@ def main(words: list[str]) -> int:
     """Run lm_eval; unlike its own, the exit status is not 0 when results were not written."""
     if words[:1] and words[0].startswith("-") and words[0] not in ("-h", "--help"):
         words = ["run", *words]  # as lm_eval itself does
-    given: Any = parser().parse_args(words)
-    output = getattr(given, "output_path", None)
+    args: Any = parser().parse_args(words)
+    output = getattr(args, "output_path", None)
     if output and is_main_process():
         path = Path(output)
         check_writable(path.parent if path.suffix == ".json" else path)
     from harness_plugin_hooks.adapters.lm_eval_run import StrictTracker, execute, leave_processes
 
-    execute(given)
+    execute(args)
     leave_processes()
     if output and is_main_process() and not StrictTracker.written:
         raise HarnessError(f"--output_path {output}: lm_eval has written no results.")

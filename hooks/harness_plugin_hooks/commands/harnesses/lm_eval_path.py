@@ -8,9 +8,8 @@ from harness_plugin.cli.parser import Parser
 def parser() -> Parser:
     """It has no options."""
     return Parser(
-        prog="harness lm-eval-path",
+        "harness lm-eval-path",
         description="Print the folder with our text tasks, for lm_eval's --include_path.",
-        allow_abbrev=False,
     )
 
 

@@ -8,9 +8,8 @@ from harness_plugin.cli.parser import Parser
 def main(words: list[str]) -> int:
     """Print the folder."""
     parser = Parser(
-        prog="harness metrics-path",
+        "harness metrics-path",
         description="Print the folder with the modules for evaluate.load(FOLDER/NAME).",
-        allow_abbrev=False,
     )
     parser.parse_args(words)
     from harness_plugin_hooks.evaluate_modules import folder

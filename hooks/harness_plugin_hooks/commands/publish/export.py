@@ -17,15 +17,11 @@ examples:
 
 def parser() -> Parser:
     """Every option of `harness export`."""
-    from argparse import RawDescriptionHelpFormatter
-
     out = Parser(
-        prog="harness export",
+        "harness export",
         description="Write one trained model of a run as a folder that from_pretrained loads: "
         "weights, tokenizer, the record of its training, and a card with its numbers.",
         epilog=EXAMPLES,
-        formatter_class=RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     out.add_argument("run", type=Path, metavar="RUN", help="the --output_path of a run")
     out.add_argument("folder", type=Path, metavar="DIR", help="a new folder")
@@ -46,21 +42,21 @@ def parser() -> Parser:
 
 def main(words: list[str]) -> int:
     """Write the folder, then what was asked for besides."""
-    given = parser().parse_args(words)
+    args = parser().parse_args(words)
     from harness_plugin.pipeline.outputs import check_writable
     from harness_plugin_hooks.export import model_folder
 
     plugins = installed_plugins()
-    chosen = model_folder.choose(given.run, given.tasks, given.role, given.seed)
-    check_writable(given.folder)
-    files = model_folder.write(chosen, given.folder, plugins, given.license)
-    if given.onnx:
+    chosen = model_folder.choose(args.run, args.tasks, args.role, args.seed)
+    check_writable(args.folder)
+    files = model_folder.write(chosen, args.folder, plugins, args.license)
+    if args.onnx:
         from harness_plugin_hooks.export.onnx import write_onnx
 
-        files.append(write_onnx(given.folder))
-    print(f"{given.folder}: {', '.join(file.name for file in files)}")
-    if given.push_to_hub:
+        files.append(write_onnx(args.folder))
+    print(f"{args.folder}: {', '.join(file.name for file in files)}")
+    if args.push_to_hub:
         from harness_plugin_hooks.export.publish import push_to_hub
 
-        print(push_to_hub(given.folder, given.push_to_hub, private=given.private))
+        print(push_to_hub(args.folder, args.push_to_hub, private=args.private))
     return 0

@@ -22,10 +22,9 @@ if TYPE_CHECKING:
 def parser() -> Parser:
     """Every option of `harness leaderboard`."""
     out = Parser(
-        prog="harness leaderboard",
+        "harness leaderboard",
         description="Check every bundle of a folder and rank them on a static page. Exit status: 0 "
         "done, 1 a bundle is refused (nothing is written), 2 bad input.",
-        allow_abbrev=False,
     )
     out.add_argument("bundles", type=Path, metavar="DIR", help="a folder of bundles")
     out.add_argument(
@@ -53,7 +52,7 @@ def parser() -> Parser:
 
 def main(words: list[str]) -> int:
     """Check, rank, write; without `--skip_refused` one refused bundle stops it."""
-    given = parser().parse_args(words)
+    args = parser().parse_args(words)
 
     from harness_plugin.pipeline.outputs import check_writable
     from harness_plugin.records import DEFAULT_RULE
@@ -66,34 +65,34 @@ def main(words: list[str]) -> int:
     from harness_plugin_hooks.render.html import page
 
     plugins = installed_plugins()
-    metric = plugins["metric"].offer(given.metric).instance(Metric)
+    metric = plugins["metric"].offer(args.metric).instance(Metric)
     if metric.kind == "gap":
         raise HarnessError(
-            f"--metric {given.metric}: a gap is signed, the lowest is not the best; rank by "
+            f"--metric {args.metric}: a gap is signed, the lowest is not the best; rank by "
             f"worst_group_acc, for one."
         )
-    min_seeds = DEFAULT_RULE.min_seeds if given.min_seeds is None else given.min_seeds
+    min_seeds = DEFAULT_RULE.min_seeds if args.min_seeds is None else args.min_seeds
     if min_seeds < 1:
         raise HarnessError(f"--min_seeds {min_seeds}: expected at least 1.")
-    out: Path = given.output_path
+    out: Path = args.output_path
     check_writable(out)
-    found = bundles_in(given.bundles, out)
-    trusted = references(given.reference, plugins, allow_embedded=given.allow_embedded)
-    verified, refused = checked(found, plugins, trusted, given.allow_embedded)
+    paths = bundles_in(args.bundles, out)
+    trusted = references(args.reference, plugins, allow_embedded=args.allow_embedded)
+    verified, refused = checked(paths, plugins, trusted, args.allow_embedded)
     for file, problems in refused.items():
         print(f"{file}: REFUSED: {problems[0]}", file=sys.stderr)
-    if refused and not given.skip_refused:
+    if refused and not args.skip_refused:
         print("nothing is written; --skip_refused goes on without them", file=sys.stderr)
         return 1
     boards = boards_of(
         verified,
-        metric=given.metric,
+        metric=args.metric,
         higher_is_better=metric.higher_is_better,
         min_seeds=min_seeds,
     )
     out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "index.html", page(leaderboard(boards, refused, given.title, min_seeds)))
-    write_json(out / "leaderboard.json", as_json(boards, refused, given.title))
+    write_text(out / "index.html", page(leaderboard(boards, refused, args.title, min_seeds)))
+    write_json(out / "leaderboard.json", as_json(boards, refused, args.title))
     write_text(out / "leaderboard.csv", as_csv(boards))
     students = sum(len(board.rows) for board in boards)
     print(f"{out / 'index.html'}: {len(boards)} boards, {students} rows, {len(refused)} refused")
@@ -108,15 +107,15 @@ def bundles_in(folder: Path, out: Path) -> list[Path]:
         raise HarnessError(
             f"--output_path {out} lies among the bundles in {folder}; name another folder."
         )
-    found = []
+    paths = []
     for path in sorted(folder.iterdir()):
         if path.is_dir() or path.suffix == ".zip":
-            found.append(path)
+            paths.append(path)
         else:
             print(f"{path}: neither a folder nor a .zip file, not a bundle")
-    if not found:
+    if not paths:
         raise HarnessError(f"{folder} holds no bundle; make one with harness submit.")
-    return found
+    return paths
 
 
 def checked(

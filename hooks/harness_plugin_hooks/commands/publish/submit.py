@@ -12,9 +12,8 @@ from harness_plugin.errors import HarnessError
 def parser() -> Parser:
     """Every option of `harness submit`."""
     out = Parser(
-        prog="harness submit",
+        "harness submit",
         description="Pack a run (made with --log_samples) into one bundle that can be checked.",
-        allow_abbrev=False,
     )
     out.add_argument("run", type=Path, metavar="RUN", help="the --output_path of the run")
     out.add_argument(
@@ -34,20 +33,20 @@ def parser() -> Parser:
 
 def main(words: list[str]) -> int:
     """Build the bundle and check it as anyone would; only one that holds is written."""
-    given = parser().parse_args(words)
+    args = parser().parse_args(words)
 
     from harness_plugin import __version__
     from harness_plugin_hooks.leaderboard.bundle import manifest_of, write_bundle
     from harness_plugin_hooks.leaderboard.submission import parts_of
     from harness_plugin_hooks.leaderboard.verify import summary, verify_parts
 
-    out: Path = given.output_path
+    out: Path = args.output_path
     if out.exists():
         raise HarnessError(f"{out} exists already; a bundle is never overwritten.")
-    parts = parts_of(given.run, given.started)
-    manifest = manifest_of(given.name or out.stem, __version__, parts)
+    parts = parts_of(args.run, args.started)
+    manifest = manifest_of(args.name or out.stem, __version__, parts)
     verified = verify_parts(
-        manifest, parts, installed_plugins(), allow_embedded=given.allow_embedded
+        manifest, parts, installed_plugins(), allow_embedded=args.allow_embedded
     )
     write_bundle(manifest, parts, out)
     print(f"{out}: {summary(verified)}")

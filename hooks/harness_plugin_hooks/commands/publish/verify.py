@@ -14,10 +14,9 @@ SHOWN = 20
 def parser() -> Parser:
     """Every option of `harness verify`."""
     out = Parser(
-        prog="harness verify",
+        "harness verify",
         description="Compute every number of bundles again from their predictions. Exit status: 0 "
         "all hold, 1 one does not, 2 bad input.",
-        allow_abbrev=False,
     )
     out.add_argument(
         "bundles",
@@ -42,16 +41,16 @@ def parser() -> Parser:
 
 def main(words: list[str]) -> int:
     """Check every bundle; name each part that does not hold, what was expected and found."""
-    given = parser().parse_args(words)
+    args = parser().parse_args(words)
 
     from harness_plugin_hooks.leaderboard.bundle import Refused
     from harness_plugin_hooks.leaderboard.reference import references, verify_against
     from harness_plugin_hooks.leaderboard.verify import summary
 
     plugins, status = installed_plugins(), 0
-    embedded = given.allow_embedded
-    trusted = references(given.reference, plugins, allow_embedded=embedded)
-    for bundle in given.bundles:
+    embedded = args.allow_embedded
+    trusted = references(args.reference, plugins, allow_embedded=embedded)
+    for bundle in args.bundles:
         if (bundle / "certificate.json").is_file():
             status = max(status, certificate(bundle))
             continue

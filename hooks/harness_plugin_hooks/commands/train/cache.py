@@ -19,20 +19,19 @@ UNITS = {"m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 
 def age(text: str) -> float:
     """`30d` in seconds."""
-    found = re.fullmatch(r"(\d{1,6})([mhdw])", text)
-    if found is None:
+    match = re.fullmatch(r"(\d{1,6})([mhdw])", text)
+    if match is None:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a number and m, h, d or w, e.g. 30d")
-    return int(found[1]) * UNITS[found[2]]
+    return int(match[1]) * UNITS[match[2]]
 
 
 def parser() -> Parser:
     """Every option of `harness cache`."""
     out = Parser(
-        prog="harness cache",
+        "harness cache",
         description="The store of stages. ls: every stage; du: size by kind; verify: compare all "
         "bytes with what was written (exit status 1 for damage; a run sets it aside and builds it "
         "again); prune: remove what no run has used for a while.",
-        allow_abbrev=False,
     )
     out.add_argument("action", choices=("ls", "du", "verify", "prune"))
     out.add_argument(
@@ -54,43 +53,43 @@ def parser() -> Parser:
 def main(words: list[str]) -> int:
     """Look after the store."""
     options = parser()
-    given = options.parse_args(words)
+    args = options.parse_args(words)
     from harness_plugin.store import upkeep
     from harness_plugin.store.stages import default_root
 
-    root = Path(given.use_cache) if given.use_cache else default_root()
-    if given.action == "prune":
-        if given.older is None:
+    root = Path(args.use_cache) if args.use_cache else default_root()
+    if args.action == "prune":
+        if args.older is None:
             options.error("prune needs --older AGE, e.g. --older 30d")
         chosen = [
             entry
-            for entry in upkeep.prunable(root, given.older)
-            if entry.state != "finished" or not given.unfinished
+            for entry in upkeep.prunable(root, args.older)
+            if entry.state != "finished" or not args.unfinished
         ]
         for entry in chosen:
-            if not given.dry_run:
+            if not args.dry_run:
                 upkeep.prune(root, entry)
             print(line(entry))
-        done = "would be freed" if given.dry_run else "freed"
+        done = "would be freed" if args.dry_run else "freed"
         print(f"{size(sum(entry.bytes for entry in chosen))} {done} in {root}")
         return 0
-    found = list(upkeep.entries(root))
-    if given.action == "verify":
+    entries = list(upkeep.entries(root))
+    if args.action == "verify":
         damaged = 0
-        for entry in found:
+        for entry in entries:
             if entry.state == "finished" and (why := upkeep.damage_of(entry)):
                 damaged += 1
                 print(f"{entry.path}: {why}", file=sys.stderr)
-        whole = sum(entry.state == "finished" for entry in found) - damaged
+        whole = sum(entry.state == "finished" for entry in entries) - damaged
         print(f"{whole} stages are whole, {damaged} damaged, in {root}")
         return int(damaged > 0)
-    if given.action == "ls":
-        for entry in found:
+    if args.action == "ls":
+        for entry in entries:
             print(line(entry))
-    for kind in sorted({entry.kind for entry in found}) if given.action == "du" else ():
-        sizes = [entry.bytes for entry in found if entry.kind == kind]
+    for kind in sorted({entry.kind for entry in entries}) if args.action == "du" else ():
+        sizes = [entry.bytes for entry in entries if entry.kind == kind]
         print(f"{size(sum(sizes)):>10}  {len(sizes):>6}  {kind}")
-    print(f"{size(sum(entry.bytes for entry in found))} in {len(found)} stages in {root}")
+    print(f"{size(sum(entry.bytes for entry in entries))} in {len(entries)} stages in {root}")
     return 0
 
 

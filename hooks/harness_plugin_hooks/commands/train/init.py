@@ -12,10 +12,9 @@ from harness_plugin.store.files import write_text
 def parser() -> Parser:
     """Every option of `harness init`."""
     out = Parser(
-        prog="harness init",
+        "harness init",
         description="Look at a table (or a folder with tables) and write the YAML file that makes "
         "it a task: guesses, with comments that say what to check.",
-        allow_abbrev=False,
     )
     out.add_argument(
         "path", type=Path, metavar="FILE|FOLDER", help="csv, tsv, jsonl or parquet, or their folder"
@@ -26,11 +25,11 @@ def parser() -> Parser:
 
 def main(words: list[str]) -> int:
     """Write the file beside the table and show it."""
-    given = parser().parse_args(words)
+    args = parser().parse_args(words)
     from harness_plugin_tasks._shared.own.propose import propose
 
-    proposal = propose(given.path)
-    if proposal.file.exists() and not given.force:
+    proposal = propose(args.path)
+    if proposal.file.exists() and not args.force:
         raise HarnessError(f"{proposal.file} exists already; --force overwrites it.")
     write_text(proposal.file, proposal.text)
     print(f"{proposal.file}:\n\n{proposal.text}")

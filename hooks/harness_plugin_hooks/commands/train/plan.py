@@ -44,12 +44,12 @@ def parser() -> Parser:
 
 def main(words: list[str]) -> int:
     """Open the data, print a line an evaluation set."""
-    given = vars(parser().parse_args(words))
-    own = {name: given.pop(name) for name in ("effect", "power", "seed_sd", "run", "role")}
+    args = vars(parser().parse_args(words))
+    own = {name: args.pop(name) for name in ("effect", "power", "seed_sd", "run", "role")}
     for name, low, high in (("effect", 0, 100), ("power", 0, 1), ("seed_sd", 0, 100)):
         if not (math.isfinite(own[name]) and low < own[name] < high):
             raise HarnessError(f"--{name} {own[name]:g}: expected more than {low}, under {high}.")
-    config = config_from_flags(given)
+    config = config_from_flags(args)
     from harness_plugin.pipeline.planning import plans_of
     from harness_plugin.pipeline.prepare.open_task import load_tasks
     from harness_plugin.scoring.planning import lines
@@ -83,8 +83,8 @@ def evidence_of(run: Path, task: str, own: dict[str, Any]) -> dict[str, Any]:
     if task not in records:
         raise HarnessError(f"--run {run}: has no results of task {task!r}.")
     _, record = records[task]
-    found = [v for v in record.verdicts if v.student == own["role"]]
-    if not found:
+    verdicts = [v for v in record.verdicts if v.student == own["role"]]
+    if not verdicts:
         students = sorted({v.student for v in record.verdicts})
         raise HarnessError(
             f"--run {run}: has no verdict on student {own['student']!r}; it has "
@@ -93,6 +93,6 @@ def evidence_of(run: Path, task: str, own: dict[str, Any]) -> dict[str, Any]:
     if len(record.seeds) < 2:
         raise HarnessError(f"--run {run}: one seed does not show how seeds differ.")
     return {
-        "evidence": {v.split: evidence_from(v) for v in found},
+        "evidence": {v.split: evidence_from(v) for v in verdicts},
         "seconds": sum(model.seconds for model in record.models) / len(record.seeds),
     }

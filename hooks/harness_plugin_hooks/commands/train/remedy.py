@@ -160,7 +160,7 @@ def certify(report: RemedyReport, config: RunConfig, level: float, delta: float)
 
 
 def print_list(remedies: Sequence[Remedy]) -> None:
-    """One line a remedy, in the order in which they are tried."""
+    """One line a remedy, in the order in which they are trained."""
     width = max(len(remedy.name) for remedy in remedies)
     for remedy in remedies:
         cost = "" if remedy.cost == "none" else f" (cost: {remedy.cost})"
@@ -243,11 +243,11 @@ def sentence(report: RemedyReport) -> str:
     seeds, needed = len(report.scores.seeds), report.scores.rule.min_seeds
     if seeds < needed:
         return f"UNDECIDED: {what}; {seeds} seed(s), it takes {needed} to tell a best remedy."
-    tried = len(report.results) - 1
+    count = len(report.results) - 1
     if best.remedy not in report.shown:
         also = f" Shown to help: {', '.join(report.shown)}." if report.shown else ""
         return (
-            f"UNDECIDED: {what}; as the best of {tried} it is not shown to help (joint error 5%, "
+            f"UNDECIDED: {what}; as the best of {count} it is not shown to help (joint error 5%, "
             f"Holm). More seeds or rows are needed.{also}"
         )
     near = [
@@ -256,7 +256,7 @@ def sentence(report: RemedyReport) -> str:
         if one.remedy in report.shown and overlaps(one, best)
     ]
     tie = f" Not told apart from it: {', '.join(near)}." if near else ""
-    return f"BEST: {what}; shown as the best of {tried} (joint error 5%, Holm).{tie}"
+    return f"BEST: {what}; shown as the best of {count} (joint error 5%, Holm).{tie}"
 
 
 def overlaps(one: RemedyResult, best: RemedyResult) -> bool:

@@ -37,15 +37,11 @@ trainings failed, 2 bad input, 130 interrupted.
 
 def parser() -> Parser:
     """Every option of `harness study`."""
-    from argparse import RawDescriptionHelpFormatter
-
     out = Parser(
-        prog="harness study",
+        "harness study",
         description="Run a matrix of tasks, methods, sizes, remedies and seeds, described in one "
         "YAML plan (docs/studies.md). Equal models are trained once.",
         epilog=EXAMPLES,
-        formatter_class=RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     out.add_argument("plans", type=Path, nargs="+", metavar="PLAN", help="YAML files, one a study")
     what = out.add_argument_group("what to do (default: train what is open, score, report)")
@@ -164,7 +160,7 @@ def executor_of(args: dict[str, Any], graph: Graph, root: Path) -> Executor:
     if args["executor"] == "ray":
         from harness_plugin_hooks.study.ray_executor import RayExecutor
 
-        return RayExecutor.open(args["address"], args["workers"], graph.study.given.resources)
+        return RayExecutor.open(args["address"], args["workers"], graph.study.plan.resources)
     if args["executor"] == "slurm":
         from harness_plugin_hooks.study.slurm_executor import SlurmExecutor
 
@@ -217,7 +213,7 @@ class ProgressPrinter:
                 self.next_look = started_looking + 100 * (time.monotonic() - started_looking)
             return
         if not self.said:
-            self.said = {*progress.done} if progress.found else {(-1, -1)}
+            self.said = {*progress.done} if progress.resumed else {(-1, -1)}
         from harness_plugin.machine.progress import duration
 
         for node, seed in [w for w in progress.done if w not in self.said]:

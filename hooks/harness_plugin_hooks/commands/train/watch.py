@@ -28,15 +28,11 @@ SILENT = 600.0
 
 def parser() -> Parser:
     """Every option of `harness watch`."""
-    from argparse import RawDescriptionHelpFormatter
-
     out = Parser(
-        prog="harness watch",
+        "harness watch",
         description="Show how far runs and studies are: models done, what is at work with its "
         "losses, time left, failures. Refreshes itself until Ctrl-C.",
         epilog=EXAMPLES,
-        formatter_class=RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     out.add_argument(
         "folder", type=Path, metavar="FOLDER", help="of a run, of several, or the stage store"
@@ -50,21 +46,21 @@ def parser() -> Parser:
 
 def main(words: list[str]) -> int:
     """Look, print, and look again."""
-    given = parser().parse_args(words)
-    if not 0.1 <= given.interval <= 3600:
-        raise HarnessError(f"--interval {given.interval}: expected 0.1 to 3600 seconds.")
-    if not given.folder.is_dir():
-        raise HarnessError(f"{given.folder}: expected a folder of results or a store, none there.")
-    once = given.once or not sys.stdout.isatty()
+    args = parser().parse_args(words)
+    if not 0.1 <= args.interval <= 3600:
+        raise HarnessError(f"--interval {args.interval}: expected 0.1 to 3600 seconds.")
+    if not args.folder.is_dir():
+        raise HarnessError(f"{args.folder}: expected a folder of results or a store, none there.")
+    once = args.once or not sys.stdout.isatty()
     while True:
-        lines = look(given.folder)
+        lines = look(args.folder)
         if once:
             print(*lines, sep="\n")
             return 0
         columns, rows = os.get_terminal_size()
         shown = [line[:columns] for line in lines[: rows - 1]]
         print("\x1b[H\x1b[J" + "\n".join(shown), flush=True)
-        time.sleep(given.interval)
+        time.sleep(args.interval)
 
 
 def look(folder: Path) -> list[str]:
@@ -133,7 +129,7 @@ def study_lines(store: Path) -> Iterator[str]:
     ledger = TrainingRecords(store)
     names = {path.stem for path in records.iterdir() if path.suffix in (".json", ".failed")}
     done = {name for name in names if ledger.record(name) is not None}
-    failed = {name: found for name in names - done if (found := ledger.failure(name)) is not None}
+    failed = {name: error for name in names - done if (error := ledger.failure(name)) is not None}
     working = {
         path.stem: owner for path in records.glob("*.lock") if (owner := ledger.owner(path.stem))
     }
@@ -150,8 +146,8 @@ def study_lines(store: Path) -> Iterator[str]:
 def read(path: Path) -> dict[str, Any] | None:
     """A file that a run keeps; None where there is none, or none that can be read."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return found if isinstance(found, dict) and {"models", "total", "now"} <= {*found} else None
+        value = json.loads(path.read_text(encoding="utf-8"))
+        return value if isinstance(value, dict) and {"models", "total", "now"} <= {*value} else None
     except (OSError, ValueError):
         return None
 

@@ -43,10 +43,10 @@ class Features(BiasModel):
                     f"task {task.task}: bias_features gives shape {features.shape} for "
                     f"{len(train)} training rows; expected (rows, features)."
                 )
-            found = regression(
+            fit = regression(
                 features, train.label, len(train.labels), trainer.seed, options["folds"]
             )
-            return found, {"features": features.shape[1]}
+            return fit, {"features": features.shape[1]}
 
         source = {"features": task.attribute_version(task.bias_features or "")}
         return bias_stage(trainer, {**source, **options}, (), made)

@@ -131,9 +131,9 @@ def descents(
     pull = 2 * np.asarray(penalties, np.float64)[:, None, None]
     best, best_score = layers.copy(), np.full(len(penalties), -1.0)
     for _ in range(steps):
-        found = score(layers[:, :, :-1], layers[:, :, -1])
-        better = found > best_score
-        best[better], best_score[better] = layers[better], found[better]
+        scores = score(layers[:, :, :-1], layers[:, :, -1])
+        better = scores > best_score
+        best[better], best_score[better] = layers[better], scores[better]
         z = (x @ layers.reshape(-1, x.shape[1]).T).reshape(len(x), *layers.shape[:2])
         p = np.exp(z - z.max(axis=2, keepdims=True))
         p /= p.sum(axis=2, keepdims=True)

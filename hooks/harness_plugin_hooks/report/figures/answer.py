@@ -70,9 +70,9 @@ def ordered(record: TransferRecord) -> tuple[list[str], list[str]]:
 
 def of_set(record: TransferRecord, split: str) -> list[Scores]:
     """Every role's scores on a set, in order."""
-    found = scores_on(record, split)
+    scores = scores_on(record, split)
     chain, beside = ordered(record)
-    return [found[role] for role in (*chain, *beside) if role in found]
+    return [scores[role] for role in (*chain, *beside) if role in scores]
 
 
 def gap_rows(record: TransferRecord, gaps: Mapping[str, str]) -> list[tuple[document.Cell, ...]]:
@@ -98,22 +98,22 @@ def picture(
     metrics: Mapping[str, str],
     rows: Sequence[tuple[document.Cell, ...]],
 ) -> Picture:
-    """A panel a set: a line a role with its interval, arrows from who is learned from."""
+    """Axes for each set: a line a role with its interval, arrows from who is learned from."""
     chain, beside = ordered(record)
     roles = [*chain, *beside]
     shown = list(metrics)[::-1]  # the last set is the one that the first answer is given on
     figure = canvas(0.5 + len(shown) * (0.62 + 0.23 * len(roles)), NARROW)
-    panels = figure.subplots(len(shown), 1, squeeze=False, sharex=True)[:, 0]
+    subplots = figure.subplots(len(shown), 1, squeeze=False, sharex=True)[:, 0]
     is_gap = name == "answer_gap"
-    for axes, split in zip(panels, shown, strict=True):
-        found = scores_on(record, split)
-        numbers = {r: found[r].metrics.get(metrics[split]) if r in found else None for r in roles}
-        panel(axes, numbers, len(chain), colours_of(roles), signed=is_gap)
+    for axes, split in zip(subplots, shown, strict=True):
+        scores = scores_on(record, split)
+        numbers = {r: scores[r].metrics.get(metrics[split]) if r in scores else None for r in roles}
+        draw_gaps(axes, numbers, len(chain), colours_of(roles), signed=is_gap)
         axes.set_title(f"{clipped(split, 20)}: {metric_title(metrics[split])}", fontsize=9.5)
-    panels[-1].set_xlabel("points" if is_gap else "accuracy, %")
-    low, high = panels[-1].get_xlim()
+    subplots[-1].set_xlabel("points" if is_gap else "accuracy, %")
+    low, high = subplots[-1].get_xlim()
     # room for the number behind the longest interval
-    panels[-1].set_xlim(low, high + 0.16 * (high - low))
+    subplots[-1].set_xlim(low, high + 0.16 * (high - low))
     about = (
         "0 treats both sides alike." if is_gap else "The worst of the groups that are large enough."
     )
@@ -131,18 +131,18 @@ def picture(
 
 def sentence(record: TransferRecord, split: str, metric: str) -> str:
     """How the number goes from ERM to the teacher to the students, on one set."""
-    found = scores_on(record, split)
+    scores = scores_on(record, split)
     chain, _ = ordered(record)
     signed = metric.startswith("gap_")
-    told = [
+    parts = [
         f"{role} {percent(value, signed)}"
         for role in chain
-        if role in found and np.isfinite(value := value_of(found[role].metrics.get(metric)))
+        if role in scores and np.isfinite(value := value_of(scores[role].metrics.get(metric)))
     ]
-    return f"On {split}: {listed(told)}." if told else ""
+    return f"On {split}: {listed(parts)}." if parts else ""
 
 
-def panel(
+def draw_gaps(
     axes: Axes,
     numbers: Mapping[str, Number | None],
     handed_on: int,

@@ -20,7 +20,7 @@ from harness_plugin_hooks.report.figures.drawing import (
     matrix,
     numbers,
 )
-from harness_plugin_hooks.report.figures.inside import Record, ends, outside_legend
+from harness_plugin_hooks.report.figures.inside import Record, ends, of_students, outside_legend
 
 MOST = np.log(2)
 """The largest Jensen-Shannon divergence, in nats."""
@@ -41,14 +41,14 @@ def specials(pair: Record) -> str:
 
 
 def by_layer(pairs: Sequence[Record], roles: Sequence[str]) -> Picture:
-    """A panel a group, a line a pair; solid without special tokens, which dominate."""
+    """Axes for each group, a line for each pair; solid without special tokens, which dominate."""
     groups = list(dict.fromkeys(pair["group"] for pair in pairs))
     colours = colours_of(roles)
     # a line has the colour of the second model: who is compared with the teacher
     against = [pair for pair in pairs if pair["first"] == "teacher"] or pairs
     others = list(dict.fromkeys(pair["second"] for pair in pairs))
-    figure, (panels,) = grid(1, len(groups), 3.3, sharey=True)
-    for axes, group in zip(panels, groups, strict=True):
+    figure, (subplots,) = grid(1, len(groups), 3.3, sharey=True)
+    for axes, group in zip(subplots, groups, strict=True):
         last = 0
         for pair in [pair for pair in against if pair["group"] == group]:
             layers = pair["by_layer"]
@@ -72,8 +72,8 @@ def by_layer(pairs: Sequence[Record], roles: Sequence[str]) -> Picture:
         axes.set_title(f"{group} rows")
         axes.set_xlabel("layer of the second model")
         axes.grid(axis="y")
-    panels[0].set_ylabel("JS divergence, nats")
-    outside_legend(figure, panels)
+    subplots[0].set_ylabel("JS divergence, nats")
+    outside_legend(figure, subplots)
     return Picture(
         name="attention_layers",
         title="Where the models look apart, by layer",
@@ -101,16 +101,11 @@ def by_layer(pairs: Sequence[Record], roles: Sequence[str]) -> Picture:
 
 def furthest_layer(pairs: Sequence[Record]) -> str:
     """Where a student looks furthest apart from its teacher."""
-    found = [
-        (layer["js"], pair, layer)
-        for pair in pairs
-        if pair["second"].startswith("student") and not pair.get("specials")
-        for layer in pair["by_layer"]
-        if layer.get("js") is not None
-    ]
-    if not found:
+    without = [pair for pair in pairs if not pair.get("specials")]
+    distances = of_students(without, "by_layer", "js")
+    if not distances:
         return ""
-    value, pair, layer = max(found, key=lambda one: one[0])
+    value, pair, layer = max(distances, key=lambda one: one[0])
     interval = ends(layer.get("low"), layer.get("high"), ".2f")
     return (
         f"{pair['second']} looks furthest apart from its {pair['first']} in layer "
@@ -190,16 +185,10 @@ def by_head(pairs: Sequence[Record]) -> Picture:
 
 def furthest_head(pairs: Sequence[Record]) -> str:
     """The student's head that is least like the one it is matched with."""
-    found = [
-        (match["js"], pair, match)
-        for pair in pairs
-        if pair["second"].startswith("student")
-        for match in pair["matched"]
-        if match.get("js") is not None
-    ]
-    if not found:
+    distances = of_students(pairs, "matched", "js")
+    if not distances:
         return ""
-    value, pair, match = max(found, key=lambda one: one[0])
+    value, pair, match = max(distances, key=lambda one: one[0])
     return (
         f"The least alike: head {match['second_head'] + 1} of layer {match['second_layer'] + 1} of "
         f"{pair['second']}, {decimal(value, '.2f')} nats on {pair['group']} rows."

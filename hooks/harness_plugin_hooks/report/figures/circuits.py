@@ -62,12 +62,12 @@ def sentences(record: Record) -> Iterator[str]:
     models = record.get("models") or []
     if flat := [m for m in models if m.get("faithfulness") and not is_faithful(m)]:
         of_models = listed([f"{m['role']} seed {m.get('seed')}" for m in flat])
-        told = "; ".join(
+        parts = "; ".join(
             f"{decimal(m.get('metric_full'), '.2f')} and {decimal(m.get('metric_empty'), '.2f')}"
             for m in flat
         )
         yield (
-            f"Clean and corrupted inputs hardly differ for {of_models} (mean metric {told}), so "
+            f"Clean and corrupted inputs hardly differ for {of_models} (mean metric {parts}), so "
             "that there is no effect to trace: their faithfulness is no number."
         )
     pairs = [c for c in record.get("comparisons") or [] if c.get("jaccard") is not None]
@@ -84,14 +84,14 @@ def sentences(record: Record) -> Iterator[str]:
 
 def first_seed(models: Sequence[Record]) -> list[Record]:
     """One model a role: graphs of other seeds are other graphs."""
-    found: dict[str, Record] = {}
+    first: dict[str, Record] = {}
     for model in models:
-        found.setdefault(model["role"], model)
-    return list(found.values())
+        first.setdefault(model["role"], model)
+    return list(first.values())
 
 
 def graphs(models: Sequence[Record], convention: str) -> Picture:
-    """The forward pass from left to right, a panel a model."""
+    """The forward pass from left to right, axes for each model."""
     by_stage = all(model.get("family") == "convolutional" for model in models)
     drawn = {id(model): strongest(model) for model in models}
     every = [edge for edges in drawn.values() for edge in edges]
@@ -103,8 +103,8 @@ def graphs(models: Sequence[Record], convention: str) -> Picture:
             for m in models
         )
         heights = [1.2 + 0.24 * rows for rows in tallest]
-    figure, panels = grid(len(models), 1, 0.4 + sum(heights), height_ratios=heights)
-    for axes, model in zip(panels[:, 0], models, strict=True):
+    figure, subplots = grid(len(models), 1, 0.4 + sum(heights), height_ratios=heights)
+    for axes, model in zip(subplots[:, 0], models, strict=True):
         if by_stage:
             convolutional.stages(axes, model, drawn[id(model)], most)
         else:
@@ -322,13 +322,13 @@ def mean_of(values: Floats) -> Floats:
 
 def cell(model: Record, key: str, place: int) -> float | None:
     """One number of a model's faithfulness."""
-    found: Sequence[float | None] = model["faithfulness"].get(key) or ()
-    return found[place] if place < len(found) else None
+    values: Sequence[float | None] = model["faithfulness"].get(key) or ()
+    return values[place] if place < len(values) else None
 
 
 def enough(models: Sequence[Record]) -> str:
     """The share of edges that 90% of the answer takes, a role after the other."""
-    told = []
+    parts = []
     for role in dict.fromkeys(model["role"] for model in models):
         shares = [
             m["size_90"] / m["n_edges"]
@@ -337,8 +337,8 @@ def enough(models: Sequence[Record]) -> str:
         ]
         if shares:
             low, high = (percent(end, False) for end in (min(shares), max(shares)))
-            told.append(f"{role} {low}%" + (f" to {high}%" if low != high else ""))
-    return f"90% of the answer takes so many of the edges: {', '.join(told)}." if told else ""
+            parts.append(f"{role} {low}%" + (f" to {high}%" if low != high else ""))
+    return f"90% of the answer takes so many of the edges: {', '.join(parts)}." if parts else ""
 
 
 def depth(models: Sequence[Record], roles: Sequence[str]) -> Picture:
@@ -381,7 +381,7 @@ def depth(models: Sequence[Record], roles: Sequence[str]) -> Picture:
 
 def middle(models: Sequence[Record]) -> str:
     """The mean depth of each role's circuit in a sentence."""
-    told = []
+    parts = []
     for role in dict.fromkeys(model["role"] for model in models):
         means = [
             sum(p["depth"] * p["mass"] for p in m["profile"]) / total
@@ -391,5 +391,5 @@ def middle(models: Sequence[Record]) -> str:
             and (total := sum(p["mass"] for p in m["profile"])) > 0
         ]
         if means:
-            told.append(f"{role} {decimal(float(np.mean(means)), '.2f')}")
-    return f"Mean depth of the scores: {', '.join(told)}." if told else ""
+            parts.append(f"{role} {decimal(float(np.mean(means)), '.2f')}")
+    return f"Mean depth of the scores: {', '.join(parts)}." if parts else ""

@@ -158,10 +158,10 @@ def grid(
 def colours_of(roles: Sequence[str]) -> dict[str, str]:
     """One colour a role, the same in every figure of a run."""
     students = [role for role in roles if role.startswith("student")]
-    found = {role: STUDENTS[i % len(STUDENTS)] for i, role in enumerate(students)}
+    colours = {role: STUDENTS[i % len(STUDENTS)] for i, role in enumerate(students)}
     controls = (role for role in roles if role.startswith("control"))
     known = {"teacher": TEACHER, **dict.fromkeys(controls, CONTROL)}
-    return {role: found.get(role) or known.get(role, OTHER) for role in roles}
+    return {role: colours.get(role) or known.get(role, OTHER) for role in roles}
 
 
 def ink_on(colour: Sequence[float]) -> str:

@@ -34,8 +34,8 @@ def of_pairs(record: TransferRecord) -> Iterator[list[Flips]]:
     """The flips of every set, student and other model; sets out of domain first."""
     order = {known.name: -number for number, known in enumerate(record.sets)}
     every = [Flips(**flips.model_dump()) for flips in record.flips]
-    found = sorted(every, key=lambda f: (order.get(f.split, 0), f.student, f.other))
-    for _, flips in groupby(found, lambda f: (f.split, f.student, f.other)):
+    ordered = sorted(every, key=lambda f: (order.get(f.split, 0), f.student, f.other))
+    for _, flips in groupby(ordered, lambda f: (f.split, f.student, f.other)):
         yield list(flips)
 
 

@@ -86,24 +86,24 @@ def matrices(pairs: Sequence[Record]) -> Picture:
 
 def last_layers(pairs: Sequence[Record]) -> str:
     """How alike the last layers are, which the label is read from."""
-    told = [
+    parts = [
         f"{pair['first']} and {pair['second']} {decimal(value, '.2f')} on {pair['group']} rows"
         for pair in pairs
         if pair["second"].startswith("student")
         and (value := cell(pair["value"], -1, -1)) is not None
     ]
-    return f"Where the label is read off: {', '.join(told)}." if told else ""
+    return f"Where the label is read off: {', '.join(parts)}." if parts else ""
 
 
 def depth_profile(
     pairs: Sequence[Record], ceilings: Sequence[Record], view: str | None, roles: Sequence[str]
 ) -> Picture:
-    """Layers at equal relative depth, a panel a group, a line a pair, with the ceiling."""
+    """Layers at equal relative depth, axes a group, a line a pair, with the ceiling."""
     groups = list(dict.fromkeys(pair["group"] for pair in pairs))
-    figure, (panels,) = grid(1, len(groups), 3.3, sharey=True)
+    figure, (subplots,) = grid(1, len(groups), 3.3, sharey=True)
     colours = colours_of(roles)
     against = [pair for pair in pairs if pair["first"] == "teacher"] or list(pairs)
-    for axes, group in zip(panels, groups, strict=True):
+    for axes, group in zip(subplots, groups, strict=True):
         mine = [pair for pair in against if pair["group"] == group]
         for number, pair in enumerate(mine):
             x = positions(pair["second_layers"], pair["second_depths"])
@@ -136,8 +136,8 @@ def depth_profile(
         depth_axis(axes)
         axes.set_title(f"{group} rows")
         axes.set_ylim(min(0.0, axes.get_ylim()[0]), 1.04)
-    panels[0].set_ylabel("CKA at equal depth")
-    outside_legend(figure, panels)
+    subplots[0].set_ylabel("CKA at equal depth")
+    outside_legend(figure, subplots)
     return Picture(
         name="cka_depth",
         title="Where the student leaves the teacher",
@@ -162,18 +162,25 @@ def depth_profile(
     )
 
 
-def least_alike(pairs: Sequence[Record], ceilings: Sequence[Record]) -> str:
-    """Where the student is least like its teacher, and what two trainings of a teacher come to."""
-    found = [
-        (layer["value"], pair, layer)
+def of_students(
+    pairs: Sequence[Record], parts: str, value: str
+) -> list[tuple[float, Record, Record]]:
+    """The value, pair and part of every one of the `parts` of pairs with a student that has one."""
+    return [
+        (part[value], pair, part)
         for pair in pairs
         if pair["second"].startswith("student")
-        for layer in pair["equal_depth"]
-        if layer.get("value") is not None
+        for part in pair[parts]
+        if part.get(value) is not None
     ]
-    if not found:
+
+
+def least_alike(pairs: Sequence[Record], ceilings: Sequence[Record]) -> str:
+    """Where the student is least like its teacher, and what two trainings of a teacher come to."""
+    distances = of_students(pairs, "equal_depth", "value")
+    if not distances:
         return ""
-    value, pair, layer = min(found, key=lambda one: one[0])
+    value, pair, layer = min(distances, key=lambda one: one[0])
     interval = ends(layer.get("low"), layer.get("high"), ".2f")
     own = [
         cell(c["value"], i, i)
@@ -193,14 +200,14 @@ def least_alike(pairs: Sequence[Record], ceilings: Sequence[Record]) -> str:
 
 
 def probes(record: Record, roles: Sequence[str]) -> Iterator[Picture]:
-    """At which depth label and attribute can be read off, a panel each."""
+    """At which depth label and attribute can be read off, axes for each."""
     curves = record.get("curves") or []
     if not curves:
         return
     targets = list(dict.fromkeys(curve["target"] for curve in curves))
-    figure, (panels,) = grid(1, len(targets), 3.4, sharey=True)
+    figure, (subplots,) = grid(1, len(targets), 3.4, sharey=True)
     colours = colours_of(roles)
-    for axes, target in zip(panels, targets, strict=True):
+    for axes, target in zip(subplots, targets, strict=True):
         mine = [curve for curve in curves if curve["target"] == target]
         chance = next((c["chance"] for c in mine if c.get("chance") is not None), None)
         for number, curve in enumerate(mine):
@@ -221,8 +228,8 @@ def probes(record: Record, roles: Sequence[str]) -> Iterator[Picture]:
             axes.axhline(100 * chance, color=SOFT, linestyle=":", linewidth=1.2, label="chance")
         depth_axis(axes)
         axes.set_title(f"the {target}")
-    panels[0].set_ylabel("accuracy of the probe, %")
-    outside_legend(figure, panels)
+    subplots[0].set_ylabel("accuracy of the probe, %")
+    outside_legend(figure, subplots)
     rows = record.get("rows")
     on = f" {rows:,} rows of {record.get('split')}, equally many" if rows else " Rows: equally many"
     yield Picture(
@@ -246,7 +253,7 @@ def probe_rows(curves: Sequence[Record]) -> Iterator[tuple[str, ...]]:
                 for key in ("low", "high", "null", "decodable")
             ]
             low, high, null = (None if end is None else 100 * end for end in at[:3])
-            found = at[3]
+            values = at[3]
             value = curve["value"][i]
             yield (
                 curve["target"],
@@ -255,7 +262,7 @@ def probe_rows(curves: Sequence[Record]) -> Iterator[tuple[str, ...]]:
                 decimal(None if value is None else 100 * value, ".1f"),
                 ends(low, high, ".1f"),
                 decimal(null, ".1f"),
-                "" if found is None else ("yes" if found else "no"),
+                "" if values is None else ("yes" if values else "no"),
             )
 
 
@@ -300,15 +307,15 @@ def depth_axis(axes: Any) -> None:
     axes.grid(axis="y")
 
 
-def outside_legend(figure: Any, panels: Sequence[Any]) -> None:
-    """One legend for all panels, above them."""
-    found: dict[str, Any] = {}
-    for axes in panels:
+def outside_legend(figure: Any, subplots: Sequence[Any]) -> None:
+    """One legend for all axes, above them."""
+    entries: dict[str, Any] = {}
+    for axes in subplots:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
-    if found:
+            entries.setdefault(label, handle)
+    if entries:
         figure.legend(
-            found.values(), found.keys(), loc="outside upper left", ncols=min(len(found), 6)
+            entries.values(), entries.keys(), loc="outside upper left", ncols=min(len(entries), 6)
         )
 
 

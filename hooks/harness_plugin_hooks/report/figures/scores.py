@@ -44,8 +44,8 @@ def scores_on(record: TransferRecord, split: str) -> dict[str, Scores]:
 def pictures(record: TransferRecord) -> Iterator[Picture]:
     """Every figure of one task's scores."""
     for known in record.sets:
-        found = scores_on(record, known.name)
-        if any(scores.groups for scores in found.values()):
+        of_roles = scores_on(record, known.name)
+        if any(scores.groups for scores in of_roles.values()):
             yield groups(record, known.name)
     for known in record.sets:
         for breakdown in known.breakdowns:
@@ -112,9 +112,9 @@ def shown_of(shown: int, of: int, what: str) -> str:
 
 def groups(record: TransferRecord, split: str) -> Picture:
     """Accuracy of every group, a bar a role, with its interval."""
-    roles, found = compared_roles(record), scores_on(record, split)
+    roles, scores_of = compared_roles(record), scores_on(record, split)
     colours = colours_of(roles)
-    numbers = {role: found[role].groups for role in roles}
+    numbers = {role: scores_of[role].groups for role in roles}
     names = chosen_of(change := changes(numbers, roles), MOST_GROUPS)
     thick = 0.8 / len(roles)
     figure, (line,) = grid(1, 1, 0.75 + len(names) * (0.14 + 0.19 * len(roles)))
@@ -159,12 +159,12 @@ def groups(record: TransferRecord, split: str) -> Picture:
         about="Marks: mean over seeds; lines: 95% interval over seeds and examples."
         + shown_of(len(names), len(change), "groups"),
         figure=figure,
-        columns=("group", "examples", *list(found)),
+        columns=("group", "examples", *list(scores_of)),
         rows=[
             (
                 name,
-                f"{next((s.groups[name].n for s in found.values() if name in s.groups), 0):,}",
-                *(document.Number.of(scores.groups.get(name)) for scores in found.values()),
+                f"{next((s.groups[name].n for s in scores_of.values() if name in s.groups), 0):,}",
+                *(document.Number.of(scores.groups.get(name)) for scores in scores_of.values()),
             )
             for name in change
         ],
@@ -191,26 +191,26 @@ def clipped(name: str, most: int = 34) -> str:
 
 def primary_gaps(record: TransferRecord) -> dict[str, str]:
     """Set -> its primary gap, where a verdict names it; else one that is defined."""
-    told = record.primary
+    gaps = record.primary
     for scores in record.scores:
         defined = [
             name
             for name in sorted(scores.metrics)
             if name.startswith("gap_") and scores.metrics[name].value is not None
         ]
-        if scores.split not in told and defined:
-            told[scores.split] = defined[0]
+        if scores.split not in gaps and defined:
+            gaps[scores.split] = defined[0]
     order = {known.name: number for number, known in enumerate(record.sets)}
-    return dict(sorted(told.items(), key=lambda item: order[item[0]]))
+    return dict(sorted(gaps.items(), key=lambda item: order[item[0]]))
 
 
 def bias_types(record: TransferRecord, split: str, breakdown: str) -> Picture:
     """Accuracy on every value of a bias type by role, and how far each is from the teacher."""
-    roles, found = compared_roles(record), scores_on(record, split)
+    roles, scores = compared_roles(record), scores_on(record, split)
     numbers = {
         role: {
             value: metrics["acc"]
-            for value, metrics in found[role].breakdowns.get(breakdown, {}).items()
+            for value, metrics in scores[role].breakdowns.get(breakdown, {}).items()
             if "acc" in metrics
         }
         for role in roles

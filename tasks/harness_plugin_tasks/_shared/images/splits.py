@@ -21,6 +21,16 @@ Images: TypeAlias = Pixels | datasets.Dataset | Sequence[Any]
 CHUNK = 8192
 ALIGNMENTS = ("conflicting", "aligned")
 
+BIASED_SPLITS: dict[str, Purpose] = {
+    "train": "train",
+    "validation": "validation",
+    "id": "in_domain",
+    "balanced": "ood",
+}
+"""Of tasks that draw biased sets and a balanced one from a pool of images."""
+FEWEST = 4
+"""Rows of such a set: one a cell."""
+
 
 @dataclass(frozen=True)
 class Cells:
