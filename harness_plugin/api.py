@@ -144,7 +144,7 @@ def score(
         raise HarnessError("predictions: expected at least one file.")
     plugins = plugins_for(verbose)
     found = find_task(task, plugins["task"], tuple(options.get("include_path", ())))
-    given = {**options, "data": data, "limit": limit, "log_samples": True, "sets": texts(sets)}
+    given = {**options, "data": data, "limit": limit, "sets": texts(sets)}
     given["seeds"] = range(len(files["student"]))
     configuration = configured((found.task,), given, settings, config, output_path)
     from harness_plugin.pipeline.outputs import check_writable, chosen_outputs, write_outputs

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 
 def quiet_libraries() -> None:
     """One program, one set of progress bars: ours. Warnings still come through."""
@@ -13,6 +16,7 @@ def quiet_libraries() -> None:
 
 def quiet_datasets() -> None:
     """The same where no model is loaded."""
-    import datasets
-
-    datasets.disable_progress_bars()
+    if "datasets" in sys.modules:
+        sys.modules["datasets"].disable_progress_bars()
+    else:  # a second of imports, for a library that may not be needed
+        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
