@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from transformers import PreTrainedModel, get_linear_schedule_with_warmup
+from transformers import get_linear_schedule_with_warmup
 
 from harness_plugin.errors import HarnessError
 from harness_plugin.models.network import Network
@@ -28,6 +28,9 @@ from harness_plugin.training.encode import Encoded
 from harness_plugin.training.loss import BatchPart, DistillationLoss, TrainableModel
 from harness_plugin.training.selection import ModelSelection, Selector
 from harness_plugin.training.transfer import to_device
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 CHECK_EVERY = 50
 """Updates between looks at the loss: each look waits for the device."""

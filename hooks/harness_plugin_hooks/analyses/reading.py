@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from harness_plugin.errors import HarnessError
 from harness_plugin.models.layers import Shape
 from harness_plugin.models.network import answered_from, last_layer
 from harness_plugin_hooks.analyses.cka.options import Pool
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class Reader:
