@@ -37,6 +37,7 @@ FIRST = (
     ("Running", "docs/running.md"),
     ("Data", "docs/data.md"),
     ("Methods", "docs/methods.md"),
+    ("Distillation", "docs/distillation.md"),
     ("Remedies", "docs/remedies.md"),
     ("Analyses", "docs/analysis.md"),
     ("Report", "docs/report.md"),
@@ -51,10 +52,10 @@ REFERENCE = """# Reference
 
 Made from the docstrings.
 
-::: harness_plugin.api
+::: harness_plugin.api.functions
     options: {show_root_heading: true}
 
-::: harness_plugin.results
+::: harness_plugin.api.results
     options: {show_root_heading: true}
 
 ::: harness_plugin.plugins.hookspecs

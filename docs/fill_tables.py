@@ -39,6 +39,8 @@ KINDS = {
     "bias_model": "bias model",
     "group_inference": "group inference",
     "distiller": "distiller",
+    "augmentation": "augmentation",
+    "compressor": "compressor",
 }
 
 
@@ -123,7 +125,7 @@ def checked() -> list[str]:
 def demo(folder: Path) -> list[str]:
     """What a run printed of its sets out of domain, from its results folder."""
     from harness_plugin.plugins.registry import load_plugins
-    from harness_plugin.scoring.finished_runs import records_in, scores_from
+    from harness_plugin.scoring.files.finished_runs import records_in, scores_from
     from harness_plugin.scoring.metrics import Metric
     from harness_plugin_hooks.console import scores_computed
 
@@ -151,9 +153,9 @@ WIDTH = 100
 """Of lines in a page."""
 TABLES = {
     "demo": Table("docs/demo.md", "ten minutes, then seconds", command="make demo", read=demo),
-    "defaults": Table("docs/methods.md", "1 s", defaults),
-    "published": Table("docs/methods.md", "1 s", published),
-    "checked": Table("docs/methods.md", "1 s", checked),
+    "defaults": Table("docs/defaults.md", "1 s", defaults),
+    "published": Table("docs/defaults.md", "1 s", published),
+    "checked": Table("docs/defaults.md", "1 s", checked),
     "coverage": Table(
         "docs/verdicts.md",
         "30 CPU minutes",
@@ -166,9 +168,15 @@ TABLES = {
         writes=True,
     ),
     "methods": Table(
-        "docs/methods.md",
+        "docs/methods_measured.md",
         "2 hours",
-        command="python bench/methods.py --write",
+        command="python bench/methods.py --write docs/methods_measured.md",
+        writes=True,
+    ),
+    "deviations": Table(
+        "docs/methods_measured.md",
+        "1 hour",
+        command="python bench/deviations.py --write docs/methods_measured.md",
         writes=True,
     ),
     "findings": Table(

@@ -7,7 +7,7 @@ import pytest
 from stepwise import stepwise
 
 from harness_plugin.config.merge import run_config, task_settings
-from harness_plugin.pipeline.open_task import load_tasks
+from harness_plugin.pipeline.prepare.open_task import load_tasks
 from harness_plugin.pipeline.run_task import context_of
 
 pytestmark = pytest.mark.slow
@@ -41,7 +41,7 @@ HELP = {
 """Methods that help here, and the mean gain in worst-group accuracy that a broken one would miss.
 
 About half of the gain of the faultless method on `SMALL`. The methods that do not help on these
-small models are in the table of docs/methods.md, with the reasons.
+small models are in the table of docs/methods_measured.md, with the reasons.
 """
 
 

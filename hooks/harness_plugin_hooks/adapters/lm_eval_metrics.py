@@ -24,7 +24,8 @@ from lm_eval.api.registry import register_aggregation, register_metric
 
 from harness_plugin.plugins.registry import load_plugins
 from harness_plugin.records import Estimate, Predictions
-from harness_plugin.scoring import columns, score
+from harness_plugin.scoring import score
+from harness_plugin.scoring.files import columns
 from harness_plugin.scoring.measure import Bootstrap, measure_set
 from harness_plugin.scoring.metrics import Metric
 
@@ -93,22 +94,21 @@ def ordered(names: Any) -> list[Any]:
     return sorted(set(names), key=str)
 
 
-def estimate(metric: Metric, items: Sequence[Item], facts: Facts) -> Estimate:
+def estimate(metric: Metric, items: Sequence[Item], facts: Facts | None = None) -> Estimate:
     """A metric with its 95% interval over documents, resampled within their groups."""
-    paired = {"model": (as_predictions(items, facts),)}
-    bootstrap = Bootstrap(facts.task, facts.resamples, facts.seed)
-    found = measure_set(paired, [metric], bootstrap, facts.split)
-    return score.estimate_of(found[metric.name], "model", 1)
+    p = as_predictions(items, facts)
+    bootstrap = Bootstrap(p.task, *((facts.resamples, facts.seed) if facts else (RESAMPLES,)))
+    quantities = measure_set({"model": (p,)}, [metric], bootstrap, p.split)
+    return score.estimate_of(quantities[metric.name], "model", 1)
 
 
 def number(metric: Metric, items: Sequence[Item]) -> float | None:
-    """The plain number; None with a warning where it is not defined."""
-    predictions = as_predictions(items)
-    if reason := metric.applies(predictions):
-        LOG.warning("%s is not defined: %s.", metric.name, reason)
+    """The value, a minimum over groups corrected; None with a warning where it is not defined."""
+    found = estimate(metric, items)
+    if math.isnan(found.value):
+        LOG.warning("%s is not defined: %s.", metric.name, found.reason)
         return None
-    value = float(metric(predictions)[0])
-    return None if math.isnan(value) else value
+    return found.value
 
 
 def as_it_is(item: Item) -> Item:
