@@ -70,10 +70,12 @@ pages: $(INSTALLED)
 	if command -v npm > /dev/null; then npm install --silent --prefix $(PAGES)/npm axe-core; fi
 	$(BIN)/python docs/look_at_pages.py --output_path $(PAGES)/looks --axe $(PAGES)/npm $(PAGES)/page/*.html
 
+# pip itself compiles one file after the other, the tests of every package as well
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[train,evaluate]" --group dev
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable ".[train,evaluate]" --group dev
+	$(BIN)/python -W ignore -m compileall -qq -j 0 -x /tests/ $(VENV)/lib || true
 	touch $@
 
 clean:

@@ -3,6 +3,8 @@
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before datasets is imported: it reads the variable once
+# before torch is: workers share the cores, and two threads on a tiny model wait for each other
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import gc
 import importlib
@@ -67,16 +69,25 @@ def plugins() -> Plugins:
     return load_plugins()
 
 
+@pytest.fixture(scope="session")
+def shared_store(tmp_path_factory):
+    """A store for tests that ask what a training gives, not whether there is one.
+
+    What it is made of is in a stage's key, so that one test's teacher may be another's.
+    """
+    return tmp_path_factory.mktemp("shared_store")
+
+
 @pytest.fixture
 def open_context(tmp_path, plugins):
-    """The context of a run of the toy text task (or another), in a store of its own."""
+    """The context of a run of the toy text task (or another), in a store of its own or `store`."""
     from stepwise import stepwise
 
     from harness_plugin.config.merge import run_config
     from harness_plugin.pipeline.prepare.open_task import load_tasks
     from harness_plugin.pipeline.run_task import context_of
 
-    def context(*sets: str, task: str = TOY, store: str = "store", **flags):
+    def context(*sets: str, task: str = TOY, store: str | Path = "store", **flags):
         flags = {"threads": 1, "precision": "no", "attention": "sdpa", **flags}
         config = run_config(None, {"tasks": (task,), **flags}, sets)
         (task,) = load_tasks(config, plugins)
