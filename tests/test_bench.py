@@ -21,7 +21,7 @@ ROWS = {
     "evaluate": ["harness-plugin, bf16", "harness-plugin, fp32", "plain loop, batches of 32"],
     "method_cost": ["erm", "jtt", "dfr_train"],
     "prepare": ["first", "again, token ids from the store"],
-    "scoring": ["scores (--outputs transfer,table)", "every output, samples included"],
+    "scoring": ["one file", "five files", "five files, --log_samples"],
     "study": ["local, in process", "local, 2 workers", "25,000 cells"],
     "threads": ["our choice", "1 thread, as launched", "the choice made before"],
 }

@@ -201,4 +201,5 @@ def results_folder(place: Path) -> None:
     file = str(place / "given" / "answers.csv")
     argv = ["score", "--tasks", str(TOY / "toy.yaml"), "--predictions", file, "--sets", split]
     argv += ["--teacher_predictions", file, "--output_path", str(place), "--resamples", "100"]
+    argv += ["--log_samples"]
     quiet_main(argv)

@@ -145,7 +145,7 @@ def test_generated_rows_are_recognised_under_another_name(tmp_path, plugins):
     (tmp_path / "a.csv").write_text("\n".join(["id,label", *rows]))
     score = ["score", "--tasks", "hans", "--predictions", str(tmp_path / "a.csv")]
     score += ["--sets", split.name, "--output_path", str(tmp_path / "out"), "--resamples", "100"]
-    assert main(score) == 0
+    assert main([*score, "--log_samples"]) == 0
     (file,) = (tmp_path / "out").glob("transfer_*.json")
     file.write_text(file.read_text().replace('"embedded"', '"path"'))
     said = io.StringIO()

@@ -115,7 +115,8 @@ def test_predictions_made_elsewhere_are_compared_with_a_run(toy_run, tmp_path, c
     ]
     answers.write_text("".join(f"{row['id']},{row['label']}\n" for row in [ID_LABEL, *rows]))
     words = ["score", "--tasks", TOY, "--predictions", str(answers), "--resamples", "100"]
-    assert cli.main([*words, "--output_path", str(tmp_path / "scored")]) == 0
+    words += ["--log_samples", "--output_path", str(tmp_path / "scored")]
+    assert cli.main(words) == 0
     sides = [str(toy_run.output), str(tmp_path / "scored")]
     words = ["compare", *sides, "--min_seeds", "1", "--metric", "acc"]
     assert cli.main(words) == 3  # 100 rows do not tell the sign of the run's gap

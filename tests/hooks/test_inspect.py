@@ -216,6 +216,24 @@ def test_metrics_by_hand():
     assert inspect_scoring.group_counts(sets)(rows[:3])["hans_n_b"] == 0
 
 
+def test_fairness_is_left_out_where_an_answer_names_no_label_or_nothing_is_positive():
+    yes, no = KNOWN["labels"]
+    groups = [f"{label}/{word}" for label in KNOWN["labels"] for word in "ab"]
+    sets = {"hans": {**KNOWN, "groups": groups}}
+    rows = [
+        scored(n, no, f"{gold}/{word}", gold)
+        for n, (gold, word) in enumerate([(yes, "a"), (no, "a"), (yes, "b"), (no, "b")])
+    ]
+    gaps, values = inspect_scoring.spurious_gaps(sets), inspect_scoring.performance(sets)
+    assert gaps(rows)["hans_tpr_gap"] == 0
+    assert "hans_demographic_parity_ratio" not in values(rows)  # nothing is called positive
+    rows[0] = scored(0, yes, f"{yes}/a", yes)
+    assert gaps(rows)["hans_tpr_gap"] == 1
+    assert values(rows)["hans_demographic_parity_ratio"] == 0
+    rows[3] = scored(3, None, f"{no}/b", no)
+    assert "hans_tpr_gap" not in gaps(rows)
+
+
 def test_a_sample_without_its_group_is_named():
     bare = scored(7, "entailment", "a", "entailment")
     bare.sample_metadata.pop("groups")

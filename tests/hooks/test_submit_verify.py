@@ -157,7 +157,7 @@ def test_predictions_made_elsewhere_can_be_submitted(tmp_path, plugins):
     split = next(s for s in task.data.evaluation if s.name == "id")
     file = tmp_path / "ours.csv"
     file.write_text("id,label\n" + "".join(f"{i},positive\n" for i in split.ids))
-    score = ["score", "--tasks", toy, "--predictions", str(file), "--sets", "id"]
+    score = ["score", "--tasks", toy, "--predictions", str(file), "--sets", "id", "--log_samples"]
     assert main([*score, "--output_path", str(tmp_path / "out")]) == 0
     submit = [
         "submit",

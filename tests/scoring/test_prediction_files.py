@@ -72,7 +72,7 @@ def test_every_format_gives_the_numbers_of_the_run(rows, toy_run, tmp_path, form
     file = write(tmp_path, rows, form)
     words = ["score", "--tasks", TOY, "--predictions", file, "--model_name", "org/mine"]
     words += ["--output_path", str(tmp_path / "out"), "--resamples", "100", *FORMS[form]]
-    assert cli.main(words) == 0
+    assert cli.main([*words, "--log_samples"]) == 0
     (scored,) = (tmp_path / "out").glob("models/org__mine/results_*.json")
     (trained,) = toy_run.output.glob("models/toy-student-*/results_*.json")
     ours, theirs = (json.loads(path.read_text())["results"] for path in (scored, trained))
@@ -92,6 +92,18 @@ def test_every_format_gives_the_numbers_of_the_run(rows, toy_run, tmp_path, form
     assert record["config"]["predictions"]["student"][0]["file"] == Path(file).name
     (samples,) = (tmp_path / "out").glob("models/org__mine/samples_toy_swapped_*.jsonl")
     assert len(samples.read_text().splitlines()) == 100
+
+
+def test_answers_are_written_again_where_they_are_asked_for(rows, tmp_path):
+    file = write(tmp_path, rows, "csv label")
+    words = ["score", "--tasks", TOY, "--predictions", file, "--resamples", "100"]
+    assert cli.main([*words, "--output_path", str(tmp_path / "few")]) == 0
+    assert cli.main([*words, "--output_path", str(tmp_path / "all"), "--log_samples"]) == 0
+    few, every = (
+        {file.name.split("_")[0] for file in (tmp_path / name).rglob("*.*")}
+        for name in ("few", "all")
+    )
+    assert every - few == {"predictions", "samples"}
 
 
 def test_students_and_teachers_made_elsewhere_are_compared_seed_by_seed(rows, tmp_path, capsys):

@@ -94,23 +94,23 @@ def quantity(models: Mapping[str, Predictions], metric: Metric, bootstrap: Boots
     """
     first = next(iter(models.values()))
     paired = {role: (p,) for role, p in models.items()}
-    found = measure_set(paired, [metric], bootstrap, first.split)[metric.name]
+    measured = measure_set(paired, [metric], bootstrap, first.split)[metric.name]
     few = leave_out(first, bootstrap.min_group).left_out if metric.of_minimum else ()
-    if found.reason:
-        warnings.warn(f"{metric.name} is not defined: {found.reason}.", stacklevel=3)
+    if measured.reason:
+        warnings.warn(f"{metric.name} is not defined: {measured.reason}.", stacklevel=3)
     elif few:
         counts = ", ".join(f"{name} ({each_group(first)[name]['n']})" for name in few)
         least = bootstrap.min_group
         warnings.warn(
             f"{metric.name}: groups under {least} rows are left out: {counts}.", stacklevel=3
         )
-    return found
+    return measured
 
 
-def numbers(name: str, found: Estimate) -> dict[str, float]:
+def numbers(name: str, estimate: Estimate) -> dict[str, float]:
     """`name`, the ends of its 95% interval over rows, and a minimum's number without correction."""
-    out = {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
-    return out | ({f"{name}_plain": found.plain[0]} if found.plain else {})
+    out = {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+    return out | ({f"{name}_plain": estimate.plain[0]} if estimate.plain else {})
 
 
 def is_entailment(labels: Sequence[str] | None) -> bool:
@@ -144,18 +144,19 @@ def transfer(
     `models`: "student" and "teacher", and those that are known of "control", "erm_teacher" and
     "erm_student". What needs a model that is not given is None; nan is undefined, with a warning.
     """
-    found = dict(score.measures_of("student", quantity(models, metric, bootstrap), {}))
+    measures = dict(score.measures_of("student", quantity(models, metric, bootstrap), {}))
     of_gap = dict(score.measures_of("student", quantity(models, gap, bootstrap), {}))
-    found |= {name: of_gap[name] for name in ("gap_widening", "gap_size_change") if name in of_gap}
+    changed = [name for name in ("gap_widening", "gap_size_change") if name in of_gap]
+    measures |= {name: of_gap[name] for name in changed}
     out: dict[str, Any] = {}
     for name in ("distillability", "contribution", "gap_widening", "gap_size_change", "retention"):
-        if name not in found:
+        if name not in measures:
             needs = {"contribution": ("control",), "retention": ("erm_teacher", "erm_student")}
             asked = set(needs.get(name, ())) <= models.keys()
             nothing = math.nan if asked else None
             out |= dict.fromkeys((name, f"{name}_low", f"{name}_high"), nothing)
             continue
-        if math.isnan(found[name].value):
-            warnings.warn(f"{name} is not defined: {found[name].reason}.", stacklevel=2)
-        out |= numbers(name, found[name])
+        if math.isnan(measures[name].value):
+            warnings.warn(f"{name} is not defined: {measures[name].reason}.", stacklevel=2)
+        out |= numbers(name, measures[name])
     return out

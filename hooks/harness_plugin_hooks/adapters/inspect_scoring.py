@@ -28,6 +28,7 @@ from harness_plugin.records import Predictions
 from harness_plugin.scoring import metrics
 from harness_plugin.scoring.measure import Bootstrap, measure_all
 from harness_plugin.scoring.score import estimate_of
+from harness_plugin_hooks.metrics import FAIRNESS
 
 PACKAGE = "harness_plugin"
 EVERY_ANSWER = "unreduced"
@@ -238,7 +239,8 @@ def measured(sets: Sets, resampling: Mapping[str, Any] | None, kinds: Sequence[s
         for split, quantities in measure_all(paired, purposes, asked, bootstrap).items():
             for name, q in quantities[""].items():
                 # an answer that names no label is wrong, but of no class
-                if name not in chosen or (sets_answered[split].unanswered and name == "f1"):
+                unanswered = sets_answered[split].unanswered
+                if name not in chosen or (unanswered and name in ("f1", *FAIRNESS)):
                     continue
                 one = estimate_of(q, "the model", 1)
                 ends = {"": one.value, "_low": one.low, "_high": one.high}

@@ -104,11 +104,11 @@ def estimate(metric: Metric, items: Sequence[Item], facts: Facts | None = None) 
 
 def number(metric: Metric, items: Sequence[Item]) -> float | None:
     """The value, a minimum over groups corrected; None with a warning where it is not defined."""
-    found = estimate(metric, items)
-    if math.isnan(found.value):
-        LOG.warning("%s is not defined: %s.", metric.name, found.reason)
+    measured = estimate(metric, items)
+    if math.isnan(measured.value):
+        LOG.warning("%s is not defined: %s.", metric.name, measured.reason)
         return None
-    return found.value
+    return measured.value
 
 
 def as_it_is(item: Item) -> Item:

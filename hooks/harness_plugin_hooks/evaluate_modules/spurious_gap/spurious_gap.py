@@ -40,8 +40,8 @@ def compute(
     gaps += [metrics.GAP_ENTAILMENT] if columns.is_entailment(labels) else []
     out: dict[str, Any] = {}
     for gap in gaps:
-        found = columns.quantity({"model": p}, gap, bootstrap)
-        out |= columns.numbers(gap.name, score.estimate_of(found, "model", 1))
+        quantity = columns.quantity({"model": p}, gap, bootstrap)
+        out |= columns.numbers(gap.name, score.estimate_of(quantity, "model", 1))
     if in_domain_accuracy is not None:
         out["gap_id_ood"] = in_domain_accuracy - float(metrics.ACC(p)[0])
     return out

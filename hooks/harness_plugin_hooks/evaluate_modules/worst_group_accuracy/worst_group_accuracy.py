@@ -25,14 +25,14 @@ def compute(
     p = columns.as_predictions(
         predictions, references, groups, known_groups=known_groups, task=bootstrap.task, split=split
     )
-    found = columns.quantity({"model": p}, metrics.WORST_GROUP_ACC, bootstrap)
+    quantity = columns.quantity({"model": p}, metrics.WORST_GROUP_ACC, bootstrap)
     accuracy = {
         name: each["accuracy"]
         for name, each in columns.each_group(p).items()
         if each["n"] >= bootstrap.min_group
     }
-    name = "" if found.reason else min(accuracy, key=accuracy.__getitem__)
-    number = columns.numbers("worst_group_accuracy", score.estimate_of(found, "model", 1))
+    name = "" if quantity.reason else min(accuracy, key=accuracy.__getitem__)
+    number = columns.numbers("worst_group_accuracy", score.estimate_of(quantity, "model", 1))
     return {**number, "worst_group": name}
 
 
