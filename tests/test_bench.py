@@ -118,6 +118,10 @@ def test_coverage_is_the_same_for_any_number_of_workers():
     assert one == two
     assert "| worst | 20 | no claim | no claim |" in one  # as a run has no interval there
     assert "| worst | 30 | ." in one
+    summary = one[one.index("| coverage of all cells that claim |") :].splitlines()[2:]
+    cells = [line.strip("| ").split(" | ") for line in summary if line.startswith("|")]
+    assert len(cells) >= 9
+    assert {row[3] for row in cells} == {"0"}  # no cell below .93 by more than chance
 
 
 @pytest.mark.slow
