@@ -222,6 +222,8 @@ def read_json(path: Path) -> Any:
     text = read_text(path)
     try:
         value = json.loads(text, parse_constant=no_constant)
+        if "\\ud" in text.lower():  # half a character can be escaped in JSON, and written nowhere
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
         return located(value, path.parent)
     except (ValueError, RecursionError) as error:
         said = "nested too deep" if isinstance(error, RecursionError) else error

@@ -140,6 +140,7 @@ def setting_case(rng: random.Random, place: Path, good: Good) -> Case:
 def setting_names() -> list[str]:
     """Every setting's dotted name, those of roles and students below them."""
     from harness_plugin.config import settings as s
+    from harness_plugin.config.run_config import RunConfig
 
     roles = [f"{role}.{n}" for role in ("teacher", "student") for n in s.RoleSettings.model_fields]
     students = [f"students.student.{n}" for n in s.StudentSettings.model_fields]
@@ -147,7 +148,7 @@ def setting_names() -> list[str]:
     images = [f"image.{n}" for n in s.ImageSettings.model_fields]
     own = [f"toy.{n}" for n in ("rows", "annotated", "teacher.epochs", "nothing", "options.rows")]
     methods = [f"method_options.{n}" for n in ("group_dro.eta", "jtt.epochs", "jtt", "none.x")]
-    runs = list(s.RunConfig.model_fields)
+    runs = list(RunConfig.model_fields)
     return [
         *s.TaskSettings.model_fields,
         *roles,

@@ -20,6 +20,8 @@ HOSTILE = (
     "<img src=https://example.org/x onerror=\"document.title='broken'\">'\" "
     "<a href=\"javascript:document.title='broken'\" onfocus=\"document.title='broken'\" autofocus>"
 )
+LABEL = "<img src=x onerror=\"document.title='broken'\">'\" "
+"""Of a label or group: a slash would part it."""
 RIGHT = {"teacher": 0.9, "student": 0.7, "control": 0.6}
 FREE = (("config", "x"), ("environment", "x"), ("harness_plugin_version",))
 """Where a bundle may hold any string and hold: what its author says of the machine and version."""
@@ -37,7 +39,7 @@ def parts(tmp_path_factory, finished_run):
 
 def named(text):
     """A text with hostile names for the labels a and b, alone, in groups, and in columns."""
-    return re.sub(r"^([ab])$|\b([ab])(?=/[xy]\b)|(?<=/)([ab])$", lambda m: HOSTILE + m[0], text)
+    return re.sub(r"^([ab])$|\b([ab])(?=/[xy]\b)|(?<=/)([ab])$", lambda m: LABEL + m[0], text)
 
 
 def renamed(value):
@@ -84,7 +86,7 @@ def with_hashes(parts, file, plugins):
     results = parts[RESULTS].decode()
     for problem in refused.value.problems:
         assert problem.part.endswith("rows_sha256")
-        results = results.replace(problem.found, problem.expected)
+        results = results.replace(problem.actual, problem.expected)
     return {**parts, RESULTS: results.encode()}
 
 

@@ -168,6 +168,14 @@ def test_a_run_that_was_moved_together_with_its_store_can_be_read(toy_run, tmp_p
     assert yaml.safe_load(config.read_text())["output_path"] == f"{RUN}."
 
 
+def test_half_a_character_in_a_result_is_refused_where_it_is_read(toy_run, tmp_path):
+    (file,) = toy_run.output.glob("transfer_*.json")
+    bad = tmp_path / file.name
+    bad.write_text(file.read_text().replace('"task": "', '"task": "\\ud800', 1))
+    with pytest.raises(HarnessError, match=r"is no JSON file .*surrogates not allowed"):
+        read_record(bad)
+
+
 def test_a_result_with_nan_is_refused_in_one_line(toy_run, tmp_path, capsys):
     (file,) = toy_run.output.glob("transfer_*.json")
     bad = tmp_path / file.name
