@@ -172,6 +172,14 @@ def test_a_quantity_is_called_regression(plugins, tmp_path, name):
     assert "regression" in refused(plugins, tmp_path, table=name)
 
 
+def test_a_quantity_is_no_reason_to_speak_of_shares(plugins, tmp_path):
+    """Drawn within each value, the shares would leave splits without a row."""
+    rows = [(text, str(0.01 * i), a, s) for i, (text, _, a, s) in enumerate(ROWS)]
+    put(tmp_path, lines_of(rows))
+    shares = "split: {train: 0.7, validation: 0.1, test: 0.2}"
+    assert "regression" in refused(plugins, tmp_path, shares)
+
+
 def test_many_whole_numbers_are_warned_of(plugins, tmp_path):
     rows = [(f"{i}", str(i % 40), "f", s) for s in ("train", "test") for i in range(160)]
     put(tmp_path, lines_of(rows))

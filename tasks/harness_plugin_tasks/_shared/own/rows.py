@@ -125,6 +125,8 @@ def read_parts(layout: Layout, split: str, seed: int, problems: list[str]) -> li
         cells = cells * len(values) + codes
     chosen = drawn(layout.split, cells, seed)
     if idle := [name for name, some in chosen.items() if not len(some)]:
+        if not layout.labels:  # a quantity has a cell for each row, and a reason of its own
+            check_classes(layout.task, layout.label, table.columns[layout.label].take(kept))
         raise HarnessError(
             f"task {layout.task}: the shares of `split` leave {', '.join(idle)} without a row of "
             f"the {len(rows):,} there are, drawn within label x attribute."
