@@ -32,11 +32,12 @@ OWN_PROCESS = {"step", "threads"}
 HELPERS = {
     *("worlds", "theory", "rates"),
     *("batches", "common", "families", "flops", "workload"),
-    *("deviations", "methods", "models_table", "mutants"),
+    *("deviations", "methods", "models_table", "mutants", "scale"),
 }
 """What the scripts share, and those that time nothing; of a GPU's: test_bench_gpu.py."""
 COUNTED = {
     "durability": ["first", "again, all from the store"],
+    "many_workers": ["one study, 4 workers", "2 studies of 2 workers", "the same, 2 workers killed"],
     "faults": ["kill -9 in anything", "damaged files in the store", "bad input: flags"],
 }
 """Scripts that compare no variants: they print one table of their own."""
