@@ -33,7 +33,7 @@ lowest: $(INSTALLED)
 	$(BIN)/uv pip compile --quiet --no-annotate --no-header --resolution lowest-direct --extra train --extra evaluate --output-file $(LOWEST).txt pyproject.toml
 	sed -i.all -E '/^(torch|triton|nvidia|cuda)/d' $(LOWEST).txt
 	$(PYTHON) -m venv --clear $(LOWEST)
-	$(LOWEST)/bin/python -m pip install --quiet --constraint constraints.txt torch==$(TORCH) pytest pytest-timeout
+	$(LOWEST)/bin/python -m pip install --quiet --constraint constraints.txt torch==$(TORCH) jsonschema pytest pytest-timeout
 	$(LOWEST)/bin/python -m pip install --quiet --no-deps --requirement $(LOWEST).txt --editable .
 	$(LOWEST)/bin/python -m pytest -p no:cacheprovider tests/config tests/test_core.py tests/scoring/test_metrics.py tests/hooks/test_outputs.py tests/hooks/test_export.py
 	$(LOWEST)/bin/harness --tasks hans --limit 400 --seeds 0 --set teacher.epochs=1 --set student.epochs=1 --output_path $(LOWEST)/run

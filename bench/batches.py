@@ -16,7 +16,7 @@ import common
 import numpy as np
 from numpy.typing import NDArray
 
-from harness_plugin.training import batching
+from harness_plugin.training.inputs import batching
 
 Ints = NDArray[np.int64]
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -34,7 +34,7 @@ class Rows:
 def embedded_hans(quick: bool) -> Rows:
     """The generated training pairs of task `hans`."""
     from harness_plugin.config.merge import run_config
-    from harness_plugin.pipeline.open_task import load_tasks
+    from harness_plugin.pipeline.prepare.open_task import load_tasks
     from harness_plugin.plugins.registry import load_plugins
 
     sets = ("hans.n_train=1200",) if quick else ()

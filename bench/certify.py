@@ -13,8 +13,8 @@ import math
 import numpy as np
 
 from harness_plugin.records import Floats
-from harness_plugin.scoring.intervals import components
-from harness_plugin.scoring.minimum import minimum
+from harness_plugin.scoring.statistics.intervals import components
+from harness_plugin.scoring.statistics.minimum import minimum
 from harness_plugin_hooks.certify.rule import Candidate, in_order, steps_of
 
 GROUPS = {"teacher": 0.80, "erm_teacher": 0.50, "erm_student": 0.48}

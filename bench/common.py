@@ -127,7 +127,7 @@ def environment(device: str = "cpu") -> dict[str, Any]:
     import torch
 
     from harness_plugin.machine.environment import cpu_name
-    from harness_plugin.machine.hardware import available_cores
+    from harness_plugin.pipeline.prepare.hardware import available_cores
 
     return {
         "cpu": cpu_name(),

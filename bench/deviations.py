@@ -17,9 +17,10 @@ from torch import Tensor
 from harness_plugin.store.stages import Stage
 from harness_plugin.training.batch import Batch
 from harness_plugin.training.trainer import Trainer
-from harness_plugin_hooks.methods import ensemble, selective
+from harness_plugin_hooks.methods import ensemble
 from harness_plugin_hooks.methods.contrast import KernelWhitening
-from harness_plugin_hooks.methods.last_layer import Head
+from harness_plugin_hooks.methods.last_layer import selective
+from harness_plugin_hooks.methods.last_layer.refit import Head
 
 START = "<!-- table: python bench/deviations.py -->"
 

@@ -37,7 +37,7 @@ from workload import (
 )
 
 from harness_plugin.training.batch import Batch
-from harness_plugin.training.encode import EncodedText
+from harness_plugin.training.inputs.encode import EncodedText
 from harness_plugin.training.loss import DistillationLoss
 from harness_plugin.training.predict import predict
 from harness_plugin.training.teacher_outputs import TeacherOutputs

@@ -15,7 +15,7 @@ import torch
 from common import Goal, Table, environment, interleave, parse, parser, report, timed
 from workload import LONG, Size, accelerator_on, attention_for, bert, prepare_device, text
 
-from harness_plugin.training.encode import EncodedText
+from harness_plugin.training.inputs.encode import EncodedText
 from harness_plugin.training.predict import predict
 
 SIZES = (Size(4, 256), Size(2, 128), Size(2, 128))

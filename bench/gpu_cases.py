@@ -22,8 +22,9 @@ from harness_plugin.models import t5  # noqa: F401  registers its classes
 from harness_plugin.models.checkpoints import Backbone
 from harness_plugin.models.classifiers import supported_attention
 from harness_plugin.training import loop
-from harness_plugin.training.encode import Encoded, EncodedImages, EncodedRows
+from harness_plugin.training.inputs.encode import Encoded, EncodedImages, EncodedRows
 from harness_plugin.training.loss import DistillationLoss
+from harness_plugin.training.update import TrainingRows
 from harness_plugin_hooks.backbones import bert, resnet, vit
 from harness_plugin_hooks.backbones import t5 as t5_presets
 from harness_plugin_hooks.methods.erm import ERM
@@ -153,7 +154,7 @@ def fit(
         return loop.fit(
             accelerator,
             model,
-            loop.TrainingRows(encoded, metadata),
+            TrainingRows(encoded, metadata),
             loss(metadata) if loss else DistillationLoss(ERM(metadata)),
             training_args(batch_size, 0),
             loop.LoopOptions("bench", Path(folder), compile_model=compiled),

@@ -27,7 +27,7 @@ from gpu_profile import profile
 from workload import LONG, Lengths, Size, text
 
 from harness_plugin.analysis.loaded_models import LoadedModel
-from harness_plugin.training.encode import Encoded, EncodedRows
+from harness_plugin.training.inputs.encode import Encoded, EncodedRows
 from harness_plugin.training.loss import DistillationLoss
 from harness_plugin_hooks.analyses.cka.compute import compare_models
 from harness_plugin_hooks.analyses.cka.options import CKAOptions

@@ -22,11 +22,11 @@ from common import Table, environment, interleave, parse, parser, report
 from harness_plugin.config.merge import run_config
 from harness_plugin.errors import HarnessError
 from harness_plugin.machine.progress import quiet_libraries
-from harness_plugin.pipeline.context import RunContext
-from harness_plugin.pipeline.open_task import load_tasks
+from harness_plugin.pipeline.prepare.open_task import load_tasks
+from harness_plugin.pipeline.roles.context import RunContext
+from harness_plugin.pipeline.roles.split_stages import encoded_rows
+from harness_plugin.pipeline.roles.train_role import train_role
 from harness_plugin.pipeline.run_task import context_of
-from harness_plugin.pipeline.split_stages import encoded_rows
-from harness_plugin.pipeline.train_role import train_role
 from harness_plugin.plugins.registry import load_plugins
 
 TASKS = {"text": "hans", "image": "celeba_bias"}

@@ -1,10 +1,11 @@
 """What every debiasing method does on the embedded tasks: the table in docs/methods.md.
 
 Trains the small model of a task (the `control` of a run: no teacher) with every method, bias model
-and group inference, and compares its worst-group accuracy out of distribution with ERM's, paired by
-seed. Nothing is chosen by what is seen here: the settings are the recipes' and the methods'
-defaults. Every training has one thread, so that the table is the same for any number of workers;
-finished trainings are reused, so that an interrupted table continues.
+and group inference, and as a student of a group-DRO teacher in a few ways, and compares its
+worst-group accuracy out of distribution with ERM's, paired by seed. Nothing is chosen by what is
+seen here: the settings are the recipes' and the methods' defaults. Every training has one thread,
+so that the table is the same for any number of workers; finished trainings are reused, so that an
+interrupted table continues.
 """
 
 from __future__ import annotations
@@ -37,18 +38,30 @@ class Variant:
     bias_model: str = ""
     group_inference: str = ""
     sets: tuple[str, ...] = ()
+    student: str = ""
+    """How it learns from a teacher that the method trains: a name of STUDENTS; "" without one."""
 
     def __str__(self) -> str:
-        names = (self.method, self.bias_model, self.group_inference, *self.sets)
+        names = (self.method, self.student, self.bias_model, self.group_inference, *self.sets)
         return " + ".join(f"`{name}`" for name in names if name)
 
     def settings(self) -> list[str]:
         """As `--set` assignments."""
         names = {"bias_model": self.bias_model, "group_inference": self.group_inference}
         named = [f"{key}={name}" for key, name in names.items() if name]
+        if self.student:
+            named += [f"students.student={STUDENTS[self.student]}", "references=true"]
         return [f"method={self.method}", *named, *self.sets]
 
 
+PURE = "method: erm, ce_weight: 0, kd_weight: 1"
+STUDENTS = {
+    "pure_kd": f"{{{PURE}}}",
+    "disagree": f"{{{PURE}, distiller: disagree}}",
+    "subspace": f"{{{PURE}, distiller: subspace}}",
+    "extrapolated": f"{{{PURE}, combine: extrapolate, temperature: 10}}",
+}
+SELECTED = ("select=worst_environment",)
 ERM = Variant("erm")
 
 
@@ -117,6 +130,8 @@ def variants() -> Iterator[Variant]:
             yield Variant("poe", bias_model=offer.name)
     for offer in plugins["group_inference"]:
         yield Variant("group_dro", group_inference=offer.name)
+    yield from (Variant(method, sets=SELECTED) for method in ("erm", "jtt"))
+    yield from (Variant("group_dro", student=name) for name in STUDENTS)
 
 
 class Worker:
@@ -134,26 +149,36 @@ class Worker:
     def context(self, task: str, variant: Variant) -> Any:
         """Opened as a run of the control alone would be; HarnessError where it does not fit."""
         from harness_plugin.config.merge import run_config
-        from harness_plugin.pipeline.open_task import load_tasks
+        from harness_plugin.pipeline.prepare.open_task import load_tasks
         from harness_plugin.pipeline.run_task import context_of
 
         sets = ["references=false", *variant.settings(), *self.setup.sets]
         config = run_config(None, {"tasks": (task,), **PRECISION}, sets)
         (opened,) = load_tasks(config, self.plugins)
-        return context_of(opened, config, self.plugins, Path(self.setup.store))
+        only = "student" if variant.student else None
+        return context_of(opened, config, self.plugins, Path(self.setup.store), only=only)
 
     def train(self, task: str, variant: Variant, seed: int) -> str:
         """One training and its answers, as stages of the store; why there are none."""
         return self.attempt(lambda: self.predictions(task, variant, (seed,)))[1]
 
     def predictions(self, task: str, variant: Variant, seeds: Sequence[int]) -> list[Any]:
-        """What the trained models say of the last evaluation set, a record a seed."""
-        from harness_plugin.pipeline.split_stages import predict_split
-        from harness_plugin.pipeline.train_role import train_role
+        """What the trained models say of the last evaluation set, a record a seed.
+
+        A student's teachers are trained before it.
+        """
+        from harness_plugin.pipeline.roles.split_stages import predict_split
+        from harness_plugin.pipeline.roles.train_role import train_role
 
         ctx = self.context(task, variant)
-        role, split = ctx.plan.roles["control"], ctx.data.evaluation[-1]
-        return [predict_split(ctx, train_role(ctx, role, seed, {}), split) for seed in seeds]
+        names = list(ctx.plan.roles) if variant.student else ["control"]
+        made = []
+        for seed in seeds:
+            models: dict[str, Any] = {}
+            for name in names:
+                models[name] = train_role(ctx, ctx.plan.roles[name], seed, models)
+            made.append(predict_split(ctx, models[names[-1]], ctx.data.evaluation[-1]))
+        return made
 
     def row(self, asked: Comparison) -> Row:
         """One line of a table."""
@@ -162,9 +187,9 @@ class Worker:
 
     def compare(self, asked: Comparison) -> Row:
         """Both variants of every seed by the product's intervals (docs/verdicts.md)."""
-        from harness_plugin.scoring.intervals import estimate
         from harness_plugin.scoring.measure import Bootstrap, measure
         from harness_plugin.scoring.metrics import Metric
+        from harness_plugin.scoring.statistics.intervals import estimate
 
         seeds = self.setup.seeds
         pair = {"variant": tuple(self.predictions(asked.task, asked.variant, seeds))}
@@ -365,7 +390,8 @@ def main() -> int:
     args = parser(__doc__.splitlines()[0]).parse_args()
 
     def rows_of(task: str) -> list[Comparison]:
-        asked = [v for v in variants() if not args.only or v.method in args.only or v == ERM]
+        only = set(args.only)
+        asked = [v for v in variants() if not only or only & {v.method, v.student} or v == ERM]
         return [Comparison(task, variant) for variant in asked]
 
     return finish(args, START, rows_of, "ERM")

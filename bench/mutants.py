@@ -107,7 +107,7 @@ AREAS: Mapping[str, Area] = {
     "keys": Area(15, ("harness_plugin/store/keys.py",), ("tests/store/test_keys.py",)),
     "sampling": Area(
         25,
-        ("harness_plugin/training/batching.py",),
+        ("harness_plugin/training/inputs/batching.py",),
         ("tests/training/test_batching.py",),
         "not embedded_hans",
     ),

@@ -14,7 +14,7 @@ from worlds import ERM, RESAMPLES, SDS, Cell, draw, measured, outcomes, part
 
 from harness_plugin.pipeline.remedy import shown_to_help
 from harness_plugin.records import Estimate, Evidence, VerdictRule
-from harness_plugin.scoring import intervals, resampling
+from harness_plugin.scoring.statistics import intervals, resampling
 from harness_plugin.scoring.verdict import verdict
 
 

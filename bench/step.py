@@ -44,9 +44,10 @@ from workload import (
     training_args,
 )
 
-from harness_plugin.training import batching, loop
-from harness_plugin.training.encode import EncodedText
-from harness_plugin.training.transfer import to_device
+from harness_plugin.training import loop
+from harness_plugin.training.inputs import batching
+from harness_plugin.training.inputs.encode import EncodedText
+from harness_plugin.training.inputs.transfer import to_device
 
 OURS, FLOOR = "harness-plugin", "bare torch loop, same tricks"
 TRAINER, TRAINER_BF16 = "Trainer fp32", "Trainer bf16"

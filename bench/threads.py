@@ -20,8 +20,8 @@ import torch
 from common import Goal, Table, environment, interleave, parse, parser, report, timed
 from workload import LONG, Size, accelerator_on, bert, fit, text
 
-from harness_plugin.config.settings import RunConfig
-from harness_plugin.machine.hardware import HardwareSettings, choose
+from harness_plugin.config.run_config import RunConfig
+from harness_plugin.pipeline.prepare.hardware import HardwareSettings, choose
 
 ONE, CHOSEN = "1 thread, as launched", "our choice"
 

@@ -14,12 +14,13 @@ import torch
 from accelerate import Accelerator
 from transformers import BertConfig, BertForSequenceClassification
 
-from harness_plugin.config.settings import RunConfig
-from harness_plugin.machine.hardware import available_cores, make_accelerator
+from harness_plugin.config.run_config import RunConfig
+from harness_plugin.pipeline.prepare.hardware import available_cores, make_accelerator
 from harness_plugin.training import loop
 from harness_plugin.training.batch import TrainingMetadata
-from harness_plugin.training.encode import EncodedText
+from harness_plugin.training.inputs.encode import EncodedText
 from harness_plugin.training.loss import DistillationLoss
+from harness_plugin.training.update import TrainingRows
 from harness_plugin_hooks.methods.erm import ERM
 
 VOCABULARY, LABELS, FIRST_WORD = 8000, 3, 5
@@ -142,7 +143,7 @@ def fit(
         record = loop.fit(
             accelerator,
             model,
-            loop.TrainingRows(encoded, metadata),
+            TrainingRows(encoded, metadata),
             loss or DistillationLoss(ERM(metadata)),
             training_args(batch_size, seed),
             loop.LoopOptions("bench", Path(folder)),

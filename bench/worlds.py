@@ -20,7 +20,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from harness_plugin.records import Floats, VarianceComponents
-from harness_plugin.scoring.minimum import minimum
+from harness_plugin.scoring.statistics.minimum import minimum
 
 Job, Result = TypeVar("Job"), TypeVar("Result")
 RESAMPLES, SHARED = 200, 0.5

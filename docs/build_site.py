@@ -52,10 +52,10 @@ REFERENCE = """# Reference
 
 Made from the docstrings.
 
-::: harness_plugin.api
+::: harness_plugin.api.functions
     options: {show_root_heading: true}
 
-::: harness_plugin.results
+::: harness_plugin.api.results
     options: {show_root_heading: true}
 
 ::: harness_plugin.plugins.hookspecs

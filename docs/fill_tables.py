@@ -39,6 +39,8 @@ KINDS = {
     "bias_model": "bias model",
     "group_inference": "group inference",
     "distiller": "distiller",
+    "augmentation": "augmentation",
+    "compressor": "compressor",
 }
 
 
@@ -123,7 +125,7 @@ def checked() -> list[str]:
 def demo(folder: Path) -> list[str]:
     """What a run printed of its sets out of domain, from its results folder."""
     from harness_plugin.plugins.registry import load_plugins
-    from harness_plugin.scoring.finished_runs import records_in, scores_from
+    from harness_plugin.scoring.files.finished_runs import records_in, scores_from
     from harness_plugin.scoring.metrics import Metric
     from harness_plugin_hooks.console import scores_computed
 

@@ -18,15 +18,15 @@ from harness_plugin.errors import HarnessError
 from harness_plugin.plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from harness_plugin.api import compare as compare
-    from harness_plugin.api import load_task as load_task
-    from harness_plugin.api import open_run as open_run
-    from harness_plugin.api import remedy as remedy
-    from harness_plugin.api import run as run
-    from harness_plugin.api import score as score
-    from harness_plugin.results import ComparisonResult as ComparisonResult
-    from harness_plugin.results import LoadedTask as LoadedTask
-    from harness_plugin.results import RunResult as RunResult
+    from harness_plugin.api.functions import compare as compare
+    from harness_plugin.api.functions import load_task as load_task
+    from harness_plugin.api.functions import open_run as open_run
+    from harness_plugin.api.functions import remedy as remedy
+    from harness_plugin.api.functions import run as run
+    from harness_plugin.api.functions import score as score
+    from harness_plugin.api.results import ComparisonResult as ComparisonResult
+    from harness_plugin.api.results import LoadedTask as LoadedTask
+    from harness_plugin.api.results import RunResult as RunResult
 
 
 API = ("compare", "load_task", "open_run", "remedy", "run", "score")
@@ -40,9 +40,9 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     if name in API:
-        return getattr(importlib.import_module("harness_plugin.api"), name)
+        return getattr(importlib.import_module("harness_plugin.api.functions"), name)
     if name in RESULTS:
-        return getattr(importlib.import_module("harness_plugin.results"), name)
+        return getattr(importlib.import_module("harness_plugin.api.results"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

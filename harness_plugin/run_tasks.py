@@ -11,12 +11,9 @@ from pathlib import Path
 
 from harness_plugin.analysis import run_analyses
 from harness_plugin.analysis.loaded_models import just_finished
-from harness_plugin.config.settings import RunConfig
-from harness_plugin.files import timestamp
+from harness_plugin.config.run_config import RunConfig
 from harness_plugin.machine.environment import environment
-from harness_plugin.machine.hardware import gpu_name
-from harness_plugin.pipeline.context import RunContext
-from harness_plugin.pipeline.open_task import OpenTask, load_tasks
+from harness_plugin.machine.progress import live_run
 from harness_plugin.pipeline.outputs import (
     check_writable,
     chosen_outputs,
@@ -24,10 +21,13 @@ from harness_plugin.pipeline.outputs import (
     write_outputs,
 )
 from harness_plugin.pipeline.planning import plans_of
+from harness_plugin.pipeline.prepare.hardware import gpu_name
+from harness_plugin.pipeline.prepare.open_task import OpenTask, load_tasks
+from harness_plugin.pipeline.roles.context import RunContext
 from harness_plugin.pipeline.run_task import context_of, run_task, set_up_again
 from harness_plugin.plugins.registry import Plugins
-from harness_plugin.progress import live_run
 from harness_plugin.records import RunReport, TaskScores
+from harness_plugin.store.files import timestamp
 
 
 def run(
@@ -39,7 +39,7 @@ def run(
     """
     started = time.time()
     config = in_own_folder(config, started)
-    chosen_outputs(config, plugins)  # a name that does not exist is told before any work
+    chosen_outputs(config, plugins)  # a name that does not exist is refused before any work
     analyses = run_analyses.chosen_analyses(config.analyze, plugins) if config.analyze else []
     tasks = load_tasks(config, plugins)
     check_writable(Path(config.output_path))

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from harness_plugin.errors import HarnessError
-from harness_plugin.files import write_text
+from harness_plugin.store.files import write_text
 from harness_plugin.study.plan import read_study
 from harness_plugin_hooks.study_report.findings import filled
 from harness_plugin_hooks.study_report.report import tell

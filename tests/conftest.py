@@ -73,7 +73,7 @@ def open_context(tmp_path, plugins):
     from stepwise import stepwise
 
     from harness_plugin.config.merge import run_config
-    from harness_plugin.pipeline.open_task import load_tasks
+    from harness_plugin.pipeline.prepare.open_task import load_tasks
     from harness_plugin.pipeline.run_task import context_of
 
     def context(*sets: str, task: str = TOY, store: str = "store", **flags):

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 import harness_plugin as hp
-from harness_plugin.files import timestamp
-from harness_plugin.keywords import configured
-from harness_plugin.scoring.transfer_record import read_record
+from harness_plugin.api.keywords import configured
+from harness_plugin.scoring.files.transfer_record import read_record
+from harness_plugin.store.files import timestamp
 
 TOY = str(Path(__file__).parent / "toy" / "toy.yaml")
 MACHINE = {

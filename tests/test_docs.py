@@ -17,9 +17,11 @@ from harness_plugin.cli.list_names import KINDS
 from harness_plugin.cli.main import launch
 from harness_plugin.cli.parser import run_parser
 from harness_plugin.config.merge import parse_assignments, run_config, task_settings
-from harness_plugin.config.settings import RoleSettings, RunConfig, TaskSettings
+from harness_plugin.config.run_config import RunConfig
+from harness_plugin.config.settings import RoleSettings, TaskSettings
 from harness_plugin.data.task import find_task, read_task, task_files
 from harness_plugin.plugins import hookspecs
+from harness_plugin.plugins.option_facts import OptionFacts
 from harness_plugin.plugins.registry import collect, load_plugins, make_manager
 from harness_plugin.scoring.gate import read_thresholds
 from harness_plugin.study.plan import read_study
@@ -201,6 +203,9 @@ def test_yaml_blocks_are_what_their_readers_take(page, block, tmp_path):
         assert len(read_thresholds(file).gates) == len(value["gates"])
     elif "class" in value:
         assert isinstance(value["class"], type)
+    elif "method" in value and isinstance(value["method"], dict):  # what a plugin says of options
+        for options in value["method"].values():
+            assert all(OptionFacts.model_validate(fact).help for fact in options.values())
     elif "task" in value:
         assert read_task(file, PLUGINS["task"]).task == value["task"]
     else:
@@ -216,7 +221,7 @@ def test_the_site_is_built_without_a_broken_link(tmp_path, capfd):
     pages = {page.relative_to(tmp_path).as_posix() for page in tmp_path.rglob("*.html")}
     assert {"index.html", "docs/concepts.html", "tasks/README.html"} & pages
     reference = (tmp_path / "docs/reference.html").read_text(encoding="utf-8")
-    assert 'id="harness_plugin.api.run"' in reference
+    assert 'id="harness_plugin.api.functions.run"' in reference
     assert "register_methods" in reference
     assert (tmp_path / "search/search_index.json").is_file()
 
@@ -414,8 +419,8 @@ def test_the_tutorial_runs(tmp_path, monkeypatch, capsys):
 def test_the_page_of_the_python_api_runs(finished_report, tmp_path, monkeypatch, capsys):
     """Its blocks in order, on a made-up run of three seeds instead of a trained one."""
     import harness_plugin as hp
-    from harness_plugin.keywords import configured
-    from harness_plugin.results import RunResult
+    from harness_plugin.api.keywords import configured
+    from harness_plugin.api.results import RunResult
 
     right = {"teacher": 0.95, "student": 0.8, "control": 0.75}
     report = finished_report(tmp_path / "made", right)

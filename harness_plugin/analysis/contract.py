@@ -1,4 +1,4 @@
-"""What an analysis is: a function of a run's models, and the options that it has."""
+"""The contract of an analysis: a function of a run's models, and a model of its options."""
 
 from __future__ import annotations
 

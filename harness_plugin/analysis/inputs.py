@@ -1,4 +1,4 @@
-"""What an analysis is handed, and what it gives back."""
+"""Inputs and result of an analysis."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.console import RenderableType
 from harness_plugin.analysis.loaded_models import FinishedTask, LoadedModel
 from harness_plugin.data.dataset import Split
 from harness_plugin.records import Ints
-from harness_plugin.training.encode import Encoded
+from harness_plugin.training.inputs.encode import Encoded
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,14 @@ class AnalysisInput:
 
     @property
     def device(self) -> torch.device:
-        """Where the models are."""
+        """Device of the models."""
         device: torch.device = self.task.ctx.accelerator.device
         return device
 
 
 @dataclass(frozen=True)
 class AnalysisResult:
-    """What one analysis found: its part of the JSON, its table, and what a reader sees."""
+    """Result of one analysis: its part of the JSON, its table, and sentences for a reader."""
 
     record: Mapping[str, Any]
     rows: Sequence[Mapping[str, Any]]

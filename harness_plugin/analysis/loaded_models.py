@@ -15,11 +15,11 @@ from harness_plugin.config.roles import RoleKind
 from harness_plugin.data.dataset import Split, TaskData
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.models import classifiers
-from harness_plugin.pipeline.context import RunContext
-from harness_plugin.pipeline.split_stages import encoded_rows
+from harness_plugin.pipeline.roles.context import RunContext
+from harness_plugin.pipeline.roles.split_stages import encoded_rows
 from harness_plugin.records import Ints, TrainedModel
 from harness_plugin.scoring.pairing import twin_of
-from harness_plugin.training.encode import Encoded
+from harness_plugin.training.inputs.encode import Encoded
 
 
 @dataclass(frozen=True)

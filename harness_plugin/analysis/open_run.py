@@ -8,14 +8,14 @@ from typing import Any
 
 from harness_plugin.analysis.loaded_models import FinishedTask
 from harness_plugin.config.merge import run_config
-from harness_plugin.config.settings import RunConfig
+from harness_plugin.config.run_config import RunConfig
 from harness_plugin.data.task import find_task
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.pipeline.open_task import load_tasks
+from harness_plugin.pipeline.prepare.open_task import load_tasks
 from harness_plugin.pipeline.run_task import context_of, store_root
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records.run_folder import run_folder, start_of
-from harness_plugin.scoring.transfer_record import read_record
+from harness_plugin.scoring.files.transfer_record import read_record
 
 
 def open_run(

@@ -17,9 +17,9 @@ from harness_plugin.analysis.inputs import AnalysisInput, AnalysisResult
 from harness_plugin.analysis.loaded_models import FinishedTask
 from harness_plugin.data.dataset import Split, TaskData
 from harness_plugin.errors import unknown
-from harness_plugin.files import portable, strict, timestamp, write_record, write_table
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records import Ints
+from harness_plugin.store.files import portable, strict, timestamp, write_record, write_table
 
 ALL = "all"
 
@@ -45,7 +45,7 @@ class AnalysisRequest:
 
 @dataclass(frozen=True)
 class Analysed:
-    """What all analyses of one task found, and on which rows."""
+    """Results of all analyses of one task, and the rows they used."""
 
     task: FinishedTask
     request: AnalysisRequest

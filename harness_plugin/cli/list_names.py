@@ -28,12 +28,12 @@ KINDS = {
     "outputs": "output",
     "commands": "command",
 }
-"""What can be listed, and the kind that plugins register it as."""
+"""Argument of `harness ls` -> kind that plugins register."""
 
 
 def list_names(argv: list[str]) -> int:
     """Print every name of a kind, sorted."""
-    parser = Parser(prog="harness ls", description="List what is installed.", allow_abbrev=False)
+    parser = Parser("harness ls", description="List what is installed.")
     parser.add_argument("kind", metavar="|".join([*KINDS, "plugins"]))
     parser.add_argument("--include_path", action="append", default=[], metavar="DIR")
     args = parser.parse_args(argv)

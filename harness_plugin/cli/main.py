@@ -21,10 +21,9 @@ from harness_plugin.cli.parser import (
 from harness_plugin.cli.show import show
 from harness_plugin.cli.startup import COMMANDS, installed_plugins, is_main_process
 from harness_plugin.errors import DiskError, HarnessError, unknown
-from harness_plugin.files import disk_errors, path_error
 from harness_plugin.machine.launching import end_with_launcher
-from harness_plugin.machine.progress import quiet_libraries
-from harness_plugin.progress import lines_of_a_log
+from harness_plugin.machine.progress import lines_of_a_log, quiet_libraries
+from harness_plugin.store.files import disk_errors, path_error
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -35,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
         with disk_errors(Path()), lines_of_a_log():
             return dispatch(argv)
     except HarnessError as error:
-        return told(error)
+        return report_error(error)
     except ModuleNotFoundError as error:
         module = (error.name or "").partition(".")[0]
         if module not in EXTRA_OF:
@@ -61,10 +60,10 @@ def main(argv: list[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         if (named := path_error(error)) is None:
             raise
-        return told(named)
+        return report_error(named)
 
 
-def told(error: HarnessError) -> int:
+def report_error(error: HarnessError) -> int:
     """Print an error's line, in several processes once; the exit status."""
     if is_main_process() or isinstance(error, DiskError):  # every process may meet its own
         print(f"harness: error: {error}", file=sys.stderr)
@@ -94,7 +93,7 @@ def dispatch(argv: list[str]) -> int:
 
 
 def top_parser() -> argparse.ArgumentParser:
-    """What `harness --help` shows: the commands, then every option of `run`."""
+    """The text of `harness --help`: the commands, then every option of `run`."""
     parser = run_parser()
     parser.prog = "harness"
     parser.usage = "harness [run] --tasks NAME[,NAME] [options]\n" + "".join(
@@ -131,9 +130,8 @@ def run(argv: list[str]) -> int:
 def validate(argv: list[str]) -> int:
     """`harness validate`: read a task, load its data, check both, show the group table."""
     parser = Parser(
-        prog="harness validate",
+        "harness validate",
         description="Read a task, load its data and check both; prints the group table.",
-        allow_abbrev=False,
     )
     parser.add_argument("task", metavar="TASK|FILE.yaml")
     add_run_options(

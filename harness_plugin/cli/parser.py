@@ -1,4 +1,4 @@
-"""The options of `harness run`, made from the fields of the settings (`config.settings`).
+"""The options of `harness run`, made from the fields of the settings (`config`).
 
 A field's type says how an option's text is read, its choices and bounds what the help shows, its
 description the help. Values are checked where settings from files are: by the models.
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 
-    from harness_plugin.config.settings import RunConfig
+    from harness_plugin.config.run_config import RunConfig
 
 SHORTCUTS = {
     "teacher": ("teacher.model",),
@@ -48,7 +48,22 @@ options. Exit status: 0 done, 1 failed, 2 bad input, 130 interrupted (the same c
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with our error sentence: near matches, exit status 2, no usage block."""
+    """argparse with our error sentence: near matches, exit status 2, no usage block.
+
+    Options are never abbreviated; examples in `epilog` keep their lines.
+    """
+
+    def __init__(self, prog: str, description: str = "", epilog: str = "") -> None:
+        examples = "\n" in epilog
+        super().__init__(
+            prog,
+            description=description,
+            epilog=epilog,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter
+            if examples
+            else argparse.HelpFormatter,
+        )
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing: `main` prints one line."""
@@ -56,12 +71,12 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse does, with near matches for an option that does not exist."""
-        given, rest = self.parse_known_args(args, namespace)
+        parsed, rest = self.parse_known_args(args, namespace)
         if rest and rest[0].startswith("--"):
             raise unknown("option", rest[0].partition("=")[0], self._option_string_actions)
         if rest:
             self.error(f"unexpected argument {rest[0]!r}")
-        return given
+        return parsed
 
     @property
     def command(self) -> str:
@@ -94,14 +109,10 @@ def int_or_auto(text: str) -> int | str:
 def run_parser() -> Parser:
     """Every option of `harness run`. An option that is not given is None: the file decides."""
     from harness_plugin.config.fields import MODELS
-    from harness_plugin.config.settings import RunConfig, TaskSettings
+    from harness_plugin.config.run_config import RunConfig
+    from harness_plugin.config.settings import TaskSettings
 
-    parser = Parser(
-        prog="harness run",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=EXAMPLES,
-        allow_abbrev=False,
-    )
+    parser = Parser("harness run", epilog=EXAMPLES)
     flags = [name for name, field in RunConfig.model_fields.items() if how_of(field)]
     groups: dict[str, Any] = {}
     for name in flags:
@@ -122,7 +133,7 @@ def add_run_options(parser: Any, *names: str, **help_of: str) -> None:
 
     `help_of` replaces the help of some of them; unless given they are None.
     """
-    from harness_plugin.config.settings import RunConfig
+    from harness_plugin.config.run_config import RunConfig
 
     for name in names:
         field = RunConfig.model_fields[name]
@@ -147,7 +158,7 @@ def add_file_options(parser: Any) -> None:
 def config_from_flags(args: Mapping[str, Any]) -> RunConfig:
     """The configuration that parsed options of `run_parser` describe; other keys are ignored."""
     from harness_plugin.config.merge import run_config
-    from harness_plugin.config.settings import RunConfig
+    from harness_plugin.config.run_config import RunConfig
     from harness_plugin.data.yaml_files import merge
 
     shortcuts: dict[str, Any] = {}
@@ -170,7 +181,7 @@ def field_at(model: type[BaseModel], path: str) -> FieldInfo:
 
 
 def how_of(field: FieldInfo) -> dict[str, Any]:
-    """What `fields.flag` says of a field's option; empty where the field has none."""
+    """The `fields.flag` of a field; empty where the field has no option."""
     extra: Any = field.json_schema_extra or {}
     how: dict[str, Any] = extra.get("flag", {})
     return how
@@ -215,7 +226,7 @@ def type_of(annotation: Any) -> Any:
 
 
 def reader_of(kind: Any) -> Any:
-    """What makes a value of an option's text."""
+    """The function from an option's text to its value."""
     if get_origin(kind) is tuple:
         return seed_list if type_of(get_args(kind)[0]) is int else comma_list
     return int_or_auto if kind == (int, Literal["auto"]) else kind

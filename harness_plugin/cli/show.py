@@ -13,6 +13,7 @@ from harness_plugin.cli.list_names import KINDS, sets_named
 from harness_plugin.cli.parser import Parser
 from harness_plugin.cli.startup import installed_plugins
 from harness_plugin.errors import HarnessError, unknown
+from harness_plugin.plugins.option_facts import OptionFacts, option_facts
 
 if TYPE_CHECKING:
     from harness_plugin.data.task import Task
@@ -37,10 +38,9 @@ def show(argv: list[str]) -> int:
     Raises HarnessError for a name that does not exist, or that needs its kind.
     """
     parser = Parser(
-        prog="harness show",
+        "harness show",
         description="Show a task, method, distiller or anything else that is registered: its "
         "options with defaults, what it needs, where it comes from.",
-        allow_abbrev=False,
     )
     parser.add_argument("words", nargs="+", metavar="[KIND] NAME", help=", ".join(KINDS.values()))
     parser.add_argument("--include_path", action="append", default=[], metavar="DIR")
@@ -114,7 +114,7 @@ def of_task(task: Task) -> Iterator[str]:
 
 
 def evaluation_sets(task: Task) -> Iterator[str]:
-    """What the task's file says of its evaluation sets; the data may have more."""
+    """The evaluation sets in a task's file; the data may have more."""
     gaps = task.primary_gap if isinstance(task.primary_gap, dict) else {}
     if isinstance(task.primary_gap, str):
         yield f"primary gap {task.primary_gap}"
@@ -143,14 +143,11 @@ def of_offer(offer: Offer) -> Iterator[str]:
             yield from paragraph(NEEDS.get(need, need))
     defaults = getattr(thing, "defaults", {})
     if defaults and offer.kind in SETTING:
-        family = getattr(thing, "family", {})
         yield ""
         yield f"options (--set {SETTING[offer.kind].format(offer.name)}.NAME=VALUE)"
-        for name, default in defaults.items():
-            other = [f"{kind}: {shown(own[name])}" for kind, own in family.items() if name in own]
-            yield from paragraph(
-                f"{name} = {shown(default)}" + (f" ({', '.join(other)})" if other else "")
-            )
+        facts = option_facts(offer)
+        for name in defaults:
+            yield from option(name, default_of(thing, name), facts.get(name, OptionFacts()))
     documented = inspect.isclass(thing) or inspect.isroutine(thing)
     if documented and (text := inspect.getdoc(thing)):
         yield ""
@@ -158,6 +155,26 @@ def of_offer(offer: Offer) -> Iterator[str]:
             if number:
                 yield ""
             yield from paragraph(part)
+
+
+def default_of(thing: Any, name: str) -> str:
+    """An option's default, and after it that of each modality where it is another."""
+    family = getattr(thing, "family", {})
+    other = [f"{kind}: {shown(own[name])}" for kind, own in family.items() if name in own]
+    return ", ".join([shown(thing.defaults[name]), *other])
+
+
+def option(name: str, default: str, fact: OptionFacts) -> Iterator[str]:
+    """One option: its default and range, what it is, and where the default comes from."""
+    words = fact.range_in_words()
+    yield from paragraph(f"{name} = {default}" + (f" ({words})" if words else ""))
+    if fact.help:
+        yield from paragraph(fact.help, INDENT * 3)
+    if fact.where:
+        theirs = f"source: {shown(fact.source)}, " if fact.because else "source: "
+        yield from paragraph(f"{theirs}{fact.where}", INDENT * 3)
+    if fact.because:
+        yield from paragraph(f"ours: {fact.because}", INDENT * 3)
 
 
 def fields_of(thing: Any) -> dict[str, str]:

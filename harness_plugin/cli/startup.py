@@ -1,4 +1,4 @@
-"""What every command begins with: the plugins, and who speaks for several processes."""
+"""Shared start of all commands: plugins, and the main process of several."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from harness_plugin.config.merge import run_config
 from harness_plugin.data.dataset import TaskData
 from harness_plugin.data.task import find_task
 from harness_plugin.machine.terminal import say_styled, show_table
-from harness_plugin.pipeline.open_task import open_task, warnings
+from harness_plugin.pipeline.prepare.open_task import open_task, warnings
 from harness_plugin.plugins.registry import Plugins
 
 
@@ -33,7 +33,7 @@ def validate_task(
     config = run_config(file, {"tasks": (task.task,), **flags}, sets)
     loaded = open_task(task, config).data
     if task.modality == "image":
-        from harness_plugin.pipeline.open_images import check_images
+        from harness_plugin.pipeline.prepare.open_images import check_images
 
         check_images(loaded, task.inputs[0], quiet=not sys.stderr.isatty())
     show_table(group_table(loaded))

@@ -15,11 +15,12 @@ import yaml
 from pydantic import ValidationError
 
 from harness_plugin.config.mappings import check_names, fitting, problems
-from harness_plugin.config.settings import RoleSettings, RunConfig, TaskSettings
+from harness_plugin.config.run_config import RunConfig
+from harness_plugin.config.settings import RoleSettings, TaskSettings
 from harness_plugin.data.task import Source, Task
 from harness_plugin.data.yaml_files import TWICE, load_yaml, merge, read_yaml, said_of_yaml
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.files import located
+from harness_plugin.store.files import located
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:

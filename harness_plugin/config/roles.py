@@ -11,7 +11,7 @@ from harness_plugin.errors import HarnessError, unknown
 
 
 class RoleKind(StrEnum):
-    """What a model is for, whatever it is called."""
+    """Purpose of a role, independent of its name."""
 
     TEACHER = "teacher"
     STUDENT = "student"
@@ -46,11 +46,11 @@ class Role:
 
     @property
     def learns_from(self) -> tuple[str, ...]:
-        """The roles that must be trained before it; `agre` needs a biased model besides."""
+        """The roles that must be trained before it, a biased model that it avoids among them."""
         chosen = self.distillation
         if chosen is None:
             return ()
-        return chosen.teachers + ((chosen.biased_teacher,) if chosen.combine == "agre" else ())
+        return chosen.teachers + ((chosen.avoided,) if chosen.avoided else ())
 
 
 def start_of(layers: str, teacher: str, *, compressed: bool) -> str:

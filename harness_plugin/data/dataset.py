@@ -50,11 +50,11 @@ __all__ = [
 
 @dataclass(frozen=True)
 class DataRequest:
-    """What a task's loader is asked for.
+    """The request that a task's loader answers.
 
     `options` holds every option of the task (defaults filled in). `path` is set for the source
     `path` only. `seed` is the data seed: it is the same for all training seeds of a run.
-    `sets` are the evaluation sets that are wanted where nothing is trained, () = all that are
+    `sets` are the evaluation sets to load where nothing is trained, () = all that are
     there; None where models are trained. A loader may then leave out training rows and other sets.
     """
 
@@ -75,7 +75,7 @@ class DataRequest:
         return [name for name in names if self.trains or name != "train"]
 
     def asks_for(self, *names: str) -> bool:
-        """Whether one of these evaluation sets is wanted."""
+        """Whether one of these evaluation sets is to be loaded."""
         return not self.sets or bool({*names} & {*self.sets})
 
 
@@ -88,7 +88,7 @@ class TaskData:
     splits: Mapping[str, Split]
     notes: tuple[str, ...] = field(default=())
     warnings: tuple[str, ...] = field(default=())
-    """What looks wrong with values of the data and may be right, said once and with counts."""
+    """Suspicious values of the data, one warning a kind, with counts."""
 
     @property
     def train(self) -> Split:
@@ -202,7 +202,7 @@ def load_data(
 
 
 def loaded(task: Task, request: DataRequest) -> TaskData:
-    """What the task's loader gives; what it raises in one line that says where."""
+    """The loaded data of a task; a loader's exception becomes a HarnessError naming the loader."""
     target = task.sources[request.source]  # type: ignore[index]
     loader = task.load_attribute(target)
     try:

@@ -103,11 +103,11 @@ def shards(folder: Path) -> dict[str, list[str]] | None:
     names = [SHARD.fullmatch(file.name) for file in files]
     if (folder / "README.md").is_file() or not files or not all(names):
         return None
-    found: dict[str, list[str]] = {}
+    by_split: dict[str, list[str]] = {}
     for file, name in zip(files, names, strict=True):
-        found.setdefault(name[1] if name else "", []).append(str(file.relative_to(folder)))
+        by_split.setdefault(name[1] if name else "", []).append(str(file.relative_to(folder)))
     # `datasets` keeps this name for the union of all splits
-    return None if "all" in found else found
+    return None if "all" in by_split else by_split
 
 
 def offline(where: str, reason: str) -> HarnessError:

@@ -1,4 +1,4 @@
-"""What a task is: a frozen record read from a YAML file, with errors that name file and line."""
+"""A task: a frozen record read from a YAML file, with errors that name file and line."""
 
 from __future__ import annotations
 
@@ -164,12 +164,12 @@ class Task(BaseModel):
                 raise ImportError(f"{module} is a part of Python, and brings no data")
             else:
                 loaded = importlib.import_module(module)
-            found = getattr(loaded, attribute)
+            value = getattr(loaded, attribute)
         except (ImportError, AttributeError, ValueError) as error:  # ValueError: ":x" or "x:"
             raise HarnessError(f"{self.file}: cannot load {target!r}: {error}") from error
-        if not callable(found) or of_python(getattr(found, "__module__", None) or ""):
+        if not callable(value) or of_python(getattr(value, "__module__", None) or ""):
             raise HarnessError(f"{self.file}: {target!r} is no function of a task.")
-        return found
+        return value
 
     def check_functions(self, source: Source) -> None:
         """Load every function that the task names for a source; HarnessError for one it cannot."""
@@ -254,16 +254,16 @@ def base_of(
 def over_base(value: Mapping[str, Any], base: Task, path: Path, node: yaml.Node) -> dict[str, Any]:
     """The keys of `value` over those of `base`; an option's name sets the option's default."""
     out = base.model_dump(mode="json", exclude={"task", "version", "base", "file", "hub_sets"})
-    given = dict(value)
-    for name in [key for key in given if key in base.options]:
+    merged = dict(value)
+    for name in [key for key in merged if key in base.options]:
         choices = base.options[name].choices
-        if choices is not None and given[name] not in choices:
+        if choices is not None and merged[name] not in choices:
             raise HarnessError(
                 f"{path}:{line_of(node, [name])}: {name}: must be one of "
-                f"{', '.join(map(str, choices))}, found {given[name]!r}."
+                f"{', '.join(map(str, choices))}, found {merged[name]!r}."
             )
-        out["options"][name]["default"] = given.pop(name)
-    return merge(out, given)
+        out["options"][name]["default"] = merged.pop(name)
+    return merge(out, merged)
 
 
 def explain(
@@ -290,18 +290,18 @@ def find_task(name: str, registry: TaskRegistry, include_path: Iterable[str] = (
 
     Raises HarnessError for an unknown name, and for a name that stands in two places.
     """
-    files = list(task_files(include_path))  # a folder that is not there is told in any case
+    files = list(task_files(include_path))  # raises for a folder that is not there in any case
     if name.endswith((".yaml", ".yml")):
         return read_task(Path(name), registry)
     local = [read_task(path, registry) for path in files]
-    found = [task for task in local if task.task == name]
-    places = [task.file for task in found]
+    matches = [task for task in local if task.task == name]
+    places = [task.file for task in matches]
     if name in registry.offers:
         places.append(f"plugin {registry.offers[name].plugin!r}")
     if len(places) > 1:
         raise HarnessError(f"task {name!r} stands in {' and in '.join(places)}; rename one.")
-    if found:
-        return found[0]
+    if matches:
+        return matches[0]
     if not places:
         raise unknown("task", name, [*registry.offers, *(task.task for task in local)])
     return read_task(resource_path(registry.offers[name].target), registry)

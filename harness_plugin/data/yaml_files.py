@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from harness_plugin.errors import HarnessError
-from harness_plugin.files import read_text
+from harness_plugin.store.files import read_text
 
 TWICE = "key given twice: "
 MAX_DEPTH, MAX_VALUES = 50, 1_000_000

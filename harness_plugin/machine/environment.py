@@ -1,4 +1,4 @@
-"""What a reader needs to repeat a run: versions and machine. Imports nothing heavy."""
+"""Versions and machine, for the record of a run. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def environment(choices: Mapping[str, Any], gpu: str | None = None) -> dict[str,
 
 def versions(*names: str) -> dict[str, str]:
     """The versions of those that are installed, and ours; scoring needs no torch."""
-    found = {}
+    installed = {}
     for name in (*names, DISTRIBUTION):
         with suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
+            installed[name] = importlib.metadata.version(name)
+    return installed
 
 
 def cpu_name() -> str:

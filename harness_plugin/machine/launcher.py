@@ -1,4 +1,4 @@
-"""What a launcher was asked for, however it was asked: it is done, or refused by name."""
+"""Requests to launchers (flags, configuration, environment): honoured, or refused by name."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHARDED = {
 
 @dataclass(frozen=True)
 class Request:
-    """What a launcher was asked for, and where; None = nothing is known of it."""
+    """A request to a launcher, and its place; None = unknown."""
 
     processes: int | None = None
     strategy: str | None = None
@@ -78,7 +78,7 @@ def is_true(value: str | None) -> bool:
 
 
 def request_of_launcher() -> Request:
-    """What `harness launch` or `accelerate launch` was asked for, as far as that can be known."""
+    """The request to `harness launch` or `accelerate launch`, as far as it can be known."""
     if value := os.environ.get(REQUESTED):
         return Request(int(value))
     try:

@@ -1,4 +1,4 @@
-"""What starts a Python program in several processes, and ends them with whoever started them."""
+"""Start of a Python program in several processes, and their end with the parent's."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ QUIET = "ACCELERATE_LOG_LEVEL"
 def command_of(
     program: list[str], processes: int, *, on_cpu: bool
 ) -> tuple[list[str], dict[str, str]]:
-    """What starts a Python program in N processes, and in which environment."""
+    """Command and environment that start a Python program in N processes."""
     environment = {QUIET: "ERROR", **os.environ, REQUESTED: str(processes)}
     if processes == 1:
         return [sys.executable, *program], environment
@@ -84,7 +84,7 @@ def launched(command: list[str], environment: dict[str, str], **how: Any) -> tup
 
 @contextmanager
 def terminated_is_interrupted() -> Iterator[None]:
-    """Inside, SIGTERM and SIGHUP raise KeyboardInterrupt, so that what was begun is ended."""
+    """Inside, SIGTERM and SIGHUP raise KeyboardInterrupt, so that child processes are ended."""
 
     def stop(number: int, frame: object) -> None:
         raise KeyboardInterrupt

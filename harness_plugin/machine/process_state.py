@@ -1,4 +1,4 @@
-"""What a run changes in its process, put back: a notebook goes on as if nothing had been there."""
+"""Process-wide state (threads, seeds, environment, loggers) restored after a call."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def logs() -> Iterator[None]:
     """The level of every logger, and the level below which nothing is logged at all."""
     manager = logging.root.manager
     loggers = [logging.root, *manager.loggerDict.values()]
-    levels = [(found, found.level) for found in loggers if isinstance(found, logging.Logger)]
+    levels = [(known, known.level) for known in loggers if isinstance(known, logging.Logger)]
     disabled = manager.disable
     try:
         yield

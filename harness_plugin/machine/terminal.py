@@ -1,4 +1,4 @@
-"""What is printed: tables whose names and numbers are never cut, lines that a pipe gets whole."""
+"""Tables whose names and numbers are never cut, and styled lines."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Backbone:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model comes from: a preset to be initialised, or a checkpoint to be loaded."""
+    """Source of a model: a preset to be initialised, or a checkpoint to be loaded."""
 
     name: str
     backbone: Backbone | None = None
@@ -49,7 +49,7 @@ class Source:
 
 
 def locate(settings: RoleSettings, modality: str, plugins: Plugins) -> Source:
-    """What `settings.model` means: a preset, a local folder, or a hub id (it has a slash).
+    """The source of `settings.model`: a preset, a local folder, or a hub id (with a slash).
 
     Raises HarnessError for an unknown name, a preset of the other modality, a folder that is no
     checkpoint, or a preset without a hub checkpoint where `init` asks for one.
@@ -165,7 +165,7 @@ def checkpoint_labels(checkpoint: str, trust_remote_code: bool = False) -> tuple
 
 
 def trained_labels(
-    checkpoint: str, given: tuple[str, ...] | None, role: str, trust_remote_code: bool = False
+    checkpoint: str, declared: tuple[str, ...] | None, role: str, trust_remote_code: bool = False
 ) -> tuple[str, ...]:
     """The labels of a trained checkpoint, from `given` or its configuration.
 
@@ -186,12 +186,13 @@ def trained_labels(
             f"{where} has one output: a regression, not a classifier of two or more labels. Take "
             f"another."
         )
-    if given is not None:
-        if len(given) != len(labels):
+    if declared is not None:
+        if len(declared) != len(labels):
             raise HarnessError(
-                f"{role}: {len(given)} labels were given, {checkpoint} has {len(labels)} classes."
+                f"{role}: {len(declared)} labels were given, {checkpoint} has "
+                f"{len(labels)} classes."
             )
-        return given
+        return declared
     say = f"Say what they are, in the order of the logits: --set {role}.labels="
     if any(name.upper().startswith("LABEL_") for name in labels):
         raise HarnessError(

@@ -40,7 +40,7 @@ SMALL_VOCABULARY = 0.5
 
 @dataclass(frozen=True)
 class Use:
-    """What a run does with a checkpoint.
+    """Use of a checkpoint in a run.
 
     `trained_before`: it is used as it is, head and all. `max_length`: tokens its texts are cut to.
     `texts`: some of them. `config`: overrides of its configuration, as JSON.
@@ -122,7 +122,7 @@ def folder_of(checkpoint: str) -> Path:
 
 
 def weight_faults(model: PreTrainedModel, info: dict[str, Any], use: Use) -> Iterator[str]:
-    """What its weights lack of its architecture."""
+    """Tensors of the architecture that the weights lack."""
     if not use.trained_before:
         if lacking := lacking_body(model, info):
             yield lacking
@@ -134,7 +134,7 @@ def weight_faults(model: PreTrainedModel, info: dict[str, Any], use: Use) -> Ite
 
 
 def text_faults(model: PreTrainedModel, tokenizer: Any, use: Use) -> Iterator[str]:
-    """What a tokenizer and a model disagree on, and what the run asks of both."""
+    """Disagreements of a tokenizer with the model and with the run's settings."""
     rows = embedding_rows(model)
     vocabulary = tokenizer.get_vocab()
     highest = max(vocabulary.values(), default=-1)
@@ -188,7 +188,7 @@ def text_faults(model: PreTrainedModel, tokenizer: Any, use: Use) -> Iterator[st
 
 
 def image_faults(model: PreTrainedModel, processor: Any, use: Use) -> Iterator[str]:
-    """What an image processor and a model disagree on: sides and channels."""
+    """Disagreements of an image processor with the model: sides and channels."""
     height, width = target_size(processor)
     try:
         with torch.no_grad():

@@ -31,7 +31,7 @@ def is_hub_id(name: str) -> bool:
 
 
 def options_of(checkpoint: str) -> dict[str, Any]:
-    """What `from_pretrained` is told besides a name, so that nothing waits for a missing network.
+    """Arguments of `from_pretrained` besides a name, so that nothing waits for a missing network.
 
     Raises HarnessError for an id of the hub that is neither in reach nor in the local cache.
     """

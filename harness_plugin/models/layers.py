@@ -1,4 +1,4 @@
-"""What happens inside a classifier: hidden states, and the queries, keys and values of attention.
+"""Internals of a classifier: hidden states, and the queries, keys and values of attention.
 
 Projections are read from the linear layers that make them, so that no model is rewritten and any
 attention implementation will do; probabilities of attention are not among them.
@@ -24,7 +24,7 @@ PROJECTIONS = (
     ("query_proj", "key_proj", "value_proj"),
     ("q", "k", "v"),
 )
-"""What the linear layers of an attention are called, by family."""
+"""Names of the linear layers of an attention, by family."""
 
 
 @dataclass(frozen=True)
@@ -101,11 +101,8 @@ class HiddenStateRecorder:
                 seen.clear()
 
     def layers(self, out: Any, inputs: dict[str, Tensor]) -> Layers:
-        """What was seen in the forward that gave `out` with `output_hidden_states=True`."""
-        hidden = getattr(out, "hidden_states", None)
-        hidden = getattr(out, "encoder_hidden_states", None) if hidden is None else hidden
-        if not hidden:
-            raise HarnessError(f"{type(self.model).__name__} gives no hidden states.")
+        """The layers of the forward that gave `out` with `output_hidden_states=True`."""
+        hidden = hidden_states(out)
         mask = inputs.get("attention_mask")
         queries, keys, values = (
             tuple(seen[layer].float() for layer in range(len(self.projections)))
@@ -119,6 +116,15 @@ class HiddenStateRecorder:
             heads=self.heads,
             real=None if mask is None else mask.bool(),
         )
+
+
+def hidden_states(out: Any) -> tuple[Tensor, ...]:
+    """The hidden states of a model's output; of an encoder-decoder, the encoder's."""
+    states = getattr(out, "hidden_states", None)
+    states = getattr(out, "encoder_hidden_states", None) if states is None else states
+    if not states:
+        raise HarnessError(f"{type(out).__name__} has no hidden states.")
+    return tuple(states)
 
 
 def save_output(seen: dict[int, Tensor], layer: int) -> Any:

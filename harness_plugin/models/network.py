@@ -13,7 +13,7 @@ from harness_plugin.models.layers import HiddenStateRecorder, Layers
 
 
 class ModelOutput(NamedTuple):
-    """What a classifier gives for a batch: logits (B, C) and last-layer inputs (B, H), float32.
+    """Output of a classifier: logits (B, C) and last-layer inputs (B, H), float32.
 
     `layers` are there after `Network.record_layers`.
     """
@@ -48,10 +48,31 @@ def answered_from(features: Tensor, answers: Tensor, logits: Tensor, real: Tenso
     rule of their own, as `logits` (B, C): the position whose answer these are, of several the
     last that is no padding (`real` (B, L)).
     """
-    found = (answers == logits[:, None]).all(dim=2)
-    place = torch.arange(1, found.shape[1] + 1, device=found.device)
-    rank = place * found if real is None else place * found + len(place) * (found & real.bool())
-    return features[torch.arange(len(features), device=found.device), rank.argmax(dim=1)]
+    matches = (answers == logits[:, None]).all(dim=2)
+    place = torch.arange(1, matches.shape[1] + 1, device=matches.device)
+    rank = (
+        place * matches if real is None else place * matches + len(place) * (matches & real.bool())
+    )
+    return features[torch.arange(len(features), device=matches.device), rank.argmax(dim=1)]
+
+
+class HeadCall:
+    """The last call of a classifier's last layer; `keep` is the forward hook that notes it."""
+
+    def __init__(self) -> None:
+        self._call: list[Tensor] = []
+
+    def keep(self, _: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Note what the layer read and gave."""
+        self._call[:] = [inputs[0], output]
+
+    def features(self, logits: Tensor, real: Tensor | None) -> Tensor:
+        """(B, H) float32: what `logits` were made from, once a call; arguments: `answered_from`."""
+        features, answers = self._call
+        self._call.clear()
+        if features.ndim > 2:
+            features = answered_from(features, answers, logits, real)
+        return features.float()
 
 
 class Network(nn.Module):
@@ -64,17 +85,14 @@ class Network(nn.Module):
         super().__init__()
         self.model = model
         self._head = [last_layer(model)]  # in a list: registered once, as a part of the model
-        self._head_call: list[Tensor] = []
+        self._head_call = HeadCall()
         self._recorder: HiddenStateRecorder | None = None
-        self.head.register_forward_hook(self._keep_head_call)
+        self.head.register_forward_hook(self._head_call.keep)
 
     @property
     def head(self) -> nn.Linear:
         """The last layer."""
         return self._head[0]
-
-    def _keep_head_call(self, _: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        self._head_call[:] = [inputs[0], output]
 
     def forward(self, inputs: dict[str, Tensor]) -> ModelOutput:
         """Logits and features of a batch of model inputs, and layers where they are recorded."""
@@ -86,11 +104,8 @@ class Network(nn.Module):
                 out = self.model(**inputs, output_hidden_states=True)
                 layers = self._recorder.layers(out, inputs)
             logits = out.logits
-        features, answers = self._head_call
-        self._head_call.clear()
-        if features.ndim > 2:
-            features = answered_from(features, answers, logits, inputs.get("attention_mask"))
-        return ModelOutput(logits.float(), features.float(), layers)
+        features = self._head_call.features(logits, inputs.get("attention_mask"))
+        return ModelOutput(logits.float(), features, layers)
 
     def record_layers(self) -> None:
         """From now on every output has the layers."""

@@ -111,13 +111,13 @@ def from_teacher(
 
 
 def blocks(names: Mapping[str, Any]) -> dict[str, int]:
-    """What stands before a block's number -> how many blocks there are."""
-    found: dict[str, int] = {}
+    """Prefix of a block's number -> number of blocks."""
+    depths: dict[str, int] = {}
     for name in names:
         if match := BLOCK.match(name):
             before, number, _ = match.groups()
-            found[before] = max(found.get(before, 0), int(number) + 1)
-    return found
+            depths[before] = max(depths.get(before, 0), int(number) + 1)
+    return depths
 
 
 def counterpart(

@@ -104,7 +104,7 @@ def read(files: tuple[tuple[Path, int, int], ...]) -> WeightFiles:
 
 
 def faults_of_tensor(opened: Any, name: str, dtypes: set[str]) -> Iterator[str]:
-    """What is wrong with one stored tensor; its floating type is added to `dtypes`."""
+    """The fault of one stored tensor; its floating type is added to `dtypes`."""
     kind = str(opened.get_slice(name).get_dtype())
     for prefix, wrapper in WRAPPERS.items():
         if name.startswith(prefix):

@@ -1,4 +1,4 @@
-"""Where results go: the folder is checked before training, files are written whole."""
+"""Output files: the folder is checked before training, files are written whole."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import psutil
 import yaml
 
 from harness_plugin.errors import DiskError, HarnessError
-from harness_plugin.files import (
+from harness_plugin.store.files import (
     disk_error,
     portable,
     rename,
@@ -24,7 +24,7 @@ from harness_plugin.files import (
 )
 
 if TYPE_CHECKING:
-    from harness_plugin.config.settings import RunConfig
+    from harness_plugin.config.run_config import RunConfig
     from harness_plugin.plugins.registry import Offer, Plugins
     from harness_plugin.records import RunReport
 

@@ -1,4 +1,4 @@
-"""What the data of a task can show, set by set."""
+"""Statistical power of a task's data, set by set."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from harness_plugin.config.settings import RunConfig
+from harness_plugin.config.run_config import RunConfig
 from harness_plugin.data.dataset import TaskData
 from harness_plugin.data.split import Split
 from harness_plugin.data.task import Task
@@ -36,8 +36,8 @@ def plans_of(
     plans = []
     for split in data.evaluation:
         rows = without_answers(task.task, split)
-        wanted = wanted_on(split.name, task.primary_gap)
-        order = [name for name in (wanted, *PRIMARY) if name in known]
+        declared = wanted_on(split.name, task.primary_gap)
+        order = [name for name in (declared, *PRIMARY) if name in known]
         if split.purpose == "in_domain":
             order = [name for name in order if not known[name].against_in_domain]
         gap = next((known[name] for name in order if not known[name].applies(rows)), None)

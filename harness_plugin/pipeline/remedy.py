@@ -10,20 +10,21 @@ from pathlib import Path
 import numpy as np
 
 from harness_plugin.config.roles import Role, plan_of_roles
-from harness_plugin.config.settings import RunConfig, StudentSettings, TaskSettings
+from harness_plugin.config.run_config import RunConfig
+from harness_plugin.config.settings import StudentSettings, TaskSettings
 from harness_plugin.data.dataset import TaskData, check, stratified_rows
 from harness_plugin.data.task import Task
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.pipeline.augment import NoRowsError
-from harness_plugin.pipeline.checks import check_plan
-from harness_plugin.pipeline.context import RunContext
-from harness_plugin.pipeline.open_task import OpenTask
-from harness_plugin.pipeline.plan import resolve
+from harness_plugin.pipeline.prepare.open_task import OpenTask
+from harness_plugin.pipeline.prepare.plan import resolve
+from harness_plugin.pipeline.roles.augment import NoRowsError
+from harness_plugin.pipeline.roles.checks import check_plan
+from harness_plugin.pipeline.roles.context import RunContext
 from harness_plugin.pipeline.run_task import context_of, predict_models, score_models
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.plugins.remedies import Remedy
 from harness_plugin.records import Estimate, TaskScores, TrainedModel
-from harness_plugin.scoring.intervals import half_width
+from harness_plugin.scoring.statistics.intervals import half_width
 
 RANKING, CERTIFYING = "ranking", "certifying"
 """The half of the validation rows that students are scored on, and what is kept of it to certify:
@@ -64,7 +65,7 @@ class RemedyReport:
     skipped: tuple[tuple[str, str], ...]
     """Remedies that this data cannot have, or that change nothing, and why."""
     beyond_budget: tuple[str, ...]
-    """Remedies that were not tried."""
+    """Remedies that were not trained."""
     smallest: tuple[str, int]
     """The smallest group of the rows that rank, and its size."""
     fingerprint: str
@@ -112,27 +113,27 @@ def try_remedies(
     plugins.hook.data_loaded(task=task, data=data, plans=())
     without_rows: dict[str, str] = {}
     while True:
-        tried = chosen(plain, remedies, baseline, budget, without_rows)
-        ctx = context_of(OpenTask(task, tried.settings, data), config, plugins, root)
+        candidates = chosen(plain, remedies, baseline, budget, without_rows)
+        ctx = context_of(OpenTask(task, candidates.settings, data), config, plugins, root)
         try:
             trained, predictions = predict_models(ctx)
             break
         except NoRowsError as error:  # the others go on: what is trained is in the store
-            if error.role not in tried.remedies:
+            if error.role not in candidates.remedies:
                 raise
             reason = reason_of(error, task.task, error.role)
-            without_rows[tried.remedies[error.role].name] = reason
+            without_rows[candidates.remedies[error.role].name] = reason
     # the student without a remedy takes the control's place: contributions are what is gained
     predictions = [replace(p, role="control") if p.role == baseline else p for p in predictions]
     # whatever it starts from: that may be the remedy
     scores = score_models(ctx, [replace(m, start="") for m in trained], predictions)
-    report = ranked(scores, trained, tried.remedies, tried.settings, baseline, metric)
+    report = ranked(scores, trained, candidates.remedies, candidates.settings, baseline, metric)
     rows = data.splits[RANKING]
     least = int(rows.group_counts.argmin())
     return replace(
         report,
-        skipped=tuple(tried.skipped),
-        beyond_budget=tuple(tried.beyond_budget),
+        skipped=tuple(candidates.skipped),
+        beyond_budget=tuple(candidates.beyond_budget),
         smallest=(rows.groups[least], int(rows.group_counts[least])),
         fingerprint=opened.data.fingerprint,
     )
@@ -140,7 +141,7 @@ def try_remedies(
 
 @dataclass
 class Chosen:
-    """The remedies that are tried, by their student's name, in the settings of a run."""
+    """The remedies to train, by their student's name, in the settings of a run."""
 
     settings: TaskSettings
     remedies: dict[str, Remedy] = field(default_factory=dict)
@@ -224,7 +225,7 @@ def why_not_applicable(
 
 
 def reason_of(error: HarnessError, task: str, student: str) -> str:
-    """What an error says of a remedy's student."""
+    """Reason of an error about a remedy's student."""
     reason = str(error).removeprefix(f"task {task}: ").removeprefix(f"{student}: ")
     return reason.replace(student, "it")
 
@@ -302,9 +303,9 @@ def shown_to_help(gains: Mapping[str, Estimate], sign: int) -> tuple[str, ...]:
     error of 5% / K lies above 0, so that having chosen the best of many is accounted for.
     """
     left = {name: c for name, gain in gains.items() if (c := gain.components) is not None}
-    tried, shown = len(gains), list[str]()
+    tests, shown = len(gains), list[str]()
     while left:
-        tail = FAMILY_ERROR / (tried - len(shown))
+        tail = FAMILY_ERROR / (tests - len(shown))
         new = [n for n, c in left.items() if sign * float(c.value) > float(half_width(c, tail))]
         if not new:
             break

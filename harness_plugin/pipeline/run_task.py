@@ -6,22 +6,22 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from harness_plugin.config.settings import RunConfig, hub_sets_of
+from harness_plugin.config.run_config import RunConfig, hub_sets_of
 from harness_plugin.errors import HarnessError
-from harness_plugin.machine.hardware import (
+from harness_plugin.machine.progress import model_done
+from harness_plugin.pipeline.prepare.hardware import (
     accelerator_again,
     finish_trackers,
     machine_of,
     processes_of,
 )
-from harness_plugin.pipeline.checks import answerable, check_plan, examine_models
-from harness_plugin.pipeline.context import RunContext
-from harness_plugin.pipeline.open_task import OpenTask
-from harness_plugin.pipeline.plan import RunPlan, resolve, resolve_checkpoints
-from harness_plugin.pipeline.split_stages import predict_split
-from harness_plugin.pipeline.train_role import checkpoint_model, train_role
+from harness_plugin.pipeline.prepare.open_task import OpenTask
+from harness_plugin.pipeline.prepare.plan import RunPlan, resolve, resolve_checkpoints
+from harness_plugin.pipeline.roles.checks import answerable, check_plan, examine_models
+from harness_plugin.pipeline.roles.context import RunContext
+from harness_plugin.pipeline.roles.split_stages import predict_split
+from harness_plugin.pipeline.roles.train_role import checkpoint_model, train_role
 from harness_plugin.plugins.registry import Plugins
-from harness_plugin.progress import model_done
 from harness_plugin.records import Predictions, TaskScores, TrainedModel
 from harness_plugin.scoring.metrics import Metric
 from harness_plugin.scoring.score import score_task
@@ -79,7 +79,7 @@ def set_up_again(ctx: RunContext) -> RunContext:
 def plan_of(
     opened: OpenTask, config: RunConfig, plugins: Plugins, only: str | None = None
 ) -> RunPlan:
-    """What a run trains, or with `eval_only` the checkpoints that it takes as they are."""
+    """The plan of a run; with `eval_only` its roles are checkpoints that are not trained."""
     if config.eval_only:
         return resolve_checkpoints(opened.task, opened.settings, plugins)
     if isinstance(opened.settings.control, str):

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 
 from harness_plugin.config.merge import task_settings
-from harness_plugin.config.settings import RunConfig, hub_sets_of
+from harness_plugin.config.run_config import RunConfig, hub_sets_of
 from harness_plugin.data.columns import clusters_of
 from harness_plugin.data.dataset import Split, TaskData
 from harness_plugin.data.task import Task
 from harness_plugin.errors import HarnessError
 from harness_plugin.machine.environment import environment
-from harness_plugin.pipeline.open_task import load_for
+from harness_plugin.pipeline.prepare.open_task import load_for
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records import Predictions, RunReport, TaskScores, TrainedModel
+from harness_plugin.scoring.files.prediction_files import PredictionFile, covered, read_answers
 from harness_plugin.scoring.metrics import Metric
-from harness_plugin.scoring.prediction_files import PredictionFile, covered, read_answers
 from harness_plugin.scoring.score import score_task
 
 ROLES = ("student", "teacher", "control")

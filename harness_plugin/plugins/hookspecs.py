@@ -14,7 +14,7 @@ from pluggy import HookimplMarker, HookspecMarker
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness_plugin.config.settings import RunConfig
+    from harness_plugin.config.run_config import RunConfig
     from harness_plugin.data.dataset import TaskData
     from harness_plugin.data.task import Task
     from harness_plugin.records import RunReport, SetPlan, TaskScores, TrainedModel
@@ -24,7 +24,7 @@ hookimpl = HookimplMarker("harness_plugin")
 
 
 class Register(Protocol):
-    """What an offering hook is handed."""
+    """The function that offering hooks receive."""
 
     def __call__(self, name: str, target: str, *, summary: str, by_name_only: bool = False) -> None:
         """Offer `target` ("module:attribute", or "package:file.yaml" for a task) as `name`.

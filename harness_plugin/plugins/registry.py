@@ -174,7 +174,7 @@ CALLED = {
     "bias_model": "bias model",
     "group_inference": "group inference",
 }
-"""What users call a kind, where that is not its name."""
+"""Users' word for a kind, where that is not its name."""
 
 KINDS = (
     "task",

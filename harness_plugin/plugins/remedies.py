@@ -1,4 +1,4 @@
-"""What a remedy is: a change of a student's settings, and the further teachers it needs."""
+"""Remedies: a change of a student's settings, and the further teachers it needs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # listing remedies imports no pydantic
 
 @dataclass(frozen=True)
 class RemedyChange:
-    """What a remedy changes, as data.
+    """The change of a remedy, as data.
 
     `student` holds new values of fields of StudentSettings; `teachers` are trained besides the
     task's own teacher, by their role names.
@@ -43,7 +43,7 @@ class Remedy:
 
     `change` gets the settings of the student as it is. `cost` says in words what is paid besides
     the student's own training. `order` is the order of promise: remedies are tried from the lowest
-    number up, by name where it is equal (the built-in ones are 10, 20, …, 210).
+    number up, by name where it is equal (the built-in ones are 10, 20, …, 240).
     `why_not_applicable` gives a reason why this student or data cannot have it, "" where they can;
     settings that the data cannot have are refused by the runner without it.
     """

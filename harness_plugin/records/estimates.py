@@ -61,7 +61,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class MetricInfo:
-    """What a metric is, without the function that computes it.
+    """Description of a metric, without its function.
 
     `kind`: a "gap" is a signed difference (0 = treats both sides alike), "performance" and
     "calibration" stand alone. `bounds`: the lowest and highest value there can be.

@@ -1,4 +1,4 @@
-"""What one model answers on one evaluation set."""
+"""Predictions of one model on one evaluation set."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COLLAPSE_RULES = ("argmax", "sum", "restrict")
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What one model of one seed answers on one evaluation set.
+    """Predictions of one model of one seed on one evaluation set.
 
     Arrays are row-aligned and keyed by `ids` (N,). `logits` (N, C_model) float32 follow
     `model_labels`; `label` (N,) follows `labels`, the set's own label names. `group` (N,) is -1

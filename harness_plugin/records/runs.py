@@ -1,4 +1,4 @@
-"""What a run makes: its models, the scores of every task, and the report of all."""
+"""Results of a run: its models, the scores of every task, and the report of all."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class TrainedModel:
     model: str
     """Preset or checkpoint that it started from."""
     method: str
-    """What trained it; "as saved" and "predictions" for models that came from elsewhere."""
+    """Its method; "as saved" and "predictions" for models that came from elsewhere."""
     settings: Mapping[str, Any]
     """What else its record shows of how it was trained, as JSON; nothing is computed from it."""
     supervision: Mapping[str, Any] | None = None
@@ -72,7 +72,7 @@ class TaskScores:
     purposes: Mapping[str, str] = field(default_factory=dict)
     """Evaluation set -> "in_domain" or "ood", in-domain sets first."""
     metrics: Mapping[str, MetricInfo] = field(default_factory=dict, repr=False)
-    """What each metric is, by name."""
+    """Description of each metric, by name."""
     hub_sets: Mapping[str, HubSet] = field(default_factory=dict)
     """Evaluation set -> the hub split that it is, row for row; empty for data from elsewhere."""
     evidence: tuple[Evidence, ...] = ()
@@ -80,7 +80,7 @@ class TaskScores:
     flips: tuple[Flips, ...] = ()
     """Answers that change from teacher and from control to each student."""
     rule: VerdictRule = DEFAULT_RULE
-    """What verdicts are given by unless said otherwise."""
+    """The default rule of verdicts."""
 
     def of(self, role: str, split: str) -> ModelScores:
         """The scores of `role` on `split`."""
@@ -116,10 +116,10 @@ class TaskScores:
         With `by_seed` the number over all seeds is followed by that of each seed, its interval
         over examples alone; a ratio of means over seeds (retention) has none.
         """
-        for found in self.scores:
-            for subset, metrics in found.by_subset().items():
+        for score in self.scores:
+            for subset, metrics in score.by_subset().items():
                 for metric, estimate in metrics.items():
-                    of = (found.split, subset, found.role, metric, "score")
+                    of = (score.split, subset, score.role, metric, "score")
                     yield from self._rows_of(*of, estimate, by_seed)
         for t in self.transfer:
             of = (t.split, t.subset, t.student, t.metric, t.measure)

@@ -1,4 +1,4 @@
-"""What verdicts are made of, what they depend on, and what else is said of a student."""
+"""Verdicts, their evidence and rule, and further results on a student."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class VerdictRule:
-    """What a verdict depends on besides the evidence.
+    """The rule of verdicts.
 
     `margin`: how much worse is not called lost, a fraction. `min_seeds`: fewer give no verdict.
     `min_group`: rows below which a group steers no minimum over groups.

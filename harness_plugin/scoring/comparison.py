@@ -10,12 +10,12 @@ import numpy as np
 
 from harness_plugin.errors import HarnessError
 from harness_plugin.records import Estimate, Flips, Predictions
-from harness_plugin.scoring import intervals
 from harness_plugin.scoring.flips import flips_between, sentence
 from harness_plugin.scoring.measure import Bootstrap, Quantities, Quantity, measure_all
 from harness_plugin.scoring.metrics import Metric
 from harness_plugin.scoring.pairing import PairedPredictions, arrange, distinct, join
-from harness_plugin.scoring.significance import SeedSummary, over_seeds, wilson
+from harness_plugin.scoring.statistics import intervals
+from harness_plugin.scoring.statistics.significance import SeedSummary, over_seeds, wilson
 
 BASELINE, CANDIDATE = "baseline", "candidate"
 
@@ -184,13 +184,13 @@ def changes(
     sides and all seeds.
     """
     bootstrap = Bootstrap(task, resamples, seed, min_group)
-    found: Mapping[str, Quantities] = measure_all(table, purposes, metrics, bootstrap)
+    measured: Mapping[str, Quantities] = measure_all(table, purposes, metrics, bootstrap)
     return {
         split: {
             subset: {name: q.reason or change_of(q) for name, q in quantities.items()}
             for subset, quantities in subsets.items()
         }
-        for split, subsets in found.items()
+        for split, subsets in measured.items()
     }
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from harness_plugin.records import Evidence, Floats, VarianceComponents
-from harness_plugin.scoring.intervals import Sizes, centred, components, no_claim, sizes
 from harness_plugin.scoring.measure import Quantities, Quantity
 from harness_plugin.scoring.pairing import PairedPredictions, one_class
+from harness_plugin.scoring.statistics.intervals import Sizes, centred, components, no_claim, sizes
 
 WORST = "worst_group_acc"
 
@@ -18,19 +18,19 @@ def evidence_of(
     student: str,
     split: str,
     gap: str,
-    found: Quantities,
+    quantities: Quantities,
     paired: PairedPredictions,
     distinct_seeds: int,
 ) -> Evidence | None:
     """The evidence on one student's primary `gap`; None without a teacher to compare it with."""
-    q, worst = found[""][gap], found[""].get(WORST)
+    q, worst = quantities[""][gap], quantities[""].get(WORST)
     if "teacher" not in q.values or student not in q.values:
         return None
     change = sizes(q.values[student], q.values["teacher"], q.support.df)
     reference = None
     if "erm_teacher" in q.values:
         reference = sizes(q.values["teacher"], q.values["erm_teacher"], q.support.df)
-    noisiest, rows = noisiest_group(student, found, q)
+    noisiest, rows = noisiest_group(student, quantities, q)
     said = {
         role: words
         for role in (student, "teacher")
@@ -64,7 +64,7 @@ def drop(worst: Quantity | None, role: str, other: str) -> VarianceComponents | 
     return components(worst.values[role] - worst.values[other], worst.support.df)
 
 
-def noisiest_group(student: str, found: Quantities, q: Quantity) -> tuple[str, int]:
+def noisiest_group(student: str, quantities: Quantities, q: Quantity) -> tuple[str, int]:
     """The group whose rows add most to the rows' variance of the gap's change, and its size.
 
     Groups are resampled independently, so that the squared correlations of the change with the
@@ -72,7 +72,7 @@ def noisiest_group(student: str, found: Quantities, q: Quantity) -> tuple[str, i
     """
     change = mean_deviation(q.values, student)
     most, name, rows = -1.0, "", 0
-    for subset, (quantity,) in groups_of(found):
+    for subset, (quantity,) in groups_of(quantities):
         group = mean_deviation(quantity.values, student)
         spread = float((change @ change) * (group @ group))
         share = float(change @ group) ** 2 / spread if spread > 0 else 0.0
@@ -81,9 +81,9 @@ def noisiest_group(student: str, found: Quantities, q: Quantity) -> tuple[str, i
     return name, rows
 
 
-def groups_of(found: Quantities) -> Iterator[tuple[str, tuple[Quantity]]]:
+def groups_of(quantities: Quantities) -> Iterator[tuple[str, tuple[Quantity]]]:
     """The groups with rows, each with its accuracy."""
-    for subset, metrics in found.items():
+    for subset, metrics in quantities.items():
         if subset.startswith("group=") and metrics["acc"].values:
             yield subset, (metrics["acc"],)
 

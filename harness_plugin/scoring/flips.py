@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from harness_plugin.records import Flips, Floats, Ints, Predictions
 from harness_plugin.scoring.measure import subsets_of
 from harness_plugin.scoring.pairing import PairedPredictions, first_of
-from harness_plugin.scoring.significance import holm, mcnemar
+from harness_plugin.scoring.statistics.significance import holm, mcnemar
 
 MARGIN_BINS = 10
 Bools = NDArray[np.bool_]
@@ -50,7 +50,7 @@ def flips_between(split: str, paired: PairedPredictions, new: str, old: str) -> 
     ]
     expected = np.mean(between, axis=0) if between else None
     modal = mode(before) != mode(after)
-    found = []
+    flips = []
     for family in parts(paired, old):
         p = adjusted([mcnemar(right & rows, fixed & rows) for rows in family.values()])
         for (subset, rows), p_value in zip(family.items(), p, strict=True):
@@ -61,7 +61,7 @@ def flips_between(split: str, paired: PairedPredictions, new: str, old: str) -> 
             def share(kind: Bools, rows: Bools = rows) -> float:
                 return float((kind & rows).sum() / rows.sum())
 
-            found.append(
+            flips.append(
                 Flips(
                     student=new,
                     split=split,
@@ -79,7 +79,7 @@ def flips_between(split: str, paired: PairedPredictions, new: str, old: str) -> 
                     p=p_value,
                 )
             )
-    return found
+    return flips
 
 
 def parts(paired: PairedPredictions, old: str) -> Iterator[Mapping[str, Bools]]:

@@ -23,7 +23,7 @@ from harness_plugin.scoring.comparison import (
 )
 from harness_plugin.scoring.metrics import Metric
 from harness_plugin.scoring.pairing import PairedPredictions
-from harness_plugin.scoring.significance import MOST_SEEDS, POWER, seeds_needed
+from harness_plugin.scoring.statistics.significance import MOST_SEEDS, POWER, seeds_needed
 from harness_plugin.scoring.verdict import points
 
 State: TypeAlias = Literal["pass", "regressed", "undecided"]
@@ -73,9 +73,9 @@ def read_thresholds(file: Path, **rest: int) -> Thresholds:
 
     `rest`, `min_seeds` and `resamples`, come before what the file says.
     """
-    given, _ = read_yaml(file)
+    raw, _ = read_yaml(file)
     try:
-        return Thresholds.model_validate({**given, **rest})
+        return Thresholds.model_validate({**raw, **rest})
     except ValidationError as error:
         raise HarnessError(f"{file}: {complaint(error)}") from None
 
@@ -199,9 +199,9 @@ def different(baseline: Evaluated, candidate: Evaluated) -> int:
 
 def worst(states: Iterator[State]) -> State:
     """Regressed before undecided before pass."""
-    found = set(states)
+    distinct = set(states)
     order: tuple[State, ...] = ("regressed", "undecided")
-    return next((state for state in order if state in found), "pass")
+    return next((state for state in order if state in distinct), "pass")
 
 
 def compare(
@@ -218,9 +218,9 @@ def compare(
     """
     table = pair(baseline, candidate)
     gates = [gate for gate in thresholds.gates if gate.task in (None, candidate.task)]
-    wanted = [(gate, targets(gate, candidate, list(table), known)) for gate in gates]
-    names = {name for _, found in wanted for name in found.values() if name}
-    found = changes(
+    targets_of = [(gate, targets(gate, candidate, list(table), known)) for gate in gates]
+    names = {name for _, changed_by_task in targets_of for name in changed_by_task.values() if name}
+    changed_by_task = changes(
         {split: with_breakdowns_of(gates, paired) for split, paired in table.items()},
         candidate.purposes,
         {name: known[name] for name in sorted(names)},
@@ -232,10 +232,10 @@ def compare(
     seeds = different(baseline, candidate)
     checks: list[Check] = []
     notes: list[str] = []
-    for gate, target in wanted:
+    for gate, target in targets_of:
         reasons = []
         for split, name in target.items():
-            change = changed(found[split], split, gate, name)
+            change = changed(changed_by_task[split], split, gate, name)
             if isinstance(change, Change):
                 made = check(gate, known[name], split, change, seeds, thresholds.min_seeds)
                 said = {(done.name, done.sentence) for done in checks}
@@ -276,10 +276,10 @@ def targets(
 
 def with_breakdowns_of(gates: Sequence[Gate], paired: PairedPredictions) -> PairedPredictions:
     """The predictions with those bias types only that a gate looks into: the others cost time."""
-    wanted = {gate.subset.partition("=")[0] for gate in gates}
+    names = {gate.subset.partition("=")[0] for gate in gates}
     return {
         role: tuple(
-            replace(p, breakdowns={k: v for k, v in p.breakdowns.items() if k in wanted})
+            replace(p, breakdowns={k: v for k, v in p.breakdowns.items() if k in names})
             for p in predictions
         )
         for role, predictions in paired.items()
@@ -287,17 +287,17 @@ def with_breakdowns_of(gates: Sequence[Gate], paired: PairedPredictions) -> Pair
 
 
 def changed(
-    found: Mapping[str, Mapping[str, Change | str]], split: str, gate: Gate, name: str
+    changes: Mapping[str, Mapping[str, Change | str]], split: str, gate: Gate, name: str
 ) -> Change | str:
     """The change a gate is about, or why there is none; HarnessError for an unknown subset."""
     if not name:
         return "no gap is defined there"
-    if gate.subset not in found:
+    if gate.subset not in changes:
         if gate.split is None:
             return f"it has no {gate.subset}"
-        raise unknown(f"subset of {split!r}", gate.subset, filter(None, found))
+        raise unknown(f"subset of {split!r}", gate.subset, filter(None, changes))
     part = f"within {gate.subset}" if gate.subset else "there"
-    return found[gate.subset].get(name, f"it is not defined {part}")
+    return changes[gate.subset].get(name, f"it is not defined {part}")
 
 
 def check(
@@ -312,28 +312,28 @@ def check(
     seeds = len(change.baseline.seeds)
     needed = seeds_needed(change.seeds.sd, limit) if seeds > 1 else None
     size = " in size" if metric.kind == "gap" else ""
-    told = f"{moved(change.value)}{size}{interval_of(change)}, {seeds} seed(s))"
+    sentence = f"{moved(change.value)}{size}{interval_of(change)}, {seeds} seed(s))"
     if metric.kind == "gap" and change.baseline.value * change.candidate.value < 0:
         before, now = points(change.baseline.value), points(change.candidate.value)
-        told += f", turned over from {before} to {now}"
+        sentence += f", turned over from {before} to {now}"
     allowed = f"the limit of {100 * limit:g} points"
 
-    def found(state: State, why: str) -> Check:
-        return Check(gate, metric, split, change, state, f"{told}{why}", needed)
+    def result(state: State, why: str) -> Check:
+        return Check(gate, metric, split, change, state, f"{sentence}{why}", needed)
 
     if distinct_seeds < min_seeds:
         alike = f" ({distinct_seeds} different)" if distinct_seeds < seeds else ""
-        return found("undecided", f": too few seeds{alike}, a verdict needs {min_seeds}.")
+        return result("undecided", f": too few seeds{alike}, a verdict needs {min_seeds}.")
     if math.isnan(change.low):
-        return found("undecided", f": {change.reason}.")
+        return result("undecided", f": {change.reason}.")
     if change.low > limit:
-        return found("regressed", f", more than {allowed}.")
+        return result("regressed", f", more than {allowed}.")
     if change.high > limit:
         across = f", on both sides of {allowed}"
         if change.examples[1] > limit >= change.examples[0]:
-            return found("undecided", f"{across}: too few examples ({change.baseline.n:,}).")
-        return found("undecided", f"{across}: too few seeds{at_least(needed)}.")
-    return found("pass", f", within {allowed}.")
+            return result("undecided", f"{across}: too few examples ({change.baseline.n:,}).")
+        return result("undecided", f"{across}: too few seeds{at_least(needed)}.")
+    return result("pass", f", within {allowed}.")
 
 
 def moved(change: float) -> str:

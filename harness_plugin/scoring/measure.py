@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 
 from harness_plugin.errors import HarnessError
 from harness_plugin.records import Counts, Floats, Ints, Predictions
-from harness_plugin.scoring import resampling
-from harness_plugin.scoring.intervals import MIN_GROUP, Support, components
 from harness_plugin.scoring.metrics import (
     ACC,
     Metric,
@@ -26,8 +24,10 @@ from harness_plugin.scoring.metrics import (
     ranked_groups,
     rates,
 )
-from harness_plugin.scoring.minimum import minimum
 from harness_plugin.scoring.pairing import PairedPredictions, first_of, take
+from harness_plugin.scoring.statistics import resampling
+from harness_plugin.scoring.statistics.intervals import MIN_GROUP, Support, components
+from harness_plugin.scoring.statistics.minimum import minimum
 
 KINDS_PAY = 4
 """Rows are drawn one by one unless there are this many times fewer kinds of them."""
@@ -162,15 +162,15 @@ def measure(
 ) -> Quantities:
     """Every metric on the whole set, accuracy in each group, metrics within each bias type."""
     p = first_of(paired)
-    found: dict[str, Mapping[str, Quantity]] = {
+    quantities: dict[str, Mapping[str, Quantity]] = {
         "": measure_set(paired, metrics.values(), bootstrap, p.split),
         **measure_groups(paired, bootstrap),
     }
     within = [metric for metric in metrics.values() if metric.within]
     for subset, rows in subsets_of(p):
         part = {role: tuple(take(x, rows) for x in paired[role]) for role in paired}
-        found[subset] = measure_set(part, within, bootstrap, p.split, subset)
-    return found
+        quantities[subset] = measure_set(part, within, bootstrap, p.split, subset)
+    return quantities
 
 
 def subsets_of(p: Predictions) -> Iterator[tuple[str, NDArray[np.bool_]]]:
@@ -197,13 +197,19 @@ def measure_set(
     p = first_of(paired)
     reasons = {metric.name: metric.applies(p) for metric in metrics}
     defined = [metric for metric in metrics if not reasons[metric.name]]
-    of_labels = {metric.name: metric.evaluate for metric in defined if metric.of_labels}
-    of_rows = {metric.name: metric.evaluate for metric in defined if not metric.of_labels}
+    drawn_for = [metric for metric in defined if not metric.without_interval]
+    of_labels = {metric.name: metric.evaluate for metric in drawn_for if metric.of_labels}
+    of_rows = {metric.name: metric.evaluate for metric in drawn_for if not metric.of_labels}
     minima = [metric for metric in defined if metric.of_minimum]
     parts = {PARTS: accuracy_and_ranked_groups} if minima else {}
     values, alone = shared_and_alone({**of_labels, **parts}, paired, bootstrap, *of)
     by_row = resample(of_rows, paired, bootstrap.rows(paired, *of))  # no answer decides these draws
-    values, alone = {**values, **by_row}, {**alone, **by_row}
+    once = {
+        metric.name: plain_values(metric, paired, bootstrap.resamples)
+        for metric in defined
+        if metric.without_interval
+    }
+    values, alone = {**values, **by_row, **once}, {**alone, **by_row, **once}
     plain = {
         metric.name: {role: tuple(v[:, 0].tolist()) for role, v in values[metric.name].items()}
         for metric in minima
@@ -218,12 +224,13 @@ def measure_set(
             role: v + (alone[metric.name][role][:, :1] - v[:, :1])
             for role, v in values[metric.name].items()
         }
-    found = {}
+    quantities = {}
     for metric in metrics:
         support = Support(len(p), 0)
         if not reasons[metric.name]:
             support = support_of(p, metric.cells(p), bootstrap.min_group)
-        found[metric.name] = Quantity(
+            support = replace(support, without=metric.without_interval)
+        quantities[metric.name] = Quantity(
             metric,
             support,
             values.get(metric.name, {}),
@@ -231,10 +238,20 @@ def measure_set(
             reasons[metric.name],
             plain.get(metric.name),
         )
-    if "acc" in found:
+    if "acc" in quantities:
         everyone = np.ones(len(p), dtype=bool)
-        found["acc"] = with_design_effect(found["acc"], paired, everyone)
-    return found
+        quantities["acc"] = with_design_effect(quantities["acc"], paired, everyone)
+    return quantities
+
+
+def plain_values(metric: Metric, paired: PairedPredictions, resamples: int) -> dict[str, Floats]:
+    """Role -> (S, 1 + B) of a metric without interval: the plain numbers, then nan."""
+    values_of = {}
+    for role, predictions in paired.items():
+        values = np.full((len(predictions), 1 + resamples), np.nan)
+        values[:, 0] = [metric(p)[0] for p in predictions]
+        values_of[role] = values
+    return values_of
 
 
 PARTS = "accuracy and ranked groups"
@@ -275,7 +292,7 @@ def measure_groups(
     """Subset "group=NAME" -> its accuracy, on the same resamples as the whole set."""
     p = first_of(paired)
     drawn = shared_and_alone({"acc": group_accuracies}, paired, bootstrap, p.split)
-    found = {}
+    quantities = {}
     for index, name in enumerate(p.groups):
         inside = p.membership[:, index]
         n = int(inside.sum())
@@ -286,8 +303,8 @@ def measure_groups(
         reason = "" if n else f"no row of group {name}"
         support = replace(support_of(p, inside[:, None], bootstrap.min_group), n=n)
         q = Quantity(ACC, support, values, alone, reason)
-        found[f"group={name}"] = {"acc": with_design_effect(q, paired, inside)}
-    return found
+        quantities[f"group={name}"] = {"acc": with_design_effect(q, paired, inside)}
+    return quantities
 
 
 Drawn: TypeAlias = dict[str, dict[str, Floats]]
@@ -332,13 +349,13 @@ def resample(
     }
 
 
-def compared(found: Quantities, in_domain: Quantities | None) -> Quantities:
+def compared(quantities: Quantities, in_domain: Quantities | None) -> Quantities:
     """The quantities of an OOD set, with in-domain minus OOD for the metrics that compare the two.
 
     The two sets are resampled independently.
     """
-    whole = dict(found[""])
-    for name, q in found[""].items():
+    whole = dict(quantities[""])
+    for name, q in quantities[""].items():
         if q.metric.against_in_domain:
             base = in_domain[""][name] if in_domain else None
             reason = q.reason or (base.reason if base else "there is no in-domain set")
@@ -352,10 +369,10 @@ def compared(found: Quantities, in_domain: Quantities | None) -> Quantities:
             smaller = min(q.support, base.support, key=lambda support: support.df)
             support = replace(smaller, n=q.support.n)
             whole[name] = replace(q, values=values, alone=alone, support=support)
-    return {**found, "": whole}
+    return {**quantities, "": whole}
 
 
-def not_compared(found: Quantities) -> Quantities:
+def not_compared(quantities: Quantities) -> Quantities:
     """The quantities of an in-domain set, which is not compared with itself."""
-    whole = {name: q for name, q in found[""].items() if not q.metric.against_in_domain}
-    return {**found, "": whole}
+    whole = {name: q for name, q in quantities[""].items() if not q.metric.against_in_domain}
+    return {**quantities, "": whole}

@@ -60,6 +60,8 @@ class Metric:
     """(N, K) the sets of rows whose rates it compares; the smallest decides of an interval."""
     of_minimum: Callable[[Floats, Floats], Floats] | None = None
     """Of a minimum over groups: the metric from the accuracy and the corrected lowest accuracy."""
+    without_interval: str = ""
+    """Why the metric has no interval; "" where it has one. It is then not resampled."""
 
     @property
     def info(self) -> MetricInfo:

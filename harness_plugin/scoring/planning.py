@@ -14,9 +14,9 @@ import numpy as np
 from scipy import special
 
 from harness_plugin.records import Evidence, Predictions, SetPlan, VarianceComponents, VerdictRule
-from harness_plugin.scoring.intervals import TAIL, Support, at_seeds, half_width
 from harness_plugin.scoring.measure import leave_out, support_of
 from harness_plugin.scoring.metrics import WORST_GROUP_ACC, Metric
+from harness_plugin.scoring.statistics.intervals import TAIL, Support, at_seeds, half_width
 from harness_plugin.scoring.verdict import BY_GAP, MORE_ROWS, MOST_SEEDS
 
 ACCURACY, ALIKE, COMMON = 0.8, 0.5, 0.5

@@ -20,7 +20,6 @@ from harness_plugin.records import (
     Transfer,
     VerdictRule,
 )
-from harness_plugin.scoring import intervals
 from harness_plugin.scoring.evidence import evidence_of
 from harness_plugin.scoring.flips import flips_of
 from harness_plugin.scoring.measure import (
@@ -43,6 +42,7 @@ from harness_plugin.scoring.pairing import (
     same_start,
     twin_of,
 )
+from harness_plugin.scoring.statistics import intervals
 
 PRIMARY = ("gap_entailment", "gap_aligned_conflicting", "gap_avg_worst", "gap_id_ood")
 """A set's primary gap is the first of these that is defined on it."""
@@ -86,11 +86,11 @@ def score_task(
     seeds = tuple(sorted({p.seed for p in predictions}))
     bootstrap = Bootstrap(task, resamples, seed, rule.min_group)
     joined = {split: join(paired) for split, paired in table.items()}
-    found = measure_all(joined, purposes, metrics, bootstrap)
+    quantities = measure_all(joined, purposes, metrics, bootstrap)
     primary = {
         split: gap
         for split in table
-        if (gap := primary_gap(found[split], wanted_on(split, wanted_gap)))
+        if (gap := primary_gap(quantities[split], wanted_on(split, wanted_gap)))
     }
     roles = tuple(next(iter(table.values())))
     students = [role for role in roles if role.startswith("student")]
@@ -106,7 +106,7 @@ def score_task(
         models=models,
         scores=tuple(
             scores_of(
-                role, split, found[split], first_of(table[split]), len(seeds), different[role]
+                role, split, quantities[split], first_of(table[split]), len(seeds), different[role]
             )
             for split in table
             for role in table[split]
@@ -115,7 +115,7 @@ def score_task(
             transfer
             for split in table
             for student in students
-            for transfer in transfers_of(student, split, found[split], starts)
+            for transfer in transfers_of(student, split, quantities[split], starts)
         ),
         predictions=in_order(table),
         primary=primary,
@@ -128,7 +128,7 @@ def score_task(
             for split, gap in primary.items()
             if (
                 evidence := evidence_of(
-                    student, split, gap, found[split], joined[split], different[student]
+                    student, split, gap, quantities[split], joined[split], different[student]
                 )
             )
         ),
@@ -154,12 +154,12 @@ def check_arguments(metrics: Mapping[str, Metric], resamples: int) -> None:
 
 
 def scores_of(
-    role: str, split: str, found: Quantities, p: Predictions, seeds: int, distinct_seeds: int
+    role: str, split: str, measured: Quantities, p: Predictions, seeds: int, distinct_seeds: int
 ) -> ModelScores:
     """One role on one set."""
     estimates = {
         subset: {name: estimate_of(q, role, seeds) for name, q in quantities.items()}
-        for subset, quantities in found.items()
+        for subset, quantities in measured.items()
     }
     return ModelScores(
         role=role,
@@ -178,19 +178,19 @@ def estimate_of(q: Quantity, role: str, seeds: int) -> Estimate:
     """One role's estimate of one quantity."""
     if q.reason:
         return intervals.undefined(seeds, q.support.n, q.reason)
-    found = intervals.estimate(q.alone[role], q.support, q.metric.bounds)
+    estimate = intervals.estimate(q.alone[role], q.support, q.metric.bounds)
     return replace(
-        found,
+        estimate,
         plain=q.plain[role] if q.plain else (),
         design_effect=q.design_effect[role] if q.design_effect else None,
     )
 
 
 def transfers_of(
-    student: str, split: str, found: Quantities, starts: Mapping[str, str]
+    student: str, split: str, measured: Quantities, starts: Mapping[str, str]
 ) -> Iterator[Transfer]:
     """Every measure of one student on one set; nothing for a metric that does not apply."""
-    for subset, quantities in found.items():
+    for subset, quantities in measured.items():
         for name, q in quantities.items():
             for measure, estimate in measures_of(student, q, starts):
                 yield Transfer(student, split, subset, name, measure, estimate)
@@ -273,20 +273,20 @@ def retention(values: Mapping[str, Floats], student: str, q: Quantity) -> Estima
         between = f"{teacher.value:.3f}, 95% interval {teacher.low:.3f} to {teacher.high:.3f}"
         reason = teacher.reason or f"the teacher's gain over ERM is not clearly above 0 ({between})"
         return Estimate(math.nan, n=n, reason=reason)
-    found = intervals.ratio(gain, possible, q.support.df)
-    if math.isnan(found.value):
+    estimate = intervals.ratio(gain, possible, q.support.df)
+    if math.isnan(estimate.value):
         return Estimate(math.nan, n=n, reason="the teacher's gain over ERM is too uncertain")
-    value, low, high = (float(x) for x in found)
+    value, low, high = (float(x) for x in estimate)
     return Estimate(value, low, high, n=n, interval_of=teacher.interval_of)
 
 
-def wanted_on(split: str, wanted: str | Mapping[str, str] | None) -> str | None:
+def wanted_on(split: str, declared: str | Mapping[str, str] | None) -> str | None:
     """The gap that the task asks for on one set."""
-    return wanted if wanted is None or isinstance(wanted, str) else wanted.get(split)
+    return declared if declared is None or isinstance(declared, str) else declared.get(split)
 
 
-def primary_gap(found: Quantities, wanted: str | None = None) -> str:
+def primary_gap(quantities: Quantities, declared: str | None = None) -> str:
     """The primary gap of a set, "" where none is defined."""
-    whole = found[""]
-    order = (wanted, *PRIMARY) if wanted else PRIMARY
+    whole = quantities[""]
+    order = (declared, *PRIMARY) if declared else PRIMARY
     return next((name for name in order if name in whole and whole[name].values), "")

@@ -8,7 +8,13 @@ from typing import Literal, TypeAlias
 
 from harness_plugin.records import Evidence, TaskScores, VarianceComponents, VerdictRule
 from harness_plugin.scoring.evidence import change_of, gain_of
-from harness_plugin.scoring.intervals import TAIL, at_seeds, bounds, half_width, size_change
+from harness_plugin.scoring.statistics.intervals import (
+    TAIL,
+    at_seeds,
+    bounds,
+    half_width,
+    size_change,
+)
 
 State: TypeAlias = Literal["kept", "lost", "nothing_to_keep", "undecided"]
 Note: TypeAlias = Literal["reversed", "no_reference", "one_class"]

@@ -24,9 +24,8 @@ OURS = ("harness_plugin", "harness_plugin_hooks", "harness_plugin_tasks")
 PLUMBING = (
     "harness_plugin.cli",
     "harness_plugin.errors",
-    "harness_plugin.files",
+    "harness_plugin.machine",
     "harness_plugin.plugins",
-    "harness_plugin.progress",
     "harness_plugin.store",
 )
 """What carries values about and computes none: a change here leaves every stage as it is."""
@@ -195,20 +194,20 @@ def file_of(module: str) -> Path | None:
     """
     root, _, rest = module.partition(".")
     try:
-        found = importlib.util.find_spec(root)
+        spec = importlib.util.find_spec(root)
     except (ImportError, ValueError, AttributeError):
         return None
-    if found is None:
+    if spec is None:
         return None
     inside = rest.split(".") if rest else []
-    for folder in found.submodule_search_locations or ():
+    for folder in spec.submodule_search_locations or ():
         for file in (
             Path(folder, *inside, "__init__.py"),
             Path(folder, *inside).with_suffix(".py"),
         ):
             if file.is_file() and (inside or file.name == "__init__.py"):
                 return file
-    origin = Path(found.origin or "")
+    origin = Path(spec.origin or "")
     return origin if not inside and origin.suffix == ".py" and origin.is_file() else None
 
 

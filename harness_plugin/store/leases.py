@@ -28,17 +28,17 @@ def lease_on(path: Path, duration: float) -> SoftFileLease:
 def acquired(
     path: Path, duration: float, waiting: Callable[[str], None] = lambda owner: None
 ) -> SoftFileLease:
-    """The lease on a lock file, ours; `waiting` is told once who has it now ("" = unknown)."""
-    lease, told = lease_on(path, duration), False
+    """The lease on a lock file, ours; `waiting` is called once with its owner ("" = unknown)."""
+    lease, reported = lease_on(path, duration), False
     while True:
         remove_recordless(path)
         try:
-            lease.acquire(timeout=GRACE if told else 0.5)
+            lease.acquire(timeout=GRACE if reported else 0.5)
             return lease
         except Timeout:
-            if not told:
+            if not reported:
                 waiting(owner_of(path, duration))
-            told = True
+            reported = True
 
 
 def try_acquire(path: Path, duration: float) -> SoftFileLease | None:
@@ -73,17 +73,17 @@ def remove_recordless(path: Path) -> None:
     filelock never breaks such a file, since old versions of it wrote no names.
     """
     try:
-        found = path.stat()
+        status = path.stat()
     except FileNotFoundError:
         return
-    if found.st_size:
+    if status.st_size:
         return
     aside = path.with_name(f".{path.name}.{os.getpid()}.aside")
     aside.touch()  # for the file system's own clock
-    if aside.stat().st_mtime - found.st_mtime > GRACE:
+    if aside.stat().st_mtime - status.st_mtime > GRACE:
         with suppress(FileNotFoundError):  # somebody else was quicker
             os.replace(path, aside)
-            if aside.stat().st_ino != found.st_ino:  # and has made a new one since
+            if aside.stat().st_ino != status.st_ino:  # and has made a new one since
                 with suppress(FileExistsError):
                     os.link(aside, path)
     aside.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 import xxhash
 
-from harness_plugin.files import sync_tree, write_json
+from harness_plugin.store.files import sync_tree, write_json
 
 FILES, DIGEST = "files", "digest"
 BLOCK = 1 << 20
@@ -98,9 +98,9 @@ def check_seal(folder: Path, name: str) -> dict[str, Any] | None:
     record = read_sealed(folder / name)
     for file, (size, digest) in (record or {}).get(FILES, {}).items():
         try:
-            found = (folder / file).stat().st_size
-            if found != size:
-                raise DamagedError(f"{file} has {found:,} bytes, {size:,} were written")
+            bytes_there = (folder / file).stat().st_size
+            if bytes_there != size:
+                raise DamagedError(f"{file} has {bytes_there:,} bytes, {size:,} were written")
             if digest_of(folder / file) != digest:
                 raise DamagedError(f"the bytes of {file} are not those that were written")
         except OSError as error:

@@ -22,7 +22,7 @@ from typing import Any
 from filelock import SoftFileLease
 
 from harness_plugin.errors import HarnessError
-from harness_plugin.files import disk_errors, rename
+from harness_plugin.store.files import disk_errors, rename
 from harness_plugin.store.leases import acquired
 from harness_plugin.store.seals import DamagedError, check_seal, read_sealed, seal
 
@@ -107,25 +107,25 @@ class Store:
         final = self.root / f"{kind}-{key}"
         with disk_errors(final):
             # the main process looks, and all do what it has seen
-            found = self.find(kind, spec) if self.processes.is_main else None
-            if self._is_finished(kind, key, found):
-                return found or self._finished(key, final, reused=True)
+            stage = self.find(kind, spec) if self.processes.is_main else None
+            if self._is_finished(kind, key, stage):
+                return stage or self._finished(key, final, reused=True)
             lock = self._lock(final) if self.processes.is_main else None
             try:
                 if self.processes.is_main:
                     self._set_aside(final)
-                    found = self.find(kind, spec)  # another run may have finished it meanwhile
-                if self._is_finished(kind, key, found):
-                    return found or self._finished(key, final, reused=True)
+                    stage = self.find(kind, spec)  # another run may have finished it meanwhile
+                if self._is_finished(kind, key, stage):
+                    return stage or self._finished(key, final, reused=True)
                 self._build(kind, key, spec, build, lock)
             finally:
                 if lock is not None:
                     lock.release()
             return self._finished(key, final, reused=False)
 
-    def _is_finished(self, kind: str, key: str, found: Stage | None) -> bool:
+    def _is_finished(self, kind: str, key: str, stage: Stage | None) -> bool:
         """Whether the main process has found the stage; all must want the same one."""
-        theirs, _, state = self.processes.from_main(f"{key} {found is not None}").partition(" ")
+        theirs, _, state = self.processes.from_main(f"{key} {stage is not None}").partition(" ")
         if theirs != key:
             raise HarnessError(
                 f"the processes of this run disagree on stage {kind}: {theirs} on the main "

@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.connection import wait as wait_for_any
 from typing import Any, Protocol
 
 from tqdm import tqdm
@@ -49,7 +51,7 @@ class Executor(Protocol):
         """Begin a job."""
 
     def wait(self) -> list[Outcome]:
-        """Outcomes of at least one job that was begun."""
+        """Outcomes of at least one job that was submitted."""
 
     def close(self) -> None:
         """Give everything back."""
@@ -94,8 +96,10 @@ class InProcess:
         """Nothing is held."""
 
 
-def leave_with_the_study() -> None:
+def leave_with_the_study(stop: Connection) -> None:
     """A worker ends with the study, without a word, however that ends: Ctrl-C, a signal, a crash.
+
+    It ends as well when the other end of `stop` is closed.
 
     What it was at continues from its last checkpoint. Its bars are silent: without a lock of their
     own between processes a worker that is ended leaves no semaphore behind.
@@ -105,11 +109,27 @@ def leave_with_the_study() -> None:
     study = multiprocessing.parent_process()
 
     def watch() -> None:
-        if study is not None:
-            study.join()
-            os._exit(1)
+        wait_for_any([stop] if study is None else [stop, study.sentinel])
+        os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+class Worker:
+    """A pool of one process."""
+
+    def __init__(self) -> None:
+        # spawned, not forked: torch's threads do not survive a fork
+        context = multiprocessing.get_context("spawn")
+        theirs, self._ours = context.Pipe(duplex=False)
+        self.pool = ProcessPoolExecutor(
+            1, mp_context=context, initializer=leave_with_the_study, initargs=(theirs,)
+        )
+
+    def end(self) -> None:
+        """End the process, whatever it is at."""
+        self._ours.close()
+        self.pool.shutdown(wait=True, cancel_futures=True)
 
 
 @dataclass
@@ -121,24 +141,17 @@ class Workers:
 
     slots: int
     work: str = WORK
-    _idle: list[ProcessPoolExecutor] = field(default_factory=list)
-    _running: dict[Future[Mapping[str, Any]], tuple[int, ProcessPoolExecutor]] = field(
-        default_factory=dict
-    )
+    _idle: list[Worker] = field(default_factory=list)
+    _running: dict[Future[Mapping[str, Any]], tuple[int, Worker]] = field(default_factory=dict)
 
     def submit(self, ticket: int, job: Job, resources: Resources) -> None:
         """Hand it to a free process, or a new one."""
         while True:
-            # spawned, not forked: torch's threads do not survive a fork
-            pool = self._idle.pop() if self._idle else None
-            context = multiprocessing.get_context("spawn")
-            pool = pool or ProcessPoolExecutor(
-                1, mp_context=context, initializer=leave_with_the_study
-            )
+            worker = self._idle.pop() if self._idle else Worker()
             try:
-                self._running[pool.submit(called, self.work, job)] = ticket, pool
+                self._running[worker.pool.submit(called, self.work, job)] = ticket, worker
             except BrokenProcessPool:  # it died while it had nothing to do
-                pool.shutdown()
+                worker.end()
             else:
                 return
 
@@ -147,20 +160,18 @@ class Workers:
         ready, _ = wait(self._running, return_when=FIRST_COMPLETED)
         out = []
         for future in ready:
-            (ticket, pool), error = self._running.pop(future), future.exception()
+            (ticket, worker), error = self._running.pop(future), future.exception()
             if isinstance(error, BrokenProcessPool):
-                pool.shutdown()
+                worker.end()
                 out.append(Outcome(ticket, error="the worker process died"))
                 continue
-            self._idle.append(pool)
+            self._idle.append(worker)
             out.append(failed(ticket, error) if error else Outcome(ticket, future.result()))
         return out
 
     def close(self) -> None:
         """End the processes; what they were at continues from its last checkpoint."""
-        for pool in [*self._idle, *(pool for _, pool in self._running.values())]:
-            for process in list((pool._processes or {}).values()):
-                process.terminate()
-            pool.shutdown(wait=True, cancel_futures=True)
+        for worker in [*self._idle, *(worker for _, worker in self._running.values())]:
+            worker.end()
         self._idle.clear()
         self._running.clear()

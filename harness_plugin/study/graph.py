@@ -21,9 +21,11 @@ from typing import Any, Literal
 from harness_plugin.config.mappings import problems
 from harness_plugin.config.merge import task_settings
 from harness_plugin.config.roles import Role, plan_of_roles
-from harness_plugin.config.settings import RunConfig, TaskSettings
+from harness_plugin.config.run_config import RunConfig
+from harness_plugin.config.settings import TaskSettings
 from harness_plugin.data.task import Task, find_task
 from harness_plugin.errors import HarnessError
+from harness_plugin.plugins.option_facts import check_ranges
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.store.keys import code_version
 from harness_plugin.study.plan import Configuration, Study
@@ -51,7 +53,7 @@ OF_RUN = (
 """Run settings that can change a model or what it answers."""
 
 
-TRAINING = "harness_plugin.pipeline.train_role:train_role"
+TRAINING = "harness_plugin.pipeline.roles.train_role:train_role"
 """Where the code of a training begins."""
 
 
@@ -121,14 +123,15 @@ class Graph:
         from harness_plugin.models.checkpoints import check_settings
         from harness_plugin.training.contracts import Configured
 
-        trust = bool(self.study.given.run.get("trust_remote_code", False))
+        trust = bool(self.study.plan.run.get("trust_remote_code", False))
         for choice in self.choices:
             try:
                 if choice.kind == "model":
                     check_settings(choice.options, choice.modality, plugins, trust)
                 else:
-                    cls = plugins[choice.kind].offer(choice.name).subclass(Configured)
-                    cls.resolved(choice.options, choice.modality)
+                    offer = plugins[choice.kind].offer(choice.name)
+                    cls = offer.subclass(Configured)
+                    check_ranges(offer, cls.resolved(choice.options, choice.modality))
             except HarnessError as error:
                 raise HarnessError(f"{self.study.file}: {choice.where}: {error}") from None
 
@@ -141,7 +144,7 @@ def graph_of(study: Study, plugins: Plugins) -> Graph:
     """Expand a study. Raises HarnessError for names that do not exist, with the cell."""
     config = run_settings(study)
     tasks = {
-        name: find_task(name, plugins["task"], config.include_path) for name in study.given.tasks
+        name: find_task(name, plugins["task"], config.include_path) for name in study.plan.tasks
     }
     if len({task.task for task in tasks.values()}) < len(tasks):
         raise HarnessError(f"{study.file}: tasks: one task is named twice.")
@@ -172,7 +175,7 @@ def run_settings(study: Study) -> RunConfig:
 
     try:
         return RunConfig.model_validate(
-            {**study.given.run, "tasks": study.given.tasks, "seeds": study.given.seeds}
+            {**study.plan.run, "tasks": study.plan.tasks, "seeds": study.plan.seeds}
         )
     except ValidationError as error:
         raise HarnessError(problems(f"{study.file}: run", error)) from None
@@ -199,16 +202,16 @@ class Builder:
         """The nodes of one configuration, in the order of training."""
         task = self.study.task_of(configuration)
         values = self._resolved(task, configuration)
-        wanted = (task, *(values[name] for name in ROLES))
-        if wanted not in self._roles:
+        key = (task, *(values[name] for name in ROLES))
+        if key not in self._roles:
             chosen = {name: self._pool[values[name]] for name in ROLES}
             settings = TaskSettings.model_construct(**chosen)
-            self._roles[wanted] = tuple(plan_of_roles(settings).values())
-        found: dict[str, int] = {}
-        for role in self._roles[wanted]:
-            learns_from = tuple(found[name] for name in role.learns_from)
-            found[role.name] = self._node(number, task, role, values, learns_from)
-        return tuple(found.values())
+            self._roles[key] = tuple(plan_of_roles(settings).values())
+        nodes: dict[str, int] = {}
+        for role in self._roles[key]:
+            learns_from = tuple(nodes[name] for name in role.learns_from)
+            nodes[role.name] = self._node(number, task, role, values, learns_from)
+        return tuple(nodes.values())
 
     def _resolved(self, task: str, configuration: Configuration) -> dict[str, int]:
         """Setting -> number of its value in the pool."""
@@ -252,10 +255,10 @@ class Builder:
         levels: tuple[int, ...],
     ) -> None:
         """Resolve all settings that depend on just these factors."""
-        found = self.tasks[task]
-        given = self.study.settings_of(configuration)
-        settings = task_settings(found, self.config.source_of(found), [task, found.task], given)
-        self._check(found, settings, configuration)
+        opened = self.tasks[task]
+        chosen = self.study.settings_of(configuration)
+        settings = task_settings(opened, self.config.source_of(opened), [task, opened.task], chosen)
+        self._check(opened, settings, configuration)
         for name, touching in self._columns(task):
             if touching == columns:
                 self._values[(task, name, levels)] = self._number(getattr(settings, name))

@@ -15,7 +15,8 @@ from pydantic import Field, ValidationError, field_validator
 
 from harness_plugin.config.fields import Seed, Strict
 from harness_plugin.config.merge import merge_settings, parse_assignments
-from harness_plugin.config.settings import RunConfig, TaskSettings
+from harness_plugin.config.run_config import RunConfig
+from harness_plugin.config.settings import TaskSettings
 from harness_plugin.data.yaml_files import line_of, read_yaml
 from harness_plugin.errors import HarnessError, unknown
 
@@ -123,18 +124,18 @@ class Study:
     """A plan, checked: every name in it exists in it."""
 
     file: Path
-    given: StudyFile
+    plan: StudyFile
     factors: tuple[Factor, ...]
     configurations: tuple[Configuration, ...]
 
     @property
     def name(self) -> str:
         """The study's."""
-        return self.given.study
+        return self.plan.study
 
     def task_of(self, configuration: Configuration) -> str:
         """Its task, as the file names it."""
-        return self.given.tasks[configuration.levels[0]]
+        return self.plan.tasks[configuration.levels[0]]
 
     def levels_of(self, configuration: Configuration) -> dict[str, str]:
         """Factor -> level, the task first."""
@@ -150,17 +151,17 @@ class Study:
 
     def settings_of(self, configuration: Configuration) -> dict[str, Any]:
         """Task settings as a run file has them: the study's, then every level's, later wins."""
-        merged = dict(self.given.settings)
+        merged = dict(self.plan.settings)
         for factor, index in zip(self.factors, configuration.levels[1:], strict=True):
             merged = merge_settings(merged, factor.levels[index].settings)
         task = self.task_of(configuration)
-        other = set(self.given.tasks) - {task}
+        other = set(self.plan.tasks) - {task}
         return {key: value for key, value in merged.items() if key not in other}
 
     def run_of(self, configuration: Configuration, seeds: Sequence[int]) -> dict[str, Any]:
         """The fields of a `RunConfig` for some seeds of a configuration."""
         return {
-            **self.given.run,
+            **self.plan.run,
             "tasks": (self.task_of(configuration),),
             "seeds": tuple(seeds),
             "settings": self.settings_of(configuration),
@@ -189,7 +190,7 @@ def read_study(file: Path, assignments: Sequence[str] = (), seeds: tuple[int, ..
         if key not in StudyFile.model_fields:
             raise unknown(f"key of {file}:{line_of(node, [key])}", key, StudyFile.model_fields)
     try:
-        given = StudyFile.model_validate(value)
+        plan = StudyFile.model_validate(value)
     except ValidationError as error:
         lines = [
             f"{file}:{line_of(node, list(p['loc']))}: {'.'.join(map(str, p['loc']))}: {p['msg']}."
@@ -200,14 +201,14 @@ def read_study(file: Path, assignments: Sequence[str] = (), seeds: tuple[int, ..
     def where(*keys: int | str) -> str:
         return f"{file}:{line_of(node, list(keys))}"
 
-    for key in given.run:
+    for key in plan.run:
         known = [name for name in RunConfig.model_fields if name not in OWN]
         if key not in known:
             raise unknown(f"run setting in {where('run', key)}", key, known)
     factors = tuple(
-        factor_of(name, levels, where("factors", name)) for name, levels in given.factors.items()
+        factor_of(name, levels, where("factors", name)) for name, levels in plan.factors.items()
     )
-    return Study(file, given, factors, tuple(expanded(given, factors, where)))
+    return Study(file, plan, factors, tuple(expanded(plan, factors, where)))
 
 
 def factor_of(name: str, levels_or_values: list[Any] | dict[str, Any], where: str) -> Factor:
@@ -268,14 +269,14 @@ def expanded(plan: StudyFile, factors: tuple[Factor, ...], where: Any) -> Iterat
             if key != SEED and looked_up(key, as_list(value)[0], place) >= 0
         ]
         rules.append((columns, seeds_of(rule, plan.seeds, place)))
-    found: dict[tuple[int, ...], tuple[int, ...]] = {}
+    trained: dict[tuple[int, ...], tuple[int, ...]] = {}
     for combination in itertools.product(*(range(len(each)) for each in levels)):
         seeds = plan.seeds
         for columns, some in rules:
-            if all(combination[column] in wanted for column, wanted in columns):
+            if all(combination[column] in kept for column, kept in columns):
                 seeds = tuple(seed for seed in seeds if seed not in some)
         if seeds:
-            found[combination] = seeds
+            trained[combination] = seeds
     for number, cell in enumerate(plan.cells):
         place = where("cells", number)
         seeds = seeds_of(cell, plan.seeds, place)
@@ -285,11 +286,11 @@ def expanded(plan: StudyFile, factors: tuple[Factor, ...], where: Any) -> Iterat
         ]:
             raise HarnessError(f"{place}: this cell names no level of {', '.join(missing)}.")
         combination = tuple(chosen.get(name, 0) for name in names)
-        before = found.get(combination, ())
+        before = trained.get(combination, ())
         if set(seeds) <= set(before):
             raise HarnessError(f"{place}: this cell is in the study already.")
-        found[combination] = tuple(dict.fromkeys((*before, *seeds)))
-    yield from (Configuration(combination, seeds) for combination, seeds in found.items())
+        trained[combination] = tuple(dict.fromkeys((*before, *seeds)))
+    yield from (Configuration(combination, seeds) for combination, seeds in trained.items())
 
 
 def seeds_of(cell: Mapping[str, Any], default: tuple[int, ...], place: str) -> tuple[int, ...]:

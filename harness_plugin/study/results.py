@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from harness_plugin.models.weight_files import WHOLE, parameters
+from harness_plugin.pipeline.roles.split_stages import predict_split
 from harness_plugin.pipeline.run_task import score_models, train_models
-from harness_plugin.pipeline.split_stages import predict_split
 from harness_plugin.scoring.verdict import verdicts
 from harness_plugin.store.keys import code_version
 from harness_plugin.study.graph import Graph
@@ -49,7 +49,7 @@ def rows_of_study(graph: Graph, progress: Progress, root: Path, *, quiet: bool =
         if not seeds:
             continue
         try:
-            found = scores_of(graph, configuration, roles, seeds, progress, root)
+            scores = scores_of(graph, configuration, roles, seeds, progress, root)
         except Exception as error:  # whatever a metric raises: the other configurations go on
             rows.failures.append(
                 {
@@ -65,8 +65,8 @@ def rows_of_study(graph: Graph, progress: Progress, root: Path, *, quiet: bool =
         about = {"study": study.name, "configuration": study.id_of(configuration)} | {
             f"factor_{name}": level for name, level in study.levels_of(configuration).items()
         }
-        rows.numbers += [about | row for row in found["numbers"]]
-        rows.estimates += [about | row for row in found["estimates"]]
+        rows.numbers += [about | row for row in scores["numbers"]]
+        rows.estimates += [about | row for row in scores["estimates"]]
     return rows
 
 
@@ -138,10 +138,10 @@ def described(
 
 def every(scores: TaskScores) -> Iterator[tuple[dict[str, Any], Estimate]]:
     """What a number is of, and the number."""
-    for found in scores.scores:
-        for subset, estimates in found.by_subset().items():
+    for score in scores.scores:
+        for subset, estimates in score.by_subset().items():
             for metric, estimate in estimates.items():
-                of = (found.split, subset, found.role, metric, "score")
+                of = (score.split, subset, score.role, metric, "score")
                 yield described(scores, *of), estimate
     for one in scores.transfer:
         of = (one.split, one.subset, one.student, one.metric, one.measure)
@@ -201,15 +201,15 @@ def sizes_of(scores: TaskScores) -> dict[str, float]:
 
     32 bits a parameter, or what its compressors say.
     """
-    found: dict[str, list[float]] = {}
+    by_role: dict[str, list[float]] = {}
     for model in scores.models:
         weights = model.path / WHOLE
         if model.role.startswith("student") and weights.is_file():
             known = model.settings.get("compression") or {}
             left = 1.0 - pruned(known) / max(1, known.get("parameters", 0))
             size = known.get("bytes") or 4 * parameters(weights)
-            found.setdefault(model.role, []).append(size * left)
-    return {role: sum(sizes) / len(sizes) for role, sizes in found.items()}
+            by_role.setdefault(model.role, []).append(size * left)
+    return {role: sum(sizes) / len(sizes) for role, sizes in by_role.items()}
 
 
 def pruned(compression: Mapping[str, Any]) -> int:
@@ -222,7 +222,7 @@ def pruned(compression: Mapping[str, Any]) -> int:
 
 def write(graph: Graph, progress: Progress, rows: Rows, folder: Path) -> list[Path]:
     """The two tables and what failed; no tables where no configuration is finished."""
-    from harness_plugin.files import write_json, write_table
+    from harness_plugin.store.files import write_json, write_table
 
     study = graph.study
     folder.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from harness_plugin.study.training_records import TrainingRecords
 from harness_plugin.study.worker import Job
 
 PAUSE = 2.0
-"""Seconds between looks at trainings that another process has begun."""
+"""Seconds between looks at trainings that another process runs."""
 
 LOOKED_AT = 100
 """Ready trainings among which one of another seed is looked for."""
@@ -44,7 +44,7 @@ class Progress:
     """And since when."""
     elsewhere: dict[tuple[int, int], str] = field(default_factory=dict)
     """And who is at it."""
-    found: int = 0
+    resumed: int = 0
     """How many were done before."""
 
 
@@ -55,7 +55,7 @@ def so_far(graph: Graph, ledger: TrainingRecords) -> Progress:
         record = ledger.record(graph.name_of(node, seed))
         if record is not None:
             progress.done[node, seed] = record
-    progress.found = len(progress.done)
+    progress.resumed = len(progress.done)
     return progress
 
 
@@ -64,8 +64,8 @@ def failed_before(graph: Graph, ledger: TrainingRecords, progress: Progress) -> 
     for node, seed in graph.instances():
         if (node, seed) in progress.done:
             continue
-        if found := ledger.failure(graph.name_of(node, seed)):
-            failure = Failure(node, seed, found["tries"], found["error"], found["trace"])
+        if before := ledger.failure(graph.name_of(node, seed)):
+            failure = Failure(node, seed, before["tries"], before["error"], before["trace"])
             progress.failed[node, seed] = failure
         for teacher in graph.nodes[node].learns_from:  # a teacher's number is the smaller one
             if (teacher, seed) in progress.failed and (node, seed) not in progress.failed:
@@ -85,7 +85,7 @@ def execute(
 ) -> Progress:
     """Train everything that is not done; `tell` hears of every change.
 
-    A training that fails is tried again, as often as the plan says, after the others that are
+    A training that fails is repeated, as often as the plan says, after the others that are
     ready; what learns from it is given up. One that another process is at is waited for.
     """
     ledger = TrainingRecords(root)
@@ -159,8 +159,8 @@ class Scheduler:
 
     def begin(self, node: int, seed: int) -> None:
         """Submit one training."""
-        given = self.graph.study.given
-        resources = given.resources_of.get(self.graph.nodes[node].role, given.resources)
+        plan = self.graph.study.plan
+        resources = plan.resources_of.get(self.graph.nodes[node].role, plan.resources)
         self.issued += 1
         self.tickets[self.issued] = (node, seed)
         self.progress.running[node, seed] = time.time()
@@ -190,7 +190,7 @@ class Scheduler:
             self.look_again = time.monotonic() + PAUSE
         else:
             self.tries[which] = self.tries.get(which, 0) + 1
-            if self.tries[which] <= self.graph.study.given.retries:
+            if self.tries[which] <= self.graph.study.plan.retries:
                 self.ready.append(which)
             else:
                 tries = self.tries[which]
@@ -217,7 +217,7 @@ class Scheduler:
                 self.give_up(mine, because(self.graph, which[0], *mine))
 
     def look_elsewhere(self) -> None:
-        """Whether those that another process had begun are done, or are free again."""
+        """Whether those that another process runs are done, or are free again."""
         if time.monotonic() < self.look_again:
             return
         self.look_again = time.monotonic() + PAUSE

@@ -17,7 +17,7 @@ import psutil
 from harness_plugin.config.merge import task_settings
 from harness_plugin.data.task import find_task
 from harness_plugin.errors import HarnessError
-from harness_plugin.progress import Work
+from harness_plugin.machine.progress import Work
 from harness_plugin.study.executors import Workers
 from harness_plugin.study.graph import Graph, graph_of
 from harness_plugin.study.plan import OWN, Configuration, Study, StudyFile
@@ -26,7 +26,7 @@ from harness_plugin.study.status import cost_of
 from harness_plugin.study.training_records import TrainingRecords
 
 if TYPE_CHECKING:
-    from harness_plugin.config.settings import RunConfig
+    from harness_plugin.config.run_config import RunConfig
     from harness_plugin.plugins.registry import Plugins
     from harness_plugin.records import RunReport
 
@@ -86,7 +86,7 @@ def with_workers(config: RunConfig, graph: Graph, progress: Progress) -> RunConf
     memory holds. On another device, and in one of several processes of a launcher, it is one.
     Raises HarnessError for a number of workers in one of several processes.
     """
-    from harness_plugin.machine.hardware import available_cores, use_cpu
+    from harness_plugin.pipeline.prepare.hardware import available_cores, use_cpu
 
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if config.workers != "auto" and launched > 1:
@@ -117,7 +117,7 @@ def graph_of_run(config: RunConfig, plugins: Plugins) -> Graph:
         task = find_task(name, plugins["task"], config.include_path)
         task_settings(task, config.source_of(task), [name, task.task], config.settings)
     run = {name: value for name, value in config.model_dump().items() if name not in OWN}
-    given = StudyFile(
+    plan = StudyFile(
         study="run",
         tasks=config.tasks,
         seeds=config.seeds,
@@ -126,4 +126,4 @@ def graph_of_run(config: RunConfig, plugins: Plugins) -> Graph:
         retries=0,
     )
     each = tuple(Configuration((index,), config.seeds) for index in range(len(config.tasks)))
-    return graph_of(Study(Path("run"), given, (), each), plugins)
+    return graph_of(Study(Path("run"), plan, (), each), plugins)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness_plugin.progress import duration
+from harness_plugin.machine.progress import duration
 from harness_plugin.study.graph import Graph
 from harness_plugin.study.scheduler import Progress
 
@@ -56,13 +56,13 @@ def cost_of(graph: Graph, progress: Progress) -> Cost:
 def summary(graph: Graph, progress: Progress, slots: int) -> list[str]:
     """What a plan comes to, in a few lines."""
     study, cost = graph.study, cost_of(graph, progress)
-    factors = [f"{len(study.given.tasks)} task(s)"]
+    factors = [f"{len(study.plan.tasks)} task(s)"]
     factors += [f"{len(factor.levels)} {factor.name}" for factor in study.factors]
-    factors += [f"{len(study.given.seeds)} seed(s)"]
+    factors += [f"{len(study.plan.seeds)} seed(s)"]
     open_ones = graph.trainings - len(progress.done)
     saved = 1 - graph.trainings / graph.unshared if graph.unshared else 0.0
     lines = [
-        f"study {study.name}: {study.given.summary}".rstrip(": "),
+        f"study {study.name}: {study.plan.summary}".rstrip(": "),
         f"  {study.cells:,} runs ({' x '.join(factors)}), {len(study.configurations):,} "
         f"configurations",
         f"  {graph.trainings:,} distinct trainings; {graph.unshared:,} without sharing: "

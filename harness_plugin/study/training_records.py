@@ -34,12 +34,12 @@ class TrainingRecords:
 
     def record(self, name: str) -> dict[str, Any] | None:
         """The record of a finished training whose model is still there."""
-        found = self._read(f"{name}.json")
-        if found is None:
+        content = self._read(f"{name}.json")
+        if content is None:
             return None
-        stage = found.get("stage")
+        stage = content.get("stage")
         whole = stage is None or (self.root / f"model-{stage}" / RECORD).is_file()
-        return found if whole else None
+        return content if whole else None
 
     def finished(self, name: str, record: Mapping[str, Any]) -> None:
         """Write a training down."""

@@ -20,11 +20,11 @@ from harness_plugin.study.training_records import TrainingRecords
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from harness_plugin.config.settings import RunConfig
+    from harness_plugin.config.run_config import RunConfig
     from harness_plugin.data.dataset import TaskData
-    from harness_plugin.machine.hardware import HardwareSettings
-    from harness_plugin.pipeline.context import RunContext
-    from harness_plugin.pipeline.open_task import OpenTask
+    from harness_plugin.pipeline.prepare.hardware import HardwareSettings
+    from harness_plugin.pipeline.prepare.open_task import OpenTask
+    from harness_plugin.pipeline.roles.context import RunContext
     from harness_plugin.plugins.registry import Plugins
     from harness_plugin.records import TrainedModel
     from harness_plugin.store.stages import Store
@@ -59,8 +59,8 @@ def execute(job: Job) -> dict[str, Any]:
     if lease is None:
         raise BusyError(ledger.owner(job.name) or "another process")
     try:
-        if found := ledger.record(job.name):  # whoever had it before us has finished it
-            return found
+        if finished := ledger.record(job.name):  # whoever had it before us has finished it
+            return finished
         record = launched(job) if job.processes > 1 else trained(job)
         ledger.finished(job.name, record)
         return record
@@ -71,7 +71,7 @@ def execute(job: Job) -> dict[str, Any]:
 def trained(job: Job) -> dict[str, Any]:
     """Train and predict in this process."""
     from harness_plugin.machine.progress import quiet_libraries
-    from harness_plugin.pipeline.split_stages import logits_stage
+    from harness_plugin.pipeline.roles.split_stages import logits_stage
 
     quiet_libraries()  # this may be a worker, whose bars would run through the study's lines
     shared = shared_of(job.run, job.root)
@@ -98,7 +98,7 @@ def train_with_teachers(
     ctx: RunContext, name: str, seed: int, models: dict[str, TrainedModel]
 ) -> TrainedModel:
     """A role's model, and before it those that it learns from, which the store has."""
-    from harness_plugin.pipeline.train_role import train_role
+    from harness_plugin.pipeline.roles.train_role import train_role
 
     role = ctx.plan.roles[name]
     for teacher in role.learns_from:
@@ -121,8 +121,8 @@ class SharedTask:
 
 def context_for(shared: SharedTask, role: str | None = None) -> RunContext:
     """The context of a configuration, or of one role and those that it learns from; checked."""
-    from harness_plugin.pipeline.checks import check_plan
-    from harness_plugin.pipeline.context import RunContext
+    from harness_plugin.pipeline.roles.checks import check_plan
+    from harness_plugin.pipeline.roles.context import RunContext
     from harness_plugin.pipeline.run_task import plan_of
 
     ctx = RunContext(
@@ -153,10 +153,10 @@ def shared_of(run: Mapping[str, Any], root: str) -> SharedTask:
     a configuration that was opened before another one that chose differently gets its own back.
     """
     from harness_plugin.config.merge import task_settings
-    from harness_plugin.config.settings import RunConfig
+    from harness_plugin.config.run_config import RunConfig
     from harness_plugin.data.task import find_task
-    from harness_plugin.machine.hardware import accelerator_again, machine_of, processes_of
-    from harness_plugin.pipeline.open_task import OpenTask, load_for
+    from harness_plugin.pipeline.prepare.hardware import accelerator_again, machine_of, processes_of
+    from harness_plugin.pipeline.prepare.open_task import OpenTask, load_for
     from harness_plugin.plugins.registry import load_plugins
     from harness_plugin.store.stages import Store
 

@@ -1,4 +1,4 @@
-"""What methods and distillers are told: of all training rows, and of the rows of a batch."""
+"""Metadata of all training rows, and of the rows of a batch."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from safetensors import SafetensorError
 
 from harness_plugin.errors import HarnessError
-from harness_plugin.files import disk_error, rename, sync
+from harness_plugin.store.files import disk_error, rename, sync
 from harness_plugin.store.seals import DamagedError, check_seal, read_sealed, seal
 
 CHECKPOINT, UNFINISHED, PROGRESS = "checkpoint-", "unfinished", "progress.json"
@@ -22,8 +22,8 @@ CHECKPOINT, UNFINISHED, PROGRESS = "checkpoint-", "unfinished", "progress.json"
 def newest_checkpoint(folder: Path) -> Path | None:
     """The complete checkpoint with the most updates."""
     updates = {path: path.name[len(CHECKPOINT) :] for path in folder.glob(f"{CHECKPOINT}*")}
-    found = [path for path, number in updates.items() if number.isdigit()]
-    return max(found, key=lambda path: int(updates[path]), default=None)
+    folders = [path for path, number in updates.items() if number.isdigit()]
+    return max(folders, key=lambda path: int(updates[path]), default=None)
 
 
 def checkpoint(accelerator: Accelerator, folder: Path, progress: Mapping[str, Any]) -> bool:

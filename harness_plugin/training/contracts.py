@@ -87,11 +87,17 @@ class BiasModel(Configured):
 
 
 class GroupInference(Configured):
-    """Finds environments where no group labels are given: label x environment are the groups."""
+    """Finds environments where there are no group labels: label x environment are the groups."""
 
     @classmethod
-    def environments(cls, trainer: Trainer, options: Mapping[str, Any]) -> Stage:
-        """A stage with `environment.npy` (N,) int64 and their `names` in its record."""
+    def environments(
+        cls, trainer: Trainer, options: Mapping[str, Any], split: Split | None = None
+    ) -> Stage:
+        """A stage with `environment.npy` (N,) int64 and their `names` in its record.
+
+        Of the rows of `split` (default: the training rows), which train nothing. Model selection
+        asks those whose `needs` have no validation groups for the validation rows.
+        """
         raise NotImplementedError
 
 

@@ -1,4 +1,4 @@
-"""Several teachers become one: targets from the logits of all, row by row.
+"""Several teachers become one, or one a stronger one: targets from the logits of all, row by row.
 
 z_m (B, M, C) are the teachers' logits, p_m = softmax(z_m / T). Combined targets are given as
 logits, so that every distiller on logits can learn from them: softmax(target / T) is the combined
@@ -18,11 +18,12 @@ from torch.nn.functional import cosine_similarity, cross_entropy, log_softmax
 
 @dataclass(frozen=True)
 class Ensemble:
-    """How teachers are combined, and the logits (N, C) of a biased model for `agre`."""
+    """How teachers are combined; the logits (N, C) of a biased model for `agre`, `extrapolate`."""
 
     combine: str
     temperature: float
     biased: Tensor | None = field(default=None, repr=False)
+    extrapolation: float = 0.0
 
     def __call__(self, teachers: Tensor, student: Tensor, label: Tensor, row: Tensor) -> Tensor:
         """(B, C) target logits of a batch.
@@ -32,14 +33,23 @@ class Ensemble:
         t = self.temperature
         if self.combine == "mean_logit":
             return teachers.mean(dim=1)
+        if self.combine == "extrapolate" and self.biased is not None:
+            mean = teachers.mean(dim=1)
+            return mean + self.extrapolation * (mean - biased_rows(self.biased, row, teachers))
         if self.combine == "confidence":
             weights = confidence(teachers, label)
         elif self.combine == "agre" and self.biased is not None:
-            biased = self.biased[row].to(teachers.device, teachers.dtype)
-            weights = agreement(teachers / t, student / t, biased / t)
+            weights = agreement(
+                teachers / t, student / t, biased_rows(self.biased, row, teachers) / t
+            )
         else:
             weights = torch.full_like(teachers[..., 0], 1 / teachers.shape[1])
         return t * mixture(log_softmax(teachers / t, dim=2), weights)
+
+
+def biased_rows(biased: Tensor, row: Tensor, like: Tensor) -> Tensor:
+    """(B, C) logits of the biased model for the rows of a batch, on the device of `like`."""
+    return biased[row].to(like.device, like.dtype)
 
 
 def mixture(log_p: Tensor, weights: Tensor) -> Tensor:

@@ -6,28 +6,30 @@ import math
 import re
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
 from harness_plugin.errors import HarnessError
+from harness_plugin.machine.progress import Work
 from harness_plugin.models.network import Network
-from harness_plugin.progress import Work
-from harness_plugin.training import batching
-from harness_plugin.training.batch import Batch, Inputs, TrainingMetadata
 from harness_plugin.training.checkpoints import checkpoint, newest_checkpoint, resume
 from harness_plugin.training.contracts import Method
-from harness_plugin.training.encode import Encoded
-from harness_plugin.training.loss import BatchPart, DistillationLoss, TrainableModel
+from harness_plugin.training.inputs import batching
+from harness_plugin.training.loss import DistillationLoss, TrainableModel
 from harness_plugin.training.selection import ModelSelection, Selector
-from harness_plugin.training.transfer import to_device
+from harness_plugin.training.update import (
+    PreparedTraining,
+    Step,
+    TrainingRows,
+    one_update,
+    seed_of,
+)
 
 CHECK_EVERY = 50
 """Updates between looks at the loss: each look waits for the device."""
@@ -57,17 +59,6 @@ class TrainingArgs:
         """Optimiser updates after which the learning rate would be 0."""
         epochs = max(self.epochs, self.schedule_epochs)
         return math.ceil(epochs * batching.updates_per_epoch(rows, self.batch_size))
-
-
-@dataclass(frozen=True)
-class TrainingRows:
-    """What is trained on: the model inputs of every row, and its labels and groups."""
-
-    encoded: Encoded
-    metadata: TrainingMetadata
-
-    def __len__(self) -> int:
-        return len(self.encoded)
 
 
 @dataclass(frozen=True)
@@ -124,31 +115,6 @@ def check_batch_size(accelerator: Accelerator, rows: int, args: TrainingArgs, na
             f"{name}: a batch of {args.batch_size} of {rows} rows cannot be cut into "
             f"{accelerator.num_processes} processes x {pieces} accumulation steps."
         )
-
-
-@dataclass(frozen=True)
-class PreparedTraining:
-    """What an update computes with. `forward` is `model`, compiled or not."""
-
-    accelerator: Accelerator
-    model: torch.nn.Module
-    forward: Any
-    loss: DistillationLoss
-    rows: TrainingRows
-
-
-@dataclass(frozen=True)
-class Step:
-    """One update: its rows (B,), where it stands in the training, into how many pieces it is cut.
-
-    `update` counts from 0, `progress` is the share of the training that is done, in [0, 1).
-    """
-
-    rows: batching.Ints
-    update: int
-    progress: float
-    seed: int
-    pieces: int
 
 
 class BatchOrder:
@@ -310,77 +276,6 @@ def masks_of(model: torch.nn.Module) -> list[tuple[torch.nn.Parameter, Tensor]]:
         for weight in model.parameters()
         if weight.ndim > 1 and bool((weight == 0).any())
     ]
-
-
-def seed_of(*numbers: int) -> int:
-    """A 63-bit seed for a tuple of numbers, the same on every machine and Python."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
-
-
-def one_update(prepared: PreparedTraining, step: Step) -> Tensor:
-    """Forward and backward of one update's rows; () the detached loss of the whole update."""
-    total = torch.zeros((), device=prepared.accelerator.device)
-    for number, piece in enumerate(np.array_split(step.rows, step.pieces)):
-        last = number == step.pieces - 1
-        with nullcontext() if last else prepared.accelerator.no_sync(prepared.model):
-            part = piece_loss(prepared, step, number, piece) * (len(piece) / len(step.rows))
-            # every process holds the loss of the whole batch but only its own rows' gradient;
-            # data parallelism averages gradients, so the factor turns the mean into the sum
-            prepared.accelerator.backward(part * prepared.accelerator.num_processes)
-        total += part.detach()
-    return total
-
-
-def piece_loss(prepared: PreparedTraining, step: Step, number: int, piece: batching.Ints) -> Tensor:
-    """() the loss of one micro-batch of all processes, from the forward of the local rows."""
-    accelerator, metadata = prepared.accelerator, prepared.rows.metadata
-
-    def inputs_of(rows: batching.Ints) -> Inputs:
-        return prepared.rows.encoded.batch(rows, accelerator.device)
-
-    lengths = prepared.rows.encoded.lengths
-    piece = batching.shares_by_length(piece, lengths, accelerator.num_processes)
-    row = to_device(torch.from_numpy(piece), accelerator.device)
-    batch = Batch(
-        row,
-        metadata.label[row],
-        metadata.group[row],
-        None if metadata.environment is None else metadata.environment[row],
-        update=step.update,
-        progress=step.progress,
-        seed=seed_of(step.seed, step.update, number, 1),  # dropout's seeds are triples
-    )
-    partner_rows = None
-    if (partner := prepared.loss.method.partners(batch)) is not None:
-        partner_rows = partner.cpu().numpy()
-        batch = replace(batch, partner=to_device(partner, accelerator.device))
-    start, stop = batching.bounds(len(piece), accelerator.process_index, accelerator.num_processes)
-    parts = []
-    for part in batching.parts_by_length(None if lengths is None else lengths[piece], start, stop):
-        partner_inputs = None if partner_rows is None else inputs_of(partner_rows[part])
-        parts.append(
-            BatchPart(batch.part(part.start, part.stop), inputs_of(piece[part]), partner_inputs)
-        )
-    local = prepared.forward(parts)
-    outputs = {
-        name: global_rows(accelerator, value.float(), len(piece)) for name, value in local.items()
-    }
-    logits: Tensor = outputs.pop("logits")
-    loss: Tensor = prepared.loss(logits, replace(batch, outputs=outputs))
-    return loss
-
-
-def global_rows(accelerator: Accelerator, local: Tensor, rows: int) -> Tensor:
-    """(rows, C) the logits of all processes in batch order; the gradient reaches the local ones."""
-    if accelerator.num_processes == 1:
-        return local
-    sizes = [len(part) for part in np.array_split(np.arange(rows), accelerator.num_processes)]
-    padded = local.detach().new_zeros((max(sizes), *local.shape[1:]))
-    padded[: len(local)] = local.detach()
-    gathered = accelerator.gather(padded).split(max(sizes))
-    parts = [part[:size] for part, size in zip(gathered, sizes, strict=True)]
-    parts[accelerator.process_index] = local
-    return torch.cat(parts)
 
 
 def adamw(model: torch.nn.Module, args: TrainingArgs) -> torch.optim.Optimizer:

@@ -12,12 +12,12 @@ from transformers import PreTrainedModel
 
 from harness_plugin.data.split import Split
 from harness_plugin.errors import HarnessError
+from harness_plugin.machine.progress import worked
 from harness_plugin.models.network import Network
-from harness_plugin.progress import worked
 from harness_plugin.records import predictions_of
-from harness_plugin.training.batching import evaluation_batches
-from harness_plugin.training.encode import Encoded
-from harness_plugin.training.transfer import to_device
+from harness_plugin.training.inputs.batching import evaluation_batches
+from harness_plugin.training.inputs.encode import Encoded
+from harness_plugin.training.inputs.transfer import to_device
 
 
 def predict(
@@ -79,30 +79,30 @@ def tables(
     plan = evaluation_batches(len(encoded), batch_size, encoded.lengths)
     # a process without a batch of its own still needs the shapes: it computes the first one too
     mine = plan[accelerator.process_index :: accelerator.num_processes]
-    found: list[torch.Tensor] = []
+    stored: list[torch.Tensor] = []
     seen = torch.zeros(len(encoded), device=accelerator.device)
     for rows in worked(mine or plan[:1], name, quiet=quiet):
         inputs = encoded.batch(rows, accelerator.device)
         with accelerator.autocast():
             out = outputs(inputs)
-        found = found or [
+        stored = stored or [
             torch.zeros(len(encoded), *value.shape[1:], device=accelerator.device) for value in out
         ]
         index = to_device(torch.from_numpy(rows), accelerator.device)
         if mine:
-            for table, value in zip(found, out, strict=True):
+            for table, value in zip(stored, out, strict=True):
                 table[index] = value.float()
             seen[index] += 1
     # rows of other processes are zero here: the sum over processes puts the tables together
-    found, seen = [accelerator.reduce(table) for table in found], accelerator.reduce(seen)
+    stored, seen = [accelerator.reduce(table) for table in stored], accelerator.reduce(seen)
     if not bool((seen == 1).all()):
         raise HarnessError(
             f"{name}: {int((seen != 1).sum())} of {len(encoded)} rows were not predicted exactly "
             f"once over {accelerator.num_processes} processes."
         )
-    if not all(bool(torch.isfinite(table).all()) for table in found):
+    if not all(bool(torch.isfinite(table).all()) for table in stored):
         raise HarnessError(f"{name}: the model gives logits that are not finite.")
-    return tuple(table.cpu().numpy() for table in found)
+    return tuple(table.cpu().numpy() for table in stored)
 
 
 def check_labels(split: Split, task: str, role: str, labels: tuple[str, ...]) -> None:

@@ -14,8 +14,8 @@ from safetensors.torch import load_model, save_model
 from transformers import PreTrainedModel
 
 from harness_plugin.errors import HarnessError
-from harness_plugin.files import whole
-from harness_plugin.training.encode import Encoded
+from harness_plugin.store.files import whole
+from harness_plugin.training.inputs.encode import Encoded
 from harness_plugin.training.predict import predict
 
 BEST = "selected.safetensors"
@@ -23,10 +23,11 @@ BEST = "selected.safetensors"
 
 @dataclass(frozen=True)
 class ModelSelection:
-    """By what the weights are chosen: `criterion` is "average" or "worst_group".
+    """By what the weights are chosen: "average", "worst_group" or "worst_environment".
 
-    `label` and `group` (N,) belong to the rows of `encoded`; the groups are read by "worst_group"
-    alone, and a row of group -1 counts in no group.
+    `label` and `group` (N,) belong to the rows of `encoded`; "average" reads no groups, those of
+    "worst_environment" are label x inferred environment (EVaLS, Ghaznavi et al. 2024). A row of
+    group -1 counts in no group.
     """
 
     criterion: str

@@ -13,7 +13,7 @@ from harness_plugin.errors import HarnessError
 from harness_plugin.models.layers import OnlineTeacher
 from harness_plugin.training.batch import Batch
 from harness_plugin.training.ensemble import Ensemble
-from harness_plugin.training.transfer import to_device
+from harness_plugin.training.inputs.transfer import to_device
 
 
 @dataclass(frozen=True)

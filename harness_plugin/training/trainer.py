@@ -49,7 +49,7 @@ class TrainingSpec:
 
 @dataclass(frozen=True)
 class StoredOutputs:
-    """What a trained model gives on a split: logits (N, C), last-layer inputs (N, H), float32."""
+    """Outputs of a trained model on a split: logits (N, C), last-layer inputs (N, H), float32."""
 
     key: str
     logits: NDArray[np.float32]
@@ -108,7 +108,7 @@ class Trainer(Protocol):
     def predict(
         self, trained: Stage, split: Split | None = None, inputs: tuple[str, ...] | None = None
     ) -> StoredOutputs:
-        """What a trained stage gives on a split (default: the training rows)."""
+        """Outputs of a trained stage on a split (default: the training rows)."""
 
     def with_preset(self, preset: str) -> Trainer:
         """The trainer of another model with the same settings, from random weights."""

@@ -10,15 +10,15 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from harness_plugin import hookimpl
+from harness_plugin.machine.progress import place, say
 from harness_plugin.machine.terminal import say_styled, show_table
-from harness_plugin.progress import place, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rich.table import Table
 
-    from harness_plugin.config.settings import RunConfig
+    from harness_plugin.config.run_config import RunConfig
     from harness_plugin.data.dataset import TaskData
     from harness_plugin.data.task import Task
     from harness_plugin.plugins.hookspecs import Register
@@ -32,25 +32,34 @@ if TYPE_CHECKING:
     from harness_plugin.scoring.verdict import Verdict
 
 COMMANDS = {
-    "compare": "BASELINE CANDIDATE: has the candidate become worse?",
-    "score": "--tasks NAME --predictions FILE: score predictions",
-    "init": "FILE|FOLDER: the YAML file of a table of yours",
-    "submit": "RUN --output_path BUNDLE: pack a run, to be checked",
-    "watch": "FOLDER: a live look at runs and studies",
-    "cache": "ls|du|verify|prune: what lies in the store",
-    "export": "RUN DIR: one model as a folder, with its card; --push_to_hub",
-    "verify": "BUNDLE …: compute its numbers again",
-    "leaderboard": "DIR --output_path SITE: check bundles, rank them on a static page",
-    "analyze": "RUN: what happens inside the models of a run",
-    "scan": "--tasks NAME: attributes that alone tell the label",
-    "plan": "--tasks NAME: seeds and rows that a verdict needs",
-    "report": "RUN: one page to look at",
-    "metrics-path": "where the modules for evaluate.load lie",
-    "study": "PLAN: many runs, equal models trained once",
-    "lm-eval": "run …: lm-evaluation-harness with our tasks, models and strict results",
-    "lm-eval-path": "where the tasks for lm_eval --include_path lie",
-    "remedy": "--tasks NAME --budget N: repair a student",
+    "train": {
+        "init": "FILE|FOLDER: the YAML file of a table of yours",
+        "plan": "--tasks NAME: seeds and rows that a verdict needs",
+        "study": "PLAN: many runs, equal models trained once",
+        "remedy": "--tasks NAME --budget N: repair a student",
+        "watch": "FOLDER: a live look at runs and studies",
+        "cache": "ls|du|verify|prune: what lies in the store",
+    },
+    "examine": {
+        "score": "--tasks NAME --predictions FILE: score predictions",
+        "compare": "BASELINE CANDIDATE: has the candidate become worse?",
+        "scan": "--tasks NAME: attributes that alone tell the label, or part a model",
+        "analyze": "RUN: what happens inside the models of a run",
+        "report": "RUN: one page to look at",
+    },
+    "publish": {
+        "export": "RUN DIR: one model as a folder, with its card; --push_to_hub",
+        "submit": "RUN --output_path BUNDLE: pack a run, to be checked",
+        "verify": "BUNDLE …: compute its numbers again",
+        "leaderboard": "DIR --output_path SITE: check bundles, rank them on a static page",
+    },
+    "harnesses": {
+        "lm-eval": "run …: lm-evaluation-harness with our tasks, models and strict results",
+        "lm-eval-path": "where the tasks for lm_eval --include_path lie",
+        "metrics-path": "where the modules for evaluate.load lie",
+    },
 }
+"""Folder of `commands/` -> command -> summary."""
 WORDS = {
     "kept": "KEPT",
     "lost": "LOST",
@@ -63,9 +72,10 @@ COLOURS = {"kept": "green", "lost": "red", "nothing_to_keep": "blue", "undecided
 @hookimpl
 def register_commands(register: Register) -> None:
     """Offer the sub-commands."""
-    for name, summary in COMMANDS.items():
-        target = f"harness_plugin_hooks.commands.{name.replace('-', '_')}:main"
-        register(name, target, summary=summary)
+    for folder, commands in COMMANDS.items():
+        for name, summary in commands.items():
+            module = f"harness_plugin_hooks.commands.{folder}.{name.replace('-', '_')}"
+            register(name, f"{module}:main", summary=summary)
 
 
 @hookimpl
@@ -80,7 +90,7 @@ def run_started(config: RunConfig) -> None:
 @hookimpl
 def data_loaded(task: Task, data: TaskData, plans: Sequence[SetPlan]) -> None:
     """Show sizes, groups and notes of every split, and what the last set can show."""
-    from harness_plugin.pipeline.open_task import small_groups
+    from harness_plugin.pipeline.prepare.open_task import small_groups
 
     say(
         "",
@@ -140,17 +150,20 @@ def scores_computed(scores: TaskScores) -> None:
     decided = verdicts(scores)
     say("", answer(scores, decided), "")
     roles = list(dict.fromkeys(model.role for model in scores.models))
-    for split in dict.fromkeys(found.split for found in scores.scores):
+    for split in dict.fromkeys(group.split for group in scores.scores):
         say(title_of(scores, split))
         show_table(role_table(scores, split, roles))
         say(*(f"  {line}" for line in worst_groups(scores, split, roles)), "")
+    if any("compression" in model.settings for model in scores.models):
+        show_table(size_table(scores))
+        say("")
     for note in scores.notes:
         say(f"NOTE {note}")
     for v in decided:
         say_styled(f"{v.state.replace('_', ' ').upper()} {v.sentence}", COLOURS[v.state])
-    for (_, _, other), found in groupby(scores.flips, lambda f: (f.split, f.student, f.other)):
+    for (_, _, other), group in groupby(scores.flips, lambda f: (f.split, f.student, f.other)):
         if other == "teacher":
-            say(f"FLIPS {sentence(list(found))}")
+            say(f"FLIPS {sentence(list(group))}")
 
 
 def answer(scores: TaskScores, decided: Sequence[Verdict]) -> str:
@@ -158,9 +171,9 @@ def answer(scores: TaskScores, decided: Sequence[Verdict]) -> str:
     if not decided:
         return f"{scores.task}: no student is compared with a teacher, so that there is no verdict"
     parts = []
-    for student, found in groupby(decided, lambda v: v.student):
+    for student, group in groupby(decided, lambda v: v.student):
         states: dict[str, list[str]] = {}
-        for v in found:
+        for v in group:
             states.setdefault(WORDS[v.state], []).append(v.split)
         said = ", ".join(f"{words} ({', '.join(on)})" for words, on in states.items())
         parts.append(f"{student}: {said}")
@@ -193,15 +206,42 @@ def role_table(scores: TaskScores, split: str, roles: list[str]) -> Table:
     table.add_column("change of |gap|", justify="right")
     table.add_column("retention", justify="right")
     for role in roles:
-        found = scores.of(role, split)
+        score = scores.of(role, split)
         change = scores.transfer_of(role, split, gap, "gap_size_change")
         retention = scores.transfer_of(role, split, "worst_group_acc", "retention")
         table.add_row(
             role,
-            *(percent(found.metrics[column]) for column in columns),
+            *(percent(score.metrics[column]) for column in columns),
             "" if change is None else interval(change),
             "" if retention is None else percent(retention, with_sd=False),
         )
+    return table
+
+
+def size_table(scores: TaskScores) -> Table:
+    """One row a compressed student: size, zeros and, where a library answers, latency of a row.
+
+    Means over seeds. The last step that measured a latency counts.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    seeds = len(scores.seeds)
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    table.add_column(f"size and latency (mean of {seeds} seed{'' if seeds == 1 else 's'})")
+    for column in ("MB", "zeros", "ms a row", "before"):
+        table.add_column(column, justify="right")
+    sizes: dict[str, list[tuple[float, ...]]] = {}
+    for model in scores.models:
+        if account := model.settings.get("compression"):
+            timed = [step for step in account["steps"] if "latency_ms" in step]
+            last = timed[-1] if timed else {}
+            times = [last[key] for key in ("latency_ms", "latency_ms_before") if key in last]
+            zeros = account["zeros"] / account["parameters"]
+            sizes.setdefault(model.role, []).append((account["bytes"] / 1e6, zeros, *times))
+    for role, rows in sizes.items():
+        size, zeros, *times = (sum(each) / len(rows) for each in zip(*rows, strict=True))
+        table.add_row(role, f"{size:.3g}", f"{zeros:.0%}", *(f"{each:.2f}" for each in times))
     return table
 
 
@@ -213,9 +253,9 @@ def worst_groups(scores: TaskScores, split: str, roles: Sequence[str]) -> Iterat
     worst: dict[tuple[str, int], list[str]] = {}
     for role in roles:
         groups = {
-            name: found
-            for name, found in scores.of(role, split).groups.items()
-            if found.n >= scores.rule.min_group and not math.isnan(found.value)
+            name: estimate
+            for name, estimate in scores.of(role, split).groups.items()
+            if estimate.n >= scores.rule.min_group and not math.isnan(estimate.value)
         }
         if groups:
             name = min(groups, key=lambda each: groups[each].value)

@@ -15,7 +15,8 @@ from harness_plugin.cli.parser import (
     how_of,
     run_parser,
 )
-from harness_plugin.config.settings import RoleSettings, RunConfig, TaskSettings
+from harness_plugin.config.run_config import RunConfig
+from harness_plugin.config.settings import RoleSettings, TaskSettings
 
 OPTIONS = {action.dest: action for action in run_parser()._actions}
 FIELDS = {

@@ -8,19 +8,19 @@ import yaml
 
 from harness_plugin import HarnessError
 from harness_plugin.config.merge import parse_assignments, run_config, task_settings
+from harness_plugin.config.run_config import RunConfig
 from harness_plugin.config.settings import (
     ImageSettings,
     RoleSettings,
-    RunConfig,
     StudentSettings,
     TaskSettings,
     TeacherSettings,
 )
 from harness_plugin.data.task import read_task
 from harness_plugin.data.yaml_files import merge, read_yaml
-from harness_plugin.files import strict
-from harness_plugin.pipeline.open_task import check_option_names, load_tasks
+from harness_plugin.pipeline.prepare.open_task import check_option_names, load_tasks
 from harness_plugin.run_tasks import resolved_config
+from harness_plugin.store.files import strict
 from harness_plugin.study.plan import Resources, StudyFile
 
 TOY = Path(__file__).parents[1] / "toy" / "toy.yaml"

@@ -9,12 +9,12 @@ import pytest
 from harness_plugin.data.dataset import DataRequest, load_data, make_split, resolve_options
 from harness_plugin.data.task import find_task
 from harness_plugin.errors import HarnessError
-from harness_plugin.pipeline.augment import additional
+from harness_plugin.pipeline.roles.augment import additional
 from harness_plugin.pipeline.score_predictions import one_clustering
 from harness_plugin.records import predictions_of
-from harness_plugin.scoring.columns import as_predictions as from_columns
+from harness_plugin.scoring.files.columns import as_predictions as from_columns
+from harness_plugin.scoring.files.prediction_files import read_answers
 from harness_plugin.scoring.pairing import check_same_rows, join
-from harness_plugin.scoring.prediction_files import read_answers
 
 TEXTS = ("t2", "", "t1", "t2", "", "t10")
 CODES = [2, -1, 0, 2, -1, 1]

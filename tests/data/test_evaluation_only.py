@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from harness_plugin.cli.main import main
-from harness_plugin.config.settings import RunConfig
+from harness_plugin.config.run_config import RunConfig
 from harness_plugin.data.dataset import load_data
 from harness_plugin.data.task import find_task
 from harness_plugin.errors import HarnessError
-from harness_plugin.pipeline.checks import answerable
+from harness_plugin.pipeline.roles.checks import answerable
 from harness_plugin.records import Predictions, label_spelling
 from harness_plugin_tasks.hans.evaluation import HANS_LABELS, HEURISTICS
 

@@ -10,7 +10,7 @@ from transformers import ViTImageProcessorPil
 
 from harness_plugin import HarnessError
 from harness_plugin.data.images import to_rgb
-from harness_plugin.training.pixels import as_rgb, read_images, to_pixels
+from harness_plugin.training.inputs.pixels import as_rgb, read_images, to_pixels
 
 GREY = np.linspace(0, 255, 64, dtype=np.uint8).reshape(8, 8)
 """The picture of every test, as bytes."""

@@ -9,7 +9,7 @@ from harness_plugin.data.columns import coded, doubled, gathered, positions, tex
 from harness_plugin.data.dataset import load_data
 from harness_plugin.data.task import find_task
 from harness_plugin.errors import HarnessError
-from harness_plugin.scoring.prediction_files import read_answers
+from harness_plugin.scoring.files.prediction_files import read_answers
 
 N = 150_000
 

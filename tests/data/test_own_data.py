@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from harness_plugin.cli.main import main
-from harness_plugin.config.settings import RunConfig
+from harness_plugin.config.run_config import RunConfig
 from harness_plugin.data.dataset import load_data
 from harness_plugin.data.task import Task, find_task
 from harness_plugin.errors import HarnessError
-from harness_plugin.pipeline.open_task import warnings
+from harness_plugin.pipeline.prepare.open_task import warnings
 
 NAMES = ("text", "label", "attribute", "split")
 ROWS = [

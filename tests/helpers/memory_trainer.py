@@ -17,10 +17,11 @@ from harness_plugin.store.stages import Stage
 from harness_plugin.training import loop
 from harness_plugin.training.batch import TrainingMetadata
 from harness_plugin.training.contracts import Method
-from harness_plugin.training.encode import Encoded, EncodedRows
+from harness_plugin.training.inputs.encode import Encoded, EncodedRows
 from harness_plugin.training.loss import DistillationLoss
 from harness_plugin.training.predict import predict_with_features
 from harness_plugin.training.trainer import StoredOutputs, TrainingSpec
+from harness_plugin.training.update import TrainingRows
 
 ARGS = loop.TrainingArgs(
     epochs=1.0,
@@ -102,7 +103,7 @@ class MemoryTrainer:
         record = loop.fit(
             self.accelerator,
             model,
-            loop.TrainingRows(encoded, metadata),
+            TrainingRows(encoded, metadata),
             make(metadata),
             replace(ARGS, batch_size=min(ARGS.batch_size, len(rows) // 2)),
             loop.LoopOptions(name="made", folder=self.folder),

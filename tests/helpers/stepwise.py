@@ -8,31 +8,31 @@ from typing import Any
 from harness_plugin.config.roles import STUDENTS, TEACHERS, Role, RoleKind
 from harness_plugin.config.settings import RoleSettings, StudentSettings
 from harness_plugin.models.checkpoints import locate
-from harness_plugin.pipeline import checks
-from harness_plugin.pipeline.augment import augment
-from harness_plugin.pipeline.context import RunContext
-from harness_plugin.pipeline.plan import (
+from harness_plugin.pipeline.prepare.plan import (
     ResolvedRole,
     resolve,
     resolve_distillation,
     resolve_role,
 )
-from harness_plugin.pipeline.run_task import train_models
-from harness_plugin.pipeline.split_stages import (
+from harness_plugin.pipeline.roles import checks
+from harness_plugin.pipeline.roles.augment import augment
+from harness_plugin.pipeline.roles.context import RunContext
+from harness_plugin.pipeline.roles.split_stages import (
     encoded_rows,
     logits_stage,
     predict_split,
     processor_of,
 )
-from harness_plugin.pipeline.supervision import (
+from harness_plugin.pipeline.roles.supervision import (
     TeacherModels,
     output_stages,
     supervision_of,
     teacher_outputs,
     training_metadata,
 )
-from harness_plugin.pipeline.train_role import checkpoint_model, train_role, train_rounds
-from harness_plugin.pipeline.trainer import RoleTrainer, bias_model_trainer
+from harness_plugin.pipeline.roles.train_role import checkpoint_model, train_role, train_rounds
+from harness_plugin.pipeline.roles.trainer import RoleTrainer, bias_model_trainer
+from harness_plugin.pipeline.run_task import train_models
 from harness_plugin.records import TrainedModel
 
 

@@ -47,11 +47,11 @@ def tables(
     """
     rows = []
     names = ["task", *(factor.name for factor in study.factors)]
-    levels_of_all = [study.given.tasks, *(factor.names for factor in study.factors)]
+    levels_of_all = [study.plan.tasks, *(factor.names for factor in study.factors)]
     for combination in itertools.product(*levels_of_all):
         named = dict(zip(names, combination, strict=True))
         configuration = f"{zlib.crc32(repr(named).encode()):012x}"
-        for seed in study.given.seeds:
+        for seed in study.plan.seeds:
             scores = dict.fromkeys(("teacher", "erm_teacher", "erm_student"), 0.3)
             scores["teacher"] = 0.7
             found = [("worst_group_acc", "score", role, "", x) for role, x in scores.items()]

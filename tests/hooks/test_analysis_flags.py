@@ -16,7 +16,7 @@ from harness_plugin.analysis.contract import (
 )
 from harness_plugin.cli.parser import Parser
 from harness_plugin.plugins.registry import Offer, Registry
-from harness_plugin_hooks.commands.analysis_flags import add_flags, options_of
+from harness_plugin_hooks.commands.examine.analysis_flags import add_flags, options_of
 
 
 class Norms(ResampledOptions):
@@ -108,7 +108,7 @@ def test_two_options_of_one_flag_are_named():
 def test_the_built_in_options_have_their_short_flags_and_cost_no_torch():
     code = """
 import sys
-from harness_plugin_hooks.commands.analyze import parser
+from harness_plugin_hooks.commands.examine.analyze import parser
 words = "RUN --pool cls --rbf .5 --views plain --permutations 9 --float64 --matched 8 --pairs 7"
 words += " --corruption swap --ig_steps 6 --random_circuits 5 --probe_rows 40 --probe_folds 3"
 given = vars(parser().parse_args((words + " --probe_permutations 2").split()))

@@ -15,8 +15,8 @@ from harness_plugin.analysis.loaded_models import rows_of_groups
 from harness_plugin.analysis.open_run import opened
 from harness_plugin.cli.main import main
 from harness_plugin.config.merge import run_config
-from harness_plugin.files import read_json
 from harness_plugin.models.t5 import T5EncoderClassifierConfig
+from harness_plugin.store.files import read_json
 from harness_plugin_hooks.analyses.cka.compute import same_depth
 from harness_plugin_hooks.analyses.cka.streaming import StreamingCKA
 from harness_plugin_hooks.analyses.reading import Reader, pooled

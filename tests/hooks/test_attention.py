@@ -21,10 +21,10 @@ from harness_plugin.cli.main import main
 from harness_plugin.config.settings import ImageSettings
 from harness_plugin.data.dataset import DataRequest, load_data, make_split, resolve_options
 from harness_plugin.data.task import read_task, resource_path
-from harness_plugin.files import write_table
 from harness_plugin.models.processors import load_processor, save_image_processor, train_tokenizer
 from harness_plugin.models.t5 import T5EncoderClassifierConfig
-from harness_plugin.training.encode import EncodedImages, EncodedText
+from harness_plugin.store.files import write_table
+from harness_plugin.training.inputs.encode import EncodedImages, EncodedText
 from harness_plugin_hooks.analyses.attention import measures
 from harness_plugin_hooks.analyses.attention.compute import resampled, row_counts, shares
 from harness_plugin_hooks.analyses.attention.heads import (

@@ -8,13 +8,14 @@ from PIL import Image
 from stepwise import Distillation
 
 from harness_plugin import HarnessError
-from harness_plugin.config.settings import RunConfig, StudentSettings
+from harness_plugin.config.run_config import RunConfig
+from harness_plugin.config.settings import StudentSettings
 from harness_plugin.data.dataset import load_data
 from harness_plugin.data.task import find_task
-from harness_plugin.pipeline.augment import additional, cells_of
-from harness_plugin.pipeline.open_task import open_task
+from harness_plugin.pipeline.prepare.open_task import open_task
+from harness_plugin.pipeline.roles.augment import additional, cells_of
 from harness_plugin.plugins.registry import load_plugins
-from harness_plugin.training.pixels import as_rgb, read_images
+from harness_plugin.training.inputs.pixels import as_rgb, read_images
 from harness_plugin_hooks.augment.rows import Counterfactual, Pool, Upsample, moved
 from harness_plugin_hooks.augment.texts import (
     Negation,

@@ -16,8 +16,8 @@ from transformers import AutoModelForSequenceClassification as Texts
 from harness_plugin import HarnessError
 from harness_plugin.analysis.inputs import AnalysisInput
 from harness_plugin.cli.main import main
-from harness_plugin.pipeline.split_stages import scratch_processor
-from harness_plugin.training.encode import EncodedText
+from harness_plugin.pipeline.roles.split_stages import scratch_processor
+from harness_plugin.training.inputs.encode import EncodedText
 from harness_plugin_hooks.analyses.circuits import record as circuit_record
 from harness_plugin_hooks.analyses.circuits.comparison import compare, gini
 from harness_plugin_hooks.analyses.circuits.compute import Asked, explore, margin

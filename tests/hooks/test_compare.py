@@ -20,7 +20,12 @@ from rich.console import Console
 
 from harness_plugin import HarnessError
 from harness_plugin.cli import main as cli
-from harness_plugin.scoring.finished_runs import Selected, compare_outputs, evaluated, records_in
+from harness_plugin.scoring.files.finished_runs import (
+    Selected,
+    compare_outputs,
+    evaluated,
+    records_in,
+)
 from harness_plugin.scoring.gate import default_thresholds, read_thresholds
 from harness_plugin_hooks.regression import reports
 

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from transformers import AutoModelForSequenceClassification as TextClassifier
 from harness_plugin import HarnessError
 from harness_plugin.models.network import last_layer
 from harness_plugin.models.t5 import T5EncoderClassifierConfig
+from harness_plugin.plugins.option_facts import check_ranges
 from harness_plugin.plugins.registry import load_plugins
 from harness_plugin.training.compression import CompressionContext, Compressor
 from harness_plugin_hooks.compress.libraries import OnnxInt8, TorchInt8
@@ -280,17 +282,21 @@ def test_keeping_more_layers_than_there_are_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [
-        ("magnitude", {"sparsity": 1.0}, "from 0 to below 1, not 1"),
-        ("magnitude", {"scope": "row"}, "scope global or layer"),
-        ("wanda", {"calibration": "some"}, "random, balanced, conflicting"),
-        ("wanda", {"rows": 0}, "at least one calibration row"),
-        ("int4", {"group_size": 1}, "group_size 0 or at least 2"),
+        ("magnitude", {"sparsity": 1.0}, "sparsity must be in [0, 1), found 1.0"),
+        ("magnitude", {"scope": "row"}, "scope must be global or layer"),
+        ("wanda", {"calibration": "some"}, "random or balanced or conflicting"),
+        ("wanda", {"rows": 0}, "rows must be at least 1"),
         ("layers", {"which": "odd"}, "even or first"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(name, options, said):
-    cls = COMPRESSORS[name]
-    assert said in cls.refusal(cls.resolved(options), "bert")
+def test_options_out_of_their_range_are_refused(name, options, said):
+    with pytest.raises(HarnessError, match=re.escape(said)):
+        check_ranges(load_plugins()["compressor"].offer(name), options)
+
+
+def test_a_group_of_one_weight_is_refused():
+    cls = COMPRESSORS["int4"]
+    assert "group_size 0 or at least 2" in cls.refusal(cls.resolved({"group_size": 1}), "bert")
 
 
 # ---- libraries

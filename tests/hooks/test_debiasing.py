@@ -7,7 +7,7 @@ import pytest
 from stepwise import stepwise
 
 from harness_plugin.config.merge import run_config, task_settings
-from harness_plugin.pipeline.open_task import load_tasks
+from harness_plugin.pipeline.prepare.open_task import load_tasks
 from harness_plugin.pipeline.run_task import context_of
 
 pytestmark = pytest.mark.slow

@@ -5,6 +5,7 @@ default weights are those of the papers and of the authors' code named in the do
 """
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from harness_plugin.models.layers import Layers
 from harness_plugin.plugins.registry import load_plugins
 from harness_plugin.training.batch import Batch, TrainingMetadata
 from harness_plugin.training.contracts import Distiller
+from harness_plugin.training.teacher_outputs import TeacherOutputs
+from harness_plugin_hooks.distill.subspace import moments_of
 
 DISTILLERS = load_plugins()["distiller"]
 T = 2.0
@@ -250,6 +253,47 @@ def minilm():
     return kd() + total / ROWS
 
 
+HEAD, OFFSET = RNG.normal(size=(LABELS, 4)), RNG.normal(size=LABELS)
+"""The teacher's last layer, on features that have no part in its logits above."""
+
+
+def log_odds(features):
+    """Of the predicted label, whose gradient by the features is the context."""
+    z = torch.from_numpy(HEAD) @ features + torch.from_numpy(OFFSET)
+    best = int(z.argmax())
+    return z[best] - torch.logsumexp(torch.cat([z[:best], z[best + 1 :]]), 0)
+
+
+def kept_directions(size, basis="relevant"):
+    """Mean, first eigenvectors and the mean variance in them, moments row by row."""
+    rows = [torch.from_numpy(row).requires_grad_() for row in THEIR_FEATURES]
+    contexts = [torch.autograd.grad(log_odds(row), row)[0].numpy() for row in rows]
+    mean = sum(THEIR_FEATURES) / ROWS
+    spread = sum(np.outer(a - mean, a - mean) for a in THEIR_FEATURES) / ROWS
+    square = sum(np.outer(c, c) for c in contexts) / ROWS
+    cross = sum(np.outer(a, c) for a, c in zip(THEIR_FEATURES, contexts, strict=True)) / ROWS
+    cross -= np.outer(mean, sum(contexts) / ROWS)
+    by = np.sqrt(np.trace(square) / np.trace(spread))
+    m = cross + cross.T + 2 * by * spread + 2 / by * square if basis == "relevant" else spread
+    values, vectors = np.linalg.eigh(m)
+    kept = vectors[:, np.argsort(-values)[:size]]
+    return mean, kept, np.mean([k @ spread @ k for k in kept.T])
+
+
+def subspace():
+    """Of features that are rotated already, as `forward` hands them over."""
+    mean, kept, scale = kept_directions(4)
+    turned = FEATURES
+    centre, total = turned.mean(axis=0), 0.0  # the first batch is its own running mean
+    signs = np.sign((kept * distiller_of("subspace").basis.numpy()).sum(axis=0))
+    for row in range(ROWS):
+        target = [
+            s * (k @ (THEIR_FEATURES[row] - mean)) for s, k in zip(signs, kept.T, strict=True)
+        ]
+        total += np.mean([(a - b) ** 2 for a, b in zip(turned[row] - centre, target, strict=True)])
+    return kd() + 100 * total / ROWS / scale
+
+
 REFERENCES = {
     reference.__name__: reference
     for reference in (
@@ -265,6 +309,7 @@ REFERENCES = {
         similarity_preserving,
         crd,
         simkd,
+        subspace,
         attention_transfer,
         pkd,
         tinybert,
@@ -281,7 +326,13 @@ def distiller_of(name, **options):
         ("a", "b"),
         bias_log_probs=torch.from_numpy(np.log(BIAS)),
     )
-    return DISTILLERS.offer(name).subclass(Distiller)(T, metadata, **options)
+    made = DISTILLERS.offer(name).subclass(Distiller)(T, metadata, **options)
+    if name == "subspace":  # its directions are those of the teacher it is shown
+        own = torch.from_numpy(THEIR_FEATURES).float().numpy()
+        head, offset = (torch.from_numpy(x) for x in (HEAD, OFFSET))
+        network = SimpleNamespace(head=torch.nn.Linear(4, LABELS))
+        made.setup(network, TeacherOutputs(torch.from_numpy(TEACHER), own, head, offset))
+    return made
 
 
 def loss_of(distiller):
@@ -313,6 +364,28 @@ def test_what_is_inside_alone_is_far_from_half_of_it(name):
     assert loss_of(distiller_of(name, logits=0.0)) == pytest.approx(without, rel=1e-6)
     # minilm compares relations of random vectors: its term is the smallest
     assert without > 0.01
+
+
+@pytest.mark.parametrize("basis", ["relevant", "pca"])
+@pytest.mark.parametrize("size", [1, 2])
+def test_the_kept_directions_are_the_first_eigenvectors(basis, size):
+    mean, kept, scale = kept_directions(size, basis)
+    made = distiller_of("subspace", basis=basis, size=size)
+    assert made.mean.numpy() == pytest.approx(mean, abs=1e-6)
+    assert made.scale.item() == pytest.approx(scale, rel=1e-5)
+    assert np.abs(kept.T @ made.basis.numpy()) == pytest.approx(np.eye(size), abs=1e-5)
+    turned = made.projector.weight
+    assert (turned @ turned.T).detach().numpy() == pytest.approx(np.eye(size), abs=1e-5)
+
+
+def test_what_the_answer_depends_on_is_kept_where_pca_keeps_what_varies():
+    """One direction decides and hardly varies; another varies three times as much, unread."""
+    rng = np.random.default_rng(0)
+    features = (rng.normal(size=(500, 2)) * [1.0, 3.0]).astype(np.float32)
+    head = np.array([[-9.0, 0.0], [9.0, 0.0]])
+    for basis, kept in (("relevant", 0), ("pca", 1)):
+        _, directions, _ = moments_of(features, head, np.zeros(2)).directions(1, basis)
+        assert np.abs(directions[kept, 0]) > 0.9, basis
 
 
 def test_disagreement_of_share_0_is_kd():

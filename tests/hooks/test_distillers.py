@@ -416,7 +416,7 @@ def test_simkd_follows_its_teacher_without_labels(open_context):
     assert (theirs == mine).mean() > 0.9
 
 
-@pytest.mark.parametrize("name", ["hints", "group_dro_kd", "simkd", "tinybert"])
+@pytest.mark.parametrize("name", ["hints", "group_dro_kd", "simkd", "subspace", "tinybert"])
 def test_an_interrupted_distillation_continues_to_the_same_bytes(open_context, monkeypatch, name):
     from harness_plugin.training import loop
 

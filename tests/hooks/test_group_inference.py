@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from harness_plugin import HarnessError
-from harness_plugin.pipeline.supervision import crossed, metadata_of
+from harness_plugin.pipeline.roles.supervision import crossed, metadata_of
 from harness_plugin.training.contracts import Prepared
+from harness_plugin_hooks.methods.bias.inference import confident, opposed, scale_gradient
 from harness_plugin_hooks.methods.groups import GroupDRO
-from harness_plugin_hooks.methods.inference import confident, opposed, scale_gradient
 from harness_plugin_hooks.methods.jtt import JTT
 
 Z = np.array([[2, 0, -1], [0.5, 1, 0], [-1, 0, 1], [1, 1, 0]])

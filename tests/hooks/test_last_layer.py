@@ -14,8 +14,8 @@ from harness_plugin import HarnessError
 from harness_plugin.models.classifiers import load_trained
 from harness_plugin.models.network import last_layer
 from harness_plugin.training.trainer import StoredOutputs
-from harness_plugin_hooks.methods import selective
-from harness_plugin_hooks.methods.afr import (
+from harness_plugin_hooks.methods.last_layer import selective
+from harness_plugin_hooks.methods.last_layer.afr import (
     AFR,
     GAMMAS,
     PENALTIES,
@@ -23,9 +23,15 @@ from harness_plugin_hooks.methods.afr import (
     descents,
     parts_of,
 )
-from harness_plugin_hooks.methods.dfr import DFR, STRENGTHS, DFRTrain, balanced, regression
-from harness_plugin_hooks.methods.last_layer import Head, Rows
-from harness_plugin_hooks.methods.selective import (
+from harness_plugin_hooks.methods.last_layer.dfr import (
+    DFR,
+    STRENGTHS,
+    DFRTrain,
+    balanced,
+    regression,
+)
+from harness_plugin_hooks.methods.last_layer.refit import Head, Rows
+from harness_plugin_hooks.methods.last_layer.selective import (
     SELF,
     divergence,
     label_balanced_batches,
@@ -462,9 +468,9 @@ def test_self_tunes_with_the_authors_optimisers():
 SMALL = ("teacher.epochs=1", "validation_fraction=0.25")
 
 
-@pytest.mark.parametrize("method", ["dfr", "dfr_train", "afr", "self"])
+@pytest.mark.parametrize("method", ["dfr", "dfr_train", "afr", "self", "evals"])
 def test_only_the_last_layer_changes_and_the_checkpoint_loads_anywhere(open_context, method):
-    ctx = open_context(*SMALL)
+    ctx = open_context(*SMALL, "method_options.evals.epochs=2")
     base = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
     model = ctx.trained("teacher", ctx.settings.teacher, method, 0)
     after = load_trained(str(model.path), "text", attention="eager")
@@ -491,7 +497,7 @@ def test_afr_trains_on_its_share_of_the_rows(open_context):
 
 
 def test_methods_that_need_a_validation_split_are_refused_without_one(open_context):
-    for method in ("dfr", "dfr_train", "afr", "self"):
+    for method in ("dfr", "dfr_train", "afr", "self", "evals"):
         with pytest.raises(HarnessError, match=r"needs .*validation split \(or `validation_frac"):
             open_context(f"method={method}")
     with pytest.raises(HarnessError, match="disagreement must be early_stop or dropout"):

@@ -10,7 +10,7 @@ import pytest
 from planted import EVEN, results
 
 from harness_plugin.cli.main import main
-from harness_plugin.scoring.finished_runs import records_in
+from harness_plugin.scoring.files.finished_runs import records_in
 from harness_plugin_hooks.leaderboard.board import boards_of, rank_ranges
 from harness_plugin_hooks.leaderboard.tables import inert
 from harness_plugin_hooks.leaderboard.verify import Verified, verify

@@ -23,7 +23,7 @@ from lm_eval.utils import (
 )
 
 from harness_plugin.cli.main import main
-from harness_plugin.scoring.transfer_record import read_record
+from harness_plugin.scoring.files.transfer_record import read_record
 from harness_plugin_hooks.adapters.inspect_model import SequenceClassifier as InspectClassifier
 from harness_plugin_hooks.adapters.lm_eval_model import SequenceClassifier
 from harness_plugin_hooks.adapters.lm_eval_rows import Question

@@ -23,7 +23,7 @@ from harness_plugin._version import DISTRIBUTION
 from harness_plugin.cli import main as cli
 from harness_plugin_hooks.adapters import lm_eval_run
 from harness_plugin_hooks.adapters.lm_eval_tasks import folder
-from harness_plugin_hooks.commands import lm_eval as command
+from harness_plugin_hooks.commands.harnesses import lm_eval as command
 
 TOY = Path(__file__).parents[1] / "toy" / "toy.yaml"
 

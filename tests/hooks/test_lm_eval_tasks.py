@@ -40,9 +40,10 @@ from harness_plugin.records import predictions_of
 from harness_plugin.scoring import score
 from harness_plugin.store.stages import Store
 from harness_plugin.training import predict
-from harness_plugin.training.encode import encode
+from harness_plugin.training.inputs.encode import encode
 from harness_plugin_hooks.adapters import lm_eval_metrics as of_items
 from harness_plugin_hooks.adapters import lm_eval_tasks
+from harness_plugin_hooks.adapters.checkpoints import instruction
 from harness_plugin_hooks.adapters.lm_eval_filter import CollapseLabels
 from harness_plugin_hooks.adapters.lm_eval_model import (
     Alone,
@@ -59,7 +60,6 @@ from harness_plugin_hooks.adapters.lm_eval_rows import (
 )
 from harness_plugin_hooks.adapters.lm_eval_task import TextTask, answer
 from harness_plugin_hooks.adapters.lm_eval_tasks import folder
-from harness_plugin_hooks.adapters.prompts import instruction
 
 TASKS = load_plugins()["task"]
 EXAMPLES = Path(__file__).parents[2] / "examples"

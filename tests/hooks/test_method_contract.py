@@ -38,7 +38,7 @@ def test_what_a_method_declares(name):
 
 def test_only_last_layer_methods_have_a_base():
     with_base = {offer.name for offer in METHODS if offer.load().base}
-    assert with_base == {"afr", "dfr", "dfr_train", "self"}
+    assert with_base == {"afr", "dfr", "dfr_train", "evals", "self"}
 
 
 def test_group_weights_of_rows_make_the_mean_of_a_batch_what_q_says():

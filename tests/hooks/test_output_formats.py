@@ -17,10 +17,10 @@ import yaml
 from huggingface_hub import ModelCard, parse_eval_result_entries
 
 from harness_plugin.cli.main import main
-from harness_plugin.config.settings import RunConfig, hub_sets_of
+from harness_plugin.config.run_config import RunConfig, hub_sets_of
 from harness_plugin.data.task import HubSet, find_task
 from harness_plugin.pipeline.outputs import write_outputs
-from harness_plugin.scoring import transfer_record
+from harness_plugin.scoring.files import transfer_record
 from harness_plugin_hooks.outputs import (
     eval_results,
     every_eval_ever,

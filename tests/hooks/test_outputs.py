@@ -13,10 +13,10 @@ import pytest
 import yaml
 
 from harness_plugin import HarnessError
-from harness_plugin.files import strict, timestamp
 from harness_plugin.pipeline.outputs import check_writable
 from harness_plugin.records import Estimate
-from harness_plugin.scoring import transfer_record
+from harness_plugin.scoring.files import transfer_record
+from harness_plugin.store.files import strict, timestamp
 from harness_plugin_hooks.outputs import lm_eval
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "transfer.schema.json"
@@ -187,7 +187,7 @@ def test_an_undefined_number_says_why(toy_run):
 
 def test_the_published_schema_is_the_codes():
     out = subprocess.run(
-        [sys.executable, "-m", "harness_plugin.scoring.transfer_record"],
+        [sys.executable, "-m", "harness_plugin.scoring.files.transfer_record"],
         capture_output=True,
         text=True,
         check=True,

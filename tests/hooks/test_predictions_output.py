@@ -8,7 +8,7 @@ import pytest
 from harness_plugin.errors import HarnessError
 from harness_plugin.records import Predictions
 from harness_plugin.scoring import metrics as m
-from harness_plugin.scoring.prediction_tables import (
+from harness_plugin.scoring.files.prediction_tables import (
     answers_on,
     from_csv,
     rows_sha256,

@@ -17,22 +17,20 @@ from PIL import Image
 
 from harness_plugin import HarnessError
 from harness_plugin.cli.main import main
-from harness_plugin.scoring.transfer_record import read_record
+from harness_plugin.scoring.files.transfer_record import read_record
 from harness_plugin_hooks.render.document import Number
 from harness_plugin_hooks.render.svg import themed
 from harness_plugin_hooks.render.text import estimate, interval, percent
-from harness_plugin_hooks.report import (
-    answer,
-    figures_answer,
-    figures_circuits,
-    figures_flips,
-    figures_scores,
-)
-from harness_plugin_hooks.report.drawing import THEME, styled
+from harness_plugin_hooks.report import answer
 from harness_plugin_hooks.report.examples import KINDS, thumbnail
-from harness_plugin_hooks.report.figures_attention import attention
-from harness_plugin_hooks.report.figures_circuits import circuits, node_of, places
-from harness_plugin_hooks.report.figures_inside import sentences
+from harness_plugin_hooks.report.figures import answer as figures_answer
+from harness_plugin_hooks.report.figures import circuits as figures_circuits
+from harness_plugin_hooks.report.figures import flips as figures_flips
+from harness_plugin_hooks.report.figures import scores as figures_scores
+from harness_plugin_hooks.report.figures.attention import attention
+from harness_plugin_hooks.report.figures.circuits import circuits, node_of, places
+from harness_plugin_hooks.report.figures.drawing import THEME, styled
+from harness_plugin_hooks.report.figures.inside import sentences
 from harness_plugin_hooks.report.making import write
 from harness_plugin_hooks.report.reading import read_run
 

@@ -21,7 +21,7 @@ from harness_plugin.study.graph import graph_of
 from harness_plugin.study.plan import read_study
 from harness_plugin.study.results import estimates_of
 from harness_plugin_hooks.render import document
-from harness_plugin_hooks.report.drawing import styled
+from harness_plugin_hooks.report.figures.drawing import styled
 from harness_plugin_hooks.study_report import figures, write
 from harness_plugin_hooks.study_report.analysis import analyse
 from harness_plugin_hooks.study_report.answer import answers
@@ -433,7 +433,7 @@ def test_the_plans_of_the_repository_expand(plan_file, plugins):
     graph = graph_of(study, plugins)
     configurations, trainings = CELLS[plan_file.parent.name][plan_file.stem]
     assert (len(study.configurations), graph.trainings) == (configurations, trainings)
-    assert study.given.seeds == (0, 1, 2, 3, 4)
+    assert study.file.seeds == (0, 1, 2, 3, 4)
     assert study.name == plan_file.stem + "_paper" * (plan_file.parent.name == "paper")
 
 

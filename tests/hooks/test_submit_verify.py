@@ -153,7 +153,7 @@ def test_a_trained_run_on_embedded_data_is_a_demonstration_only(
 
 def test_predictions_made_elsewhere_can_be_submitted(tmp_path, plugins):
     from harness_plugin.config.merge import run_config
-    from harness_plugin.pipeline.open_task import load_tasks
+    from harness_plugin.pipeline.prepare.open_task import load_tasks
 
     toy = "tests/toy/toy.yaml"
     (task,) = load_tasks(run_config(None, {"tasks": (toy,)}, ()), plugins)

@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from harness_plugin import progress
 from harness_plugin.cli.main import main
-from harness_plugin.progress import FILE, Work, live_run, model_done, place, seconds_left
+from harness_plugin.machine import progress
+from harness_plugin.machine.progress import FILE, Work, live_run, model_done, place, seconds_left
 from harness_plugin.store.seals import write_sealed
-from harness_plugin_hooks.commands.watch import bar, sparks
+from harness_plugin_hooks.commands.train.watch import bar, sparks
 
 
 def record(**changed):

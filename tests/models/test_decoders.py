@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from harness_plugin.models import classifiers, processors
 from harness_plugin.models.checkpoints import Source
 from harness_plugin.models.examination import Use, examine
-from harness_plugin.training import encode
+from harness_plugin.training.inputs import encode
 
 DECODERS = sorted(n for n, f in families().FAMILIES.items() if f.kind == "decoder")
 

@@ -281,8 +281,6 @@ def refused(ctx, **student):
 def test_other_positions_are_refused_before_any_training(open_context, tmp_path):
     said = refused(open_context("student.max_length=12"), distiller="minilm")
     assert "cut to 12 and 16 tokens; give both the same max_length" in said
-    said = refused(open_context(), distiller="pkd", distiller_options={"layers": "odd"})
-    assert "knows layers skip and last, not 'odd'" in said
     said = refused(open_context(), distiller="tinybert", teachers=("teacher", "erm_teacher"))
     assert "2 are named: name one, or take a distiller on logits" in said
     ctx = open_context("teacher.epochs=0.1")

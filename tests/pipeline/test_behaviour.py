@@ -6,7 +6,7 @@ import pytest
 from stepwise import Distillation, stepwise
 
 from harness_plugin.config.merge import run_config
-from harness_plugin.pipeline.open_task import load_tasks
+from harness_plugin.pipeline.prepare.open_task import load_tasks
 from harness_plugin.pipeline.run_task import context_of
 from harness_plugin.plugins.registry import load_plugins
 

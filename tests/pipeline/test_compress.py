@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 
 from harness_plugin import HarnessError
 from harness_plugin.config.settings import StudentSettings
+from harness_plugin.pipeline.roles.split_stages import predict_split
 from harness_plugin.pipeline.run_task import train_models
-from harness_plugin.pipeline.split_stages import predict_split
 
 FAST = ("references=false", "control=false", "teacher.epochs=1", "student.epochs=1")
 

@@ -9,18 +9,18 @@ import json
 
 import pytest
 
+from harness_plugin.config.run_config import RunConfig
 from harness_plugin.config.settings import (
     ImageSettings,
     RoleSettings,
-    RunConfig,
     StudentSettings,
     TaskSettings,
     TeacherSettings,
 )
+from harness_plugin.pipeline.roles.split_stages import scratch_processor
 from harness_plugin.pipeline.run_task import train_models
-from harness_plugin.pipeline.split_stages import scratch_processor
 from harness_plugin.store.stages import Stage, Store, key_of
-from harness_plugin.training.encode import TOKENIZER_STATE, processor_key
+from harness_plugin.training.inputs.encode import TOKENIZER_STATE, processor_key
 
 IMAGES = {"task": "celeba_bias"}
 SMALL = ("celeba_bias.n_train=200", "celeba_bias.n_test=200", "references=false", "control=false")
@@ -66,6 +66,10 @@ CHANGES = {
             "students.student.teachers=[teacher, teacher_b]",
             "students.student.combine=agre",
             "students.student.biased_teacher=teacher_c",
+        ),
+        "extrapolation": (
+            "students.student.combine=extrapolate",
+            "students.student.extrapolation=0.25",
         ),
         "rounds": "students.student.rounds=2",
         "between_rounds": (

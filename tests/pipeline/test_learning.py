@@ -7,7 +7,7 @@ import pytest
 from harness_plugin import HarnessError
 from harness_plugin.config.merge import run_config, task_settings
 from harness_plugin.data.task import find_task
-from harness_plugin.pipeline.checks import updates_of_method
+from harness_plugin.pipeline.roles.checks import updates_of_method
 from harness_plugin.plugins.registry import load_plugins
 
 PLUGINS = load_plugins()

@@ -178,7 +178,7 @@ from harness_plugin.config.settings import StudentSettings
 from stepwise import stepwise, Distillation
 from harness_plugin.plugins.registry import load_plugins
 from harness_plugin.pipeline.run_task import context_of
-from harness_plugin.pipeline.open_task import load_tasks
+from harness_plugin.pipeline.prepare.open_task import load_tasks
 
 gc.freeze()  # every training collects garbage, and need not look through what is imported
 DISTILLERS = ("minilm", "kd", "group_dro_kd", "hints", "crd", "simkd")

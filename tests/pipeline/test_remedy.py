@@ -11,7 +11,7 @@ from harness_plugin.cli.main import main
 from harness_plugin.config.merge import run_config
 from harness_plugin.config.roles import plan_of_roles
 from harness_plugin.config.settings import StudentSettings
-from harness_plugin.pipeline.open_task import load_tasks
+from harness_plugin.pipeline.prepare.open_task import load_tasks
 from harness_plugin.pipeline.remedy import RANKING, halved, try_remedies
 from harness_plugin.plugins.registry import Offer, Registry, load_plugins
 from harness_plugin.plugins.remedies import Remedy, RemedyChange, load_remedy, select_remedies
@@ -64,6 +64,7 @@ def test_remedies_come_in_the_order_of_promise(offered):
         *("last_layer", "simkd", "bias_aware_kd", "teachers_mean_prob", "teachers_confidence"),
         *("teachers_agre", "upsample", "counterfactual", "swap_arguments", "other_premise"),
         *("negation", "hints", "minilm", "from_teacher", "rounds"),
+        *("extrapolated", "disagree", "subspace"),
     ]
 
 

@@ -14,9 +14,9 @@ import yaml
 from harness_plugin.cli.main import main
 from harness_plugin.config.merge import run_config
 from harness_plugin.errors import DiskError, HarnessError
-from harness_plugin.files import RUN, located, portable
 from harness_plugin.pipeline import outputs
-from harness_plugin.scoring.transfer_record import read_record
+from harness_plugin.scoring.files.transfer_record import read_record
+from harness_plugin.store.files import RUN, located, portable
 
 RIGHT = {"teacher": 0.9, "student": 0.7, "control": 0.6, "erm_teacher": 0.5, "erm_student": 0.5}
 

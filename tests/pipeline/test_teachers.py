@@ -104,6 +104,25 @@ def test_a_teacher_that_pulls_like_the_biased_model_says_less():
     assert same.tolist() == pytest.approx([0.5, 0.5])
 
 
+def test_an_extrapolated_teacher_goes_on_from_the_biased_one():
+    """alpha 0 is the teacher, alpha -1 would be the biased model; several teachers are averaged."""
+    generator = torch.Generator().manual_seed(0)
+    first, second, biased = torch.randn(3, 5, 4, dtype=torch.float64, generator=generator)
+    row = torch.tensor([4, 0, 2])
+
+    def target(teachers, alpha):
+        made = Ensemble("extrapolate", 10.0, biased, alpha)
+        return made(torch.stack(teachers, 1)[row], torch.zeros(3, 4), row % 4, row)
+
+    assert torch.allclose(target([first], 0.0), first[row])
+    assert torch.allclose(target([first], 0.5), (1.5 * first - 0.5 * biased)[row])
+    both = (first + second) / 2
+    assert torch.allclose(target([first, second], 1.0), (2 * both - biased)[row])
+    z_t, z_b = torch.tensor([[0.0, 1.0]]), torch.tensor([[2.0, 0.0]])
+    made = Ensemble("extrapolate", 1.0, z_b, 0.5)(z_t[:, None], z_t, row[1:2], row[1:2])
+    assert made.tolist() == [[-1.0, 1.5]]  # by hand
+
+
 def similarity(logits, student, avoided):
     own = student - torch.tensor(logits, dtype=torch.float64).softmax(0).numpy()
     return own @ avoided / np.linalg.norm(own) / np.linalg.norm(avoided)
@@ -162,6 +181,15 @@ def test_teachers_come_before_those_that_learn_from_them(open_context):
             ["students.student={combine: agre, teachers: [teacher, erm_teacher]}"],
             "biased_teacher erm_teacher is one of the teachers",
         ),
+        (
+            ["students.student={combine: extrapolate, biased_teacher: teacher}"],
+            "combine=extrapolate leads away from it: name another",
+        ),
+        (
+            ["students.student={combine: extrapolate, distiller: hints}"],
+            "learns from what is inside a teacher, which combine=extrapolate does not change",
+        ),
+        (["students.student={combine: extrapolate}", "references=false"], "erm_teacher"),
         (["students.student.rounds=3"], "3 rounds share 2 epochs"),
         (["students.student={combine: agre}", "references=false"], "erm_teacher"),
     ],
@@ -225,6 +253,23 @@ def test_a_teacher_twice_teaches_as_it_does_alone(open_context, how):
     )
     assert once.path != twice.path
     assert same(weights(once), weights(twice), 1e-4)
+
+
+def test_a_student_learns_from_an_extrapolated_teacher(open_context):
+    """One teacher and the biased one are enough; at 0 it is plain distillation."""
+    ctx = open_context(*QUICK)
+    teacher = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
+    biased = ctx.trained("teacher", ctx.settings.teacher, "erm", 1)
+
+    def student(**how):
+        settings = StudentSettings(method="erm", ce_weight=0, kd_weight=1, **how)
+        avoided = biased if how else None
+        found = Distillation((teacher,), settings, avoided)
+        return weights(ctx.trained("student", ctx.settings.student, "erm", 0, found))
+
+    plain = student()
+    assert same(plain, student(combine="extrapolate", extrapolation=0.0), 1e-6)
+    assert not same(plain, student(combine="extrapolate", extrapolation=1.0), 1e-4)
 
 
 def test_teachers_of_different_tokenizers(open_context, tmp_path):

@@ -1,7 +1,7 @@
 """What `harness validate` warns of: thin and absent cells, rows that stand in two splits."""
 
 from harness_plugin.data.dataset import TaskData, make_split
-from harness_plugin.pipeline.open_task import warnings
+from harness_plugin.pipeline.prepare.open_task import warnings
 
 GROUPS = ("a/x", "b/x")
 

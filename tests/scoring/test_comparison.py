@@ -26,7 +26,7 @@ from harness_plugin.scoring.gate import (
     read_thresholds,
 )
 from harness_plugin.scoring.metrics import ACC, GAP_ALIGNED_CONFLICTING
-from harness_plugin.scoring.significance import over_seeds
+from harness_plugin.scoring.statistics.significance import over_seeds
 
 ROLES = {"balanced": "ood", "in_domain": "in_domain"}
 

@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from harness_plugin.records import VarianceComponents
-from harness_plugin.scoring import intervals
-from harness_plugin.scoring.intervals import Support
+from harness_plugin.scoring.statistics import intervals
+from harness_plugin.scoring.statistics.intervals import Support
 
 MANY = Support(n=1000, smallest=1000)
 DF = MANY.df

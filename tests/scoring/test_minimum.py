@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from harness_plugin.scoring.intervals import bounds, components
-from harness_plugin.scoring.minimum import minimum, pull
+from harness_plugin.scoring.statistics.intervals import bounds, components
+from harness_plugin.scoring.statistics.minimum import correction, minimum, pull
 
 TIED = (0.8, 0.8, 0.8, 0.8)
 ONE_LOW = (0.83, 0.83, 0.83, 0.76)
@@ -81,7 +81,7 @@ def test_the_correction_and_its_spread_for_two_equal_groups():
     first = float((noise[:, 0] <= noise[:, 1]).mean())  # how often the first one is the lowest
     more = 0.3 * (1 + 0.5**0.5)
     linear = (1 + more * (1 - first)) * noise[:, 0] - more * (1 - first) * noise[:, 1]
-    expected = np.sqrt(linear.var() + (0.8 * (h1 - h2)) ** 2)
+    expected = np.sqrt(linear.var() + (1.3 * (h1 - h2)) ** 2)
     assert (found[1:] - found[0]).std() == pytest.approx(expected, rel=0.05)
 
 
@@ -104,10 +104,43 @@ def test_profiles_of_seeds_are_pulled_as_far_as_their_spread_is_noise_of_rows():
     rows = np.mean([(rest_of(noise[:, b]) ** 2).sum() / 2 for b in range(500)])
     share = np.sqrt(1 - rows / seen)
     assert 0.3 < share < 0.95
-    pulled, pulled_noise = pull(plain, noise)
+    pulled, pulled_noise, c = pull(plain, noise)
     assert pulled == pytest.approx(plain - (1 - share) * rest, abs=1e-12)
-    one = noise[:, 7] - (1 - share) * rest_of(noise[:, 7])
+    # what is left of the seeds' spread is true: the noise that is doubled is the common profile's
+    one = noise[:, 7] - rest_of(noise[:, 7])
     assert pulled_noise[:, 7] == pytest.approx(one, abs=1e-12)
+    common = np.mean([noise[:, b].mean(axis=0).var(ddof=1) for b in range(500)])
+    true = seen - rows
+    root = np.sqrt(true + np.array([0, common, 2 * common]))
+    assert c == pytest.approx((root[1] - root[0]) / (root[2] - root[1]), rel=1e-9)
+
+
+@pytest.mark.parametrize("true", [0.0, 0.5, 1.0, 4.0])
+def test_the_correction_is_exact_for_equal_groups(true):
+    """By integration of the minimum of four normal numbers: its bias is gone, whatever they are."""
+    rng = np.random.default_rng(0)
+    lowest = float(rng.standard_normal((200_000, 4)).min(axis=1).mean())
+    noise = 0.5
+    minima = [lowest * np.sqrt(true + k * noise) for k in (0, 1, 2)]
+    c = float(correction(np.array(true), np.array(noise)))
+    assert minima[1] + c * (minima[1] - minima[2]) == pytest.approx(minima[0], abs=1e-12)
+
+
+def test_the_correction_is_the_bootstraps_where_seeds_differ_by_far_more_than_rows():
+    assert correction(np.array(0.0), np.array(1.0)) == pytest.approx(1 / (np.sqrt(2) - 1))
+    assert correction(np.array(1e5), np.array(1.0)) == pytest.approx(1.0, abs=1e-4)
+    assert correction(np.array(1.0), np.array(0.0)) == 1.0
+
+
+@pytest.mark.parametrize("sd", [0.04, 0.08])
+def test_seeds_that_truly_differ_are_not_corrected_twice(sd):
+    """Ten seeds, 100 rows: with the noise of each seed's own profile doubled it is 1 point high."""
+    rng = np.random.default_rng(5)
+    errors = []
+    for _ in range(150):
+        cells, truth = replicates(rng, TIED, 10, 100, resamples=100, sd=sd)
+        errors.append(minimum(cells, 0)[:, 0].mean() - truth)
+    assert abs(np.mean(errors)) < 0.005
 
 
 def test_near_one_the_correction_does_not_step_over_it():

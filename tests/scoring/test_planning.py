@@ -6,8 +6,8 @@ import pytest
 from harness_plugin.cli import main as cli
 from harness_plugin.records import VerdictRule
 from harness_plugin.scoring import metrics as m
-from harness_plugin.scoring.intervals import bounds, components
 from harness_plugin.scoring.planning import assumed, lines, plan_set, smallest_loss
+from harness_plugin.scoring.statistics.intervals import bounds, components
 from harness_plugin.scoring.verdict import BY_GAP
 from tests.helpers.planted import planted
 

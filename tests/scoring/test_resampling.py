@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from harness_plugin.scoring import resampling
+from harness_plugin.scoring.statistics import resampling
 
 
 def draw(groups, resamples, seed=0):

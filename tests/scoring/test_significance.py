@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from harness_plugin import HarnessError
-from harness_plugin.scoring.significance import (
+from harness_plugin.scoring.statistics.significance import (
     holm,
     mcnemar,
     over_seeds,

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from harness_plugin.records import Evidence, VarianceComponents, VerdictRule
-from harness_plugin.scoring.intervals import components, sizes
+from harness_plugin.scoring.statistics.intervals import components, sizes
 from harness_plugin.scoring.verdict import verdict, verdicts
 from tests.helpers.planted import answered, scored
 

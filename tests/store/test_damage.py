@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from damage import DAMAGE
 
-from harness_plugin import files
 from harness_plugin.errors import DiskError, HarnessError
-from harness_plugin.store import stages
+from harness_plugin.store import files, stages
 from harness_plugin.store.seals import DamagedError, read_sealed, write_sealed
 from harness_plugin.store.stages import Processes, Store
 

@@ -144,19 +144,21 @@ def test_helpers_in_other_modules_count(kind, name, helper):
 
 
 def test_the_training_reaches_its_loop_its_models_and_how_pixels_are_read():
-    from harness_plugin.pipeline.trainer import TRAINING
+    from harness_plugin.pipeline.roles.trainer import TRAINING
 
-    reached = {f"{module}:{name}" for module, name in keys.reachable(*TRAINING)}
+    reached = {f"{module}:{name}" for module, name in keys.reachable(TRAINING)}
     for place in (
         "harness_plugin.training.loop:fit",
-        "harness_plugin.training.batching:epoch",
+        "harness_plugin.training.inputs.batching:epoch",
         "harness_plugin.training.loss:DistillationLoss",
         "harness_plugin.models.classifiers:build_model",
         "harness_plugin.models.transplant:from_teacher",
     ):
         assert place in reached, place
-    rows = {f"{m}:{n}" for m, n in keys.reachable("harness_plugin.training.encode:write_images")}
-    assert "harness_plugin.training.pixels:to_pixels" in rows
+    rows = {
+        f"{m}:{n}" for m, n in keys.reachable("harness_plugin.training.inputs.encode:write_images")
+    }
+    assert "harness_plugin.training.inputs.pixels:to_pixels" in rows
     assert not [place for place in reached if place.startswith("harness_plugin.store")]
 
 

@@ -5,7 +5,7 @@ import multiprocessing
 
 import pytest
 
-from harness_plugin.files import write_json, write_text
+from harness_plugin.store.files import write_json, write_text
 from harness_plugin.store.stages import Store, key_of
 
 

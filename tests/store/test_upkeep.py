@@ -10,7 +10,7 @@ from harness_plugin.cli.main import main
 from harness_plugin.errors import HarnessError
 from harness_plugin.store.leases import acquired
 from harness_plugin.store.stages import LEASE, Store
-from harness_plugin_hooks.commands.cache import parser
+from harness_plugin_hooks.commands.train.cache import parser
 
 
 def write(folder):

@@ -7,8 +7,8 @@ import psutil
 import pytest
 
 from harness_plugin import HarnessError
-from harness_plugin.config.settings import RunConfig
-from harness_plugin.machine import hardware
+from harness_plugin.config.run_config import RunConfig
+from harness_plugin.pipeline.prepare import hardware
 from harness_plugin.study import side_by_side
 from harness_plugin.study.executors import Workers
 from harness_plugin.study.scheduler import Progress

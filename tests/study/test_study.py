@@ -277,7 +277,7 @@ def test_a_configuration_that_cannot_be_scored_spares_the_others(expand, tmp_pat
 )
 def test_what_cannot_work_spares_what_does_not_need_it(tmp_path, plugins, sets, said):
     from harness_plugin.config.merge import run_config
-    from harness_plugin.pipeline.open_task import load_tasks
+    from harness_plugin.pipeline.prepare.open_task import load_tasks
     from harness_plugin.pipeline.run_task import context_of
 
     config = run_config(None, {"tasks": (TOY,), "threads": 1, "precision": "no"}, sets)
@@ -325,7 +325,7 @@ ORPHANS = """
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from harness_plugin.scoring.intervals import Support, estimate
+from harness_plugin.scoring.statistics.intervals import Support, estimate
 from harness_plugin.study.executors import Workers
 from harness_plugin.study.plan import Resources
 from harness_plugin.study.worker import Job

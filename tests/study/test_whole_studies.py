@@ -13,7 +13,7 @@ from small_study import HELPERS, PLAN, TOY, write
 
 from harness_plugin import HarnessError
 from harness_plugin.cli.main import main
-from harness_plugin.scoring.intervals import Support, estimate
+from harness_plugin.scoring.statistics.intervals import Support, estimate
 from harness_plugin.study.graph import graph_of
 from harness_plugin.study.plan import Resources, read_study
 from harness_plugin.study.results import numbers_of

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from harness_plugin import HarnessError
-from harness_plugin_hooks.methods.bias_models import FLOOR, floored, folds_of, regression
+from harness_plugin_hooks.methods.bias.bias_models import FLOOR, floored, folds_of, regression
 
 TOY_FOLDER = Path(__file__).parents[1] / "toy"
 

@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from harness_plugin.data.dataset import load_data
 from harness_plugin.data.task import read_task, resource_path
 from harness_plugin.errors import HarnessError
-from harness_plugin_hooks.methods.bias_models import floored, regression
+from harness_plugin_hooks.methods.bias.bias_models import floored, regression
 from harness_plugin_tasks._shared.planted import planted_cues
 from harness_plugin_tasks._shared.quoted import read_quoted
 from harness_plugin_tasks.cad_imdb import embedded as imdb

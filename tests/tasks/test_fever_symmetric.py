@@ -11,7 +11,7 @@ from releases import pairs_of, purposes, write_json, write_parquet
 from harness_plugin.data.dataset import load_data
 from harness_plugin.data.task import read_task, resource_path
 from harness_plugin.errors import HarnessError
-from harness_plugin_hooks.methods.bias_models import floored, regression
+from harness_plugin_hooks.methods.bias.bias_models import floored, regression
 from harness_plugin_tasks.fever_symmetric import claims, released
 from harness_plugin_tasks.fever_symmetric import embedded as generated
 

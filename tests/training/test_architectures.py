@@ -24,7 +24,7 @@ from harness_plugin.models.t5 import T5EncoderClassifierConfig
 from harness_plugin.plugins.registry import load_plugins
 from harness_plugin.training import loop
 from harness_plugin.training.batch import TrainingMetadata
-from harness_plugin.training.encode import EncodedImages, EncodedText
+from harness_plugin.training.inputs.encode import EncodedImages, EncodedText
 from harness_plugin.training.loss import DistillationLoss
 from harness_plugin.training.teacher_outputs import TeacherOutputs
 from harness_plugin.training.trainer import TrainingSpec

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from harness_plugin.training import batching
+from harness_plugin.training.inputs import batching
 
 LENGTHS = np.random.default_rng(0).integers(5, 60, size=1003)
 

@@ -9,7 +9,7 @@ from damage import flip
 from safetensors.torch import load_file
 
 from harness_plugin.errors import DiskError, HarnessError
-from harness_plugin.pipeline.trainer import RoleTrainer
+from harness_plugin.pipeline.roles.trainer import RoleTrainer
 from harness_plugin.training import loop
 
 SHORT = ("teacher.epochs=0.6",)  # nine updates of the toy task

@@ -13,8 +13,8 @@ from harness_plugin.config.settings import ImageSettings
 from harness_plugin.data.dataset import make_split
 from harness_plugin.models import processors
 from harness_plugin.store.stages import Store
-from harness_plugin.training import encode
-from harness_plugin.training.pixels import to_pixels
+from harness_plugin.training.inputs import encode
+from harness_plugin.training.inputs.pixels import to_pixels
 
 FIRST = ["the cat sat", "a", "dogs bark at the cat in the yard", "", "the cat"]
 SECOND = ["a cat", "the dogs bark loudly at a passing car today", "cat", "yard", ""]
@@ -241,7 +241,7 @@ def test_a_changed_image_processor_is_another_key():
 
 def test_pixels_are_an_ordinary_npy_file(tmp_path):
     """What NumPy itself would write, row by row, without a memory map of it."""
-    from harness_plugin.training import encode
+    from harness_plugin.training.inputs import encode
 
     images = np.arange(3 * 4 * 5 * 3, dtype=np.uint8).reshape(3, 4, 5, 3)
 

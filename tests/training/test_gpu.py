@@ -13,8 +13,8 @@ from stepwise import Distillation
 
 from harness_plugin.models.classifiers import load_trained
 from harness_plugin.training import loop, predict
-from harness_plugin.training.encode import EncodedImages
-from harness_plugin.training.transfer import to_device
+from harness_plugin.training.inputs.encode import EncodedImages
+from harness_plugin.training.inputs.transfer import to_device
 from harness_plugin_hooks.distill.logits import KD
 from harness_plugin_hooks.methods.erm import ERM
 

@@ -13,8 +13,8 @@ from stepwise import Distillation
 from harness_plugin import HarnessError
 from harness_plugin.cli.main import main
 from harness_plugin.config.settings import StudentSettings
-from harness_plugin.pipeline.supervision import metadata_of
-from harness_plugin.pipeline.trainer import TRAINING
+from harness_plugin.pipeline.roles.supervision import metadata_of
+from harness_plugin.pipeline.roles.trainer import TRAINING
 from harness_plugin.plugins.registry import load_plugins
 from harness_plugin.store.keys import code_version, target_of
 from harness_plugin.training import loop
@@ -355,7 +355,7 @@ def test_a_student_depends_on_the_code_of_its_distiller_and_method(open_context)
     distillation = Distillation((teacher,), ctx.settings.students["student"])
     student = ctx.trained("student", ctx.settings.student, "erm", 0, distillation)
     code = json.loads((student.path / "stage.json").read_text())["spec"]["code"]
-    assert code == code_version(*TRAINING, target_of(KD), target_of(ERM))
+    assert code == code_version(TRAINING, target_of(KD), target_of(ERM))
 
 
 def test_distillation_without_teacher_logits_is_an_error(open_context):

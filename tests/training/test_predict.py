@@ -12,10 +12,10 @@ from stepwise import Distillation
 
 from harness_plugin import HarnessError
 from harness_plugin.models import classifiers
-from harness_plugin.pipeline import split_stages
-from harness_plugin.pipeline.split_stages import label_order
+from harness_plugin.pipeline.roles import split_stages
+from harness_plugin.pipeline.roles.split_stages import label_order
 from harness_plugin.training import predict
-from harness_plugin.training.batching import evaluation_batches
+from harness_plugin.training.inputs.batching import evaluation_batches
 
 
 @pytest.fixture

@@ -74,6 +74,36 @@ def test_the_recorded_score_is_that_of_the_kept_weights(open_context):
     assert model.supervision["validation_groups"] is True
 
 
+@pytest.mark.parametrize("inference", ["none", "error_set"])
+def test_the_worst_environment_is_found_without_group_labels(open_context, inference):
+    """Environments are those of the inference on the validation rows, crossed with the label."""
+    ctx = open_context(
+        SPLIT,
+        "select=worst_environment",
+        "method=erm",
+        "options.annotated=false",
+        f"group_inference={inference}",
+        "teacher.epochs=3",
+    )
+    model = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
+    split = ctx.data.validation
+    assert set(split.group) == {-1}
+    (found,) = ctx.store.root.glob("groups-*/environment.npy")
+    environment = np.load(found)
+    assert len(environment) == len(split)
+    logits = np.load(ctx.logits(model, split).path / "logits.npy")
+    right, cell = logits.argmax(1) == split.label, 2 * split.label + environment
+    assert model.selection["criterion"] == "worst_environment"
+    worst = min(right[cell == each].mean() for each in np.unique(cell))
+    assert model.selection["score"] == pytest.approx(worst)
+    assert model.supervision["validation_groups"] is False
+
+
+def test_environments_that_need_groups_do_not_select(open_context):
+    with pytest.raises(HarnessError, match="group_inference ssa needs theirs: name another"):
+        open_context(SPLIT, "select=worst_environment", "group_inference=ssa")
+
+
 def test_an_interrupted_selection_continues_to_the_same_choice(open_context, monkeypatch):
     sets = (SPLIT, "select=average", "teacher.epochs=4")
     whole = open_context(*sets, store="whole")
@@ -101,6 +131,8 @@ def test_selection_without_a_validation_split_is_refused(open_context):
         open_context("select=average")
     with pytest.raises(HarnessError, match="--select worst_group needs group labels on a valid"):
         open_context("select=worst_group")
+    with pytest.raises(HarnessError, match="--select worst_environment needs a validation split"):
+        open_context("select=worst_environment")
 
 
 def test_a_label_free_protocol_says_so(open_context):

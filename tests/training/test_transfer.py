@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from harness_plugin.training import encode
-from harness_plugin.training.transfer import to_device
+from harness_plugin.training.inputs import encode
+from harness_plugin.training.inputs.transfer import to_device
 
 TEXT = encode.EncodedText(
     np.arange(5, 14, dtype=np.int32), np.array([0, 4, 9]), np.array([2, 2], np.int32), 0

@@ -58,7 +58,7 @@ def evaluated_with(checkpoint: str) -> EvaluatedWith:
 
 
 def named_labels(
-    checkpoint: str, given: str | Sequence[str] | None, option: str, trust_remote_code: bool
+    checkpoint: str, declared: str | Sequence[str] | None, option: str, trust_remote_code: bool
 ) -> tuple[str, ...]:
     """The labels of a checkpoint in the order of its logits, from its configuration or as given.
 
@@ -67,11 +67,18 @@ def named_labels(
     LABEL_0-style names, which say nothing about the order.
     """
     known = checkpoints.checkpoint_labels(checkpoint, trust_remote_code)
-    if given is None and any(name.upper().startswith("LABEL_") for name in known):
+    if declared is None and any(name.upper().startswith("LABEL_") for name in known):
         raise HarnessError(
             f"model seqcls: checkpoint {checkpoint} calls its classes {', '.join(known)}. Say what "
             f"they are, in that order: {option}=entailment/neutral/contradiction"
         )
-    names = re.split("[/,]", given) if isinstance(given, str) else given
+    names = re.split("[/,]", declared) if isinstance(declared, str) else declared
     named = None if names is None else tuple(str(name).strip() for name in names)
     return checkpoints.trained_labels(checkpoint, named, "model seqcls", trust_remote_code)
+
+
+def instruction(columns: Sequence[str], texts: Sequence[str], labels: Sequence[str]) -> str:
+    """The input columns of a row, named, and which labels there are to choose from."""
+    shown = "\n".join(f"{name}: {text}" for name, text in zip(columns, texts, strict=True))
+    choices = ", ".join(labels)
+    return f"{shown}\n\nWhich label is right: {choices}? Answer with the label alone."

@@ -54,7 +54,7 @@ def register_tasks() -> None:
     for offer in registry:
         try:
             reads_text = find_task(offer.name, registry).modality == "text"
-        except HarnessError:  # what is wrong with a stranger's file is told when it is asked for
+        except HarnessError:  # a stranger's broken file raises when it is asked for
             reads_text = True
         if reads_text:
             text_task(offer.name, offer.summary)

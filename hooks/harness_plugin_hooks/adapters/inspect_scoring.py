@@ -105,12 +105,12 @@ def named(text: str, labels: Sequence[str]) -> str | None:
 
     A label within another does not count: "non-entailment" names no entailment.
     """
-    rest, found = text.lower(), []
+    rest, names = text.lower(), []
     for label in sorted(set(labels), key=lambda label: (-len(label), label)):
         rest, times = re.subn(rf"(?<![\w-]){re.escape(label.lower())}(?![\w-])", " ", rest)
         if times:
-            found.append(label)
-    return found[0] if len(found) == 1 else None
+            names.append(label)
+    return names[0] if len(names) == 1 else None
 
 
 def predictions(split: str, known: Mapping[str, Any], rows: Sequence[Row]) -> Predictions:
@@ -214,10 +214,10 @@ def measured(sets: Sets, kinds: Sequence[str]) -> Metric:
     chosen = {name: one for name, one in known.items() if one.kind in kinds}
 
     def values(scores: list[SampleScore]) -> dict[str, float]:
-        found = dict(answered(sets, scores))
-        in_domain = next((x for x in found.values() if x.purpose == "in_domain"), None)
+        predictions = dict(answered(sets, scores))
+        in_domain = next((x for x in predictions.values() if x.purpose == "in_domain"), None)
         out: dict[str, float] = {}
-        for split, those in found.items():
+        for split, those in predictions.items():
             for name, one in chosen.items():
                 p = those.predictions
                 # an answer that names no label is wrong, but of no class

@@ -17,8 +17,7 @@ from harness_plugin.data.task import find_task
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.plugins.registry import load_plugins
 from harness_plugin_hooks.adapters import inspect_scoring
-from harness_plugin_hooks.adapters.checkpoints import TEXTS
-from harness_plugin_hooks.adapters.prompts import instruction
+from harness_plugin_hooks.adapters.checkpoints import TEXTS, instruction
 
 
 def build(
@@ -42,15 +41,15 @@ def build(
     loaded = load_data(
         task, source, path=config.data_path, options=options, limit=limit, seed=data_seed
     )
-    splits = {found.name: found for found in loaded.evaluation}
+    splits = {part.name: part for part in loaded.evaluation}
     if split is not None and split not in splits:
         raise unknown(f"evaluation set of task {task.task}", split, splits)
-    chosen = [found for found in loaded.evaluation if split in (None, found.name)]
-    sets = {found.name: facts(found, loaded) for found in chosen}
+    chosen = [part for part in loaded.evaluation if split in (None, part.name)]
+    sets = {part.name: facts(part, loaded) for part in chosen}
     label = "embedded data" if source == "embedded" else f"{source} data"
     return Task(
         dataset=MemoryDataset(
-            [sample for found in chosen for sample in samples(found, task.inputs)],
+            [sample for part in chosen for sample in samples(part, task.inputs)],
             name=f"{task.task} ({label})",
             location=str(Path(data).resolve()) if source == "path" and data else source,
         ),

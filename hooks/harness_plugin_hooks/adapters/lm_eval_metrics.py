@@ -24,7 +24,8 @@ from lm_eval.api.registry import register_aggregation, register_metric
 
 from harness_plugin.plugins.registry import load_plugins
 from harness_plugin.records import Estimate, Predictions
-from harness_plugin.scoring import columns, score
+from harness_plugin.scoring import score
+from harness_plugin.scoring.files import columns
 from harness_plugin.scoring.measure import Bootstrap, measure_set
 from harness_plugin.scoring.metrics import Metric
 
@@ -97,8 +98,8 @@ def estimate(metric: Metric, items: Sequence[Item], facts: Facts) -> Estimate:
     """A metric with its 95% interval over documents, resampled within their groups."""
     paired = {"model": (as_predictions(items, facts),)}
     bootstrap = Bootstrap(facts.task, facts.resamples, facts.seed)
-    found = measure_set(paired, [metric], bootstrap, facts.split)
-    return score.estimate_of(found[metric.name], "model", 1)
+    quantities = measure_set(paired, [metric], bootstrap, facts.split)
+    return score.estimate_of(quantities[metric.name], "model", 1)
 
 
 def number(metric: Metric, items: Sequence[Item]) -> float | None:

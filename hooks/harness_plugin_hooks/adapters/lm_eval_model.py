@@ -19,18 +19,18 @@ import torch
 from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
 
-from harness_plugin.config.settings import RunConfig
+from harness_plugin.config.run_config import RunConfig
 from harness_plugin.data.dataset import make_split
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.models import classifiers, processors
 from harness_plugin.models.checkpoints import Source
 from harness_plugin.models.examination import Use, examine
 from harness_plugin.models.weight_files import check_folder
-from harness_plugin.pipeline.split_stages import weights_key
+from harness_plugin.pipeline.roles.split_stages import weights_key
 from harness_plugin.records import Predictions, predictions_of
 from harness_plugin.store.keys import code_version
 from harness_plugin.store.stages import key_of
-from harness_plugin.training.encode import EncodedText, processor_key, write_text_rows
+from harness_plugin.training.inputs.encode import EncodedText, processor_key, write_text_rows
 from harness_plugin.training.predict import predict
 from harness_plugin_hooks.adapters.checkpoints import (
     ATTENTIONS,
@@ -170,11 +170,11 @@ class SequenceClassifier(LM):  # type: ignore[misc]
         if self._processes is not None:
             return torch.device(self._processes.device)
         cuda = torch.cuda.is_available()
-        wanted = device or ("cuda" if cuda else "cpu")
-        if wanted.startswith("cuda") and not cuda:
+        place = device or ("cuda" if cuda else "cpu")
+        if place.startswith("cuda") and not cuda:
             LOG.warning("seqcls: no CUDA device is available here; running on the CPU.")
-            wanted = "cpu"
-        return torch.device(wanted)
+            place = "cpu"
+        return torch.device(place)
 
     def loglikelihood(self, requests: Sequence[Any], **_: Any) -> list[tuple[float, bool]]:
         """(log p(label), whether it is the predicted one) of every request."""
@@ -193,7 +193,7 @@ class SequenceClassifier(LM):  # type: ignore[misc]
         for (texts, question), choices in asked.items():
             of = (len(texts), question or Question(choices))
             batches.setdefault(of, []).append((texts, question))
-        found: dict[tuple[Asked, str], tuple[float, bool]] = {}
+        answered: dict[tuple[Asked, str], tuple[float, bool]] = {}
         for (_, question), rows in batches.items():
             said = self.predictions([texts for texts, _ in rows], question)
             log_probabilities = np.log(np.clip(said.probabilities, 1e-45, None))
@@ -204,8 +204,8 @@ class SequenceClassifier(LM):  # type: ignore[misc]
                     index = question.labels.index(label)
                     predicted = bool(said.predicted[row] == index)
                     value = LabelLogProbability(log_probabilities[row, index])
-                    found[key, label] = value, predicted
-        return found
+                    answered[key, label] = value, predicted
+        return answered
 
     def predictions(self, texts: Sequence[tuple[str, ...]], question: Question) -> Predictions:
         """The record of the answers to (N,) texts or pairs, collapsed as in a run."""
@@ -215,7 +215,7 @@ class SequenceClassifier(LM):  # type: ignore[misc]
             purpose="ood",
             inputs=dict(zip(names, map(list, zip(*texts, strict=True)), strict=True)),
             ids=[str(i) for i in range(len(texts))],
-            label_texts=[question.labels[0]] * len(texts),  # the gold ones are not told
+            label_texts=[question.labels[0]] * len(texts),  # the gold ones are not known
             labels=question.labels,
             missing_labels=(),
         )
@@ -272,10 +272,10 @@ class SequenceClassifier(LM):  # type: ignore[misc]
             return by(int(self.batch_size))
         from accelerate.utils import find_executable_batch_size
 
-        found: np.ndarray[Any, np.dtype[np.float32]] = find_executable_batch_size(
+        computed: np.ndarray[Any, np.dtype[np.float32]] = find_executable_batch_size(
             by, starting_batch_size=self.max_batch_size or LARGEST
         )()
-        return found
+        return computed
 
     def loglikelihood_rolling(self, requests: Sequence[Any], **_: Any) -> list[float]:
         """Refused: a classifier has no likelihood of a text."""

@@ -21,7 +21,7 @@ from lm_eval.loggers import EvaluationTracker
 from lm_eval.tasks import TaskManager
 
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.files import strict
+from harness_plugin.store.files import strict
 from harness_plugin_hooks.adapters import lm_eval_task as lm_eval_task  # registers everything
 from harness_plugin_hooks.adapters.lm_eval_tasks import folder
 

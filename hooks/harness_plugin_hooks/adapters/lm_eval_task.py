@@ -13,7 +13,7 @@ import datasets
 import numpy as np
 from lm_eval.api.task import ConfigurableTask
 
-from harness_plugin.config.settings import RunConfig
+from harness_plugin.config.run_config import RunConfig
 from harness_plugin.data.dataset import TaskData, load_data
 from harness_plugin.data.task import Task, find_task
 from harness_plugin.errors import HarnessError, unknown
@@ -24,6 +24,7 @@ from harness_plugin.store.stages import key_of
 # this module, before the model type is looked up
 from harness_plugin_hooks.adapters import lm_eval_filter as lm_eval_filter
 from harness_plugin_hooks.adapters import lm_eval_model as lm_eval_model
+from harness_plugin_hooks.adapters.checkpoints import instruction
 from harness_plugin_hooks.adapters.lm_eval_metrics import (
     RESAMPLES,
     Facts,
@@ -39,7 +40,6 @@ from harness_plugin_hooks.adapters.lm_eval_rows import (
     Question,
     documents,
 )
-from harness_plugin_hooks.adapters.prompts import instruction
 from harness_plugin_hooks.outputs.lm_eval import metric_key
 
 LOG = logging.getLogger(__name__)
@@ -85,8 +85,8 @@ def task_named(name: str) -> Task:
 def load(name: str, data: str | None, options: str, seed: int) -> TaskData:
     """All sets of a task, kept for the next set of the same task; `options` are JSON."""
     task, config = task_named(name), RunConfig(tasks=(name,), data=data)
-    source, given = config.source_of(task), json.loads(options)
-    return load_data(task, source, path=config.data_path, options=given, seed=seed)
+    source, values = config.source_of(task), json.loads(options)
+    return load_data(task, source, path=config.data_path, options=values, seed=seed)
 
 
 class TextTask(ConfigurableTask):  # type: ignore[misc]
@@ -103,31 +103,35 @@ class TextTask(ConfigurableTask):  # type: ignore[misc]
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        given = {name: value for name, value in config.items() if name != "class"}
-        self.chosen = [metric["metric"] for metric in given.get("metric_list") or ()]
+        settings = {name: value for name, value in config.items() if name != "class"}
+        self.chosen = [metric["metric"] for metric in settings.get("metric_list") or ()]
         # without a name in process_results, metrics are looked for on the hub
         ours = {"metric_list": [dict(ACCURACY)], "process_results": "process_results"}
-        super().__init__(config={**DEFAULTS, **given, **ours})
+        super().__init__(config={**DEFAULTS, **settings, **ours})
 
     def download(self, dataset_kwargs: Mapping[str, Any] | None = None, **_: Any) -> None:
         """Load the set as a run does, and learn what is to be computed on it."""
-        given = {**(dataset_kwargs or {}), **(self.config.metadata or {})}
-        name, wanted, seed = str(given["task"]), str(given["set"]), int(given.get("data_seed", 0))
+        values = {**(dataset_kwargs or {}), **(self.config.metadata or {})}
+        name, set_name, seed = (
+            str(values["task"]),
+            str(values["set"]),
+            int(values.get("data_seed", 0)),
+        )
         task = task_named(name)
         own = f"{task.task}."
-        options = {k.removeprefix(own): v for k, v in given.items() if k.startswith(own)}
-        data = load(name, given.get("data"), json.dumps(options, sort_keys=True), seed)
-        if wanted not in {split.name for split in data.evaluation}:
+        options = {k.removeprefix(own): v for k, v in values.items() if k.startswith(own)}
+        data = load(name, values.get("data"), json.dumps(options, sort_keys=True), seed)
+        if set_name not in {split.name for split in data.evaluation}:
             kind = f"evaluation set in the {data.source} data of task {task.task}"
-            raise unknown(kind, wanted, [split.name for split in data.evaluation])
-        self.split, self.inputs = data.splits[wanted], task.inputs
+            raise unknown(kind, set_name, [split.name for split in data.evaluation])
+        self.split, self.inputs = data.splits[set_name], task.inputs
         self.question = Question.of(self.split)
         self.facts = Facts(
             labels=self.split.labels,
             groups=self.split.groups,
             task=task.task,
             split=self.split.name,
-            resamples=int(given.get("resamples", RESAMPLES)),
+            resamples=int(values.get("resamples", RESAMPLES)),
             seed=seed,
         )
         docs = documents(self.split, self.inputs, seed)
@@ -171,13 +175,13 @@ class TextTask(ConfigurableTask):  # type: ignore[misc]
 
     def measured(self, name: str, part: str, items: Sequence[Item]) -> float | None:
         """The value of a metric, or an end of its interval; None and a note where undefined."""
-        found = estimate(metrics_of_answers()[name], items, self.facts)
-        value = float(getattr(found, part))
+        result = estimate(metrics_of_answers()[name], items, self.facts)
+        value = float(getattr(result, part))
         if not math.isnan(value):
             return value
         if name not in self.config.metadata["undefined"]:
-            LOG.warning("%s: %s is not defined: %s", self.config.task, name, found.reason)
-        self.config.metadata["undefined"][name] = found.reason
+            LOG.warning("%s: %s is not defined: %s", self.config.task, name, result.reason)
+        self.config.metadata["undefined"][name] = result.reason
         return None
 
     def doc_to_text(self, doc: Mapping[str, Any], doc_to_text: Any = None) -> Any:

@@ -1,13 +1,16 @@
-"""One number a layer with its interval: what records and tables of the analyses are made of."""
+"""What the analyses share: how a row becomes a vector; one number a layer, with its interval."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from harness_plugin.records import Estimate
+
+Pool: TypeAlias = Literal["mean", "cls", "tokens"]
+"""Masked mean over tokens (global average of a ResNet's maps); the first token; every token."""
 
 
 def bounds(one: Estimate) -> dict[str, Any]:

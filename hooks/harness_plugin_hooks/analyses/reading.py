@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from harness_plugin.errors import HarnessError
-from harness_plugin.models.layers import Shape
-from harness_plugin.models.network import answered_from, last_layer
-from harness_plugin_hooks.analyses.cka.options import Pool
+from harness_plugin.models.layers import Shape, hidden_states
+from harness_plugin.models.network import HeadCall, last_layer
+from harness_plugin_hooks.analyses.layers import Pool
 
 
 class Reader:
@@ -53,8 +49,12 @@ class Reader:
         """(n, d_l) float32 of every layer; n are the rows, or all their real tokens."""
         if self.model.training:
             raise HarnessError("a model is read in eval mode: dropout would be in every number.")
-        with seen_by(last_layer(self.model)) as seen:
+        head_call = HeadCall()
+        handle = last_layer(self.model).register_forward_hook(head_call.keep)
+        try:
             out = self.model(**inputs, output_hidden_states=True)
+        finally:
+            handle.remove()
         hidden = hidden_states(out)
         if len(hidden) != self.depth + 1:
             raise HarnessError(
@@ -64,35 +64,8 @@ class Reader:
         mask = inputs.get("attention_mask")
         read = [pooled(layer.float(), mask, self.pool) for layer in hidden]
         if self.pool != "tokens":
-            features, answers = seen
-            if features.ndim > 2:
-                features = answered_from(features, answers, out.logits, mask)
-            read.append(features.float())
+            read.append(head_call.features(out.logits, mask))
         return read
-
-
-@contextmanager
-def seen_by(layer: nn.Module) -> Iterator[list[Tensor]]:
-    """What `layer` is given inside the block, the first argument of its call, and what it gives."""
-    seen: list[Tensor] = []
-
-    def look(_: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> None:
-        seen[:] = [arguments[0], output]
-
-    handle = layer.register_forward_hook(look)
-    try:
-        yield seen
-    finally:
-        handle.remove()
-
-
-def hidden_states(out: Any) -> tuple[Tensor, ...]:
-    """The hidden states of an output; of an encoder-decoder, the encoder's."""
-    found = getattr(out, "hidden_states", None)
-    found = getattr(out, "encoder_hidden_states", None) if found is None else found
-    if not found:
-        raise HarnessError(f"{type(out).__name__} has no hidden states.")
-    return tuple(found)
 
 
 def pooled(hidden: Tensor, mask: Tensor | None, pool: Pool) -> Tensor:

@@ -15,9 +15,9 @@ from PIL import Image
 from harness_plugin.data.dataset import Ints, Split
 from harness_plugin.data.task import Task
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.pipeline.augment import additional, changed
+from harness_plugin.pipeline.roles.augment import additional, changed
 from harness_plugin.training.contracts import Additional, Augmentation
-from harness_plugin.training.pixels import as_rgb, read_images
+from harness_plugin.training.inputs.pixels import as_rgb, read_images
 from harness_plugin_tasks._shared.own.examine import complete
 from harness_plugin_tasks._shared.own.tables import Format, read_columns
 
@@ -64,11 +64,11 @@ def repeats(group: Ints, share: float, rng: np.random.Generator) -> tuple[Ints, 
         raise HarnessError(f"augmentation upsample: share must be in (0, 1], not {share:g}.")
     known = np.unique(group[group >= 0])
     counts = {int(g): int((group == g).sum()) for g in known}
-    wanted = round(share * max(counts.values(), default=0))
+    target = round(share * max(counts.values(), default=0))
     chosen, turn = [], []
     for g, count in counts.items():
         rows = rng.permutation(np.flatnonzero(group == g))
-        need = max(wanted - count, 0)
+        need = max(target - count, 0)
         chosen.append(np.resize(rows, need))
         turn.append(np.arange(need) // count + 1)
     return np.concatenate(chosen).astype(np.int64), np.concatenate(turn).astype(np.int64)
@@ -127,10 +127,12 @@ class Pool(Augmentation):
         label = np.zeros(count, np.int64)
         if options["label"]:
             label = indices(columns[extra["label"]], train.labels, file)
-        inputs: dict[str, Sequence[Any]] = {name: columns[given] for name, given in named.items()}
+        inputs: dict[str, Sequence[Any]] = {name: columns[column] for name, column in named.items()}
         if task.modality == "image":
             (name,) = task.inputs
-            inputs = {name: [stored(file, row, given) for row, given in enumerate(inputs[name], 1)]}
+            inputs = {
+                name: [stored(file, row, column) for row, column in enumerate(inputs[name], 1)]
+            }
         split = additional(
             train,
             f"pool {file.name}",

@@ -14,7 +14,7 @@ import numpy as np
 
 from harness_plugin.data.dataset import Split
 from harness_plugin.data.task import Task
-from harness_plugin.pipeline.augment import additional
+from harness_plugin.pipeline.roles.augment import additional
 from harness_plugin.training.contracts import Additional, Augmentation
 from harness_plugin_hooks.augment.rows import part_of
 

@@ -15,13 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness_plugin.config.mappings import problems
 from harness_plugin.errors import HarnessError
-from harness_plugin.files import strict, write_json
 from harness_plugin.pipeline.remedy import CERTIFYING, RANKING, RemedyReport
 from harness_plugin.records import Predictions
-from harness_plugin.scoring.intervals import components, no_claim
 from harness_plugin.scoring.measure import Bootstrap, Quantity, measure
 from harness_plugin.scoring.metrics import WORST_GROUP_ACC
 from harness_plugin.scoring.pairing import arrange, join, same_start
+from harness_plugin.scoring.statistics.intervals import components, no_claim
+from harness_plugin.store.files import strict, write_json
 from harness_plugin_hooks.certify.rule import Candidate, in_order, steps_of, would_certify
 
 DOCUMENT, ANSWERS = "certificate.json", "answers.npz"

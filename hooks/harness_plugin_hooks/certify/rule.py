@@ -6,7 +6,7 @@ hold. Their fixed sequence goes on only while it accepts; a search for the first
 after a failure and must pay for it. So the error is shared out beforehand, halved from candidate to
 candidate, and the chance of any false certificate is at most their sum.
 
-Bounds are those of the one rule (`scoring.intervals`): rows and seeds, where binomial bounds know
+Bounds are those of the one rule (`intervals`): rows and seeds, where binomial bounds know
 no seeds. Several claims of one candidate need no correction, as all of them must hold
 (intersection-union, Berger 1982).
 """
@@ -18,11 +18,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from harness_plugin.records import VarianceComponents
-from harness_plugin.scoring.intervals import at_seeds, half_width
+from harness_plugin.scoring.statistics.intervals import at_seeds, half_width
 
 MOST_SEEDS = 20
 MORE_ROWS = (1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0)
-"""Seeds and multiples of the rows that are tried for what would certify."""
+"""Seeds and multiples of the rows searched for what would certify."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from harness_plugin.training.batch import Inputs
 from harness_plugin.training.compression import CompressionContext, Compressor
-from harness_plugin_hooks.compress.pruning import rows_refused
 
 REPEATS = 15
 """Forwards of one row that a latency is the median of, after three that do not count."""
@@ -36,6 +35,15 @@ def latency(forward: Callable[[Inputs], Any], context: CompressionContext) -> fl
     return statistics.median(times[3:])
 
 
+def latencies(model: nn.Module, small: nn.Module, context: CompressionContext) -> dict[str, float]:
+    """Median milliseconds for one row, of the int8 model and of the float one."""
+    with torch.inference_mode():
+        return {
+            "latency_ms": latency(lambda inputs: small(**inputs), context),
+            "latency_ms_before": latency(lambda inputs: model(**inputs), context),
+        }
+
+
 def saved_bytes(model: nn.Module) -> int:
     """Bytes of a model's weights as `torch.save` writes them."""
     buffer = io.BytesIO()
@@ -43,13 +51,8 @@ def saved_bytes(model: nn.Module) -> int:
     return buffer.tell()
 
 
-class TorchInt8(Compressor):
-    """PyTorch's dynamic quantisation: int8 weights a tensor or channel, int8 activations a batch.
-
-    `per_channel` scales weights by output channel. Predictions are those of the int8 kernels;
-    analyses look at the float weights, which stay as they were. Convolutions and embeddings are not
-    quantised (torch.ao.quantization.quantize_dynamic).
-    """
+class Int8(Compressor):
+    """An int8 model beside the float one, made after the training; its kernels are a CPU's."""
 
     calibrated = True
     after_training = True
@@ -61,6 +64,15 @@ class TorchInt8(Compressor):
         "rows": 1,
     }
 
+
+class TorchInt8(Int8):
+    """PyTorch's dynamic quantisation: int8 weights a tensor or channel, int8 activations a batch.
+
+    `per_channel` scales weights by output channel. Predictions are those of the int8 kernels;
+    analyses look at the float weights, which stay as they were. Convolutions and embeddings are not
+    quantised (torch.ao.quantization.quantize_dynamic).
+    """
+
     @classmethod
     def compress(
         cls, model: PreTrainedModel, context: CompressionContext, options: Mapping[str, Any]
@@ -68,13 +80,8 @@ class TorchInt8(Compressor):
         """Measure the int8 model beside the float one; the weights stay."""
         model.eval()
         small = cls.answering(model, context.folder, options)
-        with torch.inference_mode():
-            return {
-                "bytes": saved_bytes(small),
-                "bytes_before": saved_bytes(model),
-                "latency_ms": latency(lambda inputs: small(**inputs), context),
-                "latency_ms_before": latency(lambda inputs: model(**inputs), context),
-            }
+        sizes = {"bytes": saved_bytes(small), "bytes_before": saved_bytes(model)}
+        return sizes | latencies(model, small, context)
 
     @classmethod
     def answering(
@@ -95,28 +102,15 @@ class TorchInt8(Compressor):
             )
         return small
 
-    @classmethod
-    def refusal(cls, options: Mapping[str, Any], model_type: str) -> str:
-        """Rows that do not exist."""
-        return rows_refused(options)
 
-
-class OnnxInt8(Compressor):
+class OnnxInt8(Int8):
     """ONNX Runtime's dynamic quantisation: int8 weights, activations scaled as they come.
 
     The stage keeps `model.int8.onnx`, which predicts; analyses look at the float weights. Needs
     `pip install "debias-transfer[onnx]"`.
     """
 
-    calibrated = True
-    after_training = True
-    cpu_only = True
-    answers = True
-    defaults: ClassVar[Mapping[str, Any]] = {
-        "per_channel": True,
-        "calibration": "random",
-        "rows": 2,
-    }
+    defaults: ClassVar[Mapping[str, Any]] = {**Int8.defaults, "rows": 2}
 
     @classmethod
     def compress(
@@ -136,14 +130,8 @@ class OnnxInt8(Compressor):
         )
         before = whole.stat().st_size
         whole.unlink()
-        small = cls.answering(model, context.folder, options)
-        with torch.inference_mode():
-            return {
-                "bytes": (context.folder / ONNX).stat().st_size,
-                "bytes_before": before,
-                "latency_ms": latency(lambda inputs: small(**inputs), context),
-                "latency_ms_before": latency(lambda inputs: model(**inputs), context),
-            }
+        sizes = {"bytes": (context.folder / ONNX).stat().st_size, "bytes_before": before}
+        return sizes | latencies(model, cls.answering(model, context.folder, options), context)
 
     @classmethod
     def answering(
@@ -154,11 +142,11 @@ class OnnxInt8(Compressor):
 
     @classmethod
     def refusal(cls, options: Mapping[str, Any], model_type: str) -> str:
-        """Rows that do not exist, and a library that is not there."""
+        """A library that is not there."""
         for name in ("onnxruntime", "onnx", "onnxscript"):
             if importlib.util.find_spec(name) is None:
                 return f'needs {name}: pip install "debias-transfer[onnx]"'
-        return rows_refused(options)
+        return ""
 
 
 class Positional(nn.Module):

@@ -9,13 +9,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from harness_plugin.training.compression import CALIBRATION, CompressionContext, Compressor
+from harness_plugin.training.compression import CompressionContext, Compressor
 from harness_plugin_hooks.compress.targets import weight_layers
-
-
-def share_refused(name: str, share: float) -> str:
-    """Why a share of weights cannot be set to zero."""
-    return "" if 0 <= share < 1 else f"takes a {name} from 0 to below 1, not {share:g}"
 
 
 def zero_smallest(weights: list[Tensor], scores: list[Tensor], sparsity: float) -> int:
@@ -55,13 +50,6 @@ class Magnitude(Compressor):
         sparsity = float(options["sparsity"])
         zeroed = sum(zero_smallest(part, [w.abs() for w in part], sparsity) for part in parts)
         return {"pruned_weights": zeroed, "of_weights": sum(w.numel() for w in weights)}
-
-    @classmethod
-    def refusal(cls, options: Mapping[str, Any], model_type: str) -> str:
-        """A share that is none, and a scope that does not exist."""
-        if options["scope"] not in ("global", "layer"):
-            return f"takes scope global or layer, not {options['scope']!r}"
-        return share_refused("sparsity", options["sparsity"])
 
 
 class InputNorms:
@@ -164,16 +152,3 @@ class Wanda(Compressor):
             zeroed += count * len(scores)
         weights = sum(layer.weight.numel() for layer in layers.values())
         return {"pruned_weights": zeroed, "of_weights": weights}
-
-    @classmethod
-    def refusal(cls, options: Mapping[str, Any], model_type: str) -> str:
-        """A share that is none, and rows that are none."""
-        return share_refused("sparsity", options["sparsity"]) or rows_refused(options)
-
-
-def rows_refused(options: Mapping[str, Any]) -> str:
-    """Why there are no such calibration rows."""
-    if options["calibration"] not in CALIBRATION:
-        return f"takes calibration {', '.join(CALIBRATION)}, not {options['calibration']!r}"
-    rows = options["rows"]
-    return "" if rows >= 1 else f"needs at least one calibration row, not {rows}"

@@ -17,7 +17,6 @@ from harness_plugin.errors import HarnessError
 from harness_plugin.models.layers import attention_projections
 from harness_plugin.models.transplant import MAPS
 from harness_plugin.training.compression import CompressionContext, Compressor
-from harness_plugin_hooks.compress.pruning import share_refused
 from harness_plugin_hooks.compress.targets import parameters_in, weight_layers
 
 
@@ -52,11 +51,6 @@ class Heads(Compressor):
                         values.reshape(heads, -1)[smallest] = 0
         return {"pruned_heads": count * len(layers), "of_heads": heads * len(layers)}
 
-    @classmethod
-    def refusal(cls, options: Mapping[str, Any], model_type: str) -> str:
-        """A share that is none."""
-        return share_refused("sparsity", options["sparsity"])
-
 
 class Channels(Compressor):
     """The output channels with the smallest L1 norm set to 0, the same share in every layer.
@@ -83,11 +77,6 @@ class Channels(Compressor):
                 layer.bias[smallest] = 0
             zeroed, of = zeroed + count, of + channels
         return {"pruned_channels": zeroed, "of_channels": of}
-
-    @classmethod
-    def refusal(cls, options: Mapping[str, Any], model_type: str) -> str:
-        """A share that is none."""
-        return share_refused("sparsity", options["sparsity"])
 
 
 class WholeLayers(Compressor):
@@ -135,10 +124,3 @@ class WholeLayers(Compressor):
                 setattr(config, key, [value[layer] for layer in kept])
         config.num_hidden_layers = keep
         return {"layers": kept, "of_layers": len(stack), "bytes": 4 * parameters_in(model)}
-
-    @classmethod
-    def refusal(cls, options: Mapping[str, Any], model_type: str) -> str:
-        """Numbers and ways that do not exist."""
-        if options["which"] not in ("even", "first"):
-            return f"takes which even or first, not {options['which']!r}"
-        return "" if options["keep"] >= 0 else f"cannot keep {options['keep']} layers"

@@ -15,17 +15,17 @@ def weight_layers(model: PreTrainedModel, head: bool) -> dict[str, nn.Linear | n
     Embeddings and normalisation are none of them. Raises HarnessError for a model without any.
     """
     left_out = None if head else last_layer(model)
-    found = {
+    layers = {
         name: module
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear | nn.Conv2d) and module is not left_out
     }
-    if not found:
+    if not layers:
         raise HarnessError(
             f"{type(model).__name__} has no linear or convolution layer before its last one: there "
             "is nothing to compress. Take another model, or another compressor."
         )
-    return found
+    return layers
 
 
 def parameters_in(model: nn.Module) -> int:

@@ -37,6 +37,12 @@ DISTILLERS = {
         "crd": ("ContrastiveKD", "contrast of features within the batch (after Tian et al. 2020)"),
         "simkd": ("SimKD", "the teacher's last layer on projected features (Chen et al. 2022)"),
     },
+    "subspace": {
+        "subspace": (
+            "Subspace",
+            "the features' directions that the teacher's answers depend on (SubDistill 2026)",
+        ),
+    },
     "layers": {
         "attention_transfer": (
             "AttentionTransfer",

@@ -32,15 +32,6 @@ class Disagree(Distiller):
     defaults: ClassVar[Mapping[str, Any]] = {"share": 0.5, "power": 1.0, "tau": 2.0}
     weighs_examples = True
 
-    @classmethod
-    def refusal(cls, options: Mapping[str, Any], ce_weight: float, n_labels: int) -> str:
-        """Shares, powers and temperatures that are none."""
-        if not 0 <= options["share"] <= 1:
-            return f"needs a share from 0 to 1, not {options['share']:g}"
-        if options["power"] < 0 or options["tau"] <= 0:
-            return "needs a power of at least 0 and a tau above 0"
-        return ""
-
     def __init__(
         self, temperature: float, metadata: TrainingMetadata | None = None, **options: Any
     ) -> None:

@@ -131,11 +131,6 @@ class ContrastiveKD(FeatureDistiller):
 
     defaults: ClassVar[Mapping[str, Any]] = {**LOGITS, "weight": 0.8, "tau": 0.07}
 
-    @classmethod
-    def refusal(cls, options: Mapping[str, Any], ce_weight: float, n_labels: int) -> str:
-        """Cosines are divided by tau."""
-        return "" if options["tau"] > 0 else f"needs tau above 0, not {options['tau']:g}"
-
     def setup(self, network: Network, teacher: TeacherOutputs) -> None:
         """The student's projector."""
         self.projector = nn.Linear(network.head.in_features, teacher.width)

@@ -113,10 +113,12 @@ def attention_maps(layers: Layers) -> list[Tensor]:
         return [activation_map(hidden) for hidden in layers.hidden[1:]]
     maps = []
     for queries, keys in zip(layers.queries, layers.keys, strict=True):
-        found = scores(queries, keys, layers.heads)
+        logits = scores(queries, keys, layers.heads)
         if layers.real is not None:
-            found = found.masked_fill(~layers.real[:, None, None, :], torch.finfo(found.dtype).min)
-        attention = found.softmax(dim=3).mean(dim=1)
+            logits = logits.masked_fill(
+                ~layers.real[:, None, None, :], torch.finfo(logits.dtype).min
+            )
+        attention = logits.softmax(dim=3).mean(dim=1)
         if layers.real is not None:
             attention = attention * layers.real[:, :, None]
         maps.append(normalize(attention.flatten(1), dim=1))
@@ -149,13 +151,6 @@ class PatientKD(LayerDistiller):
     """
 
     defaults: ClassVar[Mapping[str, Any]] = {**LOGITS, "weight": 100.0, "layers": "skip"}
-
-    @classmethod
-    def refusal(cls, options: Mapping[str, Any], ce_weight: float, n_labels: int) -> str:
-        """Two layer maps are known."""
-        if options["layers"] in ("skip", "last"):
-            return ""
-        return f"knows layers skip and last, not {options['layers']!r}"
 
     @classmethod
     def mismatch(cls, options: Mapping[str, Any], student: Shape, teacher: Shape) -> str:

@@ -185,11 +185,6 @@ class GroupDROKD(KD):
     defaults: ClassVar[Mapping[str, Any]] = {"eta": 0.01}
     weighs_examples = True
 
-    @classmethod
-    def refusal(cls, options: Mapping[str, Any], ce_weight: float, n_labels: int) -> str:
-        """With eta below 0 the group counts most that follows its teacher best."""
-        return "" if options["eta"] >= 0 else f"needs eta of at least 0, not {options['eta']:g}"
-
     def __init__(
         self, temperature: float, metadata: TrainingMetadata | None = None, **options: Any
     ) -> None:

@@ -11,8 +11,8 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from harness_plugin._version import __version__
 from harness_plugin.data.task import find_task
 from harness_plugin.plugins.registry import Plugins
-from harness_plugin.scoring.prediction_tables import EvaluationSet
-from harness_plugin.scoring.transfer_record import Model, TransferRecord
+from harness_plugin.scoring.files.prediction_tables import EvaluationSet
+from harness_plugin.scoring.files.transfer_record import Model, TransferRecord
 from harness_plugin_hooks.leaderboard.submission import names_only
 from harness_plugin_hooks.outputs.model_card import TYPES
 
@@ -80,7 +80,7 @@ def datasets(record: TransferRecord, plugins: Plugins) -> list[str] | None:
     if record.source != "hub" or record.task not in plugins["task"]:
         return None
     task = find_task(record.task, plugins["task"])
-    return sorted({found.id for found in task.hub_sets.values()}) or None
+    return sorted({hub_set.id for hub_set in task.hub_sets.values()}) or None
 
 
 def numbers(record: TransferRecord, model: Model, name: str) -> Iterator[tuple[str, float]]:

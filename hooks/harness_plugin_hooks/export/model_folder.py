@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.files import write_json
 from harness_plugin.plugins.registry import Plugins
-from harness_plugin.scoring.finished_runs import records_in
-from harness_plugin.scoring.transfer_record import Model, TransferRecord
+from harness_plugin.scoring.files.finished_runs import records_in
+from harness_plugin.scoring.files.transfer_record import Model, TransferRecord
+from harness_plugin.store.files import write_json
 from harness_plugin_hooks.export.card import card_of
 
 LEFT_OUT = (".part", ".lock", ".tmp")

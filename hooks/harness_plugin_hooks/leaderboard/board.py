@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from harness_plugin.records import DEFAULT_RULE
-from harness_plugin.scoring.prediction_tables import EvaluationSet
-from harness_plugin.scoring.transfer_record import Model, Number, TransferRecord
+from harness_plugin.scoring.files.prediction_tables import EvaluationSet
+from harness_plugin.scoring.files.transfer_record import Model, Number, TransferRecord
 from harness_plugin_hooks.leaderboard.verify import Verified
 
 Rank = tuple[int, int]
@@ -82,13 +82,13 @@ def boards_of(
                 meeting[key].append((file, bundle, record, known))
     boards = []
     for key in sorted(meeting):
-        found = meeting[key]
-        _, _, record, known = found[0]
-        gaps = Counter(r.primary[known.name] for _, _, r, _ in found if known.name in r.primary)
+        entries = meeting[key]
+        _, _, record, known = entries[0]
+        gaps = Counter(r.primary[known.name] for _, _, r, _ in entries if known.name in r.primary)
         gap = min(gaps, key=lambda name: (-gaps[name], name), default="")
         rows = [
             row
-            for file, bundle, record_of_file, _ in found
+            for file, bundle, record_of_file, _ in entries
             for row in rows_of(file, bundle, record_of_file, known.name, metric, gap)
         ]
         boards.append(
@@ -159,14 +159,14 @@ def ranked(
             ends = sorted((sign * number.low, sign * number.high))
             placed.append((row, (ends[0], ends[1])))
     ranks = rank_ranges([ends for _, ends in placed])
-    found = [replace(row, rank=rank) for (row, _), rank in zip(placed, ranks, strict=True)]
+    rows_ranked = [replace(row, rank=rank) for (row, _), rank in zip(placed, ranks, strict=True)]
 
     def order(row: Row) -> tuple[Rank, float, str, str]:
         number = row.numbers.get(metric)
         value = float("inf") if number is None or number.value is None else -sign * number.value
         return row.rank or (0, 0), value, row.file, row.student
 
-    return (*sorted(found, key=order), *sorted(rest, key=order))
+    return (*sorted(rows_ranked, key=order), *sorted(rest, key=order))
 
 
 def rank_ranges(intervals: Sequence[tuple[float, float]]) -> list[Rank]:

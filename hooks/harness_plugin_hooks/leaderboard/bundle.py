@@ -55,10 +55,10 @@ class Problem:
 
     part: str
     expected: str
-    found: str
+    actual: str
 
     def __str__(self) -> str:
-        return f"{self.part}: expected {self.expected}, found {self.found}"
+        return f"{self.part}: expected {self.expected}, found {self.actual}"
 
 
 class Refused(HarnessError):
@@ -198,8 +198,8 @@ def differing(manifest: Manifest, parts: Mapping[str, bytes]) -> Iterator[Proble
             yield Problem(shown(key), "a part, as the manifest lists it", "none")
         elif key not in manifest.parts:
             yield Problem(key, "no part that the manifest does not list", "one")
-        elif (found := sha256(parts[key])) != manifest.parts[key].sha256:
-            yield Problem(key, f"SHA-256 {manifest.parts[key].sha256}", found)
+        elif (digest := sha256(parts[key])) != manifest.parts[key].sha256:
+            yield Problem(key, f"SHA-256 {manifest.parts[key].sha256}", digest)
         elif len(parts[key]) != manifest.parts[key].bytes:
             yield Problem(key, f"{manifest.parts[key].bytes:,} bytes", f"{len(parts[key]):,}")
 
@@ -319,9 +319,9 @@ def finite(text: str) -> float:
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object; two readers may take different ones of a doubled key."""
-    found: dict[str, Any] = {}
+    record: dict[str, Any] = {}
     for key, value in pairs:
-        if key in found:
+        if key in record:
             raise ValueError(f"key {key!r} twice")
-        found[key] = value
-    return found
+        record[key] = value
+    return record

@@ -18,10 +18,10 @@ from harness_plugin._version import EXTRA_OF
 from harness_plugin.config.roles import Role, plan_of_roles
 from harness_plugin.config.settings import RoleSettings, TaskSettings
 from harness_plugin.errors import HarnessError
-from harness_plugin.files import strict
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records import Predictions
-from harness_plugin.scoring.transfer_record import Model, TransferRecord
+from harness_plugin.scoring.files.transfer_record import Model, TransferRecord
+from harness_plugin.store.files import strict
 from harness_plugin_hooks.leaderboard.bundle import Problem, shown
 
 BUDGET = ("epochs", "erm_epochs")
@@ -82,10 +82,10 @@ def of_the_models(
 ) -> Iterator[Problem]:
     """Every role of the configuration is there with every seed, and no other."""
     expected = {(role, seed) for role in roles for seed in record.seeds}
-    found = {(model.role, model.seed) for model in record.models}
-    for role, seed in sorted(expected - found):
+    present = {(model.role, model.seed) for model in record.models}
+    for role, seed in sorted(expected - present):
         yield Problem(f"{part}, models", f"{role} seed {seed}, which the config trains", "none")
-    for role, seed in sorted(found - expected):
+    for role, seed in sorted(present - expected):
         yield Problem(f"{part}, models", "roles of the config", shown(f"{role} seed {seed}"))
 
 
@@ -102,28 +102,28 @@ def of_a_model(
     }
     if distilled is not None:
         expected["distillation"] = distilled.model_dump(mode="json")
-    found = {name: model.settings.get(name, expected[name]) for name in RoleSettings.model_fields
+    recorded = {name: model.settings.get(name, expected[name]) for name in RoleSettings.model_fields
         if name in expected}  # fmt: skip
-    found["model"] = model.model
+    recorded["model"] = model.model
     if distilled is not None:
-        found["distillation"] = model.settings.get("distillation")
+        recorded["distillation"] = model.settings.get("distillation")
     said: dict[str, Any] = {"kind": model.kind, "method": model.method}
-    told: dict[str, Any] = {"kind": role.kind.value, "method": role.method}
+    stated: dict[str, Any] = {"kind": role.kind.value, "method": role.method}
     try:
-        told["supervision"] = supervision_of(role, chosen, plugins)
+        stated["supervision"] = supervision_of(role, chosen, plugins)
         said["supervision"] = model.supervision.model_dump() if model.supervision else None
     except ModuleNotFoundError as error:  # what a method needs stands in its class, beside torch
         if error.name not in EXTRA_OF:
             raise
-    for name, value in {**expected, **told}.items():
-        other = {**found, **said}.get(name)
+    for name, value in {**expected, **stated}.items():
+        other = {**recorded, **said}.get(name)
         if strict(value) != strict(other):
             texts = (shown(json.dumps(strict(each), sort_keys=True)) for each in (value, other))
             yield Problem(f"{where}.{name}", *texts)
 
 
 def supervision_of(role: Role, chosen: TaskSettings, plugins: Plugins) -> dict[str, Any]:
-    """Which labels the settings train and choose a role with (`pipeline.checks.supervision_of`)."""
+    """Which labels the settings train and choose a role with (`checks.supervision_of`)."""
     needs = set(needs_of(plugins, "method", role.method))
     if role.distillation is not None:
         needs |= needs_of(plugins, "distiller", role.distillation.distiller)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from harness_plugin.errors import HarnessError
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records import Predictions
-from harness_plugin.scoring.transfer_record import TransferRecord
+from harness_plugin.scoring.files.transfer_record import TransferRecord
 from harness_plugin_hooks.leaderboard.bundle import Problem
 
 if TYPE_CHECKING:
@@ -58,12 +58,12 @@ def candidates(record: TransferRecord, plugins: Plugins) -> Iterator[TaskData]:
     settings = record.config.get("settings")
     own = settings.get(record.task) if isinstance(settings, Mapping) else None
     options: Any = own.get("options") if isinstance(own, Mapping) else None
-    given: dict[str, Any] = dict(options) if isinstance(options, Mapping) else {}
-    numbers = [value for value in given.values() if isinstance(value, (int, float))]
+    values: dict[str, Any] = dict(options) if isinstance(options, Mapping) else {}
+    numbers = [value for value in values.values() if isinstance(value, (int, float))]
     if any(not abs(value) <= LARGEST for value in numbers):
-        given = {}
+        values = {}
     seed = record.config.get("data_seed", 0)
-    for chosen in (given, {}) if given else ({},):
+    for chosen in (values, {}) if values else ({},):
         try:
             yield load_data(task, "embedded", options=chosen, seed=int(seed))
         except (HarnessError, ValueError, TypeError):  # options that no run could have had

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness_plugin.errors import HarnessError
 from harness_plugin.plugins.registry import Plugins
-from harness_plugin.scoring.transfer_record import TransferRecord
+from harness_plugin.scoring.files.transfer_record import TransferRecord
 from harness_plugin_hooks.leaderboard.bundle import Problem, Refused, shown
 from harness_plugin_hooks.leaderboard.verify import Verified, differences, verify
 
@@ -20,13 +20,13 @@ def references(
 
     Raises HarnessError for two of one task, Refused for one that does not hold.
     """
-    found: dict[str, TransferRecord] = {}
+    records_of: dict[str, TransferRecord] = {}
     for path in paths:
         records = verify(path, plugins, allow_embedded=allow_embedded).records
-        if twice := found.keys() & records.keys():
+        if twice := records_of.keys() & records.keys():
             raise HarnessError(f"--reference {path}: another one is about {min(twice)} already.")
-        found |= records
-    return found
+        records_of |= records
+    return records_of
 
 
 def verify_against(
@@ -59,16 +59,16 @@ def other_data(
         yield Problem(part, f"a task of the reference ({', '.join(reference)})", record.task)
         return
     trusted = reference[record.task]
-    expected, found = data_of(trusted), data_of(record)
-    if strangers := sorted(found["sets"].keys() - expected["sets"].keys()):
+    expected, actual = data_of(trusted), data_of(record)
+    if strangers := sorted(actual["sets"].keys() - expected["sets"].keys()):
         known = ", ".join(expected["sets"])
         yield Problem(f"{part}, sets", f"sets of the reference ({known})", shown(strangers[0]))
     # a submission may be about some of the sets only
     for name in ("sets", "gaps"):
-        shared = expected[name].keys() & found[name].keys()
-        for side in (expected, found):
+        shared = expected[name].keys() & actual[name].keys()
+        for side in (expected, actual):
             side[name] = {key: value for key, value in side[name].items() if key in shared}
-    yield from differences(expected, found, part)
+    yield from differences(expected, actual, part)
 
 
 def data_of(record: TransferRecord) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from typing import Any
 
 from harness_plugin.errors import HarnessError
 from harness_plugin.records.run_folder import run_folder, start_of
-from harness_plugin.scoring.prediction_tables import file_name
-from harness_plugin.scoring.transfer_record import TransferRecord, read_record
+from harness_plugin.scoring.files.prediction_tables import file_name
+from harness_plugin.scoring.files.transfer_record import TransferRecord, read_record
 
 
 def parts_of(run: Path, started: str | None) -> dict[str, bytes]:
@@ -77,10 +77,10 @@ def snapshot(hub_id: Path) -> Path | None:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        found = try_to_load_from_cache(hub_id.as_posix(), "config.json")
+        path = try_to_load_from_cache(hub_id.as_posix(), "config.json")
     except HFValidationError:
         return None
-    return Path(found).parent if isinstance(found, str) else None
+    return Path(path).parent if isinstance(path, str) else None
 
 
 def hash_of(file: Path) -> str:

@@ -42,7 +42,7 @@ def as_json(
             for board in boards
         ],
         "refused": {
-            file: [{"part": p.part, "expected": p.expected, "found": p.found} for p in problems]
+            file: [{"part": p.part, "expected": p.expected, "actual": p.actual} for p in problems]
             for file, problems in refused.items()
         },
     }

@@ -18,10 +18,10 @@ from harness_plugin import __version__
 from harness_plugin.errors import HarnessError
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records import Predictions, RunReport, TrainedModel, VerdictRule
+from harness_plugin.scoring.files.prediction_tables import from_csv
+from harness_plugin.scoring.files.transfer_record import TransferRecord, record_of
 from harness_plugin.scoring.metrics import Metric
-from harness_plugin.scoring.prediction_tables import from_csv
 from harness_plugin.scoring.score import score_task
-from harness_plugin.scoring.transfer_record import TransferRecord, record_of
 from harness_plugin_hooks.leaderboard.bundle import (
     MANIFEST,
     Manifest,
@@ -150,9 +150,9 @@ def verify_task(
     except Exception as error:  # whatever a stranger's parts make our functions raise
         said = str(error) if isinstance(error, HarnessError) else repr(error)
         raise Refused(Problem(part, "results that can be computed again", shown(said))) from None
-    found, expected = record.model_dump(mode="json"), again.model_dump(mode="json")
+    actual, expected = record.model_dump(mode="json"), again.model_dump(mode="json")
     expected["harness_plugin_version"] = record.harness_plugin_version
-    problems = [*differences(expected, found, part), *contradictions(record, plugins)]
+    problems = [*differences(expected, actual, part), *contradictions(record, plugins)]
     problems += [*clones(record, predictions, weights_of(task, parts))]
     problems += [*generated_rows(record, predictions, plugins)]
     if problems:
@@ -208,8 +208,8 @@ def read_predictions(
     present = {key for key in parts if key.startswith(f"{folder}/predictions_")}
     if odd := sorted(files.keys() ^ present):
         there = "predictions of a set that the results name" if odd[0] in present else "a part"
-        found = "of another" if odd[0] in present else "none"
-        raise Refused(Problem(shown(odd[0]), there, found))
+        columns_said = "of another" if odd[0] in present else "none"
+        raise Refused(Problem(shown(odd[0]), there, columns_said))
     names = {(model.role, model.seed): model.name for model in record.models}
     if len(names) < len(record.models):
         raise Refused(
@@ -217,12 +217,14 @@ def read_predictions(
         )
     predictions = []
     for file, known in files.items():
-        if (given := {(a.role, a.seed) for a in known.answers}) != names.keys() or len(
+        if (present_models := {(a.role, a.seed) for a in known.answers}) != names.keys() or len(
             known.answers
         ) != len(names):
             raise Refused(
                 Problem(
-                    f"{folder}/results.json, sets", f"answers of {listed(names)}", listed(given)
+                    f"{folder}/results.json, sets",
+                    f"answers of {listed(names)}",
+                    listed(present_models),
                 )
             )
         try:
@@ -296,23 +298,23 @@ def model_of(task: str, model: Any) -> TrainedModel:
     )
 
 
-def differences(expected: Any, found: Any, where: str) -> Iterator[Problem]:
+def differences(expected: Any, actual: Any, where: str) -> Iterator[Problem]:
     """Every place where two JSON values differ; floats may by TOLERANCE."""
-    if isinstance(expected, dict) and isinstance(found, dict):
-        for key in [*expected, *(key for key in found if key not in expected)]:
+    if isinstance(expected, dict) and isinstance(actual, dict):
+        for key in [*expected, *(key for key in actual if key not in expected)]:
             place = f"{where}, {key}" if where.endswith(".json") else f"{where}.{key}"
-            if key not in found or key not in expected:
-                have = ("none", "one") if key in found else ("one", "none")
+            if key not in actual or key not in expected:
+                have = ("none", "one") if key in actual else ("one", "none")
                 yield Problem(shown(place), *have)
             else:
-                yield from differences(expected[key], found[key], place)
-    elif isinstance(expected, list) and isinstance(found, list):
-        if len(expected) != len(found):
-            yield Problem(where, f"{len(expected)} entries", f"{len(found)}")
-        for number, (mine, theirs) in enumerate(zip(expected, found, strict=False)):
+                yield from differences(expected[key], actual[key], place)
+    elif isinstance(expected, list) and isinstance(actual, list):
+        if len(expected) != len(actual):
+            yield Problem(where, f"{len(expected)} entries", f"{len(actual)}")
+        for number, (mine, theirs) in enumerate(zip(expected, actual, strict=False)):
             yield from differences(mine, theirs, f"{where}[{title(mine) or number}]")
-    elif not same(expected, found):
-        yield Problem(shown(where), shown(json.dumps(expected)), shown(json.dumps(found)))
+    elif not same(expected, actual):
+        yield Problem(shown(where), shown(json.dumps(expected)), shown(json.dumps(actual)))
 
 
 def title(entry: Any) -> str:
@@ -322,11 +324,11 @@ def title(entry: Any) -> str:
     return "/".join(str(named[key]) for key in keys if named.get(key) not in (None, ""))
 
 
-def same(expected: Any, found: Any) -> bool:
+def same(expected: Any, actual: Any) -> bool:
     """Equal, or floats that differ in their last digits."""
-    if type(expected) is float and type(found) is float:
-        return abs(expected - found) <= TOLERANCE
-    return type(expected) is type(found) and bool(expected == found)
+    if type(expected) is float and type(actual) is float:
+        return abs(expected - actual) <= TOLERANCE
+    return type(expected) is type(actual) and bool(expected == actual)
 
 
 def count_numbers(value: Any) -> int:
@@ -341,19 +343,19 @@ def count_numbers(value: Any) -> int:
 def check_models(hashes: ModelHashes, records: Mapping[str, TransferRecord]) -> Iterator[Problem]:
     """Every model has hashes, and files of predictions the ones that were scored."""
     expected = {(task, m.role, m.seed): m for task, r in records.items() for m in r.models}
-    found = {(m.task, m.role, m.seed): m for m in hashes.root}
-    if expected.keys() != found.keys() or len(found) != len(hashes.root):
+    hashed = {(m.task, m.role, m.seed): m for m in hashes.root}
+    if expected.keys() != hashed.keys() or len(hashed) != len(hashes.root):
         names = (
-            ", ".join("/".join(map(str, k)) for k in sorted(keys)) for keys in (expected, found)
+            ", ".join("/".join(map(str, k)) for k in sorted(keys)) for keys in (expected, hashed)
         )
         yield Problem("models.json", *(shown(name) for name in names))
         return
     for key, model in expected.items():
         scored = model.settings.get("sha256")
-        given = found[key]
-        if given.name != model.name:
-            yield Problem("models.json", shown(model.name), shown(given.name))
-        if scored is not None and scored not in given.files.values():
+        entry = hashed[key]
+        if entry.name != model.name:
+            yield Problem("models.json", shown(model.name), shown(entry.name))
+        if scored is not None and scored not in entry.files.values():
             yield Problem(
                 "models.json", f"{shown(model.name)}'s file {shown(str(scored))}", "another"
             )

@@ -7,7 +7,7 @@ HERE = "harness_plugin_hooks.methods"
 
 METHODS = {
     "afr": (
-        "afr:AFR",
+        "last_layer.afr:AFR",
         "last layer refitted, errors of ERM weigh more (Qiu et al. 2023; validation groups)",
     ),
     "bias_reweight": (
@@ -29,14 +29,18 @@ METHODS = {
         "debiased focal loss (Karimi Mahabadi et al. 2020; bias model)",
     ),
     "dfr": (
-        "dfr:DFR",
+        "last_layer.dfr:DFR",
         "last layer refitted on balanced validation rows (Kirichenko et al. 2023; their groups)",
     ),
     "dfr_train": (
-        "dfr:DFRTrain",
+        "last_layer.dfr:DFRTrain",
         "last layer refitted on balanced training rows (Kirichenko et al. 2023; all groups)",
     ),
     "erm": ("erm:ERM", "empirical risk minimisation: plain cross-entropy"),
+    "evals": (
+        "last_layer.evals:EVaLS",
+        "last layer on rows of high and low loss, no groups (Ghaznavi et al. 2024)",
+    ),
     "fairflow": (
         "views:FairFlow",
         "undecided on damaged inputs (Cheng, Amiri 2024; our re-implementation)",
@@ -79,7 +83,7 @@ METHODS = {
     ),
     "rubi": ("ensemble:RUBi", "logits masked by the bias (Cadene et al. 2019; bias model)"),
     "self": (
-        "selective:SELF",
+        "last_layer.selective:SELF",
         "last layer tuned where two models disagree (LaBonte et al. 2023; validation rows)",
     ),
     "vrex": (
@@ -113,11 +117,11 @@ def register_methods(register: Register) -> None:
 def register_bias_models(register: Register) -> None:
     """Offer the built-in bias-only models."""
     for name, (target, summary) in BIAS_MODELS.items():
-        register(name, f"{HERE}.bias_models:{target}", summary=summary)
+        register(name, f"{HERE}.bias.bias_models:{target}", summary=summary)
 
 
 @hookimpl
 def register_group_inferences(register: Register) -> None:
     """Offer the built-in ways to find groups."""
     for name, (target, summary) in GROUP_INFERENCES.items():
-        register(name, f"{HERE}.inference:{target}", summary=summary)
+        register(name, f"{HERE}.bias.inference:{target}", summary=summary)

@@ -17,6 +17,8 @@ from harness_plugin.training.batch import Batch
 from harness_plugin.training.contracts import ForwardContext, Method
 
 NAME = "attention_product_of_experts"
+BIASED = "biased_attention"
+"""Of a layer of the main model: its `BiasedAttention`."""
 KNOWN = frozenset({"bert", "distilbert", "roberta", "vit", "t5_encoder_classifier"})
 """Architectures whose self-attention goes through transformers' attention interface."""
 QUERIES, KEYS = ("query", "q_lin", "q_proj", "q"), ("key", "k_lin", "k_proj", "k")
@@ -83,8 +85,7 @@ class BiasedAttention:
         self.ratio = ratio
         self.hidden: list[Tensor] = []
         projection(main, QUERIES).register_forward_pre_hook(self._keep)
-        # past nn.Module: the branch must not become a part of the main model
-        main.__dict__["biased_attention"] = self
+        setattr(main, BIASED, self)  # no nn.Module: the branch is no part of the main model
 
     def _keep(self, _: nn.Module, inputs: tuple[Any, ...]) -> None:
         self.hidden[:] = [inputs[0]]
@@ -121,7 +122,7 @@ def attention(
         return scores.softmax(dim=-1)
 
     weights = weights_of(query, key)
-    biased: BiasedAttention | None = getattr(module, "biased_attention", None)
+    biased: BiasedAttention | None = getattr(module, BIASED, None)
     if module.training and biased is not None:
         with torch.no_grad():
             other = weights_of(*biased.queries_and_keys(query, key))

@@ -139,8 +139,8 @@ class KernelWhitening(Method):
         features = batch.outputs["features"].detach()
         stored, weight, seen = self.memory_for(features)
         everything = normalize(torch.cat([features, stored]), dim=1)
-        wanted = self.options["landmarks"]
-        landmarks = everything[: min(wanted, len(features))] if wanted else everything
+        most = self.options["landmarks"]
+        landmarks = everything[: min(most, len(features))] if most else everything
         weights = decorrelating(
             nystrom(everything, landmarks),
             weight,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from harness_plugin.data.split import Split
 from harness_plugin.errors import HarnessError
 from harness_plugin.store.stages import Stage
 from harness_plugin.training.batch import Batch, TrainingMetadata
@@ -15,21 +16,30 @@ from harness_plugin.training.contracts import Method, Prepared
 from harness_plugin.training.trainer import Trainer
 
 
-def errors_of(trainer: Trainer, epochs: float) -> tuple[Stage, np.ndarray]:
-    """(N,) bool: the training rows that an ERM model gets wrong after `epochs` epochs; its stage.
+def errors_of(
+    trainer: Trainer, epochs: float, split: Split | None = None
+) -> tuple[Stage, np.ndarray]:
+    """(N,) bool: the rows that an ERM model gets wrong after `epochs` epochs; its stage.
 
-    It is a training of the role's whole length as it stands then, not one that ends there. Raises
-    HarnessError for an empty or a full set: it says nothing about the groups.
+    They are the training rows, or those of `split`. The model is a training of the role's whole
+    length as it stands then, not one that ends there. Raises HarnessError for an empty or a full
+    set: it says nothing about the groups.
     """
     first = trainer.erm(epochs=epochs, snapshot=True)
-    wrong = trainer.predict(first).logits.argmax(axis=1) != trainer.train.label
+    rows = split or trainer.train
+    wrong = trainer.predict(first, rows).logits.argmax(axis=1) != rows.label
     if wrong.all() or not wrong.any():
         raise HarnessError(
             f"task {trainer.task.task}: the first model, {epochs:g} epoch(s) of ERM, gets "
-            f"{int(wrong.sum())} of {len(wrong)} training rows wrong. An error set needs some "
-            f"and not all: train it {'shorter' if not wrong.any() else 'longer'} (option epochs)."
+            f"{int(wrong.sum())} of {len(wrong)} {rows_of(split)} rows wrong. An error set needs "
+            f"some and not all: train it {'longer' if wrong.all() else 'shorter'} (option epochs)."
         )
     return first, wrong
+
+
+def rows_of(split: Split | None) -> str:
+    """What rows are called in a message: those of `split`, or the training rows."""
+    return "training" if split is None else split.name
 
 
 class JTT(Method):

@@ -111,7 +111,7 @@ class LISA(Mixup):
         key = (label, attribute, same_label)
         if key not in self.pools:
             equal, other = self.labels == label, self.attributes == attribute
-            wanted = equal & ~other if same_label else other & ~equal
+            partners = equal & ~other if same_label else other & ~equal
             known = (self.attributes >= 0) & (attribute >= 0)
-            self.pools[key] = np.flatnonzero(wanted & known)
+            self.pools[key] = np.flatnonzero(partners & known)
         return self.pools[key]

@@ -1,4 +1,4 @@
-"""The metrics this distribution offers; what they compute is in harness_plugin.scoring.metrics."""
+"""The metrics this distribution offers: those of harness_plugin.scoring.metrics, and fairness."""
 
 from harness_plugin import hookimpl
 from harness_plugin.plugins.hookspecs import Register
@@ -16,8 +16,22 @@ SUMMARIES = {
 }
 
 
+FAIRNESS = {
+    "demographic_parity_difference": "highest minus lowest share called positive, over attributes",
+    "demographic_parity_ratio": "lowest over highest share called positive, over attributes",
+    "tpr_gap": "highest minus lowest true positive rate, over attributes",
+    "fpr_gap": "highest minus lowest false positive rate, over attributes",
+    "equalized_odds_difference": "the larger of tpr_gap and fpr_gap",
+    "subgroup_auc": "lowest AUC within an attribute",
+    "bpsn_auc": "lowest AUC of positive rows without an attribute and negative rows with it",
+    "bnsp_auc": "lowest AUC of negative rows without an attribute and positive rows with it",
+}
+
+
 @hookimpl
 def register_metrics(register: Register) -> None:
     """Offer the built-in metrics."""
     for name, summary in SUMMARIES.items():
         register(name, f"harness_plugin.scoring.metrics:{name.upper()}", summary=summary)
+    for name, summary in FAIRNESS.items():
+        register(name, f"{__name__}.fairness:{name.upper()}", summary=summary)

@@ -57,10 +57,10 @@ class Evaluated:
 
     def numbers(self, split: str) -> Iterator[Number]:
         """Every metric on one set, then the accuracy of every group, called `acc_<group>`."""
-        found = self.scores.of(self.model.role, split)
-        for name, estimate in found.metrics.items():
+        score = self.scores.of(self.model.role, split)
+        for name, estimate in score.metrics.items():
             yield self.number(name, self.scores.metrics[name], "", estimate)
-        for group, estimate in found.groups.items():
+        for group, estimate in score.groups.items():
             yield self.number(f"acc_{group}", ACC.info, group, estimate)
 
     def number(self, name: str, metric: MetricInfo, group: str, estimate: Estimate) -> Number:

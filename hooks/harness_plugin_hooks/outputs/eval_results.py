@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import yaml
 
 from harness_plugin import __version__
-from harness_plugin.files import write_text
 from harness_plugin.records import RunReport
+from harness_plugin.store.files import write_text
 from harness_plugin_hooks.outputs.each_model import Evaluated, each_model, set_name
 from harness_plugin_hooks.outputs.model_card import upload_folder
 
@@ -32,11 +32,11 @@ def write(report: RunReport, folder: Path) -> list[Path]:
 
     files = []
     for evaluated in each_model(report):
-        if found := list(entries(report, evaluated)):
+        if results := list(entries(report, evaluated)):
             target = upload_folder(report, folder, evaluated) / ".eval_results"
             target.mkdir(parents=True, exist_ok=True)
             file = target / f"{evaluated.scores.task}.yaml"
-            write_text(file, yaml.safe_dump(eval_result_entries_to_yaml(found), sort_keys=False))
+            write_text(file, yaml.safe_dump(eval_result_entries_to_yaml(results), sort_keys=False))
             files.append(file)
     return files
 

@@ -12,8 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from harness_plugin.files import strict, timestamp, write_json
 from harness_plugin.records import RunReport
+from harness_plugin.store.files import strict, timestamp, write_json
 from harness_plugin_hooks.outputs.each_model import Evaluated, each_model, set_name
 
 
@@ -59,9 +59,9 @@ def record(evaluated: Evaluated) -> dict[str, Any]:
 def git_commit() -> str | None:
     """The commit of the repository around the working directory, None without one."""
     try:
-        found = subprocess.run(
+        process = subprocess.run(
             ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
         )
     except OSError:  # no git on this machine
         return None
-    return found.stdout.strip() if found.returncode == 0 else None
+    return process.stdout.strip() if process.returncode == 0 else None

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness_plugin import __version__
-from harness_plugin.files import json_line, strict, timestamp, write_json, write_parts
 from harness_plugin.records import Predictions, RunReport
-from harness_plugin.scoring.intervals import LEVEL
+from harness_plugin.scoring.statistics.intervals import LEVEL
+from harness_plugin.store.files import json_line, strict, timestamp, write_json, write_parts
 from harness_plugin_hooks.leaderboard.submission import names_only
 from harness_plugin_hooks.outputs.each_model import Evaluated, Number, each_model, set_name
 from harness_plugin_hooks.outputs.lm_eval import documents, sha
@@ -173,16 +173,16 @@ def source_data(evaluated: Evaluated, p: Predictions) -> dict[str, Any]:
     scores = evaluated.scores
     label = f" ({evaluated.embedded})" if evaluated.embedded else ""
     details = {"source": scores.source, "fingerprint": scores.fingerprint, "set": p.split}
-    found = {"dataset_name": f"{set_name(p)}{label}", "additional_details": strings(details)}
+    record = {"dataset_name": f"{set_name(p)}{label}", "additional_details": strings(details)}
     if hub := scores.hub_sets.get(p.split):
         return {
-            **found,
+            **record,
             "source_type": "hf_dataset",
             "hf_repo": hub.id,
             "hf_split": hub.split,
             "samples_number": len(p),
         }
-    return {**found, "source_type": "other"}
+    return {**record, "source_type": "other"}
 
 
 def instances(record: Mapping[str, Any], evaluated: Evaluated) -> Iterator[dict[str, Any]]:

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness_plugin.files import json_line, strict, timestamp, write_json, write_parts
 from harness_plugin.records import Ints, Predictions, RunReport
 from harness_plugin.records.run_folder import MODELS
+from harness_plugin.store.files import json_line, strict, timestamp, write_json, write_parts
 from harness_plugin_hooks.leaderboard.submission import names_only
 from harness_plugin_hooks.outputs.each_model import Evaluated, each_model, set_name
 

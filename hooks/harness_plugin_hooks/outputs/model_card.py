@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness_plugin import __version__
-from harness_plugin.files import strict, timestamp, write_text
 from harness_plugin.records import Predictions, RunReport
+from harness_plugin.store.files import strict, timestamp, write_text
 from harness_plugin_hooks.leaderboard.submission import names_only
 from harness_plugin_hooks.outputs.each_model import Evaluated, Number, each_model
 from harness_plugin_hooks.render.document import (
@@ -61,7 +61,7 @@ def card(evaluated: Evaluated) -> str:
     data = ModelCardData(
         model_name=model.name,
         eval_results=results or None,
-        datasets=sorted({found.id for found in scores.hub_sets.values()}) or None,
+        datasets=sorted({hub_set.id for hub_set in scores.hub_sets.values()}) or None,
         license="apache-2.0" if from_scratch_on_generated(evaluated) else None,
         pipeline_tag=task_type(evaluated),
         library_name="transformers",

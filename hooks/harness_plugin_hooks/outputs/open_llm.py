@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness_plugin.files import strict, timestamp, write_json
 from harness_plugin.records import RunReport
+from harness_plugin.store.files import strict, timestamp, write_json
 from harness_plugin_hooks.outputs.each_model import each_model
 from harness_plugin_hooks.outputs.lm_eval import results
 

@@ -1,15 +1,15 @@
 """predictions_*.csv: what every model answers on one evaluation set, from which all numbers follow.
 
-The layout is that of `harness_plugin.scoring.prediction_tables`.
+The layout is that of `harness_plugin.scoring.files.prediction_tables`.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from harness_plugin.files import timestamp, write_parts
 from harness_plugin.records import RunReport
-from harness_plugin.scoring.prediction_tables import answers_on, csv_parts, file_name, set_of
+from harness_plugin.scoring.files.prediction_tables import answers_on, csv_parts, file_name, set_of
+from harness_plugin.store.files import timestamp, write_parts
 
 
 def write(report: RunReport, folder: Path) -> list[Path]:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from harness_plugin.files import strict, timestamp, write_table, write_text
 from harness_plugin.records import RunReport
+from harness_plugin.store.files import strict, timestamp, write_table, write_text
 
 SCHEMA = pa.schema(
     [

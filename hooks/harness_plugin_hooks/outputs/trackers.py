@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness_plugin.files import strict, timestamp
 from harness_plugin.records import RunReport, TrainedModel
-from harness_plugin.scoring.transfer_record import verdicts_of
+from harness_plugin.scoring.files.transfer_record import verdicts_of
+from harness_plugin.store.files import strict, timestamp
 from harness_plugin_hooks.outputs.each_model import Evaluated, each_model
 
 LONGEST = 500

@@ -1,15 +1,15 @@
 """transfer_*.json: what this project is about, all roles of a task side by side.
 
-The layout is `harness_plugin.scoring.transfer_record.TransferRecord`.
+The layout is `harness_plugin.scoring.files.transfer_record.TransferRecord`.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from harness_plugin.files import portable, timestamp, write_json
 from harness_plugin.records import RunReport
-from harness_plugin.scoring.transfer_record import record_of
+from harness_plugin.scoring.files.transfer_record import record_of
+from harness_plugin.store.files import portable, timestamp, write_json
 
 
 def write(report: RunReport, folder: Path) -> list[Path]:

@@ -52,8 +52,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Compare before anything runs: bad input ends the test run here, whoever collects."""
-    given = {name: config.getoption(f"harness_{name}") for name in ("baseline", "candidate")}
-    lacking = [name for name, path in given.items() if path is None]
+    values = {name: config.getoption(f"harness_{name}") for name in ("baseline", "candidate")}
+    lacking = [name for name, path in values.items() if path is None]
     if len(lacking) == 1:
         raise pytest.UsageError(f"--harness-{lacking[0]} is missing: two results are compared")
     if not lacking:
@@ -74,7 +74,7 @@ def compared(config: pytest.Config) -> tuple[Comparison, ...]:
     """The comparisons that the options ask for; UsageError for what cannot be compared."""
     from harness_plugin.cli.startup import installed_plugins
     from harness_plugin.errors import HarnessError
-    from harness_plugin.scoring.finished_runs import Selected, compare_outputs
+    from harness_plugin.scoring.files.finished_runs import Selected, compare_outputs
     from harness_plugin.scoring.gate import default_thresholds, read_thresholds
     from harness_plugin.scoring.metrics import Metric
 

@@ -12,10 +12,10 @@ from xml.etree import ElementTree
 
 from harness_plugin import __version__
 from harness_plugin.errors import HarnessError
-from harness_plugin.files import write_text
 from harness_plugin.records import Estimate
 from harness_plugin.scoring.gate import Check, Comparison, State, worst
 from harness_plugin.scoring.verdict import points
+from harness_plugin.store.files import write_text
 from harness_plugin_hooks.render.document import (
     Block,
     Column,
@@ -50,7 +50,7 @@ def section(comparison: Comparison) -> Section:
         for check in comparison.checks
         if check.state != "pass"
     ]
-    flips = [f"changed answers: {found.sentence}" for found in comparison.flips]
+    flips = [f"changed answers: {flip.sentence}" for flip in comparison.flips]
     notes = [f"note: {note}" for note in comparison.notes]
     blocks: list[Block] = [check_table(comparison), Folded(groups.title, [groups])]
     blocks.append(Items([*sentences, *flips, *notes]))
@@ -108,8 +108,8 @@ def group_table(comparison: Comparison) -> Table:
                 f"{100 * flips.repaired:.1f}",
                 "< 0.0001" if flips.p < 0.0001 else f"{flips.p:.4f}",
             )
-            for found in comparison.flips
-            for group in found.groups
+            for flip in comparison.flips
+            for group in flip.groups
             for flips in [group.flips]
         ],
         titled=False,
@@ -197,15 +197,15 @@ def benchmark(comparisons: Sequence[Comparison], higher_is_better: bool) -> str:
     rows: dict[str, dict[str, Any]] = {}
     for comparison in comparisons:
         for check in comparison.checks:
-            found = check.change.candidate
-            if check.metric.higher_is_better != higher_is_better or math.isnan(found.value):
+            estimate = check.change.candidate
+            if check.metric.higher_is_better != higher_is_better or math.isnan(estimate.value):
                 continue
-            value = abs(found.value) if check.metric.kind == "gap" else found.value
+            value = abs(estimate.value) if check.metric.kind == "gap" else estimate.value
             name = f"{comparison.task}/{check.name}"
             rows[name] = {"name": name, "unit": "%", "value": round(100 * value, 6)}
             rows[name]["extra"] = sentence(check)
-            if not math.isnan(found.sd):
-                rows[name]["range"] = f"± {100 * found.sd:.2f}"
+            if not math.isnan(estimate.sd):
+                rows[name]["range"] = f"± {100 * estimate.sd:.2f}"
     return json.dumps(list(rows.values()), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
@@ -213,8 +213,10 @@ FILES: dict[str, Callable[[Sequence[Comparison]], str]] = {
     "comparison.md": markdown,
     "comparison.html": html,
     "comparison.junit.xml": junit,
-    "benchmark_bigger_is_better.json": lambda found: benchmark(found, higher_is_better=True),
-    "benchmark_smaller_is_better.json": lambda found: benchmark(found, higher_is_better=False),
+    "benchmark_bigger_is_better.json": lambda compared: benchmark(compared, higher_is_better=True),
+    "benchmark_smaller_is_better.json": lambda compared: benchmark(
+        compared, higher_is_better=False
+    ),
 }
 """Their names do not change from run to run: a workflow names them."""
 

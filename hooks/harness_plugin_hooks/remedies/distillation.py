@@ -38,6 +38,20 @@ SIMKD = Remedy(
     order=80,
     cost="a projection and the teacher's last layer in the student",
 )
+EXTRAPOLATED = Remedy(
+    "extrapolated",
+    "learn from the teacher moved on, away from the ERM teacher, at temperature 10",
+    pure_distillation(temperature=10.0, combine="extrapolate"),
+    order=220,
+    cost="the ERM teacher, where a run has none",
+)
+DISAGREE = Remedy(
+    "disagree",
+    "rows weighted by how far teacher and bias-only model disagree",
+    pure_distillation("disagree"),
+    order=230,
+    cost="a bias-only model",
+)
 BIAS_AWARE_KD = Remedy(
     "bias_aware_kd",
     "teacher smoothed where a bias-only model is sure",

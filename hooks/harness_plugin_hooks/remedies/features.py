@@ -9,6 +9,12 @@ HINTS = Remedy(
     setting(distiller="hints", distiller_options={}),
     order=180,
 )
+SUBSPACE = Remedy(
+    "subspace",
+    "the teacher's last features in the directions that its answers depend on",
+    setting(distiller="subspace", distiller_options={}),
+    order=240,
+)
 MINILM = Remedy(
     "minilm",
     "relations among tokens",

@@ -203,8 +203,8 @@ def add_figure(parent: Element, block: Figure, level: int) -> None:
         part.set("class", "half")
     if block.about:
         caption = SubElement(part, "figcaption")
-        told = (Text(block.title, "strong"), Text(block.said), Text(block.about, "soft"))
-        for text in told:
+        texts = (Text(block.title, "strong"), Text(block.said), Text(block.about, "soft"))
+        for text in texts:
             if text.text:
                 inline(SubElement(caption, "p"), text)
     # a narrow screen scrolls it

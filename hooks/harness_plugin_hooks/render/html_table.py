@@ -17,7 +17,7 @@ HEAT = 5
 """Shades on either side of 0."""
 
 MOST_REASONS = 6
-"""Reasons of undefined numbers that are told below a table."""
+"""Reasons of undefined numbers that are shown below a table."""
 
 Scale: TypeAlias = Callable[[float], float]
 """From a value to where it lies on the drawing, in pixels."""

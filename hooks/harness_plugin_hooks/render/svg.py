@@ -47,16 +47,16 @@ def themed(svg: str, prefix: str, title: str, about: str, theme: Mapping[str, st
         "stroke-linecap": "butt",
     }
     for tag, name, text in (("desc", "about", about), ("title", "title", title)):
-        told = Element(tag, id=f"{prefix}-{name}")
-        told.text = text
-        root.insert(0, told)
+        node = Element(tag, id=f"{prefix}-{name}")
+        node.text = text
+        root.insert(0, node)
     return root
 
 
 def width_of(svg: str) -> float:
     """Points, as matplotlib writes them; infinite where there is no width."""
-    found = re.search(r'<svg [^>]*?width="([\d.]+)pt"', svg)
-    return float(found[1]) if found else math.inf
+    match = re.search(r'<svg [^>]*?width="([\d.]+)pt"', svg)
+    return float(match[1]) if match else math.inf
 
 
 def local(name: str) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from harness_plugin.scoring import transfer_record as records
-from harness_plugin.scoring.transfer_record import TransferRecord
+from harness_plugin.scoring.files import transfer_record as records
+from harness_plugin.scoring.files.transfer_record import TransferRecord
 from harness_plugin.scoring.verdict import State
 from harness_plugin_hooks.render.document import Cell, Column, Number, Table
 from harness_plugin_hooks.render.text import MINUS
-from harness_plugin_hooks.report.figures_scores import primary_gaps, scores_on
+from harness_plugin_hooks.report.figures.scores import primary_gaps, scores_on
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ def measured(
     record: TransferRecord, student: str, split: str, metric: str, measure: str
 ) -> records.Number | None:
     """One number of the transfer from teacher to student, on the whole set."""
-    wanted = (student, split, "", metric, measure)
+    key = (student, split, "", metric, measure)
     return next(
         (
             t.number
             for t in record.transfer
-            if (t.student, t.split, t.subset, t.metric, t.measure) == wanted
+            if (t.student, t.split, t.subset, t.metric, t.measure) == key
         ),
         None,
     )
@@ -79,13 +79,13 @@ def number_rows(record: TransferRecord) -> Iterator[Sequence[Cell]]:
         gap = primary.get(known.name, "")
         for role, scores in scores_on(record, known.name).items():
             metric = "worst_group_acc" if "worst_group_acc" in scores.metrics else "acc"
-            wanted = (
+            pairs = (
                 (metric, "distillability"),
                 (metric, "contribution"),
                 (gap, "gap_size_change"),
                 (metric, "retention"),
             )
-            transfer = (measured(record, role, known.name, *pair) for pair in wanted)
+            transfer = (measured(record, role, known.name, *pair) for pair in pairs)
             yield (
                 known.name,
                 role,
@@ -94,6 +94,6 @@ def number_rows(record: TransferRecord) -> Iterator[Sequence[Cell]]:
                 Number.of(scores.metrics.get(gap), signed=True),
                 *(
                     None if number is None else Number.of(number, measure != "retention")
-                    for number, (_, measure) in zip(transfer, wanted, strict=True)
+                    for number, (_, measure) in zip(transfer, pairs, strict=True)
                 ),
             )

@@ -25,8 +25,8 @@ from harness_plugin_hooks.render.document import (
 )
 from harness_plugin_hooks.render.text import listed, percent, plain, plural
 from harness_plugin_hooks.report.answer import Answered
-from harness_plugin_hooks.report.drawing import THEME, Picture
 from harness_plugin_hooks.report.examples import KINDS, Disagreements, Example, facets
+from harness_plugin_hooks.report.figures.drawing import THEME, Picture
 from harness_plugin_hooks.report.reading import RunPages, TaskPage
 
 
@@ -53,7 +53,7 @@ class TaskReport:
     where: Sequence[Part]
     """Where debiasing is lost, by groups, bias types, answers and insides."""
     back: Sequence[Part]
-    """What brings it back: one a student that remedies were tried for."""
+    """What brings it back: one a student that remedies were trained for."""
     facts: Sequence[tuple[str, str]]
     models: Table
     config: str
@@ -80,7 +80,8 @@ def of_task(one: TaskReport) -> Section:
     name = record.task
     run: list[Block] = [Terms(one.facts), one.models, Folded("Configuration", [Code(one.config)])]
     examples = [
-        disagreements(found, opened=number == 0) for number, found in enumerate(one.page.examples)
+        disagreements(example, opened=number == 0)
+        for number, example in enumerate(one.page.examples)
     ]
     sections: list[tuple[str, str, Sequence[Block]]] = [
         ("Numbers", "numbers", [one.numbers]),
@@ -113,24 +114,27 @@ def of_task(one: TaskReport) -> Section:
     )
 
 
-def parts(found: Sequence[Part], anchor: str, task: str) -> list[Block]:
+def parts(sections: Sequence[Part], anchor: str, task: str) -> list[Block]:
     """A section for each part that says something; the only one needs no heading."""
-    told = [(part.title, list(blocks(part, task))) for part in found]
-    told = [(title, inside) for title, inside in told if inside]
-    if len(told) == 1:
-        return told[0][1]
+    titled = [(part.title, list(blocks(part, task))) for part in sections]
+    titled = [(title, inside) for title, inside in titled if inside]
+    if len(titled) == 1:
+        return titled[0][1]
     return [
-        Section(title, f"{anchor}-{number}", inside) for number, (title, inside) in enumerate(told)
+        Section(title, f"{anchor}-{number}", inside)
+        for number, (title, inside) in enumerate(titled)
     ]
 
 
-def answers(found: Sequence[Answered]) -> Iterator[Block]:
+def answers(answered: Sequence[Answered]) -> Iterator[Block]:
     """The answer in one sentence; the other students and sets below it."""
-    if not found:
+    if not answered:
         said = "No student was compared with a teacher: there is no transfer to judge."
         yield Paragraph(said, "answer")
         return
-    first, *others = ((Text(answer.state, answer.state), f" {answer.sentence}") for answer in found)
+    first, *others = (
+        (Text(answer.state, answer.state), f" {answer.sentence}") for answer in answered
+    )
     yield Paragraph(first, "answer")
     if others:
         yield Items(others)
@@ -167,44 +171,44 @@ def file_stem(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in name)[:120]
 
 
-def disagreements(found: Disagreements, opened: bool) -> Folded:
+def disagreements(pair: Disagreements, opened: bool) -> Folded:
     """Some of the rows on which a student and its teacher disagree."""
-    total = sum(found.counts.values())
-    kinds = [f"{KINDS[kind]} {count:,}" for kind, count in found.counts.items() if count]
+    total = sum(pair.counts.values())
+    kinds = [f"{KINDS[kind]} {count:,}" for kind, count in pair.counts.items() if count]
     about = (
-        f"{found.student} and its teacher disagree on {total:,} of {found.rows:,} rows (all seeds "
+        f"{pair.student} and its teacher disagree on {total:,} of {pair.rows:,} rows (all seeds "
         f"together)" + (f": {listed(kinds)}. " if kinds else ". ")
     )
     if total:
         about += (
-            f"Shown: {len(found.examples):,}, in turn from every kind, group and seed, those first "
+            f"Shown: {len(pair.examples):,}, in turn from every kind, group and seed, those first "
             "on which the two are furthest apart."
         )
-    title = f"{found.student} on {found.split}: {plural(total, 'disagreement')}"
-    return Folded(title, [Paragraph(about), Cards([card(one) for one in found.examples])], opened)
+    title = f"{pair.student} on {pair.split}: {plural(total, 'disagreement')}"
+    return Folded(title, [Paragraph(about), Cards([card(one) for one in pair.examples])], opened)
 
 
-def card(found: Example) -> Card:
+def card(example: Example) -> Card:
     """One row: what was shown, what is right, what each role says."""
-    filters = dict(facets(found))
-    said: list[tuple[str, Inline]] = [("right", found.gold)]
-    for role, answer in found.answers.items():
-        label = Text(answer.label, "kept" if answer.label == found.gold else "lost")
+    filters = dict(facets(example))
+    said: list[tuple[str, Inline]] = [("right", example.gold)]
+    for role, answer in example.answers.items():
+        label = Text(answer.label, "kept" if answer.label == example.gold else "lost")
         sure = answer.probability
         said.append(
             (role, label if sure is None else (label, Text(f" {percent(sure, False)}%", "soft")))
         )
     kept = [f"{key} {value}" for key, value in filters.items() if key not in ("kind", "label")]
-    note = (f"{KINDS[found.kind]}; {', '.join(kept)}; id ", Text(found.id, "code"))
+    note = (f"{KINDS[example.kind]}; {', '.join(kept)}; id ", Text(example.id, "code"))
     return Card(
-        found.id,
+        example.id,
         filters,
-        found.distance,
+        example.distance,
         (
-            *(Paragraph((Text(f"{name} ", "soft"), text)) for name, text in found.texts.items()),
+            *(Paragraph((Text(f"{name} ", "soft"), text)) for name, text in example.texts.items()),
             Terms(said),
             Paragraph(note, "soft"),
         ),
-        found.image,
-        f"example {found.id}, {found.gold}",
+        example.image,
+        f"example {example.id}, {example.gold}",
     )

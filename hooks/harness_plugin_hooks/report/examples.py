@@ -17,9 +17,9 @@ from harness_plugin.data.dataset import Split
 from harness_plugin.data.images import to_rgb
 from harness_plugin.errors import HarnessError
 from harness_plugin.records import Predictions, TrainedModel
+from harness_plugin.scoring.files.prediction_tables import EvaluationSet, file_name, from_csv
+from harness_plugin.scoring.files.transfer_record import Model, TransferRecord
 from harness_plugin.scoring.pairing import by_id, check_same_rows
-from harness_plugin.scoring.prediction_tables import EvaluationSet, file_name, from_csv
-from harness_plugin.scoring.transfer_record import Model, TransferRecord
 
 if TYPE_CHECKING:
     from harness_plugin.analysis.loaded_models import FinishedTask
@@ -103,20 +103,20 @@ def answers_on(
     if file.is_file():
         names = {(model.role, model.seed): model.name for model in record.models}
         text = file.read_text(encoding="utf-8")
-        found = from_csv(text, known, record.task, names, str(file))
+        answers = from_csv(text, known, record.task, names, str(file))
     else:
-        wanted = [m for m in record.models if m.role.startswith(("teacher", "student", "control"))]
-        from harness_plugin.pipeline.split_stages import predict_split
+        models = [m for m in record.models if m.role.startswith(("teacher", "student", "control"))]
+        from harness_plugin.pipeline.roles.split_stages import predict_split
 
-        found = [by_id(predict_split(task.ctx, trained(m, record.task), split)) for m in wanted]
-    for p in found:
-        check_same_rows(p, found[0])
-    return {(p.role, p.seed): p for p in found}
+        answers = [by_id(predict_split(task.ctx, trained(m, record.task), split)) for m in models]
+    for p in answers:
+        check_same_rows(p, answers[0])
+    return {(p.role, p.seed): p for p in answers}
 
 
 def trained(model: Model, task: str) -> TrainedModel:
     """A model of the record, whose predictions the store may hold; HarnessError if it cannot."""
-    from harness_plugin.pipeline.split_stages import weights_key
+    from harness_plugin.pipeline.roles.split_stages import weights_key
 
     path = Path(model.path)
     if model.method == "predictions":
@@ -196,7 +196,7 @@ def of_student(
         split,
         total,
         counts,
-        [example(answers, roles, shown, *found) for found in chosen],
+        [example(answers, roles, shown, *place) for place in chosen],
     )
 
 
@@ -213,7 +213,7 @@ def kinds_of(teacher: Predictions, own: Predictions) -> dict[Kind, np.ndarray[An
 def in_turn(piles: Sequence[Sequence[Any]], most: int) -> list[Any]:
     """One of each pile, then the next of each, until there are `most`."""
     rounds = zip_longest(*piles)
-    return [found for turn in rounds for found in turn if found is not None][:most]
+    return [one for turn in rounds for one in turn if one is not None][:most]
 
 
 def example(
@@ -264,11 +264,11 @@ def thumbnail(image: Any) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(out.getvalue()).decode()}"
 
 
-def facets(found: Example) -> Iterator[tuple[str, str]]:
+def facets(example: Example) -> Iterator[tuple[str, str]]:
     """What examples are filtered by."""
-    yield "kind", KINDS[found.kind]
-    yield "seed", str(found.seed)
-    if found.groups:
-        yield "group", " & ".join(found.groups)
-    yield "label", found.gold
-    yield from found.types.items()
+    yield "kind", KINDS[example.kind]
+    yield "seed", str(example.seed)
+    if example.groups:
+        yield "group", " & ".join(example.groups)
+    yield "label", example.gold
+    yield from example.types.items()

@@ -9,24 +9,21 @@ from typing import Any
 import yaml
 
 from harness_plugin.errors import HarnessError
-from harness_plugin.files import strict, write_text
 from harness_plugin.plugins.registry import Plugins
-from harness_plugin.scoring.transfer_record import TransferRecord
+from harness_plugin.scoring.files.transfer_record import TransferRecord
+from harness_plugin.store.files import strict, write_text
 from harness_plugin_hooks.render.document import Column, Table
 from harness_plugin_hooks.render.html import page
 from harness_plugin_hooks.render.text import listed, plural
-from harness_plugin_hooks.report import (
-    answer,
-    figures_answer,
-    figures_attention,
-    figures_circuits,
-    figures_flips,
-    figures_inside,
-    figures_scores,
-    remedies,
-)
+from harness_plugin_hooks.report import answer, remedies
 from harness_plugin_hooks.report.document import Part, TaskReport, file_stem, report
-from harness_plugin_hooks.report.drawing import Picture, styled
+from harness_plugin_hooks.report.figures import answer as figures_answer
+from harness_plugin_hooks.report.figures import attention as figures_attention
+from harness_plugin_hooks.report.figures import circuits as figures_circuits
+from harness_plugin_hooks.report.figures import flips as figures_flips
+from harness_plugin_hooks.report.figures import inside as figures_inside
+from harness_plugin_hooks.report.figures import scores as figures_scores
+from harness_plugin_hooks.report.figures.drawing import Picture, styled
 from harness_plugin_hooks.report.reading import RunPages, TaskPage
 
 Draw = Callable[[Mapping[str, Any], Sequence[str]], Iterator[Picture]]
@@ -88,12 +85,12 @@ def report_of(run: RunPages, one: TaskPage, plugins: Plugins) -> TaskReport:
         ],
         back=[
             Part(
-                f"Remedies for {tried.record['baseline']}",
-                [remedies.picture(tried)],
-                notes=list(remedies.notes(tried, record)),
-                table=remedies.table(tried),
+                f"Remedies for {results.record['baseline']}",
+                [remedies.picture(results)],
+                notes=list(remedies.notes(results, record)),
+                table=remedies.table(results),
             )
-            for tried in one.remedies
+            for results in one.remedies
         ],
         facts=[*facts(run, one), *not_made(run, one, plugins)],
         models=models(record),
@@ -105,21 +102,22 @@ def inside(run: RunPages, one: TaskPage) -> Iterator[Part]:
     """One section an analysis that was made."""
     roles = list(dict.fromkeys(model.role for model in one.record.models))
     for name, (title, draw, say) in INSIDE.items():
-        found = one.analyses.get(name)
-        if found is None:
+        analysis = one.analyses.get(name)
+        if analysis is None:
             continue
         try:
-            pictures = list(draw(found.record, roles))
-            sentences = list(say(found.record))
+            pictures = list(draw(analysis.record, roles))
+            sentences = list(say(analysis.record))
         except (KeyError, TypeError, IndexError, ValueError) as error:
             raise HarnessError(
-                f"{found.file}: {name} cannot be drawn ({type(error).__name__}: {error}); was it "
-                f"written by another version? Make it again: harness analyze {run.folder} --{name}."
+                f"{analysis.file}: {name} cannot be drawn ({type(error).__name__}: {error}); was "
+                f"it written by another version? Make it again: harness analyze {run.folder} "
+                f"--{name}."
             ) from None
         if not pictures and not sentences:
             continue
-        notes = [f"On set {found.split}"] if found.split else []
-        notes += [str(note) for note in found.record.get("notes") or ()]
+        notes = [f"On set {analysis.split}"] if analysis.split else []
+        notes += [str(note) for note in analysis.record.get("notes") or ()]
         yield Part(title, pictures, sentences, notes)
 
 
@@ -197,5 +195,5 @@ def facts(run: RunPages, one: TaskPage) -> Iterator[tuple[str, str]]:
     yield "hardware", ", ".join(str(part) for part in hardware if part)
     versions = {"python": environment.get("python"), **(environment.get("versions") or {})}
     yield "software", ", ".join(f"{name} {version}" for name, version in versions.items())
-    for name, found in one.analyses.items():
-        yield f"analysis {name}", found.file.name
+    for name, analysis in one.analyses.items():
+        yield f"analysis {name}", analysis.file.name

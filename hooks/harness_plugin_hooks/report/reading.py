@@ -10,10 +10,10 @@ from typing import Any
 
 from harness_plugin._version import EXTRA_OF, install_command
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.files import read_json
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records.run_folder import run_folder, start_of
-from harness_plugin.scoring.transfer_record import TransferRecord, read_record
+from harness_plugin.scoring.files.transfer_record import TransferRecord, read_record
+from harness_plugin.store.files import read_json
 from harness_plugin_hooks.report import remedies
 from harness_plugin_hooks.report.examples import Disagreements, disagreements
 
@@ -38,7 +38,7 @@ class TaskPage:
     examples: Sequence[Disagreements] = field(default_factory=tuple)
     without_examples: str = ""
     """Why there are none."""
-    remedies: Sequence[remedies.Tried] = ()
+    remedies: Sequence[remedies.RemedyFile] = ()
 
 
 @dataclass(frozen=True)
@@ -75,16 +75,16 @@ def read_run(
     pages = []
     for name in [name for name in records if not tasks or name in tasks]:
         record = records[name]
-        found, reason = examples_of(folder, plugins, time, record, examples)
-        analyses, tried = analyses_of(folder, time, record), remedies.read(folder, record)
-        pages.append(TaskPage(record, analyses, found, reason, tried))
+        examples_of_task, reason = examples_of(folder, plugins, time, record, examples)
+        analyses, remedies_of = analyses_of(folder, time, record), remedies.read(folder, record)
+        pages.append(TaskPage(record, analyses, examples_of_task, reason, remedies_of))
     return RunPages(folder, time, pages)
 
 
 def analyses_of(folder: Path, time: str, record: TransferRecord) -> dict[str, Analysis]:
     """Name -> the newest analysis of that name made of this run's models."""
     name = re.compile(rf"analysis_{re.escape(record.task)}_{WHEN}\.json")
-    found: dict[str, Analysis] = {}
+    analyses: dict[str, Analysis] = {}
     for file in sorted(folder.iterdir()):
         if not name.fullmatch(file.name):
             continue
@@ -95,8 +95,10 @@ def analyses_of(folder: Path, time: str, record: TransferRecord) -> dict[str, An
             continue
         for key, part in made.items():
             if isinstance(part, dict) and key not in ("groups", "options"):
-                found[key] = Analysis(file, str(part.get("split") or made.get("split", "")), part)
-    return found
+                analyses[key] = Analysis(
+                    file, str(part.get("split") or made.get("split", "")), part
+                )
+    return analyses
 
 
 def examples_of(

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from harness_plugin.files import read_json
-from harness_plugin.scoring.transfer_record import TransferRecord
+from harness_plugin.scoring.files.transfer_record import TransferRecord
+from harness_plugin.store.files import read_json
 from harness_plugin_hooks.render.document import Column, Number, Table, Text
 from harness_plugin_hooks.render.text import DASH, metric_title, percent, plural
-from harness_plugin_hooks.report.drawing import (
+from harness_plugin_hooks.report.figures.drawing import (
     OTHER,
     PAGE,
     SOFT,
@@ -25,13 +25,13 @@ from harness_plugin_hooks.report.drawing import (
     grid,
     numbers,
 )
-from harness_plugin_hooks.report.figures_scores import clipped
+from harness_plugin_hooks.report.figures.scores import clipped
 
 WHEN = r"\d{4}-[0-9T.-]+"
 
 
 @dataclass(frozen=True)
-class Tried:
+class RemedyFile:
     """One file of `harness remedy`: a student with and without each remedy."""
 
     file: Path
@@ -40,17 +40,17 @@ class Tried:
     @property
     def results(self) -> Sequence[Mapping[str, Any]]:
         """One a remedy, the best first; "none" is the student as it is."""
-        found: Sequence[Mapping[str, Any]] = self.record["remedies"]
-        return found
+        rows: Sequence[Mapping[str, Any]] = self.record["remedies"]
+        return rows
 
     @property
     def plain_seconds(self) -> float:
         """Training time of the student without a remedy."""
-        found = (one["training_seconds"] for one in self.results if one["remedy"] == "none")
-        return float(next(found, 0.0))
+        seconds = (one["training_seconds"] for one in self.results if one["remedy"] == "none")
+        return float(next(seconds, 0.0))
 
 
-def read(folder: Path, of_task: TransferRecord) -> list[Tried]:
+def read(folder: Path, of_task: TransferRecord) -> list[RemedyFile]:
     """The newest remedies of each student of a task, in the run's folder or in one beside it.
 
     Those in the run's folder were tried on data of the same source, the others on the same data.
@@ -58,23 +58,23 @@ def read(folder: Path, of_task: TransferRecord) -> list[Tried]:
     name = re.compile(rf"remedies_{re.escape(of_task.task)}_{WHEN}\.json")
     beside = folder.resolve().parent.glob(f"*/remedies_{of_task.task}_*.json")
     files = {file.resolve(): file for file in (*beside, *folder.glob("remedies_*.json"))}
-    found: dict[str, Tried] = {}
+    by_remedy_file: dict[str, RemedyFile] = {}
     for file in sorted(files.values(), key=lambda file: file.name):
         if not name.fullmatch(file.name):
             continue
         record = read_json(file)
         keys = ("source",) if file.parent == folder else ("source", "fingerprint")
         if isinstance(record, dict) and all(record.get(k) == getattr(of_task, k) for k in keys):
-            found[str(record.get("baseline"))] = Tried(file, record)
-    return list(found.values())
+            by_remedy_file[str(record.get("baseline"))] = RemedyFile(file, record)
+    return list(by_remedy_file.values())
 
 
-def notes(tried: Tried, of_task: TransferRecord) -> Iterator[str]:
+def notes(remedy_file: RemedyFile, of_task: TransferRecord) -> Iterator[str]:
     """What a reader must know of these numbers."""
-    record = tried.record
+    record = remedy_file.record
     yield (
         f"Student {record['baseline']} with one change each, ranked on {record['rows']}: no test "
-        f"row was looked at ({plural(len(record['seeds']), 'seed')}; {tried.file.name})"
+        f"row was looked at ({plural(len(record['seeds']), 'seed')}; {remedy_file.file.name})"
     )
     if record["fingerprint"] != of_task.fingerprint:
         yield "Tried on other data than the run's: their fingerprints differ"
@@ -82,9 +82,9 @@ def notes(tried: Tried, of_task: TransferRecord) -> Iterator[str]:
         yield f"Not tried: {skipped['remedy']} ({skipped['reason']})"
 
 
-def table(tried: Tried) -> Table:
+def table(remedy_file: RemedyFile) -> Table:
     """A row a remedy, the best first."""
-    record = tried.record
+    record = remedy_file.record
     titles = (
         "remedy",
         metric_title(record["ranked_by"]),
@@ -106,9 +106,9 @@ def table(tried: Tried) -> Table:
             DASH if one["brought_back"] is None else percent(one["brought_back"], False),
             number(one["gap"], signed=True),
             number(one["accuracy"]),
-            cost(tried, one),
+            cost(remedy_file, one),
         )
-        for one in tried.results
+        for one in remedy_file.results
     ]
     columns = tuple(Column(title, about.get(title, "")) for title in titles)
     title = f"Remedies tried for {record['baseline']}"
@@ -120,21 +120,21 @@ def number(estimate: Mapping[str, Any] | None, signed: bool = False) -> Number:
     return Number.of(None if estimate is None else SimpleNamespace(reason="", **estimate), signed)
 
 
-def cost(tried: Tried, one: Mapping[str, Any]) -> str:
+def cost(remedy_file: RemedyFile, one: Mapping[str, Any]) -> str:
     """Training time against the student without a remedy; a dash where that is not known."""
-    plain = tried.plain_seconds
+    plain = remedy_file.plain_seconds
     return f"{one['training_seconds'] / plain:.1f}\u00d7" if plain else DASH
 
 
-def picture(tried: Tried) -> Picture:
+def picture(remedy_file: RemedyFile) -> Picture:
     """What each remedy gains over the student as it is, with its interval; the best on top."""
-    shown = [one for one in tried.results if one["gained"]["value"] is not None]
-    helps = set(tried.record["shown_to_help"])
+    shown = [one for one in remedy_file.results if one["gained"]["value"] is not None]
+    helps = set(remedy_file.record["shown_to_help"])
     figure, ((axes,),) = grid(1, 1, 0.9 + 0.32 * len(shown))
-    draw(axes, tried, shown, helps)
-    metric = metric_title(tried.record["ranked_by"])
+    draw(axes, remedy_file, shown, helps)
+    metric = metric_title(remedy_file.record["ranked_by"])
     axes.set_xlabel(f"gained in {metric}, points")
-    baseline = tried.record["baseline"]
+    baseline = remedy_file.record["baseline"]
     return Picture(
         name=f"remedies_{baseline}",
         title=f"What each remedy gains for {baseline}",
@@ -143,11 +143,13 @@ def picture(tried: Tried) -> Picture:
         figure=figure,
         columns=(),
         rows=(),
-        said=str(tried.record["answer"]),
+        said=str(remedy_file.record["answer"]),
     )
 
 
-def draw(axes: Axes, tried: Tried, shown: Sequence[Mapping[str, Any]], helps: set[str]) -> None:
+def draw(
+    axes: Axes, remedy_file: RemedyFile, shown: Sequence[Mapping[str, Any]], helps: set[str]
+) -> None:
     """A line a remedy."""
     for y, one in enumerate(shown):
         value, low, high = 100 * numbers([one["gained"][key] for key in ("value", "low", "high")])
@@ -158,7 +160,11 @@ def draw(axes: Axes, tried: Tried, shown: Sequence[Mapping[str, Any]], helps: se
         fill = colour if one["remedy"] in helps else PAGE
         axes.plot([value], [y], "o", color=colour, markerfacecolor=fill, markersize=6.5, zorder=3)
         axes.annotate(
-            cost(tried, one), (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=9
+            cost(remedy_file, one),
+            (1.01, y),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            fontsize=9,
         )
     axes.axvline(0, color=SOFT, linewidth=0.8, linestyle=(0, (2, 2)))
     axes.set_yticks(range(len(shown)), [clipped(one["remedy"], 26) for one in shown])

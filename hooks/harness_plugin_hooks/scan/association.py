@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +10,13 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from harness_plugin.records import Floats, Ints
-from harness_plugin.scoring.significance import holm
+from harness_plugin.scoring.statistics.significance import holm
 
 RESAMPLES = 1000
+ALIKE = 0.3
+"""Attributes whose correlation is above are one candidate: the stronger one stands for them."""
+COMPARED_ON = 20_000
+"""Rows, drawn, on which attributes are compared with each other."""
 
 
 @dataclass(frozen=True)
@@ -80,5 +84,31 @@ def associations(
         pair = (float(rates[0, most]), float(rates[1, most]))
         parts.append((name, float(has.mean()), strength, float(low), float(high), most, pair, p))
     adjusted = holm([part[-1] for part in parts]).tolist() if parts else []
-    found = [Association(*part[:-1], p=p) for part, p in zip(parts, adjusted, strict=True)]
-    return sorted(found, key=lambda one: (-one.strength, one.name))
+    results = [Association(*part[:-1], p=p) for part, p in zip(parts, adjusted, strict=True)]
+    return sorted(results, key=lambda one: (-one.strength, one.name))
+
+
+def distinct(
+    names: Sequence[str], has: Mapping[str, NDArray[np.bool_]], seed: int
+) -> list[tuple[int, int]]:
+    """Of attributes, the strongest first: position of each that is like none before it, and how
+    many of those after it are like it (absolute correlation above ALIKE) and are left out.
+    """
+    if not names:
+        return []
+    rows = np.arange(len(has[names[0]]))
+    if len(rows) > COMPARED_ON:
+        rows = np.random.default_rng(seed).choice(rows, COMPARED_ON, replace=False)
+    values = np.array([has[name][rows] for name in names], np.float32)
+    values -= values.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(values, axis=1, keepdims=True)
+    values /= np.where(length > 0, length, 1)
+    left = np.ones(len(names), dtype=bool)
+    out = []
+    for position in range(len(names)):
+        if left[position]:
+            like = left & (np.abs(values @ values[position]) > ALIKE)
+            like[: position + 1] = False
+            left &= ~like
+            out.append((position, int(like.sum())))
+    return out

@@ -1,6 +1,7 @@
 """Attributes that need no annotation: of texts their words and length, of images their brightness.
 
-Each is whether a row has it, (N,) bool; numbers are cut at their median.
+Each is whether a row has it, (N,) bool; numbers are cut at their median. Clusters of rows that look
+alike are attributes too.
 """
 
 from __future__ import annotations
@@ -8,13 +9,15 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness_plugin.data.split import Split
+from harness_plugin.errors import HarnessError
+from harness_plugin_hooks.scan import clusters
 
 Bools = NDArray[np.bool_]
 WORD = re.compile(r"[\w']+")
@@ -40,6 +43,8 @@ RAREST = 0.01
 """Share of rows that must have an attribute, and lack it."""
 CORNER = 0.25
 """Side of a corner, as a share of the image's."""
+GRID = 8
+"""Images are looked at in so many rows and columns of fields."""
 
 
 def above(values: Sequence[float] | NDArray[Any]) -> Bools:
@@ -70,13 +75,27 @@ def of_texts(columns: dict[str, Sequence[str]]) -> Iterator[tuple[str, Bools]]:
 
 
 def measures(image: Any) -> list[float]:
-    """Of one RGB image: width, height, mean colours, mean colours of the corners."""
+    """Of one RGB image: width, height, mean colours, those of the corners and of every field."""
     pixels = np.asarray(image, np.float64)
     height, width = pixels.shape[:2]
     h, w = max(1, int(CORNER * height)), max(1, int(CORNER * width))
     corners = (pixels[:h, :w], pixels[:h, -w:], pixels[-h:, :w], pixels[-h:, -w:])
     means = [pixels.mean(axis=(0, 1)), *(corner.mean(axis=(0, 1)) for corner in corners)]
-    return [width, height, *np.concatenate(means).tolist()]
+    fields = [
+        pixels[above:below, left:right].mean(axis=(0, 1))
+        for above, below in pairwise(edges(height))
+        for left, right in pairwise(edges(width))
+    ]
+    return [width, height, *np.concatenate([*means, *fields]).tolist()]
+
+
+def edges(size: int) -> list[int]:
+    """Where the fields of a side of `size` pixels begin and end; of a short side fields overlap."""
+    if size < GRID:
+        raise HarnessError(
+            f"an image of {size} pixels a side is too small to scan: {GRID} at least."
+        )
+    return [size * number // GRID for number in range(GRID + 1)]
 
 
 PLACES = ("image", "top left", "top right", "bottom left", "bottom right")
@@ -84,10 +103,15 @@ COLOURS = ("red", "green", "blue")
 
 
 def of_images(rows: NDArray[np.float64]) -> Iterator[tuple[str, Bools]]:
-    """Attributes of images from their `measures` (N, 17)."""
+    """Attributes of images from their `measures` (N, 17 + 3 GRID^2)."""
     yield "image: wider than the median", above(rows[:, 0])
     yield "image: higher than the median", above(rows[:, 1])
-    for number, place in enumerate(PLACES):
+    fields = [
+        f"field {row} down, {column} across"
+        for row in range(1, GRID + 1)
+        for column in range(1, GRID + 1)
+    ]
+    for number, place in enumerate([*PLACES, *fields]):
         colours = rows[:, 2 + 3 * number : 5 + 3 * number]
         brightness = colours.mean(axis=1)
         yield f"{place}: brighter than the median", above(brightness)
@@ -96,20 +120,33 @@ def of_images(rows: NDArray[np.float64]) -> Iterator[tuple[str, Bools]]:
             yield f"{place}: more {colour} than the median", above(share)
 
 
-def candidates(split: Split, inputs: Sequence[str], modality: str) -> Iterator[tuple[str, Bools]]:
-    """Every attribute of a split that enough rows have and lack, once."""
-    found: Iterator[tuple[str, Bools]]
+def candidates(
+    split: Split, inputs: Sequence[str], modality: str, seed: int
+) -> Iterator[tuple[str, Bools]]:
+    """Every attribute of a split that enough rows have and lack, once; `seed` draws clusters."""
+    attributes: Iterator[tuple[str, Bools]]
     if modality == "text":
-        found = of_texts({name: [str(text) for text in split.rows[name]] for name in inputs})
+        columns: dict[str, Sequence[str]] = {
+            name: [str(text) for text in split.rows[name]] for name in inputs
+        }
+        attributes = chain(of_texts(columns), clusters.of_texts(columns, seed))
     else:
         from harness_plugin.data.images import to_rgb
-        from harness_plugin.training.pixels import read_images
+        from harness_plugin.training.inputs.pixels import read_images
 
         (column,) = inputs
-        values = read_images(split.rows, column, 0, len(split), lambda x: measures(to_rgb(x)))
-        found = of_images(np.array(values))
-    told = set[bytes]()
-    for name, has in found:
-        if RAREST <= has.mean() <= 1 - RAREST and has.tobytes() not in told:
-            told.add(has.tobytes())
+
+        def both(image: Any) -> tuple[list[float], NDArray[np.float32]]:
+            picture = to_rgb(image)
+            return measures(picture), clusters.thumbnail(picture)
+
+        values = read_images(split.rows, column, 0, len(split), both)
+        attributes = chain(
+            of_images(np.array([measured for measured, _ in values])),
+            clusters.of_images(np.array([small for _, small in values]), seed),
+        )
+    seen = set[bytes]()
+    for name, has in attributes:
+        if RAREST <= has.mean() <= 1 - RAREST and has.tobytes() not in seen:
+            seen.add(has.tobytes())
             yield name, has

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 import pandas as pd
 
 from harness_plugin.records import DEFAULT_RULE
-from harness_plugin.scoring.significance import holm
+from harness_plugin.scoring.statistics.significance import holm
 from harness_plugin_hooks.leaderboard.board import Rank, rank_ranges
 from harness_plugin_hooks.study_report.effects import (
     Average,
@@ -83,16 +83,16 @@ class StudyEstimate:
 
 
 def analyse(study: Study) -> list[StudyEstimate]:
-    """Every number of the report, in the order in which it is told."""
-    found: list[StudyEstimate] = []
+    """Every number of the report, in the order of the page."""
+    estimates: list[StudyEstimate] = []
     for factor in study.factors:
         for role in ("",) if factor == ROLE else study.students:
             for response in RESPONSES:
-                found += means(study, factor, role, response)
-                found += effects(study, factor, role, response)
+                estimates += means(study, factor, role, response)
+                estimates += effects(study, factor, role, response)
     if all(size in study.factors for size in SIZES):
-        found += scale(study)
-    return [*found, *bias_types(study)]
+        estimates += scale(study)
+    return [*estimates, *bias_types(study)]
 
 
 def rows_of(
@@ -104,7 +104,7 @@ def rows_of(
 
 
 def places(study: Study, factor: str) -> list[tuple[str, str, list[EvaluationSet]]]:
-    """Task, split and sets of everything a factor is told on; a task's effect is one of all."""
+    """Task, split and sets that a factor is estimated on; a task's effect is one of all."""
     if factor == "task":
         return [("", "", list(study.sets))]
     return [(one.task, one.split, [one]) for one in study.sets]
@@ -133,20 +133,20 @@ def means(study: Study, factor: str, role: str, response: Response) -> Iterator[
         averages = {level: average(table) for level, table in tables.items()}
         ranked = [
             level
-            for level, found in averages.items()
-            if found.seeds >= DEFAULT_RULE.min_seeds and not math.isnan(found.low)
+            for level, mean in averages.items()
+            if mean.seeds >= DEFAULT_RULE.min_seeds and not math.isnan(mean.low)
         ]
         sign = 1 if response.higher_is_better else -1
         ends = [
             sorted((sign * averages[level].low, sign * averages[level].high)) for level in ranked
         ]
         ranks = dict(zip(ranked, rank_ranges([(low, high) for low, high in ends]), strict=True))
-        for level, found in averages.items():
+        for level, mean in averages.items():
             yield StudyEstimate(
                 "mean",
                 response.name,
                 metric_of(response, where),
-                found,
+                mean,
                 task,
                 split,
                 role,
@@ -261,12 +261,12 @@ def bias_types(study: Study) -> Iterator[StudyEstimate]:
     """How accuracy and gap change from teacher to student within every subset of each set."""
     factor = split_by(study)
     levels = study.levels_of(factor) if factor else ("",)
-    wanted = study.numbers[
+    numbers = study.numbers[
         study.numbers.role.isin(study.students)
         & study.numbers.measure.isin(("distillability", "gap_widening"))
     ]
     for where in study.sets:
-        on_set = wanted[(wanted.task == where.task) & (wanted.split == where.split)]
+        on_set = numbers[(numbers.task == where.task) & (numbers.split == where.split)]
         on_set = on_set[on_set.metric.isin(("acc", where.gap))]
         for role in study.students:
             of_role = on_set[on_set.role == role]
@@ -274,12 +274,12 @@ def bias_types(study: Study) -> Iterator[StudyEstimate]:
                 rows = of_role[of_role[FACTOR + factor] == level] if factor else of_role
                 keys = ["subset", "measure", "metric"]
                 for (subset, measure, metric), part in rows.groupby(keys, sort=False):
-                    found = average(table_of(part, study.others()))
+                    mean = average(table_of(part, study.others()))
                     yield StudyEstimate(
                         "bias_type",
                         str(measure),
                         str(metric),
-                        found,
+                        mean,
                         where.task,
                         where.split,
                         role,

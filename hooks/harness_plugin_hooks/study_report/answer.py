@@ -22,14 +22,14 @@ def answers(study: Study, estimates: Sequence[StudyEstimate]) -> list[str]:
         for one in estimates
         if (one.kind, one.response) == ("effect", RESPONSE) and not math.isnan(one.average.value)
     ]
-    told = [
+    sentences = [
         of_factor(study, factor, mine)
         for factor in study.factors
         if (mine := [one for one in effects if one.factor == factor])
     ]
     # what is shown comes first, the rest in the plan's order
-    told.sort(key=lambda one: not one[0])
-    return [sentence for _, sentence in told]
+    sentences.sort(key=lambda one: not one[0])
+    return [sentence for _, sentence in sentences]
 
 
 def of_factor(study: Study, factor: str, effects: Sequence[StudyEstimate]) -> tuple[bool, str]:

@@ -20,7 +20,7 @@ from harness_plugin_hooks.render.document import (
     Terms,
     Text,
 )
-from harness_plugin_hooks.report.drawing import THEME
+from harness_plugin_hooks.report.figures.drawing import THEME
 from harness_plugin_hooks.study_report.analysis import StudyEstimate
 from harness_plugin_hooks.study_report.ladder import ladder_tables
 from harness_plugin_hooks.study_report.reading import (
@@ -51,10 +51,10 @@ def report(
     estimates: Sequence[StudyEstimate],
     figures: Mapping[str, Path],
     parameters: Mapping[str, int],
-    told: Sequence[str],
+    answer: Sequence[str],
     embedded: bool,
 ) -> Document:
-    """The whole document: `told` answers the plan's question, the rest is as in `sections`."""
+    """The whole document: `answer` answers the plan's question, the rest is as in `sections`."""
     line: list[str | Text] = [size(study)]
     if embedded:
         line += [" ", Text("demonstration: embedded (generated) data", "badge")]
@@ -63,8 +63,8 @@ def report(
         f"Study {study.name}",
         [
             Paragraph(study.summary),
-            *([Paragraph(told[0], "answer")] if told else []),
-            *([Items(told[1:])] if told[1:] else []),
+            *([Paragraph(answer[0], "answer")] if answer else []),
+            *([Items(answer[1:])] if answer[1:] else []),
             Paragraph(line, "soft"),
         ],
         [

@@ -10,7 +10,7 @@ what was repeated: intervals from a model with a random intercept alone, or from
 five resampled seeds, are too narrow (tests/hooks/test_study_report.py measures it).
 
 Seeds do not show the chance of having drawn these test rows, which all of them answer. It is added
-as in `harness_plugin.scoring.intervals`, but for what is known of each seed's own noise of rows:
+as in `scoring.statistics.intervals`, but for what is known of each seed's own noise of rows:
 half^2 = z^2 V_common + t^2 s2 / S. How the rows' parts of two configurations go together is not in
 the tables, so that V_common is an upper bound: a mean over
 configurations has at most the mean of their standard deviations, a difference of two that rows do
@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 from scipy import optimize, special
 
-from harness_plugin.scoring.intervals import TAIL
+from harness_plugin.scoring.statistics.intervals import TAIL
 
 SMALLEST_P = 1e-100
 
@@ -95,15 +95,15 @@ def average(table: Table) -> Average:
         return Average(missing=missing, reason="no configuration is defined for all seeds")
     by_seed = {int(seed): float(value) for seed, value in whole.mean(axis="index").items()}
     common = float(np.mean(np.sqrt(table.common[whole.index].to_numpy())) ** 2)
-    found = of_seeds(by_seed, common, table.rows_df)
-    return replace(found, contexts=len(whole), missing=missing)
+    mean = of_seeds(by_seed, common, table.rows_df)
+    return replace(mean, contexts=len(whole), missing=missing)
 
 
 def of_seeds(by_seed: dict[int, float], common: float, rows_df: float) -> Average:
     """The mean of one number a seed, on rows that give it the variance `common`."""
     values = np.array([*by_seed.values()])
     mean, n = float(values.mean()), len(values)
-    found = Average(
+    result = Average(
         mean,
         seeds=n,
         by_seed=tuple(sorted(by_seed.items())),
@@ -111,7 +111,7 @@ def of_seeds(by_seed: dict[int, float], common: float, rows_df: float) -> Averag
         rows_df=rows_df,
     )
     if n == 1:
-        return replace(found, reason="one seed: no interval")
+        return replace(result, reason="one seed: no interval")
     sd, rows_known = float(values.std(ddof=1)), not math.isnan(common)
 
     def half_width(tail: float) -> float:
@@ -120,7 +120,7 @@ def of_seeds(by_seed: dict[int, float], common: float, rows_df: float) -> Averag
         return math.hypot(of_seeds, of_rows)
 
     half = half_width(TAIL)
-    return replace(found, low=mean - half, high=mean + half, sd=sd, p=p_of(mean, half_width))
+    return replace(result, low=mean - half, high=mean + half, sd=sd, p=p_of(mean, half_width))
 
 
 def p_of(mean: float, half_width: Callable[[float], float]) -> float:

@@ -9,8 +9,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from harness_plugin.files import whole
-from harness_plugin_hooks.report.drawing import (
+from harness_plugin.store.files import whole
+from harness_plugin_hooks.report.figures.drawing import (
     CONTROL,
     ON_DARK,
     ON_LIGHT,
@@ -93,34 +93,34 @@ def dots(
 
 
 def effects(study: Study, estimates: Sequence[StudyEstimate]) -> Figure | None:
-    """Each level's effect on the gap's widening, a panel for each factor, a colour a student."""
-    wanted = [
+    """Each level's effect on the gap's widening, axes for each factor, a colour a student."""
+    estimates_of = [
         one
         for one in estimates
         if (one.kind, one.response) == ("effect", "gap_widening")
         and not math.isnan(one.average.value)
     ]
-    factors = [name for name in study.factors if any(one.factor == name for one in wanted)]
+    factors = [name for name in study.factors if any(one.factor == name for one in estimates_of)]
     if not factors:
         return None
-    panels = []
+    subplots = []
     for factor in factors:
         rows: dict[tuple[str, str], list[tuple[str, Average]]] = {}
-        for one in (one for one in wanted if one.factor == factor):
+        for one in (one for one in estimates_of if one.factor == factor):
             key = (place(one.task, one.split), f"{one.level} \u2212 {one.reference}")
             rows.setdefault(key, []).append((one.role or ALL, one.average))
         several = len({where for where, _ in rows}) > 1
-        panels.append(
+        subplots.append(
             [(f"{where}: {what}" if several else what, rows[where, what]) for where, what in rows]
         )
-    lines = [len(rows) for rows in panels]
-    figure = Figure(figsize=(7.5, 0.9 * len(panels) + 1.6 * ROW * sum(lines)))
-    grid = figure.subplots(len(panels), 1, squeeze=False, sharex=True, height_ratios=lines)
+    lines = [len(rows) for rows in subplots]
+    figure = Figure(figsize=(7.5, 0.9 * len(subplots) + 1.6 * ROW * sum(lines)))
+    grid = figure.subplots(len(subplots), 1, squeeze=False, sharex=True, height_ratios=lines)
     names = list(study.students)
-    for axes, factor, panel in zip(grid[:, 0], factors, panels, strict=True):
-        told = {name for _, of_row in panel for name, _ in of_row}
-        present = names if told <= set(names) else [ALL]
-        dots(axes, panel, present)
+    for axes, factor, rows_of in zip(grid[:, 0], factors, subplots, strict=True):
+        levels = {name for _, of_row in rows_of for name, _ in of_row}
+        present = names if levels <= set(names) else [ALL]
+        dots(axes, rows_of, present)
         axes.set_title(factor, loc="left", fontweight="bold", fontsize=9)
         if len(names) > 1 and present == names:
             axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -133,11 +133,11 @@ def scale(
     study: Study, estimates: Sequence[StudyEstimate], parameters: Mapping[str, int]
 ) -> Figure | None:
     """Gap widening by teacher's and student's size, one map for each set and student."""
-    wanted = [one for one in estimates if (one.kind, one.response) == ("scale", "gap_widening")]
-    maps = list(dict.fromkeys((one.task, one.split, one.role) for one in wanted))
+    scales = [one for one in estimates if (one.kind, one.response) == ("scale", "gap_widening")]
+    maps = list(dict.fromkeys((one.task, one.split, one.role) for one in scales))
     if not maps:
         return None
-    values = [abs(one.average.value) for one in wanted if not math.isnan(one.average.value)]
+    values = [abs(one.average.value) for one in scales if not math.isnan(one.average.value)]
     bound = 100 * max(values, default=0.01) or 1.0
     columns = min(2, len(maps))
     lines = math.ceil(len(maps) / columns)
@@ -147,7 +147,7 @@ def scale(
     for axes, (task, split, role) in zip(grid, maps, strict=False):
         cells = {
             (one.teacher, one.student): one.average
-            for one in wanted
+            for one in scales
             if (one.task, one.split, one.role) == (task, split, role)
         }
         teachers = [level for level in study.levels["teacher"] if any(t == level for t, _ in cells)]
@@ -199,27 +199,27 @@ def scale(
 
 
 def bias_types(study: Study, estimates: Sequence[StudyEstimate]) -> Figure | None:
-    """Accuracy of the student minus its teacher's by subset; a panel for each set and student."""
+    """Accuracy of the student minus its teacher's by subset; axes for each set and student."""
     factor = split_by(study)
-    wanted = [
+    differences = [
         one
         for one in estimates
         if (one.kind, one.response) == ("bias_type", "distillability")
         and not math.isnan(one.average.value)
     ]
-    panels: dict[tuple[str, str, str], dict[str, list[tuple[str, Average]]]] = {}
-    for one in wanted:
-        rows = panels.setdefault((one.task, one.split, one.role), {})
+    subplots: dict[tuple[str, str, str], dict[str, list[tuple[str, Average]]]] = {}
+    for one in differences:
+        rows = subplots.setdefault((one.task, one.split, one.role), {})
         label = one.subset or "all rows"
         rows.setdefault(label, []).append((one.level, one.average))
-    panels = {key: rows for key, rows in panels.items() if len(rows) > 1}
-    if not panels:
+    subplots = {key: rows for key, rows in subplots.items() if len(rows) > 1}
+    if not subplots:
         return None
     names = list(study.levels_of(factor)) if factor else [""]
-    lines = [len(rows) for rows in panels.values()]
-    figure = Figure(figsize=(7.5, 0.75 * len(panels) + ROW * max(1, len(names) / 2) * sum(lines)))
-    grid = figure.subplots(len(panels), 1, squeeze=False, sharex=True, height_ratios=lines)
-    for axes, ((task, split, role), rows) in zip(grid[:, 0], panels.items(), strict=True):
+    lines = [len(rows) for rows in subplots.values()]
+    figure = Figure(figsize=(7.5, 0.75 * len(subplots) + ROW * max(1, len(names) / 2) * sum(lines)))
+    grid = figure.subplots(len(subplots), 1, squeeze=False, sharex=True, height_ratios=lines)
+    for axes, ((task, split, role), rows) in zip(grid[:, 0], subplots.items(), strict=True):
         dots(axes, list(rows.items()), names)
         axes.set_title(f"{task}, {split}: {role}", loc="left", fontweight="bold", fontsize=9)
         if factor:

@@ -20,7 +20,7 @@ START = re.compile(r"<!-- study (?P<name>[a-z0-9_]+): (?P<titles>[^\n]*?) -->\n"
 
 def requested_tables(page: str) -> list[str]:
     """The studies that a page has tables of, in its order."""
-    return list(dict.fromkeys(found["name"] for found in START.finditer(page)))
+    return list(dict.fromkeys(match["name"] for match in START.finditer(page)))
 
 
 def filled(page: str, study: str, about: str, sections: Sequence[Section]) -> str:
@@ -30,15 +30,15 @@ def filled(page: str, study: str, about: str, sections: Sequence[Section]) -> st
     table that does not exist and for a marker without an end.
     """
     known = list(tables(sections))
-    found = [mark for mark in START.finditer(page) if mark["name"] == study]
-    if not found:
+    marks = [mark for mark in START.finditer(page) if mark["name"] == study]
+    if not marks:
         raise unknown("study of the page", study, requested_tables(page))
-    for mark in reversed(found):
+    for mark in reversed(marks):
         end = f"<!-- end of study {study} -->"
         stop = page.find(end, mark.end())
         if stop < 0:
             raise HarnessError(f"the tables of study {study} have no end: {end} is missing.")
-        lines = ["", *([markdown.escaped(about), ""] if mark is found[0] else [])]
+        lines = ["", *([markdown.escaped(about), ""] if mark is marks[0] else [])]
         for title in (part.strip() for part in mark["titles"].split(";")):
             for table in chosen(known, title):
                 lines += [*markdown.table(table, level=4), ""]
@@ -48,7 +48,7 @@ def filled(page: str, study: str, about: str, sections: Sequence[Section]) -> st
 
 def chosen(known: Sequence[Table], title: str) -> list[Table]:
     """The tables whose titles begin with `title`."""
-    found = [table for table in known if table.title.startswith(title)]
-    if not found:
+    tables = [table for table in known if table.title.startswith(title)]
+    if not tables:
         raise unknown("table", title, [table.title for table in known if table.title])
-    return found
+    return tables

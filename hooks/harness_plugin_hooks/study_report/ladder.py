@@ -28,7 +28,7 @@ def ladder_tables(study: Study) -> Iterator[Table]:
 def ladder(
     study: Study, where: EvaluationSet, role: str, part: pd.DataFrame, sizes: pd.Series[float]
 ) -> Table:
-    """One row a configuration, the largest first; the knee is told below."""
+    """One row a configuration, the largest first; the knee stands below."""
     factors = [name for name in study.factors if name in study.levels and name != "task"]
     groups = [s for s in part.subset.unique() if s.startswith("group=")]
     heads = [
@@ -50,14 +50,14 @@ def ladder(
             knee = f"{', '.join(names)} ({size} MB)"
         accuracies = [score(own, "acc", group) for group in groups]
         rows.append((*names, size, state, score(own, "worst_group_acc", ""), *accuracies))
-    told = f"The knee: {knee}." if knee else "No size has the verdict kept."
-    return Table(f"{where.name}: {role} by size", tuple(heads), rows, told)
+    note = f"The knee: {knee}." if knee else "No size has the verdict kept."
+    return Table(f"{where.name}: {role} by size", tuple(heads), rows, note)
 
 
 def score(own: pd.DataFrame, metric: str, subset: str) -> Number | None:
     """A score of one configuration, with its interval."""
-    found = own[(own.measure == "score") & (own.metric == metric) & (own.subset == subset)]
-    if found.empty:
+    rows = own[(own.measure == "score") & (own.metric == metric) & (own.subset == subset)]
+    if rows.empty:
         return None
-    row = found.iloc[0]
+    row = rows.iloc[0]
     return Number(float(row.value), float(row.low), float(row.high), False, str(row.reason))

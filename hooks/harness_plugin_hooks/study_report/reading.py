@@ -172,15 +172,15 @@ def read(
     if not students:
         raise HarnessError(f"study {name}: no student was scored, there is nothing to report.")
     factors = [c for c in numbers.columns if c.startswith(FACTOR)]
-    found = {c.removeprefix(FACTOR): numbers[c].unique().tolist() for c in factors}
+    present = {c.removeprefix(FACTOR): numbers[c].unique().tolist() for c in factors}
     return Study(
         name=name,
         summary=summary,
         planned=planned,
         seeds=tuple(sorted(int(seed) for seed in numbers.seed.unique())),
         levels={
-            factor: in_order(found[factor], levels.get(factor, ()))
-            for factor in in_order(list(found), ("task", *levels))
+            factor: in_order(present[factor], levels.get(factor, ()))
+            for factor in in_order(list(present), ("task", *levels))
         },
         sets=tuple(sets_of(numbers)),
         students=students,
@@ -233,26 +233,26 @@ def retained(
         (estimates.metric == metric) & (estimates.measure == "retention") & (estimates.subset == "")
     ]
     keys = ["configuration", "split"]
-    wanted = over_seeds.set_index([*keys, "role"])
+    by_role = over_seeds.set_index([*keys, "role"])
     out = []
     for key, part in scores.groupby(keys, sort=False):
         values = part.pivot(index="seed", columns="role", values="value")
-        for role in (role for role in students if role in values and (*key, role) in wanted.index):
-            known = wanted.loc[(*key, role)]
-            found = pd.Series(math.nan, values.index)
+        for role in (role for role in students if role in values and (*key, role) in by_role.index):
+            known = by_role.loc[(*key, role)]
+            ratios = pd.Series(math.nan, values.index)
             if not math.isnan(known.value):
                 gain = values[role] - values["erm_student"]
                 possible = values["teacher"] - values["erm_teacher"]
                 ratio = gain.mean() / possible.mean()
-                found = ratio + (gain - ratio * possible) / possible.mean()
+                ratios = ratio + (gain - ratio * possible) / possible.mean()
             rows = part[part.role == role]
             out.append(
                 rows.assign(
                     measure="retention",
-                    value=rows.seed.map(found),
+                    value=rows.seed.map(ratios),
                     common=math.nan,
                     rows_df=math.nan,
-                    reason="" if found.notna().all() else known.reason,
+                    reason="" if ratios.notna().all() else known.reason,
                 )
             )
     return pd.concat(out) if out else numbers.head(0)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness_plugin.files import write_table, write_text
+from harness_plugin.store.files import write_table, write_text
 from harness_plugin.study.plan import Study as Plan
 from harness_plugin_hooks.render.document import Section
 from harness_plugin_hooks.render.html import page
@@ -28,16 +28,16 @@ def write(
 ) -> list[Path]:
     """Every file of the report, the page first. Raises HarnessError for tables it cannot read."""
     study = of_plan(plan, numbers, estimates)
-    found = analyse(study)
+    analysed = analyse(study)
     folder.mkdir(parents=True, exist_ok=True)
-    drawings = figures.draw(study, found, folder, parameters)
-    told, embedded = answers(study, found), "embedded" in set(numbers.source)
-    document = report(study, found, drawings, parameters, told, embedded)
+    drawings = figures.draw(study, analysed, folder, parameters)
+    answer, embedded = answers(study, analysed), "embedded" in set(numbers.source)
+    document = report(study, analysed, drawings, parameters, answer, embedded)
     html, text = (folder / f"study_{study.name}.{end}" for end in ("html", "md"))
     write_text(html, page(document))
     write_text(text, markdown(document))
     parquet = folder / f"effects_{study.name}.parquet"
-    write_table(parquet, [one.row(study.name) for one in found])
+    write_table(parquet, [one.row(study.name) for one in analysed])
     return [html, text, *drawings.values(), parquet]
 
 
@@ -54,9 +54,9 @@ def of_plan(plan: Plan, numbers: pd.DataFrame, estimates: pd.DataFrame) -> Study
     levels = {factor.name: factor.names for factor in plan.factors}
     return read(
         plan.name,
-        plan.given.summary,
+        plan.plan.summary,
         len(plan.configurations),
-        {"task": plan.given.tasks, **levels},
+        {"task": plan.plan.tasks, **levels},
         numbers,
         estimates,
     )

@@ -271,14 +271,14 @@ STATES = ("kept", "lost", "nothing_to_keep", "undecided")
 
 def verdict_tables(study: Study) -> Iterator[Table]:
     """A table for each set: how many configurations got which verdict, in all and by level."""
-    given = study.estimates[study.estimates.verdict.isin(STATES)]
+    decided = study.estimates[study.estimates.verdict.isin(STATES)]
     factors = [name for name in study.factors if name in study.levels and name != "task"]
     levels = [
         ("", "", None),
         *((f, level, FACTOR + f) for f in factors for level in study.levels[f]),
     ]
     for where in study.sets:
-        here = given[(given.task == where.task) & (given.split == where.split)]
+        here = decided[(decided.task == where.task) & (decided.split == where.split)]
         rows: list[tuple[Cell, ...]] = []
         for role in study.students:
             for factor, level, column in levels:
@@ -319,13 +319,15 @@ def configuration_tables(study: Study) -> Iterator[Table]:
 
 def estimated(part: pd.DataFrame, response: str, where: EvaluationSet) -> Number | None:
     """One response of one configuration and student."""
-    wanted = BY_NAME[response]
-    rows = part[(part.measure == wanted.measure) & (part.metric == (wanted.metric or where.gap))]
+    response_of = BY_NAME[response]
+    rows = part[
+        (part.measure == response_of.measure) & (part.metric == (response_of.metric or where.gap))
+    ]
     if rows.empty:
         return None
     row = rows.iloc[0]
     return Number(
-        float(row.value), float(row.low), float(row.high), wanted.difference, str(row.reason)
+        float(row.value), float(row.low), float(row.high), response_of.difference, str(row.reason)
     )
 
 

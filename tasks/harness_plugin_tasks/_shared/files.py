@@ -41,11 +41,11 @@ def require_splits(loaded: Collection[str], names: Iterable[str], where: str) ->
 
 
 def hub_copies(root: Path, accepts: Callable[[set[str]], bool]) -> list[Path]:
-    """The direct subfolders of `root` that hold a data set with columns as wanted, else `root`."""
+    """The direct subfolders of `root` that hold a data set that `accepts` takes, else `root`."""
     folders = sorted(path for path in root.iterdir() if path.is_dir())
-    found = [folder for folder in folders if accepts(column_names(folder))]
+    matches = [folder for folder in folders if accepts(column_names(folder))]
     whole = (root / "dataset_dict.json").is_file() or any(root.glob("*.parquet"))
-    return found or ([root] if whole and accepts(column_names(root)) else [])
+    return matches or ([root] if whole and accepts(column_names(root)) else [])
 
 
 def the_one(root: Path, copies: Sequence[Path]) -> Path | None:
@@ -68,9 +68,19 @@ def column_names(folder: Path) -> set[str]:
     return set(pq.read_schema(file).names) if file else set()
 
 
-def missing(root: Path, names: Sequence[str]) -> str:
-    """The beginning of the error for a file that is nowhere."""
-    return f"{root}: found none of {', '.join(names)} (looked in it and in its direct subfolders)"
+def require(root: Path, names: Sequence[str], otherwise: str = "") -> Path:
+    """The file that `find` gives, or the error `missing`."""
+    if file := find(root, names):
+        return file
+    raise missing(root, names, otherwise)
+
+
+def missing(root: Path, names: Sequence[str], otherwise: str = "") -> HarnessError:
+    """The error for files that are nowhere; `otherwise` ends its sentence."""
+    return HarnessError(
+        f"{root}: found none of {', '.join(names)} (looked in it and in its direct subfolders)"
+        f"{otherwise}."
+    )
 
 
 def is_hub_copy(folder: Path) -> bool:

@@ -30,7 +30,7 @@ class Form(NamedTuple):
 
 
 class Row(NamedTuple):
-    """The wanted fields of one row, and the line (from 1) on which it begins."""
+    """The named fields of one row, and the line (from 1) on which it begins."""
 
     line: int
     fields: list[str]

@@ -31,11 +31,11 @@ def load(request: DataRequest) -> TaskData:
         raise HarnessError(f"anli.n_round must be at least {LEAST}, so that no group is empty.")
 
     def rounds(rng: np.random.Generator) -> list[tuple[grammar.Rows, Split]]:
-        found = []
+        parts = []
         for (name, rate), stream in zip(RATES.items(), rng.spawn(len(RATES)), strict=True):
             rows = grammar.biased(stream, f"test_{name}", size, rate, grammar.GIVEAWAYS)
-            found.append((rows, in_round(f"test_{name}", "ood", rows)))
-        return found
+            parts.append((rows, in_round(f"test_{name}", "ood", rows)))
+        return parts
 
     return planted_data(request, grammar.GIVEAWAYS, in_round, rounds)
 

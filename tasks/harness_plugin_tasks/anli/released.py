@@ -62,9 +62,10 @@ def from_path(request: DataRequest) -> TaskData:
     root = data_folder(request)
     if (read := released(root)) is None:
         if (copy := hub_copy(root, {*NLI_SCHEMA, "uid"}.issubset)) is None:
-            raise HarnessError(
-                f"{missing(root, ['R1/test.jsonl'])}, nor a folder in it with a hub copy (columns "
-                "uid, premise, hypothesis, label)."
+            raise missing(
+                root,
+                ["R1/test.jsonl"],
+                ", nor a folder in it with a hub copy (columns uid, premise, hypothesis, label)",
             )
         read = from_splits(load_local(copy), str(copy))
     name = request.options["train"]

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import datasets
 
 from harness_plugin.errors import HarnessError
-from harness_plugin_tasks._shared.files import find, missing, require_splits
+from harness_plugin_tasks._shared.files import find, require, require_splits
 from harness_plugin_tasks._shared.text.cues import NLI_LABELS
 from harness_plugin_tasks._shared.text.tables import (
     Column,
@@ -43,8 +43,7 @@ def released(root: Path) -> Reader | None:
 
     def read(part: str, number: int) -> Table:
         name = f"R{number}/{part}.jsonl"
-        if (file := find(root, [name])) is None:
-            raise HarnessError(f"{missing(root, [name])}; anli.rounds chooses other rounds.")
+        file = require(root, [name], "; anli.rounds chooses other rounds")
         columns = read_columns(file, COLUMNS)
         columns["label"] = [WORDS.get(label, label) for label in columns["label"]]
         return round_table(part, number, str(file), columns)

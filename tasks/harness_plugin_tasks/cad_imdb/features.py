@@ -52,6 +52,6 @@ def genre_features(split: Split) -> NDArray[np.float64]:
     known = {word: place for place, word in enumerate(GENRES)}
     out = np.zeros((len(split), len(GENRES)))
     for row, text in enumerate(split.rows["text"]):
-        found = {known[word] for word in WORD.findall(text.lower()) if word in known}
-        out[row, list(found)] = 1
+        genres = {known[word] for word in WORD.findall(text.lower()) if word in known}
+        out[row, list(genres)] = 1
     return out

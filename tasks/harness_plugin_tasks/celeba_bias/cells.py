@@ -181,9 +181,9 @@ def variants(
     released = RELEASED_CELLS.get((pair.label, pair.attribute), {})
     for name in names:
         rows = RELEASED_ROWS[name]
-        found = len(splits[name]) if name in splits else 0
-        if found != rows:
-            yield from row_variant(name, found, rows)
+        count = len(splits[name]) if name in splits else 0
+        if count != rows:
+            yield from row_variant(name, count, rows)
         elif name in released:
             counts = splits[name].group_counts
             yield from count_variants(name, counts, released[name], pair.groups)

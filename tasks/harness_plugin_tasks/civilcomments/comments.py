@@ -128,5 +128,5 @@ def comment_split(
 
 def mention_features(split: Split) -> NDArray[np.float64]:
     """(N, V) one-hot of the annotated attribute, in the order of its names."""
-    found = np.asarray(split.column("attribute"), dtype=np.str_)
-    return np.asarray(found[:, None] == np.unique(found), dtype=np.float64)
+    mentions = np.asarray(split.column("attribute"), dtype=np.str_)
+    return np.asarray(mentions[:, None] == np.unique(mentions), dtype=np.float64)

@@ -77,7 +77,7 @@ def from_folder(request: DataRequest) -> TaskData:
         return task_data(request, columns, str(copy), [*row_variant(copy, len(rows), ROWS)])
     if hub_copies(root, {"text", "toxicity"}.issubset):
         raise HarnessError(f"{root}: holds comments without identities, but {WITHOUT_IDENTITIES}")
-    raise HarnessError(f"{missing(root, [FILE])}, nor a hub copy of it.")
+    raise missing(root, [FILE], ", nor a hub copy of it")
 
 
 def from_file(request: DataRequest, file: Path) -> TaskData:
@@ -138,15 +138,15 @@ def task_data(
 def shares(values: Sequence[object], name: str, where: str) -> NDArray[np.float64]:
     """(N,) shares of annotators, in [0, 1]. Raises HarnessError naming the first bad row."""
     try:
-        found = np.asarray(values, dtype=np.float64)
+        numbers = np.asarray(values, dtype=np.float64)
     except ValueError:
-        found = np.array([number(value) for value in values])
-    if len(odd := np.flatnonzero(~((found >= 0) & (found <= 1)))):
+        numbers = np.array([number(value) for value in values])
+    if len(odd := np.flatnonzero(~((numbers >= 0) & (numbers <= 1)))):
         row = int(odd[0])
         raise HarnessError(
             f"{where}: row {row + 1}: {name} is {values[row]!r}; expected a share from 0 to 1."
         )
-    return found
+    return numbers
 
 
 def number(value: object) -> float:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from harness_plugin.data.dataset import DataRequest, Ints, Purpose, Split, TaskData
 from harness_plugin.errors import HarnessError
-from harness_plugin.training.pixels import as_rgb, read_images
+from harness_plugin.training.inputs.pixels import as_rgb, read_images
 from harness_plugin_tasks._shared.images.mnist import DIGITS, Digits
 from harness_plugin_tasks._shared.images.splits import Cells, Pixels, cell_split
 from harness_plugin_tasks._shared.options import share

@@ -47,9 +47,9 @@ def lee(request: DataRequest, folder: Path) -> TaskData:
     conflict = share(request, "conflict")
     chosen = folder / PERCENT.get(conflict, "?")
     if request.trains and not chosen.is_dir():
-        found = [name for name in PERCENT.values() if (folder / name).is_dir()]
+        folders = [name for name in PERCENT.values() if (folder / name).is_dir()]
         raise HarnessError(
-            f"{folder}: no folder for cmnist.conflict={conflict} (found {', '.join(found)})."
+            f"{folder}: no folder for cmnist.conflict={conflict} (found {', '.join(folders)})."
         )
     fixed = [name for name in SIZES if request.options[name] is not None]
     if request.options["design"] != "tenclass" or fixed:

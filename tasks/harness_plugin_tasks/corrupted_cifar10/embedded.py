@@ -54,9 +54,9 @@ def load(request: DataRequest) -> TaskData:
             (("train", sizes["n_train"] + sizes["n_validation"]), ("test", sizes["n_test"]))
         )
     }
-    wanted: dict[str, int | None] = {name.removeprefix("n_"): n for name, n in sizes.items()}
+    limits: dict[str, int | None] = {name.removeprefix("n_"): n for name, n in sizes.items()}
     notes = ["embedded: shapes drawn by this package, not CIFAR-10"]
-    return build(request, tuple(SHAPES), parts, wanted, notes)
+    return build(request, tuple(SHAPES), parts, limits, notes)
 
 
 def shapes(n: int, rng: np.random.Generator) -> Objects:

@@ -65,8 +65,8 @@ def from_arrays(request: DataRequest) -> TaskData:
     name = f"CorruptedCIFAR10-{kind.capitalize()}-Skewed{skew:g}-Severity{severity}"
     folder = root if root.name == name else root / name
     if not folder.is_dir():
-        found = sorted(place.name for place in root.glob("CorruptedCIFAR10-*"))
-        raise HarnessError(f"{root}: no directory {name}/ (found {', '.join(found) or 'none'}).")
+        copies = sorted(place.name for place in root.glob("CorruptedCIFAR10-*"))
+        raise HarnessError(f"{root}: no directory {name}/ (found {', '.join(copies) or 'none'}).")
     cells = Cells(CLASSES, TYPES[kind], "corruption", by="alignment")
     splits = {}
     for split in request.parts(FOLDERS):

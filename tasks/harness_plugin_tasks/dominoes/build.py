@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from harness_plugin.data.dataset import DataRequest, Ints, Purpose, Split, TaskData
 from harness_plugin.errors import HarnessError
-from harness_plugin.training.pixels import as_rgb, read_images
+from harness_plugin.training.inputs.pixels import as_rgb, read_images
 from harness_plugin_tasks._shared.images.cifar import SIDE, Objects
 from harness_plugin_tasks._shared.images.mnist import Digits
 from harness_plugin_tasks._shared.images.splits import Cells, Pixels, cell_split
@@ -90,8 +90,8 @@ def shuffled(rng: np.random.Generator, label: Ints) -> tuple[Ints, Ints]:
 
 def counts(rows: tuple[Ints, Ints], tops: tuple[Ints, Ints]) -> list[str]:
     """What there is, in words."""
-    found = zip((*rows, *tops), ("automobiles", "trucks", "zeros", "ones"), strict=True)
-    return [f"{len(part):,} {what}" for part, what in found]
+    numbers = zip((*rows, *tops), ("automobiles", "trucks", "zeros", "ones"), strict=True)
+    return [f"{len(part):,} {what}" for part, what in numbers]
 
 
 def stacked(digits: Pixels, vehicles: Pixels) -> Pixels:

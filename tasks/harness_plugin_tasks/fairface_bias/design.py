@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import datasets
 import numpy as np
 
-from harness_plugin.data.dataset import DataRequest, Ints, Purpose, TaskData
+from harness_plugin.data.dataset import DataRequest, Ints, TaskData
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin_tasks._shared.images.splits import Cells, cell_split
+from harness_plugin_tasks._shared.images.splits import BIASED_SPLITS, FEWEST, Cells, cell_split
 from harness_plugin_tasks._shared.options import share, whole_number
 
 AGES = ("0-2", "3-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "more than 70")
@@ -18,15 +18,6 @@ LABELS = ("young", "old")
 GENDERS = ("Female", "Male")
 CELLS = Cells(LABELS, GENDERS, "gender")
 """Women are mostly young and men mostly old in the biased sets."""
-
-SPLITS: dict[str, Purpose] = {
-    "train": "train",
-    "validation": "validation",
-    "id": "in_domain",
-    "balanced": "ood",
-}
-FEWEST = 4
-"""A row a cell."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +62,7 @@ def biased(n: int, rate: float) -> Ints:
 def wanted_counts(request: DataRequest) -> dict[str, Ints]:
     """(2, 2) rows by label and gender of every set."""
     rate = share(request, "bias_rate")
-    sizes = {name: whole_number(request, f"n_{name}", FEWEST) for name in SPLITS}
+    sizes = {name: whole_number(request, f"n_{name}", FEWEST) for name in BIASED_SPLITS}
     return {
         name: np.full((2, 2), n // 4) if name == "balanced" else biased(n, rate)
         for name, n in sizes.items()
@@ -88,7 +79,7 @@ def designed(request: DataRequest, pool: Pool, notes: Sequence[str]) -> TaskData
     label = np.full(len(pool.age), -1)
     for number, bins in enumerate(ages_of(request)):
         label[np.isin(pool.age, [AGES.index(name) for name in bins])] = number
-    rows: dict[str, list[Ints]] = {name: [] for name in SPLITS}
+    rows: dict[str, list[Ints]] = {name: [] for name in BIASED_SPLITS}
     for y, d in [(y, d) for y in (0, 1) for d in (0, 1)]:
         for part, names in ((1, ["balanced"]), (0, ["validation", "id", "train"])):
             inside = (label == y) & (pool.gender == d) & (pool.test == part)
@@ -98,7 +89,7 @@ def designed(request: DataRequest, pool: Pool, notes: Sequence[str]) -> TaskData
                 rows[name].append(there[: counts[name][y, d]])
                 there = there[counts[name][y, d] :]
     splits = {}
-    for name, purpose in SPLITS.items():
+    for name, purpose in BIASED_SPLITS.items():
         chosen = rng.permutation(np.concatenate(rows[name]))
         splits[name] = cell_split(
             name,

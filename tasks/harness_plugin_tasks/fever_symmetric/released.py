@@ -89,9 +89,11 @@ def from_folder(request: DataRequest) -> TaskData:
     elif copy := hub_copy(root, {"claim", "evidence", "label"}.issubset):
         splits = gold_evidence(load_local(copy), str(copy), request)
     elif request.trains:
-        raise HarnessError(
-            f"{missing(root, [TRAIN_FILE])}, nor a folder in it with a hub copy (columns claim, "
-            "evidence, label). fever_symmetric.train_files names other files."
+        raise missing(
+            root,
+            [TRAIN_FILE],
+            ", nor a folder in it with a hub copy (columns claim, evidence, label). "
+            "fever_symmetric.train_files names other files",
         )
     if in_domain_files := file_names(options, "in_domain_files"):
         held = concatenated([read_fever(root / name) for name in in_domain_files])
@@ -129,7 +131,7 @@ def task_data(
         for (name, purpose), table in tables.items()
     ]
     splits += [symmetric_split(name, table, quadruples(table)) for name, table in tests.items()]
-    found = [
+    messages = [
         *notes,
         *(note for table in tables.values() for note in without_evidence(table)),
         *(
@@ -138,7 +140,7 @@ def task_data(
             for note in row_variant(table.where, len(table), SYMMETRIC[name][1])
         ),
     ]
-    return TaskData("fever_symmetric", request.source, {s.name: s for s in splits}, tuple(found))
+    return TaskData("fever_symmetric", request.source, {s.name: s for s in splits}, tuple(messages))
 
 
 def quadruples(table: Table) -> list[str]:
@@ -169,13 +171,12 @@ def symmetric_tables(
             continue
         file = find(root, [file_name])
         if file is None and names:
-            raise HarnessError(f"{missing(root, [file_name])}, asked for as {name}.")
+            raise missing(root, [file_name], f", asked for as {name}")
         if file is not None and file_name not in trained:
             tables[name] = read_fever(file)
     if not tables:
-        raise HarnessError(
-            f"{missing(root, [file for file, _ in SYMMETRIC.values()])} that is not trained on."
-        )
+        names = [file for file, _ in SYMMETRIC.values()]
+        raise missing(root, names, " that is not trained on")
     return tables
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -71,3 +71,19 @@ def clusters_of(
     if by == "subcase" or not all(templates):
         return tuple(subcases)
     return tuple(f"{subcase}/{name}" for subcase, name in zip(subcases, templates, strict=True))
+
+
+def released_split(columns: Mapping[str, list[str]], by: str, rule: str, where: str) -> Split:
+    """The HANS test from the columns of the release, clustered `by` (see `clusters_of`)."""
+    return hans_split(
+        premises=columns["premise"],
+        hypotheses=columns["hypothesis"],
+        ids=columns["id"],
+        label_texts=columns["label"],
+        heuristics=columns["heuristic"],
+        subcases=columns["subcase"],
+        clusters=clusters_of(by, columns["template"], columns["subcase"]),
+        three_way=True,
+        collapse_rule=rule,
+        where=where,
+    )

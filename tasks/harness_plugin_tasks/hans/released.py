@@ -8,7 +8,6 @@ import datasets
 
 from harness_plugin.data.dataset import DataRequest, TaskData
 from harness_plugin.data.hub import load_hub, load_local
-from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.files import data_folder, find, hub_copy, missing, require_splits
 from harness_plugin_tasks._shared.text.nli_hub import MULTINLI, Training
 from harness_plugin_tasks._shared.text.nli_hub import from_hub as corpus_from_hub
@@ -74,9 +73,11 @@ def hans_in(root: Path) -> Table:
         return read_hans(file)
     if copy := hub_copy(root, {*NLI_SCHEMA, "heuristic"}.issubset):
         return hans_test(load_local(copy), str(copy))
-    raise HarnessError(
-        f"{missing(root, HANS_FILES)}, nor a folder in it with a hub copy (columns premise, "
-        "hypothesis, label, heuristic, subcase)."
+    raise missing(
+        root,
+        HANS_FILES,
+        ", nor a folder in it with a hub copy (columns premise, hypothesis, label, heuristic, "
+        "subcase)",
     )
 
 

@@ -10,7 +10,7 @@ from harness_plugin_tasks._shared.files import count_variants, row_variant
 from harness_plugin_tasks._shared.text.nli_hub import Training
 from harness_plugin_tasks._shared.text.splits import empty_cells, joined
 from harness_plugin_tasks._shared.text.tables import Table
-from harness_plugin_tasks.hans.evaluation import clusters_of, hans_split
+from harness_plugin_tasks.hans.evaluation import released_split
 
 HANS_ROWS = 30_000
 HANS_GROUP_ROWS = 5_000
@@ -27,20 +27,8 @@ def task_data(
     splits = [joined("train", "train", training.train)] if training.train else []
     splits += [joined(name, "in_domain", tables) for name, tables in training.in_domain.items()]
     empty = [note for split in splits for note in empty_cells(split)]
-    columns = hans.columns
     by = "template" if options["cluster"] == "auto" else options["cluster"]
-    test = hans_split(
-        premises=columns["premise"],
-        hypotheses=columns["hypothesis"],
-        ids=columns["id"],
-        label_texts=columns["label"],
-        heuristics=columns["heuristic"],
-        subcases=columns["subcase"],
-        clusters=clusters_of(by, columns["template"], columns["subcase"]),
-        three_way=True,
-        collapse_rule=options["collapse"],
-        where=hans.where,
-    )
+    test = released_split(hans.columns, by, options["collapse"], hans.where)
     return TaskData(
         "hans",
         source,

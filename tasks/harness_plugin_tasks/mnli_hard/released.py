@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness_plugin.data.dataset import DataRequest, TaskData
 from harness_plugin.errors import HarnessError
-from harness_plugin_tasks._shared.files import data_folder, find, missing
+from harness_plugin_tasks._shared.files import data_folder, require
 from harness_plugin_tasks._shared.text.cues import NLI_LABELS
 from harness_plugin_tasks._shared.text.hard import hard_data
 from harness_plugin_tasks._shared.text.nli_hub import MULTINLI
@@ -45,20 +45,17 @@ def from_path(request: DataRequest) -> TaskData:
     """
     root = data_folder(request)
     chosen = chosen_files(request.task.task, request.options)
-    found = training(root, chosen, FROM_MULTINLI, request)
+    rows = training(root, chosen, FROM_MULTINLI, request)
     if request.options["hard"] == "auto":
-        return hard_data(request, found, {})
-    return hard_data(request, found, dict(official(root, list(found.in_domain))))
+        return hard_data(request, rows, {})
+    return hard_data(request, rows, dict(official(root, list(rows.in_domain))))
 
 
 def official(root: Path, splits: list[str]) -> Iterator[tuple[str, Table]]:
     """The hard set of every in-domain split, in one of the two layouts it is passed on in."""
     for split in splits:
-        if (file := find(root, HARD_FILES[split])) is None:
-            raise HarnessError(
-                f"{missing(root, HARD_FILES[split])}, the hard pairs of {split}; "
-                "mnli_hard.hard=auto finds hard pairs with a model of ours."
-            )
+        otherwise = "mnli_hard.hard=auto finds hard pairs with a model of ours"
+        file = require(root, HARD_FILES[split], f", the hard pairs of {split}; {otherwise}")
         yield split, read_nli(file) if file.suffix == ".tsv" else read_aligned(file.parent)
 
 

@@ -77,11 +77,11 @@ def draw(corpus: Training, file: Path) -> tuple[Table, Table, Table]:
 
 
 def mismatch(
-    file: Path, entry: Entry, column: str, found: object, expected: object
+    file: Path, entry: Entry, column: str, actual: object, expected: object
 ) -> HarnessError:
     """The error for a line that is about another row than the data have in its place."""
     return HarnessError(
-        f"{file}:{entry.line}: {column} is {found}, but the data have {expected} there; the file "
+        f"{file}:{entry.line}: {column} is {actual}, but the data have {expected} there; the file "
         "is for MultiNLI's train, dev_matched and dev_mismatched in this order."
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness_plugin.data.dataset import DataRequest, Purpose, Split, TaskData
 from harness_plugin.errors import HarnessError
-from harness_plugin_tasks._shared.files import count_variants, data_folder, find, missing
+from harness_plugin_tasks._shared.files import count_variants, data_folder, require
 from harness_plugin_tasks._shared.text.cues import NEGATION_CUE
 from harness_plugin_tasks._shared.text.nli_hub import MULTINLI, Training
 from harness_plugin_tasks._shared.text.nli_hub import from_hub as corpus_from_hub
@@ -54,8 +54,7 @@ def from_path(request: DataRequest) -> TaskData:
             "in_domain_files and holdout_file."
         )
     names = [folder + request.options["split_file"] for folder in FOLDERS]
-    if (file := find(root, names)) is None:
-        raise HarnessError(f"{missing(root, names)}; mnli_negation.split_file names another.")
+    file = require(root, names, "; mnli_negation.split_file names another")
     return task_data(request, training(root, chosen, FROM_MULTINLI, whole(request)), file)
 
 
@@ -95,6 +94,6 @@ def group_variants(split: Split) -> list[str]:
     if len(split) != DEV_MATCHED_ROWS:
         return []
     rows = dict(zip(split.groups, split.group_counts.tolist(), strict=True))
-    found = [rows.get(group, 0) for group in DEV_MATCHED_GROUPS]
+    counts = [rows.get(group, 0) for group in DEV_MATCHED_GROUPS]
     expected = [*DEV_MATCHED_GROUPS.values()]
-    return list(count_variants(split.name, found, expected, [*DEV_MATCHED_GROUPS]))
+    return list(count_variants(split.name, counts, expected, [*DEV_MATCHED_GROUPS]))

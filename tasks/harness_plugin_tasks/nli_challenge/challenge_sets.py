@@ -10,7 +10,7 @@ import numpy as np
 
 from harness_plugin.data.dataset import ALIGNED, CONFLICTING, UNDEFINED, Split, make_split
 from harness_plugin.errors import HarnessError
-from harness_plugin_tasks._shared.files import find, missing
+from harness_plugin_tasks._shared.files import require
 from harness_plugin_tasks._shared.text.cues import NEGATION_CUE, NLI_LABELS, OVERLAP_CUE
 from harness_plugin_tasks._shared.text.splits import cue_split, pair_split
 from harness_plugin_tasks._shared.text.tables import (
@@ -20,7 +20,7 @@ from harness_plugin_tasks._shared.text.tables import (
     nli_table,
     read_columns,
 )
-from harness_plugin_tasks.hans.evaluation import HANS_LABELS, clusters_of, hans_split
+from harness_plugin_tasks.hans.evaluation import HANS_LABELS, released_split
 from harness_plugin_tasks.hans.tables import read_hans
 from harness_plugin_tasks.nli_challenge.corpora import MED, NEGATION, read_layout, read_pairs
 
@@ -49,24 +49,12 @@ class ChallengeSet(NamedTuple):
 
 def hans(table: Table, by: str, rule: str) -> Split:
     """HANS, as the task `hans` has it."""
-    columns = table.columns
-    return hans_split(
-        premises=columns["premise"],
-        hypotheses=columns["hypothesis"],
-        ids=columns["id"],
-        label_texts=columns["label"],
-        heuristics=columns["heuristic"],
-        subcases=columns["subcase"],
-        clusters=clusters_of(by, columns["template"], columns["subcase"]),
-        three_way=True,
-        collapse_rule=rule,
-        where=table.where,
-    )
+    return released_split(table.columns, by, rule, table.where)
 
 
 def hans_rows(root: Path, name: str) -> Table:
     """The rows of one of the two files of HANS."""
-    return read_hans(the_file(root, (name,)))
+    return read_hans(require(root, (name,)))
 
 
 def drawn(table: Table, rows: int, seed: int) -> tuple[list[int], list[int]]:
@@ -102,7 +90,7 @@ def as_training_pairs(table: Table) -> Table:
 
 def conjnli(root: Path) -> Split:
     """ConjNLI's development pairs, groups label x overlap."""
-    table = read_pairs(the_file(root, (CONJNLI_FILE,)))
+    table = read_pairs(require(root, (CONJNLI_FILE,)))
     return cue_split("conjnli", purpose="ood", table=table, cue=OVERLAP_CUE)
 
 
@@ -113,7 +101,7 @@ def negation_nli(root: Path) -> Split:
     contradiction where the hypothesis is negated.
     """
     tables = [
-        read_layout(the_file(root, (f"negation_nli/{name}", name)), NEGATION, f"negation_{name}")
+        read_layout(require(root, (f"negation_nli/{name}", name)), NEGATION, f"negation_{name}")
         for name in NEGATION_FILES
     ]
     negated = [NEGATED[i % 3] for table in tables for i in range(len(table))]
@@ -137,7 +125,7 @@ def negation_nli(root: Path) -> Split:
 
 def med(root: Path) -> Split:
     """The monotonicity entailment set, two labels; groups label x direction."""
-    table = read_layout(the_file(root, (MED_FILE,)), MED, "med", {"genre": "genre"})
+    table = read_layout(require(root, (MED_FILE,)), MED, "med", {"genre": "genre"})
     columns = table.columns
     tags = [genre.split(":") for genre in columns["genre"]]
     directions = [direction_of(tag) for tag in tags]
@@ -165,8 +153,8 @@ def med(root: Path) -> Split:
 
 def direction_of(tags: Sequence[str]) -> str:
     """The one direction among MED's tags, "mixed" for none or several."""
-    found = [name for name in DIRECTIONS[:3] if f"{name}_monotone" in tags]
-    return found[0] if len(found) == 1 else "mixed"
+    directions = [name for name in DIRECTIONS[:3] if f"{name}_monotone" in tags]
+    return directions[0] if len(directions) == 1 else "mixed"
 
 
 def breaking_nli(root: Path) -> Split:
@@ -174,7 +162,7 @@ def breaking_nli(root: Path) -> Split:
 
     Pairs of one premise are a cluster.
     """
-    file = the_file(root, BREAKING_FILES)
+    file = require(root, BREAKING_FILES)
     columns = read_columns(file, (*NLI_COLUMNS, Column("category", ("category",))))
     table = nli_table("breaking_nli", str(file), columns)
     labels = table.columns["label"]
@@ -210,10 +198,3 @@ CHALLENGE_SETS = {
 """Those that need nothing but their own files."""
 
 NAMES = ("hans", "mnli_negation", *CHALLENGE_SETS)
-
-
-def the_file(root: Path, names: Sequence[str]) -> Path:
-    """The first of `names` in `root` or a direct subfolder of it."""
-    if file := find(root, names):
-        return file
-    raise HarnessError(f"{missing(root, names)}.")

@@ -59,11 +59,11 @@ def read_layout(
     file: Path, layout: Layout, name: str = "", more: Mapping[str, str] | None = None
 ) -> Table:
     """The pairs of a file in `layout`, and the columns `more`: our name -> that of the file."""
-    wanted = {**dict(zip(("premise", "hypothesis", "label"), layout.columns, strict=True))}
-    wanted |= more or {}
+    names = {**dict(zip(("premise", "hypothesis", "label"), layout.columns, strict=True))}
+    names |= more or {}
     form = Form("\t", layout.quoted, layout.encoding)
-    read = [row.fields for row in rows_of(file, tuple(wanted.values()), form)]
-    columns = {key: [row[place] for row in read] for place, key in enumerate(wanted)}
+    read = [row.fields for row in rows_of(file, tuple(names.values()), form)]
+    columns = {key: [row[place] for row in read] for place, key in enumerate(names)}
     columns["label"] = [label.lower() for label in columns["label"]]
     columns["id"] = [""] * len(read)
     return nli_table(name or table_name(file), str(file), columns)

@@ -70,8 +70,8 @@ def nli(
 ) -> tuple[list[Table], list[Table], list[Table], list[str]]:
     """Training, validation and in-domain tables of NLI, and notes."""
     if not chosen.train and not chosen.holdout:
-        found = training(root, chosen, FROM_ANY, request)
-        return found.train, list(found.validation), found.in_domain["id"], list(found.notes)
+        rows = training(root, chosen, FROM_ANY, request)
+        return rows.train, list(rows.validation), rows.in_domain["id"], list(rows.notes)
     train = [read_pairs(root / name, table_of(name, chosen.train)) for name in chosen.train]
     if not chosen.holdout:
         in_domain = [read_pairs(root / name) for name in chosen.in_domain]

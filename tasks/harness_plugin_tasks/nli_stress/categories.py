@@ -73,12 +73,12 @@ def read_tests(root: Path, categories: Sequence[str]) -> list[Test]:
 
     Raises HarnessError naming every file that is missing, and file and row of a malformed one.
     """
-    found, absent = [], []
+    present, absent = [], []
     for category in categories:
         for section in SECTIONS if "{}" in FILES[category] else ("",):
             stem = FILES[category].format(section)
             if file := find(root, either(stem)):
-                found.append((category, section, file))
+                present.append((category, section, file))
             else:
                 absent.append(f"{stem}.jsonl (or .txt)")
     if absent:
@@ -88,7 +88,7 @@ def read_tests(root: Path, categories: Sequence[str]) -> list[Test]:
         )
     return [
         Test(category, section, read_nli(file, f"{category}/{section}" if section else category))
-        for category, section, file in found
+        for category, section, file in present
     ]
 
 

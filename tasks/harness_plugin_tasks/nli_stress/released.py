@@ -24,10 +24,10 @@ def load(request: DataRequest) -> TaskData:
     root = data_folder(request)
     tests = read_tests(root, chosen_categories(request.options["categories"]))
     chosen = chosen_files(request.task.task, request.options)
-    found = training(root, chosen, FROM_MULTINLI, request)
-    splits = [joined("train", "train", found.train, CUE)] if found.train else []
-    splits += [joined(name, "in_domain", tables, CUE) for name, tables in found.in_domain.items()]
-    notes = [*found.notes, *(note for split in splits for note in empty_cells(split, CUE.values))]
+    rows = training(root, chosen, FROM_MULTINLI, request)
+    splits = [joined("train", "train", rows.train, CUE)] if rows.train else []
+    splits += [joined(name, "in_domain", tables, CUE) for name, tables in rows.in_domain.items()]
+    notes = [*rows.notes, *(note for split in splits for note in empty_cells(split, CUE.values))]
     splits.append(stress_split(tests))
     return TaskData(
         request.task.task,

@@ -9,21 +9,13 @@ from typing import Any
 import datasets
 import numpy as np
 
-from harness_plugin.data.dataset import DataRequest, Ints, Purpose, TaskData
+from harness_plugin.data.dataset import DataRequest, Ints, TaskData
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin_tasks._shared.images.splits import Cells, cell_split
+from harness_plugin_tasks._shared.images.splits import BIASED_SPLITS, FEWEST, Cells, cell_split
 from harness_plugin_tasks._shared.options import share, whole_number
 
 CLASSES = ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person")
 DOMAINS = ("art_painting", "cartoon", "photo", "sketch")
-SPLITS: dict[str, Purpose] = {
-    "train": "train",
-    "validation": "validation",
-    "id": "in_domain",
-    "balanced": "ood",
-}
-FEWEST = 4
-"""A row a cell."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +108,7 @@ def designed(
     """
     rng = np.random.default_rng(request.seed)
     members = [[rng.permutation(design.members(pool, y, d)) for d in (0, 1)] for y in (0, 1)]
-    counts = {name: set_counts(request, name) for name in SPLITS if name != "train"}
+    counts = {name: set_counts(request, name) for name in BIASED_SPLITS if name != "train"}
     left: Ints = np.array([[len(rows) for rows in row] for row in members])
     left = left - np.sum(list(counts.values()), axis=0)
     rate = share(request, "bias_rate")
@@ -132,7 +124,7 @@ def designed(
         )
     taken = np.zeros((2, 2), np.int64)
     splits = {}
-    for name, purpose in SPLITS.items():
+    for name, purpose in BIASED_SPLITS.items():
         cell = [(y, d) for y in (0, 1) for d in (0, 1)]
         rows = [members[y][d][taken[y, d] :][: counts[name][y, d]] for y, d in cell]
         taken = taken + counts[name]

@@ -15,13 +15,11 @@ from harness_plugin_tasks._shared.images.drawings import (
     noisy,
     stroke,
 )
-from harness_plugin_tasks._shared.images.splits import Pixels, image_column
+from harness_plugin_tasks._shared.images.splits import BIASED_SPLITS, FEWEST, Pixels, image_column
 from harness_plugin_tasks._shared.options import optional_rows, share, whole_number
 from harness_plugin_tasks.pacs_bias.design import (
     CLASSES,
     DOMAINS,
-    FEWEST,
-    SPLITS,
     Pool,
     biased_counts,
     design_of,
@@ -81,7 +79,7 @@ def load(request: DataRequest) -> TaskData:
         )
     n_train = optional_rows(request, "n_train", FEWEST) or N_TRAIN
     counts = biased_counts(n_train // 2, share(request, "bias_rate"))
-    for name in SPLITS.keys() - {"train"}:
+    for name in BIASED_SPLITS.keys() - {"train"}:
         counts = counts + set_counts(request, name)
     rng = np.random.default_rng([request.seed, 1])
     size = whole_number(request, "image_size", 16)

@@ -11,12 +11,11 @@ from harness_plugin.data.dataset import DataRequest, TaskData
 from harness_plugin.data.hub import load_hub, load_local
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.files import count_variants, data_folder, is_hub_copy
-from harness_plugin_tasks._shared.images.splits import class_indices, stored_images
+from harness_plugin_tasks._shared.images.splits import FEWEST, class_indices, stored_images
 from harness_plugin_tasks._shared.options import optional_rows
 from harness_plugin_tasks.pacs_bias.design import (
     CLASSES,
     DOMAINS,
-    FEWEST,
     Pool,
     design_of,
     designed,
@@ -42,8 +41,8 @@ def load(request: DataRequest) -> TaskData:
     pool = read_pool(request)
     notes: list[str] = []
     for number, (domain, released) in enumerate(RELEASED.items()):
-        found = np.bincount(pool.kind[pool.domain == number], minlength=len(CLASSES))
-        notes += count_variants(domain, found, released, CLASSES)
+        counts = np.bincount(pool.kind[pool.domain == number], minlength=len(CLASSES))
+        notes += count_variants(domain, counts, released, CLASSES)
     n_train = optional_rows(request, "n_train", FEWEST)
     return designed(request, pool, design, n_train, notes)
 

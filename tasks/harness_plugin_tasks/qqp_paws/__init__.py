@@ -1,1 +1,1 @@
-"""Paraphrases told by word overlap: QQP, tested on PAWS."""
+"""Paraphrases guessed by word overlap: QQP, tested on PAWS."""

@@ -84,9 +84,10 @@ def from_folder(request: DataRequest) -> TaskData:
     if file := find(root, ["dev_and_test.tsv"]):
         tables["paws_qqp", "ood"] = read_paws(file, "paws_qqp")
     if not any(purpose == "ood" for _, purpose in tables):
-        raise HarnessError(
-            f"{missing(root, ['final/test.tsv', 'dev_and_test.tsv'])}, nor a folder in it with a "
-            "hub copy of PAWS (columns sentence1, sentence2, label)."
+        raise missing(
+            root,
+            ["final/test.tsv", "dev_and_test.tsv"],
+            ", nor a folder in it with a hub copy of PAWS (columns sentence1, sentence2, label)",
         )
     return task_data(request, tables)
 
@@ -123,9 +124,10 @@ def qqp_in(root: Path, request: DataRequest) -> Tables:
     if not request.trains:
         return {}
     absent = [f"{name}.tsv" for name in needed if name not in files]
-    raise HarnessError(
-        f"{missing(root, absent)}, nor a folder in it with a hub copy of QQP (columns question1, "
-        "question2, label)."
+    raise missing(
+        root,
+        absent,
+        ", nor a folder in it with a hub copy of QQP (columns question1, question2, label)",
     )
 
 

@@ -6,7 +6,7 @@ import hashlib
 
 from harness_plugin.data.dataset import DataRequest, TaskData
 from harness_plugin.errors import HarnessError
-from harness_plugin_tasks._shared.files import data_folder, find, missing
+from harness_plugin_tasks._shared.files import data_folder, require
 from harness_plugin_tasks._shared.text.hard import hard_data
 from harness_plugin_tasks._shared.text.nli_hub import SNLI
 from harness_plugin_tasks._shared.text.nli_hub import from_hub as corpus_from_hub
@@ -38,17 +38,14 @@ def from_path(request: DataRequest) -> TaskData:
     """
     root = data_folder(request)
     chosen = chosen_files(request.task.task, request.options)
-    found = training(root, chosen, FROM_SNLI, request)
+    rows = training(root, chosen, FROM_SNLI, request)
     if request.options["hard"] == "auto":
-        return hard_data(request, found, {})
-    if (file := find(root, HARD_FILES)) is None:
-        raise HarnessError(
-            f"{missing(root, HARD_FILES)}; snli_hard.hard=auto finds hard pairs with a model of "
-            "ours."
-        )
+        return hard_data(request, rows, {})
+    otherwise = "; snli_hard.hard=auto finds hard pairs with a model of ours"
+    file = require(root, HARD_FILES, otherwise)
     hard = read_nli(file)
-    notes = [*found.notes, *row_variants([hard], RELEASED_ROWS)]
+    notes = [*rows.notes, *row_variants([hard], RELEASED_ROWS)]
     md5 = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
     if file.suffix == ".jsonl" and md5 != HARD_MD5:
         notes.append(f"variant: {file} has MD5 {md5}, expected {HARD_MD5}")
-    return hard_data(request, found._replace(notes=notes), {"id": hard})
+    return hard_data(request, rows._replace(notes=notes), {"id": hard})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import datasets
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from harness_plugin.data.dataset import DataRequest, Split, TaskData, stratified
 from harness_plugin.data.hub import load_hub
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin_tasks._shared.files import data_folder, find, missing, row_variant
+from harness_plugin_tasks._shared.files import data_folder, find, require, row_variant
 from harness_plugin_tasks._shared.options import share, whole_number
 from harness_plugin_tasks._shared.quoted import read_quoted
 from harness_plugin_tasks.toxicity_identity.sets import (
@@ -49,8 +48,8 @@ def from_folder(request: DataRequest) -> TaskData:
     Raises HarnessError naming the file and row for anything missing or malformed.
     """
     root = data_folder(request)
-    tweets = read_quoted(required(root, TWEETS_FILE), ("class", "tweet"), ",")
-    cases = read_quoted(required(root, HATECHECK_FILE), HATECHECK_COLUMNS, ",")
+    tweets = read_quoted(require(root, [TWEETS_FILE]), ("class", "tweet"), ",")
+    cases = read_quoted(require(root, [HATECHECK_FILE]), HATECHECK_COLUMNS, ",")
     templates = None
     if file := find(root, [TEMPLATES_FILE]):
         templates = read_quoted(file, ("template", "toxicity", "phrase"), ",")
@@ -79,13 +78,6 @@ def texts_of(rows: datasets.Dataset, names: Sequence[str]) -> dict[str, list[str
         )
     loaded = rows.select_columns(list(names))[:]
     return {name: ["" if x is None else str(x) for x in loaded[name]] for name in names}
-
-
-def required(root: Path, name: str) -> Path:
-    """The file in `root` or a direct subfolder, or HarnessError."""
-    if file := find(root, [name]):
-        return file
-    raise HarnessError(f"{missing(root, [name])}.")
 
 
 def task_data(

@@ -84,8 +84,8 @@ def hatecheck_split(
 
 def templates_split(texts: Texts, kinds: Sequence[str]) -> Split:
     """Sentence templates; groups label x kind of identity, clusters are sentences without term."""
-    found = [TERM.search(text) for text in texts.text]
-    terms = [match[1].lower() if match else NOBODY for match in found]
+    matches = [TERM.search(text) for text in texts.text]
+    terms = [match[1].lower() if match else NOBODY for match in matches]
     values = [KIND_OF.get(term, NOBODY) for term in terms]
     without = [TERM.sub("_", text) for text in texts.text]
     return split_of(

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from harness_plugin.analysis.inputs import AnalysisInput
-from harness_plugin.pipeline.context import is_quiet
-from harness_plugin.pipeline.split_stages import processor_of
+from harness_plugin.pipeline.roles.context import is_quiet
+from harness_plugin.pipeline.roles.split_stages import processor_of
 from harness_plugin.records import Estimate, Floats, Ints
-from harness_plugin.scoring import resampling
-from harness_plugin.scoring.intervals import Support, estimate
-from harness_plugin.training.encode import processor_key
+from harness_plugin.scoring.statistics import resampling
+from harness_plugin.scoring.statistics.intervals import Support, estimate
+from harness_plugin.training.inputs.encode import processor_key
 from harness_plugin_hooks.analyses.attention.heads import (
     SPECIALS,
     Measured,
@@ -119,7 +119,7 @@ def compare_attention(sample: AnalysisInput, options: AttentionOptions) -> Atten
             for members, by_seed in comparisons(models)
             if comparable(sides, members[0], notes)
         ]
-        found, pairs = measure(
+        measures, pairs = measure(
             sides,
             [pair for members, _ in planned for pair in members],
             chosen,
@@ -129,7 +129,7 @@ def compare_attention(sample: AnalysisInput, options: AttentionOptions) -> Atten
             title=f"attention, {group}",
         )
         counts = row_counts(len(chosen), options.resamples, rng)
-        owns += own_values(group, sides, found, counts)
+        owns += own_values(group, sides, measures, counts)
         compared += diverged(group, sides, planned, pairs, counts)
     ceilings = tuple(one for one in compared if one.roles[0] == one.roles[1])
     if compared and not ceilings:

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from harness_plugin.analysis.loaded_models import LoadedModel, inputs_of
 from harness_plugin.models.layers import Shape
 from harness_plugin.records import Floats, Ints
-from harness_plugin.training.encode import Encoded
+from harness_plugin.training.inputs.encode import Encoded
 from harness_plugin_hooks.analyses.attention import measures
 from harness_plugin_hooks.analyses.attention.places import ImagePlaces, Places, TextPlaces
 from harness_plugin_hooks.analyses.cka.compute import same_depth
@@ -131,7 +131,7 @@ def measure(
     title: str = "attention",
 ) -> tuple[list[Measured], list[Pair]]:
     """Everything of the chosen `rows`; single heads of two roles on the first of these only."""
-    found = [Measured() for _ in sides]
+    results = [Measured() for _ in sides]
     compared = [opened(sides, a, b, len(rows)) for a, b in pairs]
     with ExitStack() as stack:
         for side in sides:
@@ -139,7 +139,7 @@ def measure(
         batches = list(batches_of(sides[0].encoded, rows))
         for some in tqdm(batches, desc=title, disable=quiet, leave=False):
             views = []
-            for side, into in zip(sides, found, strict=True):
+            for side, into in zip(sides, results, strict=True):
                 layers, places = read(side, rows, some, device)
                 for name, value in own(layers, places, side.readout, into):
                     store(name, value, some, len(rows))
@@ -150,7 +150,7 @@ def measure(
         for pair in compared:
             if sides[pair.first].subject.role != sides[pair.second].subject.role:
                 match_heads(pair, sides, rows, few, device)
-    return found, compared
+    return results, compared
 
 
 def batches_of(encoded: Encoded, rows: Ints) -> Iterator[Ints]:

@@ -45,14 +45,14 @@ def read_attention(model: PreTrainedModel, inputs: dict[str, Tensor]) -> list[Te
     if model.training:
         raise HarnessError("a model is read in eval mode: dropout would be in every number.")
     out = model(**inputs, output_attentions=True)
-    found = getattr(out, "attentions", None)
-    found = getattr(out, "encoder_attentions", None) if found is None else found
-    if not found or any(layer is None for layer in found):
+    attentions = getattr(out, "attentions", None)
+    attentions = getattr(out, "encoder_attentions", None) if attentions is None else attentions
+    if not attentions or any(layer is None for layer in attentions):
         raise HarnessError(
             f"{type(model).__name__} shows no attention probabilities (its implementation is "
             f"{model.config._attn_implementation}); only eager attention does."
         )
-    return list(found)
+    return list(attentions)
 
 
 def restricted(maps: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:

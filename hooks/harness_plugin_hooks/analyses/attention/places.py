@@ -17,9 +17,9 @@ from harness_plugin.analysis.loaded_models import FinishedTask, LoadedModel
 from harness_plugin.data.dataset import DataRequest, Split, resolve_options
 from harness_plugin.errors import HarnessError
 from harness_plugin.models.processors import target_size
-from harness_plugin.pipeline.split_stages import processor_of
+from harness_plugin.pipeline.roles.split_stages import processor_of
 from harness_plugin.records import Floats, Ints
-from harness_plugin.training.pixels import to_pixels
+from harness_plugin.training.inputs.pixels import to_pixels
 
 # fmt: off
 NEGATION = frozenset({
@@ -65,15 +65,15 @@ class Words:
 
 def words_of(texts: Sequence[str]) -> Words:
     """Words of one or two texts; `overlap`: of the second, those that the first has as well."""
-    found = [
+    spans = [
         (segment, match.start(), match.end(), normal(match.group()))
         for segment, text in enumerate(texts)
         for match in re.finditer(r"\S+", text)
     ]
-    first = {word for segment, _, _, word in found if segment == 0 and word}
-    segment, start, end = (np.array([word[i] for word in found], np.int64) for i in range(3))
-    overlap = [segment == 1 and word in first for segment, _, _, word in found]
-    negation = [word in NEGATION or word.endswith("n't") for *_, word in found]
+    first = {word for segment, _, _, word in spans if segment == 0 and word}
+    segment, start, end = (np.array([word[i] for word in spans], np.int64) for i in range(3))
+    overlap = [segment == 1 and word in first for segment, _, _, word in spans]
+    negation = [word in NEGATION or word.endswith("n't") for *_, word in spans]
     return Words(segment, start, end, np.array(overlap, bool), np.array(negation, bool))
 
 
@@ -143,7 +143,7 @@ class TextPlaces:
 def text_places(
     split: Split, rows: Ints, columns: Sequence[str], tokenizer: Any, max_length: int
 ) -> TextPlaces:
-    """Tokenise the chosen rows again as `training.encode` does, and keep what it forgets."""
+    """Tokenise the chosen rows again as `training.inputs.encode` does, and keep what it forgets."""
     chosen = split.rows.select(rows)
     texts = [list(chosen[column]) for column in columns]
     out = tokenizer(*texts, truncation=True, max_length=max_length, return_offsets_mapping=True)

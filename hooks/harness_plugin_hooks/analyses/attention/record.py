@@ -14,7 +14,7 @@ from rich.table import Table
 from harness_plugin.analysis.inputs import AnalysisInput, AnalysisResult
 from harness_plugin.analysis.loaded_models import twins
 from harness_plugin.records import Estimate
-from harness_plugin.scoring.intervals import INTERVAL_OF
+from harness_plugin.scoring.statistics.intervals import INTERVAL_OF
 from harness_plugin_hooks.analyses.attention.compute import (
     AttentionReport,
     Diverged,

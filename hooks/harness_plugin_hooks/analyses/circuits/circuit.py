@@ -13,7 +13,7 @@ from scipy.integrate import trapezoid
 from scipy.stats import t as student_t
 
 from harness_plugin.records import Floats, Ints
-from harness_plugin.scoring.intervals import MIN_GROUP, bounds, components, ratio
+from harness_plugin.scoring.statistics.intervals import MIN_GROUP, bounds, components, ratio
 from harness_plugin_hooks.analyses.circuits.graphs import Graph
 
 SHARES = (0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1)
@@ -88,10 +88,10 @@ class Circuit:
         """(1 + R, …) of metrics (…, N), on all pairs and in every resample; nan where undefined."""
         if self.reason:
             return np.full((len(self.counts), *values.shape[:-1]), np.nan)
-        found = np.moveaxis((values - self.empty) @ self.counts.T, -1, 0)
+        effects = np.moveaxis((values - self.empty) @ self.counts.T, -1, 0)
         whole = (self.full - self.empty) @ self.counts.T
         with np.errstate(divide="ignore", invalid="ignore"):
-            out: Floats = found / whole.reshape(-1, *[1] * (values.ndim - 1))
+            out: Floats = effects / whole.reshape(-1, *[1] * (values.ndim - 1))
         return out
 
     @property

@@ -1,4 +1,4 @@
-"""Find the circuit of a model: every pair is asked, its edges scored, circuits of them tried."""
+"""Find the circuit of a model: all pairs are run, edges scored, circuits evaluated."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tqdm import tqdm
 from harness_plugin.analysis.loaded_models import LoadedModel, inputs_of
 from harness_plugin.errors import HarnessError
 from harness_plugin.records import Floats, Ints
-from harness_plugin.scoring import resampling
-from harness_plugin.training.encode import Encoded
+from harness_plugin.scoring.statistics import resampling
+from harness_plugin.training.inputs.encode import Encoded
 from harness_plugin_hooks.analyses.circuits import patching
 from harness_plugin_hooks.analyses.circuits.circuit import (
     Circuit,
@@ -71,11 +71,11 @@ def explore(
     edges, rng = len(graph.edges), np.random.default_rng(options.seed)
     sizes = sizes_of(edges)
     strength = np.abs(scores.mean(axis=0))
-    found = first_of(grown(graph, strength), sizes)
+    size = first_of(grown(graph, strength), sizes)
     draws = range(options.random_circuits)
     masks = [
-        found,
-        ~found,
+        size,
+        ~size,
         *(first_of(grown(graph, rng.random(edges)), sizes) for _ in draws),
         *(~first_of(rng.permutation(edges), sizes) for _ in draws),
     ]
@@ -206,7 +206,7 @@ class Asked:
     def values(self, masks: NDArray[np.bool_], what: str, quiet: bool) -> Floats:
         """(K, N) the metric with only the edges of each mask (K, E)."""
         different, back = np.unique(masks, axis=0, return_inverse=True)
-        found = []
+        parts = []
         for batch in self.batches(what, quiet):
             asked = (
                 patching.patched(
@@ -218,8 +218,8 @@ class Asked:
                 )
                 for kept in different
             )
-            found.append(torch.stack([batch.metric(logits) for logits in asked]))
-        out: Floats = torch.cat(found, dim=1).double().cpu().numpy()[back.reshape(-1)]
+            parts.append(torch.stack([batch.metric(logits) for logits in asked]))
+        out: Floats = torch.cat(parts, dim=1).double().cpu().numpy()[back.reshape(-1)]
         return out
 
 

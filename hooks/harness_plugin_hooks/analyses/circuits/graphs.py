@@ -131,7 +131,7 @@ class Seen:
     """What a reader was given in one forward, and the tensors whose gradients tell what it did."""
 
     total: Tensor | None = None
-    wanted: list[Tensor] = field(default_factory=list)
+    reads: list[Tensor] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,13 +165,13 @@ class Reader:
         def look(total: Tensor) -> Tensor:
             seen.total = total.detach()
             alias = total.view_as(total)  # its gradient is that of this reader alone
-            seen.wanted[:] = [alias]
+            seen.reads[:] = [alias]
             return alias
 
         return [self._on(look)]
 
     def gradients(self, seen: Seen, grads: Sequence[Tensor]) -> Tensor:
-        """(P, B, …) gradients at the sum, one a target, from those of `seen.wanted`."""
+        """(P, B, …) gradients at the sum, one a target, from those of `seen.reads`."""
         return grads[0][None]
 
 
@@ -230,11 +230,11 @@ class HeadInputs(Reader):
 
         def look(total: Tensor) -> Tensor:
             seen.total = total.detach()
-            seen.wanted.clear()
+            seen.reads.clear()
             return total
 
         def keep(_: nn.Module, __: Any, out: Tensor) -> None:
-            seen.wanted.append(out)
+            seen.reads.append(out)
 
         return [
             self._on(look),

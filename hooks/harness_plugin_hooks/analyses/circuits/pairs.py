@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from harness_plugin.analysis.inputs import AnalysisInput
 from harness_plugin.analysis.loaded_models import encoded_for
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.pipeline.augment import changed
+from harness_plugin.pipeline.roles.augment import changed
 from harness_plugin.records import Ints
-from harness_plugin.training.encode import Encoded
+from harness_plugin.training.inputs.encode import Encoded
 from harness_plugin_hooks.augment.rows import encoded as stored_image
 from harness_plugin_hooks.augment.texts import WORD, like, swap
 
@@ -25,7 +25,7 @@ FEWEST = 8
 """Pairs of a group below which a kind of corruption is not used."""
 
 TRIED = 8
-"""So many times the wanted rows are tried: some have no twin."""
+"""Rows drawn for each pair asked for: some have no twin."""
 
 NEUTRAL = {
     "not": "also",
@@ -80,11 +80,11 @@ def negated(first: list[str], second: list[str], rng: np.random.Generator) -> li
 
 def exchanged(text: str) -> str | None:
     """`text` with its first negation neutral, else its first neutral word negated; None without."""
-    found = [match for match in WORD.finditer(text) if match.group().lower() in OTHER]
-    found.sort(key=lambda match: match.group().lower() not in NEUTRAL)
-    if not found:
+    matches = [match for match in WORD.finditer(text) if match.group().lower() in OTHER]
+    matches.sort(key=lambda match: match.group().lower() not in NEUTRAL)
+    if not matches:
         return None
-    word = found[0]
+    word = matches[0]
     new = like(OTHER[word.group().lower()], word.group())
     return text[: word.start()] + new + text[word.end() :]
 
@@ -112,34 +112,34 @@ CORRUPTIONS = ("auto", *TEXTS, "counterfactual", "mean")
 
 
 def possible(sample: AnalysisInput) -> tuple[str, ...]:
-    """The kinds that a task's inputs allow, in the order in which they are tried."""
+    """The kinds that a task's inputs allow, the preferred first."""
     task = sample.task.ctx.task
     if task.modality == "image":
         return ("counterfactual", "mean") if task.counterfactual else ("mean",)
     return ("swap", "negation", "premise", "mean") if len(task.inputs) > 1 else ("negation", "mean")
 
 
-def find_pairs(sample: AnalysisInput, wanted: str, count: int, seed: int) -> Pairs:
-    """`count` pairs of the sample's groups together, of the `wanted` kind of corruption.
+def find_pairs(sample: AnalysisInput, corruption: str, count: int, seed: int) -> Pairs:
+    """`count` pairs of the sample's groups together, of the kind `corruption`.
 
     "auto" takes the first possible kind that gives every group `FEWEST` pairs, and says so. A pair
     counts only if every subject reads both texts as equally many tokens, and as other ones. Raises
     HarnessError where a kind that was asked for is not to be had.
     """
-    if wanted not in CORRUPTIONS:
-        raise unknown("corruption", wanted, CORRUPTIONS)
+    if corruption not in CORRUPTIONS:
+        raise unknown("corruption", corruption, CORRUPTIONS)
     kinds = possible(sample)
-    if wanted != "auto" and wanted not in kinds:
+    if corruption != "auto" and corruption not in kinds:
         raise HarnessError(
-            f"corruption {wanted!r} cannot be made for task {sample.task.ctx.task.task}; it has "
-            f"{', '.join(kinds)}."
+            f"corruption {corruption!r} cannot be made for task {sample.task.ctx.task.task}; it "
+            f"has {', '.join(kinds)}."
         )
     notes: list[str] = []
-    for kind in kinds if wanted == "auto" else (wanted,):
+    for kind in kinds if corruption == "auto" else (corruption,):
         try:
             return made(sample, kind, count, np.random.default_rng(seed), tuple(notes))
         except HarnessError as error:
-            if wanted != "auto":
+            if corruption != "auto":
                 raise
             notes.append(f"corruption {kind!r} was not used: {error}")
     raise HarnessError("; ".join(notes))
@@ -154,9 +154,9 @@ def made(
 ) -> Pairs:
     """Pairs of one kind; HarnessError where there are too few."""
     each = -(-count // len(sample.rows))
-    tried = {group: rows[: TRIED * each] for group, rows in sample.rows.items()}
-    rows = np.concatenate(list(tried.values()))
-    group = np.concatenate([np.full(len(these), name) for name, these in tried.items()])
+    rows_of = {group: rows[: TRIED * each] for group, rows in sample.rows.items()}
+    rows = np.concatenate(list(rows_of.values()))
+    group = np.concatenate([np.full(len(these), name) for name, these in rows_of.items()])
     left: Counter[str] = Counter()
     twin, twins = np.arange(len(rows)), None
     if kind != "mean":
@@ -243,7 +243,7 @@ def unequal_lengths(clean: Encoded, rows: Ints, twins: Encoded) -> NDArray[np.bo
 def same_inputs(
     clean: Encoded, rows: Ints, twins: Encoded, where: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
-    """(K,) whether a model is given the same for a row and its twin; only `where` it is asked."""
+    """(K,) whether a row and its twin are the same model inputs; computed only `where`."""
     out = np.zeros(len(rows), bool)
     for row in np.flatnonzero(where).tolist():
         one, other = clean.batch(rows[row : row + 1]), twins.batch(np.array([row]))

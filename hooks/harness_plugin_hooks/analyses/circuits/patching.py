@@ -142,8 +142,8 @@ def attribute(
         start = (clean[0] + (1 - share) * (corrupted[0] - clean[0])).requires_grad_()
         seen, gradient = gradients(model, graph, inputs, start, metric)
         total += (change[0] * gradient).flatten(1).sum(dim=1) / len(at)
-        for reader, span, (one, found) in zip(graph.readers, graph.spans, seen, strict=True):
-            received = reader.gradients(one, found)
+        for reader, span, (one, grads) in zip(graph.readers, graph.spans, seen, strict=True):
+            received = reader.gradients(one, grads)
             parts = [graph.writers[w].dots(change[w], received) for w in reader.sources]
             scores[:, span] += torch.cat(parts, dim=2).flatten(1) / len(at)
     return scores, total
@@ -161,15 +161,15 @@ def gradients(
     watches = [reader.watch(one) for reader, one in zip(graph.readers, seen, strict=True)]
     with hooked([first, *(handle for watch in watches for handle in watch)]), torch.enable_grad():
         value = metric(model(**inputs).logits).sum()
-        wanted = [tensor for one in seen for tensor in one.wanted]
-        found = torch.autograd.grad(
-            value, [*wanted, start], allow_unused=True, materialize_grads=True
+        tensors = [tensor for one in seen for tensor in one.reads]
+        values = torch.autograd.grad(
+            value, [*tensors, start], allow_unused=True, materialize_grads=True
         )
     out, position = [], 0
     for one in seen:
-        out.append((one, list(found[position : position + len(one.wanted)])))
-        position += len(one.wanted)
-    return out, found[-1]
+        out.append((one, list(values[position : position + len(one.reads)])))
+        position += len(one.reads)
+    return out, values[-1]
 
 
 @torch.no_grad()

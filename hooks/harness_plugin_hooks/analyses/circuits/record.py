@@ -15,7 +15,7 @@ from harness_plugin.analysis.loaded_models import FinishedTask, LoadedModel
 from harness_plugin.data.dataset import Split
 from harness_plugin.errors import HarnessError
 from harness_plugin.models import checkpoints
-from harness_plugin.pipeline.context import is_quiet
+from harness_plugin.pipeline.roles.context import is_quiet
 from harness_plugin.records import Floats, Ints, predictions_of
 from harness_plugin_hooks.analyses.circuits.circuit import Circuit
 from harness_plugin_hooks.analyses.circuits.comparison import Comparison, comparisons, gini

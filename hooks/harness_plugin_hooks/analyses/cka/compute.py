@@ -15,8 +15,8 @@ from tqdm import tqdm
 from harness_plugin.analysis.loaded_models import LoadedModel, inputs_of, twins
 from harness_plugin.errors import HarnessError
 from harness_plugin.records import Floats, Ints
-from harness_plugin.scoring.intervals import LEVEL, Interval, bounds, components
-from harness_plugin.training.encode import Encoded
+from harness_plugin.scoring.statistics.intervals import LEVEL, Interval, bounds, components
+from harness_plugin.training.inputs.encode import Encoded
 from harness_plugin_hooks.analyses.cka.options import CKAOptions
 from harness_plugin_hooks.analyses.cka.streaming import (
     BLOCKS,
@@ -86,8 +86,8 @@ class Compared:
     def best(self) -> Ints:
         """(B,) for every layer of the second, the first's layer that is most like it."""
         filled = np.where(np.isnan(self.value), -np.inf, self.value)
-        found: Ints = filled.argmax(axis=0)
-        return found
+        nearest: Ints = filled.argmax(axis=0)
+        return nearest
 
 
 def same_depth(first: Sequence[float], second: Sequence[float], first_names: Sequence[str]) -> Ints:
@@ -95,10 +95,10 @@ def same_depth(first: Sequence[float], second: Sequence[float], first_names: Seq
     last = len(first) - 1
     heads = first_names[last] == "head"
     inside = np.asarray(first[:last] if heads else first)
-    found: Ints = np.abs(inside[:, None] - np.asarray(second)).argmin(axis=0)
+    nearest: Ints = np.abs(inside[:, None] - np.asarray(second)).argmin(axis=0)
     if heads:
-        found[-1] = last
-    return found
+        nearest[-1] = last
+    return nearest
 
 
 def interval(values: Floats, blocks: int, limits: tuple[float, float]) -> Interval:
@@ -111,8 +111,8 @@ def interval(values: Floats, blocks: int, limits: tuple[float, float]) -> Interv
         value = values[..., 0].mean(axis=-1)
         return Interval(value, np.full_like(value, np.nan), np.full_like(value, np.nan))
     with np.errstate(invalid="ignore"):  # a constant layer is nan
-        found = bounds(components(values, blocks - 1))
-    return Interval(found.value, np.clip(found.low, *limits), np.clip(found.high, *limits))
+        ends = bounds(components(values, blocks - 1))
+    return Interval(ends.value, np.clip(ends.low, *limits), np.clip(ends.high, *limits))
 
 
 def no_interval(blocks: int, seeds: int) -> str:
@@ -169,7 +169,7 @@ def compare_models(
         raise HarnessError(f"CKA needs at least {FEWEST} rows of every group, found {size}.")
     reads = Reading(subjects, encoded, readers, options, device)
     views = fitted(options.views, reads(calibration_rows(rows, options.seed)))
-    found: dict[str, dict[str, StreamingCKA]] = {}
+    similarities: dict[str, dict[str, StreamingCKA]] = {}
     for number, (group, chosen) in enumerate(rows.items()):
         streams = {view: stream_of(reads.layers, options, number) for view in options.views}
         batches = chosen[: len(chosen) // batch * batch].reshape(-1, batch)
@@ -177,8 +177,8 @@ def compare_models(
             layers = reads(some)
             for view, stream in streams.items():
                 stream.update(seen_through(views[view], layers))
-        found[group] = streams
-    return report(subjects, readers, found, options, batch)
+        similarities[group] = streams
+    return report(subjects, readers, similarities, options, batch)
 
 
 def stream_of(layers: int, options: CKAOptions, number: int) -> StreamingCKA:
@@ -375,9 +375,9 @@ def difference(what: str, group: str, one: Compared, other: Compared) -> Differe
     """`one` minus `other`, layer by layer of the second's; no interval where one side has none."""
     columns = min(one.at_equal_depth.shape[-1], other.at_equal_depth.shape[-1])
     values = one.at_equal_depth[..., :columns] - other.at_equal_depth[..., :columns]
-    found = interval(values, min(one.blocks, other.blocks), (-1, 1))
+    limits = interval(values, min(one.blocks, other.blocks), (-1, 1))
     reason = one.no_interval or other.no_interval
-    return Difference(what, one.view, group, one.second_layers, found, reason)
+    return Difference(what, one.view, group, one.second_layers, limits, reason)
 
 
 def p_value(value: float, null: Floats) -> float:

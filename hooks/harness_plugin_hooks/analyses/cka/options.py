@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
-
 from pydantic import Field
 
 from harness_plugin.analysis.contract import ResampledOptions, flag
-
-Pool: TypeAlias = Literal["mean", "cls", "tokens"]
-"""Masked mean over tokens (global average of a ResNet's maps); the first token; every token."""
+from harness_plugin_hooks.analyses.layers import Pool
 
 
 class CKAOptions(ResampledOptions):

@@ -10,9 +10,9 @@ import numpy as np
 from rich.table import Table
 
 from harness_plugin.analysis.inputs import AnalysisInput, AnalysisResult
-from harness_plugin.pipeline.context import is_quiet
+from harness_plugin.pipeline.roles.context import is_quiet
 from harness_plugin.records import Estimate, Ints
-from harness_plugin.scoring.intervals import INTERVAL_OF
+from harness_plugin.scoring.statistics.intervals import INTERVAL_OF
 from harness_plugin_hooks.analyses.cka.compute import (
     Compared,
     Difference,

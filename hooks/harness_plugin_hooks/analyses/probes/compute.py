@@ -24,9 +24,9 @@ from tqdm import tqdm
 from harness_plugin.analysis.loaded_models import LoadedModel, inputs_of
 from harness_plugin.data.dataset import Split, TaskData
 from harness_plugin.records import Estimate, Floats, Ints
-from harness_plugin.scoring import resampling
-from harness_plugin.scoring.intervals import TAIL, Support, estimate
-from harness_plugin.training.encode import Encoded
+from harness_plugin.scoring.statistics import resampling
+from harness_plugin.scoring.statistics.intervals import TAIL, Support, estimate
+from harness_plugin.training.inputs.encode import Encoded
 from harness_plugin_hooks.analyses.probes.options import ProbeOptions
 from harness_plugin_hooks.analyses.reading import Reader
 
@@ -111,10 +111,10 @@ def crossed(split: Split, options: ProbeOptions) -> Crossed | str:
 def crossed_rows(data: TaskData, options: ProbeOptions) -> tuple[Crossed | None, list[str]]:
     """The rows of the chosen set, or of the set that has most, and why others have none."""
     sets = [s for s in data.evaluation if options.split in (None, s.name)]
-    found = [crossed(split, options) for split in sets]
-    usable = [rows for rows in found if isinstance(rows, Crossed)]
+    crossings = [crossed(split, options) for split in sets]
+    usable = [rows for rows in crossings if isinstance(rows, Crossed)]
     if not usable:
-        return None, [reason for reason in found if isinstance(reason, str)]
+        return None, [reason for reason in crossings if isinstance(reason, str)]
     best = max(usable, key=lambda rows: len(rows.rows))
     if not best.left_out:
         return best, []
@@ -251,7 +251,7 @@ def probe(
         for target in TARGETS
     }
     probes = Probes(rows, options, shuffles)
-    found: dict[str, dict[Target, list[tuple[Bools, Bools]]]] = {}
+    answers: dict[str, dict[Target, list[tuple[Bools, Bools]]]] = {}
     seeds: dict[str, list[int]] = {}
     readers: dict[str, Reader] = {}
     pairs = list(zip(subjects, encoded, strict=True))
@@ -259,14 +259,14 @@ def probe(
         readers[subject.role], features = features_of(subject, read, rows.rows, device)
         seeds.setdefault(subject.role, []).append(subject.seed)
         for target in TARGETS:
-            results = found.setdefault(subject.role, {t: [] for t in TARGETS})
+            results = answers.setdefault(subject.role, {t: [] for t in TARGETS})
             results[target].append(probes.of(features, target))
     counts = resampled_rows(rows.cell, options, rng)
     return Probed(
         rows,
         tuple(
             curve_of(role, tuple(seeds[role]), target, readers[role], results[target], rows, counts)
-            for role, results in found.items()
+            for role, results in answers.items()
             for target in TARGETS
         ),
     )

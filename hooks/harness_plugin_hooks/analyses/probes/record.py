@@ -10,8 +10,8 @@ from rich.table import Table
 from harness_plugin.analysis.inputs import AnalysisInput, AnalysisResult
 from harness_plugin.analysis.loaded_models import encoded_for, twins
 from harness_plugin.errors import unknown
-from harness_plugin.pipeline.context import is_quiet
-from harness_plugin.scoring.intervals import INTERVAL_OF
+from harness_plugin.pipeline.roles.context import is_quiet
+from harness_plugin.scoring.statistics.intervals import INTERVAL_OF
 from harness_plugin_hooks.analyses.layers import by_layer, number, with_interval
 from harness_plugin_hooks.analyses.probes.compute import (
     TARGETS,

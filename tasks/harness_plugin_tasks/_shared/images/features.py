@@ -10,7 +10,7 @@ from PIL import Image
 
 from harness_plugin.data.dataset import Split
 from harness_plugin.data.images import to_rgb
-from harness_plugin.training.pixels import read_images
+from harness_plugin.training.inputs.pixels import read_images
 
 SIDE = 32
 """Images are shrunk to this side first; the statistics hardly change, and the cost does."""

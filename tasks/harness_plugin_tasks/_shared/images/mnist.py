@@ -123,9 +123,9 @@ def read_idx(file: Path, magic: int) -> Pixels:
     start = 4 * (1 + magic % 256)
     if len(raw) < start:
         raise HarnessError(f"{file}: {len(raw)} bytes, expected a header of {start}; truncated.")
-    found, *shape = np.frombuffer(raw, ">u4", count=start // 4).tolist()
-    if found != magic:
-        raise HarnessError(f"{file}: magic number {found}, expected {magic}.")
+    header, *shape = np.frombuffer(raw, ">u4", count=start // 4).tolist()
+    if header != magic:
+        raise HarnessError(f"{file}: magic number {header}, expected {magic}.")
     if len(raw) - start != (size := int(np.prod(shape))):
         raise HarnessError(
             f"{file}: {len(raw) - start:,} bytes follow the header, expected {size:,} "

@@ -13,13 +13,23 @@ from numpy.typing import NDArray
 
 from harness_plugin.data.dataset import Ints, Purpose, Split, make_split
 from harness_plugin.errors import HarnessError
-from harness_plugin.training.pixels import read_images
+from harness_plugin.training.inputs.pixels import read_images
 
 Pixels: TypeAlias = NDArray[np.uint8]
 Images: TypeAlias = Pixels | datasets.Dataset | Sequence[Any]
 
 CHUNK = 8192
 ALIGNMENTS = ("conflicting", "aligned")
+
+BIASED_SPLITS: dict[str, Purpose] = {
+    "train": "train",
+    "validation": "validation",
+    "id": "in_domain",
+    "balanced": "ood",
+}
+"""Of tasks that draw biased sets and a balanced one from a pool of images."""
+FEWEST = 4
+"""Rows of such a set: one a cell."""
 
 
 @dataclass(frozen=True)

@@ -40,13 +40,13 @@ def complete(table: Table, names: Sequence[str], drop: bool) -> tuple[NDArray[np
     rows = np.logical_or.reduce([*lacking.values()])
     counted = f"{int(rows.sum()):,} of {len(table):,} rows lack a value"
     if drop:
-        each = ", ".join(f"{name} {int(found.sum()):,}" for name, found in lacking.items())
+        each = ", ".join(f"{name} {int(missing.sum()):,}" for name, missing in lacking.items())
         if rows.all():
             raise HarnessError(f"{table.file}: all rows lack a value ({each}).")
         return np.flatnonzero(~rows), f"dropped {counted} ({each})"
     details = "; ".join(
-        f"{name} is empty in {examples(table, np.flatnonzero(found))}"
-        for name, found in lacking.items()
+        f"{name} is empty in {examples(table, np.flatnonzero(missing))}"
+        for name, missing in lacking.items()
     )
     raise HarnessError(
         f"{table.file}: {counted}: {details}. Fill them in or remove them, or write `drop_missing: "

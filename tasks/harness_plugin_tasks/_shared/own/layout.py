@@ -127,9 +127,9 @@ def layout_of(request: DataRequest) -> Layout:
     )
 
 
-def refusal(task: str, option: str, expected: str, found: object) -> HarnessError:
+def refusal(task: str, option: str, expected: str, value: object) -> HarnessError:
     """The error for an option that is not what it should be."""
-    return HarnessError(f"task {task}: {option} must be {expected}, found {found!r}.")
+    return HarnessError(f"task {task}: {option} must be {expected}, found {value!r}.")
 
 
 def text(task: str, option: str, value: object) -> str:
@@ -172,12 +172,12 @@ def names(task: str, option: str, value: object) -> tuple[str, ...]:
     """A list of distinct texts or whole numbers, () for null."""
     if value is None:
         return ()
-    given = value if isinstance(value, list | tuple) else [None]
-    good = all(isinstance(v, str | int) and not isinstance(v, bool) for v in given)
-    found = tuple(str(v) for v in given)
-    if not good or len(set(found)) != len(found):
+    values = value if isinstance(value, list | tuple) else [None]
+    good = all(isinstance(v, str | int) and not isinstance(v, bool) for v in values)
+    texts = tuple(str(v) for v in values)
+    if not good or len(set(texts)) != len(texts):
         raise refusal(task, option, "a list of distinct names", value)
-    return found
+    return texts
 
 
 def inputs_of(request: DataRequest) -> tuple[str, ...]:
@@ -195,15 +195,15 @@ def inputs_of(request: DataRequest) -> tuple[str, ...]:
 
 def breakdowns_of(request: DataRequest) -> tuple[str, ...]:
     """The columns by whose values the scores are broken down."""
-    found = names(request.task.task, "breakdowns", request.options["breakdowns"])
-    if taken := [name for name in found if name in (*RESERVED, *request.task.inputs)]:
+    columns = names(request.task.task, "breakdowns", request.options["breakdowns"])
+    if taken := [name for name in columns if name in (*RESERVED, *request.task.inputs)]:
         raise refusal(
             request.task.task,
             "breakdowns",
             f"other columns than inputs and {', '.join(RESERVED)}",
             taken[0],
         )
-    return found
+    return columns
 
 
 def split_of(task: str, value: object) -> str | Mapping[str, float]:

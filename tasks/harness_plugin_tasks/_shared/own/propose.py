@@ -132,11 +132,11 @@ def of_tables(target: Path, name: str, tables: Mapping[str, Table], form: Format
         chunks = [chunk for part in parts for chunk in part.chunks]
         columns[column] = pc.fill_null(pa.chunked_array(chunks, pa.string()), "")
     classes = {
-        column: sorted(found)
+        column: sorted(levels)
         for column, values in columns.items()
-        if 2 <= len(found := {*values.unique().to_pylist()} - {""}) <= MOST_CLASSES
-        and 2 * len(found) <= len(values)
-        and sum(len(text.split()) for text in found) <= MOST_WORDS * len(found)
+        if 2 <= len(levels := {*values.unique().to_pylist()} - {""}) <= MOST_CLASSES
+        and 2 * len(levels) <= len(values)
+        and sum(len(text.split()) for text in levels) <= MOST_WORDS * len(levels)
     }
 
     def distinct(column: str) -> bool:
@@ -263,9 +263,9 @@ def splits_among(columns: Mapping[str, Column]) -> list[str]:
     return [
         name
         for name, values in columns.items()
-        if (found := {text.strip().lower() for text in values.unique().to_pylist()} - {""})
-        and found <= {*PURPOSES}
-        and {PURPOSES[text] for text in found} >= {"train"}
+        if (levels := {text.strip().lower() for text in values.unique().to_pylist()} - {""})
+        and levels <= {*PURPOSES}
+        and {PURPOSES[text] for text in levels} >= {"train"}
     ]
 
 

@@ -56,9 +56,9 @@ def load(request: DataRequest) -> TaskData:
     Raises HarnessError naming file, row, what was expected and what was found.
     """
     layout = layout_of(request)
-    found: list[str] = []
+    problems: list[str] = []
     parts = [
-        part for file in layout.files for part in read_parts(layout, file, request.seed, found)
+        part for file in layout.files for part in read_parts(layout, file, request.seed, problems)
     ]
     order = {"train": 0, "validation": 1, "in_domain": 2, "ood": 3}
     parts.sort(key=lambda part: order[layout.purpose(part.name)])
@@ -76,7 +76,7 @@ def load(request: DataRequest) -> TaskData:
         layout.task,
         request.source,
         splits,
-        (*found, *notes(layout, splits, train)),
+        (*problems, *notes(layout, splits, train)),
         warnings=(
             *(warning for file in odd for warning in repeated(header_of(file, layout.form))),
             *oddities(whole, layout.labels, layout.label),
@@ -87,17 +87,17 @@ def load(request: DataRequest) -> TaskData:
 
 def trained_on(layout: Layout, parts: Sequence[Part], needed: bool) -> Part | None:
     """The one part to train on; None where there is none and none is needed."""
-    found = [part for part in parts if layout.purpose(part.name) == "train"]
-    if len(found) > 1:
+    training = [part for part in parts if layout.purpose(part.name) == "train"]
+    if len(training) > 1:
         raise HarnessError(
-            f"task {layout.task}: splits {' and '.join(repr(p.name) for p in found)} are both to "
-            "train on: write one name in all rows, or say by `purposes` what each is for."
+            f"task {layout.task}: splits {' and '.join(repr(p.name) for p in training)} are both "
+            "to train on: write one name in all rows, or say by `purposes` what each is for."
         )
-    if not found and needed:
+    if not training and needed:
         raise HarnessError(
             f"task {layout.task}: no training rows; found split {', '.join(p.name for p in parts)}."
         )
-    return found[0] if found else None
+    return training[0] if training else None
 
 
 def joined_column(columns: Sequence[Column]) -> Column:
@@ -105,14 +105,14 @@ def joined_column(columns: Sequence[Column]) -> Column:
     return pa.chunked_array([chunk for column in columns for chunk in column.chunks], pa.string())
 
 
-def read_parts(layout: Layout, split: str, seed: int, found: list[str]) -> list[Part]:
+def read_parts(layout: Layout, split: str, seed: int, problems: list[str]) -> list[Part]:
     """The splits that stand in one file; what a reader should know of it goes to `found`."""
     table = read_columns(layout.files[split], layout.columns, layout.form)
     named = layout.split if isinstance(layout.split, str) else ""
     needed = (*layout.inputs, layout.label, layout.attribute, named, layout.id)
     rows, note = complete(table, [*filter(None, needed)], layout.drop_missing)
     if note:
-        found.append(f"{table.file.name}: {note}")
+        problems.append(f"{table.file.name}: {note}")
     if split:
         return [Part(split, table, rows)]
     kept = pa.array(rows)
@@ -137,13 +137,13 @@ def drawn(shares: Mapping[str, float], cells: Ints, seed: int) -> dict[str, Ints
     """Split name -> sorted row numbers, in the proportions of `shares` within every cell."""
     rng = np.random.default_rng(seed)
     edges = np.cumsum(list(shares.values()))[:-1]
-    found: dict[str, list[Ints]] = {name: [] for name in shares}
+    parts: dict[str, list[Ints]] = {name: [] for name in shares}
     for cell in np.unique(cells):
         rows = rng.permutation(np.flatnonzero(cells == cell))
         cuts = np.round(edges * len(rows)).astype(np.int64)
         for name, piece in zip(shares, np.split(rows, cuts), strict=True):
-            found[name].append(piece)
-    return {name: np.sort(np.concatenate(pieces)) for name, pieces in found.items()}
+            parts[name].append(piece)
+    return {name: np.sort(np.concatenate(pieces)) for name, pieces in parts.items()}
 
 
 def labels_of(
@@ -155,37 +155,37 @@ def labels_of(
     """
     if not layout.labels:
         check_classes(layout.task, layout.label, whole)
-    found = layout.labels or ordered({*whole.unique().to_pylist()})
+    labels = layout.labels or ordered({*whole.unique().to_pylist()})
     if train is None:
-        return found
+        return labels
     trained = {*train.columns[layout.label].unique().to_pylist()}
     for part in parts:
         codes, texts = coded(part.columns[layout.label])
-        if new := [c for c, text in enumerate(texts) if text in found and text not in trained]:
+        if new := [c for c, text in enumerate(texts) if text in labels and text not in trained]:
             position = int(np.isin(codes, new).argmax())
             raise HarnessError(
                 f"{part.where(position)}: label {texts[codes[position]]!r} stands in no row of "
                 f"split {train.name}."
             )
-    known = {*found} >= {*whole.unique().to_pylist()}  # a row of another label is told as such
-    if known and (absent := [label for label in found if label not in trained]):
+    known = {*labels} >= {*whole.unique().to_pylist()}  # a row of another label is reported as such
+    if known and (absent := [label for label in labels if label not in trained]):
         raise HarnessError(
             f"task {layout.task}: labels: {absent[0]!r} stands in no row; no model can learn it."
         )
-    return found
+    return labels
 
 
 def values_of(layout: Layout, whole: Mapping[str, Column]) -> tuple[str, ...]:
     """The attribute's values, sorted; () for data without attribute."""
     if not layout.attribute:
         return ()
-    found = ordered({*whole[layout.attribute].unique().to_pylist()})
-    if len(found) > MOST_VALUES:
+    values = ordered({*whole[layout.attribute].unique().to_pylist()})
+    if len(values) > MOST_VALUES:
         raise HarnessError(
-            f"task {layout.task}: attribute {layout.attribute} has {len(found):,} values, more "
+            f"task {layout.task}: attribute {layout.attribute} has {len(values):,} values, more "
             f"than {MOST_VALUES}; every one is a group with every label. Put them into few classes."
         )
-    return found
+    return values
 
 
 def ordered(values: set[str]) -> tuple[str, ...]:
@@ -286,12 +286,12 @@ def cells_of(
     layout: Layout, part: Part, labels: Sequence[str], values: Sequence[str]
 ) -> tuple[Ints, Ints]:
     """(n,) index of each row's label, -1 = no label of the task, and of its attribute value."""
-    found = []
+    cells = []
     for name, known in ((layout.label, labels), (layout.attribute, values)):
         codes, texts = coded(part.columns[name])
         index = {text: i for i, text in enumerate(known)}
-        found.append(np.array([index.get(text, -1) for text in texts], dtype=np.int64)[codes])
-    return found[0], found[1]
+        cells.append(np.array([index.get(text, -1) for text in texts], dtype=np.int64)[codes])
+    return cells[0], cells[1]
 
 
 def image_files(layout: Layout, part: Part) -> list[str]:
@@ -317,11 +317,11 @@ def image_files(layout: Layout, part: Part) -> list[str]:
 
 def notes(layout: Layout, splits: Mapping[str, Split], train: Part | None) -> list[str]:
     """What a reader should know of these rows: how they were cut, what is not scored."""
-    found = []
+    lines = []
     if not isinstance(layout.split, str) and layout.split:
-        found.append("the splits are drawn by data_seed, in proportion within label x attribute")
+        lines.append("the splits are drawn by data_seed, in proportion within label x attribute")
     if layout.attribute and not layout.points_to:
-        found.append(
+        lines.append(
             "aligned: P(label | attribute) > P(label) among the training rows"
             if train
             else "aligned: undefined, without training rows and without `aligned`"
@@ -329,8 +329,8 @@ def notes(layout: Layout, splits: Mapping[str, Split], train: Part | None) -> li
     known = splits[train.name].groups if train else ()
     for split in splits.values():
         if absent := [name for name in known if name not in split.groups]:
-            found.append(f"{split.name} has no row of {', '.join(absent)}: not scored there")
-    return found
+            lines.append(f"{split.name} has no row of {', '.join(absent)}: not scored there")
+    return lines
 
 
 def attribute_features(split: Split) -> NDArray[np.float64]:

@@ -84,18 +84,18 @@ def read_columns(file: Path, names: Sequence[str], form: Format) -> Table:
         raise HarnessError(f"{file}: no such file.")
     names = list(dict.fromkeys(names))
     suffix = file.suffix.lower()
-    found: Iterator[Sequence[str | None]]
+    rows: Iterator[Sequence[str | None]]
     if suffix in DELIMITERS:
-        found = (row.fields for row in rows_of(file, names, form.of(suffix)))
+        rows = (row.fields for row in rows_of(file, names, form.of(suffix)))
     elif suffix == ".jsonl":
-        found = json_fields(file, names)
+        rows = json_fields(file, names)
     elif suffix == ".parquet":
-        found = parquet_fields(file, names)
+        rows = parquet_fields(file, names)
     else:
         raise HarnessError(
             f"{file}: is a {suffix or 'file without suffix'}; expected {', '.join(SUFFIXES)}."
         )
-    columns = dict(zip(names, gathered(found, len(names)), strict=True))
+    columns = dict(zip(names, gathered(rows, len(names)), strict=True))
     if not len(columns[names[0]]):
         raise HarnessError(f"{file}: holds no row.")
     return Table(file, form, columns)
@@ -188,8 +188,8 @@ def as_text(value: object, name: str, where: str) -> str | None:
     )
 
 
-def missing(where: str, absent: Iterable[str], found: Iterable[str]) -> HarnessError:
+def missing(where: str, absent: Iterable[str], present: Iterable[str]) -> HarnessError:
     """The error for columns that are not there."""
     return HarnessError(
-        f"{where}: no column {', '.join(absent)} (found {', '.join(map(str, found)) or 'none'})."
+        f"{where}: no column {', '.join(absent)} (found {', '.join(map(str, present)) or 'none'})."
     )

@@ -80,14 +80,14 @@ class Release:
         """
         path = data_folder(request)
         places = (path / self.folder, *sorted(path.glob(f"*/{self.folder}")))
-        found = [place for place in places if place.is_dir()]
-        if len(found) != 1:
-            several = " and ".join(map(str, found)) or "nowhere"
+        roots = [place for place in places if place.is_dir()]
+        if len(roots) != 1:
+            several = " and ".join(map(str, roots)) or "nowhere"
             raise HarnessError(
                 f"{path}: the folder {self.folder}/ of the release must be in it or in one direct "
                 f"subfolder; it is {several}."
             )
-        return found[0]
+        return roots[0]
 
     def read(self, root: Path, version: str, file: str) -> Part:
         """`file`.tsv of a version. Raises HarnessError naming the file and line."""

@@ -12,7 +12,7 @@ import numpy as np
 from harness_plugin.data.dataset import DataRequest
 from harness_plugin.data.hub import load_local
 from harness_plugin.errors import HarnessError
-from harness_plugin_tasks._shared.files import find, hub_copies, missing, the_one
+from harness_plugin_tasks._shared.files import find, hub_copies, missing, require, the_one
 from harness_plugin_tasks._shared.text.nli_hub import (
     ANY_NLI,
     MULTINLI,
@@ -220,12 +220,12 @@ def released(root: Path, corpora: TrainingCorpora, task: str, needs_in_domain: b
     ]
     in_domain = {}
     if needs_in_domain:
-        matched = find(root, release.in_domain)
-        if matched is None:
-            raise HarnessError(
-                f"{missing(root, release.in_domain)}, the in-domain set of {file.name}. "
-                f"{task}.in_domain_files or {task}.holdout_file names another."
-            )
+        matched = require(
+            root,
+            release.in_domain,
+            f", the in-domain set of {file.name}. {task}.in_domain_files or {task}.holdout_file "
+            "names another",
+        )
         in_domain["id"] = [read_nli(matched)]
         if mismatched := find(root, release.mismatched):
             in_domain["id_mismatched"] = [read_nli(mismatched)]
@@ -238,9 +238,11 @@ def copied(root: Path, corpora: TrainingCorpora, task: str) -> Training:
     if copy := nli_copy(root, corpora):
         return of_corpus(*copy)
     names = [name for release in corpora.releases for name in release.train]
-    raise HarnessError(
-        f"{missing(root, names)}, nor a folder in it with a hub copy (columns premise, "
-        f"hypothesis, label). {task}.train_files names other files."
+    raise missing(
+        root,
+        names,
+        ", nor a folder in it with a hub copy (columns premise, hypothesis, label). "
+        f"{task}.train_files names other files",
     )
 
 

@@ -126,7 +126,7 @@ def checked(table: Table, labels: Sequence[str]) -> Table:
 
 
 def read_columns(file: Path, schema: Sequence[Column]) -> dict[str, list[str]]:
-    """The wanted columns of a file; one that is not required and not there is all ""."""
+    """The columns of `schema` in a file; one that is not required and not there is all ""."""
     if not file.is_file():
         raise HarnessError(f"{file}: no such file.")
     if file.suffix == ".parquet":
@@ -160,14 +160,14 @@ def text_lines(file: Path) -> Iterator[tuple[int, str]]:
 
 
 def tab_rows(file: Path, schema: Sequence[Column]) -> Iterator[list[str]]:
-    """The wanted fields of every row of a tab-separated file with a header, without quoting."""
+    """The fields of `schema` in every row of a tab-separated file with a header, unquoted."""
     lines = text_lines(file)
     names = next(lines, (1, ""))[1].split("\t")
     if names == [""]:
         raise HarnessError(f"{file}: is empty: no header.")
     require(schema, names, str(file))
-    found = [column.among(names) for column in schema]
-    places = [None if name is None else names.index(name) for name in found]
+    columns = [column.among(names) for column in schema]
+    places = [None if name is None else names.index(name) for name in columns]
     # a label that a short row lacks is a missing label; a sentence it lacks is damage
     shortest = 1 + max(
         place
@@ -190,7 +190,7 @@ def tab_rows(file: Path, schema: Sequence[Column]) -> Iterator[list[str]]:
 
 
 def json_rows(file: Path, schema: Sequence[Column]) -> Iterator[list[str]]:
-    """The wanted values of every line of a file with one JSON object a line."""
+    """The values of `schema` in every line of a file with one JSON object a line."""
     for number, line in text_lines(file):
         try:
             record = json.loads(line)
@@ -223,15 +223,15 @@ def require(schema: Sequence[Column], names: Sequence[str] | Mapping[str, Any], 
 def hub_columns(
     rows: datasets.Dataset, schema: Sequence[Column], where: str
 ) -> dict[str, list[str]]:
-    """The wanted columns of rows in the hub's layout, labels by their names."""
+    """The columns of `schema` of rows in the hub's layout, labels by their names."""
     require(schema, rows.column_names, where)
-    found = {column.name: column.among(rows.column_names) for column in schema}
-    loaded = rows.select_columns([key for key in found.values() if key])[:]
-    columns = {name: loaded[key] if key else [""] * len(rows) for name, key in found.items()}
+    names = {column.name: column.among(rows.column_names) for column in schema}
+    loaded = rows.select_columns([key for key in names.values() if key])[:]
+    columns = {name: loaded[key] if key else [""] * len(rows) for name, key in names.items()}
     for name, values in columns.items():
         if (row := next((i for i, value in enumerate(values) if value is None), None)) is not None:
-            raise HarnessError(f"{where}: row {row + 1}: {found[name]} is null; expected text.")
-    columns["label"] = label_texts(columns["label"], rows.features[found["label"]], where)
+            raise HarnessError(f"{where}: row {row + 1}: {names[name]} is null; expected text.")
+    columns["label"] = label_texts(columns["label"], rows.features[names["label"]], where)
     return columns
 
 

@@ -1,0 +1,1 @@
+"""Before anything is trained: a task opened, its plan resolved, the hardware chosen."""

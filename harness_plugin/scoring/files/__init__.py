@@ -1,0 +1,1 @@
+"""Predictions and scores as files: read, written, and put into columns."""

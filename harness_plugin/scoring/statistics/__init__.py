@@ -1,0 +1,1 @@
+"""Intervals, resampling and exact tests: functions of counts and arrays."""

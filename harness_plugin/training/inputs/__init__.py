@@ -1,0 +1,1 @@
+"""Rows as tensors: encoded once, batched by row number, moved to a device."""

@@ -1,0 +1,1 @@
+"""Score, compare and look into: predictions, runs, models."""

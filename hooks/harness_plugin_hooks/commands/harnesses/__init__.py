@@ -1,0 +1,1 @@
+"""From other harnesses: lm-evaluation-harness and evaluate."""

@@ -1,0 +1,1 @@
+"""Plan, train and look after: data, runs, studies, remedies, the store."""

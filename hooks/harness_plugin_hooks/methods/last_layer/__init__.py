@@ -1,0 +1,1 @@
+"""Methods that train the last layer again, on rows chosen for it."""

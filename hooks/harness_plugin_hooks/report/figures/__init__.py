@@ -1,0 +1,1 @@
+"""The figures of a run's report; drawing.py holds what they share."""
