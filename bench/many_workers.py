@@ -36,8 +36,8 @@ from harness_plugin.study.training_records import TrainingRecords
 from harness_plugin.study.worker import BusyError, Job
 
 LENGTH = 600.0
-"""Seconds of a training that the overhead is a share of: those of the paper's matrix take 12 minutes
-on the average (docs/scale.md)."""
+"""Seconds of a training that the overhead is a share of: those of the paper's matrix take 12
+minutes on the average (docs/scale.md)."""
 
 MOST = 0.01
 
@@ -102,7 +102,7 @@ class Threads:
 
 
 def plan_of(file: Path, seeds: int, students: int) -> Graph:
-    """In each seed an ERM pair, a teacher, a control and students: 4 trainings and one a student."""
+    """In each seed a teacher and its students, two of each number of epochs."""
     plan = {
         "study": "many_workers",
         "tasks": ["hans"],
@@ -132,15 +132,13 @@ def several(
     """(seconds, what each machine that lived says, workers killed)."""
     words = [sys.executable, __file__, "--as_machine", str(file), str(root), str(slots), str(mean)]
     pipe = subprocess.PIPE
-    running = [
-        subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True) for _ in range(machines)
-    ]
+    running = [subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True) for _ in range(machines)]
     for machine in running:
-        assert machine.stdin and machine.stdout
+        assert machine.stdout is not None
         machine.stdout.readline()
     started = time.perf_counter()
     for machine in running:
-        assert machine.stdin
+        assert machine.stdin is not None
         machine.stdin.write("\n")
         machine.stdin.flush()
     killed = 0
@@ -154,7 +152,9 @@ def several(
     return time.perf_counter() - started, said, killed
 
 
-def row(name: str, graph: Graph, taken: float, ideal: float, slots: int, leases: list[float]) -> str:
+def row(
+    name: str, graph: Graph, taken: float, ideal: float, slots: int, leases: list[float]
+) -> str:
     """A line of the table."""
     beyond = (taken - ideal) * slots / graph.trainings
     share = beyond / LENGTH
@@ -189,7 +189,8 @@ def main() -> None:
         graph = plan_of(file, args.seeds, args.students)
         names = [graph.name_of(node, seed) for node, seed in graph.instances()]
         ideal, _ = makespan(graph, {name: length_of(name, args.mean) for name in names}, slots)
-        rows, trained = [], []
+        rows: list[str] = []
+        trained: list[int] = []
         for name, machines, kill in (
             (f"one study, {slots} workers", 1, 0.0),
             (f"{args.machines} studies of {args.workers} workers", args.machines, 0.0),
@@ -203,10 +204,11 @@ def main() -> None:
             rows.append(row(name, graph, taken, ideal, slots - killed, leases))
             trained.append(sum(one["trained"] for one in said))
     print(f"{facts}\n")
-    print(f"{graph.trainings:,} trainings of {args.mean:g} s on the average; ideal {ideal:.0f} s.\n")
+    mean = f"{args.mean:g} s on the average"
+    print(f"{graph.trainings:,} trainings of {mean}; ideal {ideal:.0f} s.\n")
     print(
-        "| what | taken | beyond the ideal | beyond a training | share | a lease, record and release "
-        "| leases a second |\n|---|--:|--:|--:|---|--:|--:|"
+        "| what | taken | beyond the ideal | beyond a training | share "
+        "| a lease, record and release | leases a second |\n|---|--:|--:|--:|---|--:|--:|"
     )
     print("\n".join(rows))
     print(f"\nTrainings done by those that lived: {', '.join(f'{n:,}' for n in trained)}.")

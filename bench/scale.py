@@ -1,9 +1,9 @@
 """What the plans of studies/paper would take: GPU hours, memory of the store, traffic, money.
 
 Trainings are counted by the product itself (equal ones are shared), and each is given a time: a
-constant for an update, in proportion to the layers (the host launches their kernels), and operations
-at a constant rate. Both are a line through updates that were measured with the product's own loop on
-one card (bench/gpu_h100.md), so that small batches, which do not fill a card, cost what they cost.
+constant for an update, in proportion to the layers (the host launches their kernels), and
+operations at a constant rate. Both are a line through updates of the product's own loop, measured
+on one card (bench/gpu_h100.md): small batches, which do not fill it, cost what they cost.
 Days on several cards come from the product's scheduler, run against a clock of its own.
 """
 
@@ -14,12 +14,12 @@ import heapq
 import importlib
 import sys
 import tempfile
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flops
 
@@ -41,11 +41,12 @@ START, END = "<!-- table: python bench/scale.py -->", "<!-- end of table -->"
 
 
 class Released(NamedTuple):
-    """A task's released data: rows to train on and to evaluate on, tokens or pixels of one, labels."""
+    """A task's released data: rows to train on and to evaluate on, their size, labels."""
 
     train: int
     evaluation: int
     size: int
+    """Tokens of a row, or pixels of its image's side."""
     labels: int = 2
 
 
@@ -61,7 +62,7 @@ RELEASED = {
     "waterbirds": Released(4_795, 1_199 + 5_794, 224),
 }
 """Rows as the tasks check them. Tokens: MultiNLI's development pairs hold 35 words and marks on
-average, 40 with their pieces and the three special ones; CivilComments' limit stands for its mean."""
+average, 40 with pieces and the three special ones; CivilComments' limit stands for its mean."""
 
 
 class Speed(NamedTuple):
@@ -134,7 +135,7 @@ def costs_of(graph: Graph, plugins: Plugins) -> Costs:
 def settings_of(graph: Graph, plugins: Plugins) -> list[RoleSettings]:
     """Every node's, from the first configuration that needs it."""
     study, roles = graph.study, dict[int, Mapping[str, Role]]()
-    tasks = {name: find_task(name, plugins["task"], ()) for name in study.given.tasks}
+    tasks = {name: find_task(name, plugins["task"], ()) for name in study.plan.tasks}
     for number in {node.configuration for node in graph.nodes}:
         one = study.configurations[number]
         task = tasks[name := study.task_of(one)]
@@ -143,7 +144,9 @@ def settings_of(graph: Graph, plugins: Plugins) -> list[RoleSettings]:
     return [roles[node.configuration][node.role].settings for node in graph.nodes]
 
 
-def seconds_of(node: Node, mine: RoleSettings, data: Released, teachers: list[RoleSettings]) -> float:
+def seconds_of(
+    node: Node, mine: RoleSettings, data: Released, teachers: list[RoleSettings]
+) -> float:
     """Training, the teachers' one pass over the training rows, evaluation."""
     updates = mine.epochs * data.train / mine.batch_size
     training = updates * update(mine, data) * STAGES.get(node.method, 1.0)
@@ -243,21 +246,24 @@ def tables(plans: list[Path], cards: list[int], price: float) -> list[str]:
         most.graph.name_of(node, seed): most.seconds[node] for node, seed in most.graph.instances()
     }
     for slots in cards:
-        days, used = makespan(most.graph, lengths, slots)
-        lines.append(f"| {slots} cards | {days / 86400:.1f} | {used:.1%} |")
+        taken, share = makespan(most.graph, lengths, slots)
+        lines.append(f"| {slots} cards | {taken / 86400:.1f} | {share:.1%} |")
     return lines
 
 
 def parts(costs: Costs) -> list[str]:
     """GPU hours by task, and by the model that is trained."""
-    by_task, by_model = Counter[str](), Counter[str]()
+    by_task: defaultdict[str, float] = defaultdict(float)
+    by_model: defaultdict[str, float] = defaultdict(float)
     for node, seconds, seeds in zip(
         costs.graph.nodes, costs.seconds, costs.graph.seeds, strict=True
     ):
         by_task[node.task] += seconds * len(seeds) / 3600
         by_model[node.model] += seconds * len(seeds) / 3600
     lines = ["| task | hours | | model | hours |", "|---|--:|---|---|--:|"]
-    left, right = by_task.most_common(), by_model.most_common()
+    left, right = (
+        sorted(hours.items(), key=lambda pair: -pair[1]) for hours in (by_task, by_model)
+    )
     for row in range(max(len(left), len(right))):
         task = f"{left[row][0]} | {left[row][1]:,.0f}" if row < len(left) else " | "
         model = f"{right[row][0]} | {right[row][1]:,.0f}" if row < len(right) else " | "
