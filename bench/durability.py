@@ -1,11 +1,12 @@
 """What it costs that a run loses nothing and serves nothing else: fsync and digests.
 
-    python bench/durability.py                      # the demo's two tasks, one seed
-    python bench/durability.py --tasks celeba_bias
+    python bench/durability.py                      # the demo's two tasks, one seed, three rounds
+    python bench/durability.py --tasks celeba_bias --rounds 1
 
-The seconds inside every fsync and every digest of a file are added up while a run goes on, once
-with an empty store (everything is written) and once again (everything is compared). The share is
-that of the whole run, whose goal is 3%.
+In every round a run as it is and one whose fsync and digests do nothing take turns, each with an
+empty store (everything is written) and once again (everything is compared). The seconds inside
+every fsync and every digest of a file are added up: their share of the run is what has a goal, 3%.
+The ratio of the two runs says the same, as far as the machine is quiet.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+NAMES = ("first", "again, all from the store")
+WITHOUT = ", without"
 
 
 @dataclass
@@ -47,14 +51,49 @@ class Clock:
         return call
 
 
-def main() -> None:
-    """Run, add up, print."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--tasks", default="hans,celeba_bias")
-    parser.add_argument("--quick", action="store_true", help="the toy task, one epoch")
-    args = parser.parse_args()
+@dataclass
+class Timed:
+    """One run: its seconds, and those that were spent inside fsync and digests."""
+
+    seconds: float
+    syncs: Clock
+    digests: Clock
+
+    @property
+    def share(self) -> float:
+        """Of the run, inside fsync and digests."""
+        return (self.syncs.seconds + self.digests.seconds) / self.seconds
+
+
+def timed_run(argv: list[str], durable: bool) -> Timed:
+    """Run `harness`; where it is not `durable`, fsync and digests do nothing."""
     from harness_plugin.cli.main import main as harness
     from harness_plugin.store import seals
+
+    syncs, digests, before = Clock(), Clock(), (os.fsync, seals.digest_of)
+    if durable:
+        os.fsync, seals.digest_of = syncs.timed(before[0]), digests.timed(before[1])
+    else:
+        os.fsync, seals.digest_of = (lambda file: None), (lambda path: "")
+    try:
+        started = time.perf_counter()
+        with contextlib.redirect_stdout(io.StringIO()):
+            status = harness(argv)
+        seconds = time.perf_counter() - started
+    finally:
+        os.fsync, seals.digest_of = before
+    if status != 0:
+        raise SystemExit(status)
+    return Timed(seconds, syncs, digests)
+
+
+def main() -> None:
+    """Run in turns, print medians."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--tasks", default="hans,celeba_bias")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="the toy task, one epoch, one round")
+    args = parser.parse_args()
 
     argv = ["--tasks", args.tasks, "--seeds", "0", "--log_samples"]
     if args.quick:
@@ -62,26 +101,34 @@ def main() -> None:
         argv = ["--tasks", toy, "--seeds", "0", "--set", "teacher.epochs=0.2"]
         argv += ["--set", "student.epochs=0.2", "--resamples", "100", "--threads", "1"]
         argv += ["--precision", "no", "--attention", "sdpa"]
-    fsync, digest_of = os.fsync, seals.digest_of
-    print("| run | seconds | fsync: calls | seconds | digests: files | seconds | both, share |")
-    print("|---|--:|--:|--:|--:|--:|--:|")
-    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", ".")) as folder:
-        where = ["--use_cache", f"{folder}/store"]
-        for name in ("first", "again, all from the store"):
-            syncs, digests = Clock(), Clock()
-            os.fsync, seals.digest_of = syncs.timed(fsync), digests.timed(digest_of)
-            started = time.perf_counter()
-            with contextlib.redirect_stdout(io.StringIO()):
-                status = harness([*argv, *where, "--output_path", f"{folder}/{name[:5]}"])
-            seconds = time.perf_counter() - started
-            if status != 0:
-                raise SystemExit(status)
-            share = (syncs.seconds + digests.seconds) / seconds
-            print(
-                f"| {name} | {seconds:.1f} | {syncs.calls} | {syncs.seconds:.2f} | "
-                f"{digests.calls} | {digests.seconds:.2f} | {share:.1%} |",
-                flush=True,
-            )
+    runs: dict[str, list[Timed]] = {}
+    for _ in range(1 if args.quick else args.rounds):
+        for durable in (True, False):
+            with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", ".")) as folder:
+                for name in NAMES:
+                    words = ["--use_cache", f"{folder}/store", "--output_path"]
+                    one = timed_run([*argv, *words, f"{folder}/{name[:5]}"], durable)
+                    runs.setdefault(f"{name}{'' if durable else WITHOUT}", []).append(one)
+                    print(f"{name}, {'durable' if durable else 'not'}: {one.seconds:.1f} s, "
+                        f"{one.share:.2%}", file=sys.stderr)  # fmt: skip
+    print("| run | fsync: calls | seconds | digests: files | seconds | run, seconds "
+        "| both, share (range) | seconds over those without either |")  # fmt: skip
+    print("|---|--:|--:|--:|--:|--:|--:|--:|")
+    for name in NAMES:
+        mine, bare = runs[name], runs[f"{name}{WITHOUT}"]
+        shares = [each.share for each in mine]
+        ratio = median(a.seconds / b.seconds for a, b in zip(mine, bare, strict=True))
+        cells = [
+            name,
+            mine[0].syncs.calls,
+            f"{median(each.syncs.seconds for each in mine):.2f}",
+            mine[0].digests.calls,
+            f"{median(each.digests.seconds for each in mine):.2f}",
+            f"{median(each.seconds for each in mine):.1f}",
+            f"{median(shares):.2%} ({min(shares):.2%} to {max(shares):.2%})",
+            f"{ratio:.2f}",
+        ]
+        print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,21 @@
 """What a run does when it is killed, cut off, out of space, damaged or given nonsense.
 
-    python bench/faults.py                    # all of it: about an hour on two cores
-    python bench/faults.py --kills 10 --cuts 2 --damage 5 --full 3 --inputs 100
-    python bench/faults.py --write            # and put the table into docs/reliability.md
+    python bench/faults.py                          # all of it: half an hour of computing
+    python bench/faults.py --only kills --write     # one portion, its rows into docs/reliability.md
+    python bench/faults.py --quick                  # a trial of each
 
 Every trial breaks a run of the toy task at a random moment, repeats the same command, and compares
-every array, every weight and every number with those of a run that nobody disturbed. Power cuts
-and full disks need root: a file system of their own is mounted; without it they are not tried,
-and the table says so.
+every array, every weight and every number with those of a run that nobody disturbed. Each is
+recorded when it is over (`--record`): what was interrupted goes on with the next one, and rows of
+other code are begun again. Power cuts and full disks need root, because a file system of their own
+is mounted; without it they are not tried.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import random
 import shutil
 import signal
@@ -26,180 +25,27 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers")]
-os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+from campaign import Part, Record, Row, carry_out, code_tried, put_rows  # noqa: E402
+from disturbed import LIMIT, Child, Lab, arguments, content, start, two_ranks  # noqa: E402
 
 DOC = ROOT / "docs" / "reliability.md"
-START, END = "<!-- printed by bench/faults.py -->", "<!-- end -->"
-TOY = str(ROOT / "tests" / "toy" / "toy.yaml")
-LIMIT = 300.0
-"""Seconds after which a command counts as one that hangs."""
-SETS = (
-    "teacher.epochs=0.6",
-    "student.epochs=0.6",
-    "teacher.config={hidden_dropout_prob: 0}",
-    "student.config={num_hidden_layers: 1, hidden_dropout_prob: 0}",
-    "references=false",
+MARKS = ("<!-- printed by bench/faults.py -->", "<!-- end -->")
+TRIED = (
+    "harness_plugin",
+    "hooks",
+    "tasks",
+    "bench/faults.py",
+    "bench/disturbed.py",
+    "tests/helpers",
+    "tests/toy",
 )
-
-
-@dataclass
-class Result:
-    """One row of the table."""
-
-    what: str
-    trials: int = 0
-    other_bytes: int = 0
-    lost: int = 0
-    tracebacks: int = 0
-    hangs: int = 0
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def bad(self) -> int:
-        """How many trials did not end as they should."""
-        return self.other_bytes + self.lost + self.tracebacks + self.hangs
-
-    def row(self) -> str:
-        """The Markdown row."""
-        cells = (self.trials, self.other_bytes, self.lost, self.tracebacks, self.hangs)
-        return f"| {self.what} | {' | '.join(map(str, cells))} | {'; '.join(self.notes)} |"
-
-
-HEAD = "| what | trials | other bytes or wrong answers | stages lost | tracebacks | hangs | |\n"
-HEAD += "|---|--:|--:|--:|--:|--:|---|"
-
-
-def arguments(place: Path) -> list[str]:
-    """The run that is disturbed; store and results lie in `place`."""
-    fixed = "--seeds 0 --threads 1 --precision no --attention sdpa --device cpu --log_samples"
-    where = ["--output_path", f"{place}/out", "--use_cache", f"{place}/store"]
-    sets = [word for each in SETS for word in ("--set", each)]
-    fixed += " --resamples 100 --checkpoint_steps 2"
-    return ["--tasks", TOY, *fixed.split(), *where, *sets]
-
-
-@dataclass
-class Child:
-    """A command in a forked process: libraries are loaded already."""
-
-    process: int
-    log: Path
-
-    def wait(self, seconds: float = LIMIT) -> int | None:
-        """Its exit status (negative: the signal), None when it is still running after `seconds`."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            done, status = os.waitpid(self.process, os.WNOHANG)
-            if done:
-                return os.waitstatus_to_exitcode(status)
-            time.sleep(0.005)
-        return None
-
-    def kill(self) -> None:
-        """End it, and whatever it has started, at once."""
-        os.killpg(self.process, signal.SIGKILL)
-        os.waitpid(self.process, 0)
-
-
-def start(argv: list[str], log: Path) -> Child:
-    """Run `harness` with these arguments in a fork of this process."""
-    sys.stdout.flush()
-    process = os.fork()
-    if process:
-        return Child(process, log)
-    status = 70
-    try:
-        os.setsid()
-        stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(stream, 1), os.dup2(stream, 2)
-        from harness_plugin.cli.main import main
-
-        status = main(argv)
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush(), sys.stderr.flush()
-        os._exit(status)
-
-
-def content(place: Path) -> dict[str, bytes]:
-    """All that a run computed: arrays, weights, tokenizers and numbers, by name.
-
-    Left out is what says when and how long.
-    """
-    import hashlib
-
-    found = {}
-    for file in (place / "store").glob("*-*/**/*"):
-        timed = file.name in ("stage.json", "README.md")
-        apart = any(part.endswith((".partial", ".broken")) for part in file.parts)
-        if file.is_file() and not timed and not apart:
-            name = file.relative_to(place).as_posix()
-            found[name] = hashlib.sha256(file.read_bytes()).digest()
-    for file in (place / "out").glob("transfer_*.json"):
-        record = json.loads(file.read_bytes())
-        kept = [record[key] for key in ("scores", "transfer", "verdicts", "fingerprint")]
-        found["numbers"] = json.dumps(kept).encode()
-    for file in (place / "out").glob("predictions_*.csv"):
-        found[file.name.rpartition("_")[0]] = file.read_bytes()
-    return found
-
-
-class Lab:
-    """The undisturbed run, and how a disturbed one is judged."""
-
-    def __init__(self, folder: Path, seed: int) -> None:
-        self.folder, self.rng, self.number = folder, random.Random(seed), 0
-        self.good = self.place("good")
-        started = time.monotonic()
-        if start(arguments(self.good), folder / "good.log").wait() != 0:
-            raise SystemExit((folder / "good.log").read_text())
-        self.seconds = time.monotonic() - started
-        self.expected = content(self.good)
-
-    def place(self, name: str = "") -> Path:
-        """A new folder."""
-        self.number += 1
-        place = self.folder / (name or f"trial-{self.number}")
-        place.mkdir()
-        return place
-
-    def again(self, result: Result, place: Path, expected: dict[str, bytes] | None = None) -> None:
-        """Repeat the command undisturbed: it must succeed, with the bytes of the good run."""
-        log = self.folder / f"{place.name}-again.log"
-        child = start(arguments(place), log)
-        status = child.wait()
-        self.judge(result, log, status, child)
-        found = content(place)
-        wanted = expected or self.expected
-        if status != 0 or any(found.get(name) != value for name, value in wanted.items()):
-            result.other_bytes += 1
-            different = [name for name in wanted if found.get(name) != wanted[name]][:3]
-            print(f"{result.what}: {place.name}: status {status}, differ: {different}", flush=True)
-        hidden = [p.name for p in (place / "out").glob(".*")] + [
-            p.name for p in (place / "store").glob("*.partial")
-        ]
-        if hidden:
-            result.lost += 1
-            print(f"{result.what}: {place.name}: left behind {hidden}", flush=True)
-
-    def judge(self, result: Result, log: Path, status: int | None, child: Child) -> None:
-        """Count a hang and a traceback."""
-        if status is None:
-            child.kill()
-            result.hangs += 1
-        if "Traceback (most recent" in log.read_text(errors="replace"):
-            result.tracebacks += 1
-            print(log.read_text(errors="replace")[-1500:], flush=True)
-
-
+"""What the rows are of: where none of it has changed, a recorded row goes on."""
 MOMENTS: dict[str, Callable[[Path], bool]] = {
     "anything": lambda place: True,
     "a training": lambda place: any((place / "store").glob("model-*.partial")),
@@ -208,59 +54,60 @@ MOMENTS: dict[str, Callable[[Path], bool]] = {
 }
 
 
-def kills(lab: Lab, count: int) -> Iterator[Result]:
-    """kill -9 in every phase of a run in one process."""
-    for number, (name, reached) in enumerate(MOMENTS.items()):
-        result = Result(f"kill -9 in {name}")
-        for _ in range(count // len(MOMENTS) + (number < count % len(MOMENTS))):
-            place = lab.place()
-            child = start(arguments(place), lab.folder / f"{place.name}.log")
-            ended = None
-            while ended is None and not reached(place):
-                ended = child.wait(0.001)
-            most = lab.seconds if name == "anything" else 0.3 if name == "a training" else 0.02
-            if ended is None and child.wait(lab.rng.random() * most) is None:
-                child.kill()
-            result.trials += 1
-            lab.again(result, place)
-            shutil.rmtree(place)
-        yield result
+def kill(lab: Lab, moment: str, row: Row, rng: random.Random) -> None:
+    """kill -9 in a phase of a run in one process; a run that ended before it is no trial."""
+    most = {"anything": lab.seconds, "a training": 0.3}.get(moment, 0.02)
+    killed = False
+    while not killed:
+        place = lab.place()
+        if moment == "the outputs":  # they come last: all before them is in the store already
+            shutil.copytree(lab.good / "store", place / "store")
+        child = start(arguments(place), place / "killed.log")
+        ended = None
+        while ended is None and not MOMENTS[moment](place):
+            ended = child.wait(0.001)
+        if ended is None and child.wait(rng.random() * most) is None:
+            child.kill()
+            killed = True
+            row.trials += 1
+            lab.again(row, place)
+        shutil.rmtree(place)
 
 
-def launched(lab: Lab, count: int) -> Iterator[Result]:
-    """kill -9 of the launcher, of torchrun, and of one of two ranks; nothing outlives them."""
+def kill_launched(lab: Lab, whom: str, row: Row, rng: random.Random) -> None:
+    """kill -9 of the launcher, or of one rank of two: nothing outlives it."""
     import psutil
 
-    result = Result("kill -9 of the launcher, or of one of two ranks")
+    if not lab.expected_of_two:
+        place = lab.place("two")
+        if any(child.wait() for child in two_ranks(place, "good")):
+            raise SystemExit((place / "good-0.log").read_text())
+        lab.expected_of_two = content(place)
+    place = lab.place()
     command = [sys.executable, "-m", "harness_plugin", "launch", "--num_processes", "2"]
-    expected: dict[str, bytes] = {}
-    for number in range(count + 1):
-        place = lab.place()
-        run = [*command, *arguments(place)]
-        log = (lab.folder / f"{place.name}.log").open("w")
-        process = subprocess.Popen(run, stdout=log, stderr=log, cwd=ROOT, start_new_session=True)
-        family: list[psutil.Process] = []
-        while number and process.poll() is None and not any(place.glob("store/model-*.partial")):
-            time.sleep(0.05)
-        if number:
-            time.sleep(lab.rng.random())
-            family = psutil.Process(process.pid).children(recursive=True)
-            ranks = [p for p in family if "RANK" in p.environ()]
-            victim = psutil.Process(process.pid) if number % 2 else lab.rng.choice(ranks)
-            victim.kill()
-            result.trials += 1
-            process.wait(LIMIT)
-            _, alive = psutil.wait_procs(family, timeout=45)
-            if alive:
-                result.hangs += 1
-                result.notes.append(f"{len(alive)} workers outlived it")
-            run_again = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT)
-            same = content(place) == expected
-            result.other_bytes += run_again.returncode != 0 or not same
-        elif process.wait(LIMIT) == 0:
-            expected = content(place)  # the first one nobody disturbs
-        shutil.rmtree(place)
-    yield result
+    with (place / "killed.log").open("w") as log:
+        process = subprocess.Popen(
+            [*command, *arguments(place)], stdout=log, stderr=log, cwd=ROOT, start_new_session=True
+        )
+    deadline = time.monotonic() + LIMIT
+    while not any(place.glob("store/model-*.partial")):
+        time.sleep(0.05)
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise SystemExit((place / "killed.log").read_text())
+    time.sleep(rng.random() * 0.3)
+    family = psutil.Process(process.pid).children(recursive=True)
+    ranks = [member for member in family if "RANK" in member.environ()]
+    (psutil.Process(process.pid) if whom == "the launcher" else rng.choice(ranks)).kill()
+    row.trials += 1
+    process.wait(LIMIT)
+    _, alive = psutil.wait_procs(family, timeout=45)
+    if alive:
+        row.hangs += 1
+        row.saw("workers outlived it", len(alive))
+        for member in alive:
+            member.kill()
+    lab.again_in_two(row, place)
+    shutil.rmtree(place)
 
 
 @contextmanager
@@ -274,180 +121,196 @@ def mounted(folder: Path, *how: str) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def cuts(lab: Lab, count: int) -> Iterator[Result]:
-    """Power cuts: what is on the disk of a mounted ext4 at a moment, mounted again as it is."""
+def cut(lab: Lab, row: Row, rng: random.Random) -> None:
+    """A power cut: what is on the disk of a mounted ext4 at a moment, mounted again as it is."""
     from harness_plugin.store.seals import DamagedError, check_seal
     from harness_plugin.store.stages import RECORD
 
-    result = Result("power cuts (ext4 on a loop device, journal replayed)")
-    for _ in range(count):
-        disk, copy = lab.folder / "disk.img", lab.folder / "copy.img"
-        with disk.open("wb") as stream:
-            stream.truncate(256 << 20)
-        subprocess.run(["mkfs.ext4", "-q", "-F", str(disk)], check=True)
-        with mounted(lab.folder / "disk", "-o", "loop", str(disk)) as place:
-            child = start(arguments(place), lab.folder / f"cut-{lab.number}.log")
-            lab.number += 1
-            ended = child.wait(lab.rng.random() * 1.5 * lab.seconds)
-            if ended is None:
-                os.killpg(child.process, signal.SIGSTOP)
-            finished = {
-                path.name
-                for path in (place / "store").glob("*-*")
-                if not path.suffix and not path.with_suffix(".lock").exists()
-            }
-            subprocess.run(["cp", "--sparse=always", str(disk), str(copy)], check=True)
-            if ended is None:
-                child.kill()
-        with mounted(lab.folder / "copy", "-o", "loop", str(copy)) as place:
-            result.trials += 1
-            there = {p.name for p in (place / "store").glob("*-*") if not p.suffix}
-            for name in there | finished:
-                try:
-                    lost = check_seal(place / "store" / name, RECORD) is None
-                except DamagedError:
-                    lost = True
-                result.lost += lost
-            lab.again(result, place)
-        disk.unlink(), copy.unlink()
-    yield result
+    disk, copy = lab.folder / "disk.img", lab.folder / "copy.img"
+    with disk.open("wb") as stream:
+        stream.truncate(256 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-F", str(disk)], check=True)
+    with mounted(lab.folder / "disk", "-o", "loop", str(disk)) as place:
+        child = start(arguments(place), lab.folder / "cut.log")
+        ended = child.wait(rng.random() * 1.2 * lab.seconds)
+        if ended is None:
+            os.killpg(child.process, signal.SIGSTOP)
+        finished = {
+            path.name
+            for path in (place / "store").glob("*-*")
+            if not path.suffix and not path.with_suffix(".lock").exists()
+        }
+        subprocess.run(["cp", "--sparse=always", str(disk), str(copy)], check=True)
+        if ended is None:
+            child.kill()
+    with mounted(lab.folder / "copy", "-o", "loop", str(copy)) as place:
+        row.trials += 1
+        there = {path.name for path in (place / "store").glob("*-*") if not path.suffix}
+        for name in there | finished:
+            try:
+                row.lost += check_seal(place / "store" / name, RECORD) is None
+            except DamagedError:
+                row.lost += 1
+        row.saw("came when the run was over", ended is not None)
+        row.saw("finished stages were on the disk", len(there & finished))
+        lab.again(row, place)
+    disk.unlink(), copy.unlink()
 
 
-def damage(lab: Lab, count: int) -> Iterator[Result]:
-    """Files of finished stages that are changed, cut, emptied, removed or replaced."""
+def damage(lab: Lab, row: Row, rng: random.Random) -> None:
+    """A file of a finished stage is changed, cut, emptied, removed or replaced."""
     from damage import DAMAGE
 
-    result, rebuilt = Result("damaged files in the store"), 0
-    for number in range(count):
-        place = lab.place()
-        shutil.copytree(lab.good / "store", place / "store")
-        file = lab.rng.choice([p for p in place.glob("store/*-*/**/*") if p.is_file()])
-        stage = file.relative_to(place).parts[1]
-        list(DAMAGE.values())[number % len(DAMAGE)](file)
-        result.trials += 1
-        # a stage that nobody needed is not read; one that was is set aside and built again
-        wanted = {n: v for n, v in lab.expected.items() if not n.startswith(f"store/{stage}/")}
-        lab.again(result, place, wanted)
-        aside = (place / "store" / f"{stage}.broken").exists()
-        rebuilt += aside
-        whole = content(place)
-        if aside and any(whole.get(name) != value for name, value in lab.expected.items()):
-            result.other_bytes += 1
-        shutil.rmtree(place)
-    result.notes.append(f"{rebuilt} were read, named and built again; the others nobody needed")
-    yield result
+    place = lab.place()
+    shutil.copytree(lab.good / "store", place / "store")
+    file = rng.choice(sorted(path for path in place.glob("store/*-*/**/*") if path.is_file()))
+    stage = file.relative_to(place).parts[1]
+    list(DAMAGE.values())[row.trials % len(DAMAGE)](file)
+    row.trials += 1
+    # a stage that nobody needed is not read; one that was is set aside and built again
+    wanted = {n: v for n, v in lab.expected.items() if not n.startswith(f"store/{stage}/")}
+    aside = place / "store" / f"{stage}.broken"
+    lab.again(row, place, wanted)
+    row.saw("were read, named and built again", aside.exists())
+    row.saw("lie in stages that nobody needed", not aside.exists())
+    whole = content(place)
+    if aside.exists() and any(whole.get(name) != value for name, value in lab.expected.items()):
+        row.other_bytes += 1
+    shutil.rmtree(place)
 
 
-def full(lab: Lab, count: int) -> Iterator[Result]:
-    """Disks of many sizes that run full; then there is space, and the same command goes on."""
-    result = Result("full disks")
+SIZES = 20
+
+
+def full(lab: Lab, row: Row, rng: random.Random) -> None:
+    """A disk that runs full, of many sizes; then there is space, and the same command goes on."""
     needed = sum(p.stat().st_blocks * 512 for p in lab.good.rglob("*") if p.is_file())
-    said = 0
-    for number in range(count):
-        size = int(needed * (number + 0.5) / count)
-        with mounted(lab.folder / "small", "-t", "tmpfs", "-o", f"size={size}", "tmpfs") as place:
-            log = lab.folder / f"full-{number}.log"
-            child = start(arguments(place), log)
-            status = child.wait()
-            result.trials += 1
-            lab.judge(result, log, status, child)
-            lines = [line for line in log.read_text().splitlines() if "harness: error" in line]
-            named = len(lines) == 1 and "MB are free on the disk at" in lines[0]
-            said += named
-            result.other_bytes += status != 0 and not named
-            remount = f"remount,size={4 * needed}"
-            subprocess.run(["mount", "-o", remount, str(place)], check=True)
-            lab.again(result, place)
-    result.notes.append(f"{said} named the disk in one line, {count - said} had space enough")
-    yield result
+    size = int(needed * (row.trials % SIZES + 0.5) / SIZES)
+    with mounted(lab.folder / "small", "-t", "tmpfs", "-o", f"size={size}", "tmpfs") as place:
+        child = start(arguments(place), lab.folder / f"full-{row.trials}.log")
+        row.trials += 1
+        status = lab.judge(row, child)
+        lines = [line for line in child.log.read_text().splitlines() if "harness: error" in line]
+        named = len(lines) == 1 and "MB are free on the disk at" in lines[0]
+        row.saw("named the disk in one line", named)
+        row.saw("had space enough", status == 0)
+        row.other_bytes += status != 0 and not named
+        remount = f"remount,size={4 * needed}"
+        subprocess.run(["mount", "-o", remount, str(place)], check=True)
+        lab.again(row, place)
 
 
-def read_only(lab: Lab, count: int) -> Iterator[Result]:
+def read_only(lab: Lab, row: Row, rng: random.Random) -> None:
     """A finished store that cannot be written."""
-    result = Result("read-only finished stores")
-    for _ in range(count):
-        place = lab.place()
-        store = str(lab.good / "store")
-        with mounted(place / "store", "--bind", "-o", "ro", store):
-            subprocess.run(["mount", "-o", "remount,ro,bind", str(place / "store")], check=True)
-            result.trials += 1
-            lab.again(result, place)
-    yield result
+    place = lab.place()
+    with mounted(place / "store", "--bind", "-o", "ro", str(lab.good / "store")):
+        subprocess.run(["mount", "-o", "remount,ro,bind", str(place / "store")], check=True)
+        row.trials += 1
+        lab.again(row, place)
 
 
-def inputs(lab: Lab, count: int) -> Iterator[Result]:
-    """Generated bad input, in processes of 100 cases each."""
+BATCH = 20
+"""Bad inputs that a process tries, as long as none of them hangs."""
+
+
+def inputs(lab: Lab, kind: str, row: Row, rng: random.Random) -> None:
+    """The next generated bad inputs of a kind, in a process; what ends it counts."""
     import bad_inputs
 
-    counts: dict[str, Result] = {}
-    for part in range(0, count, 100):
-        folder = lab.place()
-        report = folder / "report.jsonl"
-        if not (process := os.fork()):
-            with report.open("w") as stream:
-                size = min(100, count - part)
-                for case in bad_inputs.cases(folder, size, part, run=lab.good / "out"):
-                    found = bad_inputs.outcome(case)
-                    record = [case.kind, found.fault, [word[:200] for word in case.argv]]
-                    stream.write(f"{json.dumps(record)}\n")
-                    stream.flush()
-            os._exit(0)
-        child = Child(process, report)
-        if child.wait(20 * LIMIT) is None:
-            os.kill(process, signal.SIGKILL)
-        for line in report.read_text().splitlines():
-            kind, fault, argv = json.loads(line)
-            result = counts.setdefault(kind, Result(f"bad input: {kind}"))
-            result.trials += 1
-            if fault:
-                print(f"bad input: {argv}\n{fault[-1500:]}", flush=True)
-            result.hangs += "TimeoutError: hangs" in fault
-            result.other_bytes += fault.startswith("accepted")
-            result.tracebacks += bool(fault) and not fault.startswith("accepted")
-        shutil.rmtree(folder)
-    yield from counts.values()
+    folder, first = lab.place(), row.trials
+    report = folder / "report.jsonl"
+    report.touch()
+    if not (process := os.fork()):
+        os.chdir(folder)
+        good = bad_inputs.Good(lab.folder / "inputs", lab.good / "out")
+        with report.open("w") as stream:
+            for case in bad_inputs.cases(folder, BATCH, rng.randrange(2**32), [kind], good):
+                outcome = bad_inputs.outcome(case)
+                words = [word[:200] for word in case.argv]
+                record = [outcome.fault, outcome.hangs, outcome.megabytes, outcome.status, words]
+                stream.write(f"{json.dumps(record)}\n")
+                stream.flush()
+                if outcome.hangs:
+                    break  # it was stopped anywhere: this process is good for nothing more
+        os._exit(0)
+    status = Child(process, report).wait(10 * LIMIT)
+    if status is None:
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+    for line in report.read_text().splitlines():
+        fault, hangs, megabytes, ended, words = json.loads(line)
+        row.trials += 1
+        row.peak = max(row.peak, round(megabytes))
+        row.saw("were refused", ended in (1, 2))
+        row.hangs += hangs
+        row.other_bytes += fault.startswith("accepted")
+        row.tracebacks += bool(fault) and not hangs and not fault.startswith("accepted")
+        if fault:
+            print(f"{row.what}: {words}\n{fault[-1500:]}", flush=True)
+    if status != 0:
+        row.trials += 1
+        row.hangs += status is None
+        row.tracebacks += status is not None
+        print(f"{row.what}: the process ended with {status} in a case after {first}", flush=True)
+    shutil.rmtree(folder)
+
+
+PORTIONS = ("kills", "launched", "cuts", "damage", "full", "read_only", "inputs")
+
+
+def parts_of(lab: Lab, quick: bool) -> Iterator[Part]:
+    """Every row of the table, with what its trials do."""
+    import bad_inputs
+
+    kinds = list(bad_inputs.MAKERS)
+    for moment in MOMENTS:
+        trial = partial(kill, lab, moment)
+        yield Part("kills", f"kill -9 in {moment}", 1 if quick else 21, trial)
+    for whom in ("the launcher", "one rank of two"):
+        trial = partial(kill_launched, lab, whom)
+        yield Part("launched", f"kill -9 of {whom}", 0 if quick else 8, trial)
+    for name, what, planned, trial in (
+        ("cuts", "power cuts (ext4 on a loop device, journal replayed)", 20, partial(cut, lab)),
+        ("damage", "damaged files in the store", 50, partial(damage, lab)),
+        ("full", "full disks", SIZES, partial(full, lab)),
+        ("read_only", "read-only finished stores", 1, partial(read_only, lab)),
+    ):
+        yield Part(name, what, 1 if quick else planned, trial)
+    for kind in kinds:
+        planned = 1 if quick else -(-1000 // len(kinds))
+        yield Part("inputs", f"bad input: {kind}", planned, partial(inputs, lab, kind))
 
 
 def main() -> None:
-    """Try everything, print the table; exit status 1 when a trial did not end as it should."""
+    """Try what is asked for and print its rows; status 1 when one did not end as it should."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    trials = {"kills": 84, "launched": 16, "cuts": 20, "damage": 50, "full": 20, "read_only": 1}
-    for name, count in {**trials, "inputs": 1000}.items():
-        parser.add_argument(f"--{name}", type=int, default=count, metavar="N")
+    parser.add_argument("--only", nargs="+", choices=PORTIONS, default=PORTIONS, metavar="PORTION",
+        help=f"of {', '.join(PORTIONS)}")  # fmt: skip
+    parser.add_argument("--record", type=Path, default=ROOT / "results" / "faults.json",
+        metavar="FILE", help="where what was tried is recorded, and goes on")  # fmt: skip
+    parser.add_argument("--fresh", action="store_true", help="begin recorded rows again")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="a trial or two of each")
+    parser.add_argument("--quick", action="store_true", help="a trial of each, not recorded")
     parser.add_argument("--write", action="store_true", help=f"into {DOC.relative_to(ROOT)}")
     args = parser.parse_args()
-    makers = {"kills": kills, "launched": launched, "cuts": cuts, "damage": damage, "full": full,
-        "read_only": read_only, "inputs": inputs}  # fmt: skip
     import harness_plugin.run_tasks  # noqa: F401  forks find the libraries loaded
 
-    results: list[Result] = []
-    started = time.monotonic()
+    record = Record(None if args.quick else args.record, code_tried(ROOT, TRIED))
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        lab = Lab(Path(folder), args.seed)
-        for name, make in makers.items():
-            count = getattr(args, name)
-            if args.quick:
-                count = {"kills": 2, "launched": 0, "inputs": 7}.get(name, 1)
-            if not count:
-                continue
-            if name in ("cuts", "full", "read_only") and os.geteuid() != 0:
-                results.append(Result(f"{name}: not tried", notes=["needs root"]))
-                continue
-            for result in make(lab, count):
-                results.append(result)
-                print(result.row(), flush=True)
-    table = "\n".join([HEAD, *(result.row() for result in results)])
-    moment = datetime.datetime.now(datetime.UTC).date()
-    facts = f"{moment}, Python {platform.python_version()}, Linux {platform.release()}, "
-    facts += f"{os.cpu_count()} cores, {(time.monotonic() - started) / 60:.0f} minutes."
-    print(f"\n{table}\n\n{facts}")
+        lab = Lab(Path(folder))
+        known = list(parts_of(lab, args.quick))
+        parts = [part for part in known if part.portion in args.only]
+        if os.geteuid() != 0:
+            rooted = {"cuts", "full", "read_only"} & {part.portion for part in parts}
+            print(f"not tried without root: {', '.join(sorted(rooted)) or 'nothing'}")
+            parts = [part for part in parts if part.portion not in rooted]
+        if args.fresh:
+            for part in parts:
+                record.rows.pop(part.what, None)
+        rows = carry_out(parts, record, args.seed)
     if args.write:
-        before, _, rest = DOC.read_text(encoding="utf-8").partition(START)
-        after = rest.partition(END)[2]
-        DOC.write_text(f"{before}{START}\n{table}\n\n{facts}\n{END}{after}", encoding="utf-8")
-    raise SystemExit(any(result.bad for result in results))
+        put_rows(DOC, MARKS, [part.what for part in known], rows)
+    raise SystemExit(any(row.bad for row in rows))
 
 
 if __name__ == "__main__":

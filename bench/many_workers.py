@@ -1,4 +1,4 @@
-"""10,000 trainings on 256 workers: what the scheduler and the leases cost, and workers that die.
+"""20,000 trainings on 256 workers: what the scheduler and the leases cost, and workers that die.
 
 Nothing is trained: a training sleeps for a length of its own. All else is real: the plan, the
 scheduler, records and leases in one shared folder. "One study" is one scheduler with 256 workers;

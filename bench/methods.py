@@ -1,4 +1,4 @@
-"""What every debiasing method does on the embedded tasks: the table in docs/methods.md.
+"""What every debiasing method does on the embedded tasks: the table in docs/methods_measured.md.
 
 Trains the small model of a task (the `control` of a run: no teacher) with every method, bias model
 and group inference, and as a student of a group-DRO teacher in a few ways, and compares its

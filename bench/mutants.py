@@ -83,6 +83,7 @@ AREAS: Mapping[str, Area] = {
         (
             "tests/hooks/test_methods.py",
             "tests/hooks/test_method_losses.py",
+            "tests/hooks/test_method_pairs.py",
             "tests/hooks/test_method_contract.py",
             "tests/hooks/test_defaults.py",
             "tests/hooks/test_kernel_whitening.py",
@@ -96,7 +97,7 @@ AREAS: Mapping[str, Area] = {
     "statistics": Area(
         30,
         tuple(
-            f"harness_plugin/scoring/{name}.py"
+            f"harness_plugin/scoring/statistics/{name}.py"
             for name in ("intervals", "minimum", "resampling", "significance")
         ),
         tuple(

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from scipy import special
 from worlds import ERM, RESAMPLES, SDS, Cell, draw, measured, outcomes, part
 
-from harness_plugin.pipeline.remedy import shown_to_help
 from harness_plugin.records import Estimate, Evidence, VerdictRule
 from harness_plugin.scoring.statistics import intervals, resampling
 from harness_plugin.scoring.verdict import verdict
@@ -146,6 +145,8 @@ def remedies(args: argparse.Namespace) -> None:
 
 def shown_of_eight(job: tuple[float, Cell], worlds: int) -> tuple[float, float]:
     """Share of worlds where any of eight remedies is shown to help, and where the last one is."""
+    from harness_plugin.pipeline.remedy import shown_to_help  # torch comes with it
+
     gain, cell = job
     models = [(0.8, 0.8, 0.8, 0.7)] * 8 + [(0.8, 0.8, 0.8, 0.7 + gain)]
     rng, shown, right = cell.rng, 0, 0

@@ -37,6 +37,7 @@ FIRST = (
     ("Running", "docs/running.md"),
     ("Data", "docs/data.md"),
     ("Methods", "docs/methods.md"),
+    ("Distillation", "docs/distillation.md"),
     ("Remedies", "docs/remedies.md"),
     ("Analyses", "docs/analysis.md"),
     ("Report", "docs/report.md"),

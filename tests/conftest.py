@@ -3,6 +3,8 @@
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before datasets is imported: it reads the variable once
+# before torch is: workers share the cores, and two threads on a tiny model wait for each other
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import gc
 import importlib
@@ -11,6 +13,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pluggy
 import pytest
@@ -67,16 +70,25 @@ def plugins() -> Plugins:
     return load_plugins()
 
 
+@pytest.fixture(scope="session")
+def shared_store(tmp_path_factory):
+    """A store for tests that ask what a training gives, not whether there is one.
+
+    What it is made of is in a stage's key, so that one test's teacher may be another's.
+    """
+    return tmp_path_factory.mktemp("shared_store")
+
+
 @pytest.fixture
 def open_context(tmp_path, plugins):
-    """The context of a run of the toy text task (or another), in a store of its own."""
+    """The context of a run of the toy text task (or another), in a store of its own or `store`."""
     from stepwise import stepwise
 
     from harness_plugin.config.merge import run_config
     from harness_plugin.pipeline.prepare.open_task import load_tasks
     from harness_plugin.pipeline.run_task import context_of
 
-    def context(*sets: str, task: str = TOY, store: str = "store", **flags):
+    def context(*sets: str, task: str = TOY, store: str | Path = "store", **flags):
         flags = {"threads": 1, "precision": "no", "attention": "sdpa", **flags}
         config = run_config(None, {"tasks": (task,), **flags}, sets)
         (task,) = load_tasks(config, plugins)
@@ -87,10 +99,11 @@ def open_context(tmp_path, plugins):
 
 @dataclass(frozen=True)
 class ToyRun:
-    """One finished run of the toy task from the command line."""
+    """One finished run of the toy task from the command line, with secrets in its environment."""
 
     output: Path
     store: Path
+    secrets: tuple[str, ...]
 
     def record(self) -> dict[str, Any]:
         """Its transfer_*.json."""
@@ -121,10 +134,11 @@ def toy_run(tmp_path_factory) -> ToyRun:
     command += " --device cpu"
     command += f" --resamples 100 --output_path {folder}/out"
     command += f" --use_cache {folder}/store"
-    assert (
-        main([*command.split(), "--set", "teacher.epochs=2.2", "--set", "student.epochs=2.1"]) == 0
-    )
-    return ToyRun(folder / "out", folder / "store")
+    secrets = {name: f"{name.lower()}-not-for-others" for name in ("HF_TOKEN", "WANDB_API_KEY")}
+    with mock.patch.dict(os.environ, secrets):
+        words = ["--set", "teacher.epochs=2.2", "--set", "student.epochs=2.1"]
+        assert main([*command.split(), *words]) == 0
+    return ToyRun(folder / "out", folder / "store", tuple(secrets.values()))
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ ROWS = {
     "evaluate": ["harness-plugin, bf16", "harness-plugin, fp32", "plain loop, batches of 32"],
     "method_cost": ["erm", "jtt", "dfr_train"],
     "prepare": ["first", "again, token ids from the store"],
-    "scoring": ["scores (--outputs transfer,table)", "every output, samples included"],
+    "scoring": ["one file", "five files", "five files, --log_samples"],
     "study": ["local, in process", "local, 2 workers", "25,000 cells"],
     "threads": ["our choice", "1 thread, as launched", "the choice made before"],
 }
@@ -31,7 +31,7 @@ OWN_PROCESS = {"step", "threads"}
 """They change what a process has once: accelerate's state, the threads at the start."""
 HELPERS = {
     *("worlds", "theory", "rates"),
-    *("batches", "common", "families", "flops", "workload"),
+    *("batches", "campaign", "common", "disturbed", "families", "flops", "workload"),
     *("deviations", "methods", "models_table", "mutants", "scale"),
 }
 """What the scripts share, and those that time nothing; of a GPU's: test_bench_gpu.py."""
@@ -119,6 +119,10 @@ def test_coverage_is_the_same_for_any_number_of_workers():
     assert one == two
     assert "| worst | 20 | no claim | no claim |" in one  # as a run has no interval there
     assert "| worst | 30 | ." in one
+    summary = one[one.index("| coverage of all cells that claim |") :].splitlines()[2:]
+    cells = [line.strip("| ").split(" | ") for line in summary if line.startswith("|")]
+    assert len(cells) >= 9
+    assert {row[3] for row in cells} == {"0"}  # no cell below .93 by more than chance
 
 
 @pytest.mark.slow

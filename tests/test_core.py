@@ -80,3 +80,12 @@ def test_what_needs_torch_names_the_extra(words, missing):
         f"harness: error: {missing} is not installed: this command needs the extra "
         "`train`: pip install 'debias-transfer[train]'"
     )
+
+
+def test_a_run_whose_stages_are_stored_imports_no_model():
+    """A third of such a run's time would be the base class of all models, and what it imports."""
+    code = (
+        "import sys, harness_plugin.run_tasks; print('transformers.modeling_utils' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -116,7 +116,7 @@ def test_the_methods_of_the_docs_work(name):
 
     from harness_plugin.training.batch import Batch, TrainingMetadata
 
-    (code,) = [code for code in blocks(ROOT / "docs/methods.md", "python") if name in code]
+    (code,) = [code for code in blocks(ROOT / "docs/writing_methods.md", "python") if name in code]
     names: dict = {}
     exec(code, names)
     label = torch.tensor([0, 1])
@@ -330,8 +330,8 @@ def check_settings(settings, tasks):
     [
         ("metric", "docs/concepts.md"),
         ("method", "docs/methods.md"),
-        ("distiller", "docs/methods.md"),
-        ("augmentation", "docs/methods.md"),
+        ("distiller", "docs/distillation.md"),
+        ("augmentation", "docs/distillation.md"),
         ("bias_model", "docs/methods.md"),
         ("group_inference", "docs/methods.md"),
         ("backbone", "docs/hooks.md"),
@@ -355,7 +355,8 @@ def test_every_option_of_a_method_is_documented():
     kinds = ("method", "bias_model", "group_inference", "distiller")
     for offer in (offer for kind in kinds for offer in PLUGINS[kind]):
         for option in offer.load().defaults:
-            assert f"`{option}`" in text("docs/methods.md"), f"{offer.name}.{option}"
+            page = "docs/distillation.md" if offer.kind == "distiller" else "docs/methods.md"
+            assert f"`{option}`" in text(page), f"{offer.name}.{option}"
 
 
 def own_page(task: str) -> str:
@@ -378,7 +379,7 @@ def test_every_setting_of_a_role_and_a_task_is_documented():
         for model in (RoleSettings, TaskSettings)
         for name in model.model_fields
         if f"`{name}`" not in text("docs/running.md")
-        and f"`{name}`" not in text("docs/running.md") + text("docs/methods.md")
+        and f"`{name}`" not in text("docs/methods.md") + text("docs/distillation.md")
         and f"`teacher.{name}`" not in text("docs/running.md")
     ]
     assert set(missing) <= {"teacher", "student", "labels"}

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
 
 from harness_plugin.config.roles import RoleKind
 from harness_plugin.data.dataset import Split, TaskData
@@ -20,6 +19,9 @@ from harness_plugin.pipeline.roles.split_stages import encoded_rows
 from harness_plugin.records import Ints, TrainedModel
 from harness_plugin.scoring.pairing import twin_of
 from harness_plugin.training.inputs.encode import Encoded
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,7 @@ def score(
         raise HarnessError("predictions: expected at least one file.")
     plugins = plugins_for(verbose)
     spec = find_task(task, plugins["task"], tuple(options.get("include_path", ())))
-    keywords = {**options, "data": data, "limit": limit, "log_samples": True, "sets": texts(sets)}
+    keywords = {**options, "data": data, "limit": limit, "sets": texts(sets)}
     keywords["seeds"] = range(len(files["student"]))
     configuration = configured((spec.task,), keywords, settings, config, output_path)
     from harness_plugin.pipeline.outputs import check_writable, chosen_outputs, write_outputs

@@ -51,8 +51,9 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         if is_main_process():
+            below = "\x1b[J" if sys.stderr.isatty() else ""  # what bars have left there
             print(
-                "harness: interrupted; finished stages and checkpoints are kept, "
+                f"{below}harness: interrupted; finished stages and checkpoints are kept, "
                 "the same command continues.",
                 file=sys.stderr,
             )

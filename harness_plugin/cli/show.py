@@ -13,10 +13,10 @@ from harness_plugin.cli.list_names import KINDS, sets_named
 from harness_plugin.cli.parser import Parser
 from harness_plugin.cli.startup import installed_plugins
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.plugins.option_facts import OptionFacts, option_facts
 
 if TYPE_CHECKING:
     from harness_plugin.data.task import Task
+    from harness_plugin.plugins.option_facts import OptionFacts
     from harness_plugin.plugins.registry import Offer, Plugins
 
 SETTING = {
@@ -143,6 +143,8 @@ def of_offer(offer: Offer) -> Iterator[str]:
             yield from paragraph(NEEDS.get(need, need))
     defaults = getattr(thing, "defaults", {})
     if defaults and offer.kind in SETTING:
+        from harness_plugin.plugins.option_facts import OptionFacts, option_facts
+
         yield ""
         yield f"options (--set {SETTING[offer.kind].format(offer.name)}.NAME=VALUE)"
         facts = option_facts(offer)

@@ -262,7 +262,7 @@ def check(task: Task, data: TaskData, *, training: bool = True) -> None:
     if not data.evaluation:
         raise HarnessError(f"{where}: no split to evaluate on.")
     for split in data.splits.values():
-        missing = sorted(set(task.inputs) - set(split.rows.column_names))
+        missing = sorted(set(task.inputs) - set(split.column_names))
         if missing:
             raise HarnessError(f"{where}: split {split.name!r} lacks column {', '.join(missing)}.")
         if len(split) == 0:

@@ -10,13 +10,14 @@ import os
 import re
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import datasets
-from datasets.exceptions import DatasetsError
-from huggingface_hub import constants, get_session, hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub import constants
 
 from harness_plugin.errors import HarnessError
+
+if TYPE_CHECKING:  # imported where the hub, or a copy of a hub's data set, is asked for
+    import datasets
 
 PROBE_SECONDS = 5.0
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -35,6 +36,9 @@ def load_hub(repo: str, name: str | None = None, *, revision: str) -> datasets.D
     """
     if Path(repo).is_dir():
         return load_local(Path(repo), name)
+    import datasets
+    from datasets.exceptions import DatasetsError
+
     where = f"data set {repo!r} (revision {revision})"
     # the library serves its own cache when it is offline, so it is asked even then
     if not constants.HF_HUB_OFFLINE and (reason := unreachable()):
@@ -57,6 +61,9 @@ def hub_file(repo: str, file: str, *, revision: str) -> Path:
 
     Raises HarnessError when the hub cannot be reached, and when there is no such file.
     """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
     where = f"file {file!r} of data set {repo!r} (revision {revision})"
     if not constants.HF_HUB_OFFLINE and (reason := unreachable()):
         raise offline(where, reason)
@@ -78,6 +85,9 @@ def load_local(folder: Path, name: str | None = None) -> datasets.DatasetDict:
 
     Raises HarnessError naming the directory when it cannot be read.
     """
+    import datasets
+    from datasets.exceptions import DatasetsError
+
     try:
         if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
             return several(datasets.load_from_disk(str(folder)), str(folder))
@@ -128,6 +138,8 @@ def unreachable() -> str:
 @lru_cache
 def probe(endpoint: str) -> str:
     """ "" when `endpoint` answers at all within PROBE_SECONDS, else the reason it does not."""
+    from huggingface_hub import get_session
+
     try:
         get_session().head(endpoint, timeout=PROBE_SECONDS)
     except Exception as error:  # which class depends on the HTTP client the hub library uses
@@ -150,6 +162,8 @@ def checked_commit(loaded: datasets.DatasetDict, revision: str, where: str) -> d
 
 def several(loaded: object, where: str) -> datasets.DatasetDict:
     """`loaded`, if it has named splits."""
+    import datasets
+
     if not isinstance(loaded, datasets.DatasetDict):
         raise HarnessError(f"{where}: holds one unnamed split; expected named splits (train, …).")
     return loaded

@@ -8,9 +8,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import datasets
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -26,6 +25,9 @@ from harness_plugin.data.columns import (
 )
 from harness_plugin.errors import HarnessError
 
+if TYPE_CHECKING:  # a second of imports, which scores of predictions do without
+    import datasets
+
 Ints: TypeAlias = NDArray[np.int64]
 Purpose: TypeAlias = Literal["train", "validation", "in_domain", "ood"]
 
@@ -37,7 +39,9 @@ MISSING_LABELS = frozenset({"-", "-1", ""})
 class Split:
     """One set of labelled rows.
 
-    `rows` has the task's input columns and
+    `content` holds the rows: an Arrow table, or a data set where a column is of a type that only
+    `datasets` knows (images). `rows` is a data set in either case. It has the task's input columns
+    and
       id         string, unique within the split, stable between loads
       label      int64 in [0, C), index into `labels`
       group      int64 in [0, G), index into `groups`; -1 = belongs to no group
@@ -55,7 +59,7 @@ class Split:
 
     name: str
     purpose: Purpose
-    rows: datasets.Dataset
+    content: pa.Table | datasets.Dataset
     labels: tuple[str, ...]
     groups: tuple[str, ...]
     breakdowns: tuple[str, ...] = ()
@@ -64,7 +68,17 @@ class Split:
     dropped: int = 0
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.content)
+
+    @cached_property
+    def rows(self) -> datasets.Dataset:
+        """(N,) the rows as a data set."""
+        return as_dataset(self.content) if isinstance(self.content, pa.Table) else self.content
+
+    @property
+    def column_names(self) -> list[str]:
+        """The columns of `rows`."""
+        return list(self.content.column_names)
 
     @cached_property
     def ids(self) -> NDArray[np.str_]:
@@ -92,11 +106,23 @@ class Split:
 
     def column(self, name: str) -> Any:
         """(N,) one column, without decoding the others (reading ids opens no image)."""
-        return self.rows.select_columns([name]).with_format("numpy")[:][name]
+        if isinstance(self.content, pa.Table):
+            column = self.content.column(name)
+            if pa.types.is_string(column.type):
+                return as_numpy(column)
+            return np.array(column.to_numpy())  # Arrow's own memory cannot be written to
+        return self.content.select_columns([name]).with_format("numpy")[:][name]
 
     def texts(self, name: str) -> Column:
         """(N,) one column of texts, as Arrow holds them."""
-        return self.rows.select_columns([name]).with_format("arrow")[:].column(name)
+        return self.stored([name]).column(name)
+
+    def stored(self, names: Sequence[str], start: int = 0, stop: int | None = None) -> pa.Table:
+        """The rows from `start` to `stop` of some columns as they are stored: images encoded."""
+        stop = len(self) if stop is None else min(stop, len(self))
+        if isinstance(self.content, pa.Table):
+            return self.content.select(list(names)).slice(start, stop - start)
+        return self.content.select_columns(list(names)).with_format("arrow")[start:stop]
 
     @cached_property
     def breakdown_values(self) -> dict[str, NDArray[np.str_]]:
@@ -115,14 +141,14 @@ class Split:
 
         None where all rows are independent.
         """
-        if "cluster" not in self.rows.column_names:
+        if "cluster" not in self.column_names:
             return None
         return clusters_of(self.texts("cluster"))
 
     @cached_property
     def overlapping(self) -> bool:
         """Whether a row may belong to several groups."""
-        return "members" in self.rows.column_names
+        return "members" in self.column_names
 
     @cached_property
     def membership(self) -> NDArray[np.bool_]:
@@ -130,7 +156,7 @@ class Split:
         if not self.overlapping:
             return np.equal(self.group[:, None], np.arange(len(self.groups)))
         out = np.zeros((len(self), len(self.groups)), dtype=np.bool_)
-        for row, members in enumerate(self.rows["members"]):
+        for row, members in enumerate(self.texts("members").to_pylist()):
             out[row, members] = True
         return out
 
@@ -138,9 +164,9 @@ class Split:
     def fingerprint(self) -> str:
         """Hash of everything a result can depend on: ids, inputs, labels, groups, rule."""
         digest = hashlib.sha256()
-        for name in sorted(self.rows.column_names):
+        for name in sorted(self.column_names):
             digest.update(name.encode())
-            for chunk in column_bytes(self.rows, name):
+            for chunk in column_bytes(self, name):
                 digest.update(chunk)
         for part in (self.labels, self.groups, self.breakdowns, self.collapse, self.collapse_rule):
             digest.update(repr(part).encode())
@@ -148,23 +174,22 @@ class Split:
 
     def select(self, indices: Sequence[int] | Ints) -> Split:
         """The rows at `indices`, in that order."""
-        return replace(self, rows=self.rows.select(np.asarray(indices, dtype=np.int64)))
+        return replace(self, content=self.rows.select(np.asarray(indices, dtype=np.int64)))
 
 
-def column_bytes(rows: datasets.Dataset, name: str, chunk: int = 4096) -> Iterator[bytes]:
+def column_bytes(split: Split, name: str, chunk: int = 4096) -> Iterator[bytes]:
     """The stored bytes of one column, a chunk of rows at a time (images stay encoded).
 
     An image that is stored as a path counts with the bytes of its file: the same files in another
     folder are the same data, and a file that was replaced is not.
     """
-    column = rows.select_columns([name]).with_format("arrow")
-    if isinstance(rows.features[name], datasets.Image):
-        for start in range(0, len(rows), chunk):
-            for image in column[start : start + chunk].column(name).to_pylist():
+    if not isinstance(split.content, pa.Table) and is_image(split.content.features[name]):
+        for start in range(0, len(split), chunk):
+            for image in split.stored([name], start, start + chunk).column(name).to_pylist():
                 yield hashlib.sha256(image["bytes"] or Path(image["path"]).read_bytes()).digest()
         return
-    for start in range(0, len(rows), chunk):
-        part = column[start : start + chunk].replace_schema_metadata(None)
+    for start in range(0, len(split), chunk):
+        part = split.stored([name], start, start + chunk).replace_schema_metadata(None)
         # a slice writes other bytes than a copy of the same rows
         table = part.take(pa.array(range(len(part)))).combine_chunks()
         sink = pa.BufferOutputStream()
@@ -266,7 +291,7 @@ def make_split(
     return Split(
         name=name,
         purpose=purpose,
-        rows=as_rows(data, features),
+        content=as_content(data, features),
         labels=labels,
         groups=groups,
         breakdowns=tuple(breakdowns),
@@ -290,28 +315,56 @@ def member_lists(
     return [[index[name] for name in names] for names in members]
 
 
-def as_rows(data: Mapping[str, Any], features: Mapping[str, Any]) -> datasets.Dataset:
+def as_content(data: Mapping[str, Any], features: Mapping[str, Any]) -> pa.Table | datasets.Dataset:
     """The columns as rows: texts, integers, and lists of them; `features` are other types."""
-    schema: dict[str, Any] = {}
-    arrays: dict[str, Any] = {}
-    for column, values in data.items():
-        if column in features:
-            one = {column: features[column]}
-            arrays[column] = datasets.Dataset.from_dict(
-                {column: values}, features=datasets.Features(one)
-            ).data.column(column)
-            schema |= one
-            continue
-        arrays[column] = values if isinstance(values, pa.ChunkedArray) else pa.array(values)
-        kind = datasets.Value("int64" if pa.types.is_integer(arrays[column].type) else "string")
-        is_list = pa.types.is_list(arrays[column].type)
-        schema[column] = datasets.List(datasets.Value("int64")) if is_list else kind
-    types = datasets.Features(schema)
-    table = datasets.table.InMemoryTable.from_pydict(arrays, schema=types.arrow_schema)
+    arrays = {
+        name: values if isinstance(values, pa.ChunkedArray) else pa.array(values)
+        for name, values in data.items()
+        if name not in features
+    }
+    plain = pa.table(arrays, pa.schema([(name, kind_of(arrays[name])) for name in arrays]))
+    if not features:
+        return plain
+    import datasets
+
+    known = datasets.Features.from_arrow_schema(plain.schema)
+    types = datasets.Features({name: features.get(name) or known[name] for name in data})
+    columns = {
+        name: datasets.Dataset.from_dict(
+            {name: values}, features=datasets.Features({name: types[name]})
+        ).data.column(name)
+        if name in features
+        else plain.column(name)
+        for name, values in data.items()
+    }
+    return as_dataset(pa.table(columns, types.arrow_schema))
+
+
+def kind_of(array: pa.Array | Column) -> pa.DataType:
+    """The type that a column is stored in."""
+    if pa.types.is_list(array.type):
+        return pa.list_(pa.int64())
+    return pa.int64() if pa.types.is_integer(array.type) else pa.string()
+
+
+def as_dataset(table: pa.Table) -> datasets.Dataset:
+    """A table as a data set."""
+    import datasets
+
+    types = datasets.Features.from_arrow_schema(table.schema)
     # a random name: the one that `datasets` makes is a hash of the pickled rows, and nothing asks
     return datasets.Dataset(
-        table, info=datasets.DatasetInfo(features=types), fingerprint=uuid.uuid4().hex
+        datasets.table.InMemoryTable(table.cast(types.arrow_schema)),
+        info=datasets.DatasetInfo(features=types),
+        fingerprint=uuid.uuid4().hex,
     )
+
+
+def is_image(feature: Any) -> bool:
+    """Whether a column of a data set holds images."""
+    import datasets
+
+    return isinstance(feature, datasets.Image)
 
 
 def stratified(split: Split, limit: int, seed: int) -> Split:

@@ -230,6 +230,7 @@ def quiet_libraries() -> None:
 
 def quiet_datasets() -> None:
     """The same where no model is loaded."""
-    import datasets
-
-    datasets.disable_progress_bars()
+    if "datasets" in sys.modules:
+        sys.modules["datasets"].disable_progress_bars()
+    else:  # a second of imports, for a library that may not be needed
+        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")

@@ -6,7 +6,7 @@ import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import (
@@ -15,8 +15,6 @@ from transformers import (
     AutoConfig,
     AutoModelForImageClassification,
     AutoModelForSequenceClassification,
-    PreTrainedConfig,
-    PreTrainedModel,
 )
 
 from harness_plugin.config.settings import RoleSettings
@@ -32,6 +30,9 @@ from harness_plugin.models.checkpoints import (
 from harness_plugin.models.hub import options_of, reading
 from harness_plugin.models.network import last_layer
 from harness_plugin.models.processors import load_processor
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 DTYPE = torch.float32
 """What weights are held in, whatever they were stored as: half-precision updates are rounded away

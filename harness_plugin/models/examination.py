@@ -12,11 +12,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
 from harness_plugin.errors import HarnessError
@@ -31,6 +30,9 @@ from harness_plugin.models.classifiers import (
 from harness_plugin.models.hub import options_of, reading
 from harness_plugin.models.processors import loaded, target_size
 from harness_plugin.models.weight_files import WeightFiles, weight_files
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 UNKNOWN_REFUSED, UNKNOWN_NOTED = 0.5, 0.1
 """Shares of a text's tokens that the vocabulary does not know."""

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from harness_plugin.errors import HarnessError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 PROJECTIONS = (
     ("query", "key", "value"),

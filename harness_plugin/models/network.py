@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from harness_plugin.errors import HarnessError
 from harness_plugin.models.layers import HiddenStateRecorder, Layers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class ModelOutput(NamedTuple):

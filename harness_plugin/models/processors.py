@@ -7,12 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from transformers import (
-    AutoImageProcessor,
-    AutoTokenizer,
-    PreTrainedTokenizerFast,
-    ViTImageProcessorPil,
-)
+import transformers
 
 from harness_plugin.config.settings import ImageSettings
 from harness_plugin.data.split import Split
@@ -43,7 +38,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, folder: Path) -> None
         special_tokens=[(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")],
     )
     names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
-    PreTrainedTokenizerFast(
+    transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
         **dict(zip(names, special, strict=True)),
@@ -59,9 +54,10 @@ def texts_of(split: Split, inputs: Iterable[str]) -> Iterable[str]:
 def save_image_processor(image: ImageSettings, folder: Path) -> None:
     """Write the processor of a model built from scratch."""
     side = {"height": image.size, "width": image.size}
-    ViTImageProcessorPil(size=side, image_mean=image.mean, image_std=image.std).save_pretrained(
-        folder
+    processor = transformers.ViTImageProcessorPil(
+        size=side, image_mean=image.mean, image_std=image.std
     )
+    processor.save_pretrained(folder)
 
 
 def load_processor(checkpoint: str, modality: str, trust_remote_code: bool = False) -> Any:
@@ -75,7 +71,8 @@ def load_processor(checkpoint: str, modality: str, trust_remote_code: bool = Fal
 
 def loaded(checkpoint: str, modality: str, trust_remote_code: bool) -> tuple[Any, tuple[str, ...]]:
     """`load_processor`, and notes on what was added to the tokenizer."""
-    auto = AutoTokenizer if modality == "text" else AutoImageProcessor
+    text = modality == "text"  # the other one is not looked up: it imports every model's base
+    auto = transformers.AutoTokenizer if text else transformers.AutoImageProcessor
     options: dict[str, Any] = {"use_fast": True} if modality == "text" else {"backend": "pil"}
     options |= {"trust_remote_code": trust_remote_code, **options_of(checkpoint)}
     if modality == "text":

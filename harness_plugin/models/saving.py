@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-
-from transformers import PreTrainedModel
+from typing import TYPE_CHECKING
 
 from harness_plugin.errors import HarnessError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def check_can_be_saved(model: PreTrainedModel, name: str) -> None:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from harness_plugin.errors import HarnessError
 from harness_plugin.models.network import last_layer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 BLOCK = re.compile(r"^(.*?\b(?:layer|layers|block)\.)(\d+)(\..+)$")
 """A parameter of a repeated block: what stands before its number, the number, what follows."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from harness_plugin.errors import HarnessError
 
 if TYPE_CHECKING:
+    from harness_plugin.data.columns import Column
     from harness_plugin.data.split import Split
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -61,8 +62,8 @@ class Predictions:
     """Groups with too few rows to steer a minimum over groups; empty until scoring."""
     labels_only: bool = False
     """Whether only labels are known: the logits then say which one, and no confidence."""
-    texts: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
-    """Input texts by column, memory-mapped; empty for images."""
+    texts: Mapping[str, Column] = field(default_factory=dict, repr=False)
+    """Input texts by column, as Arrow holds them; empty for images."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -208,5 +209,5 @@ def predictions_of(
         clusters=clusters,
         collapse=split.collapse,
         collapse_rule=split.collapse_rule,
-        texts={column: split.rows[column] for column in texts},
+        texts={column: split.texts(column) for column in texts},
     )

@@ -16,6 +16,7 @@ from harness_plugin.scoring.metrics import Metric
 from harness_plugin.scoring.pairing import PairedPredictions, arrange, distinct, join
 from harness_plugin.scoring.statistics import intervals
 from harness_plugin.scoring.statistics.significance import SeedSummary, over_seeds, wilson
+from harness_plugin.store.files import named
 
 BASELINE, CANDIDATE = "baseline", "candidate"
 
@@ -53,7 +54,7 @@ class Evaluated:
         return distinct(list(by_set.values()))
 
     def __str__(self) -> str:
-        return f"{self.where} ({self.role})"
+        return f"{named(self.where)} ({self.role})"
 
 
 @dataclass(frozen=True)

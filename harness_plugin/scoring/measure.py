@@ -97,7 +97,7 @@ class Bootstrap:
         """
         p = first_of(paired)
         strata = strata_of(p)
-        answers = [x.predicted for predictions in paired.values() for x in predictions]
+        answers = [x.predicted for role in sorted(paired) for x in paired[role]]  # in any order
         apart = [strata] if p.units is None else [strata, p.units]
         kinds = resampling.strata_of(*apart, *answers)
         _, first, sizes = np.unique(kinds, return_index=True, return_counts=True)

@@ -101,7 +101,12 @@ def score_task(
         source=source,
         fingerprint=fingerprint,
         collapse_rule=collapse_rule,
-        notes=(*notes, *few_rows_notes(table, rule.min_group), *one_class_notes(table)),
+        notes=(
+            *notes,
+            *few_rows_notes(table, rule.min_group),
+            *one_class_notes(table),
+            *cluster_notes(quantities),
+        ),
         seeds=seeds,
         models=models,
         scores=tuple(
@@ -142,6 +147,22 @@ def score_task(
         ),
         rule=rule,
     )
+
+
+def cluster_notes(quantities: Mapping[str, Quantities]) -> Iterator[str]:
+    """A sentence for every set whose rows come in clusters: what they cost."""
+    for split, found in quantities.items():
+        acc = found[""].get("acc")
+        if acc is None or not acc.design_effect or acc.support.clusters is None:
+            continue
+        effects = [effect for effect in acc.design_effect.values() if math.isfinite(effect)]
+        if effects:
+            least, most = min(effects), max(effects)
+            yield (
+                f"rows of {split} come in {acc.support.clusters} clusters, which are resampled "
+                f"whole: the variance of an accuracy is {least:.1f} to {most:.1f} times that of "
+                f"as many independent rows (design effect)"
+            )
 
 
 def check_arguments(metrics: Mapping[str, Metric], resamples: int) -> None:

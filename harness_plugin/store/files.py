@@ -198,6 +198,14 @@ def portable(value: Any, folder: Path) -> Any:
     return RUN + os.path.relpath(path, here)
 
 
+def named(path: str) -> str:
+    """A path as a page says it, which others read: below the working folder, or its last part."""
+    if not os.path.isabs(path):
+        return path
+    below = os.path.commonpath([os.getcwd(), path]) == os.getcwd()
+    return os.path.relpath(path) if below else os.path.basename(path.rstrip("/"))
+
+
 def located(value: Any, folder: Path) -> Any:
     """What `portable` made of paths, as paths of this machine again."""
     if isinstance(value, dict):
@@ -214,6 +222,8 @@ def read_json(path: Path) -> Any:
     text = read_text(path)
     try:
         value = json.loads(text, parse_constant=no_constant)
+        if "\\ud" in text.lower():  # half a character can be escaped in JSON, and written nowhere
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
         return located(value, path.parent)
     except (ValueError, RecursionError) as error:
         said = "nested too deep" if isinstance(error, RecursionError) else error

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import nn
-from transformers import PreTrainedModel
 
 from harness_plugin.training.batch import Inputs
 from harness_plugin.training.contracts import Configured
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 CALIBRATION = ("random", "balanced", "conflicting")
 """Which training rows calibrate: any, equally many of every group, or bias-conflicting ones."""

@@ -8,12 +8,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from transformers import PreTrainedModel, get_linear_schedule_with_warmup
+from transformers import get_linear_schedule_with_warmup
 
 from harness_plugin.errors import HarnessError
 from harness_plugin.machine.progress import Work
@@ -30,6 +30,9 @@ from harness_plugin.training.update import (
     one_update,
     seed_of,
 )
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 CHECK_EVERY = 50
 """Updates between looks at the loss: each look waits for the device."""

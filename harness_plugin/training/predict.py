@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
-from transformers import PreTrainedModel
 
 from harness_plugin.data.split import Split
 from harness_plugin.errors import HarnessError
@@ -18,6 +18,9 @@ from harness_plugin.records import predictions_of
 from harness_plugin.training.inputs.batching import evaluation_batches
 from harness_plugin.training.inputs.encode import Encoded
 from harness_plugin.training.inputs.transfer import to_device
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def predict(

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from accelerate import Accelerator
 from accelerate.utils import broadcast
 from numpy.typing import NDArray
 from safetensors.torch import load_model, save_model
-from transformers import PreTrainedModel
 
 from harness_plugin.errors import HarnessError
 from harness_plugin.store.files import whole
 from harness_plugin.training.inputs.encode import Encoded
 from harness_plugin.training.predict import predict
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 BEST = "selected.safetensors"
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import PreTrainedModel
 
 from harness_plugin.data.split import Split
 from harness_plugin.data.task import Task
 from harness_plugin.store.stages import Stage
 from harness_plugin.training.batch import TrainingMetadata
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Ints = NDArray[np.int64]
 

@@ -2,6 +2,8 @@
 
 import shutil
 
+import bad_input_files
+import bad_input_parts
 import bad_inputs
 import pytest
 import yaml
@@ -10,14 +12,15 @@ from harness_plugin.cli.main import main
 from harness_plugin.data.yaml_files import load_yaml
 from harness_plugin.plugins.registry import load_installed, make_manager
 
-TOY = str(bad_inputs.TOY / "toy.yaml")
+TOY = str(bad_input_parts.TOY / "toy.yaml")
 
 
 @pytest.mark.parametrize("kind", bad_inputs.MAKERS)
 def test_generated_bad_inputs_end_in_one_line(kind, tmp_path, toy_run, monkeypatch):
     """A few of the thousand that bench/faults.py tries."""
     monkeypatch.chdir(tmp_path)
-    for case in bad_inputs.cases(tmp_path / "cases", 6, 77, [kind], toy_run.output):
+    good = bad_inputs.Good(tmp_path / "good", toy_run.output)
+    for case in bad_inputs.cases(tmp_path / "cases", 6, 77, [kind], good):
         outcome = bad_inputs.outcome(case)
         assert not outcome.fault, (case.argv, outcome.fault)
 
@@ -31,7 +34,7 @@ SETTINGS = {
     "threads=0": "greater than or equal to 1",
     "method_options.group_dro.eta=1e300": "finite number of at most",
     "teacher.batch_size=!!int abc": "is not a YAML value",
-    "select=2020-13-45": "Input should be 'none', 'average' or 'worst_group'",
+    "select=2020-13-45": "Input should be 'none', 'average', 'worst_group' or 'worst_environment'",
     "teacher=&a [*a]": "is not a YAML value",
     "student.config=" + "[" * 5000: "is not a YAML value",
     "students.student.ce_weight=0": None,
@@ -44,8 +47,8 @@ SETTINGS = {
 @pytest.mark.parametrize("assignment", SETTINGS, ids=lambda text: text[:30])
 def test_settings_that_make_no_sense_are_refused(assignment, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    argv = (*bad_inputs.base_run(tmp_path), "--set", assignment)
-    outcome = bad_inputs.outcome(bad_inputs.Case("settings", argv))
+    argv = (*bad_input_parts.base_run(tmp_path), "--set", assignment)
+    outcome = bad_inputs.outcome(bad_input_parts.Case("settings", argv))
     if SETTINGS[assignment] is None:
         assert outcome.status == 0
         return
@@ -55,14 +58,14 @@ def test_settings_that_make_no_sense_are_refused(assignment, tmp_path, monkeypat
     assert "Traceback" not in outcome.output
 
 
-@pytest.mark.parametrize(("field", "value", "why"), bad_inputs.NAMES_NOTHING)
+@pytest.mark.parametrize(("field", "value", "why"), bad_input_files.NAMES_NOTHING)
 def test_what_a_task_names_must_be_there(tmp_path, field, value, why):
-    shutil.copy(bad_inputs.TOY / "toy_data.py", tmp_path)
-    task = yaml.safe_load((bad_inputs.TOY / "toy.yaml").read_text())
+    shutil.copy(bad_input_parts.TOY / "toy_data.py", tmp_path)
+    task = yaml.safe_load((bad_input_parts.TOY / "toy.yaml").read_text())
     task[field] = value
     (tmp_path / "toy.yaml").write_text(yaml.safe_dump(task))
-    argv = tuple(bad_inputs.base_run(tmp_path, str(tmp_path / "toy.yaml")))
-    outcome = bad_inputs.outcome(bad_inputs.Case("yaml", argv, why))
+    argv = tuple(bad_input_parts.base_run(tmp_path, str(tmp_path / "toy.yaml")))
+    outcome = bad_inputs.outcome(bad_input_parts.Case("yaml", argv, why))
     assert outcome.status == 2
     assert not outcome.fault
 
@@ -70,7 +73,7 @@ def test_what_a_task_names_must_be_there(tmp_path, field, value, why):
 @pytest.mark.parametrize("path", ["/dev/zero", "/dev/null", "/absent", "a" * 300])
 @pytest.mark.parametrize("flag", ["--config", "--include_path"])
 def test_paths_that_are_no_files_are_named(path, flag, tmp_path, capsys):
-    assert main([*bad_inputs.base_run(tmp_path), flag, path]) == 2
+    assert main([*bad_input_parts.base_run(tmp_path), flag, path]) == 2
     assert path[:20] in capsys.readouterr().err
 
 
@@ -97,7 +100,7 @@ def test_values_that_stand_for_too_much_are_refused():
 
 
 def test_labels_and_columns_of_ones_own_table(tmp_path):
-    (tmp_path / "table.csv").write_text(bad_inputs.TABLE)
+    (tmp_path / "table.csv").write_text(bad_input_files.TABLE)
     for option, message in (
         ("labels: [a, b, c]", "'c' stands in no row"),
         ("attribute: label", "another column than the label"),
@@ -105,7 +108,7 @@ def test_labels_and_columns_of_ones_own_table(tmp_path):
     ):
         task = f"task: mine\nbase: csv_groups\ntable: table.csv\n{option}\n"
         (tmp_path / "mine.yaml").write_text(task)
-        case = bad_inputs.Case("tables", ("validate", str(tmp_path / "mine.yaml")))
+        case = bad_input_parts.Case("tables", ("validate", str(tmp_path / "mine.yaml")))
         outcome = bad_inputs.outcome(case)
         assert outcome.status == 2, outcome.fault
         assert message in outcome.output

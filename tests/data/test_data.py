@@ -169,7 +169,7 @@ def test_the_fingerprint_sees_the_order_of_rows_but_not_how_they_are_stored(tmp_
     whole.rows.save_to_disk(str(tmp_path / "rows"))
     from dataclasses import replace
 
-    loaded = replace(whole, rows=datasets.load_from_disk(str(tmp_path / "rows")))
+    loaded = replace(whole, content=datasets.load_from_disk(str(tmp_path / "rows")))
     assert loaded.fingerprint == whole.fingerprint
 
 

@@ -418,7 +418,8 @@ def test_images_of_a_table_are_trained_on(tmp_path):
         "recipe: {all: {image: {size: 8}, references: false, teacher: &m {model: resnet-pico,"
         " init: scratch, epochs: 1, batch_size: 12}, student: *m}}\n"
     )
-    flags = ["--threads", "1", "--precision", "no", "--seeds", "0", "--resamples", "100"]
+    flags = ["--threads", "1", "--precision", "no", "--attention", "sdpa", "--seeds", "0"]
+    flags += ["--resamples", "100"]
     assert main(["--tasks", str(file), "--output_path", str(tmp_path / "out"), *flags]) == 0
     (record,) = (tmp_path / "out").glob("transfer_mine_*.json")
     groups = {n["subset"] for n in json.loads(record.read_text())["transfer"] if "subset" in n}

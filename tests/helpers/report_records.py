@@ -2,9 +2,17 @@
 
 import numpy as np
 
+from harness_plugin.scoring.files.transfer_record import read_record
+
 ROLES = ("teacher", "student", "control")
 LAYERS = {"teacher": 4, "student": 2, "control": 2}
 HEADS = {"teacher": 4, "student": 2, "control": 2}
+
+
+def transfer_of(folder):
+    """The record of a run."""
+    (file,) = folder.glob("transfer_*.json")
+    return read_record(file)
 
 
 def attention(seed=0):

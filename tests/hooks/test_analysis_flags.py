@@ -35,7 +35,7 @@ class Other(AnalysisOptions):
 
 
 def parsed(classes, *words):
-    parser = Parser(prog="harness analyze", allow_abbrev=False)
+    parser = Parser("harness analyze")
     parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument("--data_seed", type=int, default=0)
     parser.add_argument("--seeds")

@@ -1,9 +1,8 @@
-"""`harness compare`, its files, the pytest plugin and the workflow, on results folders."""
+"""`harness compare`, its files, the pytest plugin and the workflow, on results compared_runs."""
 
 import csv
 import io
 import json
-import os
 import re
 import shlex
 import shutil
@@ -14,7 +13,6 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-import yaml
 from planted import EVEN, METRICS, answered, results, scored, write
 from rich.console import Console
 
@@ -29,8 +27,6 @@ from harness_plugin.scoring.files.finished_runs import (
 from harness_plugin.scoring.gate import default_thresholds, read_thresholds
 from harness_plugin_hooks.regression import reports
 
-pytest_plugins = ["pytester"]
-
 ROOT = Path(__file__).parents[2]
 TOY = str(ROOT / "tests" / "toy" / "toy.yaml")
 ID_LABEL = {"id": "id", "label": "label"}
@@ -39,19 +35,10 @@ WORSE = ((90, 50, 80, 90), (91, 49, 80, 90), (90, 51, 79, 91))
 UNSURE = ((90, 70, 80, 90), (91, 79, 80, 90), (90, 84, 79, 91))
 
 
-@pytest.fixture(scope="session")
-def folders(tmp_path_factory):
-    """Results of a baseline and of candidates that pass, regress and are undecided."""
-    root = tmp_path_factory.mktemp("results")
-    for name, seeds in {"base": SAME, "same": SAME, "worse": WORSE, "unsure": UNSURE}.items():
-        results(root / name, *seeds)
-    return root
-
-
 @pytest.fixture
-def compare(folders, monkeypatch, capsys):
+def compare(compared_runs, monkeypatch, capsys):
     """Run the command in the folder of results: exit status, output, errors."""
-    monkeypatch.chdir(folders)
+    monkeypatch.chdir(compared_runs)
 
     def run(line):
         status = cli.main(["compare", *shlex.split(line)])
@@ -128,7 +115,8 @@ def test_predictions_made_elsewhere_are_compared_with_a_run(toy_run, tmp_path, c
     ]
     answers.write_text("".join(f"{row['id']},{row['label']}\n" for row in [ID_LABEL, *rows]))
     words = ["score", "--tasks", TOY, "--predictions", str(answers), "--resamples", "100"]
-    assert cli.main([*words, "--output_path", str(tmp_path / "scored")]) == 0
+    words += ["--log_samples", "--output_path", str(tmp_path / "scored")]
+    assert cli.main(words) == 0
     sides = [str(toy_run.output), str(tmp_path / "scored")]
     words = ["compare", *sides, "--min_seeds", "1", "--metric", "acc"]
     assert cli.main(words) == 3  # 100 rows do not tell the sign of the run's gap
@@ -138,8 +126,8 @@ def test_predictions_made_elsewhere_are_compared_with_a_run(toy_run, tmp_path, c
     assert "100.0" in capsys.readouterr().out
 
 
-def test_the_numbers_are_those_of_the_run(folders):
-    (file, record) = records_in(folders / "worse")["faces"]
+def test_the_numbers_are_those_of_the_run(compared_runs):
+    (file, record) = records_in(compared_runs / "worse")["faces"]
     side = evaluated(file, record, role="student")
     by_split = {}
     for p in side.predictions:
@@ -148,15 +136,15 @@ def test_the_numbers_are_those_of_the_run(folders):
         assert by_split[known.split] == pytest.approx(known.metrics["acc"].seeds)
 
 
-def reports_of(compare, folders, candidate):
-    out = folders / f"out-{candidate}"
+def reports_of(compare, compared_runs, candidate):
+    out = compared_runs / f"out-{candidate}"
     compare(f"base {candidate} --output_path {out}")
     assert sorted(file.name for file in out.iterdir()) == sorted(reports.FILES)
     return {file.name: file.read_text("utf-8") for file in out.iterdir()}
 
 
-def test_the_gate_is_one_document_as_text_and_as_a_page(compare, folders):
-    found = reports_of(compare, folders, "worse")
+def test_the_gate_is_one_document_as_text_and_as_a_page(compare, compared_runs):
+    found = reports_of(compare, compared_runs, "worse")
     page, text = found["comparison.html"], found["comparison.md"]
     assert "<h1>Debiasing gate: regressed</h1>" in page
     assert "default-src 'none'" in page
@@ -165,8 +153,8 @@ def test_the_gate_is_one_document_as_text_and_as_a_page(compare, folders):
         assert said in text, said
 
 
-def test_junit_has_a_case_for_every_check(compare, folders):
-    found = reports_of(compare, folders, "worse")["comparison.junit.xml"]
+def test_junit_has_a_case_for_every_check(compare, compared_runs):
+    found = reports_of(compare, compared_runs, "worse")["comparison.junit.xml"]
     (suite,) = ElementTree.fromstring(found)
     assert {k: suite.get(k) for k in ("tests", "failures", "errors", "skipped")} == {
         "tests": "6",
@@ -178,13 +166,13 @@ def test_junit_has_a_case_for_every_check(compare, folders):
     assert cases["balanced/worst_group_acc"].find("failure").get("type") == "regressed"
     assert "worse by 32.9" in cases["balanced/worst_group_acc"].find("failure").get("message")
     assert cases["in_domain/acc"].find("failure") is None
-    found = reports_of(compare, folders, "unsure")["comparison.junit.xml"]
+    found = reports_of(compare, compared_runs, "unsure")["comparison.junit.xml"]
     (suite,) = ElementTree.fromstring(found)
     assert int(suite.get("skipped")) == len(suite.findall("testcase/skipped")) > 0
 
 
-def test_benchmark_files_hold_the_candidate_in_percent(compare, folders):
-    found = reports_of(compare, folders, "worse")
+def test_benchmark_files_hold_the_candidate_in_percent(compare, compared_runs):
+    found = reports_of(compare, compared_runs, "worse")
     bigger, smaller = (
         {row["name"]: row for row in json.loads(found[f"benchmark_{name}_is_better.json"])}
         for name in ("bigger", "smaller")
@@ -197,9 +185,9 @@ def test_benchmark_files_hold_the_candidate_in_percent(compare, folders):
         assert row.keys() == {"name", "unit", "value", "range", "extra"}
 
 
-def test_the_size_of_a_gap_is_reported(tmp_path, plugins, folders):
+def test_the_size_of_a_gap_is_reported(tmp_path, plugins, compared_runs):
     results(tmp_path, (50, 95, 95, 50), (49, 95, 95, 51), (51, 96, 94, 49))
-    selected = Selected(folders / "base", tmp_path)
+    selected = Selected(compared_runs / "base", tmp_path)
     thresholds = read_thresholds(ROOT / "examples" / "ci" / "gates.yaml")
     found = compare_outputs(selected, thresholds, plugins)
     rows = {row["name"]: row for row in json.loads(reports.benchmark(found, False))}
@@ -228,9 +216,9 @@ def test_the_step_summary_is_appended(compare, tmp_path, monkeypatch):
     assert "$GITHUB_STEP_SUMMARY is not set" in err
 
 
-def test_names_from_data_cannot_break_a_report(folders, plugins):
+def test_names_from_data_cannot_break_a_report(compared_runs, plugins):
     odd = "<script>|`x` [red]b[/] \x00\ud800\n| d *e*"
-    selected = Selected(folders / "base", folders / "worse")
+    selected = Selected(compared_runs / "base", compared_runs / "worse")
     (found,) = compare_outputs(selected, default_thresholds(known=METRICS), plugins)
     found = replace(
         found,
@@ -253,7 +241,7 @@ def test_names_from_data_cannot_break_a_report(folders, plugins):
     assert "note: <script>|`x` [red]b[/]" in console.file.getvalue()
 
 
-def test_reports_that_cannot_be_written_are_an_error(folders, plugins, tmp_path, monkeypatch):
+def test_reports_that_cannot_be_written_are_an_error(compared_runs, plugins, tmp_path, monkeypatch):
     def full(path, text):
         raise OSError(28, "No space left on device")
 
@@ -263,9 +251,9 @@ def test_reports_that_cannot_be_written_are_an_error(folders, plugins, tmp_path,
 
 
 @pytest.fixture
-def copy(folders, tmp_path):
+def copy(compared_runs, tmp_path):
     """Results to be spoilt."""
-    return Path(shutil.copytree(folders / "same", tmp_path / "copy"))
+    return Path(shutil.copytree(compared_runs / "same", tmp_path / "copy"))
 
 
 def edit(folder, pattern, old, new):
@@ -356,10 +344,11 @@ def test_a_gate_on_a_task_that_nobody_compares_is_an_error(compare, tmp_path):
     assert "unknown task of a gate 'birds'" in compare(f"base same --thresholds {file}")[2]
 
 
-def test_comparing_imports_nothing_heavy(folders):
+def test_comparing_imports_nothing_heavy(compared_runs):
+    base, same = (str(compared_runs / name) for name in ("base", "same"))
     program = (
         "import sys; from harness_plugin.cli.main import main\n"
-        f"status = main(['compare', {str(folders / 'base')!r}, {str(folders / 'same')!r}])\n"
+        f"status = main(['compare', {base!r}, {same!r}])\n"
         "heavy = {'torch', 'transformers', 'datasets', 'evaluate', 'accelerate', 'sklearn'}\n"
         "print(status, sorted(heavy & set(sys.modules)))"
     )
@@ -367,181 +356,6 @@ def test_comparing_imports_nothing_heavy(folders):
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
     )
     assert out.stdout.splitlines()[-1] == "0 []", out.stderr
-
-
-def test_starting_pytest_imports_nothing_heavy():
-    program = (
-        "import sys, harness_plugin_hooks.regression.pytest_plugin\n"
-        "print(sorted({'numpy', 'scipy', 'pydantic', 'rich', 'torch'} & set(sys.modules)))"
-    )
-    words = [sys.executable, "-c", program]
-    out = subprocess.run(words, capture_output=True, text=True, timeout=60)
-    assert out.stdout == "[]\n", out.stderr
-
-
-@pytest.fixture
-def run_tests(pytester, monkeypatch, folders):
-    """Run pytest, in which one test passes, with the plugin and its options."""
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # or it is there twice
-    pytester.makepyfile("def test_of_the_user(): pass")
-    plugin = "harness_plugin_hooks.regression.pytest_plugin"
-
-    def run(*words):
-        return pytester.runpytest("-p", plugin, *(word.format(folders) for word in words))
-
-    return run
-
-
-BASE = "--harness-baseline={}/base"
-
-
-def test_pytest_fails_when_the_candidate_regresses(run_tests):
-    found = run_tests(BASE, "--harness-candidate={}/worse")
-    found.assert_outcomes(passed=4, failed=3)
-    assert found.ret == pytest.ExitCode.TESTS_FAILED
-    found.stdout.fnmatch_lines(
-        ["_* faces/balanced/acc _*", "regressed: acc on balanced is worse by 7.5 points*"]
-    )
-
-
-def test_pytest_passes_when_it_does_not(run_tests):
-    run_tests(BASE, "--harness-candidate={}/same").assert_outcomes(passed=7)
-    found = run_tests(BASE, "--harness-candidate={}/worse", "-k", "in_domain")
-    found.assert_outcomes(passed=3, deselected=4)
-    run_tests().assert_outcomes(passed=1)
-
-
-def test_pytest_says_what_is_undecided(run_tests):
-    found = run_tests(BASE, "--harness-candidate={}/unsure", "-rs", "--harness-undecided=skip")
-    assert found.ret == 0
-    undecided = found.parseoutcomes()["skipped"]
-    found.stdout.fnmatch_lines(["*undecided: *too few seeds*"])
-    found = run_tests(BASE, "--harness-candidate={}/unsure")  # as the command: exit status 3
-    found.assert_outcomes(passed=7 - undecided, failed=undecided)
-
-
-def test_pytest_takes_thresholds_and_roles(run_tests, pytester):
-    pytester.path.joinpath("gates.yaml").write_text("gates: [{metric: acc, max_drop: 0.5}]")
-    more = ("--harness-candidate={}/worse", "--harness-thresholds=gates.yaml")
-    run_tests(BASE, *more).assert_outcomes(passed=3)
-    found = run_tests(BASE, *more, "--harness-baseline-role=teacher")
-    assert found.ret == pytest.ExitCode.USAGE_ERROR
-    found.stderr.fnmatch_lines(["ERROR: harness: *has no role 'teacher'; it has student."])
-
-
-def test_pytest_refuses_half_a_comparison(run_tests):
-    found = run_tests(BASE)
-    assert found.ret == pytest.ExitCode.USAGE_ERROR
-    found.stderr.fnmatch_lines(["ERROR: --harness-candidate is missing*"])
-
-
-def test_the_pytest_plugin_is_an_entry_point():
-    project = (ROOT / "pyproject.toml").read_text("utf-8")
-    part = project.partition("[project.entry-points.pytest11]\n")[2].partition("\n\n")[0]
-    name, value = part.split(" = ")
-    assert (name, json.loads(value)) == ("harness", "harness_plugin_hooks.regression.pytest_plugin")
-
-
-WORKFLOW = ROOT / "examples" / "ci" / "debiasing-gate.yml"
-ACTION = ROOT / "action.yml"
-
-
-def steps():
-    (job,) = yaml.safe_load(WORKFLOW.read_text("utf-8"))["jobs"].values()
-    return {step.get("name"): step for step in job["steps"]}
-
-
-def action_steps():
-    return {s["name"]: s for s in yaml.safe_load(ACTION.read_text("utf-8"))["runs"]["steps"]}
-
-
-@pytest.fixture
-def shell_of_the_action(tmp_path, folders):
-    """Runs the action's comparison with the inputs of the workflow, as GitHub would."""
-    given = steps()["Gate"]["with"]
-    (tmp_path / "bin").mkdir()
-    command = tmp_path / "bin" / "harness"
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m harness_plugin "$@"\n')
-    command.chmod(0o755)
-    shutil.copytree(WORKFLOW.parent, tmp_path / "ci")
-    shutil.copytree(folders / "base", tmp_path / "baseline")
-    paths = [str(ROOT / folder) for folder in ("", "tasks", "hooks")]
-
-    def compare(candidate, **inputs):
-        shutil.copytree(folders / candidate, tmp_path / given["candidate"], dirs_exist_ok=True)
-        step = action_steps()["Compare"]
-        environment = {
-            **os.environ,
-            "PATH": f"{command.parent}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": os.pathsep.join(paths),
-            "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"),
-            **{
-                name: ({**given, "baseline": "baseline"} | inputs)[name.lower()]
-                for name in step["env"]
-            },
-        }
-        return subprocess.run(
-            ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-
-    return compare
-
-
-def test_the_commands_of_the_workflow_work(shell_of_the_action, tmp_path):
-    """Its evaluation is parsed and its comparison run by a shell, on results like its own."""
-    given = steps()["Gate"]["with"]
-    evaluate = cli.run_parser().parse_args(shlex.split(given["evaluate"])[1:])
-    assert evaluate.log_samples
-    assert evaluate.output_path == given["candidate"] == steps()["Keep the results"]["with"]["path"]
-    assert given["output_path"] == steps()["Keep the comparison"]["with"]["path"]
-    assert "--dir baseline" in steps()["Fetch the results of main"]["run"]
-    assert set(given) <= set(yaml.safe_load(ACTION.read_text("utf-8"))["inputs"])
-
-    done = shell_of_the_action("worse")
-    assert done.returncode == 1, done.stderr
-    assert "Debiasing gate: regressed" in (tmp_path / "summary.md").read_text()
-    assert (tmp_path / "comparison" / "comparison.junit.xml").is_file()
-
-
-def test_the_action_may_let_through_what_is_undecided(shell_of_the_action):
-    assert shell_of_the_action("unsure", thresholds="").returncode == 3
-    assert shell_of_the_action("unsure", thresholds="", undecided="pass").returncode == 0
-
-
-def test_the_shell_of_the_workflow_parses():
-    for step in filter(lambda step: "run" in step, [*steps().values(), *action_steps().values()]):
-        subprocess.run(["bash", "-n", "-c", step["run"]], check=True, timeout=20)
-
-
-WORKFLOWS = [WORKFLOW, *sorted((ROOT / ".github" / "workflows").glob("*.yml"))]
-
-
-@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
-def test_workflows_are_pinned_and_keep_no_credentials(file):
-    """As GitHub's guide to hardening asks: commits, not tags; no token stays in the checkout."""
-    workflow = yaml.safe_load(file.read_text("utf-8"))
-    assert workflow["concurrency"]["group"]
-    assert set(workflow["permissions"].values()) <= {"read"}
-    for job in workflow["jobs"].values():
-        for step in job["steps"]:
-            # an expression inside a script is code that a branch's name can write
-            assert "${{" not in step.get("run", "")
-            if "uses" in step:
-                assert re.fullmatch(r"[\w.-]+/[\w./-]+@[0-9a-f]{40}", step["uses"])
-            if step.get("uses", "").startswith("actions/checkout@"):
-                assert step["with"]["persist-credentials"] is False
-
-
-def test_the_action_installs_the_checkout_it_is_in():
-    line = action_steps()["Install"]["run"]
-    assert line.endswith('"$GITHUB_ACTION_PATH${EXTRAS:+[$EXTRAS]}"')
-    assert '--constraint "$GITHUB_ACTION_PATH/constraints.txt"' in line
-    assert "${{" not in "".join(step["run"] for step in action_steps().values())
 
 
 def test_the_thresholds_of_the_documentation_are_read(tmp_path):

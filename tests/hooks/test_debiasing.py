@@ -12,7 +12,6 @@ from harness_plugin.pipeline.run_task import context_of
 
 pytestmark = pytest.mark.slow
 
-SEEDS = (0, 1)
 SMALL = [
     *("celeba_bias.n_train=4000", "celeba_bias.n_validation=2400", "celeba_bias.n_test=2000"),
     *("student.epochs=2", "student.batch_size=32"),
@@ -41,7 +40,7 @@ HELP = {
 """Methods that help here, and the mean gain in worst-group accuracy that a broken one would miss.
 
 About half of the gain of the faultless method on `SMALL`. The methods that do not help on these
-small models are in the table of docs/methods.md, with the reasons.
+small models are in the table of docs/methods_measured.md, with the reasons.
 """
 
 
@@ -67,17 +66,18 @@ def faces(tmp_path_factory, plugins):
     return by_group
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.exhaustive)])
 def test_erm_fails_the_group_that_the_training_data_lack(faces, seed):
     erm = faces("erm", seed)
     assert min(erm, key=erm.get) == "blond_hair/Male"
     assert erm["blond_hair/Male"] < 0.55
 
 
+@pytest.mark.parametrize("seeds", [(0,), pytest.param((0, 1), marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize("method", HELP)
-def test_the_method_lifts_the_worst_group_and_narrows_the_gap(faces, method):
+def test_the_method_lifts_the_worst_group_and_narrows_the_gap(faces, method, seeds):
     gains = []
-    for seed in SEEDS:
+    for seed in seeds:
         erm, debiased = (np.array(list(faces(name, seed).values())) for name in ("erm", method))
         gains.append(debiased.min() - erm.min())
         assert debiased.mean() - debiased.min() < erm.mean() - erm.min()

@@ -116,7 +116,7 @@ def test_the_tables_of_the_docs_are_current():
 
 
 def test_the_table_of_distillers_says_what_each_is_checked_against():
-    page = (ROOT / "docs" / "methods.md").read_text()
+    page = (ROOT / "docs" / "distillation.md").read_text()
     _, _, rest = page.partition("| name | loss (times `kd_weight`) |")
     lines = rest.partition("\n\n")[0].splitlines()[2:]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]

@@ -1,24 +1,20 @@
 """Distillers: closed forms, identities, refusals, and trainings with every one of them."""
 
-import json
 import math
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
-from stepwise import Distillation
+from four_rows import TEACHER, Y, Z, close, facts
 from torch import nn
 from torch.nn.functional import cross_entropy
 from transformers import BertConfig
 
 from harness_plugin import HarnessError
 from harness_plugin.config.roles import plan_of_roles
-from harness_plugin.config.settings import StudentSettings
-from harness_plugin.models.classifiers import load_trained
-from harness_plugin.models.network import Network, last_layer
+from harness_plugin.models.network import Network
 from harness_plugin.plugins.registry import load_plugins
-from harness_plugin.training.batch import Batch, TrainingMetadata
+from harness_plugin.training.batch import Batch
 from harness_plugin.training.contracts import Distiller
 from harness_plugin.training.loss import DistillationLoss
 from harness_plugin.training.teacher_outputs import TeacherOutputs
@@ -51,9 +47,6 @@ NAMES = [offer.name for offer in PLUGINS["distiller"]]
 ON_FEATURES = [
     name for name in NAMES if "features" in PLUGINS["distiller"].offer(name).load().teacher_outputs
 ]
-Z = torch.tensor([[2, 0, -1], [0.5, 1, 0], [-1, 0, 1], [1, 1, 0]], dtype=torch.float64)
-TEACHER = torch.tensor([[3, 0, 0], [0, 2, 1], [0, 0, 3], [2, 0, 0]], dtype=torch.float64)
-Y = torch.tensor([0, 1, 2, 0])
 ALL = Batch(torch.arange(4), Y, torch.tensor([0, 1, 0, 2]))
 
 
@@ -64,18 +57,11 @@ def student_role(ctx, student):
     return roles["student"], roles
 
 
-def close(found, expected, tolerance=1e-6):
-    assert float(torch.as_tensor(found).detach()) == pytest.approx(expected, abs=tolerance)
-
-
 def random_logits(classes, rows=16, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return [
         torch.randn(rows, classes, dtype=torch.float64, generator=generator) * 3 for _ in range(2)
     ]
-
-
-# ---- closed forms on logits (specs of the losses, section 8)
 
 
 def test_three_labels_by_hand():
@@ -165,16 +151,6 @@ def test_two_labels_leave_nothing_of_some():
     assert torch.allclose(z_scores(student).abs(), torch.full((16, 2), 0.5**0.5).double())
 
 
-def facts(**changes):
-    known = {
-        "label": Y,
-        "group": torch.tensor([0, 1, 0, 2]),
-        "n_labels": 3,
-        "groups": ("a", "b", "c"),
-    }
-    return TrainingMetadata(**(known | changes))
-
-
 def test_a_sure_bias_model_makes_the_target_uniform_and_an_unsure_one_leaves_it():
     right = torch.full((4, 3), -1e9, dtype=torch.float64).scatter(1, Y[:, None], 0.0)
     smoothed = BiasAwareKD(2.0, facts(bias_log_probs=right)).loss(Z, TEACHER, ALL)
@@ -203,9 +179,6 @@ def test_group_dro_kd_by_hand():
     again = GroupDROKD(1.0, facts(), eta=1.0)
     again.load_state_dict(kind.state_dict())
     assert torch.equal(again.group_weights.q, kind.group_weights.q)
-
-
-# ---- features
 
 
 def test_relations_among_examples_by_hand():
@@ -286,190 +259,6 @@ def test_features_reach_the_loss_by_training_row():
     row = torch.tensor([2, 0])
     batch = Batch(row, Y[row], Y[row], outputs={"features": torch.zeros(2, 2)})
     close(objective(Z[row].float(), batch), ((16 + 25) / 2 + (0 + 1) / 2) / 2, 1e-5)
-
-
-# ---- refusals
-
-
-def refused(open_context, sets=(), **student):
-    ctx = open_context(*sets)
-    with pytest.raises(HarnessError) as error:
-        ctx.check_student(StudentSettings(**student))
-    return str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("student", "said"),
-    [
-        ({"distiller": "dkd"}, "alpha x kd with two labels"),
-        ({"distiller": "dist"}, "set distiller_options={inter: 0}"),
-        ({"distiller": "logit_standardisation"}, "-.707 and .707 with two labels"),
-        ({"distiller": "simkd"}, "set ce_weight=0"),
-        ({"distiller": "group_dro_kd"}, "students.student.method=erm"),
-        ({"distiller": "hints", "distiller_options": {"wait": 1}}, "unknown option of Hints"),
-        ({"distiller": "hints", "distiller_options": {"weight": "big"}}, "must be a float"),
-        ({"distiller": "hint"}, "Did you mean hints"),
-        ({"distiller": "hints", "distiller_options": {"weight": 0, "logits": 0}}, "weigh 0, 0 by"),
-        ({"distiller": "hints", "distiller_options": {"weight": -1}}, "weigh -1, 1 by"),
-        ({"distiller": "rkd", "distiller_options": {"weight": 0, "logits": 0}}, "weigh 0, 0, 0 by"),
-        (
-            {"distiller": "rkd", "distiller_options": {"distance": 0, "angle": 0, "logits": 0}},
-            "learns nothing, or the opposite",
-        ),
-        (
-            {"distiller": "tinybert", "distiller_options": {"weight": 0, "logits": 0}},
-            "weigh 0, 0, 0 by its distiller_options",
-        ),
-        ({"distiller": "dist", "distiller_options": {"inter": 0, "intra": 0}}, "weigh 0, 0 by"),
-        ({"distiller": "crd", "distiller_options": {"tau": 0}}, "tau above 0"),
-        ({"distiller": "group_dro_kd", "distiller_options": {"eta": -0.1}}, "eta of at least 0"),
-    ],
-)
-def test_what_cannot_work_is_refused_with_the_way_out(open_context, student, said):
-    assert said in refused(open_context, method="group_dro", **student)
-
-
-def test_missing_groups_are_named_with_what_works(open_context):
-    said = refused(open_context, ["toy.annotated=false", "method=erm"], distiller="group_dro_kd")
-    assert "needs group labels on the training rows" in said
-    assert "Distillers that work: " in said
-    assert "kd" in said.rpartition("Distillers that work: ")[2]
-
-
-def test_a_student_of_two_weights_of_0_is_refused(open_context):
-    with pytest.raises(ValueError, match="both 0: the student would learn nothing"):
-        StudentSettings(ce_weight=0, kd_weight=0)
-    with pytest.raises(HarnessError, match="both 0: the student would learn nothing"):
-        open_context("students.student.ce_weight=0", "students.student.kd_weight=0")
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_default_weights_leave_something_to_learn(name):
-    cls = PLUGINS["distiller"].offer(name).load()
-    weights = cls.term_weights(cls.resolved({}))
-    assert min(weights) >= 0
-    assert any(weights)
-
-
-def test_an_intra_term_alone_serves_two_labels(open_context):
-    student = StudentSettings(distiller="dist", distiller_options={"inter": 0})
-    ctx = open_context()
-    ctx.check_student(student)
-
-
-# ---- trainings
-
-FACES = ["celeba_bias.n_train=96", "celeba_bias.n_test=800"]
-TOY_SETS = {"dist": {"inter": 0}}
-PURE = ("simkd",)
-
-
-def distilled(ctx, name, method="erm", seed=0, **more):
-    teacher = ctx.trained("teacher", ctx.settings.teacher, "erm", seed)
-    student = {"distiller": name, "distiller_options": TOY_SETS.get(name, {}), **more}
-    student["ce_weight"] = 0.0 if name in PURE else 0.5
-    settings = StudentSettings(method=method, **student)
-    model = ctx.trained(
-        "student", ctx.settings.student, method, seed, Distillation((teacher,), settings)
-    )
-    return teacher, model
-
-
-@pytest.mark.parametrize("modality", ["text", "image"])
-@pytest.mark.parametrize("name", NAMES)
-def test_every_distiller_trains(open_context, name, modality):
-    if name in ("dkd", "logit_standardisation"):
-        pytest.skip("two labels: refused, tested on three labels by hand")
-    sets = ["teacher.epochs=0.2", "student.epochs=0.2"] if modality == "text" else list(FACES)
-    if modality == "image" and name in ("pkd", "tinybert", "minilm"):  # of transformers
-        sets += [f"{role}.model=vit-pico" for role in ("teacher", "student")]
-        sets += ["student.config={num_hidden_layers: 2}"]
-    if (modality, name) == ("text", "pkd"):  # which compares layers below the last
-        sets += ["student.config.num_hidden_layers=2"]
-    sets += ["teacher.epochs=1", "student.epochs=1"] if modality == "image" else []
-    ctx = open_context(*sets, **({} if modality == "text" else {"task": "celeba_bias"}))
-    _, model = distilled(ctx, name)
-    record = json.loads((model.path / "stage.json").read_text())
-    assert all(math.isfinite(loss) for _, loss in record["loss"])
-    control = ctx.trained("control", ctx.settings.student, "erm", 0)
-    mine, theirs = (load_file(m.path / "model.safetensors") for m in (model, control))
-    assert mine.keys() == theirs.keys()  # projectors are dropped
-    assert any(not torch.equal(mine[key], theirs[key]) for key in mine)
-
-
-def test_widths_may_differ_and_projectors_learn(open_context):
-    ctx = open_context("student.config.hidden_size=16", "student.config.num_attention_heads=2")
-    teacher, model = distilled(ctx, "hints", distiller_options={"weight": 1.0})
-    wide, narrow = (
-        last_layer(load_trained(str(m.path), "text", attention="eager")) for m in (teacher, model)
-    )
-    assert wide.in_features != narrow.in_features == 16
-    record = json.loads((model.path / "stage.json").read_text())
-    assert record["loss"][-1][1] > 0
-
-
-def test_simkd_follows_its_teacher_without_labels(open_context):
-    ctx = open_context("teacher.epochs=4", "student.epochs=8")
-    teacher, model = distilled(ctx, "simkd", kd_weight=1.0)
-    split = ctx.data.train
-    theirs, mine = (ctx.predictions(m, split).predicted for m in (teacher, model))
-    assert (theirs == mine).mean() > 0.9
-
-
-@pytest.mark.parametrize("name", ["hints", "group_dro_kd", "simkd", "subspace", "tinybert"])
-def test_an_interrupted_distillation_continues_to_the_same_bytes(open_context, monkeypatch, name):
-    from harness_plugin.training import loop
-
-    weights = []
-    for store in ("whole", "cut"):
-        ctx = open_context("student.epochs=1", store=store, checkpoint_steps=4)
-        if store == "cut":
-            teacher = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
-            assert teacher.path.is_dir()
-            real = loop.one_update
-            seen = []
-
-            def stop(*args, real=real, seen=seen):
-                seen.append(1)
-                if len(seen) == 11:
-                    raise KeyboardInterrupt
-                return real(*args)
-
-            monkeypatch.setattr(loop, "one_update", stop)
-            with pytest.raises(KeyboardInterrupt):
-                distilled(ctx, name)
-            monkeypatch.setattr(loop, "one_update", real)
-        _, model = distilled(ctx, name)
-        weights.append(load_file(model.path / "model.safetensors"))
-    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
-
-
-def test_students_of_one_teacher_share_its_stored_answers(open_context):
-    ctx = open_context("teacher.epochs=0.2", "student.epochs=0.1")
-    for name in ("kd", "dist", "hints", "rkd"):
-        distilled(ctx, name)
-    stages = [path.name for path in ctx.store.root.iterdir() if path.is_dir()]
-    train_rows = len(ctx.data.train)
-    answers = [
-        name
-        for name in stages
-        if name.startswith(("logits-", "features-"))
-        and json.loads((ctx.store.root / name / "stage.json").read_text())["rows"] == train_rows
-    ]
-    assert sorted(name.partition("-")[0] for name in answers) == ["features", "logits"]
-
-
-@pytest.mark.parametrize("method", [offer.name for offer in PLUGINS["method"]])
-def test_features_are_those_of_the_logits_whatever_the_method(open_context, method):
-    ctx = open_context("student.epochs=0.1", "teacher.epochs=0.1", "validation_fraction=0.2")
-    teacher = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
-    settings = StudentSettings(method=method, distiller="hints")
-    distillation = Distillation((teacher,), settings)
-    model = ctx.trained("student", ctx.settings.student, method, 0, distillation)
-    assert model.path.is_dir()
-
-
-# ---- modules of distillers
 
 
 class OfWidth:

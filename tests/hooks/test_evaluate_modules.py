@@ -55,8 +55,16 @@ def test_the_modules_there_are():
 
 
 def test_groups_by_hand(load):
-    worst = load("worst_group_accuracy").compute(**DATA)
-    assert worst == {"worst_group_accuracy": pytest.approx(3 / 5), "worst_group": "b"}
+    worst = load("worst_group_accuracy").compute(**DATA, min_group=1)
+    assert worst["worst_group_accuracy_plain"] == pytest.approx(3 / 5)
+    assert worst["worst_group"] == "b"
+    assert worst["worst_group_accuracy"] > 3 / 5  # corrected for having been looked for
+    with pytest.warns(
+        UserWarning, match="no group has rows enough to steer a minimum, the largest has 5"
+    ):
+        few = load("worst_group_accuracy").compute(**DATA)
+    assert math.isnan(few["worst_group_accuracy"])
+    assert few["worst_group"] == ""
     every = load("group_accuracy").compute(**DATA)
     assert every["group_accuracy"] == {"a": pytest.approx(2 / 3), "b": pytest.approx(3 / 5)}
     assert every["n"] == {"a": 3, "b": 5}
@@ -79,13 +87,12 @@ def test_an_empty_group_is_nan_with_no_rows_and_a_warning_and_shifts_no_other(lo
     assert math.isnan(found["group_accuracy"]["never"])
     assert found["n"] == {"a": 3, "never": 0, "b": 5}
     assert found["group_accuracy"]["b"] == pytest.approx(3 / 5)
-    with pytest.warns(UserWarning, match="no row of group never"):
-        worst = load("worst_group_accuracy").compute(**DATA, known_groups=known)
-    assert math.isnan(worst["worst_group_accuracy"])
-    assert worst["worst_group"] == ""
-    with pytest.warns(UserWarning, match="gap_avg_worst is not defined"):
-        gaps = load("spurious_gap").compute(**DATA, known_groups=known)
-    assert math.isnan(gaps["gap_avg_worst"])
+    said = r"groups under 1 rows are left out: never \(0\)"
+    with pytest.warns(UserWarning, match=f"worst_group_acc: {said}"):
+        worst = load("worst_group_accuracy").compute(**DATA, known_groups=known, min_group=1)
+    assert worst["worst_group_accuracy_plain"] == pytest.approx(3 / 5)
+    with pytest.warns(UserWarning, match=f"gap_avg_worst: {said}"):
+        load("spurious_gap").compute(**DATA, known_groups=known, min_group=1)
 
 
 def test_every_named_gap_by_hand(load):
@@ -94,31 +101,35 @@ def test_every_named_gap_by_hand(load):
         aligned=[1, 1, 0, 1, 1, 0, -1, 0],
         labels=["entailment", "non-entailment"],
         in_domain_accuracy=0.9,
+        min_group=1,
     )
-    assert found["gap_avg_worst"] == pytest.approx(5 / 8 - 3 / 5)
+    assert found["gap_avg_worst_plain"] == pytest.approx(5 / 8 - 3 / 5)
     assert found["gap_aligned_conflicting"] == pytest.approx(1 - 0)
     assert found["gap_entailment"] == pytest.approx(2 / 3 - 3 / 5)  # label 0 is entailment
     assert found["gap_id_ood"] == pytest.approx(0.9 - 5 / 8)
-    assert load("spurious_gap").compute(**DATA).keys() == {"gap_avg_worst"}
+    ends = {"gap_avg_worst", "gap_avg_worst_low", "gap_avg_worst_high", "gap_avg_worst_plain"}
+    assert load("spurious_gap").compute(**DATA, min_group=1).keys() == ends
 
 
 def test_transfer_by_hand(load):
-    right = list(GOLD)
-    erm = [1 - label if group == "b" else label for label, group in zip(GOLD, GROUPS, strict=True)]
+    """Sixteen times the rows: what is shown of an accuracy, and what is not."""
+    right, data = GOLD * 16, {name: column * 16 for name, column in DATA.items()}
+    erm = [*GOLD[:4], *(1 - y for y in GOLD[4:])] * 16
     found = load("debias_transfer").compute(
-        **DATA, teacher=right, control=SAID, erm_teacher=erm, erm_student=erm
+        **data, teacher=right, control=SAID * 16, erm_teacher=erm, erm_student=erm, metric="acc"
     )
-    assert found["distillability"] == pytest.approx(3 / 5 - 1)
-    assert found["contribution"] == 0
-    assert found["gap_widening"] == pytest.approx(5 / 8 - 3 / 5)
-    assert found["retention"] == pytest.approx(3 / 5)
-    plain = load("debias_transfer").compute(**DATA, teacher=right, metric="acc")
-    assert plain["distillability"] == pytest.approx(5 / 8 - 1)
-    assert plain["contribution"] is None
-    assert plain["retention"] is None
-    with pytest.warns(UserWarning, match="the teacher gains nothing over ERM"):
+    assert found["distillability"] == pytest.approx(5 / 8 - 1)
+    assert found["distillability_low"] < 5 / 8 - 1 < found["distillability_high"] < 0
+    assert found["contribution"] == found["contribution_low"] == found["contribution_high"] == 0
+    assert found["retention"] == pytest.approx((5 / 8 - 4 / 8) / (1 - 4 / 8))
+    assert found["retention_low"] < found["retention"] < found["retention_high"]
+    worst = load("debias_transfer").compute(**data, teacher=right)
+    assert worst["distillability"] == pytest.approx(3 / 5 - 1, abs=0.05)  # a corrected minimum
+    assert worst["gap_widening"] == worst["gap_size_change"]
+    assert worst["contribution"] is worst["retention"] is worst["retention_low"] is None
+    with pytest.warns(UserWarning, match="the teacher's gain over ERM is not clearly above 0"):
         none = load("debias_transfer").compute(
-            **DATA, teacher=right, erm_teacher=right, erm_student=SAID
+            **data, teacher=right, erm_teacher=right, erm_student=SAID * 16, metric="acc"
         )
     assert math.isnan(none["retention"])
 
@@ -135,13 +146,14 @@ def test_accuracy_and_f1_are_scikit_learns(load):
 
 def test_modules_combine_and_take_batches(load):
     both = evaluate.combine([load("worst_group_accuracy"), load("accuracy")])
-    found = both.compute(**DATA)
+    data = {name: column * 16 for name, column in DATA.items()}
+    found = both.compute(**data)
     assert found["accuracy"] == pytest.approx(5 / 8)
-    assert found["worst_group_accuracy"] == pytest.approx(3 / 5)
+    assert found["worst_group_accuracy_plain"] == pytest.approx(3 / 5)
     metric = load("worst_group_accuracy")
-    for start in (0, 4):
-        metric.add_batch(**{name: column[start : start + 4] for name, column in DATA.items()})
-    assert metric.compute()["worst_group_accuracy"] == pytest.approx(3 / 5)
+    for start in (0, 64):
+        metric.add_batch(**{name: column[start : start + 64] for name, column in data.items()})
+    assert metric.compute()["worst_group_accuracy"] == found["worst_group_accuracy"]
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def numbers(log):
 
 @pytest.fixture(scope="module")
 def toy_log(toy_run, tmp_path_factory):
-    task = registry_lookup("task", "harness_plugin/task_file")(file=TOY)
+    task = registry_lookup("task", "harness_plugin/task_file")(file=TOY, resamples=100)
     model = get_model(f"seqcls/{toy_run.checkpoint('teacher')}", max_length=16, memoize=False)
     return run(task, tmp_path_factory.mktemp("log"), model)
 
@@ -80,20 +80,21 @@ def test_the_numbers_are_those_of_the_run(toy_run, toy_log):
     for scores in toy_run.record()["scores"]:
         if scores["role"] == "teacher":
             for name, number in scores["metrics"].items():
-                # a minimum over groups is the plain one here, and of all groups
-                if name in ("worst_group_acc", "gap_avg_worst"):
-                    found.pop(f"{scores['split']}_{name}")
-                elif number["value"] is not None:
-                    expected[f"{scores['split']}_{name}"] = number["value"]
+                full = f"{scores['split']}_{name}"
+                ends = {"": number["value"]} | {f"_{e}": number[e] for e in ("low", "high")}
+                ends |= {"_plain": number["plain"][0]} if number["plain"] else {}
+                expected |= {f"{full}{e}": x for e, x in ends.items() if x is not None}
             for group, number in scores["groups"].items():
                 expected[f"{scores['split']}_acc_{group}"] = number["value"]
                 expected[f"{scores['split']}_n_{group}"] = number["n"]
             expected[f"{scores['split']}_unanswered"] = 0
     assert set(found) == set(expected)
     for name, value in expected.items():
-        # confidences are float32 and a batch is padded; labels are the same to the last row
-        exact = not name.endswith("_ece")
-        assert found[name] == (value if exact else pytest.approx(value, abs=1e-6)), name
+        # confidences are float32 and a batch is padded; labels are the same to the last row. Rows
+        # that are drawn one by one come in another order here
+        exact, ends = "_ece" not in name, name.endswith(("_ece_low", "_ece_high"))
+        near = pytest.approx(value, abs=0.02 if ends else 1e-6)
+        assert found[name] == (value if exact else near), name
 
 
 def test_the_log_says_which_data_and_which_rows(toy_run, toy_log):
@@ -191,27 +192,46 @@ def test_metrics_by_hand():
         scored(3, no, "b", no),
         scored(4, None, "b", yes),
     ]
-    found = inspect_scoring.performance(sets)(rows)
-    assert found == {
-        "hans_acc": pytest.approx(3 / 5),
-        "hans_acc_train_weighted": pytest.approx(3 / 4 * 2 / 3 + 1 / 4 * 1 / 2),
-        "hans_worst_group_acc": 0.5,
-    }
-    gaps = inspect_scoring.spurious_gaps(sets)(rows)
-    assert gaps == {
-        "hans_gap_aligned_conflicting": pytest.approx(2 / 3 - 1 / 2),
-        "hans_gap_avg_worst": pytest.approx(0.1),
-        "hans_gap_entailment": pytest.approx(1 / 3 - 1),
-    }
+    few = {"task": "task", "resamples": 1000, "min_group": 2}
+    found = inspect_scoring.performance(sets, few)(rows)
+    assert found["hans_acc"] == pytest.approx(3 / 5)
+    assert found["hans_acc_train_weighted"] == pytest.approx(3 / 4 * 2 / 3 + 1 / 4 * 1 / 2)
+    assert found["hans_worst_group_acc_plain"] == 0.5
+    assert found["hans_worst_group_acc"] > 0.5  # corrected for having been looked for
+    assert found["hans_acc_low"] < 3 / 5 < found["hans_acc_high"]
+    gaps = inspect_scoring.spurious_gaps(sets, few)(rows)
+    assert gaps["hans_gap_aligned_conflicting"] == pytest.approx(2 / 3 - 1 / 2)
+    assert gaps["hans_gap_avg_worst_plain"] == pytest.approx(0.1)
+    assert gaps["hans_gap_entailment"] == pytest.approx(1 / 3 - 1)
+    # groups under 30 rows steer no minimum, and give no interval
+    assert set(inspect_scoring.performance(sets)(rows)) == {"hans_acc", "hans_acc_train_weighted"}
     accuracies = inspect_scoring.group_accuracies(sets)(rows)
     assert accuracies == {"hans_acc_a": pytest.approx(2 / 3), "hans_acc_b": 0.5}
     counts = inspect_scoring.group_counts(sets)(rows)
     assert counts == {"hans_n_a": 3, "hans_n_b": 2, "hans_unanswered": 1}
-    # without a row of group b its accuracy, and the worst group's, are left out: not 0
-    part = inspect_scoring.performance(sets)(rows[:3])
-    assert "hans_worst_group_acc" not in part
+    # without a row of group b its accuracy is left out, and it is no worst group: not 0
+    part = inspect_scoring.performance(sets, few)(rows[:3])
+    assert part["hans_worst_group_acc"] == pytest.approx(2 / 3)
     assert inspect_scoring.group_accuracies(sets)(rows[:3]) == {"hans_acc_a": pytest.approx(2 / 3)}
     assert inspect_scoring.group_counts(sets)(rows[:3])["hans_n_b"] == 0
+
+
+def test_fairness_is_left_out_where_an_answer_names_no_label_or_nothing_is_positive():
+    yes, no = KNOWN["labels"]
+    groups = [f"{label}/{word}" for label in KNOWN["labels"] for word in "ab"]
+    sets = {"hans": {**KNOWN, "groups": groups}}
+    rows = [
+        scored(n, no, f"{gold}/{word}", gold)
+        for n, (gold, word) in enumerate([(yes, "a"), (no, "a"), (yes, "b"), (no, "b")])
+    ]
+    gaps, values = inspect_scoring.spurious_gaps(sets), inspect_scoring.performance(sets)
+    assert gaps(rows)["hans_tpr_gap"] == 0
+    assert "hans_demographic_parity_ratio" not in values(rows)  # nothing is called positive
+    rows[0] = scored(0, yes, f"{yes}/a", yes)
+    assert gaps(rows)["hans_tpr_gap"] == 1
+    assert values(rows)["hans_demographic_parity_ratio"] == 0
+    rows[3] = scored(3, None, f"{no}/b", no)
+    assert "hans_tpr_gap" not in gaps(rows)
 
 
 def test_a_sample_without_its_group_is_named():
@@ -245,7 +265,9 @@ def test_a_language_model_is_asked_in_words(tmp_path):
         solver=generate(),
         scorer=inspect_scoring.label({"hans": KNOWN}),
         metrics=[
-            inspect_scoring.performance({"hans": KNOWN}),
+            inspect_scoring.performance(
+                {"hans": KNOWN}, {"task": "task", "resamples": 100, "min_group": 1}
+            ),
             inspect_scoring.group_counts({"hans": KNOWN}),
         ],
     )
@@ -258,7 +280,7 @@ def test_a_language_model_is_asked_in_words(tmp_path):
     log, _ = run(task, tmp_path, model, epochs=2, max_connections=1)
     assert numbers(log)["hans_acc"] == pytest.approx(2 / 3)
     assert numbers(log)["hans_unanswered"] == 2
-    assert numbers(log)["hans_worst_group_acc"] == 0
+    assert numbers(log)["hans_worst_group_acc_plain"] == 0
 
 
 def test_labels_without_a_name_are_refused(toy_run, tmp_path):

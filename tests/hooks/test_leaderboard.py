@@ -4,9 +4,9 @@ import csv
 import json
 import re
 import shutil
-from html.parser import HTMLParser
 
 import pytest
+from pages import Reader
 from planted import EVEN, results
 
 from harness_plugin.cli.main import main
@@ -175,26 +175,6 @@ def test_the_same_as_data(site):
 
 def test_no_cell_is_a_formula():
     assert [inert(x) for x in ("@x", "-1", "ok", -1.0, None)] == ["'@x", "'-1", "ok", -1.0, None]
-
-
-class Reader(HTMLParser):
-    """What a parser sees: tags with attributes, and all text outside style and script."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.tags, self.text, self.inside = [], "", ""
-        self.feed(page)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        self.inside = tag
-
-    def handle_endtag(self, tag):
-        self.inside = ""
-
-    def handle_data(self, data):
-        if self.inside not in ("style", "script"):
-            self.text += data
 
 
 def test_the_page_needs_nothing_else_and_says_all_without_a_script(site):

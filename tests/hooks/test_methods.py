@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
+from four_rows import RAW, TEACHER, G, Y, Z, close, facts
 from torch.nn.functional import cross_entropy, log_softmax
 
 from harness_plugin import HarnessError
-from harness_plugin.training.batch import Batch, TrainingMetadata
+from harness_plugin.training.batch import Batch
 from harness_plugin.training.contracts import missing_needs
 from harness_plugin.training.loss import DistillationLoss
 from harness_plugin.training.teacher_outputs import TeacherOutputs
@@ -16,28 +17,8 @@ from harness_plugin_hooks.methods.ensemble import ProductOfExperts
 from harness_plugin_hooks.methods.erm import ERM
 from harness_plugin_hooks.methods.groups import GroupDRO, ReWeight, balanced_sampling
 
-Z = torch.tensor([[2, 0, -1], [0.5, 1, 0], [-1, 0, 1], [1, 1, 0]], dtype=torch.float64)
-Y = torch.tensor([0, 1, 2, 0])
-G = torch.tensor([0, 1, 0, 2])
-BIAS = torch.tensor([[1, 0, 0], [0, 0, 0], [0, 0, 2], [-1, 1, 0]], dtype=torch.float64)
-TEACHER = torch.tensor([[3, 0, 0], [0, 2, 1], [0, 0, 3], [2, 0, 0]], dtype=torch.float64)
 TAUGHT = TeacherOutputs(TEACHER)
 ALL = Batch(torch.arange(4), Y, G)
-
-
-def facts(**changes) -> TrainingMetadata:
-    values = {
-        "label": Y,
-        "group": G,
-        "n_labels": 3,
-        "groups": ("a", "b", "c"),
-        "bias_log_probs": log_softmax(BIAS, 1),
-    }
-    return TrainingMetadata(**{**values, **changes})
-
-
-def close(value, expected, tolerance=2e-6):
-    assert float(value) == pytest.approx(expected, abs=tolerance)
 
 
 def test_erm_is_mean_cross_entropy():
@@ -190,7 +171,7 @@ def test_product_of_experts_with_a_uniform_bias_is_erm():
 def test_product_of_experts_gradient():
     z = Z.clone().requires_grad_()
     ProductOfExperts(facts()).loss(z, ALL).backward()
-    expected = torch.softmax(Z + log_softmax(BIAS, 1), 1)
+    expected = torch.softmax(Z + log_softmax(RAW, 1), 1)
     expected[torch.arange(4), Y] -= 1
     assert torch.allclose(z.grad, expected / 4)
 

@@ -11,16 +11,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
 from huggingface_hub import ModelCard, parse_eval_result_entries
+from planted import planted
 
 from harness_plugin.cli.main import main
 from harness_plugin.config.run_config import RunConfig, hub_sets_of
 from harness_plugin.data.task import HubSet, find_task
 from harness_plugin.pipeline.outputs import write_outputs
 from harness_plugin.scoring.files import transfer_record
+from harness_plugin_hooks.metrics import FAIRNESS
 from harness_plugin_hooks.outputs import (
     eval_results,
     every_eval_ever,
@@ -114,6 +118,32 @@ def test_without_samples_nothing_holds_single_answers(embedded, plugins, tmp_pat
     quiet = replace(embedded, config={**embedded.config, "log_samples": False})
     files = write_outputs(quiet, config(tmp_path, outputs=("all",)), plugins)
     assert not [file for file in files if file.suffix == ".jsonl" or "predictions" in file.name]
+
+
+def test_lines_of_samples_are_the_json_of_what_they_hold():
+    """They are put together by hand: quotes, control characters and scripts of every kind."""
+    odd = ('say "no"\\n', "tab\t\x00\x7f\x1b", "Zoë 東京 \U0001f600", "\u2028\u2029\x85", "")
+    p = planted((1, 1, 1, 1), rows=2)
+    texts = [odd[i % len(odd)] for i in range(8)]
+    p = replace(
+        p,
+        texts={
+            'pre"mise': pa.chunked_array([texts[:3], texts[3:]]),
+            "é": pa.chunked_array([odd + odd[:3]]),
+        },
+        breakdowns={"light": np.array(texts)},
+        members=np.arange(32).reshape(8, 4) % 3 == 0,
+    )
+    digest, hashes = hashlib.sha256(), ""
+    for line in lm_eval.sample_lines(p, digest):
+        row = json.loads(line, parse_constant=refuse)
+        assert line == json.dumps(row) + "\n"
+        indented = json.dumps(row["doc"], indent=2, ensure_ascii=False)
+        assert row["doc_hash"] == hashlib.sha256(indented.encode()).hexdigest()
+        asked = {name: row["doc"][name] for name in ("groups", "light", *p.texts)}
+        assert {each["arg_0"] for each in row["arguments"].values()} == {json.dumps(asked)}
+        hashes += row["doc_hash"] + row["prompt_hash"] + row["target_hash"]
+    assert digest.hexdigest() == hashlib.sha256(hashes.encode()).hexdigest()
 
 
 def test_a_result_that_cannot_be_written_fails_the_run(toy_run, tmp_path, capsys):
@@ -229,7 +259,8 @@ RESULT = thing(
         "score uncertainty",
         score=NUMBER,
         uncertainty=thing(
-            "num_samples standard_error confidence_interval num_bootstrap_samples",
+            "num_samples",
+            ("standard_error", "confidence_interval", "num_bootstrap_samples"),
             confidence_interval=thing(
                 "lower upper confidence_level method", lower=NUMBER, upper=NUMBER
             ),
@@ -307,7 +338,9 @@ def test_every_eval_ever_records_are_valid_and_complete(embedded, folder):
         for r in results.values():
             low, high = (r["metric_config"][key] for key in ("min_score", "max_score"))
             score, uncertainty = r["score_details"]["score"], r["score_details"]["uncertainty"]
-            interval = uncertainty["confidence_interval"]
+            name = r["evaluation_result_id"].rpartition("/")[2]
+            assert ("confidence_interval" in uncertainty) == (name not in FAIRNESS)
+            interval = uncertainty.get("confidence_interval", {"lower": score, "upper": score})
             assert low <= interval["lower"] <= interval["upper"] <= high
             assert low <= score <= high
             assert "(embedded data)" in r["source_data"]["dataset_name"]

@@ -3,11 +3,11 @@
 import io
 import math
 import re
-from html.parser import HTMLParser
 from itertools import count
 from pathlib import Path
 
 import pytest
+from pages import Reader
 from rich.console import Console
 
 import harness_plugin_hooks
@@ -90,26 +90,6 @@ def hostile():
     )
     document = Document(text(), [Paragraph(text())], [section], text(), contents=HOSTILE)
     return document, shown
-
-
-class Reader(HTMLParser):
-    """Tags with attributes, and the text outside style and script."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.tags, self.text, self.inside = [], "", ""
-        self.feed(html)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        self.inside = tag
-
-    def handle_endtag(self, tag):
-        self.inside = ""
-
-    def handle_data(self, data):
-        if self.inside not in ("style", "script"):
-            self.text += data
 
 
 def test_hostile_texts_are_shown_on_a_page_and_are_no_markup():

@@ -152,6 +152,17 @@ def test_a_full_disk_ends_no_run_for_its_file(tmp_path):
         model_done("teacher on toy, seed 0", 1.0, False)
 
 
+def test_leaving_it_says_nothing_of_an_interrupted_run(tmp_path, capsys, monkeypatch):
+    def leave(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setattr("os.get_terminal_size", lambda *_: os.terminal_size((80, 24)))
+    monkeypatch.setattr("harness_plugin_hooks.commands.train.watch.time.sleep", leave)
+    assert main(["watch", str(tmp_path)]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_bars_and_curves_are_drawn_to_scale():
     assert bar(1, 4, 8) == "[##------]"
     assert bar(9, 4, 4) == "[####]"

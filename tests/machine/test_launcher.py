@@ -127,7 +127,7 @@ def test_an_environment_that_asks_for_it_is_refused(monkeypatch, name):
 FSDP = "fsdp_config:\n  fsdp_version: 2\n  fsdp_state_dict_type: FULL_STATE_DICT"
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive  # refusals are asked above, and of a real launcher by test_processes.py
 @pytest.mark.parametrize(
     ("kind", "more", "said"),
     [

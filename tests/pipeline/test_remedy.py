@@ -34,13 +34,13 @@ def offered():
     return load_plugins()["remedy"]
 
 
-def report_of(tmp_path, names, *sets, budget=9, baseline="student", metric="worst_group_acc"):
+def report_of(store, names, *sets, budget=9, baseline="student", metric="worst_group_acc"):
     config, plugins, job = job_of(*QUICK, *sets)
     return try_remedies(
         config,
         plugins,
         job,
-        tmp_path / "store",
+        store,
         select_remedies(names, plugins["remedy"]),
         budget=budget,
         baseline=baseline,
@@ -121,9 +121,9 @@ def test_rows_that_rank_are_no_rows_that_methods_see():
     assert not test_rows & set(ranking.ids.tolist())
 
 
-def test_students_are_ranked_and_gains_are_differences(tmp_path):
+def test_students_are_ranked_and_gains_are_differences(shared_store):
     names = ["pure_kd", "teachers_agre", "counterfactual", "upsample", "pure_kd_t4"]
-    report = report_of(tmp_path, names, budget=3)
+    report = report_of(shared_store, names, budget=3)
     assert {one.remedy for one in report.results} == {
         "none",
         "pure_kd",
@@ -162,9 +162,9 @@ def test_a_larger_budget_goes_on_where_a_smaller_one_ended(tmp_path):
     assert {o.remedy: o.score.value for o in second.results if o.remedy in same} == same
 
 
-def test_what_the_student_does_already_is_no_remedy(tmp_path):
+def test_what_the_student_does_already_is_no_remedy(shared_store):
     report = report_of(
-        tmp_path,
+        shared_store,
         ["pure_kd", "rounds"],
         "students.student={method: erm, ce_weight: 0, kd_weight: 1}",
     )
@@ -203,11 +203,11 @@ def test_a_remedy_whose_augmentation_adds_no_row_is_skipped_and_the_others_go_on
         report_of(tmp_path, ["pure_kd"], "students={student: {augmentations: {upsample: {}}}}")
 
 
-def test_a_remedy_can_train_longer(tmp_path):
+def test_a_remedy_can_train_longer(shared_store):
     config, plugins, job = job_of(*QUICK)
     longer = Remedy("longer", "more epochs", lambda _: RemedyChange({"epochs": 2.0}), order=1)
     tried = {"budget": 1, "baseline": "student", "metric": "acc"}
-    report = try_remedies(config, plugins, job, tmp_path / "store", [longer], **tried)
+    report = try_remedies(config, plugins, job, shared_store, [longer], **tried)
     updates = {one.remedy: one.updates for one in report.results}
     assert updates["longer"] == 2 * updates["none"]
 

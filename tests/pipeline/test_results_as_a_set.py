@@ -7,6 +7,7 @@ import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import yaml
@@ -18,6 +19,7 @@ from harness_plugin.pipeline import outputs
 from harness_plugin.scoring.files.transfer_record import read_record
 from harness_plugin.store.files import RUN, located, portable
 
+ROOT = Path(__file__).resolve().parents[2]
 RIGHT = {"teacher": 0.9, "student": 0.7, "control": 0.6, "erm_teacher": 0.5, "erm_student": 0.5}
 
 
@@ -125,13 +127,33 @@ def test_paths_say_nothing_of_the_machine_and_lead_back(monkeypatch, path, writt
         assert located(portable(given, Path("/srv/out")), Path("/srv/out")) == given
 
 
-def test_no_file_of_a_run_names_a_folder_of_the_machine(toy_run):
-    secrets = [str(toy_run.output.parent), os.path.expanduser("~") + "/", f"/{getpass.getuser()}/"]
-    files = [path for path in toy_run.output.rglob("*") if path.is_file()]
-    assert len(files) > 20
+@pytest.fixture(scope="module")
+def published(toy_run, tmp_path_factory):
+    """All that is handed on: a run with every output, its pages, a bundle and a leaderboard."""
+    folder = tmp_path_factory.mktemp("published")
+    run, shared = str(toy_run.output), str(folder / "bundles" / "ours")
+    with mock.patch.dict(os.environ, {"HF_TOKEN": toy_run.secrets[0]}):
+        assert main(["report", run, "--output_path", str(folder / "page")]) == 0
+        assert main(["compare", run, run, "--output_path", str(folder / "compared")]) != 2
+        assert main(["submit", run, "--output_path", shared, "--allow_embedded"]) == 0
+        words = ["--output_path", str(folder / "site"), "--allow_embedded"]
+        assert main(["leaderboard", str(folder / "bundles"), *words]) == 0
+    shutil.copytree(toy_run.output, folder / "run")
+    return folder
+
+
+def test_nothing_published_names_a_folder_a_user_or_a_secret(toy_run, published):
+    home, user = os.path.expanduser("~"), getpass.getuser()
+    private = [str(toy_run.output.parent), str(published), f"{home}/", f"/{user}/"]
+    private += toy_run.secrets
+    files = [path for path in published.rglob("*") if path.is_file()]
+    assert len({path.relative_to(published).parts[0] for path in files}) == 5
+    assert len(files) > 40
     for file in files:
-        for secret in secrets:
-            assert secret.encode() not in file.read_bytes(), (file.name, secret)
+        content = file.read_bytes()
+        read_again = file.name.startswith(("config_", "transfer_"))  # from there, to what it names
+        for text in private if read_again else [*private, str(ROOT)]:
+            assert text.encode() not in content, (file.relative_to(published), text)
 
 
 def test_a_run_that_was_moved_together_with_its_store_can_be_read(toy_run, tmp_path):
@@ -144,6 +166,14 @@ def test_a_run_that_was_moved_together_with_its_store_can_be_read(toy_run, tmp_p
     assert run_config(config, {}, []).use_cache == str(tmp_path / "new" / "store")
     assert RUN in config.read_text()
     assert yaml.safe_load(config.read_text())["output_path"] == f"{RUN}."
+
+
+def test_half_a_character_in_a_result_is_refused_where_it_is_read(toy_run, tmp_path):
+    (file,) = toy_run.output.glob("transfer_*.json")
+    bad = tmp_path / file.name
+    bad.write_text(file.read_text().replace('"task": "', '"task": "\\ud800', 1))
+    with pytest.raises(HarnessError, match=r"is no JSON file .*surrogates not allowed"):
+        read_record(bad)
 
 
 def test_a_result_with_nan_is_refused_in_one_line(toy_run, tmp_path, capsys):

@@ -72,7 +72,7 @@ def test_every_format_gives_the_numbers_of_the_run(rows, toy_run, tmp_path, form
     file = write(tmp_path, rows, form)
     words = ["score", "--tasks", TOY, "--predictions", file, "--model_name", "org/mine"]
     words += ["--output_path", str(tmp_path / "out"), "--resamples", "100", *FORMS[form]]
-    assert cli.main(words) == 0
+    assert cli.main([*words, "--log_samples"]) == 0
     (scored,) = (tmp_path / "out").glob("models/org__mine/results_*.json")
     (trained,) = toy_run.output.glob("models/toy-student-*/results_*.json")
     ours, theirs = (json.loads(path.read_text())["results"] for path in (scored, trained))
@@ -92,6 +92,18 @@ def test_every_format_gives_the_numbers_of_the_run(rows, toy_run, tmp_path, form
     assert record["config"]["predictions"]["student"][0]["file"] == Path(file).name
     (samples,) = (tmp_path / "out").glob("models/org__mine/samples_toy_swapped_*.jsonl")
     assert len(samples.read_text().splitlines()) == 100
+
+
+def test_answers_are_written_again_where_they_are_asked_for(rows, tmp_path):
+    file = write(tmp_path, rows, "csv label")
+    words = ["score", "--tasks", TOY, "--predictions", file, "--resamples", "100"]
+    assert cli.main([*words, "--output_path", str(tmp_path / "few")]) == 0
+    assert cli.main([*words, "--output_path", str(tmp_path / "all"), "--log_samples"]) == 0
+    few, every = (
+        {file.name.split("_")[0] for file in (tmp_path / name).rglob("*.*")}
+        for name in ("few", "all")
+    )
+    assert every - few == {"predictions", "samples"}
 
 
 def test_students_and_teachers_made_elsewhere_are_compared_seed_by_seed(rows, tmp_path, capsys):
@@ -288,3 +300,22 @@ def test_a_name_that_no_folder_can_have_is_refused(name, shown, tmp_path, capsys
     assert shown in error
     assert error.count("\n") == 1
     assert not (tmp_path / "deep").exists()
+
+
+def test_few_bytes_that_stand_for_millions_of_rows_are_refused_unread(
+    splits, tmp_path, monkeypatch
+):
+    many, file = 2_000_000, tmp_path / "p.parquet"
+    once = pa.DictionaryArray.from_arrays(pa.array(np.zeros(many, np.int32)), pa.array(["x" * 999]))
+    parquet.write_table(pa.table({"id": once, "label": once}), file)
+    assert file.stat().st_size < 1_000_000
+    monkeypatch.setattr(parquet, "read_table", None)
+    with pytest.raises(HarnessError, match="2,000,000 rows are more than twice those of the sets"):
+        read_answers(file, splits)
+
+
+def test_an_id_far_longer_than_those_of_the_sets_is_named_by_its_row(splits, tmp_path):
+    file = text_file(tmp_path, f"id,label\nex0,entailment\n{'x' * 100_000},neutral\n", "p.csv")
+    with pytest.raises(HarnessError, match=r"the id of row 2 has 100,000 characters") as refused:
+        read_answers(file, splits)
+    assert len(str(refused.value)) < 300

@@ -47,6 +47,19 @@ def test_strata_are_the_combinations_that_occur():
     assert codes[2] == codes[3]
 
 
+@pytest.mark.parametrize("span", [3, 10**9])
+def test_strata_are_numbered_in_the_order_of_their_values(span):
+    """As numpy numbers distinct rows, for numbers near to each other and far apart."""
+    rng = np.random.default_rng(4)
+    columns = [
+        rng.integers(-2, 3, 200),
+        rng.integers(2, size=200) > 0,
+        rng.integers(span, size=200),
+    ]
+    expected = np.unique(np.column_stack(columns), axis=0, return_inverse=True)[1]
+    assert np.array_equal(resampling.strata_of(*columns), expected.reshape(-1))
+
+
 def test_counts_of_cells_are_those_of_their_rows():
     """Same means, variances and covariances as the sums over rows, which are drawn one by one."""
     groups = np.repeat([3, -1, 7], [30, 8, 1])

@@ -494,3 +494,15 @@ def test_what_is_said_of_a_model_does_not_depend_on_what_is_scored_beside_it(pre
     assert difference.seeds == pytest.approx(
         np.subtract(worst["student"].seeds, worst["teacher"].seeds), abs=1e-12
     )
+
+
+def test_what_clusters_cost_is_said_and_in_every_accuracy(predictions):
+    """Ten rows of one rank in four groups; ranks are right or wrong together, or nearly."""
+    of_rank = {"cluster": np.arange(N) // 4, "clusters": tuple(f"c{i}" for i in range(10))}
+    found = score([replace(p, **of_rank) for p in predictions])
+    effect = found.of("teacher", "hans").metrics["acc"].design_effect
+    assert effect > 1.5
+    (_, note) = [note for note in found.notes if "clusters" in note]
+    assert "rows of hans come in 10 clusters, which are resampled whole" in note
+    assert "design effect" in note
+    assert not [note for note in score(predictions).notes if "clusters" in note]

@@ -280,7 +280,8 @@ def test_what_cannot_work_spares_what_does_not_need_it(tmp_path, plugins, sets, 
     from harness_plugin.pipeline.prepare.open_task import load_tasks
     from harness_plugin.pipeline.run_task import context_of
 
-    config = run_config(None, {"tasks": (TOY,), "threads": 1, "precision": "no"}, sets)
+    flags = {"threads": 1, "precision": "no", "attention": "sdpa"}
+    config = run_config(None, {"tasks": (TOY,), **flags}, sets)
     (task,) = load_tasks(config, plugins)
     for role in ("erm_teacher", "erm_student"):
         context_of(task, config, plugins, tmp_path, only=role)

@@ -197,4 +197,4 @@ def test_attribute_features_need_the_annotation(embedded):
     split = embedded.splits["balanced"].select(range(3))
     rows = split.rows.remove_columns("attribute").add_column("attribute", ["Male", "", "Female"])
     with pytest.raises(HarnessError, match=r"row 2 \(id balanced-000001\) has attribute ''"):
-        attribute_features(dataclasses.replace(split, rows=rows))
+        attribute_features(dataclasses.replace(split, content=rows))

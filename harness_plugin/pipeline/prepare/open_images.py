@@ -5,11 +5,10 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import datasets
 from tqdm.auto import tqdm
 
 from harness_plugin.data.dataset import TaskData
-from harness_plugin.data.split import Split
+from harness_plugin.data.split import Split, is_image
 from harness_plugin.errors import HarnessError
 from harness_plugin.training.inputs.pixels import as_rgb, available_cores
 
@@ -25,9 +24,7 @@ def check_images(data: TaskData, column: str, *, quiet: bool = False) -> int:
     and the file, split and id of the first that cannot be read.
     """
     bad: list[str] = []
-    splits = [
-        s for s in data.splits.values() if isinstance(s.rows.features[column], datasets.Image)
-    ]
+    splits = [s for s in data.splits.values() if is_image(s.rows.features[column])]
     total = sum(map(len, splits))
     with tqdm(total=total, desc="opening images", disable=quiet, leave=False) as bar:
         for split in splits:
@@ -45,8 +42,7 @@ def check_images(data: TaskData, column: str, *, quiet: bool = False) -> int:
 
 def damaged(split: Split, column: str, start: int) -> list[str]:
     """The faults of the images of a chunk that cannot be read."""
-    stored = split.rows.select_columns([column]).with_format("arrow")[start : start + CHUNK]
-    images = stored.column(column).to_pylist()
+    images = split.stored([column], start, start + CHUNK).column(column).to_pylist()
     ids = split.texts("id").slice(start, CHUNK).to_pylist()
     decode = split.rows.features[column].decode_example
 

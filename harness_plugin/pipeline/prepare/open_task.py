@@ -196,10 +196,9 @@ def leaks(data: TaskData, inputs: Sequence[str]) -> Iterator[str]:
 
 def stored_inputs(split: Split, inputs: Sequence[str]) -> list[bytes]:
     """(N,) a hash of the inputs of each row as they are stored; image files by their bytes."""
-    table = split.rows.select_columns(list(inputs)).with_format("arrow")
     out = []
     for start in range(0, len(split), 1024):
-        for row in table[start : start + 1024].to_pylist():
+        for row in split.stored(inputs, start, start + 1024).to_pylist():
             digest = hashlib.sha256()
             for value in row.values():
                 if isinstance(value, dict):  # an image: its bytes, or the file it lies in

@@ -52,7 +52,7 @@ def augment(
             reason = f"augmentation {each.name} adds no row"
             raise NoRowsError(f"task {ctx.task.task}: {role.name}: {reason}.", role.name)
         added[each.name] = count
-    whole = replace(train, rows=datasets.concatenate_datasets(parts))
+    whole = replace(train, content=datasets.concatenate_datasets(parts))
     if len(np.unique(whole.ids)) < len(whole):
         values, counts = np.unique(whole.ids, return_counts=True)
         raise HarnessError(
@@ -79,7 +79,8 @@ def changed(split: Split, rows: Ints, columns: Mapping[str, Any]) -> Split:
         index = table.schema.get_field_index(name)
         table = table.set_column(index, name, pa.array(values, schema.field(name).type))
     info = datasets.DatasetInfo(features=split.rows.features)
-    return replace(split, rows=datasets.Dataset(datasets.table.InMemoryTable(table), info=info))
+    changed_rows = datasets.Dataset(datasets.table.InMemoryTable(table), info=info)
+    return replace(split, content=changed_rows)
 
 
 def additional(
@@ -116,7 +117,7 @@ def additional(
     return replace(
         train,
         name=name,
-        rows=datasets.Dataset.from_dict(
+        content=datasets.Dataset.from_dict(
             {column: columns[column] for column in train.rows.column_names},
             features=train.rows.features,
         ),

@@ -6,12 +6,11 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import transformers
-from transformers import PreTrainedModel
 
 from harness_plugin.data.split import Ints, Split
 from harness_plugin.errors import HarnessError
@@ -31,6 +30,9 @@ from harness_plugin.store.keys import code_version, target_of
 from harness_plugin.store.stages import Stage
 from harness_plugin.training.batch import Inputs
 from harness_plugin.training.compression import CompressionContext, Compressor
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 COMPRESSING = "harness_plugin.pipeline.roles.compress:compressed"
 """Where the code of a compression begins; the compressors' classes are added."""

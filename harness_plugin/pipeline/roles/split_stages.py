@@ -7,11 +7,10 @@ import json
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
 from harness_plugin.data.split import Split
@@ -25,6 +24,9 @@ from harness_plugin.store.stages import Stage, key_of
 from harness_plugin.training import predict
 from harness_plugin.training.compression import Compressor
 from harness_plugin.training.inputs import encode
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def processor_of(ctx: RunContext, checkpoint: str | None) -> tuple[Any, Path]:

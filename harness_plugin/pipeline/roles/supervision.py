@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from harness_plugin.data.split import Split
 from harness_plugin.errors import HarnessError
@@ -36,6 +35,9 @@ from harness_plugin.training.inputs.encode import EncodedRows, processor_key
 from harness_plugin.training.loss import DistillationLoss
 from harness_plugin.training.teacher_outputs import TeacherOutputs
 from harness_plugin.training.trainer import Ints, Trainer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def metadata_of(split: Split) -> TrainingMetadata:

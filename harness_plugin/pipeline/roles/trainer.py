@@ -6,12 +6,11 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import transformers
-from transformers import PreTrainedModel
 
 from harness_plugin.config.roles import init_seed
 from harness_plugin.data.split import Split
@@ -46,6 +45,9 @@ from harness_plugin.training.loop import TrainingArgs
 from harness_plugin.training.selection import ModelSelection
 from harness_plugin.training.trainer import Ints, StoredOutputs, TrainingSpec
 from harness_plugin.training.update import TrainingRows
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 TRAINING = "harness_plugin.pipeline.roles.trainer:RoleTrainer"
 """Where the code of a training begins; the method's and the distiller's classes are added."""

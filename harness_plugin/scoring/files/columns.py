@@ -14,8 +14,9 @@ import numpy as np
 
 from harness_plugin.data.columns import clusters_of
 from harness_plugin.errors import HarnessError
-from harness_plugin.records import Predictions
-from harness_plugin.scoring import metrics
+from harness_plugin.records import Estimate, Predictions
+from harness_plugin.scoring import metrics, score
+from harness_plugin.scoring.measure import Bootstrap, Quantity, leave_out, measure_set
 from harness_plugin.scoring.metrics import Metric
 
 
@@ -28,6 +29,8 @@ def as_predictions(
     aligned: Sequence[int] | None = None,
     labels: Sequence[str] | None = None,
     clusters: Sequence[str] | None = None,
+    task: str = "columns",
+    split: str = "columns",
 ) -> Predictions:
     """The record of one model's answers: labels (N,) as indices, groups (N,) as names.
 
@@ -35,7 +38,7 @@ def as_predictions(
     occur, sorted. `aligned` (N,): 1 the bias points to the label, 0 away, -1 undefined. `labels`
     are the names of the indices. `clusters` (N,) names what rows have in common that are not
     independent, "" = nothing. Raises HarnessError for columns of unequal length, a label that is
-    no index, and a group that is not known.
+    no index, and a group that is not known. `task` and `split`: what a run calls them.
     """
     said, right = np.asarray(predicted), np.asarray(gold)
     columns = {"predictions": said, "references": right}
@@ -62,8 +65,8 @@ def as_predictions(
     cluster, cluster_names = (None, ()) if clusters is None else clusters_of(clusters)
     n = len(right)
     return Predictions(
-        task="columns",
-        split="columns",
+        task=task,
+        split=split,
         role="model",
         model="model",
         seed=0,
@@ -81,12 +84,33 @@ def as_predictions(
     )
 
 
-def value(metric: Metric, predictions: Predictions) -> float:
-    """The plain number; nan with a warning where it is not defined."""
-    if reason := metric.applies(predictions):
-        warnings.warn(f"{metric.name} is not defined: {reason}.", stacklevel=3)
-        return math.nan
-    return float(metric(predictions)[0])
+def quantity(models: Mapping[str, Predictions], metric: Metric, bootstrap: Bootstrap) -> Quantity:
+    """A metric of every role, on resamples that they share.
+
+    Warns where it is not defined, and names groups with too few rows to steer a minimum.
+
+    The numbers are those of a run with these answers, to the digit where task, set, number and seed
+    of the resamples are.
+    """
+    first = next(iter(models.values()))
+    paired = {role: (p,) for role, p in models.items()}
+    measured = measure_set(paired, [metric], bootstrap, first.split)[metric.name]
+    few = leave_out(first, bootstrap.min_group).left_out if metric.of_minimum else ()
+    if measured.reason:
+        warnings.warn(f"{metric.name} is not defined: {measured.reason}.", stacklevel=3)
+    elif few:
+        counts = ", ".join(f"{name} ({each_group(first)[name]['n']})" for name in few)
+        least = bootstrap.min_group
+        warnings.warn(
+            f"{metric.name}: groups under {least} rows are left out: {counts}.", stacklevel=3
+        )
+    return measured
+
+
+def numbers(name: str, estimate: Estimate) -> dict[str, float]:
+    """`name`, the ends of its 95% interval over rows, and a minimum's number without correction."""
+    out = {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+    return out | ({f"{name}_plain": estimate.plain[0]} if estimate.plain else {})
 
 
 def is_entailment(labels: Sequence[str] | None) -> bool:
@@ -112,31 +136,27 @@ def each_group(predictions: Predictions) -> dict[str, dict[str, float]]:
     }
 
 
-def transfer(models: Mapping[str, Predictions], metric: Metric, gap: Metric) -> dict[str, Any]:
-    """What a student keeps of its teacher: D, K, gap widening, retention.
+def transfer(
+    models: Mapping[str, Predictions], metric: Metric, gap: Metric, bootstrap: Bootstrap
+) -> dict[str, Any]:
+    """What a student keeps of its teacher, by the measures of docs/concepts.md, with intervals.
 
     `models`: "student" and "teacher", and those that are known of "control", "erm_teacher" and
-    "erm_student". D (distillability) = M(student) - M(teacher), K (contribution) = M(student) -
-    M(control), retention = (M(student) - M(ERM student)) / (M(teacher) - M(ERM teacher)), widening
-    = gap(student) - gap(teacher). What needs a model that is not given is None; nan is undefined.
+    "erm_student". What needs a model that is not given is None; nan is undefined, with a warning.
     """
-    scores = {role: value(metric, p) for role, p in models.items()}
-    gaps = {role: value(gap, models[role]) for role in ("student", "teacher")}
-    out: dict[str, Any] = {
-        "distillability": scores["student"] - scores["teacher"],
-        "contribution": None,
-        "gap_widening": gaps["student"] - gaps["teacher"],
-        "retention": None,
-    }
-    if "control" in scores:
-        out["contribution"] = scores["student"] - scores["control"]
-    if {"erm_teacher", "erm_student"} <= scores.keys():
-        possible = scores["teacher"] - scores["erm_teacher"]
-        out["retention"] = math.nan
-        if possible > 0:
-            out["retention"] = (scores["student"] - scores["erm_student"]) / possible
-        else:
-            warnings.warn(
-                "retention is not defined: the teacher gains nothing over ERM.", stacklevel=2
-            )
+    measures = dict(score.measures_of("student", quantity(models, metric, bootstrap), {}))
+    of_gap = dict(score.measures_of("student", quantity(models, gap, bootstrap), {}))
+    changed = [name for name in ("gap_widening", "gap_size_change") if name in of_gap]
+    measures |= {name: of_gap[name] for name in changed}
+    out: dict[str, Any] = {}
+    for name in ("distillability", "contribution", "gap_widening", "gap_size_change", "retention"):
+        if name not in measures:
+            needs = {"contribution": ("control",), "retention": ("erm_teacher", "erm_student")}
+            asked = set(needs.get(name, ())) <= models.keys()
+            nothing = math.nan if asked else None
+            out |= dict.fromkeys((name, f"{name}_low", f"{name}_high"), nothing)
+            continue
+        if math.isnan(measures[name].value):
+            warnings.warn(f"{name} is not defined: {measures[name].reason}.", stacklevel=2)
+        out |= numbers(name, measures[name])
     return out

@@ -22,7 +22,7 @@ from pyarrow import compute, parquet
 from pyarrow import csv as arrow_csv
 from pyarrow import json as arrow_json
 
-from harness_plugin.data.columns import as_numpy, clusters_of, coded
+from harness_plugin.data.columns import Column, as_numpy, clusters_of, coded
 from harness_plugin.data.dataset import Split
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.records import Predictions, label_spelling, predictions_of
@@ -34,6 +34,8 @@ ID_COLUMNS = ("pairID", "id")
 LABEL_COLUMNS = ("gold_label", "label", "prediction")
 """HANS submissions call a predicted label `gold_label`."""
 CLUSTER_COLUMN = "cluster"
+FEW = 1000
+"""Rows and characters that are never too many: what is wrong with them is said one by one."""
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".parquet")
 SHOWN = 3
 TOLERANCE = 1e-3
@@ -51,7 +53,7 @@ class PredictionFile:
 
     file: Path
     kind: Kind
-    ids: NDArray[np.str_]
+    ids: Column
     logits: NDArray[np.float32]
     labels: tuple[str, ...]
     sha256: str
@@ -62,14 +64,15 @@ class PredictionFile:
 
         Raises HarnessError unless every row has an answer. Rows of other sets are left out.
         """
-        order = np.argsort(self.ids)
-        place = np.searchsorted(self.ids, split.ids, sorter=order).clip(max=len(order) - 1)
-        rows = order[place]
-        if (missing := split.ids[self.ids[rows] != split.ids]).size:
+        ids = split.texts("id")
+        found_at = compute.index_in(ids, value_set=self.ids.combine_chunks())
+        if found_at.null_count:
+            missing = as_numpy(ids.filter(found_at.is_null()))
             raise HarnessError(
                 f"{self.file}: {missing.size:,} of the {len(split):,} ids of set {split.name!r} "
                 f"are missing{examples(missing)}; a set is scored whole."
             )
+        rows = found_at.to_numpy()
         predictions = predictions_of(split, self.logits[rows], model_labels=self.labels, **more)
         chosen = predictions.targets[predictions.logits.argmax(axis=1)]
         if self.kind == "label" and (outside := split.ids[chosen < 0]).size:
@@ -98,8 +101,11 @@ def read_answers(
     Raises HarnessError for a file that cannot be read, columns that are missing or ambiguous,
     unknown labels, values that are no probabilities, and doubled or unknown ids.
     """
-    table = read_table(file)
-    ids = ids_of(file, table)
+    known_ids = [split.texts("id") for split in splits]
+    most = 2 * sum(map(len, known_ids)) + FEW
+    table = read_table(file, most)
+    longest = max(compute.max(compute.utf8_length(each)).as_py() or 0 for each in known_ids)
+    ids = ids_of(file, table, longest)
     check_ids(file, ids, splits)
     known = label_sets(splits)
     columns = columns_of(file, table, known, kind)
@@ -116,21 +122,35 @@ def read_answers(
 
 def covered(answers: PredictionFile, splits: Sequence[Split]) -> list[Split]:
     """The sets that a file has rows of."""
-    return [split for split in splits if np.isin(split.ids, answers.ids).any()]
+    ids = answers.ids.combine_chunks()
+    return [split for split in splits if compute.any(compute.is_in(split.texts("id"), ids)).as_py()]
 
 
-def read_table(file: Path) -> pa.Table:
-    """The rows of a file as its suffix says. Text columns of CSV stay text."""
+def read_table(file: Path, most: int) -> pa.Table:
+    """The rows of a file as its suffix says. Text columns of CSV stay text.
+
+    More than `most` rows are refused, of Parquet before they are read: a few bytes stand for
+    millions there.
+    """
     if file.suffix not in SUFFIXES:
         raise HarnessError(f"{file}: expected a file that ends in {', '.join(SUFFIXES)}.")
     try:
         if file.suffix == ".parquet":
+            check_rows(file, parquet.read_metadata(file).num_rows, most)
             return parquet.read_table(file)
-        if file.suffix == ".jsonl":
-            return arrow_json.read_json(file)
-        return read_delimited(file)
+        table = arrow_json.read_json(file) if file.suffix == ".jsonl" else read_delimited(file)
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise HarnessError(f"{file}: cannot be read: {error}.") from None
+    check_rows(file, len(table), most)
+    return table
+
+
+def check_rows(file: Path, rows: int, most: int) -> None:
+    """Refuse a file that is far longer than the sets: most of its rows are about none of them."""
+    if rows > most:
+        raise HarnessError(
+            f"{file}: {rows:,} rows are more than twice those of the sets; is it about other data?"
+        )
 
 
 def read_delimited(file: Path) -> pa.Table:
@@ -164,8 +184,8 @@ def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pa.chunked_array([pa.array(texts, pa.string())])
 
 
-def ids_of(file: Path, table: pa.Table) -> NDArray[np.str_]:
-    """(N,) the ids as text."""
+def ids_of(file: Path, table: pa.Table, longest: int) -> Column:
+    """(N,) the ids as text; one far longer than `longest` is refused."""
     name = only(file, table, ID_COLUMNS, "ids")
     values = as_text(table.column(name))
     if not len(values):
@@ -173,7 +193,14 @@ def ids_of(file: Path, table: pa.Table) -> NDArray[np.str_]:
     if values.null_count:
         row = compute.index(compute.is_null(values), True).as_py()
         raise HarnessError(f"{file}: row {row + 1} has no {name}.")
-    return as_numpy(values)
+    lengths = compute.utf8_length(values)
+    if compute.max(lengths).as_py() > max(longest, FEW):
+        row = compute.index(compute.greater(lengths, max(longest, FEW)), True).as_py()
+        raise HarnessError(
+            f"{file}: the {name} of row {row + 1} has {lengths[row].as_py():,} characters; those "
+            f"of the sets have at most {longest:,}."
+        )
+    return values
 
 
 def cluster_names(table: pa.Table) -> pa.ChunkedArray | None:
@@ -195,24 +222,33 @@ def only(file: Path, table: pa.Table, names: Iterable[str], what: str) -> str:
     )
 
 
-def check_ids(file: Path, ids: NDArray[np.str_], splits: Sequence[Split]) -> None:
+def check_ids(file: Path, ids: Column, splits: Sequence[Split]) -> None:
     """Refuse doubled ids, unknown ones, and ids that stand in two sets."""
     problems = []
-    values, counts = np.unique(ids, return_counts=True)
-    if (doubled := values[counts > 1]).size:
-        problems.append(f"{doubled.size:,} ids are doubled{examples(doubled)}")
-    every = np.concatenate([split.ids for split in splits])
-    if (strange := np.setdiff1d(values, every)).size:
+    if (again := repeated(ids)).size:
+        problems.append(f"{again.size:,} ids are doubled{examples(again)}")
+    chunks = [chunk for split in splits for chunk in split.texts("id").chunks]
+    every = pa.chunked_array(chunks, pa.string())
+    known = compute.is_in(ids, every.combine_chunks())
+    if (strange := np.unique(as_numpy(ids.filter(compute.invert(known))))).size:
         problems.append(f"{strange.size:,} ids are unknown{examples(strange)}")
     if problems:
         sets = ", ".join(f"{split.name} ({split.ids[0]} …)" for split in splits)
         raise HarnessError(f"{file}: {'; '.join(problems)}. The sets are {sets}.")
-    names, times = np.unique(every, return_counts=True)
-    if (shared := np.intersect1d(values, names[times > 1])).size:
+    shared = repeated(every)
+    if shared.size and (shared := np.intersect1d(as_numpy(ids), shared)).size:
         raise HarnessError(
             f"{file}: {shared.size:,} ids stand in several sets{examples(shared)}; say which one "
             f"the file is about with --sets {'|'.join(split.name for split in splits)}."
         )
+
+
+def repeated(texts: Column) -> NDArray[np.str_]:
+    """The texts that occur more than once, sorted."""
+    if len(texts.unique()) == len(texts):
+        return np.array([], dtype=np.str_)
+    codes, names = coded(texts)
+    return np.array(sorted(names[code] for code in np.flatnonzero(np.bincount(codes) > 1)))
 
 
 def examples(values: NDArray[Any]) -> str:
@@ -266,7 +302,7 @@ def spelled(names: Iterable[str]) -> set[str]:
 
 
 def from_labels(
-    file: Path, table: pa.Table, ids: NDArray[np.str_], known: Sequence[tuple[str, ...]]
+    file: Path, table: pa.Table, ids: Column, known: Sequence[tuple[str, ...]]
 ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
     """The labels in use, and logits (N, C) that are 0 for the given label and -inf elsewhere."""
     name = only(file, table, LABEL_COLUMNS, "labels")
@@ -279,7 +315,7 @@ def from_labels(
             raise HarnessError(f"{file}: labels {', '.join(sorted(set(said)))} do not go together.")
         rows = np.flatnonzero(np.isin(codes, odd))
         raise unknown(
-            f"label in {len(rows):,} rows of {file}, first for id {ids[rows[0]]}",
+            f"label in {len(rows):,} rows of {file}, first for id {ids[int(rows[0])]}",
             texts[codes[rows[0]]],
             sorted(set().union(*known)),
         )
@@ -365,7 +401,7 @@ def as_number(value: object) -> float:
 
 
 def as_logits(
-    file: Path, kind: Kind, ids: NDArray[np.str_], values: NDArray[np.float64]
+    file: Path, kind: Kind, ids: Column, values: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Logits as they are; of probabilities, which must be some, their logarithms."""
     if kind == "logits":

@@ -14,6 +14,7 @@ import io
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from json.encoder import encode_basestring_ascii
 from typing import Literal
 
 import numpy as np
@@ -125,8 +126,9 @@ def rows_sha256(p: Predictions) -> str:
     names = json.dumps([p.labels, p.groups, list(p.breakdowns), *more])
     digest = hashlib.sha256(names.encode())
     for rows in slices(len(p)):
-        for row in zip(*row_columns(p, rows), strict=True):
-            digest.update(b"\n" + json.dumps(row).encode())
+        columns = [map(encode_basestring_ascii, column) for column in row_columns(p, rows)]
+        lines = (f"\n[{', '.join(row)}]" for row in zip(*columns, strict=True))
+        digest.update("".join(lines).encode())
     return digest.hexdigest()
 
 

@@ -27,11 +27,12 @@ def text_task(name: str, summary: str) -> None:
         split: str | None = None,
         limit: int | None = None,
         data_seed: int = 0,
+        resamples: int = 1000,
         **options: Any,
     ) -> Task:
         from harness_plugin_hooks.adapters.inspect_tasks import build
 
-        return build(name, data, split, limit, data_seed, options)
+        return build(name, data, split, limit, data_seed, resamples, options)
 
     build.__name__ = build.__qualname__ = name
     build.__doc__ = f"{summary}.\n\n{ARGUMENTS}"
@@ -43,7 +44,8 @@ ARGUMENTS = """\
         data: embedded (generated), hub, or a folder with a copy; default: what the task has itself.
         split: one evaluation set; default: all of them.
         limit: rows of each set, stratified by group; --limit would take the first rows.
-        data_seed: of the rows that are generated or drawn.
+        data_seed: of the rows that are generated or drawn, and of the resamples.
+        resamples: of the rows, for intervals and corrected minima.
         **options: the task's own options (tasks/README.md).
 """
 
@@ -70,12 +72,13 @@ def task_file(
     split: str | None = None,
     limit: int | None = None,
     data_seed: int = 0,
+    resamples: int = 1000,
     **options: Any,
 ) -> Task:
     """A task of one's own, from its YAML file; the other arguments as of the tasks here."""
     from harness_plugin_hooks.adapters.inspect_tasks import build
 
-    return build(file, data, split, limit, data_seed, options)
+    return build(file, data, split, limit, data_seed, resamples, options)
 
 
 @offered(modelapi, "seqcls")

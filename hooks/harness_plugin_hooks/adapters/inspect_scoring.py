@@ -26,10 +26,16 @@ from harness_plugin.data.columns import clusters_of
 from harness_plugin.plugins.registry import load_plugins
 from harness_plugin.records import Predictions
 from harness_plugin.scoring import metrics
+from harness_plugin.scoring.measure import Bootstrap, measure_all
+from harness_plugin.scoring.score import estimate_of
+from harness_plugin_hooks.metrics import FAIRNESS
 
 PACKAGE = "harness_plugin"
 EVERY_ANSWER = "unreduced"
 """With several epochs each answer counts: the mean of several has no label."""
+
+RESAMPLING = {"task": "task", "resamples": 1000}
+"""What decides of the resamples, unless a task says more."""
 
 LOGITS = "logits"
 """Key of an output's and a score's metadata: what a classifier gives each label that it knows."""
@@ -161,12 +167,18 @@ class Answered(NamedTuple):
 def answered(sets: Sets, scores: Sequence[SampleScore]) -> Iterator[tuple[str, Answered]]:
     """Every set that has scored samples; what comes of the others is undefined."""
     for split, known in sets.items():
-        rows, unanswered = [], 0
+        rows, unanswered, asked = [], 0, []
         for sample in scores:
             if fact(sample, "set") == split:
                 row = row_of(sample, known["labels"])
                 unanswered += sample.score.answer is None
                 rows.append(row)
+                asked.append(sample.sample_id)
+        if len(set(asked)) < len(asked):  # with epochs: answers to one sample are not independent
+            rows = [
+                row if row.cluster else row._replace(cluster=str(sample))
+                for row, sample in zip(rows, asked, strict=True)
+            ]
         if rows:
             yield split, Answered(predictions(split, known, rows), known["purpose"], unanswered)
 
@@ -193,42 +205,49 @@ def fact(sample: SampleScore, key: str) -> Any:
 
 
 @offered(metric, scores=EVERY_ANSWER)
-def performance(sets: Sets) -> Metric:
+def performance(sets: Sets, resampling: Mapping[str, Any] | None = None) -> Metric:
     """`<set>_acc`, `<set>_worst_group_acc`, and what else is defined of one set."""
-    return measured(sets, ("performance", "calibration"))
+    return measured(sets, resampling, ("performance", "calibration"))
 
 
 @offered(metric, scores=EVERY_ANSWER)
-def spurious_gaps(sets: Sets) -> Metric:
+def spurious_gaps(sets: Sets, resampling: Mapping[str, Any] | None = None) -> Metric:
     """`<set>_gap_…`: signed differences, 0 where both sides are treated alike."""
-    return measured(sets, ("gap",))
+    return measured(sets, resampling, ("gap",))
 
 
-def measured(sets: Sets, kinds: Sequence[str]) -> Metric:
-    """The registered metrics of these `kinds` on every set: `<set>_<metric>`.
+def measured(sets: Sets, resampling: Mapping[str, Any] | None, kinds: Sequence[str]) -> Metric:
+    """The registered metrics of these `kinds` on every set: `<set>_<metric>`, `…_low`, `…_high`.
 
-    What is undefined is left out: a log has no place for a number that does not exist. A minimum
-    over groups is the plain one, of all groups, as papers print it: a run's is corrected.
+    Values and 95% intervals are those of a run with these answers: `resampling` holds the `task`,
+    `resamples`, `seed` and `min_group` of it. A minimum over groups is corrected; `…_plain` is the
+    number without. What is undefined is left out: a log has no place for a number that does not
+    exist.
     """
     known = load_plugins()["metric"].instances(metrics.Metric)
     chosen = {name: one for name, one in known.items() if one.kind in kinds}
+    bootstrap = Bootstrap(**{**RESAMPLING, **(resampling or {})})
 
     def values(scores: list[SampleScore]) -> dict[str, float]:
-        predictions = dict(answered(sets, scores))
-        in_domain = next((x for x in predictions.values() if x.purpose == "in_domain"), None)
+        sets_answered = dict(answered(sets, scores))
+        purposes = {split: those.purpose for split, those in sets_answered.items()}
+        paired = {
+            split: {"the model": (those.predictions,)} for split, those in sets_answered.items()
+        }
+        asked = {name: one for name, one in known.items() if name in chosen or name == "acc"}
         out: dict[str, float] = {}
-        for split, those in predictions.items():
-            for name, one in chosen.items():
-                p = those.predictions
+        for split, quantities in measure_all(paired, purposes, asked, bootstrap).items():
+            for name, q in quantities[""].items():
                 # an answer that names no label is wrong, but of no class
-                if one.applies(p) or (those.unanswered and name == "f1"):
+                unanswered = sets_answered[split].unanswered
+                if name not in chosen or (unanswered and name in ("f1", *FAIRNESS)):
                     continue
-                value = float(one(p)[0])
-                if one.against_in_domain:
-                    if in_domain is None or those.purpose == "in_domain":
-                        continue
-                    value = float(one(in_domain.predictions)[0]) - value
-                put(out, f"{split}_{name}", value)
+                one = estimate_of(q, "the model", 1)
+                ends = {"": one.value, "_low": one.low, "_high": one.high}
+                ends |= {"_plain": one.plain[0]} if one.plain else {}
+                for end, value in ends.items():
+                    if not math.isnan(value):
+                        put(out, f"{split}_{name}{end}", float(value))
         return out
 
     return values

@@ -26,6 +26,7 @@ def build(
     split: str | None,
     limit: int | None,
     data_seed: int,
+    resamples: int,
     options: Mapping[str, Any],
 ) -> Task:
     """The evaluation sets of one task, a scorer, and metrics that know their groups.
@@ -46,6 +47,12 @@ def build(
         raise unknown(f"evaluation set of task {task.task}", split, splits)
     chosen = [part for part in loaded.evaluation if split in (None, part.name)]
     sets = {part.name: facts(part, loaded) for part in chosen}
+    resampling = {
+        "task": task.task,
+        "resamples": resamples,
+        "seed": data_seed,
+        "min_group": config.min_group,
+    }
     label = "embedded data" if source == "embedded" else f"{source} data"
     return Task(
         dataset=MemoryDataset(
@@ -56,8 +63,8 @@ def build(
         solver=generate(),
         scorer=inspect_scoring.label(sets),
         metrics=[
-            inspect_scoring.performance(sets),
-            inspect_scoring.spurious_gaps(sets),
+            inspect_scoring.performance(sets, resampling),
+            inspect_scoring.spurious_gaps(sets, resampling),
             inspect_scoring.group_accuracies(sets),
             inspect_scoring.group_counts(sets),
         ],

@@ -94,22 +94,21 @@ def ordered(names: Any) -> list[Any]:
     return sorted(set(names), key=str)
 
 
-def estimate(metric: Metric, items: Sequence[Item], facts: Facts) -> Estimate:
+def estimate(metric: Metric, items: Sequence[Item], facts: Facts | None = None) -> Estimate:
     """A metric with its 95% interval over documents, resampled within their groups."""
-    paired = {"model": (as_predictions(items, facts),)}
-    bootstrap = Bootstrap(facts.task, facts.resamples, facts.seed)
-    quantities = measure_set(paired, [metric], bootstrap, facts.split)
+    p = as_predictions(items, facts)
+    bootstrap = Bootstrap(p.task, *((facts.resamples, facts.seed) if facts else (RESAMPLES,)))
+    quantities = measure_set({"model": (p,)}, [metric], bootstrap, p.split)
     return score.estimate_of(quantities[metric.name], "model", 1)
 
 
 def number(metric: Metric, items: Sequence[Item]) -> float | None:
-    """The plain number; None with a warning where it is not defined."""
-    predictions = as_predictions(items)
-    if reason := metric.applies(predictions):
-        LOG.warning("%s is not defined: %s.", metric.name, reason)
+    """The value, a minimum over groups corrected; None with a warning where it is not defined."""
+    measured = estimate(metric, items)
+    if math.isnan(measured.value):
+        LOG.warning("%s is not defined: %s.", metric.name, measured.reason)
         return None
-    value = float(metric(predictions)[0])
-    return None if math.isnan(value) else value
+    return measured.value
 
 
 def as_it_is(item: Item) -> Item:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from harness_plugin.errors import HarnessError
 from harness_plugin.models.layers import Shape, hidden_states
 from harness_plugin.models.network import HeadCall, last_layer
 from harness_plugin_hooks.analyses.layers import Pool
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class Reader:

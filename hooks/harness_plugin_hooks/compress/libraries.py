@@ -9,15 +9,17 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from harness_plugin.training.batch import Inputs
 from harness_plugin.training.compression import CompressionContext, Compressor
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 REPEATS = 15
 """Forwards of one row that a latency is the median of, after three that do not count."""

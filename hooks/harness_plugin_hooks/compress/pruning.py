@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from harness_plugin.training.compression import CompressionContext, Compressor
 from harness_plugin_hooks.compress.targets import weight_layers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def zero_smallest(weights: list[Tensor], scores: list[Tensor], sparsity: float) -> int:

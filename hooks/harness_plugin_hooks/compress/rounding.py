@@ -6,14 +6,16 @@ Round to nearest, weight only. What integer kernels add (rounded activations) is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from harness_plugin.training.compression import CompressionContext, Compressor
 from harness_plugin_hooks.compress.targets import parameters_in, weight_layers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 SCALE_BITS = 16
 """Bits that a group's scale takes, and its zero point."""

@@ -7,17 +7,19 @@ of them for all layers; layers are taken out.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 
 from harness_plugin.errors import HarnessError
 from harness_plugin.models.layers import attention_projections
 from harness_plugin.models.transplant import MAPS
 from harness_plugin.training.compression import CompressionContext, Compressor
 from harness_plugin_hooks.compress.targets import parameters_in, weight_layers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class Heads(Compressor):

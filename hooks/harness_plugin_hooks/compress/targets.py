@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import nn
-from transformers import PreTrainedModel
 
 from harness_plugin.errors import HarnessError
 from harness_plugin.models.network import last_layer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def weight_layers(model: PreTrainedModel, head: bool) -> dict[str, nn.Linear | nn.Conv2d]:

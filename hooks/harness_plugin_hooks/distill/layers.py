@@ -140,7 +140,7 @@ def mean_over(values: Tensor, real: Tensor | None) -> Tensor:
 class PatientKD(LayerDistiller):
     """Squared difference of first tokens, normalised (Sun et al. 2019, arXiv:1908.09355).
 
-    The student's layers below its last hear, with `layers: skip`, the teacher's at the same
+    The student's layers below its last learn from, with `layers: skip`, the teacher's at the same
     relative depth, with `last` the teacher's last ones below its last; mean over layers and
     dimensions of (h_s/|h_s| - h_t/|h_t|)^2. Default weight: of the 10, 100, 500 and 1000 that the
     paper searched (section 4.2), the second.

@@ -8,14 +8,35 @@ from typing import Any
 import datasets
 import evaluate
 
+from harness_plugin.scoring.measure import Bootstrap
+from harness_plugin.scoring.statistics.intervals import MIN_GROUP
+
+RESAMPLES = 1000
+"""As a run's, by default."""
 COLUMNS = {"predictions": "int64", "references": "int64", "groups": "string"}
 ARGUMENTS = {
     "predictions": "predicted labels, indices (N,).",
     "references": "gold labels, indices (N,).",
     "groups": "name of each row's group (N,).",
     "known_groups": "all groups there are, those without a row included; default: those that occur."
-    "\n        A group without a row makes the result nan, with a warning.",
+    "\n        A group with few rows, or none, steers no minimum: a warning names it.",
 }
+
+RESAMPLING = {
+    "task": "what a run calls the task; with `split` and `seed` it names the resamples, so that\n"
+    "        the numbers are those of that run to the digit.",
+    "split": "what it calls the evaluation set.",
+    "seed": "of the resamples; default 0.",
+    "min_group": "rows below which a group steers no minimum; default 30.",
+}
+"""Arguments of the modules with intervals, in words."""
+
+
+def resampled(
+    task: str = "columns", split: str = "columns", seed: int = 0, min_group: int = MIN_GROUP
+) -> tuple[str, Bootstrap]:
+    """The name of the evaluation set, and the resamples of its rows."""
+    return split, Bootstrap(task, RESAMPLES, seed, min_group)
 
 
 def metric_class(

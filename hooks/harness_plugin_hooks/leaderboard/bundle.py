@@ -44,9 +44,9 @@ MAX_BUNDLE = 1 << 30
 RATIO, SMALL = 20, 4 << 20
 """A zip file unpacks to at most so many times its size, a small one to so many bytes: numbers and
 hashes are packed to a third, text to a tenth; what is packed to less was made to fill memory."""
-VALUES_A_BYTE, FEW_VALUES = 1, 200_000
+VALUES_A_BYTE, FEW_VALUES = 0.5, 200_000
 """Values (of JSON) and cells (of CSV) that a byte of a bundle, as it is sent, may stand for, and
-how many a small bundle may hold: each takes some 60 bytes of memory."""
+how many a small bundle may hold: each takes some 60 bytes of memory, 300 in a record's models."""
 
 
 @dataclass(frozen=True)
@@ -163,8 +163,8 @@ def read_bundle(path: Path) -> tuple[Manifest, dict[str, bytes]]:
         total += len(content)
         if total > MAX_BUNDLE:
             raise Refused(Problem(path.name, f"at most {MAX_BUNDLE:,} bytes", f"{total:,} or more"))
-        values += values_in(content)
-        if values > (most := VALUES_A_BYTE * (total if sent is None else sent) + FEW_VALUES):
+        values += values_in(key, content)
+        if values > (most := int(VALUES_A_BYTE * (total if sent is None else sent)) + FEW_VALUES):
             raise Refused(Problem(key, f"at most {most:,} values up to here", f"{values:,}"))
         check_lines(key, content)
     if MANIFEST not in parts:
@@ -175,9 +175,10 @@ def read_bundle(path: Path) -> tuple[Manifest, dict[str, bytes]]:
     return manifest, parts
 
 
-def values_in(content: bytes) -> int:
-    """At least so many values does a JSON or CSV part hold, counted without reading it."""
-    return sum(content.count(mark) for mark in (b",", b"\n", b"[", b"{"))
+def values_in(key: str, content: bytes) -> int:
+    """At most so many values does a JSON or CSV part hold, counted without reading it."""
+    marks = (b",", b"\n") if key.endswith(".csv") else (b",", b"[", b"{")
+    return sum(map(content.count, marks))
 
 
 def check_lines(key: str, content: bytes) -> None:

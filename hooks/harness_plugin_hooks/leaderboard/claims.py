@@ -37,8 +37,16 @@ def contradictions(record: TransferRecord, plugins: Plugins) -> Iterator[Problem
     trained = [model for model in record.models if model.supervision or model.updates]
     settings = record.config.get("settings")
     own = settings.get(record.task) if isinstance(settings, Mapping) else None
-    if record.config.get("eval_only") or not (trained or own):
+    updated = [model.name for model in record.models if model.updates]
+    if record.config.get("eval_only"):
+        if updated:
+            found = shown(f"true, with updates of {', '.join(updated)}")
+            yield Problem(f"{part}, config.eval_only", "false for models that were trained", found)
         return
+    if not (trained or own):
+        return
+    if "seeds" not in record.config:
+        yield Problem(f"{part}, config.seeds", "the seeds that were trained", "none")
     if not isinstance(own, Mapping):
         yield Problem(f"{part}, config.settings", f"the settings of task {record.task}", "none")
         return
@@ -63,6 +71,10 @@ def of_the_run(record: TransferRecord, part: str) -> Iterator[Problem]:
         yield Problem(
             f"{part}, seeds", f"those of the config, {config['seeds']}", str(record.seeds)
         )
+    for name, value in record.rule.model_dump(mode="json").items():
+        if name in config and strict(config[name]) != strict(value):
+            said = shown(json.dumps(strict(value)))
+            yield Problem(f"{part}, rule.{name}", shown(json.dumps(strict(config[name]))), said)
     limit = config.get("limit")
     noted = [note for note in record.notes if note.startswith("limited to ")]
     expected = [] if limit is None else [f"limited to {limit} rows a split"]
@@ -102,9 +114,10 @@ def of_a_model(
     }
     if distilled is not None:
         expected["distillation"] = distilled.model_dump(mode="json")
-    recorded = {name: model.settings.get(name, expected[name]) for name in RoleSettings.model_fields
+    recorded = {name: model.settings.get(name) for name in RoleSettings.model_fields
         if name in expected}  # fmt: skip
-    recorded["model"] = model.model
+    if recorded["model"] == expected["model"]:  # said twice
+        recorded["model"] = model.model
     if distilled is not None:
         recorded["distillation"] = model.settings.get("distillation")
     said: dict[str, Any] = {"kind": model.kind, "method": model.method}
@@ -115,6 +128,9 @@ def of_a_model(
     except ModuleNotFoundError as error:  # what a method needs stands in its class, beside torch
         if error.name not in EXTRA_OF:
             raise
+    except HarnessError as error:
+        yield Problem(where, "a method and a distillation that there are", shown(str(error)))
+        return
     for name, value in {**expected, **stated}.items():
         other = {**recorded, **said}.get(name)
         if strict(value) != strict(other):

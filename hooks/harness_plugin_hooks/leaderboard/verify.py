@@ -355,6 +355,9 @@ def check_models(hashes: ModelHashes, records: Mapping[str, TransferRecord]) -> 
         entry = hashed[key]
         if entry.name != model.name:
             yield Problem("models.json", shown(model.name), shown(entry.name))
+        if model.updates and all(name.endswith(".json") for name in entry.files):
+            said = f"{shown(model.name)}'s weights, which were trained"
+            yield Problem("models.json", f"a hash of {said}", "none")
         if scored is not None and scored not in entry.files.values():
             yield Problem(
                 "models.json", f"{shown(model.name)}'s file {shown(str(scored))}", "another"

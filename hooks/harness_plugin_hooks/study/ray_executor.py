@@ -36,7 +36,7 @@ class RayExecutor:
     ) -> RayExecutor:
         """Connect to the cluster at `address`, or start Ray on this machine.
 
-        Without `workers`, as many tasks are begun at a time as the plan's `resources` fit into what
+        Without `workers`, as many tasks run at a time as the plan's `resources` fit into what
         the cluster has. Raises HarnessError where Ray is missing, or has no room for one task.
         """
         try:

@@ -46,6 +46,6 @@ def in_round(name: str, purpose: Purpose, rows: grammar.Rows) -> Split:
     number = name.removeprefix("test_") if name.startswith("test_") else ""
     return replace(
         split,
-        rows=split.rows.add_column("round", [number] * len(split)),
+        content=split.rows.add_column("round", [number] * len(split)),
         breakdowns=(*split.breakdowns, "round"),
     )

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
-
-import datasets
+from typing import TYPE_CHECKING, TypeAlias
 
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.files import find, require, require_splits
@@ -18,6 +16,9 @@ from harness_plugin_tasks._shared.text.tables import (
     hub_columns,
     read_columns,
 )
+
+if TYPE_CHECKING:
+    import datasets
 
 Reader: TypeAlias = Callable[[str, int], Table]
 """(part, round) -> its rows; a part is train, dev or test."""

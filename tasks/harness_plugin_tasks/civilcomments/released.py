@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import datasets
 import numpy as np
 from numpy.typing import NDArray
 
@@ -71,6 +70,8 @@ def from_folder(request: DataRequest) -> TaskData:
     if file := find(root, [FILE]):
         return from_file(request, file)
     if copy := hub_copy(root, {"comment_text", "toxicity", "split"}.issubset):
+        import datasets
+
         rows = datasets.concatenate_datasets([*load_local(copy).values()])
         require_identities(rows.column_names, str(copy))
         columns = rows.select_columns(list(COLUMNS))[:]

@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import datasets
+from typing import TYPE_CHECKING, Any
 
 from harness_plugin.data.dataset import DataRequest, Purpose, TaskData
 from harness_plugin.data.hub import load_hub, load_local
@@ -35,6 +33,9 @@ from harness_plugin_tasks.fever_symmetric.claims import (
     claim_split,
     symmetric_split,
 )
+
+if TYPE_CHECKING:
+    import datasets
 
 REPOSITORY = "copenlu/fever_gold_evidence"
 REVISION = "main"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-import datasets
+from typing import TYPE_CHECKING
 
 from harness_plugin.data.dataset import DataRequest, TaskData
 from harness_plugin.data.hub import load_hub, load_local
@@ -20,6 +19,9 @@ from harness_plugin_tasks._shared.text.nli_released import (
 from harness_plugin_tasks._shared.text.tables import Table
 from harness_plugin_tasks.hans.splits import task_data
 from harness_plugin_tasks.hans.tables import hans_from_hub, read_hans
+
+if TYPE_CHECKING:
+    import datasets
 
 HANS_FILES = ("heuristics_evaluation_set.txt", "heuristics_evaluation_set.jsonl")
 HANS_REPOSITORY = "jhu-cogsci/hans"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-import datasets
+from typing import TYPE_CHECKING
 
 from harness_plugin_tasks._shared.text.tables import (
     NLI_COLUMNS,
@@ -15,6 +14,9 @@ from harness_plugin_tasks._shared.text.tables import (
     read_columns,
 )
 from harness_plugin_tasks.hans.evaluation import HANS_LABELS
+
+if TYPE_CHECKING:
+    import datasets
 
 HANS_COLUMNS = (
     *NLI_COLUMNS,

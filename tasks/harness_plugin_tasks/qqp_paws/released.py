@@ -8,8 +8,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 from pathlib import Path
-
-import datasets
+from typing import TYPE_CHECKING
 
 from harness_plugin.data.dataset import DataRequest, Purpose, TaskData
 from harness_plugin.data.hub import load_hub, load_local
@@ -25,6 +24,9 @@ from harness_plugin_tasks._shared.text.tables import (
     row_variants,
 )
 from harness_plugin_tasks.qqp_paws.questions import LABELS, overlap_splits
+
+if TYPE_CHECKING:
+    import datasets
 
 GLUE, GLUE_REVISION = "nyu-mll/glue", "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
 PAWS, PAWS_REVISION = "google-research-datasets/paws", "161ece9501cf0a11f3e48bd356eaa82de46d6a09"

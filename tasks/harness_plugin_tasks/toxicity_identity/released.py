@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import datasets
 import numpy as np
 
 from harness_plugin.data.dataset import DataRequest, Split, TaskData, stratified
@@ -19,6 +19,9 @@ from harness_plugin_tasks.toxicity_identity.sets import (
     mention_split,
     templates_split,
 )
+
+if TYPE_CHECKING:
+    import datasets
 
 TWEETS_FILE = "labeled_data.csv"
 HATECHECK_FILE = "test_suite_cases.csv"

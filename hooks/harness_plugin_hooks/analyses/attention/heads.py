@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
-from transformers import PreTrainedModel
 
 from harness_plugin.analysis.loaded_models import LoadedModel, inputs_of
 from harness_plugin.models.layers import Shape
@@ -21,6 +20,9 @@ from harness_plugin.training.inputs.encode import Encoded
 from harness_plugin_hooks.analyses.attention import measures
 from harness_plugin_hooks.analyses.attention.places import ImagePlaces, Places, TextPlaces
 from harness_plugin_hooks.analyses.cka.compute import same_depth
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 BATCH = 16
 """Rows of a batch: all its maps are in memory at once, 150 MB for BERT-base at 128 tokens."""

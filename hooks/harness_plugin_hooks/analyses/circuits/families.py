@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 
 from harness_plugin.errors import HarnessError
 from harness_plugin_hooks.analyses.circuits.graphs import (
@@ -23,6 +22,9 @@ from harness_plugin_hooks.analyses.circuits.graphs import (
     Reader,
     Writer,
 )
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 CHANNEL_GROUPS = 16
 """Most groups that the channels of a convolutional block are taken in."""

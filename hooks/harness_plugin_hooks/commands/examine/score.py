@@ -56,6 +56,7 @@ def parser() -> Parser:
         "limit",
         "output_path",
         "outputs",
+        "log_samples",
         *SCORING,
         limit="as of the run it is compared with",
     )
@@ -80,13 +81,10 @@ def main(words: list[str]) -> int:
     quiet_datasets()
     files = {role: args[option_of(role)] or [] for role in ROLES}
     flags: dict[str, Any] = {
-        name: args[name] for name in ("data", "sets", "limit", "outputs", *SCORING, "output_path")
+        name: args[name]
+        for name in ("data", "sets", "limit", "outputs", "log_samples", *SCORING, "output_path")
     }
-    flags |= {
-        "tasks": (task.task,),
-        "seeds": tuple(range(len(files["student"]))),
-        "log_samples": True,
-    }
+    flags |= {"tasks": (task.task,), "seeds": tuple(range(len(files["student"])))}
     config = in_own_folder(run_config(args["config"], flags, args["set"]), time.time())
     chosen_outputs(config, plugins)  # a name that does not exist is refused before any work
     check_writable(Path(config.output_path))

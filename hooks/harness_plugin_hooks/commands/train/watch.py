@@ -60,7 +60,11 @@ def main(words: list[str]) -> int:
         columns, rows = os.get_terminal_size()
         shown = [line[:columns] for line in lines[: rows - 1]]
         print("\x1b[H\x1b[J" + "\n".join(shown), flush=True)
-        time.sleep(args.interval)
+        try:
+            time.sleep(args.interval)
+        except KeyboardInterrupt:  # how it is left: what it looked at goes on
+            print()
+            return 0
 
 
 def look(folder: Path) -> list[str]:

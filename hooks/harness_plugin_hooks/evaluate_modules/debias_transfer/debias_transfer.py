@@ -7,7 +7,7 @@ from typing import Any
 from harness_plugin.errors import unknown
 from harness_plugin.scoring import metrics
 from harness_plugin.scoring.files import columns
-from harness_plugin_hooks.evaluate_modules.factory import metric_class
+from harness_plugin_hooks.evaluate_modules.factory import RESAMPLING, metric_class, resampled
 
 
 def compute(
@@ -20,8 +20,9 @@ def compute(
     erm_student: list[int] | None = None,
     metric: str = "worst_group_acc",
     known_groups: list[str] | None = None,
+    **resampling: Any,
 ) -> dict[str, Any]:
-    """`distillability`, `contribution`, `gap_widening`, `retention`; None: not asked for."""
+    """The measures of one student, each with its 95% interval over rows; None: not asked for."""
     choices = {m.name: m for m in (metrics.WORST_GROUP_ACC, metrics.ACC)}
     if metric not in choices:
         raise unknown("metric of debias_transfer", metric, choices)
@@ -34,22 +35,26 @@ def compute(
         "erm_teacher": erm_teacher,
         "erm_student": erm_student,
     }
+    split, bootstrap = resampled(**resampling)
     models = {
-        role: columns.as_predictions(labels, references, groups, known_groups=known_groups)
+        role: columns.as_predictions(
+            labels, references, groups, known_groups=known_groups, task=bootstrap.task, split=split
+        )
         for role, labels in predicted.items()
         if labels is not None
     }
-    return columns.transfer(models, choices[metric], metrics.GAP_AVG_WORST)
+    return columns.transfer(models, choices[metric], metrics.GAP_AVG_WORST, bootstrap)
 
 
 DebiasTransfer = metric_class(
     compute,
     "DebiasTransfer",
-    "Distillability D, contribution K, gap widening and retention of a student.",
+    "Distillability, contribution, widening of the gap and of its size, retention of a student.",
     "arXiv:2510.26038",
     teacher="the teacher's predicted labels of the same rows (N,).",
     control="those of the student's twin that had no teacher (N,); K is None without them.",
     erm_teacher="those of the undebiased teacher; retention is None without it.",
     erm_student="those of the undebiased student; retention is None without it.",
     metric='"worst_group_acc" or "acc".',
+    **RESAMPLING,
 )

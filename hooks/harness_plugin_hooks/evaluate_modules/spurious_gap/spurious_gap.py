@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness_plugin.scoring import metrics
+from harness_plugin.scoring import metrics, score
 from harness_plugin.scoring.files import columns
-from harness_plugin_hooks.evaluate_modules.factory import metric_class
+from harness_plugin_hooks.evaluate_modules.factory import RESAMPLING, metric_class, resampled
 
 
 def compute(
@@ -17,17 +17,33 @@ def compute(
     aligned: list[int] | None = None,
     labels: list[str] | None = None,
     in_domain_accuracy: float | None = None,
+    **resampling: Any,
 ) -> dict[str, Any]:
-    """Every defined gap in [-1, 1], by its name in this package; an empty group makes nan."""
+    """Every defined gap in [-1, 1], by its name in this package; an empty group makes nan.
+
+    `_low` and `_high` are its 95% interval over rows. `gap_avg_worst` is corrected for having
+    looked for the worst group, `gap_avg_worst_plain` is not.
+    """
+    split, bootstrap = resampled(**resampling)
     p = columns.as_predictions(
-        predictions, references, groups, known_groups=known_groups, aligned=aligned, labels=labels
+        predictions,
+        references,
+        groups,
+        known_groups=known_groups,
+        aligned=aligned,
+        labels=labels,
+        task=bootstrap.task,
+        split=split,
     )
     gaps = [metrics.GAP_AVG_WORST]
     gaps += [metrics.GAP_ALIGNED_CONFLICTING] if aligned is not None else []
     gaps += [metrics.GAP_ENTAILMENT] if columns.is_entailment(labels) else []
-    out: dict[str, Any] = {gap.name: columns.value(gap, p) for gap in gaps}
+    out: dict[str, Any] = {}
+    for gap in gaps:
+        quantity = columns.quantity({"model": p}, gap, bootstrap)
+        out |= columns.numbers(gap.name, score.estimate_of(quantity, "model", 1))
     if in_domain_accuracy is not None:
-        out["gap_id_ood"] = in_domain_accuracy - columns.value(metrics.ACC, p)
+        out["gap_id_ood"] = in_domain_accuracy - float(metrics.ACC(p)[0])
     return out
 
 
@@ -40,4 +56,5 @@ SpuriousGap = metric_class(
     aligned="1 where the bias points to the label, 0 where it points away, -1 undefined (N,).",
     labels='names of the labels, in order; ("entailment", "non-entailment") for the gap of HANS.',
     in_domain_accuracy="accuracy in domain, for the gap to this set.",
+    **RESAMPLING,
 )

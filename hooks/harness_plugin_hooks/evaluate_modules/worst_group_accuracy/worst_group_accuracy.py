@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness_plugin.scoring import metrics
+from harness_plugin.scoring import metrics, score
 from harness_plugin.scoring.files import columns
-from harness_plugin_hooks.evaluate_modules.factory import metric_class
+from harness_plugin_hooks.evaluate_modules.factory import RESAMPLING, metric_class, resampled
 
 
 def compute(
@@ -14,13 +14,26 @@ def compute(
     references: list[int],
     groups: list[str],
     known_groups: list[str] | None = None,
+    **resampling: Any,
 ) -> dict[str, Any]:
-    """`worst_group_accuracy` in [0, 1], or nan, and `worst_group`, "" where it is nan."""
-    p = columns.as_predictions(predictions, references, groups, known_groups=known_groups)
-    worst = columns.value(metrics.WORST_GROUP_ACC, p)
-    accuracy = {name: each["accuracy"] for name, each in columns.each_group(p).items()}
-    name = min(accuracy, key=accuracy.__getitem__) if worst == worst else ""
-    return {"worst_group_accuracy": worst, "worst_group": name}
+    """`worst_group_accuracy` in [0, 1], or nan, and `worst_group`, "" where it is nan.
+
+    Corrected for having been looked for, with the 95% interval over rows (`_low`, `_high`);
+    `_plain` is the lowest one as it was measured.
+    """
+    split, bootstrap = resampled(**resampling)
+    p = columns.as_predictions(
+        predictions, references, groups, known_groups=known_groups, task=bootstrap.task, split=split
+    )
+    quantity = columns.quantity({"model": p}, metrics.WORST_GROUP_ACC, bootstrap)
+    accuracy = {
+        name: each["accuracy"]
+        for name, each in columns.each_group(p).items()
+        if each["n"] >= bootstrap.min_group
+    }
+    name = "" if quantity.reason else min(accuracy, key=accuracy.__getitem__)
+    number = columns.numbers("worst_group_accuracy", score.estimate_of(quantity, "model", 1))
+    return {**number, "worst_group": name}
 
 
 WorstGroupAccuracy = metric_class(
@@ -28,4 +41,5 @@ WorstGroupAccuracy = metric_class(
     "WorstGroupAccuracy",
     "Lowest accuracy of any group, and which group it is.",
     "Sagawa et al. 2020, arXiv:1911.08731",
+    **RESAMPLING,
 )

@@ -186,7 +186,7 @@ def relabelled(split: Split, label: Ints, labels: tuple[str, ...]) -> Split:
     rows = split.rows.remove_columns(["label", "group"])
     rows = rows.add_column("label", label.tolist(), feature=datasets.Value("int64"))
     rows = rows.add_column("group", [-1] * len(rows), feature=datasets.Value("int64"))
-    return replace(split, rows=rows, labels=labels, groups=())
+    return replace(split, content=rows, labels=labels, groups=())
 
 
 def joined(first: Split, second: Split, label: Ints) -> Split:
@@ -196,7 +196,7 @@ def joined(first: Split, second: Split, label: Ints) -> Split:
     rows = datasets.concatenate_datasets(
         [first.rows.select_columns(names), other.rows.select_columns(names)]
     )
-    return replace(first, rows=rows, breakdowns=(), purpose="train", name="pseudo_labelled")
+    return replace(first, content=rows, breakdowns=(), purpose="train", name="pseudo_labelled")
 
 
 def confident(logits: NDArray[np.float32], label: Ints, threshold: float) -> Ints:

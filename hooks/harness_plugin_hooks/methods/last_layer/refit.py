@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import PreTrainedModel
 
 from harness_plugin.data.split import Split
 from harness_plugin.models.network import last_layer
 from harness_plugin.store.stages import Stage
 from harness_plugin.training.contracts import Method
 from harness_plugin.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -94,7 +94,7 @@ def cell_split(
     )
     if not stored:
         return split
-    return replace(split, rows=datasets.concatenate_datasets([split.rows, column], axis=1))
+    return replace(split, content=datasets.concatenate_datasets([split.rows, column], axis=1))
 
 
 def image_column(pixels: Pixels) -> datasets.Dataset:

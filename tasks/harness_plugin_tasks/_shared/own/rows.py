@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -241,7 +240,11 @@ def split_of(
     columns, purpose = part.columns, layout.purpose(part.name)
     image = request.task.modality == "image"
     inputs: dict[str, Any] = {name: columns[name] for name in layout.inputs}
+    features = None
     if image:
+        import datasets
+
+        features = {layout.inputs[0]: datasets.Image()}
         inputs = {layout.inputs[0]: image_files(layout, part)}
     grouped: dict[str, Any] = {}
     if layout.attribute:
@@ -264,7 +267,7 @@ def split_of(
         part.name,
         purpose=purpose,
         inputs=inputs,
-        features={layout.inputs[0]: datasets.Image()} if image else None,
+        features=features,
         ids=columns[layout.id] if layout.id else row_ids(part),
         label_texts=columns[layout.label],
         labels=labels,

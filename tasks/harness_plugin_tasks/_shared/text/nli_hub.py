@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
-
-import datasets
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness_plugin.data.dataset import DataRequest
 from harness_plugin.data.hub import load_hub
 from harness_plugin_tasks._shared.files import require_splits
 from harness_plugin_tasks._shared.text.splits import RELEASED_ROWS
 from harness_plugin_tasks._shared.text.tables import Table, nli_from_hub, row_variants
+
+if TYPE_CHECKING:
+    import datasets
 
 
 class Corpus(NamedTuple):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import datasets
 import numpy as np
 
 from harness_plugin.data.dataset import DataRequest
@@ -24,6 +23,9 @@ from harness_plugin_tasks._shared.text.nli_hub import (
 )
 from harness_plugin_tasks._shared.text.splits import RELEASED_ROWS
 from harness_plugin_tasks._shared.text.tables import Table, read_nli, row_variants, table_name
+
+if TYPE_CHECKING:
+    import datasets
 
 NLI_SCHEMA = {"premise", "hypothesis", "label"}
 

@@ -10,14 +10,15 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import datasets
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness_plugin.data.dataset import MISSING_LABELS
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.files import row_variant
 from harness_plugin_tasks._shared.text.cues import NLI_LABELS
+
+if TYPE_CHECKING:
+    import datasets
 
 
 class Column(NamedTuple):
@@ -130,6 +131,8 @@ def read_columns(file: Path, schema: Sequence[Column]) -> dict[str, list[str]]:
     if not file.is_file():
         raise HarnessError(f"{file}: no such file.")
     if file.suffix == ".parquet":
+        import datasets
+
         return hub_columns(datasets.Dataset.from_parquet(str(file)), schema, str(file))
     readers = {".jsonl": json_rows, ".txt": tab_rows, ".tsv": tab_rows}
     if file.suffix not in readers:
@@ -237,6 +240,8 @@ def hub_columns(
 
 def label_texts(values: list[Any], feature: Any, where: str) -> list[str]:
     """Label names; numbers are translated by the names stored with them, -1 stays "-1"."""
+    import datasets
+
     if isinstance(feature, datasets.ClassLabel):
         return [feature.names[value] if value >= 0 else str(value) for value in values]
     if feature == datasets.Value("string"):

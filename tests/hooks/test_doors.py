@@ -1,0 +1,163 @@
+"""Every door gives one number: a run's scores, lm_eval's, Inspect's, `evaluate`'s, to the digit.
+
+One model's answers, or a student's and its teacher's, go through each; values, both ends of the
+intervals and the uncorrected minima are compared, each door with each.
+"""
+
+import itertools
+import os
+import tempfile
+from dataclasses import replace
+
+os.environ.setdefault("HF_EVALUATE_OFFLINE", "1")
+os.environ.setdefault("HF_MODULES_CACHE", tempfile.mkdtemp())  # read once, on import
+
+import numpy as np
+import pytest
+from inspect_ai.scorer import SampleScore, Score
+
+from harness_plugin.scoring import metrics
+from harness_plugin.scoring.files import columns
+from harness_plugin.scoring.score import score_task
+from harness_plugin_hooks.adapters import inspect_scoring, lm_eval_metrics
+from harness_plugin_hooks.evaluate_modules.debias_transfer import debias_transfer
+from harness_plugin_hooks.evaluate_modules.spurious_gap import spurious_gap
+from harness_plugin_hooks.evaluate_modules.worst_group_accuracy import worst_group_accuracy
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*are left out. few:UserWarning")
+
+LABELS = ("entailment", "non-entailment")
+GROUPS = ("a", "b", "c", "few")
+METRICS = (
+    metrics.ACC,
+    metrics.WORST_GROUP_ACC,
+    metrics.GAP_AVG_WORST,
+    metrics.GAP_ALIGNED_CONFLICTING,
+    metrics.GAP_ENTAILMENT,
+)
+NAMES = {"task": "t", "split": "ood"}
+ENDS = ("", "_low", "_high", "_plain")
+
+
+def rows(seed):
+    """Gold labels, groups, alignment; answers right in 9, 7 and 7 of 10 rows of the groups."""
+    rng = np.random.default_rng(4)
+    group = np.repeat(np.arange(4), (120, 80, 90, 12))
+    gold = rng.integers(0, 2, len(group))
+    aligned = np.where(group == 0, 1, 0)
+    right = np.random.default_rng(seed).random(len(group)) < np.array([0.9, 0.7, 0.7, 0.1])[group]
+    return np.where(right, gold, 1 - gold), gold, [GROUPS[g] for g in group], aligned
+
+
+def record(role, seed):
+    said, gold, groups, aligned = rows(seed)
+    p = columns.as_predictions(
+        said, gold, groups, known_groups=GROUPS, aligned=aligned, labels=LABELS, **NAMES
+    )
+    return replace(p, role=role, model=role)
+
+
+def a_run(*predictions):
+    return score_task(
+        predictions,
+        task="t",
+        source="embedded",
+        fingerprint="",
+        train_groups=GROUPS,
+        train_group_counts=[1] * 4,
+        purposes={"ood": "ood"},
+        metrics={m.name: m for m in METRICS},
+    )
+
+
+def of(name, estimate):
+    return columns.numbers(name, estimate)
+
+
+def by_a_run():
+    (scores,) = a_run(record("teacher", 1)).scores
+    return {k: v for name, e in scores.metrics.items() for k, v in of(name, e).items()}
+
+
+def by_a_run_with_a_student():
+    found = a_run(record("teacher", 1), record("student", 2))
+    scores = next(s for s in found.scores if s.role == "teacher")
+    return {k: v for name, e in scores.metrics.items() for k, v in of(name, e).items()}
+
+
+def by_evaluate():
+    said, gold, groups, aligned = rows(1)
+    data = (said.tolist(), gold.tolist(), groups, list(GROUPS))
+    worst = worst_group_accuracy.compute(*data, **NAMES)
+    gaps = spurious_gap.compute(*data, aligned=aligned.tolist(), labels=list(LABELS), **NAMES)
+    return gaps | {f"worst_group_acc{end}": worst[f"worst_group_accuracy{end}"] for end in ENDS}
+
+
+def by_lm_eval():
+    items = [
+        (int(y), int(gold), [GROUPS.index(group)], int(a))
+        for y, gold, group, a in zip(*rows(1), strict=True)
+    ]
+    facts = lm_eval_metrics.Facts(LABELS, GROUPS, **NAMES)
+    return {
+        k: v
+        for metric in METRICS
+        for k, v in of(metric.name, lm_eval_metrics.estimate(metric, items, facts)).items()
+    }
+
+
+def by_inspect():
+    known = {
+        "purpose": "ood",
+        "labels": list(LABELS),
+        "groups": list(GROUPS),
+        "overlapping": False,
+        "collapse": None,
+        "collapse_rule": "argmax",
+        "train_groups": dict.fromkeys(GROUPS, 1),
+    }
+    scores = []
+    for i, (said, gold, group, a) in enumerate(zip(*rows(1), strict=True)):
+        facts = {"set": "ood", "label": LABELS[gold], "groups": [group], "aligned": int(a)}
+        score = Score(value="C" if said == gold else "I", answer=LABELS[said])
+        scores.append(SampleScore(score=score, sample_id=i, sample_metadata=facts))
+    resampling = {"task": "t", "resamples": 1000}
+    parts = (inspect_scoring.performance, inspect_scoring.spurious_gaps)
+    found = {k: v for p in parts for k, v in p({"ood": known}, resampling)(scores).items()}
+    return {name.removeprefix("ood_"): value for name, value in found.items()}
+
+
+@pytest.fixture(scope="module")
+def doors():
+    made = (by_a_run, by_a_run_with_a_student, by_evaluate, by_lm_eval, by_inspect)
+    return {door.__name__: door() for door in made}
+
+
+DOORS = ("by_a_run", "by_a_run_with_a_student", "by_evaluate", "by_lm_eval", "by_inspect")
+
+
+@pytest.mark.parametrize(("one", "other"), list(itertools.combinations(DOORS, 2)))
+def test_two_doors_give_one_number(doors, one, other):
+    shared = doors[one].keys() & doors[other].keys()
+    minima = {f"{name}{end}" for name in ("worst_group_acc", "gap_avg_worst") for end in ENDS}
+    assert minima | {"gap_aligned_conflicting_low", "gap_entailment_high"} <= shared
+    for name in shared:
+        assert doors[one][name] == pytest.approx(doors[other][name], abs=1e-12), name
+
+
+@pytest.mark.parametrize("roles", [("teacher", "student"), ("student", "teacher")])
+def test_a_student_is_compared_alike_by_a_run_and_by_evaluate(roles):
+    """In whatever order the models come."""
+    seeds = {"teacher": 1, "student": 2}
+    found = a_run(*(record(role, seeds[role]) for role in roles)).transfer
+    run = {
+        t.measure: t.estimate
+        for t in found
+        if not t.subset and t.metric in ("worst_group_acc", "gap_avg_worst")
+    }
+    (said, gold, groups, _), (teacher, *_) = rows(2), rows(1)
+    data = (said.tolist(), gold.tolist(), groups, teacher.tolist())
+    module = debias_transfer.compute(*data, known_groups=list(GROUPS), **NAMES)
+    for measure in ("distillability", "gap_widening", "gap_size_change"):
+        for name, value in of(measure, run[measure]).items():
+            assert module[name] == pytest.approx(value, abs=1e-12), name
