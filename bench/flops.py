@@ -71,7 +71,8 @@ def vit(config: Any, side: int) -> float:
 
 
 def resnet(config: Any, side: int) -> float:
-    """A ResNet of bottleneck blocks that stride in their 3 x 3 convolution (He et al. 2016)."""
+    """A ResNet; bottleneck blocks stride in their 3 x 3 convolution (He et al. 2016)."""
+    basic = config.layer_type == "basic"
     side = -(-side // 2)
     total = 2 * 7 * 7 * 3 * config.embedding_size * side**2
     side = -(-side // 2)  # the pool behind the first convolution
@@ -80,9 +81,12 @@ def resnet(config: Any, side: int) -> float:
         for block in range(depth):
             stride = 2 if block == 0 and stage > 0 else 1
             before, side = side, -(-side // stride)
-            narrow = width // 4
-            total += 2 * inputs * narrow * before**2
-            total += 2 * (9 * narrow**2 + narrow * width) * side**2
+            if basic:
+                total += 2 * 9 * (inputs * width + width**2) * side**2
+            else:
+                narrow = width // 4
+                total += 2 * inputs * narrow * before**2
+                total += 2 * (9 * narrow**2 + narrow * width) * side**2
             if stride > 1 or inputs != width:
                 total += 2 * inputs * width * side**2
             inputs = width

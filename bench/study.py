@@ -29,6 +29,7 @@ from harness_plugin.study.plan import Resources, read_study
 from harness_plugin.study.scheduler import execute
 from harness_plugin.study.training_records import TrainingRecords
 from harness_plugin.study.worker import Job
+from harness_plugin_hooks.study.ray_executor import RayExecutor
 
 LENGTH = 5.0
 """Seconds of the trainings that the overhead is told against."""
@@ -77,6 +78,25 @@ def overhead(
     return beyond, beyond / LENGTH
 
 
+class OnCluster(RayExecutor):
+    """Ray's own test cluster: each node has its scheduler, object store and workers."""
+
+    def __init__(self, nodes: int, cpus: int) -> None:
+        from ray.cluster_utils import Cluster
+
+        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": cpus})
+        for _ in range(nodes - 1):
+            self.cluster.add_node(num_cpus=cpus)
+        self.cluster.wait_for_nodes()
+        opened = RayExecutor.open(self.cluster.address, nodes * cpus, Resources(), WORK)
+        super().__init__(opened.slots, opened.ours, WORK)
+
+    def close(self) -> None:
+        """Leave the cluster and end it."""
+        super().close()
+        self.cluster.shutdown()
+
+
 def big_plan(cells: int) -> dict[str, Any]:
     """A lab's study of about so many cells: ten seeds, all sizes, methods and remedies."""
     weights = [round(0.05 * n, 2) for n in range(max(1, cells // 25_000))]
@@ -122,7 +142,8 @@ def main() -> None:
     options.add_argument("--trainings", type=int, help="default 200, quick 8")
     options.add_argument("--sleep", type=float, help="seconds of one (default 0.5, quick 0.01)")
     options.add_argument("--only", type=Path, metavar="FILE", help="plan a file and stop")
-    options.add_argument("--ray", action="store_true", help="Ray as well")
+    options.add_argument("--ray", action="store_true", help="Ray as well, and several nodes of it")
+    options.add_argument("--submitit", action="store_true", help="and submitit's local executor")
     args = parse(options)
     if args.only:
         print(json.dumps(planned(args.only)))
@@ -138,9 +159,16 @@ def main() -> None:
         "local, 2 workers": (lambda: Workers(2, WORK), 2),
     }
     if args.ray:
-        from harness_plugin_hooks.study.ray_executor import RayExecutor
-
         executors["Ray, 2 tasks"] = (lambda: RayExecutor.open(None, 2, Resources(), WORK), 2)
+        executors["Ray, 4 nodes of 2 tasks"] = (lambda: OnCluster(4, 2), 8)
+    if args.submitit:
+        from harness_plugin_hooks.study.slurm_executor import SlurmExecutor
+
+        logs = Path(tempfile.mkdtemp())
+        executors["submitit, 2 local jobs"] = (
+            lambda: SlurmExecutor.open(logs, 2, {}, cluster="local", work=WORK),
+            2,
+        )
     lines = [
         f"| {trainings} trainings | beyond each | of {LENGTH:g} s | goal |",
         "|---|--:|--:|---|",

@@ -42,6 +42,7 @@ FIRST = (
     ("Analyses", "docs/analysis.md"),
     ("Report", "docs/report.md"),
     ("Studies", "docs/studies.md"),
+    ("Past one machine", "docs/scale.md"),
     ("Python", "docs/python_api.md"),
     ("Reference", "docs/reference.md"),
     ("All pages", "docs/index.md"),

@@ -32,11 +32,12 @@ OWN_PROCESS = {"step", "threads"}
 HELPERS = {
     *("worlds", "theory", "rates"),
     *("batches", "campaign", "common", "disturbed", "families", "flops", "workload"),
-    *("deviations", "methods", "models_table", "mutants"),
+    *("deviations", "methods", "models_table", "mutants", "scale"),
 }
 """What the scripts share, and those that time nothing; of a GPU's: test_bench_gpu.py."""
 COUNTED = {
     "durability": ["first", "again, all from the store"],
+    "many_workers": ["one study, 4 workers", "2 studies of 2 workers", "the same, 2 workers"],
     "faults": ["kill -9 in anything", "damaged files in the store", "bad input: flags"],
 }
 """Scripts that compare no variants: they print one table of their own."""
@@ -148,7 +149,13 @@ def test_lm_eval_has_the_commands_that_are_timed(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(COUNTED))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.exhaustive] * (name == "many_workers"))
+        for name in sorted(COUNTED)
+    ],
+)
 def test_what_is_counted_is_printed(name):
     out = run(f"bench/{name}.py", "--quick")
     for row in COUNTED[name]:

@@ -43,7 +43,9 @@ def test_forward_flops_are_those_that_torch_counts(bench):
 
     cases, flops = bench("gpu_cases"), bench("flops")
     small = cases.resnet.resnet("bottleneck", [2, 3, 1], [32, 64, 128], 16, None)
-    for case in (*cases.TINY_CASES, cases.Case("ResNet", small, 33, (2,))):
+    basic = cases.resnet.resnet("basic", [2, 3, 1], [8, 16, 32], 8, None)
+    more = (cases.Case("ResNet", preset, 33, (2,)) for preset in (small, basic))
+    for case in (*cases.TINY_CASES, *more):
         model = case.model("cpu").eval()
         model.set_attn_implementation("eager")
         encoded, _ = case.rows(3)
