@@ -164,7 +164,7 @@ def test_junit_has_a_case_for_every_check(compare, compared_runs):
     }
     cases = {case.get("name"): case for case in suite}
     assert cases["balanced/worst_group_acc"].find("failure").get("type") == "regressed"
-    assert "worse by 32.9" in cases["balanced/worst_group_acc"].find("failure").get("message")
+    assert "worse by 33.6" in cases["balanced/worst_group_acc"].find("failure").get("message")
     assert cases["in_domain/acc"].find("failure") is None
     found = reports_of(compare, compared_runs, "unsure")["comparison.junit.xml"]
     (suite,) = ElementTree.fromstring(found)
@@ -205,7 +205,7 @@ def test_the_step_summary_is_appended(compare, tmp_path, monkeypatch):
     text = summary.read_text()
     assert text.startswith("before\n## Debiasing gate: regressed\n")
     assert r"| balanced | worst_group_acc | " in text
-    assert r"| +32.9 \[" in text
+    assert r"| +33.6 \[" in text
     assert r"- **regressed**: worst_group_acc on balanced is worse by" in text
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path))
     status, _, err = compare("base same --step_summary")
