@@ -117,6 +117,7 @@ class Record:
 def carry_out(parts: Iterable[Part], record: Record, seed: int) -> list[Row]:
     """Do what is missing of every part; a trial draws from (seed, row, number) alone."""
     rows = []
+    print(HEAD)
     for part in parts:
         row = record.row(part.what)
         while row.trials < part.planned:

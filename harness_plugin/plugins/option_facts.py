@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
+from importlib.util import find_spec
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -74,6 +75,9 @@ def facts_of_package(package: str) -> Mapping[str, Any]:
     """The file of a package, {} where it has none."""
     import yaml
 
+    spec = find_spec(package)
+    if spec is None or spec.submodule_search_locations is None:  # a module has no files beside it
+        return {}
     place = files(package) / FILE
     if not place.is_file():
         return {}

@@ -46,6 +46,7 @@ CELLS = {
         "teacher_helps": (24, 640),
         "relative_scale": (21, 340),
         "bias_types": (21, 490),
+        "matrix": (2340, 25260),
         "remedies": (14, 145),
         "remedies_beyond": (27, 215),
     },
@@ -433,7 +434,7 @@ def test_the_plans_of_the_repository_expand(plan_file, plugins):
     graph = graph_of(study, plugins)
     configurations, trainings = CELLS[plan_file.parent.name][plan_file.stem]
     assert (len(study.configurations), graph.trainings) == (configurations, trainings)
-    assert study.file.seeds == (0, 1, 2, 3, 4)
+    assert study.plan.seeds == (0, 1, 2, 3, 4)
     assert study.name == plan_file.stem + "_paper" * (plan_file.parent.name == "paper")
 
 

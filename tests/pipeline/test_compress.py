@@ -127,7 +127,7 @@ def test_every_option_is_in_the_key(open_context):
     ("given", "said"),
     [
         ({"compress": {"int9": {}}}, "int8"),
-        ({"compress": {"magnitude": {"sparsity": 2.0}}}, "from 0 to below 1, not 2"),
+        ({"compress": {"magnitude": {"sparsity": 2.0}}}, "sparsity must be in .0, 1., found 2"),
         ({"compress": {"torch_int8": {}, "onnx_int8": {}}}, "name one|needs onnx"),
         ({"compress": {"int8": {}}, "rounds": 2, "epochs": 2}, "one round"),
         ({"compress": {"int8": {}}, "from_teacher": "even"}, "from_teacher none"),

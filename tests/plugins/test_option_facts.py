@@ -113,6 +113,12 @@ def test_a_plugin_of_another_distribution_says_it_in_the_same_way(tmp_path, monk
     check_ranges(silent, {"share": 2})
 
 
+def test_a_plugin_that_is_a_single_module_says_nothing(tmp_path, monkeypatch):
+    (tmp_path / "facts_of_one_file.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert option_facts(Offer("method", "mine", "facts_of_one_file:Mine", "", "theirs")) == {}
+
+
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
