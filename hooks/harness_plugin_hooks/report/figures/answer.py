@@ -112,7 +112,7 @@ def picture(
         axes.set_title(f"{clipped(split, 20)}: {metric_title(metrics[split])}", fontsize=9.5)
     subplots[-1].set_xlabel("points" if is_gap else "accuracy, %")
     low, high = subplots[-1].get_xlim()
-    # room for the number behind the longest interval
+    # room for the numbers
     subplots[-1].set_xlim(low, high + 0.16 * (high - low))
     about = (
         "0 treats both sides alike." if is_gap else "The worst of the groups that are large enough."
@@ -168,11 +168,11 @@ def draw_gaps(
             markersize=6,
             zorder=3,
         )
-        axes.annotate(
+        axes.annotate(  # at the edge, where no arrow comes
             percent(value / 100, signed),
-            (high, y),
-            (6, 0),
-            textcoords="offset points",
+            (1, y),
+            xycoords=("axes fraction", "data"),
+            ha="right",
             va="center",
             fontsize=8.5,
         )
