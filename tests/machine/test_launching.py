@@ -33,8 +33,9 @@ for _ in range(600):
     time.sleep(0.1)
 """
 OURS = """
-import os, sys
+import os, signal, sys
 from harness_plugin.machine import launching
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 program = [sys.executable, "-m", launching.__name__, "launcher"]
 try:
     status, _ = launching.launched(program, {**os.environ, launching.REQUESTED: "2"})
