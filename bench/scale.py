@@ -93,7 +93,7 @@ STAGES = {
     "group_dro": 1.13,
     "dfr": 1.68,
 }
-"""All stages of a method, ERM's training being 1: `python bench/method_cost.py`, HANS."""
+"""All stages of a method, ERM's training being 1: `python bench/method_cost.py`, HANS; none below 1."""
 
 
 @dataclass
