@@ -93,7 +93,7 @@ STAGES = {
     "group_dro": 1.13,
     "dfr": 1.68,
 }
-"""All stages of a method, ERM's training being 1: `python bench/method_cost.py`, HANS; none below 1."""
+"""All stages of a method, ERM's training being 1, none below it: bench/method_cost.py, HANS."""
 
 
 @dataclass
