@@ -146,7 +146,6 @@ class Held:
         ({"points": 2.5}, "option points must be a whole number from 1 on, or null"),
         ({"penalty": -1.0}, "option penalty must be a number from 0 on, or null"),
         ({"penalty": True}, "option penalty must be a number from 0 on, or null"),
-        ({"batch_size": 0}, "batch_size must be at least 1, found 0"),
     ],
 )
 def test_options_that_are_none_are_refused(option, message):

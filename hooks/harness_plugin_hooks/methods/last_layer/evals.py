@@ -68,8 +68,6 @@ class EVaLS(LastLayer):
                 f"EVaLS: option penalty must be a number from 0 on, or null to search it, "
                 f"found {penalty!r}."
             )
-        if out["batch_size"] < 1:
-            raise HarnessError(f"EVaLS: batch_size must be at least 1, found {out['batch_size']}.")
         return out
 
     @classmethod
