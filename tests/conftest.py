@@ -10,6 +10,7 @@ import gc
 import importlib
 import json
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,23 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU: torch sees none"))
 
 
+HARDWARE = "harness_plugin.pipeline.prepare.hardware"
+
+
+def typical_cpu(modality: str, cores: int) -> dict[str, Any]:
+    """What a measurement of the machine gives, without one."""
+    return {"threads": 1, "precision": "no", "attention": "sdpa", "milliseconds": {}}
+
+
 @pytest.fixture(autouse=True)
 def _isolated(tmp_path, monkeypatch):
-    """Stages of a test never land in, or come from, the user's cache; the hub is off."""
+    """Stages of a test never land in, or come from, the user's cache; the hub is off.
+
+    Nor is the machine measured for every new store: with a neighbour that takes 10 CPU seconds.
+    Collecting all tests imports the module; one file alone may measure once, in its first run.
+    """
+    if hardware := sys.modules.get(HARDWARE):
+        monkeypatch.setattr(hardware, "measure_cpu", typical_cpu)
     monkeypatch.setenv("HARNESS_PLUGIN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     for name in ("HARNESS_PLUGIN_BLOCK", "HARNESS_PLUGIN_STRICT"):
