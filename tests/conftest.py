@@ -12,7 +12,9 @@ import json
 import shutil
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -30,6 +32,26 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+def typical_cpu(modality: str, cores: int) -> dict[str, Any]:
+    """What a measurement of the machine gives, without one."""
+    return {"threads": 1, "precision": "no", "attention": "sdpa", "milliseconds": {}}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """Leave out what every training would repeat, before the first fixture.
+
+    The machine is not measured for every new store, which beside a busy neighbour takes 10 CPU
+    seconds; Accelerate collects young garbage instead of walking through all that there is, twice
+    a training. Neither imports anything: a test that imports these modules itself has them as
+    they are.
+    """
+    if hardware := sys.modules.get("harness_plugin.pipeline.prepare.hardware"):
+        hardware.measure_cpu = typical_cpu
+    if memory := sys.modules.get("accelerate.utils.memory"):
+        memory.gc = SimpleNamespace(collect=partial(gc.collect, 1))
+
+
 def pytest_collection_modifyitems(items):
     """Tests that need a GPU are skipped where there is none."""
     marked = [item for item in items if item.get_closest_marker("gpu")]
@@ -38,23 +60,9 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU: torch sees none"))
 
 
-HARDWARE = "harness_plugin.pipeline.prepare.hardware"
-
-
-def typical_cpu(modality: str, cores: int) -> dict[str, Any]:
-    """What a measurement of the machine gives, without one."""
-    return {"threads": 1, "precision": "no", "attention": "sdpa", "milliseconds": {}}
-
-
 @pytest.fixture(autouse=True)
 def _isolated(tmp_path, monkeypatch):
-    """Stages of a test never land in, or come from, the user's cache; the hub is off.
-
-    Nor is the machine measured for every new store: with a neighbour that takes 10 CPU seconds.
-    Collecting all tests imports the module; one file alone may measure once, in its first run.
-    """
-    if hardware := sys.modules.get(HARDWARE):
-        monkeypatch.setattr(hardware, "measure_cpu", typical_cpu)
+    """Stages of a test never land in, or come from, the user's cache; the hub is off."""
     monkeypatch.setenv("HARNESS_PLUGIN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     for name in ("HARNESS_PLUGIN_BLOCK", "HARNESS_PLUGIN_STRICT"):

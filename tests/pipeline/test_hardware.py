@@ -11,7 +11,6 @@ from harness_plugin.config.merge import run_config
 from harness_plugin.pipeline.prepare import hardware
 from harness_plugin_hooks import console
 
-
 measure_cpu = hardware.measure_cpu  # tests replace it, see tests/conftest.py
 
 
