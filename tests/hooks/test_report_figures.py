@@ -195,7 +195,7 @@ def test_remedies_are_on_the_page_with_their_cost(finished_run, tmp_path):
     assert newer["answer"] in read.text
     table = next(table for table in read.tables if table[0][0] == "remedy")
     # intervals and what is clearly a gain stand in elements of their own
-    shown = ["90.0", "", "80.0", "+10.0", "91.0", "1.5\u00d7"]
+    shown = ["90.0", "", "80.0", "+10.0", "91.0", "1.5\u00d7", "1.2\u00d7"]
     assert table[1][1:] == shown
     assert (table[2][2], table[2][-1]) == ("", "1.0\u00d7")
     assert "Not tried: dfr (no validation rows)" in read.text
