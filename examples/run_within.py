@@ -253,7 +253,7 @@ def choose(driver: Driver, search: Path, plan: Path) -> Path:
     (driver.output / "search.md").write_text(result.stdout, encoding="utf-8")
     if result.returncode:
         driver.say("the search chose nothing: the plan as it is")
-        return plan
+        output.write_bytes(plan.read_bytes())
     return output
 
 

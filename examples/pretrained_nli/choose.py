@@ -37,8 +37,10 @@ COLUMNS = {("id", "acc"): "id", ("hans", "acc"): "hans", ("hans", "gap_entailmen
 
 def arms_of(results: Path) -> pd.DataFrame:
     """Mean over seeds, arm by arm: in-domain accuracy, HANS-like accuracy and its gap."""
-    (file,) = results.glob("numbers_*.parquet")
-    rows = pd.read_parquet(file)
+    files = list(results.glob("numbers_*.parquet"))
+    if len(files) != 1:
+        raise SystemExit(f"{results}: one numbers_*.parquet expected, found {len(files)}.")
+    rows = pd.read_parquet(files[0])
     rows = rows[(rows.role == "teacher") & (rows.measure == "score") & (rows.subset == "")]
     keys = list(zip(rows.split, rows.metric, strict=True))
     rows = rows.assign(column=[COLUMNS.get(key) for key in keys]).dropna(subset=["column"])
