@@ -13,6 +13,7 @@ from harness_plugin.config.settings import StudentSettings
 from harness_plugin.models.classifiers import load_trained
 from harness_plugin.models.network import last_layer
 from harness_plugin.plugins.registry import load_plugins
+from harness_plugin_hooks.methods.bias.inference import EIIL
 
 PLUGINS = load_plugins()
 NAMES = [offer.name for offer in PLUGINS["distiller"]]
@@ -187,7 +188,10 @@ def test_students_of_one_teacher_share_its_stored_answers(open_context):
 
 
 @pytest.mark.parametrize("method", [offer.name for offer in PLUGINS["method"]])
-def test_features_are_those_of_the_logits_whatever_the_method(open_context, shared_store, method):
+def test_features_are_those_of_the_logits_whatever_the_method(
+    open_context, shared_store, monkeypatch, method
+):
+    monkeypatch.setattr(EIIL, "defaults", {"steps": 100, "learning_rate": 0.01})  # of EVaLS
     sets = ["student.epochs=0.1", "teacher.epochs=0.1", "validation_fraction=0.2"]
     ctx = open_context(*sets, store=shared_store)
     teacher = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)

@@ -154,8 +154,9 @@ def test_options_that_are_none_are_refused(option, message):
     assert EVaLS.cannot_learn(EVaLS.resolved({"epochs": 0}), 10)
 
 
-def test_a_run_without_groups_trains_it(open_context):
+def test_a_run_without_groups_trains_it(open_context, monkeypatch):
     """No group label of training or validation rows is read, and the record says so."""
+    monkeypatch.setattr(evals.EIIL, "defaults", {"steps": 100, "learning_rate": 0.01})
     ctx = open_context(
         "validation_fraction=0.4",
         "method=evals",

@@ -14,6 +14,7 @@ from harness_plugin import HarnessError
 from harness_plugin.models.classifiers import load_trained
 from harness_plugin.models.network import last_layer
 from harness_plugin.training.trainer import StoredOutputs
+from harness_plugin_hooks.methods.bias.inference import EIIL
 from harness_plugin_hooks.methods.last_layer import selective
 from harness_plugin_hooks.methods.last_layer.afr import (
     AFR,
@@ -469,7 +470,10 @@ SMALL = ("teacher.epochs=1", "validation_fraction=0.25")
 
 
 @pytest.mark.parametrize("method", ["dfr", "dfr_train", "afr", "self", "evals"])
-def test_only_the_last_layer_changes_and_the_checkpoint_loads_anywhere(open_context, method):
+def test_only_the_last_layer_changes_and_the_checkpoint_loads_anywhere(
+    open_context, method, monkeypatch
+):
+    monkeypatch.setattr(EIIL, "defaults", {"steps": 100, "learning_rate": 0.01})  # of EVaLS
     ctx = open_context(*SMALL, "method_options.evals.epochs=2")
     base = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
     model = ctx.trained("teacher", ctx.settings.teacher, method, 0)
