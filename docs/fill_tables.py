@@ -161,6 +161,11 @@ TABLES = {
         "30 CPU minutes",
         command="python bench/coverage.py",
     ),
+    "durability": Table(
+        "docs/reliability.md",
+        "10 minutes",
+        command="python bench/durability.py --tasks celeba_bias --rounds 2",
+    ),
     "models": Table(
         "docs/models.md",
         "30 minutes",
