@@ -166,6 +166,11 @@ TABLES = {
         "10 minutes",
         command="python bench/durability.py --tasks celeba_bias --rounds 2",
     ),
+    "certify": Table(
+        "docs/remedies.md",
+        "3 CPU minutes",
+        command="python bench/certify.py",
+    ),
     "models": Table(
         "docs/models.md",
         "30 minutes",
