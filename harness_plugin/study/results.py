@@ -172,14 +172,16 @@ def numbers_of(scores: TaskScores) -> Iterator[dict[str, Any]]:
 def estimates_of(scores: TaskScores) -> Iterator[dict[str, Any]]:
     """One row a number over seeds, with its 95% interval over seeds and examples.
 
-    The change of the size of a set's primary gap has the verdict's state besides. Also, by student
-    and set, the size of its weights.
+    The change of the size of a set's primary gap has the verdict's state besides, every row the
+    margin and the seeds that a verdict needs. Also, by student and set, the size of its weights.
     """
     states = {(v.student, v.split, v.gap): v.state for v in verdicts(scores)}
+    rule: dict[str, Any] = {"margin": scores.rule.margin, "min_seeds": scores.rule.min_seeds}
     for what, estimate in every(scores):
         about = what["role"], what["split"], what["metric"]
         judged = what["measure"] == "gap_size_change" and not what["subset"]
         yield what | {
+            **rule,
             "verdict": states.get(about, "") if judged else "",
             "value": number(estimate.value),
             "low": number(estimate.low),
@@ -189,7 +191,7 @@ def estimates_of(scores: TaskScores) -> Iterator[dict[str, Any]]:
             "reason": estimate.reason,
             "n": estimate.n,
         }
-    unknown = {"verdict": "", "low": None, "high": None, "sd": None, "n": 0, "reason": ""}
+    unknown = rule | {"verdict": "", "low": None, "high": None, "sd": None, "n": 0, "reason": ""}
     for split in scores.purposes:
         for role, size in sizes_of(scores).items():
             what = described(scores, split, "", role, "bytes", "size")

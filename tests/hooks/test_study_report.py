@@ -237,6 +237,7 @@ def test_the_tables_have_the_verdicts_of_the_run():
     assert told == {(v.student, v.split, v.gap): v.state for v in verdicts(found)}
     assert sorted(told.values()) == ["kept", "lost"]  # in domain all answer alike
     assert {(r["measure"], r["subset"]) for r in rows} == {("gap_size_change", "")}
+    assert {(r["margin"], r["min_seeds"]) for r in rows} == {(0.02, 3)}
 
 
 def test_verdicts_are_counted_by_hand():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -69,7 +69,8 @@ def check_table(comparison: Comparison) -> Table:
         "verdict",
     )
     return Table(
-        f"{comparison.pairs} pair(s) of models, mean ± sd over seeds, %",
+        f"{comparison.pairs} pair(s) of models, mean ± sd over seeds, %; a verdict needs "
+        f"{comparison.thresholds.min_seeds} seeds",
         tuple(map(Column, titles)),
         [
             (
@@ -169,6 +170,9 @@ def junit(comparisons: Sequence[Comparison]) -> str:
             skipped=str(states.count("undecided")),
             time="0",
         )
+        properties = ElementTree.SubElement(suite, "properties")
+        for name, value in settings_of(comparison):
+            ElementTree.SubElement(properties, "property", name=legal(name), value=legal(value))
         for check in comparison.checks:
             case = ElementTree.SubElement(
                 suite, "testcase", classname=comparison.task, name=legal(check.name), time="0"
@@ -182,6 +186,16 @@ def junit(comparisons: Sequence[Comparison]) -> str:
     ElementTree.indent(root)
     text: str = ElementTree.tostring(root, encoding="unicode")
     return f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'
+
+
+def settings_of(comparison: Comparison) -> Iterator[tuple[str, str]]:
+    """What the verdicts rest on, by name, and each set's flips in a sentence."""
+    for name in ("min_seeds", "min_group", "resamples"):
+        yield name, str(getattr(comparison.thresholds, name))
+    for check in comparison.checks:
+        yield f"margin {check.name}", f"{check.gate.limit:g}"
+    for flips in comparison.flips:
+        yield f"flips {flips.split}", flips.sentence
 
 
 def legal(text: str) -> str:
