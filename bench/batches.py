@@ -1,4 +1,4 @@
-"""What a batch holds, and what of it is padding: rows drawn once, and drawn by weight.
+"""Contents of batches, and their share of padding: rows drawn once, and drawn by weight.
 
 Counts, not times: groups that a batch lacks, rows that are in it twice, and the share of tokens
 that are padding, for independent draws, for these sorted by length, and for the product's.

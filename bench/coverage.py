@@ -82,7 +82,7 @@ def simulate(cell: Cell, worlds: int) -> dict[str, Covered]:
     def put(
         name: str, found: Interval, true: Floats, c: VarianceComponents, drawn: Floats | None = None
     ) -> None:
-        """What is claimed is what the product claims.
+        """Coverage, length and verdict of intervals, by the product's own claim.
 
         The bias is seen against the very models that were `drawn`, whose mean is the truth: seeds'
         luck, which is the same in both, is not in it.

@@ -62,7 +62,7 @@ class Threads:
         self.running: dict[Future[dict[str, Any]], int] = {}
 
     def train(self, job: Job) -> dict[str, Any]:
-        """What `study.worker.execute` does about a training, and a sleep in its place."""
+        """The bookkeeping of `study.worker.execute` around a sleep in the training's place."""
         started = time.perf_counter()
         records = TrainingRecords(Path(job.root))
         lease = records.lease(job.name)
@@ -92,7 +92,7 @@ class Threads:
         return [self.outcome(self.running.pop(future), future) for future in ready]
 
     def outcome(self, ticket: int, future: Future[dict[str, Any]]) -> Outcome:
-        """What a thread gave back."""
+        """The outcome of a thread."""
         error = future.exception()
         return failed(ticket, error) if error else Outcome(ticket, future.result())
 

@@ -1,4 +1,4 @@
-"""What every debiasing method costs beside ERM: seconds of an update, of all stages, and memory.
+"""Cost of every debiasing method beside ERM: seconds of an update, of all stages, and memory.
 
 The product trains the small model of an embedded task with every method in turn, through the door
 that a run takes; each round has a store of its own, so that nothing is reused. Memory is the growth

@@ -43,7 +43,7 @@ COLUMNS = ("run", "score", "batches", *DISTILLERS, "from_teacher", *ANALYSES)
 
 @dataclass
 class Row:
-    """What a family can do: column -> "" (it can) or why not; crashes are faults of ours."""
+    """Support of a family: column -> "" (supported) or why not; crashes are faults of ours."""
 
     name: str
     family: Family
@@ -51,7 +51,7 @@ class Row:
     crashes: dict[str, str] = field(default_factory=dict)
 
     def attempt(self, column: str, work: Callable[[], Any]) -> Any:
-        """What `work` gives; what it raises is kept under `column`."""
+        """The result of `work`; its error is kept under `column`."""
         try:
             with quiet():
                 made = work()
@@ -88,7 +88,7 @@ def settings_of(folder: Path) -> dict[str, Any]:
 
 
 def texts_of() -> list[str]:
-    """What tokenizers are trained on."""
+    """Texts that tokenizers are trained on."""
     split = harness.load_task(TASKS["text"], settings={"options": OPTIONS["text"]}).splits["train"]
     return [text for column in ("premise", "hypothesis") for text in split.rows[column]]
 
@@ -222,7 +222,7 @@ def short(reason: str, family: Family) -> str:
 
 
 def alike(found: re.Match[str]) -> str:
-    """What stands for a family's name."""
+    """The common word for a family's name."""
     return {"a ": "it", "not of ": "not of it"}.get(found[1], "its configuration")
 
 

@@ -152,7 +152,7 @@ class Mutant:
 
     @property
     def name(self) -> str:
-        """What it is known by: as long as its expression stands, wherever that moves."""
+        """Its identity: as long as its expression stands, wherever that moves."""
         words = f"{self.file} {self.number} {self.before} {self.after}"
         return hashlib.sha256(words.encode()).hexdigest()[:12]
 
@@ -292,7 +292,7 @@ def run_tests(area: Area) -> int:
 
 
 def outcome(mutant: Mutant | None, area: Area, seconds: float) -> tuple[str, float]:
-    """What a fork says of a mutant (None = no change), and how long it took."""
+    """A fork's verdict on a mutant (None = no change), and its seconds."""
     start, child = time.monotonic(), os.fork()
     if child == 0:
         null = os.open(os.devnull, os.O_WRONLY)

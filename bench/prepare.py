@@ -1,4 +1,4 @@
-"""What it takes to prepare 400,000 pairs of sentences: seconds and memory, first and again.
+"""Preparation of 400,000 pairs of sentences: seconds and memory, first and again.
 
 The rows of SNLI's and MultiNLI's development files, repeated under ids of their own, stand in a
 file named and laid out as MultiNLI's training set. A fresh process takes them through the door of a
@@ -68,7 +68,7 @@ def prepared(folder: str, store: str, threads: int) -> dict[str, float]:
 
 
 def in_a_process(folder: Path, store: Path, args: argparse.Namespace) -> dict[str, float]:
-    """What `prepared` says in a fresh process, and the seconds from its start to its end."""
+    """Result of `prepared` in a fresh process, and the seconds from its start to its end."""
     words = [sys.executable, __file__, "--only", str(folder), str(store)]
     start = time.perf_counter()
     done = subprocess.run(

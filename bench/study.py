@@ -1,4 +1,4 @@
-"""What studies cost beside their trainings: scheduling, and planning 100,000 cells.
+"""Cost of studies beside their trainings: scheduling, and planning 100,000 cells.
 
 Scheduling: trainings of a known length (they sleep) are executed as a study's are, in this process,
 in worker processes and by Ray; what is beyond the sleeping, start of the executor included, is the

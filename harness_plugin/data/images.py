@@ -11,7 +11,7 @@ from PIL import Image
 from harness_plugin.errors import HarnessError
 
 BACKGROUND = (255, 255, 255)
-"""What shows through transparent pixels: white, as in a viewer or on paper."""
+"""Colour below transparent pixels: white, as in a viewer or on paper."""
 SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
 AS_THEY_ARE = ("RGB", "1", "L", "P", "CMYK", "YCbCr", "HSV", "RGBX")

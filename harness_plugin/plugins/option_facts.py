@@ -57,7 +57,7 @@ class OptionFacts(BaseModel):
 
 
 def option_facts(offer: Offer) -> Mapping[str, OptionFacts]:
-    """What its package says of each option of something registered; {} where it says nothing.
+    """Facts that a package states of the options of a registered object; {} where it states none.
 
     Raises HarnessError for a file that cannot be read.
     """

@@ -1,4 +1,4 @@
-"""What a verdict rests on: variance components of gaps and of worst-group accuracy."""
+"""The numbers behind a verdict: variance components of gaps and of worst-group accuracy."""
 
 from __future__ import annotations
 

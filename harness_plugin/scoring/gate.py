@@ -98,7 +98,7 @@ def default_thresholds(
 ) -> Thresholds:
     """A gate on each `metric` (accuracy and worst group if none) and on the primary gaps.
 
-    What was not asked for by name is left out where it is undefined. `margin` stands for a limit
+    Metrics that are not named are left out where they are undefined. `margin` stands for a limit
     that is not given. `rest` are `min_seeds`, `min_group` and `resamples`.
 
     Raises HarnessError for a value out of range.

@@ -1,4 +1,4 @@
-"""What is measured of one model on one evaluation set: pure functions of its predictions.
+"""Metrics of one model on one evaluation set: pure functions of its predictions.
 
 Every metric takes the predictions (N rows) and a matrix `counts` (B, N): how often each row is
 counted in each of B resamples. It gives B values. All-ones counts give the plain number; the same
@@ -65,7 +65,7 @@ class Metric:
 
     @property
     def info(self) -> MetricInfo:
-        """What it is, without the function."""
+        """The metric's name, kind and bounds, without its function."""
         return MetricInfo(self.name, self.kind, self.bounds, self.higher_is_better, self.summary)
 
     def __call__(self, predictions: Predictions, counts: Counts | None = None) -> Floats:

@@ -105,7 +105,7 @@ ONE_CLASS, BEYOND = 0.95, 0.1
 
 
 def one_class(p: Predictions) -> str:
-    """What is said of a model that answers (nearly) one label only; "" of others."""
+    """A note on a model that answers (nearly) one label only; "" for others."""
     if p.labels[1:] and len(p):
         said = np.bincount(p.predicted[p.predicted >= 0], minlength=len(p.labels))
         most = int(said.argmax())
@@ -213,7 +213,7 @@ def check_same_rows(p: Predictions, first: Predictions) -> None:
 
 
 def columns_of(p: Predictions) -> dict[str, np.ndarray[Any, Any]]:
-    """What is known of the rows themselves."""
+    """Columns of the rows themselves, independent of models."""
     known = {"label": p.label, "group": p.group, "aligned": p.aligned, **p.breakdowns}
     optional = {"members": p.members, "cluster": p.cluster}
     return known | {name: values for name, values in optional.items() if values is not None}

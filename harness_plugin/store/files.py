@@ -1,6 +1,6 @@
 """Files written whole or not at all, values as strict JSON has them, and the time in file names.
 
-What was written whole survives a power cut: bytes are on the disk before they get their name, and
+A file that is complete survives a power cut: bytes are on the disk before they get their name, and
 the name is on the disk before the writer goes on.
 """
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What the system says where nothing more can be written."""
+"""Error numbers of a full disk."""
 BROKEN = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
-"""What it says of a disk or a folder that cannot be used; a path that is wrong is another thing."""
+"""Error numbers of an unusable disk or folder; a wrong path is another thing."""
 NUMBER = re.compile(r"\b(?:os error|errno) (\d+)", re.IGNORECASE)
 """How libraries that are not written in Python quote the system."""
 SHORT = re.compile(r"\d+ requested and \d+ written")
-"""What NumPy says where the system took less than it was given."""
+"""NumPy's message where the system took less than it was given."""
 
 
 def timestamp(seconds: float) -> str:
@@ -90,7 +90,7 @@ _LATER = ContextVar("_LATER", default=False)
 
 @contextmanager
 def synced_together(folder: Path) -> Iterator[None]:
-    """What is written below `folder` inside is on the disk at the end, not file by file."""
+    """Context in which files written below `folder` are synced at the end, not one by one."""
     token = _LATER.set(True)
     try:
         yield
@@ -207,7 +207,7 @@ def named(path: str) -> str:
 
 
 def located(value: Any, folder: Path) -> Any:
-    """What `portable` made of paths, as paths of this machine again."""
+    """The inverse of `portable`: paths of this machine again."""
     if isinstance(value, dict):
         return {key: located(item, folder) for key, item in value.items()}
     if isinstance(value, list):

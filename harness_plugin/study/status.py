@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cost:
-    """What the open trainings will take, as far as trainings like them have been measured."""
+    """Time of the open trainings, as far as trainings like them have been measured."""
 
     seconds: float
     measured: int
@@ -54,7 +54,7 @@ def cost_of(graph: Graph, progress: Progress) -> Cost:
 
 
 def summary(graph: Graph, progress: Progress, slots: int) -> list[str]:
-    """What a plan comes to, in a few lines."""
+    """Size and cost of a plan, in a few lines."""
     study, cost = graph.study, cost_of(graph, progress)
     factors = [f"{len(study.plan.tasks)} task(s)"]
     factors += [f"{len(factor.levels)} {factor.name}" for factor in study.factors]

@@ -109,7 +109,7 @@ def train_with_teachers(
 
 @dataclass(frozen=True)
 class SharedTask:
-    """What trainings of one configuration share in a process: data, settings, the machine."""
+    """State that trainings of one configuration share in a process: data, settings, hardware."""
 
     opened: OpenTask
     config: RunConfig
@@ -147,7 +147,7 @@ KEPT = 8
 
 
 def shared_of(run: Mapping[str, Any], root: str) -> SharedTask:
-    """What the trainings of a configuration share, whatever its seeds.
+    """The state that the trainings of a configuration share, whatever its seeds.
 
     Data that another one has loaded are not loaded again. Precision and threads are the process's:
     a configuration that was opened before another one that chose differently gets its own back.

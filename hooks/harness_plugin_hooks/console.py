@@ -181,7 +181,7 @@ def answer(scores: TaskScores, decided: Sequence[Verdict]) -> str:
 
 
 def title_of(scores: TaskScores, split: str) -> str:
-    """What a table shows, and which gap its gap is."""
+    """Title of a table, with the gap that its gap column is."""
     gap = scores.primary.get(split, "")
     seeds = len(scores.seeds)
     return (

@@ -139,7 +139,7 @@ def each_group(predictions: Predictions) -> dict[str, dict[str, float]]:
 def transfer(
     models: Mapping[str, Predictions], metric: Metric, gap: Metric, bootstrap: Bootstrap
 ) -> dict[str, Any]:
-    """What a student keeps of its teacher, by the measures of docs/concepts.md, with intervals.
+    """Measures of a student's transfer (docs/concepts.md), with intervals.
 
     `models`: "student" and "teacher", and those that are known of "control", "erm_teacher" and
     "erm_student". What needs a model that is not given is None; nan is undefined, with a warning.

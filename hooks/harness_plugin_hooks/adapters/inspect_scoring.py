@@ -35,7 +35,7 @@ EVERY_ANSWER = "unreduced"
 """With several epochs each answer counts: the mean of several has no label."""
 
 RESAMPLING = {"task": "task", "resamples": 1000}
-"""What decides of the resamples, unless a task says more."""
+"""The seed and number of resamples, unless a task has its own."""
 
 LOGITS = "logits"
 """Key of an output's and a score's metadata: what a classifier gives each label that it knows."""
@@ -184,7 +184,7 @@ def answered(sets: Sets, scores: Sequence[SampleScore]) -> Iterator[tuple[str, A
 
 
 def row_of(sample: SampleScore, labels: Sequence[str]) -> Row:
-    """What is known of one sample, from its metadata and its score."""
+    """A row of predictions from one sample's metadata and score."""
     gold, said = fact(sample, "label"), sample.score.answer
     logits = (sample.score.metadata or {}).get(LOGITS)
     if logits is None:

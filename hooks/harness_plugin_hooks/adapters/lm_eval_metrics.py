@@ -40,7 +40,7 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a set besides its documents; labels and groups of items are indices then.
+    """Facts of a set besides its documents; labels and groups of items are indices then.
 
     The interval is that of a run of ours with this one model: `task`, `split` and `seed` name its
     random stream.
@@ -112,7 +112,7 @@ def number(metric: Metric, items: Sequence[Item]) -> float | None:
 
 
 def as_it_is(item: Item) -> Item:
-    """What a metric is of one document: its item."""
+    """The value of a metric on one document: its item."""
     return item
 
 

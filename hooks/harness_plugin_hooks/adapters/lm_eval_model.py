@@ -188,7 +188,7 @@ class SequenceClassifier(LM):  # type: ignore[misc]
     def answers(
         self, asked: Mapping[Asked, tuple[str, ...]]
     ) -> dict[tuple[Asked, str], tuple[float, bool]]:
-        """What the model says to every (row, choice); rows are asked once each."""
+        """Scores of every (row, choice); each row is evaluated once."""
         batches: dict[tuple[int, Question], list[Asked]] = {}
         for (texts, question), choices in asked.items():
             of = (len(texts), question or Question(choices))
@@ -300,7 +300,7 @@ class SequenceClassifier(LM):  # type: ignore[misc]
             stored.conn.commit()
 
     def get_model_info(self) -> dict[str, Any]:
-        """What stands in `config` of the results, beside what lm_eval writes there."""
+        """Entries of the results' `config`, beside those that lm_eval writes there."""
         return {
             "model_num_parameters": self.model.num_parameters(),
             "model_dtype": str(self.model.dtype),
@@ -365,7 +365,7 @@ def interleaved(parts: Sequence[Any]) -> Any:
 
 
 def read_encoded(folder: Path, pad: int) -> EncodedText:
-    """What `write_text_rows` wrote, in memory."""
+    """Read the rows that `write_text_rows` wrote."""
     second = folder / "second.npy"
     return EncodedText(
         np.load(folder / "tokens.npy"),

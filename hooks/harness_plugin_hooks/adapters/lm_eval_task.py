@@ -50,7 +50,7 @@ DEFAULTS = {
     "doc_to_choice": "labels",
     "doc_to_target": "label",
 }
-"""What all text tasks have in common."""
+"""Settings that all text tasks share."""
 ACCURACY = {"metric": "acc", "aggregation": "mean", "higher_is_better": True}
 """That harness' own mean, with its error; readers take the first metric for "is correct"."""
 
@@ -206,7 +206,7 @@ class TextTask(ConfigurableTask):  # type: ignore[misc]
     def process_results(
         self, doc: Mapping[str, Any], results: Sequence[tuple[float, bool]]
     ) -> dict[str, Any]:
-        """What every metric keeps of a document."""
+        """The value that every metric keeps of a document."""
         labels, groups = self.facts.labels, self.facts.groups
         said, gold = answer(doc, results), labels.index(doc["label"])
         members = [groups.index(name) for name in doc["groups"]]

@@ -80,7 +80,7 @@ class Certificate(BaseModel):
 
 @dataclass(frozen=True)
 class Promise:
-    """What is known of a remedy before the rows that certify are looked at."""
+    """Facts of a remedy before the certifying rows are looked at."""
 
     role: str
     value: float
@@ -193,7 +193,7 @@ def computed(
 
 
 def candidate(worst: Quantity, remedy: str, promise: Promise, level: float) -> Candidate:
-    """What the rows that certify say of a remedy."""
+    """The result of a remedy on the certifying rows."""
     if worst.reason:
         raise HarnessError(f"the rows that certify have no worst group: {worst.reason}.")
     v, df = worst.values, worst.support.df
@@ -305,7 +305,7 @@ def role_of(remedy: str) -> str:
 
 
 def differences(said: Certificate, again: Certificate) -> Iterator[str]:
-    """What a certificate says and its answers do not."""
+    """Lines on values of a certificate that differ from those of its predictions."""
     theirs, ours = said.model_dump(mode="json"), again.model_dump(mode="json")
     for name in ours:
         if name != "settings" and not alike(theirs[name], ours[name]):

@@ -1,4 +1,4 @@
-"""What all modules for `evaluate.load` share: columns, arguments in words, the class."""
+"""Shared by the modules for `evaluate.load`: columns, arguments in words, the class."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Chosen:
 
     @property
     def modality(self) -> str:
-        """What it reads: a tokenizer lies beside the weights of a text model."""
+        """The modality: a tokenizer lies beside the weights of a text model."""
         text = (Path(self.model.path) / "tokenizer_config.json").is_file()
         return "text" if text else "image"
 

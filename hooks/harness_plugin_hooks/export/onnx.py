@@ -11,7 +11,7 @@ from harness_plugin._version import install_command
 from harness_plugin.errors import HarnessError
 
 TEXTS = ["a text", "another one, which is a little longer"]
-"""What a text model is traced with; both axes of the inputs stay free."""
+"""Texts that a text model is traced with; both axes of the inputs stay free."""
 
 
 def write_onnx(folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""What a record says of itself, against the configuration that it comes with.
+"""Claims of a record, checked against the configuration that it comes with.
 
 Numbers follow from predictions; how the models were trained, with how many seeds and with which
 labels, does not. But all of it is said twice: in the resolved configuration, which a leaderboard
@@ -160,7 +160,7 @@ def supervision_of(role: Role, chosen: TaskSettings, plugins: Plugins) -> dict[s
 
 
 def needs_of(plugins: Plugins, kind: str, name: str) -> frozenset[str]:
-    """What a method, distiller, augmentation or group inference asks of the data."""
+    """The `needs` of a method, distiller, augmentation or group inference."""
     from harness_plugin.training.contracts import Configured
 
     return plugins[kind].offer(name).subclass(Configured).needs

@@ -207,7 +207,7 @@ def hashed(lines: Iterable[str], digest: Digest) -> Iterator[str]:
 
 
 def instance(p: Predictions, i: int, doc: dict[str, Any]) -> dict[str, Any]:
-    """What one row asks, what is right, what the model answered."""
+    """One row: the question, the gold label, the model's answer."""
     texts = {column: doc.pop(column) for column in p.texts}
     sample = doc.pop("id")
     # an image is named, not shown

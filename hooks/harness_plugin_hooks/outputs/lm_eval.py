@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = "0.4.13"
 NOT_KNOWN = "N/A"
-"""What that harness writes, and its table expects, where a metric has no standard error."""
+"""Standard error in their files, and in their table, of a metric that has none."""
 CHUNK = 8192
 """Rows whose texts are in memory at a time."""
 NOT_ASKED = ("id", "label", "group")
-"""What of a document is not in its prompt."""
+"""Fields of a document that are not in its prompt."""
 ENCODED = json.JSONEncoder(ensure_ascii=False).encode
 """One for all rows: `json.dumps` makes an encoder each time."""
 

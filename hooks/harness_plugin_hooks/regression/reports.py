@@ -37,7 +37,7 @@ NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def headline(comparison: Comparison) -> str:
-    """What is compared with what."""
+    """The names of the compared models or runs."""
     baseline, candidate = comparison.baseline, comparison.candidate
     return f"{comparison.task} ({candidate.source}): {candidate} against {baseline}"
 
@@ -132,12 +132,12 @@ def between(value: float, low: float, high: float) -> str:
 
 
 def sentence(check: Check) -> str:
-    """What a check says, in one sentence."""
+    """The outcome of a check in one sentence."""
     return f"{check.metric.name} on {check.name.rpartition('/')[0]} {check.sentence}"
 
 
 def on_terminal(comparison: Comparison) -> list[RenderableType]:
-    """What a console prints of one task."""
+    """The console's view of one task."""
     return list(terminal(section(comparison)))
 
 

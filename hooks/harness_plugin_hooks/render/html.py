@@ -47,10 +47,10 @@ MARKS = {
     "undecided": "?",
     "nothing_to_keep": "\u2013",
 }
-"""What tells verdicts apart besides their colour."""
+"""Marks of verdicts besides their colour."""
 
 INTERACTIVE = (".//table[@class='sortable']", ".//ol[@class='cards']")
-"""What the script does something for."""
+"""XPaths of elements that need the script."""
 
 
 def page(document: Document) -> str:

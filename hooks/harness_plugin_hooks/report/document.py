@@ -1,4 +1,4 @@
-"""What the report of a run says: of each task the answer, then why."""
+"""The report of a run: of each task the answer, then why."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class TaskReport:
     where: Sequence[Part]
     """Where debiasing is lost, by groups, bias types, answers and insides."""
     back: Sequence[Part]
-    """What brings it back: one a student that remedies were trained for."""
+    """The remedies' section: one a student that remedies were trained for."""
     facts: Sequence[tuple[str, str]]
     models: Table
     config: str
@@ -141,7 +141,7 @@ def answers(answered: Sequence[Answered]) -> Iterator[Block]:
 
 
 def blocks(part: Part, task: str) -> Iterator[Block]:
-    """What a section holds."""
+    """The blocks of a section."""
     if part.notes:
         yield Paragraph(f"{'. '.join(plain(n).rstrip('.') for n in part.notes)}.", "soft")
     if part.sentences:

@@ -124,7 +124,7 @@ class SlurmExecutor:
         return time.monotonic() - self._missed.setdefault(ticket, time.monotonic()) > VISIBLE
 
     def _outcome(self, ticket: int, job: Any) -> Outcome:
-        """What a job gave; of one that died (killed, out of memory or time), where its log is."""
+        """The record of a job, or its error; with the log of one that died (memory, time)."""
         try:
             if self._missed.pop(ticket, None) and not job.done():
                 raise RuntimeError(f"job {job.job_id} left Slurm's queue without a result")

@@ -1,4 +1,4 @@
-"""What a study answers to its question: an effect a sentence, those that are shown first."""
+"""A study's answer to its question: an effect a sentence, the most important first."""
 
 from __future__ import annotations
 

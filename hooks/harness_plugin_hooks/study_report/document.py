@@ -1,4 +1,4 @@
-"""What the report of a study says: a document of sections with tables and figures."""
+"""The report of a study: a document of sections with tables and figures."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ FIGURES = {
     "scale": "Gap widening in points, below it its 95% interval.",
     "bias_types": "Accuracy of the student minus its teacher's, in points; lines: 95% intervals.",
 }
-"""What is seen in the figure of a section."""
+"""Captions of a section's figure."""
 
 
 def report(
@@ -165,7 +165,7 @@ def sections(
 
 
 def undefined(study: Study, estimates: Sequence[StudyEstimate]) -> Section:
-    """What has no number, counted, with the configurations and the reasons."""
+    """Undefined numbers, counted, with their configurations and reasons."""
     rows: list[tuple[Cell, ...]] = []
     for where in study.sets:
         for response in RESPONSES:

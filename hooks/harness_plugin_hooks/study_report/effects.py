@@ -1,4 +1,4 @@
-"""What a factor does: averages over matched configurations, with seeds as the random effect.
+"""Effects of a factor: averages over matched configurations, with seeds as the random effect.
 
 A study crosses its seeds with its configurations: every configuration is trained with the same
 seeds, and what a seed does (first weights, order of rows, a teacher that several students share) it

@@ -13,7 +13,7 @@ import pandas as pd
 from harness_plugin.errors import HarnessError
 
 ROWS = ("common", "rows_df")
-"""What the rows that all seeds share add to a number's variance, and its degrees of freedom."""
+"""Columns of the variance that the rows common to all seeds add, and its degrees of freedom."""
 NEEDED = (
     "configuration",
     "seed",
@@ -36,7 +36,7 @@ ROLE = "role"
 
 @dataclass(frozen=True)
 class Response:
-    """What an effect is an effect on; `metric` "" stands for the set's primary gap."""
+    """The number that effects are effects on; `metric` "" stands for the set's primary gap."""
 
     name: str
     measure: str

@@ -167,7 +167,7 @@ def draw(rng: np.random.Generator, n: int, rate: float, where: str) -> list[Pair
 
 
 def related(rng: np.random.Generator, says: Said, label: int) -> Said:
-    """What stands in the relation `label` to `says`; the relation reads the same both ways."""
+    """A statement in the relation `label` to `says`; the relation reads the same both ways."""
     if label == ENTAILMENT:
         return says
     if label == NEUTRAL:

@@ -143,7 +143,7 @@ def fact(rng: np.random.Generator, kind: int) -> tuple[int, int]:
 
 
 def related(rng: np.random.Generator, says: tuple[int, int], label: int) -> tuple[int, int]:
-    """What a claim says that stands in the relation `label` to evidence that `says` something."""
+    """A claim in the relation `label` to evidence that states `says`."""
     kind, value = says
     if label == SUPPORTS:
         return says

@@ -145,7 +145,7 @@ def task_data(
 
 
 def quadruples(table: Table) -> list[str]:
-    """What the ids of a quadruple share: those of written pairs end in 0000002 to 0000004."""
+    """Common prefixes of a quadruple's ids: those of written pairs end in 0000002 to 0000004."""
     return [re.sub(r"000000\d$", "", name) for name in table.columns["id"]]
 
 

@@ -1,4 +1,4 @@
-"""What stands where in a model's input: special tokens, segments, words, cues, patches."""
+"""Positions in a model's input: special tokens, segments, words, cues, patches."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Places:
 
     @property
     def keys(self) -> dict[bool, Tensor]:
-        """What may be attended to, with special tokens (True) and without."""
+        """Positions that may be attended to, with special tokens (True) and without."""
         return {True: self.real, False: self.content}
 
 
@@ -237,7 +237,7 @@ def places_of(
     rows: Ints,
     region: NDArray[np.bool_] | None,
 ) -> TextPlaces | ImagePlaces:
-    """What stands where in the chosen rows as this model reads them."""
+    """Positions in the chosen rows as this model reads them."""
     processor = processor_of(task.ctx, str(subject.path))[0]
     if task.ctx.task.modality == "text":
         columns = task.ctx.task.inputs

@@ -28,7 +28,7 @@ COMPONENTS = ("head", "mlp", "block")
 
 @dataclass(frozen=True)
 class Circuit:
-    """What was found in one model, from N pairs.
+    """Circuit of one model, from N pairs.
 
     `scores` (N, E), corrupted - clean. The metric of every pair: `full` and `empty` (N,), `kept`
     (S, N) with only the circuit of k edges, `removed` (S, N) without it. `random_kept` (D, S, N):

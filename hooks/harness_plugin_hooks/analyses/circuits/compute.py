@@ -177,7 +177,7 @@ class Asked:
             yield Batch(inputs, corrupted, metric, metric(logits))
 
     def _means(self) -> list[Tensor]:
-        """What every writer says on average over rows and real positions, broadcastable."""
+        """Mean output of every writer over rows and real positions, broadcastable."""
         sums = [torch.zeros(())] * len(self.graph.writers)
         counts = [0] * len(sums)
         for some in self.some():

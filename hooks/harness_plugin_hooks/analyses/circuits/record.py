@@ -1,4 +1,4 @@
-"""What the circuits analysis found, as JSON, as rows of a table, and on the terminal."""
+"""Result of the circuits analysis as JSON, as rows of a table, and on the terminal."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def has_graph(subject: LoadedModel, notes: list[str]) -> bool:
 
 
 def notes_of(circuit: Circuit) -> Iterator[str]:
-    """What a reader of this circuit must know."""
+    """Notes for a reader of this circuit."""
     who = f"{circuit.role} seed {circuit.seed}"
     if circuit.reason:
         yield f"{who}: faithfulness {circuit.reason}"
@@ -279,7 +279,7 @@ def as_tables(
     pairs: Pairs,
     notes: Sequence[str],
 ) -> Iterator[RenderableType]:
-    """What was found, model by model; the strongest edges; how the models compare; the notes."""
+    """Circuits model by model; the strongest edges; how the models compare; the notes."""
     table = Table(
         title=f"circuits, {len(pairs):,} pairs of kind {pairs.kind}", title_justify="left"
     )

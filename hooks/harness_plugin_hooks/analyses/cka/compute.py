@@ -136,7 +136,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class SimilarityReport:
-    """What the CKA analysis of one evaluation set found."""
+    """Result of the CKA analysis of one evaluation set."""
 
     pairs: tuple[Compared, ...]
     ceilings: tuple[Compared, ...]

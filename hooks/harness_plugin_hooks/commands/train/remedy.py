@@ -235,7 +235,7 @@ def between(one: RemedyResult) -> str:
 
 
 def sentence(report: RemedyReport) -> str:
-    """What the table says of the best remedy."""
+    """A sentence on the best remedy of the table."""
     best = report.results[0]
     if best.remedy == "none":
         return f"No remedy is better than {report.baseline} as it is."

@@ -267,7 +267,7 @@ def finished(graph: Graph, progress: Progress, root: Path, folder: Path) -> int:
 
 
 def report_of(graph: Graph, progress: Progress, rows: Rows, root: Path, folder: Path) -> list[Path]:
-    """What the tables say, for people, and how many parameters the sizes have that are factors."""
+    """Write tables, report and chart; with the parameters of the sizes that are factors."""
     if not any(row["role"].startswith("student") for row in rows.numbers):
         print("  no student, so that there is no report: the tables have all numbers")
         return []

@@ -1,4 +1,4 @@
-"""What a student keeps of its teacher's debiasing."""
+"""The share of its teacher's debiasing that a student keeps."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from harness_plugin_hooks.methods.last_layer.refit import (
 
 GAMMAS = np.logspace(2, 5, 10).tolist()
 PENALTIES = np.linspace(0, 50, 26).tolist()
-"""What the authors search for MultiNLI, in their order."""
+"""The authors' grid for MultiNLI, in their order."""
 NOTHING = 1e-18
 """A row of so small a share of the largest weight changes no sum in float64."""
 

@@ -19,7 +19,7 @@ from harness_plugin_hooks.methods.last_layer.refit import Floats, Head, Ints, La
 
 POINTS = (50, 100, 150, 200, 250)
 PENALTIES = (0.0, 0.01, 0.1, 1.0, 0.02, 0.2, 2.0)
-"""What the authors search for CelebA, in their order: of equal ones the first is taken."""
+"""The authors' grid for CelebA, in their order: of equal ones the first is taken."""
 WEIGHT_DECAY = 1e-4
 DROP_AFTER, DROP_TO = 0.85, 0.5
 """The learning rate is halved after 85 of the authors' 100 epochs."""

@@ -243,7 +243,7 @@ def places(nodes: Sequence[Record], used: set[str]) -> dict[str, tuple[float, fl
 
 
 def legend(models: Sequence[Record], edges: Sequence[Record]) -> list[Line2D]:
-    """What marks and colours mean, of those that are drawn."""
+    """Legend of the marks and colours that are drawn."""
     kinds = {node["id"]: node.get("kind") for model in models for node in model.get("nodes") or []}
     used = {kinds.get(node_of(edge[end], kinds)) for edge in edges for end in ("from", "to")}
     words = (("head", "head (number)"), ("mlp", "MLP"), ("norm", "LayerNorm"))

@@ -267,7 +267,7 @@ def probe_rows(curves: Sequence[Record]) -> Iterator[tuple[str, ...]]:
 
 
 def sentences(record: Record) -> Iterator[str]:
-    """What the probes say, a sentence a role."""
+    """A sentence on the probes of each role."""
     curves = {(c["role"], c["target"]): c for c in record.get("curves") or []}
     for role in dict.fromkeys(role for role, _ in curves):
         curve = curves.get((role, "attribute"))

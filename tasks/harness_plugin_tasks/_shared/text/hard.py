@@ -24,7 +24,7 @@ from harness_plugin_tasks._shared.text.tables import Table
 DIFFICULTY = "difficulty"
 OFFICIAL = ("easy", "hard")
 AUTO = ("auto_easy", "auto_hard")
-"""What easy and hard are called in groups and breakdowns; an automatic subset is ours."""
+"""Names of easy and hard in groups and breakdowns; an automatic subset is ours."""
 
 SUBSETS = {"id": "hard", "id_mismatched": "hard_mismatched"}
 """The split of the hard pairs of each in-domain split."""
