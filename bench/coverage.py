@@ -215,10 +215,10 @@ PARTS = {
 }
 
 
-def options_of(said: Mapping[str, object]) -> str:
+def options_of(flags: Mapping[str, object]) -> str:
     """As they are typed, those that change numbers."""
     words = []
-    for option, value in said.items():
+    for option, value in flags.items():
         if value:
             values = value if isinstance(value, list) else [value]
             words += [option, *(shlex.quote(str(each)) for each in values)]
@@ -235,9 +235,9 @@ def main() -> int:
     parser.add_argument("--rows", type=int, nargs="*", help="default 30 100 300 1000")
     parser.add_argument("--seeds", type=int, nargs="*", default=[1, 3, 5, 10])
     args = parser.parse_args()
-    said = {"--part": args.part, "--worlds": args.worlds, "--rows": args.rows}
-    said |= {"--seeds": args.seeds, "--only": args.only}
-    print(f"`python bench/coverage.py{options_of(said)}`")
+    flags = {"--part": args.part, "--worlds": args.worlds, "--rows": args.rows}
+    flags |= {"--seeds": args.seeds, "--only": args.only}
+    print(f"`python bench/coverage.py{options_of(flags)}`")
     for name in PARTS if args.part == "all" else (args.part,):
         default = [300] if name == "verdicts" else [30, 100, 300, 1000]
         PARTS[name](argparse.Namespace(**{**vars(args), "rows": args.rows or default}))

@@ -161,10 +161,10 @@ class Lab:
         if status is None:
             child.kill()
             row.hangs += 1
-        said = child.log.read_text(errors="replace")
-        if "Traceback (most recent" in said:
+        log = child.log.read_text(errors="replace")
+        if "Traceback (most recent" in log:
             row.tracebacks += 1
-            print(said[-1500:], flush=True)
+            print(log[-1500:], flush=True)
         return status
 
 

@@ -148,8 +148,8 @@ def several(
         os.kill(victim.pid, signal.SIGKILL)
         victim.wait()
         killed = slots
-    said = [json.loads(machine.communicate()[0].splitlines()[-1]) for machine in running]
-    return time.perf_counter() - started, said, killed
+    reports = [json.loads(machine.communicate()[0].splitlines()[-1]) for machine in running]
+    return time.perf_counter() - started, reports, killed
 
 
 def row(
@@ -198,11 +198,12 @@ def main() -> None:
         ):
             root = Path(place, f"store{len(rows)}")
             root.mkdir()
-            taken, said, killed = several(file, root, machines, slots // machines, args.mean, kill)
-            leases = [seconds for one in said for seconds in one["lease"]]
-            assert all(one["done"] == graph.trainings for one in said)
+            share = slots // machines
+            taken, reports, killed = several(file, root, machines, share, args.mean, kill)
+            leases = [seconds for one in reports for seconds in one["lease"]]
+            assert all(one["done"] == graph.trainings for one in reports)
             rows.append(row(name, graph, taken, ideal, slots - killed, leases))
-            trained.append(sum(one["trained"] for one in said))
+            trained.append(sum(one["trained"] for one in reports))
     print(f"{facts}\n")
     mean = f"{args.mean:g} s on the average"
     print(f"{graph.trainings:,} trainings of {mean}; ideal {ideal:.0f} s.\n")

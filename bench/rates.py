@@ -62,11 +62,11 @@ TEACHERS = {
 
 def verdicts(args: argparse.Namespace) -> None:
     """Shares of the states where gap and worst group change by `true`, the margin among them."""
-    seeds_asked = [seeds for seeds in args.seeds if seeds >= VerdictRule().min_seeds]
+    enough_seeds = [seeds for seeds in args.seeds if seeds >= VerdictRule().min_seeds]
     jobs = [
         (name, true, Cell(f"{name} {true}", seeds, sd, False, rows))
         for name, seeds, sd, true, rows in itertools.product(
-            TEACHERS, seeds_asked, SDS, (0.0, 0.02, 0.05, 0.10), args.rows
+            TEACHERS, enough_seeds, SDS, (0.0, 0.02, 0.05, 0.10), args.rows
         )
     ]
     found = outcomes(
@@ -91,7 +91,7 @@ def verdicts(args: argparse.Namespace) -> None:
     print(f"\nAt the margin at most {most['lost']:.3f} lost, {most['kept']:.3f} kept.")
     same = [
         ("", 0.0, Cell("no gain", seeds, sd, False, args.rows[0]))
-        for seeds, sd in itertools.product(seeds_asked, SDS)
+        for seeds, sd in itertools.product(enough_seeds, SDS)
     ]
     none = outcomes(
         functools.partial(shares_of, worlds=args.worlds),

@@ -172,10 +172,10 @@ def positive_label(labels: tuple[str, ...]) -> int:
 def f1(predictions: Predictions, counts: Counts) -> Floats:
     """(B,) F1 of the positive label for two labels, the mean F1 over the labels for more."""
     size = len(predictions.labels)
-    gold, said = one_hot(predictions.label, size), one_hot(predictions.predicted, size)
-    sums = totals(counts, np.hstack([gold & said, gold, said]))
-    both, gold_rows, said_rows = np.hsplit(sums, 3)
-    scores: Floats = 2 * both / (gold_rows + said_rows)
+    gold, predicted = one_hot(predictions.label, size), one_hot(predictions.predicted, size)
+    sums = totals(counts, np.hstack([gold & predicted, gold, predicted]))
+    both, gold_rows, predicted_rows = np.hsplit(sums, 3)
+    scores: Floats = 2 * both / (gold_rows + predicted_rows)
     return scores[:, positive_label(predictions.labels)] if size == 2 else scores.mean(axis=1)
 
 

@@ -152,9 +152,9 @@ def words(plan: SetPlan, effect: float) -> str:
     kept = f"{plan.seeds_for_kept} seeds" if plan.seeds_for_kept else "not even 20 seeds"
     if not plan.seeds_for_kept and plan.rows_for_kept:
         kept = f"20 seeds and {plan.rows_for_kept:g} times the rows"
-    said = (
+    text = (
         f"{cell}; {plan.short}; {100 * effect:g} points: {lost}; to show no change as kept: {kept}"
     )
     if plan.ever > effect:
-        said += f"; below {100 * plan.ever:.1f} points these rows show no loss"
-    return said
+        text += f"; below {100 * plan.ever:.1f} points these rows show no loss"
+    return text

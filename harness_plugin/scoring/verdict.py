@@ -69,8 +69,8 @@ def verdict(task: str, e: Evidence, rule: VerdictRule) -> Verdict:
         why += " There is no ERM reference: whether the teacher was debiased is not shown."
     if e.one_class:
         notes.append("one_class")
-        said = "; ".join(f"{role} answers {words}" for role, words in e.one_class.items())
-        why += f" Beware: {said}."
+        answers = "; ".join(f"{role} answers {words}" for role, words in e.one_class.items())
+        why += f" Beware: {answers}."
     return Verdict(
         task, e.student, e.split, e.gap, state, f"{e.student} on {e.split}: {why}", tuple(notes)
     )

@@ -138,13 +138,13 @@ def disk_error(folder: Path, error: BaseException | None) -> DiskError | None:
         number = errno.ENOSPC
     if number is None:
         return None
-    said = os.strerror(number)
+    message = os.strerror(number)
     if number not in FULL:
-        return DiskError(f"{folder}: cannot be used: {said}.")
+        return DiskError(f"{folder}: cannot be used: {message}.")
     while not os.path.ismount(place):
         place = place.parent
     return DiskError(
-        f"{folder}: cannot be written: {said}; {free / 1e6:,.1f} MB are free on the disk at "
+        f"{folder}: cannot be written: {message}; {free / 1e6:,.1f} MB are free on the disk at "
         f"{place}. Make space there: what is finished is kept, and the same command continues."
     )
 
@@ -152,7 +152,7 @@ def disk_error(folder: Path, error: BaseException | None) -> DiskError | None:
 def path_error(error: Exception) -> HarnessError | None:
     """The one line for a path that does not work; None where `error` is about something else."""
     if isinstance(error, OSError) and error.filename is not None:
-        return HarnessError(f"{str(error.filename)[:200]}: {said_of(error)}.")
+        return HarnessError(f"{str(error.filename)[:200]}: {message_of(error)}.")
     if isinstance(error, ValueError) and "embedded null" in str(error):
         return HarnessError("a path holds a NUL character, which no file's name has.")
     return None
@@ -226,8 +226,8 @@ def read_json(path: Path) -> Any:
             json.dumps(value, ensure_ascii=False).encode("utf-8")
         return located(value, path.parent)
     except (ValueError, RecursionError) as error:
-        said = "nested too deep" if isinstance(error, RecursionError) else error
-        raise HarnessError(f"{path}: is no JSON file ({said}).") from None
+        problem = "nested too deep" if isinstance(error, RecursionError) else error
+        raise HarnessError(f"{path}: is no JSON file ({problem}).") from None
 
 
 def no_constant(name: str) -> None:
@@ -244,7 +244,7 @@ def check_is_file(path: Path) -> None:
         mode = os.stat(path).st_mode
     except (OSError, ValueError) as error:  # a NUL in a name is a ValueError
         name = str(path) if str(path).isprintable() else repr(str(path))
-        raise HarnessError(f"{name}: cannot be read: {said_of(error)}.") from None
+        raise HarnessError(f"{name}: cannot be read: {message_of(error)}.") from None
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
         raise HarnessError(f"{path}: expected a file, this is {kind}.")
@@ -256,10 +256,10 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise HarnessError(f"{path}: cannot be read: {said_of(error)}.") from None
+        raise HarnessError(f"{path}: cannot be read: {message_of(error)}.") from None
 
 
-def said_of(error: Exception) -> str:
+def message_of(error: Exception) -> str:
     """An error's words without the numbers and names that Python puts around them."""
     return getattr(error, "strerror", None) or str(error)
 

@@ -214,8 +214,8 @@ def launched(job: Job) -> dict[str, Any]:
         catch = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         status, output = launching.launched(command, environment, **catch)
         if status or not record_file.is_file():
-            said = output.strip()[-4000:]
-            raise RuntimeError(f"{job.processes} processes ended with {status}:\n{said}")
+            tail = output.strip()[-4000:]
+            raise RuntimeError(f"{job.processes} processes ended with {status}:\n{tail}")
         record: dict[str, Any] = json.loads(record_file.read_text(encoding="utf-8"))
     if record["processes"] != job.processes:
         raise HarnessError(f"{job.processes} processes were asked for, {record['processes']} came.")

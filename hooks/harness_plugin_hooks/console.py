@@ -175,8 +175,8 @@ def answer(scores: TaskScores, decided: Sequence[Verdict]) -> str:
         states: dict[str, list[str]] = {}
         for v in group:
             states.setdefault(WORDS[v.state], []).append(v.split)
-        said = ", ".join(f"{words} ({', '.join(on)})" for words, on in states.items())
-        parts.append(f"{student}: {said}")
+        remarks = ", ".join(f"{words} ({', '.join(on)})" for words, on in states.items())
+        parts.append(f"{student}: {remarks}")
     return f"{scores.task}, does the debiasing survive? {'; '.join(parts)}"
 
 

@@ -15,7 +15,7 @@ from harness_plugin.data.task import read_task, resource_path
 from harness_plugin_hooks.analyses.attention import measures
 from harness_plugin_hooks.analyses.attention.compute import resampled, row_counts, shares
 from harness_plugin_hooks.analyses.attention.heads import (
-    asked_from,
+    readout_queries,
     readout_of,
 )
 from harness_plugin_hooks.analyses.attention.places import (
@@ -110,9 +110,9 @@ SMALLEST = {
 
 def test_where_labels_are_read_from():
     real = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0]], dtype=torch.bool)
-    assert asked_from("first token", real).int().tolist() == [[1, 0, 0, 0], [1, 0, 0, 0]]
-    assert asked_from("last token", real).int().tolist() == [[0, 0, 1, 0], [0, 1, 0, 0]]
-    assert torch.equal(asked_from("mean over tokens", real), real)
+    assert readout_queries("first token", real).int().tolist() == [[1, 0, 0, 0], [1, 0, 0, 0]]
+    assert readout_queries("last token", real).int().tolist() == [[0, 0, 1, 0], [0, 1, 0, 0]]
+    assert torch.equal(readout_queries("mean over tokens", real), real)
 
 
 @pytest.mark.parametrize(

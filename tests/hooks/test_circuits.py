@@ -20,7 +20,7 @@ from harness_plugin.pipeline.roles.split_stages import scratch_processor
 from harness_plugin.training.inputs.encode import EncodedText
 from harness_plugin_hooks.analyses.circuits import record as circuit_record
 from harness_plugin_hooks.analyses.circuits.comparison import compare, gini
-from harness_plugin_hooks.analyses.circuits.compute import Asked, explore, margin
+from harness_plugin_hooks.analyses.circuits.compute import BatchedPairs, explore, margin
 from harness_plugin_hooks.analyses.circuits.families import GRAPHS, graph_of
 from harness_plugin_hooks.analyses.circuits.options import CircuitOptions
 from harness_plugin_hooks.analyses.circuits.pairs import (
@@ -104,8 +104,8 @@ def found():
             said = model(**clean.batch(every)).logits
             said = said if twins is None else said - model(**twins.batch(every)).logits
         gold = said.argmax(dim=1).numpy()
-        asked = (subject, pairs, clean, twins, np.array([0, 1]), gold, options)
-        return explore(*asked, device=torch.device("cpu"), quiet=True)
+        runner = (subject, pairs, clean, twins, np.array([0, 1]), gold, options)
+        return explore(*runner, device=torch.device("cpu"), quiet=True)
 
     size = {**SMALL["bert"], "num_hidden_layers": 3}
     deeper = AutoConfig.for_model("bert", vocab_size=50, **size)
@@ -248,9 +248,9 @@ def test_means_are_over_real_positions():
     clean = texts([5, 6, 7], [8, 9], [10])
     every = np.arange(3)
     pairs = Pairs("mean", every, np.array(["all"] * 3), [clean], None, every, {})
-    asked = Asked(model, graph, pairs, clean, None, torch.arange(2), every % 2, torch.device("cpu"))
+    runner = BatchedPairs(model, graph, pairs, clean, None, torch.arange(2), every % 2, torch.device("cpu"))
     alone = [spoken(model, graph, clean.batch(every[i : i + 1]))[1][0][0] for i in range(3)]
-    assert torch.allclose(asked.means[0], torch.cat(alone).mean(dim=0), atol=1e-6)
+    assert torch.allclose(runner.means[0], torch.cat(alone).mean(dim=0), atol=1e-6)
 
 
 # ---- the command

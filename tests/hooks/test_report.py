@@ -200,7 +200,7 @@ def test_the_first_figures_go_from_erm_to_the_student_and_beside_it(run_folder):
         assert [a.xyann[0] for a in arrows] == pytest.approx(expected[:2])
         assert [a.xy[0] for a in arrows] == pytest.approx(expected[1:3])
         for role, value in zip(shown[:3], expected, strict=False):
-            assert f"{role} {percent(value / 100, metric.startswith('gap_'))}" in picture.said
+            assert f"{role} {percent(value / 100, metric.startswith('gap_'))}" in picture.caption
         assert picture.columns == ("set", *shown)
 
 

@@ -208,10 +208,10 @@ class TextTask(ConfigurableTask):  # type: ignore[misc]
     ) -> dict[str, Any]:
         """The value that every metric keeps of a document."""
         labels, groups = self.facts.labels, self.facts.groups
-        said, gold = answer(doc, results), labels.index(doc["label"])
+        predicted, gold = answer(doc, results), labels.index(doc["label"])
         members = [groups.index(name) for name in doc["groups"]]
-        item = (said, gold, members, doc["aligned"], doc.get("cluster"))
-        right = float(said == gold)
+        item = (predicted, gold, members, doc["aligned"], doc.get("cluster"))
+        right = float(predicted == gold)
         single = {
             metric_key(f"acc_{name}"): right if name in doc["groups"] else None for name in groups
         }
@@ -233,8 +233,8 @@ class TextTask(ConfigurableTask):  # type: ignore[misc]
         Such a rank asks what the first document asks, because all ranks ask together; nothing
         scores its answer.
         """
-        asked = {k: v for k, v in self.dump_config().items() if k != "metadata"}
-        key = key_of({"data": self.split.fingerprint, "seed": self.facts.seed, "config": asked})
+        config = {k: v for k, v in self.dump_config().items() if k != "metadata"}
+        key = key_of({"data": self.split.fingerprint, "seed": self.facts.seed, "config": config})
         share: dict[str, Any] = {"rank": rank, "world_size": world_size, "limit": limit}
         if next(iter(self.doc_iterator(**share, samples=samples)), None) is None:
             share, samples, rest = {"limit": 1}, None, {**rest, "cache_requests": False}

@@ -270,28 +270,32 @@ def verified(folder: Path) -> tuple[Certificate, list[str]]:
     """A certificate and what in it does not follow from its answers, in words."""
     file = folder / DOCUMENT
     try:
-        said = Certificate.model_validate(json.loads(file.read_text(encoding="utf-8")))
+        certificate = Certificate.model_validate(json.loads(file.read_text(encoding="utf-8")))
     except ValidationError as error:
         raise HarnessError(problems(str(file), error)) from None
     except (OSError, ValueError) as error:
         raise HarnessError(f"{file}: cannot be read: {error}.") from error
     promises = {
         each.remedy: Promise(role_of(each.remedy), each.value, each.cost, each.reason)
-        for each in said.order
+        for each in certificate.order
     }
     again = computed(
-        read_answers(folder, said.task),
+        read_answers(folder, certificate.task),
         promises,
-        level=said.level,
-        delta=said.delta,
-        margin=said.margin,
-        min_group=said.min_group,
-        resamples=said.resamples,
-        data_seed=said.data_seed,
-        about={"task": said.task, "source": said.source, "fingerprint": said.fingerprint},
+        level=certificate.level,
+        delta=certificate.delta,
+        margin=certificate.margin,
+        min_group=certificate.min_group,
+        resamples=certificate.resamples,
+        data_seed=certificate.data_seed,
+        about={
+            "task": certificate.task,
+            "source": certificate.source,
+            "fingerprint": certificate.fingerprint,
+        },
     )
     again = again.model_copy(update={"answers": hash_of(folder / ANSWERS)})
-    return said, list(differences(said, again))
+    return certificate, list(differences(certificate, again))
 
 
 def hash_of(file: Path) -> str:
@@ -304,13 +308,13 @@ def role_of(remedy: str) -> str:
     return PLAIN if remedy == "none" else f"student_{remedy}"
 
 
-def differences(said: Certificate, again: Certificate) -> Iterator[str]:
+def differences(certificate: Certificate, again: Certificate) -> Iterator[str]:
     """Lines on values of a certificate that differ from those of its predictions."""
-    theirs, ours = said.model_dump(mode="json"), again.model_dump(mode="json")
+    theirs, ours = certificate.model_dump(mode="json"), again.model_dump(mode="json")
     for name in ours:
         if name != "settings" and not alike(theirs[name], ours[name]):
             yield f"{name}: {theirs[name]} in the certificate, {ours[name]} by its answers"
-    if (said.settings is None) != (said.certified is None):
+    if (certificate.settings is None) != (certificate.certified is None):
         yield "settings: they belong to a certified remedy, and to no other"
 
 

@@ -54,8 +54,8 @@ def contradictions(record: TransferRecord, plugins: Plugins) -> Iterator[Problem
         chosen = TaskSettings.model_validate(own)
         roles = plan_of_roles(chosen)
     except (ValidationError, HarnessError) as error:
-        said = " ".join(str(error).split())
-        yield Problem(f"{part}, config.settings", "settings of a run", shown(said))
+        problem = " ".join(str(error).split())
+        yield Problem(f"{part}, config.settings", "settings of a run", shown(problem))
         return
     yield from of_the_models(record, roles, part)
     for model in record.models:
@@ -73,8 +73,8 @@ def of_the_run(record: TransferRecord, part: str) -> Iterator[Problem]:
         )
     for name, value in record.rule.model_dump(mode="json").items():
         if name in config and strict(config[name]) != strict(value):
-            said = shown(json.dumps(strict(value)))
-            yield Problem(f"{part}, rule.{name}", shown(json.dumps(strict(config[name]))), said)
+            stated = shown(json.dumps(strict(value)))
+            yield Problem(f"{part}, rule.{name}", shown(json.dumps(strict(config[name]))), stated)
     limit = config.get("limit")
     noted = [note for note in record.notes if note.startswith("limited to ")]
     expected = [] if limit is None else [f"limited to {limit} rows a split"]
@@ -120,11 +120,11 @@ def of_a_model(
         recorded["model"] = model.model
     if distilled is not None:
         recorded["distillation"] = model.settings.get("distillation")
-    said: dict[str, Any] = {"kind": model.kind, "method": model.method}
+    own: dict[str, Any] = {"kind": model.kind, "method": model.method}
     stated: dict[str, Any] = {"kind": role.kind.value, "method": role.method}
     try:
         stated["supervision"] = supervision_of(role, chosen, plugins)
-        said["supervision"] = model.supervision.model_dump() if model.supervision else None
+        own["supervision"] = model.supervision.model_dump() if model.supervision else None
     except ModuleNotFoundError as error:  # what a method needs stands in its class, beside torch
         if error.name not in EXTRA_OF:
             raise
@@ -132,7 +132,7 @@ def of_a_model(
         yield Problem(where, "a method and a distillation that there are", shown(str(error)))
         return
     for name, value in {**expected, **stated}.items():
-        other = {**recorded, **said}.get(name)
+        other = {**recorded, **own}.get(name)
         if strict(value) != strict(other):
             texts = (shown(json.dumps(strict(each), sort_keys=True)) for each in (value, other))
             yield Problem(f"{where}.{name}", *texts)

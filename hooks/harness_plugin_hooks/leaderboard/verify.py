@@ -148,8 +148,8 @@ def verify_task(
     try:
         again = computed_again(record, predictions, plugins)
     except Exception as error:  # whatever a stranger's parts make our functions raise
-        said = str(error) if isinstance(error, HarnessError) else repr(error)
-        raise Refused(Problem(part, "results that can be computed again", shown(said))) from None
+        problem = str(error) if isinstance(error, HarnessError) else repr(error)
+        raise Refused(Problem(part, "results that can be computed again", shown(problem))) from None
     actual, expected = record.model_dump(mode="json"), again.model_dump(mode="json")
     expected["harness_plugin_version"] = record.harness_plugin_version
     problems = [*differences(expected, actual, part), *contradictions(record, plugins)]
@@ -208,8 +208,8 @@ def read_predictions(
     present = {key for key in parts if key.startswith(f"{folder}/predictions_")}
     if odd := sorted(files.keys() ^ present):
         there = "predictions of a set that the results name" if odd[0] in present else "a part"
-        columns_said = "of another" if odd[0] in present else "none"
-        raise Refused(Problem(shown(odd[0]), there, columns_said))
+        in_file = "of another" if odd[0] in present else "none"
+        raise Refused(Problem(shown(odd[0]), there, in_file))
     names = {(model.role, model.seed): model.name for model in record.models}
     if len(names) < len(record.models):
         raise Refused(
@@ -356,8 +356,8 @@ def check_models(hashes: ModelHashes, records: Mapping[str, TransferRecord]) -> 
         if entry.name != model.name:
             yield Problem("models.json", shown(model.name), shown(entry.name))
         if model.updates and all(name.endswith(".json") for name in entry.files):
-            said = f"{shown(model.name)}'s weights, which were trained"
-            yield Problem("models.json", f"a hash of {said}", "none")
+            trained = f"{shown(model.name)}'s weights, which were trained"
+            yield Problem("models.json", f"a hash of {trained}", "none")
         if scored is not None and scored not in entry.files.values():
             yield Problem(
                 "models.json", f"{shown(model.name)}'s file {shown(str(scored))}", "another"

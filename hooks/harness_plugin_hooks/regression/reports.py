@@ -173,12 +173,13 @@ def junit(comparisons: Sequence[Comparison]) -> str:
             case = ElementTree.SubElement(
                 suite, "testcase", classname=comparison.task, name=legal(check.name), time="0"
             )
-            said = legal(sentence(check))
+            message = legal(sentence(check))
             if check.state == "regressed":
-                ElementTree.SubElement(case, "failure", message=said, type="regressed").text = said
+                failure = ElementTree.SubElement(case, "failure", message=message, type="regressed")
+                failure.text = message
             elif check.state == "undecided":
-                ElementTree.SubElement(case, "skipped", message=said)
-            ElementTree.SubElement(case, "system-out").text = said
+                ElementTree.SubElement(case, "skipped", message=message)
+            ElementTree.SubElement(case, "system-out").text = message
     ElementTree.indent(root)
     text: str = ElementTree.tostring(root, encoding="unicode")
     return f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'

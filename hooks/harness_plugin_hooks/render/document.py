@@ -151,7 +151,7 @@ class Figure:
     table: Table | None = None
     theme: Mapping[str, str] = field(default_factory=dict)
     """Colours of the drawing that follow the page's theme, with the names of the page's."""
-    said: str = ""
+    caption: str = ""
     """Caption: a sentence with the figure's number."""
 
 

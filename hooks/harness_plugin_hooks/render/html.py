@@ -203,7 +203,7 @@ def add_figure(parent: Element, block: Figure, level: int) -> None:
         part.set("class", "half")
     if block.about:
         caption = SubElement(part, "figcaption")
-        texts = (Text(block.title, "strong"), Text(block.said), Text(block.about, "soft"))
+        texts = (Text(block.title, "strong"), Text(block.caption), Text(block.about, "soft"))
         for text in texts:
             if text.text:
                 inline(SubElement(caption, "p"), text)

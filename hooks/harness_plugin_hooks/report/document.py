@@ -129,8 +129,8 @@ def parts(sections: Sequence[Part], anchor: str, task: str) -> list[Block]:
 def answers(answered: Sequence[Answered]) -> Iterator[Block]:
     """The answer in one sentence; the other students and sets below it."""
     if not answered:
-        said = "No student was compared with a teacher: there is no transfer to judge."
-        yield Paragraph(said, "answer")
+        text = "No student was compared with a teacher: there is no transfer to judge."
+        yield Paragraph(text, "answer")
         return
     first, *others = (
         (Text(answer.state, answer.state), f" {answer.sentence}") for answer in answered
@@ -162,7 +162,7 @@ def figure(picture: Picture, task: str) -> Figure:
         picture.about,
         Table(picture.title, columns, picture.rows, titled=False) if columns else None,
         THEME,
-        picture.said,
+        picture.caption,
     )
 
 
@@ -191,11 +191,11 @@ def disagreements(pair: Disagreements, opened: bool) -> Folded:
 def card(example: Example) -> Card:
     """One row: what was shown, what is right, what each role says."""
     filters = dict(facets(example))
-    said: list[tuple[str, Inline]] = [("right", example.gold)]
+    terms: list[tuple[str, Inline]] = [("right", example.gold)]
     for role, answer in example.answers.items():
         label = Text(answer.label, "kept" if answer.label == example.gold else "lost")
         sure = answer.probability
-        said.append(
+        terms.append(
             (role, label if sure is None else (label, Text(f" {percent(sure, False)}%", "soft")))
         )
     kept = [f"{key} {value}" for key, value in filters.items() if key not in ("kind", "label")]
@@ -206,7 +206,7 @@ def card(example: Example) -> Card:
         example.distance,
         (
             *(Paragraph((Text(f"{name} ", "soft"), text)) for name, text in example.texts.items()),
-            Terms(said),
+            Terms(terms),
             Paragraph(note, "soft"),
         ),
         example.image,

@@ -242,9 +242,9 @@ def example(
 
 def answer(p: Predictions, row: int) -> Answer:
     """One model's answer on one row."""
-    said = int(p.predicted[row])
-    sure = None if p.labels_only else float(p.probabilities[row, said])
-    return Answer(p.labels[said], sure)
+    predicted = int(p.predicted[row])
+    sure = None if p.labels_only else float(p.probabilities[row, predicted])
+    return Answer(p.labels[predicted], sure)
 
 
 def shortened(text: str) -> str:

@@ -143,7 +143,7 @@ def picture(remedy_file: RemedyFile) -> Picture:
         figure=figure,
         columns=(),
         rows=(),
-        said=str(remedy_file.record["answer"]),
+        caption=str(remedy_file.record["answer"]),
     )
 
 

@@ -43,8 +43,8 @@ def ladder(
     for configuration in sizes.sort_values(ascending=False, kind="stable").index:
         own = part[part.configuration == configuration]
         names = [str(own[FACTOR + name].iloc[0]) for name in factors]
-        said = own[own.measure == "gap_size_change"].verdict
-        state = next((str(one) for one in said if one), "")
+        verdicts = own[own.measure == "gap_size_change"].verdict
+        state = next((str(one) for one in verdicts if one), "")
         size = f"{sizes[configuration] / 1e6:.3g}"
         if state == "kept":
             knee = f"{', '.join(names)} ({size} MB)"

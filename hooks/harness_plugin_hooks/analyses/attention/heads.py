@@ -82,7 +82,7 @@ def pooling(config: Any) -> str:
     return str(getattr(config, "classifier_pooling", ""))
 
 
-def asked_from(readout: str, real: Tensor) -> Tensor:
+def readout_queries(readout: str, real: Tensor) -> Tensor:
     """(B, T) the positions that a label is read from; `real` (B, T) are no padding."""
     if readout == "mean over tokens":
         return real
@@ -193,7 +193,7 @@ def own(
     layers: Sequence[Tensor], places: Places, readout: str, into: Measured
 ) -> Iterator[tuple[tuple[dict[Key, Floats], Key], Tensor]]:
     """Measure one model's maps of a batch and add them to `into`."""
-    asking = asked_from(readout, places.real)
+    asking = readout_queries(readout, places.real)
     rolled = measures.rollout([clean(layer, places.real) for layer in head_means(layers)])
     taken = measures.mean_rows(rolled.transpose(1, 2), asking[:, None].expand_as(rolled))
     for specials, keys in places.keys.items():

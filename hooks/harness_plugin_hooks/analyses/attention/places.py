@@ -113,10 +113,10 @@ class TextPlaces:
         segment = torch.full(shape, -1)
         word = torch.full(shape, -1)
         cues = {name: torch.zeros(shape, dtype=torch.float64) for name in ("overlap", "negation")}
-        asked = inputs["input_ids"].cpu()
+        ids = inputs["input_ids"].cpu()
         for place, row in enumerate(rows.tolist()):
             n = len(self.ids[row])
-            if n != int(real[place].sum()) or asked[place, :n].tolist() != self.ids[row].tolist():
+            if n != int(real[place].sum()) or ids[place, :n].tolist() != self.ids[row].tolist():
                 raise HarnessError(
                     "the tokenizer cuts a row into other tokens than the run stored; its files "
                     "have changed since."

@@ -208,8 +208,8 @@ def grown(graph: Graph, strength: Floats) -> Ints:
     heapq.heapify(open_edges)
     for place in range(len(order)):
         order[place] = heapq.heappop(open_edges)[1]
-        said_by = graph.edges[order[place]].source
-        source = graph.reads_for.get(said_by, said_by)
+        writer = graph.edges[order[place]].source
+        source = graph.reads_for.get(writer, writer)
         if source not in reached:
             reached.add(source)
             for number in into.get(source, ()):

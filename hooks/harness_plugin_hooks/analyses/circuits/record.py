@@ -88,11 +88,11 @@ def notes_of(circuit: Circuit) -> Iterator[str]:
         yield f"{who}: faithfulness {circuit.reason}"
     elif circuit.no_interval:
         yield f"{who}: {circuit.no_interval}"
-    said, real = float(circuit.attributed.mean()), float(circuit.actual.mean())
-    if abs(said - real) > ROUGH * abs(real):
+    attributed, real = float(circuit.attributed.mean()), float(circuit.actual.mean())
+    if abs(attributed - real) > ROUGH * abs(real):
         yield (
-            f"{who}: gradients put the whole effect at {said:+.3f}, a forward at {real:+.3f}; "
-            f"more --ig_steps come closer"
+            f"{who}: gradients put the whole effect at {attributed:+.3f}, a forward at "
+            f"{real:+.3f}; more --ig_steps come closer"
         )
 
 

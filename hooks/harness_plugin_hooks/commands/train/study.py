@@ -186,7 +186,7 @@ class ProgressPrinter:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.said: set[tuple[int, int]] = set()
+        self.printed: set[tuple[int, int]] = set()
         self.live: Any = None
         self.next_look = 0.0
 
@@ -212,19 +212,19 @@ class ProgressPrinter:
                 # a table of 100,000 trainings takes a while: at most a hundredth of the time
                 self.next_look = started_looking + 100 * (time.monotonic() - started_looking)
             return
-        if not self.said:
-            self.said = {*progress.done} if progress.resumed else {(-1, -1)}
+        if not self.printed:
+            self.printed = {*progress.done} if progress.resumed else {(-1, -1)}
         from harness_plugin.machine.progress import duration
 
-        for node, seed in [w for w in progress.done if w not in self.said]:
+        for node, seed in [w for w in progress.done if w not in self.printed]:
             record, one = progress.done[node, seed], self.graph.nodes[node]
             how = "from the store" if record.get("reused") else duration(record["seconds"])
             count = f"[{len(progress.done)}/{self.graph.trainings}]"
             print(f"  {count} {one.task} {one.role} ({one.method}) seed {seed}: {how}", flush=True)
-        for node, seed in [w for w in progress.failed if w not in self.said]:
+        for node, seed in [w for w in progress.failed if w not in self.printed]:
             failure, one = progress.failed[node, seed], self.graph.nodes[node]
             print(f"  FAILED {one.task} {one.role} seed {seed}: {failure.error}", flush=True)
-        self.said |= {*progress.done, *progress.failed}
+        self.printed |= {*progress.done, *progress.failed}
 
 
 def show_status(graph: Graph, progress: Progress, ledger: Any) -> None:

@@ -130,7 +130,7 @@ def graphs(models: Sequence[Record], convention: str) -> Picture:
             for m in models
             for e in m["edges"]
         ],
-        said=f"The strongest edge of {first['role']} leads from {edge['from']} to {edge['to']} "
+        caption=f"The strongest edge of {first['role']} leads from {edge['from']} to {edge['to']} "
         f"(score {decimal(edge['score'], '+.2f')}).",
     )
 
@@ -301,7 +301,7 @@ def faithfulness(models: Sequence[Record], roles: Sequence[str]) -> Picture:
             for m in models
             for i, size in enumerate(m["faithfulness"]["sizes"])
         ],
-        said=enough(models),
+        caption=enough(models),
     )
 
 
@@ -375,7 +375,7 @@ def depth(models: Sequence[Record], roles: Sequence[str]) -> Picture:
             for m in models
             for p in m["profile"]
         ],
-        said=middle(models),
+        caption=middle(models),
     )
 
 

@@ -106,7 +106,7 @@ class Picture:
     figure: Figure
     columns: tuple[str, ...]
     rows: Sequence[tuple[Cell, ...]]
-    said: str = ""
+    caption: str = ""
     """Caption: a sentence with the figure's number."""
 
     @cached_property
