@@ -168,9 +168,9 @@ def damage(lab: Lab, row: Row, rng: random.Random) -> None:
     list(DAMAGE.values())[row.trials % len(DAMAGE)](file)
     row.trials += 1
     # a stage that nobody needed is not read; one that was is set aside and built again
-    wanted = {n: v for n, v in lab.expected.items() if not n.startswith(f"store/{stage}/")}
+    expected = {n: v for n, v in lab.expected.items() if not n.startswith(f"store/{stage}/")}
     aside = place / "store" / f"{stage}.broken"
-    lab.again(row, place, wanted)
+    lab.again(row, place, expected)
     row.saw("were read, named and built again", aside.exists())
     row.saw("lie in stages that nobody needed", not aside.exists())
     whole = content(place)

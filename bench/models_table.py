@@ -221,9 +221,9 @@ def short(reason: str, family: Family) -> str:
     return re.sub(rf"\b(a |the configuration of a |not of ){name}\b", alike, out)
 
 
-def alike(found: re.Match[str]) -> str:
+def alike(result: re.Match[str]) -> str:
     """The common word for a family's name."""
-    return {"a ": "it", "not of ": "not of it"}.get(found[1], "its configuration")
+    return {"a ": "it", "not of ": "not of it"}.get(result[1], "its configuration")
 
 
 def main() -> int:

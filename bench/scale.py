@@ -285,8 +285,8 @@ def main() -> int:
     if args.write:
         page = args.write.read_text(encoding="utf-8")
         before, _, rest = page.partition(START)
-        _, found, after = rest.partition(END)
-        if not found:
+        _, result, after = rest.partition(END)
+        if not result:
             out.error(f"{args.write}: no {START} … {END}")
         args.write.write_text(f"{before}{START}\n\n{text}\n\n{END}{after}", encoding="utf-8")
     return 0

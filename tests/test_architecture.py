@@ -39,20 +39,20 @@ MOST = 12
 @cache
 def modules():
     """Dotted name -> file of every module of ours."""
-    found = {}
+    result = {}
     for package, folder in PACKAGES.items():
         for file in sorted((ROOT / folder / package).rglob("*.py")):
             parts = file.relative_to(ROOT / folder).with_suffix("").parts
-            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
-    return found
+            result[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return result
 
 
 @cache
 def imports():
     """Module -> the modules of ours that it imports, wherever in it."""
-    known, found = modules(), {}
+    known, result = modules(), {}
     for name, file in known.items():
-        found[name] = set()
+        result[name] = set()
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 targets = [alias.name for alias in node.names]
@@ -62,8 +62,8 @@ def imports():
                 targets = [each if each in known else str(node.module) for each in inside]
             else:
                 continue
-            found[name] |= {target for target in targets if target in known} - {name}
-    return found
+            result[name] |= {target for target in targets if target in known} - {name}
+    return result
 
 
 def layer(module):

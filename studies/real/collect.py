@@ -28,25 +28,25 @@ TASK = "nli_challenge"
 
 def members(folder: Path) -> dict[str, bytes]:
     """Every small file of the archives, by name."""
-    found = {}
+    result = {}
     for archive in sorted(folder.glob("*.tar.xz")):
         with tarfile.open(archive) as opened:
             for entry in opened:
                 if (stream := opened.extractfile(entry)) is not None:
-                    found[entry.name] = stream.read()
-    return found
+                    result[entry.name] = stream.read()
+    return result
 
 
 def splits_of(task: Task, options: Mapping[str, Any], data: Path) -> dict[str, tuple[str, Split]]:
     """Fingerprint -> (name, split) of the test sets and of those that settings were chosen by."""
-    found = {}
+    result = {}
     for stage in ("validation", "test"):
         changes = {"evaluate_on": stage} | ({"n_hans": 3000} if stage == "validation" else {})
         loaded = load_data(task, "path", path=data, options={**options, **changes})
         for split in loaded.evaluation:
             prefix = "validation: " if stage == "validation" else ""
-            found[split.fingerprint] = f"{prefix}{split.name}", split
-    return found
+            result[split.fingerprint] = f"{prefix}{split.name}", split
+    return result
 
 
 def right(split: Split, logits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -68,9 +68,9 @@ def main() -> None:
     args = parser.parse_args()
     files = members(args.folder)
     plan = yaml.safe_load(files["results/transfer.yaml"])
-    given = plan["settings"][TASK]
+    values = plan["settings"][TASK]
     task = read_task(resource_path(f"harness_plugin_tasks.{TASK}:{TASK}.yaml"))
-    options = {name: value for name, value in given.items() if name in task.options}
+    options = {name: value for name, value in values.items() if name in task.options}
     splits = splits_of(task, options, args.data)
     predicted: dict[str, dict[str, np.ndarray[Any, Any]]] = {}
     for name, content in files.items():
@@ -93,7 +93,7 @@ def main() -> None:
             )
     rows.sort(key=lambda row: json.dumps(row, sort_keys=True))
     arms = plan["factors"]["arm"]
-    content = {"machine": args.machine, "settings": given, "arms": arms, "rows": rows}
+    content = {"machine": args.machine, "settings": values, "arms": arms, "rows": rows}
     args.output.write_text(json.dumps(content, indent=None), encoding="utf-8")
     print(f"{args.output}: {len(rows)} predictions counted")
 

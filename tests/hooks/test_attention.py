@@ -46,9 +46,9 @@ def test_tokens_become_words_by_hand():
         [[0.1, 0.2, 0.3, 0.4], [0.3, 0.4, 0.2, 0.1], [0.25] * 4, [0.7, 0.1, 0.1, 0.1]]
     )
     unit = torch.tensor([[0, 0, 1, -1]])  # two tokens, one token, a special one that is left out
-    found = measures.by_unit(maps[None], unit, 3)[0]
+    result = measures.by_unit(maps[None], unit, 3)[0]
     expected = [[(0.3 + 0.7) / 2, (0.3 + 0.2) / 2, 0], [0.5, 0.25, 0], [0, 0, 0]]
-    assert torch.allclose(found, torch.tensor(expected).double(), atol=1e-7)
+    assert torch.allclose(result, torch.tensor(expected).double(), atol=1e-7)
 
 
 PAIRS = [
@@ -60,13 +60,15 @@ PAIRS = [
 
 def test_words_and_cues_by_hand():
     words = words_of(PAIRS[0])
-    said = [PAIRS[0][s][a:b] for s, a, b in zip(words.segment, words.start, words.end, strict=True)]
-    assert [w for w, yes in zip(said, words.overlap, strict=True) if yes] == [
+    answers = [
+        PAIRS[0][s][a:b] for s, a, b in zip(words.segment, words.start, words.end, strict=True)
+    ]
+    assert [w for w, yes in zip(answers, words.overlap, strict=True) if yes] == [
         "The",
         "lawyer",
         "doctor!",
     ]
-    assert [w for w, yes in zip(said, words.negation, strict=True) if yes] == ["didn't", "no"]
+    assert [w for w, yes in zip(answers, words.negation, strict=True) if yes] == ["didn't", "no"]
 
 
 def split_of(pairs=PAIRS):
@@ -125,9 +127,9 @@ def test_every_word_has_its_tokens_and_no_others(tokenizers, name):
         assert set(kept) == set(range(len(words.start)))
         for number in range(len(words.start)):
             ids = places.ids[row][places.word[row] == number]
-            said = pair[words.segment[number]][words.start[number] : words.end[number]]
+            answers = pair[words.segment[number]][words.start[number] : words.end[number]]
             joined = tokenizer.decode(ids).replace(" ", "").replace("##", "")
-            assert joined.lower() == said.lower()
+            assert joined.lower() == answers.lower()
 
 
 def test_a_row_that_is_cut_otherwise_than_stored_is_refused(tokenizers):
@@ -203,9 +205,9 @@ def test_every_text_model_is_read_and_padding_changes_nothing(tokenizers, kind):
     # T5's own head reads its decoder at the last end of text
     tokenizer = tokenizers["letters" if kind == "t5" else "bpe"]
     together = side(text_model(kind), tokenizer)
-    (found,), _ = measured(together, pairs=())
-    assert {len(v) for v in found.heads.values()} == {3}
-    for (specials, measure_name), value in found.heads.items():
+    (result,), _ = measured(together, pairs=())
+    assert {len(v) for v in result.heads.values()} == {3}
+    for (specials, measure_name), value in result.heads.items():
         assert value.shape == (3, 2, 2)
         there = value[~np.isnan(value)]
         assert ((there >= 0) & (there <= 1 + 1e-9)).all(), (specials, measure_name)
@@ -215,7 +217,7 @@ def test_every_text_model_is_read_and_padding_changes_nothing(tokenizers, kind):
         for part in ("heads", "rolled", "uniform"):
             for key, value in getattr(one, part).items():
                 assert np.allclose(
-                    value[0], getattr(found, part)[key][row], atol=1e-5, equal_nan=True
+                    value[0], getattr(result, part)[key][row], atol=1e-5, equal_nan=True
                 )
 
 
@@ -235,12 +237,12 @@ def test_a_model_compared_with_itself_and_with_its_heads_reordered(tokenizers):
     assert pair.level == "token"
     for specials in (True, False):
         assert np.abs(pair.layers[specials]).max() < 1e-6
-        found = measures.matched_heads(pair.heads[specials])
+        message = measures.matched_heads(pair.heads[specials])
         expected = [
             (4 * layer + order[head], 4 * layer + head) for layer in (0, 1) for head in range(4)
         ]
-        assert found == expected
-        assert max(pair.heads[specials][match] for match in found) < 1e-6
+        assert message == expected
+        assert max(pair.heads[specials][match] for match in message) < 1e-6
         assert pair.heads[specials].max() > 0.05
 
 
@@ -314,16 +316,16 @@ def test_a_vit_attends_to_its_region_and_patches_must_agree():
     region = np.tile([1.0, 0.5, 0.0, 0.0], (5, 1))
     model = vit()
     subject = LoadedModel("teacher", 0, Path("made"), model)
-    (found,), _ = measured(Side(subject, images, ImagePlaces(region, 4), "p"), rows=5, pairs=())
+    (result,), _ = measured(Side(subject, images, ImagePlaces(region, 4), "p"), rows=5, pairs=())
     with measures.eager(model):
         maps = measures.read_attention(model, images.batch(np.arange(5)))
     for layer, seen in enumerate(maps):
         by_hand = seen[:, :, 0, 1] + 0.5 * seen[:, :, 0, 2]
-        assert np.allclose(found.heads[True, "region"][:, layer], by_hand, atol=1e-6)
+        assert np.allclose(result.heads[True, "region"][:, layer], by_hand, atol=1e-6)
         patches = by_hand / seen[:, :, 0, 1:].sum(dim=-1)
-        assert np.allclose(found.heads[False, "region"][:, layer], patches, atol=1e-6)
-    assert np.allclose(found.uniform[False, "region"], 1.5 / 4)
-    assert (found.rolled[False, "region"] > 0).all()
+        assert np.allclose(result.heads[False, "region"][:, layer], patches, atol=1e-6)
+    assert np.allclose(result.uniform[False, "region"], 1.5 / 4)
+    assert (result.rolled[False, "region"] > 0).all()
 
 
 def test_attention_is_eager_while_it_is_read_and_then_what_it_was():
@@ -388,41 +390,41 @@ def test_layers_that_differ_in_heads_are_not_read_and_say_so():
 
 
 def test_a_resnet_has_no_attention_and_says_so(tmp_path):
-    found = analyse(scene_of([resnet(), resnet()]), AttentionOptions())
-    assert found.record["models"] == found.record["pairs"] == []
-    assert found.record["notes"] == [
+    result = analyse(scene_of([resnet(), resnet()]), AttentionOptions())
+    assert result.record["models"] == result.record["pairs"] == []
+    assert result.record["notes"] == [
         "teacher: a resnet has no attention",
         "student: a resnet has no attention",
     ]
-    assert found.shown == [
+    assert result.shown == [
         "attention: teacher: a resnet has no attention; student: a resnet has no attention"
     ]
-    write_table(tmp_path / "empty.parquet", found.rows)
+    write_table(tmp_path / "empty.parquet", result.rows)
     assert pq.read_table(tmp_path / "empty.parquet").num_rows == 0
 
 
 def test_what_can_be_compared_is_and_the_rest_is_noted():
-    found = analyse(scene_of([vit(), resnet(), vit(layers=4, heads=4)]), AttentionOptions())
-    assert [m["role"] for m in found.record["models"]] == ["teacher"] * 2 + ["control"] * 2
-    assert [(p["first"], p["second"]) for p in found.record["pairs"]] == [
+    result = analyse(scene_of([vit(), resnet(), vit(layers=4, heads=4)]), AttentionOptions())
+    assert [m["role"] for m in result.record["models"]] == ["teacher"] * 2 + ["control"] * 2
+    assert [(p["first"], p["second"]) for p in result.record["pairs"]] == [
         ("teacher", "control")
     ] * 2
-    assert len(found.record["pairs"][0]["matched"]) == 4
-    assert any("does not say where its attribute is" in note for note in found.record["notes"])
-    found = analyse(scene_of([vit(), vit(patch=4)]), AttentionOptions())
-    assert len(found.record["models"]) == 4
-    assert found.record["pairs"] == []
-    assert any("their patches differ" in note for note in found.record["notes"])
+    assert len(result.record["pairs"][0]["matched"]) == 4
+    assert any("does not say where its attribute is" in note for note in result.record["notes"])
+    result = analyse(scene_of([vit(), vit(patch=4)]), AttentionOptions())
+    assert len(result.record["models"]) == 4
+    assert result.record["pairs"] == []
+    assert any("their patches differ" in note for note in result.record["notes"])
 
 
 def test_a_region_that_is_no_mask_of_the_rows_is_refused():
     sample = scene_of([vit()])
-    given = sample.task.ctx.task
-    given.attribute_region, given.file = {"embedded": "mine:region"}, "mine.yaml"
+    values = sample.task.ctx.task
+    values.attribute_region, values.file = {"embedded": "mine:region"}, "mine.yaml"
     split = SimpleNamespace(select=lambda rows: rows)
     made = {}
-    given.load_attribute = lambda target: lambda request, split: made["mask"]
-    given.options = {}
+    values.load_attribute = lambda target: lambda request, split: made["mask"]
+    values.options = {}
     ctx = sample.task.ctx
     ctx.settings.options = {}
     ctx.config.data_path, ctx.config.data_seed = None, 0

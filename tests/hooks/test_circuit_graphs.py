@@ -127,8 +127,8 @@ def test_a_metric_flat_at_the_clean_run_needs_integrated_gradients(toy):
     _, corrupted = spoken(model, graph, other)
     flat, _ = attribute(model, graph, clean, corrupted, kl(logits), 0)
     assert flat.abs().max() < 1e-12
-    found, _ = attribute(model, graph, clean, corrupted, kl(logits), 10)
-    assert found.abs().max() > 1e-2
+    result, _ = attribute(model, graph, clean, corrupted, kl(logits), 10)
+    assert result.abs().max() > 1e-2
 
 
 def test_in_a_hand_made_network_the_one_head_that_matters_is_found():
@@ -203,7 +203,7 @@ def test_the_graph_of_bert_has_its_norms_for_nodes():
     assert ("norm1b", "attn2.h0.q") in graph.names
     inputs, seen = inputs_of("bert", 1), []
     layer = model.bert.encoder.layer[0].attention.output
-    look = layer.LayerNorm.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    look = layer.LayerNorm.register_forward_pre_hook(lambda _, values: seen.append(values[0]))
     with hooked([look]):
         _, output = spoken(model, graph, inputs)
     heads = graph.writers[1].mixed(output[1], torch.ones(1, 2, dtype=torch.float64))[0]
@@ -233,8 +233,8 @@ def test_a_resnet_is_taken_by_groups_of_channels():
 def zeroed(start, stop):
     """A hook that zeroes a slice of the last axis of what a module is given."""
 
-    def zero(_, given):
-        values = given[0].clone()
+    def zero(_, arguments):
+        values = arguments[0].clone()
         values[..., start:stop] = 0
         return (values,)
 
@@ -254,9 +254,9 @@ def test_ablating_heads_ablates_heads(kind):
         cut = [number for number, edge in enumerate(graph.edges) if edge.source in nodes]
         with hooked([out.register_forward_pre_hook(zeroed(start, stop))]):
             expected = model(**inputs).logits
-        found = patched(model, graph, inputs, nothing, ~only(graph, *cut))
-        assert torch.allclose(found, expected, atol=1e-10)
-        assert not torch.allclose(found, model(**inputs).logits, atol=1e-6)
+        result = patched(model, graph, inputs, nothing, ~only(graph, *cut))
+        assert torch.allclose(result, expected, atol=1e-10)
+        assert not torch.allclose(result, model(**inputs).logits, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["distilbert", "vit"])
@@ -268,7 +268,9 @@ def test_cutting_an_edge_into_one_head_leaves_the_others_bit_identical(kind, por
     _, corrupted = spoken(model, graph, other)
     edge = graph.names.index(("input", f"attn1.h1.{port}"))
     seen = []
-    look = graph.writers[1].module.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    look = graph.writers[1].module.register_forward_pre_hook(
+        lambda _, values: seen.append(values[0])
+    )
     with hooked([look]):
         patched(model, graph, clean, corrupted, ~only(graph, edge))
     assert torch.equal(seen[0][..., :8], output[1][..., :8])
@@ -278,14 +280,14 @@ def test_cutting_an_edge_into_one_head_leaves_the_others_bit_identical(kind, por
 @pytest.mark.parametrize("kind", ["bert", "roberta", "t5_encoder_classifier"])
 def test_padding_changes_no_value(kind):
     model = model_of(kind)
-    graph, found = graph_of(model), []
+    graph, result = graph_of(model), []
     some = only(graph, *range(0, len(graph.edges), 2))
     for padding in (0, 5):
         clean, other = (inputs_of(kind, seed, padding) for seed in (1, 2))
         _, corrupted = spoken(model, graph, other)
         scores, total = attribute(model, graph, clean, corrupted, difference, 3)
-        found.append((scores, total, patched(model, graph, clean, corrupted, some)))
-    for one, padded in zip(*found, strict=True):
+        result.append((scores, total, patched(model, graph, clean, corrupted, some)))
+    for one, padded in zip(*result, strict=True):
         assert torch.allclose(one, padded, atol=1e-8)
 
 
@@ -313,7 +315,7 @@ def test_what_has_no_circuit_here_is_named():
         spoken(model.train(), graph, inputs)
     # a model that computes something else than its graph says is found out
     model.eval().bert.encoder.layer[0].output.LayerNorm.register_forward_pre_hook(
-        lambda _, given: (given[0] ** 2,)
+        lambda _, values: (values[0] ** 2,)
     )
     assert max(inexactness(model, graph, inputs, inputs_of("bert", 2))) > 0.1
 

@@ -42,11 +42,11 @@ def test_a_cell_is_label_and_environment(monkeypatch):
     """Rows that the model gets right and rows that it gets wrong are two environments."""
     monkeypatch.setattr(evals.EIIL, "defaults", {"steps": 3000, "learning_rate": 0.05})
     label = np.array([0] * 30 + [1] * 30)
-    said = np.array([0] * 24 + [1] * 6 + [1] * 20 + [0] * 10)
-    cells = environment_cells(4.0 * np.eye(2, dtype=np.float32)[said], label, 0)
+    answers = np.array([0] * 24 + [1] * 6 + [1] * 20 + [0] * 10)
+    cells = environment_cells(4.0 * np.eye(2, dtype=np.float32)[answers], label, 0)
     assert np.array_equal(cells // 2, label)
     for rows in (label == 0, label == 1):
-        right, wrong = cells[rows & (said == label)], cells[rows & (said != label)]
+        right, wrong = cells[rows & (answers == label)], cells[rows & (answers != label)]
         assert len(set(right)) == len(set(wrong)) == 1
         assert right[0] != wrong[0]
 
@@ -96,12 +96,12 @@ def test_every_path_is_the_authors_training_of_one_penalty():
         for head in authors_training(features, label, penalty, first, orders):
             score = validation.worst_group(head)
             best = (head, score) if score > best[1] else best
-    found, score = paths(
+    result, score = paths(
         features, label, validation, labels=3, penalties=(0.0, 0.3), seed=7, options=FAST
     )
     assert score == pytest.approx(best[1])
-    assert found.weight == pytest.approx(best[0].weight, abs=1e-9)
-    assert found.bias == pytest.approx(best[0].bias, abs=1e-9)
+    assert result.weight == pytest.approx(best[0].weight, abs=1e-9)
+    assert result.bias == pytest.approx(best[0].bias, abs=1e-9)
 
 
 def planted(rows, rng):

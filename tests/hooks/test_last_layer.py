@@ -82,20 +82,20 @@ def paths(features, label, old, **options):
     settings = {"weights": np.full(len(label), 1 / len(label)), "penalties": [0.0]}
     settings |= {"learning_rate": 0.5, "steps": 50, **options}
     settings["steps"] += 1
-    found, _ = descents(features, label, old, score=score, **settings)
-    assert np.array_equal(found.weight, layers[-1].weight)
-    return found
+    result, _ = descents(features, label, old, score=score, **settings)
+    assert np.array_equal(result.weight, layers[-1].weight)
+    return result
 
 
 def test_the_penalty_holds_weight_and_bias():
     """One row at x = 0, labels 2: b = (t, -t) with 1 - sigmoid(2 t) = 2 penalty t."""
     old = Head(np.zeros((2, 3)), np.zeros(2))
     nothing = np.zeros((1, 3))
-    found = paths(nothing, np.array([0]), old, penalties=[0.5], learning_rate=0.1, steps=2000)
+    result = paths(nothing, np.array([0]), old, penalties=[0.5], learning_rate=0.1, steps=2000)
     t = 0.3
     for _ in range(200):  # the fixed point, by damped iteration
         t = 0.5 * t + 0.5 * (1 - 1 / (1 + np.exp(-2 * t)))
-    assert found.bias == pytest.approx([t, -t], abs=1e-6)
+    assert result.bias == pytest.approx([t, -t], abs=1e-6)
     assert t == pytest.approx(0.3374, abs=1e-4)
 
 
@@ -107,7 +107,7 @@ def test_the_descent_is_the_authors_step(penalty):
     rng = np.random.default_rng(1)
     old = Head(rng.normal(size=(3, 3)), rng.normal(size=3))
     weights = rng.dirichlet(np.ones(40))
-    found = paths(
+    result = paths(
         features,
         label,
         old,
@@ -134,8 +134,8 @@ def test_the_descent_is_the_authors_step(penalty):
             p.grad *= min(1.0, 1 / float(norm + 1e-6))
         optimizer.step()
     assert 0 < cut < 30  # both sides of the cut are seen
-    assert found.weight == pytest.approx(layer.weight.detach().numpy(), abs=1e-12)
-    assert found.bias == pytest.approx(layer.bias.detach().numpy(), abs=1e-12)
+    assert result.weight == pytest.approx(layer.weight.detach().numpy(), abs=1e-12)
+    assert result.bias == pytest.approx(layer.bias.detach().numpy(), abs=1e-12)
 
 
 def test_the_layer_kept_is_the_first_with_the_best_score_before_a_step():
@@ -198,9 +198,9 @@ def test_a_huge_penalty_keeps_the_last_layer():
 def test_descent_reaches_the_optimum_of_a_convex_problem():
     features, label = data(seed=1)
     old = Head(np.zeros((2, 5)), np.zeros(2))
-    found = paths(features, label, old, learning_rate=1.0, steps=1000)
+    result = paths(features, label, old, learning_rate=1.0, steps=1000)
     reference = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(features, label)
-    difference = found.weight[1] - found.weight[0]
+    difference = result.weight[1] - result.weight[0]
     assert difference == pytest.approx(reference.coef_[0], abs=0.01)
 
 
@@ -209,11 +209,11 @@ def test_the_worst_groups_of_many_layers_are_those_of_each():
     rng = np.random.default_rng(2)
     weight, bias = rng.normal(size=(4, 3, 5)), rng.normal(size=(4, 3))
     split = Rows(features, label, rng.integers(4, size=60) * 2)
-    found = split.worst_groups(weight, bias)
-    for one, w, b in zip(found, weight, bias, strict=True):
+    result = split.worst_groups(weight, bias)
+    for one, w, b in zip(result, weight, bias, strict=True):
         right = (features @ w.T + b).argmax(1) == label
         assert one == min(right[split.group == g].mean() for g in range(0, 8, 2))
-    assert split.worst_group(Head(weight[1], bias[1])) == found[1]
+    assert split.worst_group(Head(weight[1], bias[1])) == result[1]
 
 
 def test_the_grid_is_that_of_the_authors_notebook():
@@ -337,7 +337,7 @@ def planted(n, agree, seed, width=12):
 def test_dfr_chooses_c_as_the_authors_do():
     """dfr_on_validation_tune: half is fitted, balanced and scaled by itself; half scores."""
     validation = planted(240, 0.8, seed=1)
-    found = DFR.choose(None, validation, 2, np.random.default_rng(5))
+    result = DFR.choose(None, validation, 2, np.random.default_rng(5))
     rng = np.random.default_rng(5)
     order = rng.permutation(240)
     fit = order[120:][balanced(validation.group[order[120:]], rng)]
@@ -347,18 +347,18 @@ def test_dfr_chooses_c_as_the_authors_do():
     for c in (1.0, 0.7, 0.3, 0.1, 0.07, 0.03, 0.01):
         state = int(rng.integers(2**31))
         model = LogisticRegression(C=c, l1_ratio=1, solver="liblinear", random_state=state)
-        said = model.fit(x, validation.label[fit]).predict(
+        predicted = model.fit(x, validation.label[fit]).predict(
             scaler.transform(validation.features[held])
         )
-        results.append(worst(said, validation.label[held], validation.group[held]))
-    assert found == STRENGTHS[int(np.argmax(results))]
+        results.append(worst(predicted, validation.label[held], validation.group[held]))
+    assert result == STRENGTHS[int(np.argmax(results))]
     assert len(set(results)) > 2
 
 
 def test_dfr_train_chooses_c_by_the_validation_rows():
     """dfr_train_subset_tune. Its own rows are all right at C = 1, which validation is not at."""
     train, validation = planted(60, 0.5, seed=0, width=80), planted(400, 0.5, seed=3, width=80)
-    found = DFRTrain.choose(train, validation, 2, np.random.default_rng(2))
+    result = DFRTrain.choose(train, validation, 2, np.random.default_rng(2))
     rng = np.random.default_rng(2)
     chosen = balanced(train.group, rng)
     scaler = StandardScaler().fit(train.features)
@@ -367,12 +367,12 @@ def test_dfr_train_chooses_c_by_the_validation_rows():
     for c in STRENGTHS:
         state = int(rng.integers(2**31))
         model = LogisticRegression(C=c, l1_ratio=1, solver="liblinear", random_state=state)
-        said = model.fit(x, y).predict(scaler.transform(validation.features))
-        results.append(worst(said, validation.label, validation.group))
+        predicted = model.fit(x, y).predict(scaler.transform(validation.features))
+        results.append(worst(predicted, validation.label, validation.group))
         own.append((model.predict(x) == y).mean())
-    assert found == STRENGTHS[int(np.argmax(results))]
+    assert result == STRENGTHS[int(np.argmax(results))]
     assert own[0] == 1.0
-    assert found < 1.0
+    assert result < 1.0
 
 
 # SELF
@@ -442,13 +442,13 @@ def test_self_steps_down_the_mean_cross_entropy_of_each_batch():
     x, y = np.array([[1.0], [2.0]], np.float32), np.array([0, 1])
     options = {"steps": 2, "optimizer": "sgd", "learning_rate": 0.5}
     batches = iter([np.array([0, 1]), np.array([0]), np.array([1])])
-    found = selective.tuned(x, y, Head(np.zeros((2, 1)), np.zeros(2)), batches, options)
+    result = selective.tuned(x, y, Head(np.zeros((2, 1)), np.zeros(2)), batches, options)
     g = np.array([0.5 * (-0.5 * 1 + 0.5 * 2), 0.0])  # of label 0: d CE = p - 1 and p, p = .5
     v, b = -0.5 * g[0], 0.0
     p0 = 1 / (1 + math.exp(-2 * v))  # logits v and -v
     momentum = 0.9 * g[0] + (p0 - 1) + 1e-4 * v
-    assert found.weight[:, 0] == pytest.approx([v - 0.5 * momentum, -(v - 0.5 * momentum)])
-    assert found.bias == pytest.approx([b - 0.5 * (p0 - 1), b + 0.5 * (p0 - 1)])
+    assert result.weight[:, 0] == pytest.approx([v - 0.5 * momentum, -(v - 0.5 * momentum)])
+    assert result.bias == pytest.approx([b - 0.5 * (p0 - 1), b + 0.5 * (p0 - 1)])
 
 
 def test_self_tunes_with_the_authors_optimisers():
@@ -526,6 +526,6 @@ def test_afr_keeps_the_layer_that_is_best_in_the_worst_validation_group(open_con
         net = load_trained(str(folder), "text", attention="eager").eval()
         rows = ctx.encoded(split, ctx.settings.teacher)
         with torch.no_grad():
-            said = net(**rows.batch(np.arange(len(split)))).logits.argmax(1).numpy()
-        accuracy[name] = worst(said, split.label, split.group)
+            predicted = net(**rows.batch(np.arange(len(split)))).logits.argmax(1).numpy()
+        accuracy[name] = worst(predicted, split.label, split.group)
     assert accuracy["afr"] >= accuracy["erm"]

@@ -31,8 +31,8 @@ ROLES = ["teacher", "erm_teacher", "student", "control", "erm_student"]
 def test_the_answer_is_the_records_verdict(finished_run, tmp_path):
     run = finished_run(tmp_path / "run", {"teacher": 0.95, "student": 0.55})
     record = transfer_of(run)
-    told = {v.split: (v.state, v.sentence) for v in record.verdicts}
-    assert {a.split: (a.state, a.sentence) for a in answer.answers(record)} == told
+    expected = {v.split: (v.state, v.sentence) for v in record.verdicts}
+    assert {a.split: (a.state, a.sentence) for a in answer.answers(record)} == expected
 
 
 def test_flips_are_drawn_as_they_were_counted(finished_run, tmp_path):
@@ -93,10 +93,10 @@ def test_names_of_any_script_stay_text(finished_run, tmp_path):
 def test_a_figure_in_the_page_has_no_styles_and_its_own_ids():
     with styled():
         pictures = [*circuits(report_records.circuits(), ROLES)]
-        found = [themed(p.svg, p.name, p.title, p.about, THEME) for p in pictures]
-    ids = [e.get("id") for root in found for e in root.iter() if e.get("id")]
+        result = [themed(p.svg, p.name, p.title, p.about, THEME) for p in pictures]
+    ids = [e.get("id") for root in result for e in root.iter() if e.get("id")]
     assert len(ids) == len(set(ids))
-    for root in found:
+    for root in result:
         assert not [e for e in root.iter() if e.get("style") or e.tag == "style"]
         text = ElementTree.tostring(root, encoding="unicode")
         assert "var(--text)" in text
@@ -204,12 +204,12 @@ def test_records_with_fewer_keys_are_drawn():
 
 def test_what_probes_found_is_told():
     curve = {"role": "student", "target": "attribute", "layers": ["1", "2"], "value": [0.5, 0.75]}
-    told = {
+    expected = {
         (False, False): "on no layer",
         (True, True): "from 1 on and stays so",
         (True, False): "on 1 only, and not clearly so",
     }
-    for decodable, words in told.items():
+    for decodable, words in expected.items():
         names = [n for n, yes in zip(curve["layers"], decodable, strict=True) if yes]
         ends = {"first_decodable": names[0], "last_decodable": names[-1]} if names else {}
         (sentence,) = sentences({"curves": [{**curve, **ends, "decodable": list(decodable)}]})

@@ -61,9 +61,9 @@ T4 = 2.7764451051977987
 """Student's t, 4 degrees of freedom, 97.5%."""
 
 
-def effect(found, **wanted):
-    wanted = {"kind": "effect", "response": "gap_widening"} | wanted
-    (one,) = [f for f in found if all(getattr(f, k) == v for k, v in wanted.items())]
+def effect(result, **expected):
+    expected = {"kind": "effect", "response": "gap_widening"} | expected
+    (one,) = [f for f in result if all(getattr(f, k) == v for k, v in expected.items())]
     return one
 
 
@@ -83,20 +83,20 @@ def test_a_balanced_effect_by_hand():
         return size + of_seed[seed] + (0.04 + own[seed]) * (levels["method"] == "poe")
 
     study = plan({"method": ("group_dro", "poe"), "student": ("small", "large")})
-    found = analyse(of_plan(study, *tables(study, widening)))
-    poe = effect(found, factor="method", level="poe").average
+    result = analyse(of_plan(study, *tables(study, widening)))
+    poe = effect(result, factor="method", level="poe").average
     half = T4 * np.std(own, ddof=1) / math.sqrt(5)
     assert (poe.value, poe.contexts, poe.seeds, poe.missing) == (pytest.approx(0.04), 2, 5, 0)
     assert (poe.low, poe.high) == pytest.approx((0.04 - half, 0.04 + half))
-    size = effect(found, factor="student", level="large").average
+    size = effect(result, factor="student", level="large").average
     assert (size.value, size.sd) == (pytest.approx(-0.05), pytest.approx(0, abs=1e-12))
     means = {
         f.level: f.average.value
-        for f in found
+        for f in result
         if (f.kind, f.factor, f.response) == ("mean", "student", "gap_widening")
     }
     assert means == pytest.approx({"small": 0.07, "large": 0.02})
-    retained = effect(found, factor="method", level="poe", response="retention").average
+    retained = effect(result, factor="method", level="poe", response="retention").average
     assert retained.value == pytest.approx(-0.04 / 0.4)
     assert (retained.high - retained.low) / 2 == pytest.approx(half / 0.4)
 
@@ -130,8 +130,8 @@ def test_intervals_of_five_seeds_hold_what_they_promise():
     for _ in range(runs):
         shared = rng.normal(0, 0.03, 5)
         effects = 0.05 + shared + rng.normal(0, 0.02, (4, 5))
-        found = average(crossed(effects))
-        held += found.low <= 0.05 <= found.high
+        result = average(crossed(effects))
+        held += result.low <= 0.05 <= result.high
         drawn = effects.mean(axis=0)[rng.integers(5, size=(400, 5))].mean(axis=1)
         low, high = np.quantile(drawn, [0.025, 0.975])
         held_percentiles += low <= 0.05 <= high
@@ -141,8 +141,8 @@ def test_intervals_of_five_seeds_hold_what_they_promise():
 
 def test_undefined_values_are_left_out_with_their_pair_and_counted():
     table = crossed([[1, 2, 3, 4, 5], [9, 9, math.nan, 9, 9]])
-    found = average(table)
-    assert (found.value, found.contexts, found.seeds, found.missing) == (3, 1, 5, 1)
+    result = average(table)
+    assert (result.value, result.contexts, result.seeds, result.missing) == (3, 1, 5, 1)
     only = average(crossed([[9, 9, math.nan, 9, 9]]))
     assert (only.value, only.seeds, only.missing) == (9, 4, 1)
     nothing = average(crossed([[math.nan] * 5]))
@@ -162,9 +162,9 @@ def test_rows_that_all_seeds_share_are_in_the_interval():
     """Squares of half-widths add up; where seeds agree it is the rows' interval, p too."""
     values = [0.02, 0.05, 0.04, 0.08, 0.06]
     seeds, rows = stats.t.ppf(0.975, [4, 99])
-    found = average(crossed([values], common=0.03**2))
+    result = average(crossed([values], common=0.03**2))
     half = math.hypot(seeds * np.std(values, ddof=1) / math.sqrt(5), rows * 0.03)
-    assert (found.low, found.high) == pytest.approx((0.05 - half, 0.05 + half))
+    assert (result.low, result.high) == pytest.approx((0.05 - half, 0.05 + half))
     agree = average(crossed([[0.05] * 5], common=0.03**2))
     assert agree.high == pytest.approx(0.05 + rows * 0.03)
     assert agree.p == pytest.approx(2 * stats.t.sf(0.05 / 0.03, 99))
@@ -188,8 +188,8 @@ def test_five_seeds_on_one_sample_of_rows_hold_a_known_mean():
         right = of_row + rng.normal(0, 1, (5, 400)) > 0  # true with probability 1/2
         values = right.mean(axis=1) + of_seed
         common = np.cov(right)[np.triu_indices(5, 1)].mean() / 400
-        found = average(crossed([values], common=max(0, common), rows_df=399))
-        held += found.low <= 0.5 <= found.high
+        result = average(crossed([values], common=max(0, common), rows_df=399))
+        held += result.low <= 0.5 <= result.high
         by_seeds = average(crossed([values]))
         held_by_seeds += by_seeds.low <= 0.5 <= by_seeds.high
     assert 0.93 <= held / runs <= 0.985
@@ -199,11 +199,11 @@ def test_five_seeds_on_one_sample_of_rows_hold_a_known_mean():
 def test_the_report_takes_the_rows_variance_from_the_tables():
     study = plan({"method": ("group_dro", "poe")})
     widening = lambda levels, role, seed: 0.04 * (levels["method"] == "poe")  # noqa: E731
-    found = analyse(of_plan(study, *tables(study, widening, common=0.01**2)))
-    poe = effect(found, factor="method", level="poe").average
+    result = analyse(of_plan(study, *tables(study, widening, common=0.01**2)))
+    poe = effect(result, factor="method", level="poe").average
     half = stats.t.ppf(0.975, 499) * 0.01 * math.sqrt(2)
     assert (poe.low, poe.high) == pytest.approx((0.04 - half, 0.04 + half))
-    retained = effect(found, factor="method", level="poe", response="retention").average
+    retained = effect(result, factor="method", level="poe", response="retention").average
     assert math.isnan(retained.common)
 
 
@@ -214,9 +214,9 @@ def test_ranks_are_those_that_intervals_allow():
         return base[levels["remedy"]] + 0.01 * (seed - 2)
 
     study = plan({"remedy": ("none", "upsample", "rounds")})
-    found = analyse(of_plan(study, *tables(study, widening)))
+    result = analyse(of_plan(study, *tables(study, widening)))
     ranks = {
-        response: {f.level: f.rank for f in found if (f.kind, f.response) == ("mean", response)}
+        response: {f.level: f.rank for f in result if (f.kind, f.response) == ("mean", response)}
         for response in ("gap_widening", "worst_group_acc")
     }
     assert ranks["gap_widening"] == {"none": (2, 3), "upsample": (1, 1), "rounds": (2, 3)}
@@ -225,17 +225,17 @@ def test_ranks_are_those_that_intervals_allow():
     few = plan({"remedy": ("none", "upsample", "rounds")}, seeds=(0, 1))
     assert all(f.rank is None for f in analyse(of_plan(few, *tables(few, widening))))
     # the seed moves all levels alike: effects are paired and exact, ranks are careful
-    assert effect(found, level="rounds").average.clear
-    assert effect(found, level="rounds").p_holm < 0.05
+    assert effect(result, level="rounds").average.clear
+    assert effect(result, level="rounds").p_holm < 0.05
 
 
 def test_the_tables_have_the_verdicts_of_the_run():
     """One row a student and set, that of its primary gap's size; no other row has a state."""
-    found = scored([*answered(*LOST), *answered(*LEARNT, role="teacher")])
-    rows = [row for row in estimates_of(found) if row["verdict"]]
-    told = {(r["role"], r["split"], r["metric"]): r["verdict"] for r in rows}
-    assert told == {(v.student, v.split, v.gap): v.state for v in verdicts(found)}
-    assert sorted(told.values()) == ["kept", "lost"]  # in domain all answer alike
+    result = scored([*answered(*LOST), *answered(*LEARNT, role="teacher")])
+    rows = [row for row in estimates_of(result) if row["verdict"]]
+    expected = {(r["role"], r["split"], r["metric"]): r["verdict"] for r in rows}
+    assert expected == {(v.student, v.split, v.gap): v.state for v in verdicts(result)}
+    assert sorted(expected.values()) == ["kept", "lost"]  # in domain all answer alike
     assert {(r["measure"], r["subset"]) for r in rows} == {("gap_size_change", "")}
 
 
@@ -353,11 +353,11 @@ def test_figures_follow_the_theme_and_share_their_axis(written):
 
 
 def test_no_table_has_a_column_twice(written):
-    _, _, given = written
-    study, numbers, estimates = given
-    _, found = tell(study, numbers, estimates, {})
+    _, _, values = written
+    study, numbers, estimates = values
+    _, result = tell(study, numbers, estimates, {})
     for table in (
-        block for section in found for block in section.blocks if isinstance(block, document.Table)
+        block for section in result for block in section.blocks if isinstance(block, document.Table)
     ):
         titles = [column.title for column in table.columns]
         assert len(set(titles)) == len(titles), titles
@@ -388,14 +388,14 @@ def test_what_is_undefined_is_counted_and_named(written):
 
 
 def test_the_same_numbers_give_the_same_files(written, tmp_path):
-    _, files, given = written
-    again = write(tmp_path, *given, {"hans: student=small": 12345})
+    _, files, values = written
+    again = write(tmp_path, *values, {"hans: student=small": 12345})
     assert [a.read_bytes() for a in again] == [b.read_bytes() for b in files]
 
 
 def test_a_page_gets_the_tables_that_it_asks_for(written):
-    _, _, given = written
-    about, sections = tell(*given, {})
+    _, _, values = written
+    about, sections = tell(*values, {})
     page = (
         "by hand\n<!-- study made_up: By role; Effects of teacher -->\nold\n"
         "<!-- end of study made_up -->\nconclusion\n"
@@ -440,5 +440,5 @@ def test_the_plans_of_the_repository_expand(plan_file, plugins):
 
 def test_a_student_of_the_recipe_can_be_left_out(plugins):
     task = find_task("hans", plugins["task"])
-    given = {"students": {"student": None}}
-    assert set(task_settings(task, "embedded", ["hans"], given).students) == {"student_ce"}
+    values = {"students": {"student": None}}
+    assert set(task_settings(task, "embedded", ["hans"], values).students) == {"student_ce"}

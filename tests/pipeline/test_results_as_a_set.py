@@ -121,10 +121,10 @@ def test_what_another_process_is_writing_is_left_alone(write, tmp_path):
 )
 def test_paths_say_nothing_of_the_machine_and_lead_back(monkeypatch, path, written):
     monkeypatch.setenv("HOME", "/home/me")
-    given = {"a": [os.path.expanduser(path)]}
-    assert portable(given, Path("/srv/out")) == {"a": [written]}
+    values = {"a": [os.path.expanduser(path)]}
+    assert portable(values, Path("/srv/out")) == {"a": [written]}
     if path != "/home/nobody-else/x/bert":
-        assert located(portable(given, Path("/srv/out")), Path("/srv/out")) == given
+        assert located(portable(values, Path("/srv/out")), Path("/srv/out")) == values
 
 
 @pytest.fixture(scope="module")

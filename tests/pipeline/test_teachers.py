@@ -45,10 +45,10 @@ def test_teachers_that_agree_are_one_teacher(how, temperature):
     generator = torch.Generator().manual_seed(0)
     z, student, biased = torch.randn(3, 6, 4, dtype=torch.float64, generator=generator)
     label = torch.arange(6) % 4
-    found = Ensemble(how, temperature, biased)(
+    result = Ensemble(how, temperature, biased)(
         torch.stack([z, z, z], 1), student, label, torch.arange(6)
     )
-    assert torch.allclose((found / temperature).softmax(1), (z / temperature).softmax(1))
+    assert torch.allclose((result / temperature).softmax(1), (z / temperature).softmax(1))
 
 
 def test_weighing_losses_and_weighing_probabilities_have_one_gradient():
@@ -71,8 +71,8 @@ def test_weighing_losses_and_weighing_probabilities_have_one_gradient():
     one = kl_div(
         log_softmax(student / t, 1), log_softmax(target / t, 1), log_target=True, reduction="sum"
     )
-    (found,) = torch.autograd.grad(one, student)
-    assert torch.allclose(found, expected, atol=1e-12)
+    (result,) = torch.autograd.grad(one, student)
+    assert torch.allclose(result, expected, atol=1e-12)
 
 
 def test_a_teacher_that_is_wrong_says_less():
@@ -172,7 +172,7 @@ def test_teachers_come_before_those_that_learn_from_them(open_context):
 
 
 @pytest.mark.parametrize(
-    ("sets", "said"),
+    ("sets", "message"),
     [
         (["teachers.other={}"], "a teacher's name begins with 'teacher_'"),
         (["teachers.teacher_b.changes.epoch=3"], "epoch"),
@@ -194,10 +194,10 @@ def test_teachers_come_before_those_that_learn_from_them(open_context):
         (["students.student={combine: agre}", "references=false"], "erm_teacher"),
     ],
 )
-def test_plans_that_cannot_be_are_refused_before_any_training(open_context, sets, said):
+def test_plans_that_cannot_be_are_refused_before_any_training(open_context, sets, message):
     with pytest.raises(HarnessError) as caught:
         open_context(*sets)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 # ---- trainings
@@ -264,8 +264,8 @@ def test_a_student_learns_from_an_extrapolated_teacher(open_context):
     def student(**how):
         settings = StudentSettings(method="erm", ce_weight=0, kd_weight=1, **how)
         avoided = biased if how else None
-        found = Distillation((teacher,), settings, avoided)
-        return weights(ctx.trained("student", ctx.settings.student, "erm", 0, found))
+        result = Distillation((teacher,), settings, avoided)
+        return weights(ctx.trained("student", ctx.settings.student, "erm", 0, result))
 
     plain = student()
     assert same(plain, student(combine="extrapolate", extrapolation=0.0), 1e-6)
@@ -284,8 +284,10 @@ def test_teachers_of_different_tokenizers(open_context, tmp_path):
         "students.student.teachers=[teacher, teacher_b]",
     )
     models = ctx.models(0)
-    heard = Distillation((models["teacher"], models["teacher_b"]), ctx.settings.students["student"])
-    first, second = (np.load(s.path / "logits.npy") for s in ctx.outputs(heard))
+    distillation = Distillation(
+        (models["teacher"], models["teacher_b"]), ctx.settings.students["student"]
+    )
+    first, second = (np.load(s.path / "logits.npy") for s in ctx.outputs(distillation))
     assert first.shape == second.shape
     assert not np.allclose(first, second)
     assert models["student"].settings["distillation"]["teachers"] == ("teacher", "teacher_b")
@@ -297,8 +299,8 @@ def test_rounds_share_the_budget_and_build_on_each_other(open_context, between):
     teacher = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
 
     def student(**settings):
-        heard = Distillation((teacher,), StudentSettings(method="erm", **settings))
-        return ctx.trained("student", ctx.settings.student, "erm", 0, heard)
+        distillation = Distillation((teacher,), StudentSettings(method="erm", **settings))
+        return ctx.trained("student", ctx.settings.student, "erm", 0, distillation)
 
     once = student()
     rounds = student(rounds=2, between_rounds=between)
@@ -320,12 +322,12 @@ def test_rounds_share_the_budget_and_build_on_each_other(open_context, between):
 def test_a_chain_continues_where_it_was_interrupted(open_context, monkeypatch):
     from harness_plugin.training import loop
 
-    found = []
+    result = []
     for store in ("whole", "cut"):
         ctx = open_context(*QUICK, "student.epochs=3", store=store)
         teacher = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
-        heard = Distillation((teacher,), StudentSettings(method="erm", rounds=3))
-        ask = ("student", ctx.settings.student, "erm", 0, heard)
+        distillation = Distillation((teacher,), StudentSettings(method="erm", rounds=3))
+        ask = ("student", ctx.settings.student, "erm", 0, distillation)
         if store == "cut":
             real, seen = loop.one_update, []
 
@@ -349,9 +351,9 @@ def test_a_chain_continues_where_it_was_interrupted(open_context, monkeypatch):
                 return stage
 
             monkeypatch.setattr(type(ctx.store), "run", note)
-        found.append(weights(ctx.trained(*ask)))
+        result.append(weights(ctx.trained(*ask)))
     assert built == [1, 2]  # the first round was whole
-    assert same(*found)
+    assert same(*result)
 
 
 def test_a_training_on_some_rows_hears_the_teacher_of_those_rows(open_context):
@@ -392,7 +394,7 @@ def test_stored_answers_are_asked_anew_after_every_change_that_matters(open_cont
     assert key(open_context(*QUICK, "student.learning_rate=0.01"), teacher) == (first, True)
     other_weights = ctx.trained("teacher", ctx.settings.teacher, "erm", 1)
     shorter = replace(teacher, max_length=8)
-    found = [
+    result = [
         key(ctx, other_weights)[0],
         key(open_context(*QUICK, "toy.rows=200"), teacher)[0],
         key(ctx, shorter)[0],
@@ -400,8 +402,8 @@ def test_stored_answers_are_asked_anew_after_every_change_that_matters(open_cont
     more = StudentSettings(augmentations={"negation": {}})
     larger, _ = ctx.joined(Distillation((teacher,), more))
     splits = {**ctx.data.splits, ctx.data.train.name: larger}
-    found.append(key(ctx.with_data(replace(ctx.data, splits=splits)), teacher)[0])
-    assert len({first, *found}) == 5
+    result.append(key(ctx.with_data(replace(ctx.data, splits=splits)), teacher)[0])
+    assert len({first, *result}) == 5
 
 
 @pytest.mark.parametrize("distiller", ["kd", "hints"])
@@ -419,7 +421,10 @@ def test_a_student_of_another_architecture_hears_its_teacher(open_context, task,
     teacher = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
     settings = StudentSettings(method="erm", distiller=distiller)
     student, control = (
-        ctx.trained(role, ctx.settings.student, "erm", 0, heard)
-        for role, heard in (("student", Distillation((teacher,), settings)), ("control", None))
+        ctx.trained(role, ctx.settings.student, "erm", 0, distillation)
+        for role, distillation in (
+            ("student", Distillation((teacher,), settings)),
+            ("control", None),
+        )
     )
     assert not same(weights(student), weights(control))

@@ -68,17 +68,17 @@ TOY = str(Path(__file__).parents[1] / "toy" / "toy.yaml")
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("setting", "message"),
     [
         ("method_options.group_dro.eta=-1", "method group_dro: option eta must be at least 0"),
         ("students.student.augmentations.upsample.shift=-1", "augmentation upsample: option shift"),
     ],
 )
-def test_a_run_refuses_it_before_any_training(tmp_path, capsys, setting, said):
+def test_a_run_refuses_it_before_any_training(tmp_path, capsys, setting, message):
     words = ["--tasks", TOY, "--set", setting, "--use_cache", str(tmp_path / "store")]
     assert main([*words, "--output_path", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith(f"harness: error: {said}")
+    assert error.startswith(f"harness: error: {message}")
     assert not list((tmp_path / "store").glob("model-*"))
 
 
@@ -120,14 +120,14 @@ def test_a_plugin_that_is_a_single_module_says_nothing(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "message"),
     [
         ("facts_broken", "method: [", "facts_broken/defaults.yaml: while parsing"),
         ("facts_list", "- method", "facts_list/defaults.yaml: expected a mapping of kinds"),
         ("facts_key", "method: {mine: {share: {hlep: x}}}", "method.mine: 1 validation error"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_one_line(tmp_path, monkeypatch, name, text, said):
-    with pytest.raises(HarnessError, match=said) as caught:
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path, monkeypatch, name, text, message):
+    with pytest.raises(HarnessError, match=message) as caught:
         option_facts(offer_of(tmp_path, monkeypatch, name, text))
     assert "\n" not in str(caught.value)

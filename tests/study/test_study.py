@@ -100,16 +100,16 @@ def test_seeds_are_left_out_of_cells_and_added_to_them(expand):
 
 
 @pytest.mark.parametrize(
-    ("level", "said"),
+    ("level", "message"),
     [
         ({"method_options": {"group_dro": {"etta": 1}}}, r"cell .*odd x: .*option.*etta.*eta"),
         ({"students": {"student": {"distiller_options": {"b": 1}}}}, "unknown option of"),
         ({"teacher": {"model": "bert-picco"}}, "cell .*bert-picco"),
     ],
 )
-def test_options_and_models_are_checked_before_anything_is_trained(expand, plugins, level, said):
+def test_options_and_models_are_checked_before_anything_is_trained(expand, plugins, level, message):
     graph = expand(factors={"odd": {"x": level}})
-    with pytest.raises(HarnessError, match=said):
+    with pytest.raises(HarnessError, match=message):
         graph.check_choices(plugins)
 
 
@@ -124,7 +124,7 @@ def test_settings_under_a_tasks_name_hold_for_it_alone(expand):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"studie": 1}, "unknown key of .*plan.yaml:.*Did you mean study"),
         ({"study": "Two words"}, r"plan.yaml:1: study: String should match"),
@@ -148,8 +148,8 @@ def test_settings_under_a_tasks_name_hold_for_it_alone(expand):
         ({"resources": {"cpus": 0}}, "resources.cpus"),
     ],
 )
-def test_what_is_wrong_with_a_plan_is_named(expand, changes, said):
-    with pytest.raises(HarnessError, match=said):
+def test_what_is_wrong_with_a_plan_is_named(expand, changes, message):
+    with pytest.raises(HarnessError, match=message):
         expand(**changes)
 
 
@@ -269,13 +269,13 @@ def test_a_configuration_that_cannot_be_scored_spares_the_others(expand, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("sets", "said"),
+    ("sets", "message"),
     [
         (["method=group_dro", "options.annotated=false"], "group_dro needs group labels"),
         (["method=group_dro", "group_inference=ssa"], "group_inference ssa needs"),
     ],
 )
-def test_what_cannot_work_spares_what_does_not_need_it(tmp_path, plugins, sets, said):
+def test_what_cannot_work_spares_what_does_not_need_it(tmp_path, plugins, sets, message):
     from harness_plugin.config.merge import run_config
     from harness_plugin.pipeline.prepare.open_task import load_tasks
     from harness_plugin.pipeline.run_task import context_of
@@ -286,7 +286,7 @@ def test_what_cannot_work_spares_what_does_not_need_it(tmp_path, plugins, sets, 
     for role in ("erm_teacher", "erm_student"):
         context_of(task, config, plugins, tmp_path, only=role)
     for role in ("teacher", "student", "control"):
-        with pytest.raises(HarnessError, match=said):
+        with pytest.raises(HarnessError, match=message):
             context_of(task, config, plugins, tmp_path, only=role)
 
 
@@ -341,12 +341,12 @@ def test_workers_end_when_their_study_is_killed(tmp_path):
     (tmp_path / "study.py").write_text(ORPHANS)
     environment = {**os.environ, "PYTHONPATH": HELPERS}
     study = subprocess.Popen([sys.executable, tmp_path / "study.py", tmp_path], env=environment)
-    told = tmp_path / "worker"
+    expected = tmp_path / "worker"
     deadline = time.monotonic() + 60
-    while not told.is_file() or not told.read_text():
+    while not expected.is_file() or not expected.read_text():
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    worker = int(told.read_text())
+    worker = int(expected.read_text())
     study.kill()
     study.wait()
     while psutil.pid_exists(worker) and time.monotonic() < deadline:
@@ -405,10 +405,10 @@ def test_costs_are_those_of_trainings_alike_or_unknown(expand, tmp_path):
         ledger.finished(graph.name_of(node, 0), record)
     cost = cost_of(graph, so_far(graph, ledger))
     assert (cost.seconds, cost.measured, cost.unknown) == (19.0, 4, 0)
-    said = "\n".join(summary(graph, so_far(graph, ledger), 2))
-    assert "4 done, 4 open" in said
-    assert "about 19 s, 10 s in 2 at a time" in said
-    assert "1.0 GiB" in said
+    answers = "\n".join(summary(graph, so_far(graph, ledger), 2))
+    assert "4 done, 4 open" in answers
+    assert "about 19 s, 10 s in 2 at a time" in answers
+    assert "1.0 GiB" in answers
 
 
 def test_a_record_without_its_model_counts_for_nothing(tmp_path):

@@ -162,8 +162,8 @@ def test_every_pair_is_revised_to_both_other_labels(pairs):
             for twin in twins:
                 assert twin[kept] == pair[kept]
                 assert twin[edited] != pair[edited]
-        found = [set(found) for found in revised.label.reshape(-1, 2).tolist()]
-        assert found == [{0, 1, 2} - {label} for label in original.label.tolist()]
+        result = [set(result) for result in revised.label.reshape(-1, 2).tolist()]
+        assert result == [{0, 1, 2} - {label} for label in original.label.tolist()]
     both = pairs.splits["revised_combined"]
     assert pairs_of(both) == [p for name in VERSIONS[:2] for p in pairs_of(pairs.splits[name])]
 

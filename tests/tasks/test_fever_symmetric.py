@@ -64,8 +64,8 @@ def test_claim_features_by_hand():
     split = claims.claim_split("x", "train", generated.table("x", pairs), claims.LABELS)
     features = claims.claim_features(split)
     assert features.shape == (2, 13)
-    found = [claims.PHRASES[i] for i in np.flatnonzero(features[0, :-1])]
-    assert found == ["did not", "not"]
+    result = [claims.PHRASES[i] for i in np.flatnonzero(features[0, :-1])]
+    assert result == ["did not", "not"]
     # we did not doubt that ada moss was a painter
     assert features[0, -1] == 10
     assert not features[1, :-1].any()

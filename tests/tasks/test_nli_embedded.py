@@ -114,9 +114,9 @@ def test_distortions_change_what_they_say_and_no_label():
 
 
 def test_words_of_the_grammar_are_used_once():
-    said = [*grammar.RIGHTLY, *grammar.WRONGLY, *grammar.SOMEHOW, *grammar.SAID, *grammar.DENIED]
+    answers = [*grammar.RIGHTLY, *grammar.WRONGLY, *grammar.SOMEHOW, *grammar.SAID, *grammar.DENIED]
     cues = [
         w for own in grammar.GIVEAWAYS.openers.values() for opener in own for w in words(opener)
     ]
-    assert len(set(said)) == len(said)
-    assert not {*cues} & {*said}
+    assert len(set(answers)) == len(answers)
+    assert not {*cues} & {*answers}

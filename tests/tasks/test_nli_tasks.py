@@ -43,8 +43,8 @@ from harness_plugin_tasks.snli_hard import released as snli_hard
 
 def test_the_tokeniser_is_that_of_the_published_groups():
     assert cues.tokens("Don't  say\tno!") == ["dont", "", "say\tno"]
-    found = [cues.negation("", text) for text in ("NO.", "n.o", "know nothing", "not", "nobody's")]
-    assert found == ["negation", "negation", "negation", "no_negation", "no_negation"]
+    result = [cues.negation("", text) for text in ("NO.", "n.o", "know nothing", "not", "nobody's")]
+    assert result == ["negation", "negation", "negation", "no_negation", "no_negation"]
 
 
 @pytest.mark.parametrize(
@@ -101,9 +101,9 @@ def test_real_negation_groups(real_data):
     part = "multinli_1.0/multinli_1.0_dev_matched.jsonl"
     options = {"train_files": ["snli/snli_1.0_dev.jsonl"], "in_domain_files": [part]}
     data = load("mnli_negation", real_data, **options)
-    found = dict(zip(data.splits["id"].groups, data.splits["id"].group_counts, strict=True))
-    assert found == mnli_negation.DEV_MATCHED_GROUPS
-    assert found["contradiction/negation"] == 504
+    result = dict(zip(data.splits["id"].groups, data.splits["id"].group_counts, strict=True))
+    assert result == mnli_negation.DEV_MATCHED_GROUPS
+    assert result["contradiction/negation"] == 504
     # SNLI dev: 158 rows without a gold label; the cells of the published tokeniser
     assert data.train.dropped == 158
     snli = dict(zip(data.train.groups, data.train.group_counts.tolist(), strict=True))
@@ -267,13 +267,13 @@ def test_auto_calls_hard_what_the_hypothesis_does_not_give_away(tmp_path):
 
 def test_hypothesis_only_features_are_those_of_held_out_rows(tmp_path):
     train = load("mnli_hard", write_multinli(tmp_path, MANY), hard="auto").train
-    found = features(train)
-    assert found.shape == (36, 3)
-    np.testing.assert_allclose(np.exp(found).sum(axis=1), 1)
+    result = features(train)
+    assert result.shape == (36, 3)
+    np.testing.assert_allclose(np.exp(result).sum(axis=1), 1)
     # columns are the labels in the order of the split; row 0 says what contradictions say
-    wanted = train.label.copy()
-    wanted[0] = 2
-    np.testing.assert_array_equal(found.argmax(axis=1), wanted)
+    expected = train.label.copy()
+    expected[0] = 2
+    np.testing.assert_array_equal(result.argmax(axis=1), expected)
 
 
 def test_snli_is_judged_by_a_model_of_its_development_set(tmp_path):
