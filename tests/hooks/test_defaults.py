@@ -50,7 +50,7 @@ def test_the_file_has_every_component_and_option(kind):
 def test_a_default_is_the_sources_value_or_says_why_not(kind, name):
     assert not differing(kind, name)
     for option, fact in FACTS[kind][name].items():
-        assert set(fact) <= {"help", "range", "source", "where", "ours", "because"}, option
+        assert set(fact) <= {"help", "range", "whole", "source", "where", "ours", "because"}, option
         assert ("ours" in fact) == ("because" in fact), option
         assert fact.get("ours") != fact["source"], option
         assert (fact["source"] is None) == ("where" not in fact), option

@@ -268,12 +268,6 @@ def test_gamma_and_penalty_are_searched_unless_they_are_set():
     assert searched.bias == pytest.approx(best.bias, abs=1e-12)
 
 
-@pytest.mark.parametrize("value", ["many", -1.0, True])
-def test_a_gamma_that_is_no_number_is_refused(value):
-    with pytest.raises(HarnessError, match=r"AFR: option gamma must be a number from 0 on"):
-        AFR.resolved({"gamma": value}, "image")
-
-
 # DFR
 
 
@@ -458,8 +452,6 @@ def test_self_tunes_with_the_authors_optimisers():
         assert type(made) is kind
         assert made.defaults["weight_decay"] == 1e-4
         assert made.defaults.get("momentum", 0.9) == 0.9
-    with pytest.raises(HarnessError, match="optimizer must be sgd or adamw, found 'lion'"):
-        SELF.resolved({"optimizer": "lion"})
 
 
 # together

@@ -224,11 +224,11 @@ class Reading:
 
     def __call__(self, rows: Ints) -> list[Tensor]:
         """(n, d_l) of every layer of the first subject, then of the second …"""
-        inputs = [inputs_of(encoded, rows, self.device) for encoded in self.encoded]
-        read = [reader(inputs) for reader, inputs in zip(self.readers, inputs, strict=True)]
+        batches = [inputs_of(encoded, rows, self.device) for encoded in self.encoded]
+        read = [reader(inputs) for reader, inputs in zip(self.readers, batches, strict=True)]
         if self.options.pool != "tokens":
             return [layer for layers in read for layer in layers]
-        check_same_tokens(inputs, read)
+        check_same_tokens(batches, read)
         chosen = self._some_tokens(len(read[0][0]))
         return [layer[chosen] for layers in read for layer in layers]
 

@@ -56,20 +56,6 @@ class AFR(LastLayer):
     }
 
     @classmethod
-    def resolved(cls, options: Mapping[str, Any], modality: str = "") -> dict[str, Any]:
-        """As of every method; HarnessError for a gamma or penalty that is no number from 0 on."""
-        out = super().resolved(options, modality)
-        for name in ("gamma", "penalty"):
-            value = out[name]
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if value is not None and not (number and value >= 0):
-                raise HarnessError(
-                    f"AFR: option {name} must be a number from 0 on, or null to search it, "
-                    f"found {value!r}."
-                )
-        return out
-
-    @classmethod
     def cannot_learn(cls, options: Mapping[str, Any], updates: int) -> str:
         """A last layer that stays ERM's."""
         if options["steps"] >= 2 and options["learning_rate"] > 0:

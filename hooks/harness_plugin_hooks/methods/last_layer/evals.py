@@ -53,24 +53,6 @@ class EVaLS(LastLayer):
     }
 
     @classmethod
-    def resolved(cls, options: Mapping[str, Any], modality: str = "") -> dict[str, Any]:
-        """As of every method; HarnessError for a number of points or a penalty that is none."""
-        out = super().resolved(options, modality)
-        points, penalty = out["points"], out["penalty"]
-        if points is not None and not (type(points) is int and points >= 1):
-            raise HarnessError(
-                f"EVaLS: option points must be a whole number from 1 on, or null to search it, "
-                f"found {points!r}."
-            )
-        number = isinstance(penalty, int | float) and not isinstance(penalty, bool)
-        if penalty is not None and not (number and penalty >= 0):
-            raise HarnessError(
-                f"EVaLS: option penalty must be a number from 0 on, or null to search it, "
-                f"found {penalty!r}."
-            )
-        return out
-
-    @classmethod
     def cannot_learn(cls, options: Mapping[str, Any], updates: int) -> str:
         """A last layer that stays random."""
         if options["epochs"] >= 1 and options["learning_rate"] > 0:
