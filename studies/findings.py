@@ -17,8 +17,8 @@ import pandas as pd
 from harness_plugin.errors import HarnessError
 from harness_plugin.store.files import write_text
 from harness_plugin.study.plan import read_study
-from harness_plugin_hooks.study_report.findings import filled
-from harness_plugin_hooks.study_report.report import tell
+from harness_plugin_hooks.study.report.findings import filled
+from harness_plugin_hooks.study.report.report import tell
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "findings.md"

@@ -11,8 +11,14 @@ import pytest
 
 from harness_plugin.cli.main import main
 from harness_plugin.records import VarianceComponents
-from harness_plugin_hooks.certify.certificate import Certificate
-from harness_plugin_hooks.certify.rule import Candidate, in_order, shares, steps_of, would_certify
+from harness_plugin_hooks.remedies.certify.certificate import Certificate
+from harness_plugin_hooks.remedies.certify.rule import (
+    Candidate,
+    in_order,
+    shares,
+    steps_of,
+    would_certify,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 TOY = str(ROOT / "tests" / "toy" / "toy.yaml")

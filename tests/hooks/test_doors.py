@@ -20,9 +20,9 @@ from harness_plugin.scoring import metrics
 from harness_plugin.scoring.files import columns
 from harness_plugin.scoring.score import score_task
 from harness_plugin_hooks.adapters import inspect_scoring, lm_eval_metrics
-from harness_plugin_hooks.evaluate_modules.debias_transfer import debias_transfer
-from harness_plugin_hooks.evaluate_modules.spurious_gap import spurious_gap
-from harness_plugin_hooks.evaluate_modules.worst_group_accuracy import worst_group_accuracy
+from harness_plugin_hooks.adapters.evaluate_modules.debias_transfer import debias_transfer
+from harness_plugin_hooks.adapters.evaluate_modules.spurious_gap import spurious_gap
+from harness_plugin_hooks.adapters.evaluate_modules.worst_group_accuracy import worst_group_accuracy
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*are left out. few:UserWarning")
 

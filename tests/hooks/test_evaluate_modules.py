@@ -19,7 +19,7 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from harness_plugin import HarnessError
 from harness_plugin.scoring.files import columns
-from harness_plugin_hooks.evaluate_modules import folder
+from harness_plugin_hooks.adapters.evaluate_modules import folder
 
 NAMES = sorted(path.name for path in folder().iterdir() if (path / f"{path.name}.py").is_file())
 

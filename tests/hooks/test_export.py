@@ -107,7 +107,7 @@ def test_what_is_pushed_is_the_folder(toy_run, tmp_path, monkeypatch, capsys):
 
 
 def test_a_model_without_a_licence_is_not_published(toy_run, tmp_path, capsys):
-    from harness_plugin_hooks.export.publish import push_to_hub
+    from harness_plugin_hooks.outputs.export.publish import push_to_hub
 
     (tmp_path / "README.md").write_text("---\nlibrary_name: transformers\n---\n# m\n")
     with pytest.raises(Exception, match="names no licence"):

@@ -22,13 +22,13 @@ from harness_plugin.study.plan import read_study
 from harness_plugin.study.results import estimates_of
 from harness_plugin_hooks.render import document
 from harness_plugin_hooks.report.figures.drawing import styled
-from harness_plugin_hooks.study_report import figures, write
-from harness_plugin_hooks.study_report.analysis import analyse
-from harness_plugin_hooks.study_report.answer import answers
-from harness_plugin_hooks.study_report.effects import Table, average, contrast, pooled
-from harness_plugin_hooks.study_report.findings import filled, requested_tables
-from harness_plugin_hooks.study_report.report import of_plan, tell
-from harness_plugin_hooks.study_report.tables import verdict_tables
+from harness_plugin_hooks.study.report import figures, write
+from harness_plugin_hooks.study.report.analysis import analyse
+from harness_plugin_hooks.study.report.answer import answers
+from harness_plugin_hooks.study.report.effects import Table, average, contrast, pooled
+from harness_plugin_hooks.study.report.findings import filled, requested_tables
+from harness_plugin_hooks.study.report.report import of_plan, tell
+from harness_plugin_hooks.study.report.tables import verdict_tables
 
 STUDIES = Path(__file__).resolve().parents[2] / "studies"
 CELLS = {

@@ -69,7 +69,7 @@ def main(words: list[str]) -> int:
 
 def certificate(folder: Path) -> int:
     """Check a certificate of `harness remedy --certify`; 1 where it does not follow."""
-    from harness_plugin_hooks.certify.certificate import verified
+    from harness_plugin_hooks.remedies.certify.certificate import verified
 
     record, problems = verified(folder)
     for problem in problems[:SHOWN]:

@@ -137,7 +137,7 @@ def certify(report: RemedyReport, config: RunConfig, level: float, delta: float)
     import time
 
     from harness_plugin.store.files import timestamp
-    from harness_plugin_hooks.certify.certificate import certificate_of, write
+    from harness_plugin_hooks.remedies.certify.certificate import certificate_of, write
 
     made, answers = certificate_of(
         report, level=level, delta=delta, resamples=config.resamples, data_seed=config.data_seed

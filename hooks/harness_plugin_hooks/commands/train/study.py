@@ -274,12 +274,12 @@ def report_of(graph: Graph, progress: Progress, rows: Rows, root: Path, folder: 
     import pandas as pd
 
     from harness_plugin.store.files import write_json
-    from harness_plugin_hooks import study_report
-    from harness_plugin_hooks.study_report.sizes import sizes
+    from harness_plugin_hooks.study import report
+    from harness_plugin_hooks.study.report.sizes import sizes
 
     parameters = sizes(graph, progress, root)
     tables = pd.DataFrame(rows.numbers), pd.DataFrame(rows.estimates)
-    files = study_report.write(folder, graph.study, *tables, parameters)
+    files = report.write(folder, graph.study, *tables, parameters)
     if parameters:
         files.append(folder / f"sizes_{graph.study.name}.json")
         write_json(files[-1], parameters)

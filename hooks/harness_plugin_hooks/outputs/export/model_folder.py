@@ -14,7 +14,7 @@ from harness_plugin.plugins.registry import Plugins
 from harness_plugin.scoring.files.finished_runs import records_in
 from harness_plugin.scoring.files.transfer_record import Model, TransferRecord
 from harness_plugin.store.files import write_json
-from harness_plugin_hooks.export.card import card_of
+from harness_plugin_hooks.outputs.export.card import card_of
 
 LEFT_OUT = (".part", ".lock", ".tmp")
 """Endings of files that are no part of a model."""

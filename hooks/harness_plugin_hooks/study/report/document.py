@@ -21,13 +21,13 @@ from harness_plugin_hooks.render.document import (
     Text,
 )
 from harness_plugin_hooks.report.figures.drawing import THEME
-from harness_plugin_hooks.study_report.analysis import StudyEstimate
-from harness_plugin_hooks.study_report.ladder import ladder_tables
-from harness_plugin_hooks.study_report.reading import (
+from harness_plugin_hooks.study.report.analysis import StudyEstimate
+from harness_plugin_hooks.study.report.ladder import ladder_tables
+from harness_plugin_hooks.study.report.reading import (
     RESPONSES,
     Study,
 )
-from harness_plugin_hooks.study_report.tables import (
+from harness_plugin_hooks.study.report.tables import (
     bias_type_tables,
     columns,
     configuration_tables,

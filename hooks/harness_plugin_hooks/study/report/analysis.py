@@ -11,7 +11,7 @@ import pandas as pd
 from harness_plugin.records import DEFAULT_RULE
 from harness_plugin.scoring.statistics.significance import holm
 from harness_plugin_hooks.leaderboard.board import Rank, rank_ranges
-from harness_plugin_hooks.study_report.effects import (
+from harness_plugin_hooks.study.report.effects import (
     Average,
     Table,
     average,
@@ -22,7 +22,7 @@ from harness_plugin_hooks.study_report.effects import (
     pooled,
     table_of,
 )
-from harness_plugin_hooks.study_report.reading import (
+from harness_plugin_hooks.study.report.reading import (
     FACTOR,
     RESPONSES,
     ROLE,

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 
 from harness_plugin_hooks.render.text import interval, percent, plural
-from harness_plugin_hooks.study_report.analysis import StudyEstimate
-from harness_plugin_hooks.study_report.reading import Study
-from harness_plugin_hooks.study_report.tables import number, place
+from harness_plugin_hooks.study.report.analysis import StudyEstimate
+from harness_plugin_hooks.study.report.reading import Study
+from harness_plugin_hooks.study.report.tables import number, place
 
 RESPONSE = "gap_widening"
 LEVEL = 0.05

@@ -14,9 +14,9 @@ from harness_plugin_hooks.render.document import (
     Number,
     Table,
 )
-from harness_plugin_hooks.study_report.analysis import StudyEstimate, split_by
-from harness_plugin_hooks.study_report.effects import Average
-from harness_plugin_hooks.study_report.reading import (
+from harness_plugin_hooks.study.report.analysis import StudyEstimate, split_by
+from harness_plugin_hooks.study.report.effects import Average
+from harness_plugin_hooks.study.report.reading import (
     BY_NAME,
     FACTOR,
     ROLE,

@@ -22,7 +22,7 @@ from harness_plugin.scoring.metrics import WORST_GROUP_ACC
 from harness_plugin.scoring.pairing import arrange, join, same_start
 from harness_plugin.scoring.statistics.intervals import components, no_claim
 from harness_plugin.store.files import strict, write_json
-from harness_plugin_hooks.certify.rule import Candidate, in_order, steps_of, would_certify
+from harness_plugin_hooks.remedies.certify.rule import Candidate, in_order, steps_of, would_certify
 
 DOCUMENT, ANSWERS = "certificate.json", "answers.npz"
 REFERENCES = ("teacher", "erm_teacher", "erm_student")

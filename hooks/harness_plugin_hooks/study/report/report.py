@@ -12,11 +12,11 @@ from harness_plugin.study.plan import Study as Plan
 from harness_plugin_hooks.render.document import Section
 from harness_plugin_hooks.render.html import page
 from harness_plugin_hooks.render.markdown import markdown
-from harness_plugin_hooks.study_report import figures
-from harness_plugin_hooks.study_report.analysis import analyse
-from harness_plugin_hooks.study_report.answer import answers
-from harness_plugin_hooks.study_report.document import report, sections, size
-from harness_plugin_hooks.study_report.reading import Study, read
+from harness_plugin_hooks.study.report import figures
+from harness_plugin_hooks.study.report.analysis import analyse
+from harness_plugin_hooks.study.report.answer import answers
+from harness_plugin_hooks.study.report.document import report, sections, size
+from harness_plugin_hooks.study.report.reading import Study, read
 
 
 def write(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from harness_plugin_hooks.render.document import Cell, Column, Number, Table
-from harness_plugin_hooks.study_report.reading import FACTOR, EvaluationSet, Study
+from harness_plugin_hooks.study.report.reading import FACTOR, EvaluationSet, Study
 
 FEWEST = 3
 """Sizes that make a ladder."""

@@ -7,7 +7,11 @@ from typing import Any
 from harness_plugin.errors import unknown
 from harness_plugin.scoring import metrics
 from harness_plugin.scoring.files import columns
-from harness_plugin_hooks.evaluate_modules.factory import RESAMPLING, metric_class, resampled
+from harness_plugin_hooks.adapters.evaluate_modules.factory import (
+    RESAMPLING,
+    metric_class,
+    resampled,
+)
 
 
 def compute(

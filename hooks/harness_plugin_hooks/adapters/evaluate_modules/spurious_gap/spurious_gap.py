@@ -6,7 +6,11 @@ from typing import Any
 
 from harness_plugin.scoring import metrics, score
 from harness_plugin.scoring.files import columns
-from harness_plugin_hooks.evaluate_modules.factory import RESAMPLING, metric_class, resampled
+from harness_plugin_hooks.adapters.evaluate_modules.factory import (
+    RESAMPLING,
+    metric_class,
+    resampled,
+)
 
 
 def compute(

@@ -6,7 +6,7 @@ from typing import Any
 
 from sklearn.metrics import f1_score
 
-from harness_plugin_hooks.evaluate_modules.factory import metric_class
+from harness_plugin_hooks.adapters.evaluate_modules.factory import metric_class
 
 
 def compute(

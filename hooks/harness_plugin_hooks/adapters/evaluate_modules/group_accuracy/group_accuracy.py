@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness_plugin.scoring.files import columns
-from harness_plugin_hooks.evaluate_modules.factory import metric_class
+from harness_plugin_hooks.adapters.evaluate_modules.factory import metric_class
 
 
 def compute(

@@ -26,6 +26,6 @@ def write(
     over seeds (docs/studies.md); `parameters` are the models' by "TASK: teacher=LEVEL" and
     "TASK: student=LEVEL", where they are known. Returns the files, the page first.
     """
-    from harness_plugin_hooks.study_report.report import write as write_report
+    from harness_plugin_hooks.study.report.report import write as write_report
 
     return write_report(folder, plan, numbers, estimates, parameters)

@@ -20,10 +20,10 @@ from harness_plugin_hooks.report.figures.drawing import (
     TEACHER,
     styled,
 )
-from harness_plugin_hooks.study_report.analysis import StudyEstimate, split_by
-from harness_plugin_hooks.study_report.effects import Average
-from harness_plugin_hooks.study_report.reading import Study
-from harness_plugin_hooks.study_report.tables import place, sized
+from harness_plugin_hooks.study.report.analysis import StudyEstimate, split_by
+from harness_plugin_hooks.study.report.effects import Average
+from harness_plugin_hooks.study.report.reading import Study
+from harness_plugin_hooks.study.report.tables import place, sized
 
 COLOURS = (*STUDENTS, TEACHER, CONTROL)
 ALL = "all students"
