@@ -1,8 +1,8 @@
 #!/bin/sh
-# The example of a pretrained encoder on real NLI, within minutes on one GPU, from a checkout:
-#   sh bench/gpu_example.sh OUTPUT WORK [--mps] [options of examples/pretrained_nli/run_within.py]
-# WORK holds `encoder` and `nli_data` (examples/pretrained_nli/README.md). OUTPUT gets the log, one
-# archive with tables, reports and plans, and archives with all predictions (no weights).
+# The examples on real data within minutes on one GPU, from a checkout:
+#   sh bench/gpu_example.sh OUTPUT WORK [--mps] [options of examples/run_within.py]
+# WORK holds what the plans name (examples/*/README.md). OUTPUT gets the log, one archive with
+# tables, reports and plans, and archives with all predictions (no weights).
 # --mps: under NVIDIA's multi-process service, which is started and ended here, so that kernels of
 # several trainings run at once. No setting of the card is changed.
 set -u
@@ -18,7 +18,7 @@ if [ -n "$mps" ]; then
     mkdir -p mps/log
     nvidia-cuda-mps-control -d || { unset CUDA_MPS_PIPE_DIRECTORY; mps=; echo "no MPS here"; }
 fi
-"${PYTHON:-python3}" -u "$root/examples/pretrained_nli/run_within.py" results "$@" 2>&1 |
+"${PYTHON:-python3}" -u "$root/examples/run_within.py" results "$@" 2>&1 |
     tee results.log
 [ -n "$mps" ] && echo quit | nvidia-cuda-mps-control
 cp results.log "$out/log.txt"

@@ -2,36 +2,45 @@
 
     python examples/pretrained_nli/choose.py results/search
 
-The rule: among arms whose mean in-domain accuracy is at most 10 points below ERM's, those with the
-highest mean accuracy on HANS-like validation rows, one arm a method, two of them, and one of those
-that also train on rows of the test's generator (`rows_…`); `erm` is always there. Accuracy, not the
-gap: a gap also closes when answers are flipped. Writes the plan (in place, or to --output) and
+The rule: of the debiasing arms without rows of the test's generator, of those with 120 and of those
+with 600 of them (`rows_N_…`), take the one with the highest mean accuracy on HANS-like validation
+rows among those whose in-domain accuracy is at most 10 points below that of ERM on the same rows.
+Accuracy, not the gap: a gap also closes when answers are flipped. An arm that gains less than 5
+points has nothing to lose and gets one student. Writes the plan (in place, or to --output) and
 prints the search as a table.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import yaml
 
-STATED = "rows_"
+ROWS = re.compile(r"rows_\d+_")
 """What the names of the arms begin with that see rows of the test's generator."""
 
 ALLOWED = 0.1
 """How much in-domain accuracy an arm may cost, a fraction."""
+
+GAIN = 0.05
+"""Accuracy on HANS-like rows above ERM's, a fraction, below which one student is enough."""
+
+ONE_STUDENT = "student_even"
 
 COLUMNS = {("id", "acc"): "id", ("hans", "acc"): "hans", ("hans", "gap_entailment"): "gap"}
 
 
 def arms_of(results: Path) -> pd.DataFrame:
     """Mean over seeds, arm by arm: in-domain accuracy, HANS-like accuracy and its gap."""
-    (file,) = results.glob("numbers_*.parquet")
-    rows = pd.read_parquet(file)
+    files = list(results.glob("numbers_*.parquet"))
+    if len(files) != 1:
+        raise SystemExit(f"{results}: one numbers_*.parquet expected, found {len(files)}.")
+    rows = pd.read_parquet(files[0])
     rows = rows[(rows.role == "teacher") & (rows.measure == "score") & (rows.subset == "")]
     keys = list(zip(rows.split, rows.metric, strict=True))
     rows = rows.assign(column=[COLUMNS.get(key) for key in keys]).dropna(subset=["column"])
@@ -39,19 +48,28 @@ def arms_of(results: Path) -> pd.DataFrame:
     return table.assign(seeds=rows.groupby("factor_arm").seed.nunique())
 
 
-def chosen(arms: pd.DataFrame, methods: Mapping[str, str], take: int = 2) -> list[str]:
-    """The arms of the plan in their order: ERM, those that the rule takes, the stated one."""
-    floor = arms.loc["erm", "id"] - ALLOWED
-    fit = arms[(arms["id"] >= floor) & (arms.index != "erm")].dropna(subset=["hans"])
-    names = [str(name) for name in fit.sort_values("hans", ascending=False).index]
-    taken: list[str] = []
-    for arm in names:
-        if not arm.startswith(STATED) and methods[arm] not in [methods[t] for t in taken]:
-            taken.append(arm)
-    return ["erm", *taken[:take], *[arm for arm in names if arm.startswith(STATED)][:1]]
+def rows_of(arm: str) -> str:
+    """`rows_N_` of an arm with rows of the test's generator; "" of one without."""
+    return found[0] if (found := ROWS.match(arm)) else ""
 
 
-def table(arms: pd.DataFrame, taken: Sequence[str]) -> str:
+def chosen(arms: pd.DataFrame) -> dict[str, float]:
+    """The best debiasing arm on each set of training rows, with its gain over ERM on them."""
+    taken: dict[str, float] = {}
+    groups = arms.groupby([rows_of(str(arm)) for arm in arms.index], sort=False)
+    for rows, alike in sorted(groups, key=lambda group: (group[0] == "", group[0])):
+        if f"{rows}erm" not in alike.index:
+            continue
+        erm = alike.loc[f"{rows}erm"]
+        fit = alike.drop(f"{rows}erm")
+        fit = fit[fit["id"] >= erm["id"] - ALLOWED].dropna(subset=["hans"])
+        if len(fit):
+            best = str(fit["hans"].idxmax())
+            taken[best] = float(fit.loc[best, "hans"] - erm["hans"])
+    return taken
+
+
+def table(arms: pd.DataFrame, taken: Collection[str]) -> str:
     """The search as a Markdown table, percent."""
     lines = [
         "| arm | in domain | HANS-like | `gap_entailment` | seeds | taken |",
@@ -63,19 +81,24 @@ def table(arms: pd.DataFrame, taken: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def write_plan(plan: Path, search: Path, taken: Sequence[str], output: Path) -> dict[str, Any]:
+def write_plan(
+    plan: Path, search: Path, taken: Mapping[str, float], output: Path
+) -> dict[str, Any]:
     """`plan` with the arms `taken` of `search`, its comments above the first key kept."""
     text = plan.read_text(encoding="utf-8")
     comment = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
-    given, searched = yaml.safe_load(text), yaml.safe_load(search.read_text(encoding="utf-8"))
-    levels = {arm: searched["factors"]["arm"][arm] for arm in taken}
-    # what learns with the method of an ERM teacher is the student with half labels
-    both = {"student_both": False, "student_both_even": False}
-    levels["erm"]["nli_challenge"] = {"students": both}
-    given["factors"]["arm"] = levels
-    body = yaml.safe_dump(given, sort_keys=False, width=100)
+    content, searched = yaml.safe_load(text), yaml.safe_load(search.read_text(encoding="utf-8"))
+    (task,) = content["tasks"]
+    levels = {arm: dict(searched["factors"]["arm"][arm]) for arm in taken}
+    students = content["settings"][task]["students"]
+    others = {name: False for name in students if name != ONE_STUDENT}
+    for arm, gain in taken.items():
+        if gain < GAIN:
+            levels[arm][task] = {**levels[arm].get(task, {}), "students": others}
+    content["factors"]["arm"] = levels
+    body = yaml.safe_dump(content, sort_keys=False, width=100)
     output.write_text(comment + body, encoding="utf-8")
-    return dict(given)
+    return dict(content)
 
 
 def main() -> None:
@@ -87,9 +110,10 @@ def main() -> None:
     parser.add_argument("--plan", type=Path, default=here / "transfer.yaml")
     parser.add_argument("--output", type=Path, help="the plan (default: in place)")
     args = parser.parse_args()
-    levels = yaml.safe_load(args.search.read_text(encoding="utf-8"))["factors"]["arm"]
     arms = arms_of(args.results)
-    taken = chosen(arms, {arm: level["method"] for arm, level in levels.items()})
+    taken = chosen(arms)
+    if not taken:
+        parser.error(f"{args.results}: no debiasing arm is finished beside ERM on the same rows")
     print(table(arms, taken))
     write_plan(args.plan, args.search, taken, args.output or args.plan)
 

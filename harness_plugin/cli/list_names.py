@@ -63,7 +63,7 @@ def task_rows(plugins: Plugins, include_path: Sequence[str]) -> Iterator[Sequenc
     tasks += [read_task(path, plugins["task"]) for path in task_files(include_path)]
     yield "task", "modality", "sources", "sets", "summary"
     for task in sorted(tasks, key=lambda task: task.task):
-        sets = ",".join(sets_named(task)) or "as its data"
+        sets = ",".join(sets_named(task)) or "those of its data"
         yield task.task, task.modality, ",".join(task.sources), sets, task.summary
 
 

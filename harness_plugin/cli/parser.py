@@ -233,7 +233,12 @@ def reader_of(kind: Any) -> Any:
 
 
 def bounds_of(field: FieldInfo) -> str:
-    """The bounds of a number in words; "" for those that the option's own reader checks."""
+    """The bounds of a number in words; "" for those that the option's own reader checks.
+
+    That no number is beyond `LARGEST` goes without saying.
+    """
+    from harness_plugin.config.fields import LARGEST
+
     bounds = {
         name: getattr(each, name)
         for each in field.metadata
@@ -241,7 +246,9 @@ def bounds_of(field: FieldInfo) -> str:
         if hasattr(each, name)
     }
     words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-    return ", ".join(f"{words[name]} {value}" for name, value in bounds.items())
+    return ", ".join(
+        f"{words[name]} {value:,}" for name, value in bounds.items() if value != LARGEST
+    )
 
 
 def shown_default(value: Any) -> str:

@@ -23,6 +23,8 @@ A_MOMENT = 1.0
 """Seconds between two lines of a log, and between two writings of the file."""
 POINTS = 60
 """Losses of the model at work that the file keeps."""
+BAR = "{desc:.40}: {remaining} left |{bar}| {n_fmt}/{total_fmt}{postfix}"
+"""Of tqdm: the time left is seen on a terminal of 60 columns, whatever the work is called."""
 _LIVE: ContextVar[LiveRun | None] = ContextVar("_LIVE", default=None)
 
 _LINES = ContextVar("_LINES", default=False)
@@ -45,6 +47,19 @@ def say(*lines: str) -> None:
             print(*lines, sep="\n", flush=True)
 
 
+def bar_of(name: str, total: int, *, done: int = 0, shown: bool) -> tqdm[Any]:
+    """A bar that is as wide as the terminal is at every moment, and goes when it is closed."""
+    return tqdm(
+        total=total,
+        initial=done,
+        desc=name,
+        bar_format=BAR,
+        dynamic_ncols=True,
+        leave=False,
+        disable=not shown,
+    )
+
+
 class Work:
     """One long piece of work, such as a training: `name` says which, `total` how many steps."""
 
@@ -54,9 +69,7 @@ class Work:
         self.name, self.total, self.unit, self.done, self.quiet = name, total, unit, done, quiet
         self.printed, self.started, self.first = time.monotonic(), time.monotonic(), done
         shown = not quiet and sys.stderr.isatty()
-        self.bar = tqdm(
-            total=total, initial=done, desc=name, unit=unit, leave=False, disable=not shown
-        )
+        self.bar = bar_of(name, total, done=done, shown=shown)
         self._tell(0.0)
 
     def update(self, steps: int = 1, note: str = "") -> None:
@@ -113,13 +126,7 @@ class LiveRun:
         self.curve: list[float] = []
         self.now: dict[str, Any] = {}
         self.tasks, self.state = [*tasks], "running"
-        self.bar = tqdm(
-            total=total,
-            desc="models",
-            unit="model",
-            leave=False,
-            disable=not sys.stderr.isatty(),
-        )
+        self.bar = bar_of("models", total, shown=sys.stderr.isatty())
 
     def trained(self, name: str, seconds: float, reused: bool) -> None:
         """One model is done."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from harness_plugin.config.settings import StudentSettings, TaskSettings
 from harness_plugin.data.dataset import TaskData, check, stratified_rows
 from harness_plugin.data.task import Task
 from harness_plugin.errors import HarnessError, unknown
+from harness_plugin.pipeline.operations import operations_of
 from harness_plugin.pipeline.prepare.open_task import OpenTask
 from harness_plugin.pipeline.prepare.plan import resolve
 from harness_plugin.pipeline.roles.augment import NoRowsError
@@ -37,7 +39,8 @@ class RemedyResult:
 
     `score` and `gap` are its own; `gained` is its score minus that of the student without a remedy,
     of the same rows and seeds; `kept` is the share of the teacher's advantage over that student
-    that it brings back. `seconds`: mean training time over seeds, with that of further teachers.
+    that it brings back. `seconds` and `operations` (floating-point, pipeline/operations.py): of the
+    training, means over seeds, with those of further teachers.
     """
 
     remedy: str
@@ -49,6 +52,7 @@ class RemedyResult:
     gained: Estimate
     kept: float
     seconds: float
+    operations: float
     updates: int
 
 
@@ -127,7 +131,10 @@ def try_remedies(
     predictions = [replace(p, role="control") if p.role == baseline else p for p in predictions]
     # whatever it starts from: that may be the remedy
     scores = score_models(ctx, [replace(m, start="") for m in trained], predictions)
-    report = ranked(scores, trained, candidates.remedies, candidates.settings, baseline, metric)
+    operations = operations_of(ctx, trained)
+    report = ranked(
+        scores, trained, operations, candidates.remedies, candidates.settings, baseline, metric
+    )
     rows = data.splits[RANKING]
     least = int(rows.group_counts.argmin())
     return replace(
@@ -233,6 +240,7 @@ def reason_of(error: HarnessError, task: str, student: str) -> str:
 def ranked(
     scores: TaskScores,
     trained: Sequence[TrainedModel],
+    operations: Mapping[str, float],
     remedies: Mapping[str, Remedy],
     settings: TaskSettings,
     baseline: str,
@@ -247,17 +255,21 @@ def ranked(
     lost = teacher.metrics[metric].value - before.metrics[metric].value
     roles = plan_of_roles(settings)
 
-    def cost(name: str) -> tuple[float, int]:
-        own = [t for t in trained if t.role in {name, *extra(roles[name])}]
+    def cost(name: str) -> dict[str, Any]:
+        paid = {name, *extra(roles[name])}
+        own = [t for t in trained if t.role in paid]
         seeds = len(scores.seeds)
-        return sum(t.seconds for t in own) / seeds, round(sum(t.updates for t in own) / seeds)
+        return {
+            "seconds": sum(t.seconds for t in own) / seeds,
+            "operations": sum(operations[role] for role in paid),
+            "updates": round(sum(t.updates for t in own) / seeds),
+        }
 
     def result(name: str, remedy: str, summary: str) -> RemedyResult:
         of_student = scores.of("control" if name == baseline else name, RANKING)
         score = of_student.metrics[metric]
         gained = Estimate(0.0, 0.0, 0.0) if name == baseline else gain(scores, name, metric)
         share = gained.value / lost if lost * sign > 0 else math.nan
-        seconds, updates = cost(name)
         return RemedyResult(
             remedy=remedy,
             summary=summary,
@@ -267,8 +279,7 @@ def ranked(
             gap=of_student.metrics.get(gap),
             gained=gained,
             kept=share,
-            seconds=seconds,
-            updates=updates,
+            **cost(name),
         )
 
     every = [result(baseline, "none", "the student as it is")]

@@ -53,8 +53,11 @@ def cost_of(graph: Graph, progress: Progress) -> Cost:
     return Cost(seconds, measured, unknown, memory)
 
 
-def summary(graph: Graph, progress: Progress, slots: int) -> list[str]:
-    """Size and cost of a plan, in a few lines."""
+def summary(graph: Graph, progress: Progress, slots: int, others: int) -> list[str]:
+    """Size and cost of a plan, in a few lines; `others`: further models in the store.
+
+    Whether one of those is an open training shows only when the data are read: its key holds them.
+    """
     study, cost = graph.study, cost_of(graph, progress)
     factors = [f"{len(study.plan.tasks)} task(s)"]
     factors += [f"{len(factor.levels)} {factor.name}" for factor in study.factors]
@@ -69,6 +72,11 @@ def summary(graph: Graph, progress: Progress, slots: int) -> list[str]:
         f"{saved:.0%} saved",
         f"  {len(progress.done):,} done, {open_ones:,} open",
     ]
+    if open_ones and others:
+        lines += [
+            f"  the store holds {others:,} more model(s), which no training of this plan recorded:",
+            "  an open one that is among them is taken, not trained (seen when data are read)",
+        ]
     if open_ones and cost.measured:
         wall = f", {duration(cost.seconds / slots)} in {slots} at a time" if slots > 1 else ""
         lines.append(

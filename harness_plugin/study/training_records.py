@@ -6,7 +6,7 @@ Records are read without torch. One whose model is no longer in the store counts
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,12 @@ class TrainingRecords:
         stage = content.get("stage")
         whole = stage is None or (self.root / f"model-{stage}" / RECORD).is_file()
         return content if whole else None
+
+    def models_besides(self, records: Iterable[Mapping[str, Any]]) -> int:
+        """How many finished models the store holds besides those of `records`."""
+        recorded = {f"model-{record.get('stage')}" for record in records}
+        stored = (path.parent.name for path in self.root.glob(f"model-*/{RECORD}"))
+        return sum("." not in name and name not in recorded for name in stored)
 
     def finished(self, name: str, record: Mapping[str, Any]) -> None:
         """Write a training down."""

@@ -1,9 +1,11 @@
 """Archived predictions of a run within a budget → right answers of every group.
 
-    python studies/real/collect.py FOLDER --data ../shared/data --output studies/real/NAME.json
+    python studies/real/collect.py FOLDER --plan examples/pretrained_nli/transfer.yaml
+        --data ../shared/data --output studies/real/NAME.json
 
-FOLDER holds `store_*.tar.xz` and `results.tar.xz` as they came from the machine. The counts are
-small enough to be kept; the predictions are not.
+FOLDER holds `store_*.tar.xz` and `results.tar.xz` as they came from the machine. The plan is what
+the machine ran (its own, if it chose one); the task and its data come from it. The counts are small
+enough to be kept; the predictions are not.
 """
 
 from __future__ import annotations
@@ -23,8 +25,6 @@ from harness_plugin.data.dataset import Split, load_data
 from harness_plugin.data.task import Task, read_task, resource_path
 from harness_plugin_tasks._shared.text.cues import NLI_LABELS
 
-TASK = "nli_challenge"
-
 
 def members(folder: Path) -> dict[str, bytes]:
     """Every small file of the archives, by name."""
@@ -40,11 +40,12 @@ def members(folder: Path) -> dict[str, bytes]:
 def splits_of(task: Task, options: Mapping[str, Any], data: Path) -> dict[str, tuple[str, Split]]:
     """Fingerprint -> (name, split) of the test sets and of those that settings were chosen by."""
     result = {}
-    for stage in ("validation", "test"):
-        changes = {"evaluate_on": stage} | ({"n_hans": 3000} if stage == "validation" else {})
+    stages: dict[str, dict[str, Any]] = {"": {}}
+    if "evaluate_on" in task.options:
+        stages["validation: "] = {"evaluate_on": "validation", "n_hans": 3000}
+    for prefix, changes in stages.items():
         loaded = load_data(task, "path", path=data, options={**options, **changes})
         for split in loaded.evaluation:
-            prefix = "validation: " if stage == "validation" else ""
             result[split.fingerprint] = f"{prefix}{split.name}", split
     return result
 
@@ -62,15 +63,17 @@ def main() -> None:
     """Read the archives, count, write."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--plan", type=Path, required=True)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--machine", default="", help="the card and the date, for the page")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     files = members(args.folder)
-    plan = yaml.safe_load(files["results/transfer.yaml"])
-    values = plan["settings"][TASK]
-    task = read_task(resource_path(f"harness_plugin_tasks.{TASK}:{TASK}.yaml"))
-    options = {name: value for name, value in values.items() if name in task.options}
+    plan = yaml.safe_load(files.get(f"results/{args.plan.name}") or args.plan.read_bytes())
+    (name,) = plan["tasks"]
+    settings = plan["settings"][name]
+    task = read_task(resource_path(f"harness_plugin_tasks.{name}:{name}.yaml"))
+    options = {option: value for option, value in settings.items() if option in task.options}
     splits = splits_of(task, options, args.data)
     predicted: dict[str, dict[str, np.ndarray[Any, Any]]] = {}
     for name, content in files.items():
@@ -80,6 +83,8 @@ def main() -> None:
             predicted.setdefault(spec["model"], {})[spec["split"]] = logits
     rows = []
     for one in json.loads(files["results/index.json"]):
+        if one["study"] != plan["study"]:
+            continue
         for fingerprint, logits in predicted.get(one["model"], {}).items():
             if fingerprint not in splits:
                 continue
@@ -88,12 +93,12 @@ def main() -> None:
             inside = [split.group == g for g in range(len(split.groups))]
             groups = [[int(ok[rows_of].sum()), int(rows_of.sum())] for rows_of in inside]
             rows.append(
-                {key: one[key] for key in ("study", "arm", "layers", "role", "seed") if key in one}
+                {key: one[key] for key in ("arm", *plan["factors"], "role", "seed") if key in one}
                 | {"set": name, "groups": dict(zip(split.groups, groups, strict=True))}
             )
     rows.sort(key=lambda row: json.dumps(row, sort_keys=True))
     arms = plan["factors"]["arm"]
-    content = {"machine": args.machine, "settings": values, "arms": arms, "rows": rows}
+    content = {"machine": args.machine, "settings": settings, "arms": arms, "rows": rows}
     args.output.write_text(json.dumps(content, indent=None), encoding="utf-8")
     print(f"{args.output}: {len(rows)} predictions counted")
 

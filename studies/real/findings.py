@@ -28,7 +28,11 @@ ROLES = {
     "student_half_even": "half labels, teacher's layers",
     "student_both": "method on both terms, first layers",
     "student_both_even": "method on both terms, teacher's layers",
+    "student_int8": "the teacher in 8 bits",
+    "student_int4": "the teacher in 4 bits",
+    "student_pruned": "half of the teacher's weights",
     "control": "method, no teacher",
+    "control_even": "method, no teacher, ERM's layers",
     "erm_student": "ERM, no teacher",
 }
 
@@ -72,7 +76,7 @@ def teachers(counts: Counts, arms: Sequence[str]) -> list[str]:
     lines = row(head) + rule(head)
     for arm in arms:
         for role in ("teacher", "erm_teacher"):
-            alone = role == "erm_teacher" and arm not in ("erm", "hans_rows")
+            alone = role == "erm_teacher" and not arm.startswith("rows_")
             if counts.seeds(arm, role) and not alone and (arm, role) != ("erm", "erm_teacher"):
                 name = f"`{arm}`" if role == "teacher" else f"ERM on the rows of `{arm}`"
                 lines += row([name, *counts.cells(arm, role, SETS)])
@@ -87,7 +91,7 @@ def students(counts: Counts, arms: Sequence[str]) -> list[str]:
         for role, words in ROLES.items():
             # with ERM the method's students are those with half labels
             same = arm == "erm" and role in ("student_both", "student_both_even", "control")
-            shared = arm not in ("erm", "hans_rows") and role == "erm_student"
+            shared = arm != "erm" and not arm.startswith("rows_") and role == "erm_student"
             if counts.seeds(arm, role) and not same and not shared:
                 lines += row([f"`{arm}`", words, *counts.cells(arm, role, ("id",))])
     return lines

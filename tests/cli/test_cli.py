@@ -58,6 +58,8 @@ def test_help_shows_every_command_and_option(capsys):
     shown = capsys.readouterr().out
     for word in [*COMMANDS, *run_parser()._option_string_actions]:
         assert word in shown
+    assert "at least 100, at most 1,000,000)" in " ".join(shown.split())
+    assert "000.0" not in shown  # a limit against mistyped numbers is nobody's choice
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))

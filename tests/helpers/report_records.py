@@ -176,6 +176,7 @@ def remedies(record, gained):
         "gap": estimate(0.2),
         "accuracy": estimate(0.9),
         "training_seconds": 2.0,
+        "training_operations": 4e12,
         "updates": 10,
     }
     tried = {
@@ -187,6 +188,7 @@ def remedies(record, gained):
         "gap": estimate(0.1),
         "accuracy": estimate(0.91),
         "training_seconds": 3.0,
+        "training_operations": 5e12,
     }
     return {
         "task": record.task,

@@ -32,7 +32,7 @@ from harness_plugin_hooks.render.document import (
 from harness_plugin_hooks.render.html import page
 from harness_plugin_hooks.render.markdown import cell, escaped, markdown, written
 from harness_plugin_hooks.render.terminal import terminal
-from harness_plugin_hooks.render.text import estimate, interval, percent, ranks
+from harness_plugin_hooks.render.text import estimate, interval, operations, percent, ranks
 
 HOSTILE = (
     "</style></title></script><script>document.title = 'broken'</script>"
@@ -207,6 +207,11 @@ def test_ranks_infinity_and_columns_of_numbers():
     assert numeric(table) == [False, True, True, False, True, True]
     inner = Section("", "", [table])
     assert list(tables([Section("", "", [table, inner])])) == [table, table]
+
+
+def test_operations_have_three_digits_and_a_size():
+    shown = [operations(count) for count in (4.39e8, 3.1e11, 4.25e12, 6e15, 2e20)]
+    assert shown == ["0.439 GFLOP", "310 GFLOP", "4.25 TFLOP", "6 PFLOP", "200 EFLOP"]
 
 
 def test_undefined_numbers_say_why_below_their_table():

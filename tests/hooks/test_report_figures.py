@@ -14,7 +14,8 @@ from PIL import Image
 from report_records import transfer_of
 
 from harness_plugin.cli.main import main
-from harness_plugin_hooks.render.svg import themed
+from harness_plugin_hooks.render.html import HALF
+from harness_plugin_hooks.render.svg import themed, width_of
 from harness_plugin_hooks.report import answer
 from harness_plugin_hooks.report.examples import thumbnail
 from harness_plugin_hooks.report.figures import circuits as figures_circuits
@@ -68,11 +69,32 @@ def test_many_groups_and_panels_are_cut_and_it_is_said(finished_run, tmp_path):
         picture = figures_scores.groups(record.model_copy(update={"scores": scores}), "id")
         assert "$g0$" in picture.svg
     (axes,) = picture.figure.axes
-    shown = [text.get_text() for text in axes.get_yticklabels()]
+    shown = [text.get_text() for text in axes.texts if text.get_text().startswith("$")]
     assert len(shown) == figures_scores.MOST_GROUPS
     assert "$g96$" in shown
     assert len(picture.rows) == 100
     assert "The 14 of 100 groups whose accuracy changes most" in picture.about
+
+
+@pytest.mark.parametrize("student", ["student", "student_with_a_name_of_some_length_and_more"])
+def test_groups_are_seen_whole_on_a_telephone(finished_run, tmp_path, student):
+    """The figure stands on the screen without scrolling, and so does its legend."""
+    run = finished_run(tmp_path / "r", {"teacher": 0.9, "student": 0.7, "control": 0.8}, seeds=1)
+    record = transfer_of(run)
+    scores = [
+        s.model_copy(update={"role": student}) if s.role == "student" else s for s in record.scores
+    ]
+    with styled():
+        picture = figures_scores.groups(record.model_copy(update={"scores": scores}), "id")
+        assert width_of(picture.svg) <= HALF
+    (legend,) = picture.figure.legends
+    (axes,) = picture.figure.axes
+    box, ends = legend.get_window_extent(), picture.figure.bbox
+    assert ends.x0 <= box.x0
+    assert box.x1 <= ends.x1
+    # a mark a role and group, right of the group's name, and its number
+    (names,) = {len(line.get_xdata()) for line in axes.lines}
+    assert len(axes.texts) == names * (1 + len(axes.lines))
 
 
 def test_names_of_any_script_stay_text(finished_run, tmp_path):
@@ -173,7 +195,7 @@ def test_remedies_are_on_the_page_with_their_cost(finished_run, tmp_path):
     assert newer["answer"] in read.text
     table = next(table for table in read.tables if table[0][0] == "remedy")
     # intervals and what is clearly a gain stand in elements of their own
-    shown = ["90.0", "", "80.0", "+10.0", "91.0", "1.5\u00d7"]
+    shown = ["90.0", "", "80.0", "+10.0", "91.0", "1.5\u00d7", "1.2\u00d7"]
     assert table[1][1:] == shown
     assert (table[2][2], table[2][-1]) == ("", "1.0\u00d7")
     assert "Not tried: dfr (no validation rows)" in read.text

@@ -121,6 +121,15 @@ def test_rows_that_rank_are_no_rows_that_methods_see():
     assert not test_rows & set(ranking.ids.tolist())
 
 
+def bert_operations(config, tokens):
+    """A forward pass of one row by hand: layers, pooler and head."""
+    width, wide = config["hidden_size"], config["intermediate_size"]
+    matrices = 2 * tokens * (4 * width * width + 2 * width * wide)
+    attention = 2 * 2 * tokens * tokens * width
+    head = 2 * width * (width + len(config["id2label"]))
+    return config["num_hidden_layers"] * (matrices + attention) + head
+
+
 def test_students_are_ranked_and_gains_are_differences(shared_store):
     names = ["pure_kd", "teachers_agre", "counterfactual", "upsample", "pure_kd_t4"]
     report = report_of(shared_store, names, budget=3)
@@ -148,6 +157,13 @@ def test_students_are_ranked_and_gains_are_differences(shared_store):
     assert report.beyond_budget == ("pure_kd_t4",)
     agre = next(one for one in report.results if one.remedy == "teachers_agre")
     assert agre.updates > 2 * report.plain.updates  # two further teachers are its price
+    prices = {one.remedy: one.operations for one in report.results}
+    assert prices["pure_kd"] == prices["none"]  # the same network, updates and rows
+    assert prices["teachers_agre"] > 2 * prices["none"]
+    student = next(m for m in report.scores.models if m.role == "student_pure_kd")
+    size = json.loads((student.path / "config.json").read_text())
+    rows_seen = student.updates * student.settings["batch_size"]
+    assert prices["none"] / (3 * rows_seen) in {bert_operations(size, t) for t in range(4, 64)}
     rows = next(p for p in report.scores.predictions if p.role == "teacher")
     assert report.smallest[1] == min(np.bincount(rows.group[rows.group >= 0]))
 
@@ -225,6 +241,8 @@ def test_from_the_command_line(tmp_path, capsys):
     assert main(words) == 0
     output = capsys.readouterr().out
     assert "pure_kd+upsample" in output
+    table = output[output.index("toy, student with remedies") : output.index("  time, FLOP: ")]
+    assert max(map(len, table.splitlines())) <= 80
     assert "rank these students: its accuracy is noise below 30" in output
     assert any(word in output for word in ("BEST", "UNDECIDED", "No remedy"))
     (file,) = (tmp_path / "out").glob("remedies_toy_*.json")

@@ -1,5 +1,6 @@
 """Examples on real data: their plans, the rule of the search, a page that its counts give."""
 
+import argparse
 import importlib.util
 import json
 import zipfile
@@ -26,22 +27,19 @@ def script(path):
 @pytest.mark.parametrize(
     ("plan", "configurations"),
     [
-        ("pretrained_nli/search", 12),
-        ("pretrained_nli/transfer", 12),
-        ("fairface/transfer", 8),
-        ("toxicity/transfer", 3),
+        ("pretrained_nli/search", 14),
+        ("pretrained_nli/transfer", 6),
+        ("fairface/transfer", 4),
+        ("toxicity/transfer", 2),
     ],
 )
 def test_every_plan_expands_to_what_its_page_says(plan, configurations, plugins):
     graph = graph_of(read_study(ROOT / "examples" / f"{plan}.yaml"), plugins)
     assert len(graph.study.configurations) == configurations
     names = {node.role for node in graph.nodes}
-    assert ("student" in names) == ("search" not in plan)
-    for configuration, nodes in zip(graph.study.configurations, graph.roles, strict=True):
-        if (
-            graph.study.levels_of(configuration)["arm"] == "erm"
-        ):  # its students of both kinds are one
-            assert not {"student_both", "student_both_even"} & {graph.nodes[n].role for n in nodes}
+    assert {"student", "student_int4"} <= names or "search" in plan
+    if "search" in plan:
+        assert names == {"teacher"}
 
 
 def test_search_and_plan_train_on_the_same_rows():
@@ -55,19 +53,22 @@ def test_search_and_plan_train_on_the_same_rows():
     assert "evaluate_on" not in plan
 
 
+REFERENCES = {"teacher", "erm_teacher", "control", "control_even", "erm_student"}
+
 NUMBERS = {  # arm: (in domain, HANS-like)
     "erm": (0.70, 0.50),
-    "poe_overlap": (0.69, 0.55),
-    "poe_subset": (0.68, 0.58),
-    "jtt": (0.59, 0.80),
-    "resample": (0.66, 0.53),
-    "reweight": (0.66, 0.52),
-    "rows_resample": (0.70, 0.90),
-    "rows_reweight": (0.70, 0.70),
+    "mixin_overlap": (0.59, 0.80),
+    "poe_overlap": (0.69, 0.54),
+    "reweight": (0.66, 0.53),
+    "rows_120_erm": (0.70, 0.55),
+    "rows_120_poe_subset": (0.70, 0.61),
+    "rows_120_reweight": (0.61, 0.60),
+    "rows_600_erm": (0.70, 0.80),
+    "rows_600_reweight": (0.69, 0.79),
 }
 
 
-def test_the_rule_takes_one_arm_a_method_that_costs_little_and_one_stated(tmp_path):
+def test_the_rule_takes_the_best_debiasing_arm_on_each_set_of_rows(tmp_path, plugins):
     choose = script(NLI / "choose.py")
     rows = [
         {"role": "teacher", "measure": "score", "subset": "", "split": split, "metric": metric,
@@ -79,24 +80,47 @@ def test_the_rule_takes_one_arm_a_method_that_costs_little_and_one_stated(tmp_pa
     ]  # fmt: skip
     pd.DataFrame(rows).to_parquet(tmp_path / "numbers_search.parquet")
     arms = choose.arms_of(tmp_path)
-    assert arms.loc["jtt", ["id", "hans"]].tolist() == pytest.approx([0.59, 0.80])
-    levels = yaml.safe_load((NLI / "search.yaml").read_text())["factors"]["arm"]
-    taken = choose.chosen(arms, {arm: level["method"] for arm, level in levels.items()})
-    # jtt costs 11 points in domain, poe_overlap is a second product of experts
-    assert taken == ["erm", "poe_subset", "resample", "rows_resample"]
-    assert choose.table(arms, taken).count("| yes |") == 4
-    plan = choose.write_plan(NLI / "transfer.yaml", NLI / "search.yaml", taken, tmp_path / "p.yaml")
-    assert list(plan["factors"]["arm"]) == taken
-    assert len(read_study(tmp_path / "p.yaml").configurations) == 12
+    assert arms.loc["mixin_overlap", ["id", "hans"]].tolist() == pytest.approx([0.59, 0.80])
+    taken = choose.chosen(arms)
+    # mixin_overlap costs 11 points in domain; ERM on 600 rows is better than what debiases there
+    assert taken == pytest.approx(
+        {"rows_120_poe_subset": 0.06, "rows_600_reweight": -0.01, "poe_overlap": 0.04}
+    )
+    assert list(taken) == ["rows_120_poe_subset", "rows_600_reweight", "poe_overlap"]
+    assert choose.table(arms, taken).count("| yes |") == 3
+    # an arm whose ERM is not finished has nothing to be compared with
+    assert list(choose.chosen(arms.drop("rows_120_erm"))) == ["rows_600_reweight", "poe_overlap"]
+    choose.write_plan(NLI / "transfer.yaml", NLI / "search.yaml", taken, tmp_path / "p.yaml")
+    graph = graph_of(read_study(tmp_path / "p.yaml"), plugins)
+    students = {
+        graph.study.levels_of(each)["arm"]: {graph.nodes[n].role for n in nodes} - REFERENCES
+        for each, nodes in zip(graph.study.configurations, graph.roles, strict=True)
+    }
+    assert list(students) == list(taken)
+    assert len(students["rows_120_poe_subset"]) == 7
+    assert students["rows_600_reweight"] == students["poe_overlap"] == {"student_even"}
     assert (tmp_path / "p.yaml").read_text().startswith("# Does debiasing")
 
 
-def test_one_level_of_a_factor_is_the_same_trainings(tmp_path, plugins):
-    within = script(NLI / "run_within.py")
-    first = within.only(NLI / "transfer.yaml", tmp_path, "layers", "3", "first")
+def test_first_levels_are_the_same_trainings(tmp_path, plugins):
+    within = script(ROOT / "examples" / "run_within.py")
+    first = within.first_levels(NLI / "transfer.yaml", tmp_path)
     whole, part = (graph_of(read_study(f), plugins) for f in (NLI / "transfer.yaml", first))
-    assert len(part.study.configurations) == 4
+    assert [part.study.levels_of(each)["layers"] for each in part.study.configurations] == ["3"] * 3
     assert {node.key for node in part.nodes} < {node.key for node in whole.nodes}
+    arm = within.only(first, tmp_path, "one", arm="poe_overlap")
+    assert len(graph_of(read_study(arm), plugins).study.configurations) == 1
+    toxicity = ROOT / "examples" / "toxicity" / "transfer.yaml"
+    assert len(read_study(within.first_levels(toxicity, tmp_path)).configurations) == 2
+
+
+def test_a_share_stands_behind_its_plan():
+    within = script(ROOT / "examples" / "run_within.py")
+    plan, share = within.with_share(f"{NLI / 'search.yaml'}=0.25")
+    assert (plan.name, share) == ("search.yaml", 0.25)
+    for text in ("plan.yaml", "plan.yaml=2", "=0.5"):
+        with pytest.raises(argparse.ArgumentTypeError, match="PLAN=SHARE"):
+            within.with_share(text)
 
 
 def test_the_encoder_is_checked_and_laid_out(tmp_path, monkeypatch):

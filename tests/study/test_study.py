@@ -10,7 +10,7 @@ import time
 
 import psutil
 import pytest
-from small_study import HELPERS, PLAN, TOY
+from small_study import HELPERS, PLAN, TOY, write
 
 from harness_plugin import HarnessError
 from harness_plugin.cli.main import main
@@ -247,10 +247,25 @@ def test_costs_are_those_of_trainings_alike_or_unknown(expand, tmp_path):
         ledger.finished(graph.name_of(node, 0), record)
     cost = cost_of(graph, so_far(graph, ledger))
     assert (cost.seconds, cost.measured, cost.unknown) == (19.0, 4, 0)
-    answers = "\n".join(summary(graph, so_far(graph, ledger), 2))
-    assert "4 done, 4 open" in answers
-    assert "about 19 s, 10 s in 2 at a time" in answers
-    assert "1.0 GiB" in answers
+    output = "\n".join(summary(graph, so_far(graph, ledger), 2, 0))
+    assert "4 done, 4 open" in output
+    assert "about 19 s, 10 s in 2 at a time" in output
+    assert "1.0 GiB" in output
+    assert "the store holds" not in output
+
+
+def test_a_plan_says_what_else_the_store_holds(tmp_path, capsys):
+    """Models of runs may be open trainings of the plan; which ones is not known without data."""
+    words = ["study", str(write(tmp_path)), "--dry_run", "--use_cache", str(tmp_path)]
+    for name in ("model-a", "model-b", "model-c.broken", "model-d.partial", "logits-a"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "stage.json").write_text("{}")
+    records = TrainingRecords(tmp_path)
+    assert main(words) == 0
+    output = capsys.readouterr().out
+    assert "0 done, 8 open\n  the store holds 2 more model(s)" in output
+    assert max(map(len, output.splitlines())) <= 80
+    assert records.models_besides([{"stage": "a"}]) == 1
 
 
 def test_a_record_without_its_model_counts_for_nothing(tmp_path):

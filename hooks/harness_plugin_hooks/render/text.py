@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from harness_plugin_hooks.render.document import Number, Rank
 
+GIGA = (1e9, "G")
 DASH, MINUS, MARK = "\u2013", "\u2212", "\u2020"
 
 METRIC_TITLES = {
@@ -58,6 +59,12 @@ def ranks(value: Rank) -> str:
 def decimal(value: float | None, form: str = ".3f") -> str:
     """A plain number, or a dash."""
     return DASH if value is None or math.isnan(value) else f"{value:{form}}".replace("-", MINUS)
+
+
+def operations(count: float) -> str:
+    """Floating-point operations: `310 GFLOP`, `4.2 TFLOP`."""
+    size, prefix = next((s for s in ((1e18, "E"), (1e15, "P"), (1e12, "T")) if count >= s[0]), GIGA)
+    return f"{count / size:,.3g} {prefix}FLOP"
 
 
 def plural(count: int, word: str) -> str:

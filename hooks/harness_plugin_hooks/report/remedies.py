@@ -14,7 +14,7 @@ import numpy as np
 from harness_plugin.scoring.files.transfer_record import TransferRecord
 from harness_plugin.store.files import read_json
 from harness_plugin_hooks.render.document import Column, Number, Table, Text
-from harness_plugin_hooks.render.text import DASH, metric_title, percent, plural
+from harness_plugin_hooks.render.text import DASH, metric_title, operations, percent, plural
 from harness_plugin_hooks.report.figures.drawing import (
     OTHER,
     PAGE,
@@ -44,10 +44,9 @@ class RemedyFile:
         return rows
 
     @property
-    def plain_seconds(self) -> float:
-        """Training time of the student without a remedy."""
-        seconds = (one["training_seconds"] for one in self.results if one["remedy"] == "none")
-        return float(next(seconds, 0.0))
+    def plain(self) -> Mapping[str, Any]:
+        """The student without a remedy."""
+        return next(one for one in self.results if one["remedy"] == "none")
 
 
 def read(folder: Path, of_task: TransferRecord) -> list[RemedyFile]:
@@ -92,11 +91,14 @@ def table(remedy_file: RemedyFile) -> Table:
         "brought back, %",
         metric_title(record["gap"] or "gap"),
         "accuracy",
-        "cost",
+        "time",
+        "operations",
     )
     about = {
         "brought back, %": "of the teacher's advantage over the student without a remedy",
-        "cost": "training time against the student's without a remedy, further teachers included",
+        "time": "of training, against the student's without a remedy, further teachers included",
+        "operations": f"the same in FLOP: {operations(remedy_file.plain['training_operations'])} "
+        "without a remedy",
     }
     rows = [
         (
@@ -106,7 +108,8 @@ def table(remedy_file: RemedyFile) -> Table:
             DASH if one["brought_back"] is None else percent(one["brought_back"], False),
             number(one["gap"], signed=True),
             number(one["accuracy"]),
-            cost(remedy_file, one),
+            against(remedy_file, one, "training_seconds"),
+            against(remedy_file, one, "training_operations"),
         )
         for one in remedy_file.results
     ]
@@ -120,10 +123,10 @@ def number(estimate: Mapping[str, Any] | None, signed: bool = False) -> Number:
     return Number.of(None if estimate is None else SimpleNamespace(reason="", **estimate), signed)
 
 
-def cost(remedy_file: RemedyFile, one: Mapping[str, Any]) -> str:
-    """Training time against the student without a remedy; a dash where that is not known."""
-    plain = remedy_file.plain_seconds
-    return f"{one['training_seconds'] / plain:.1f}\u00d7" if plain else DASH
+def against(remedy_file: RemedyFile, one: Mapping[str, Any], price: str) -> str:
+    """A price against that of the student without a remedy; a dash where it was not trained."""
+    plain = remedy_file.plain[price]
+    return f"{one[price] / plain:.1f}\u00d7" if plain else DASH
 
 
 def picture(remedy_file: RemedyFile) -> Picture:
@@ -139,7 +142,7 @@ def picture(remedy_file: RemedyFile) -> Picture:
         name=f"remedies_{baseline}",
         title=f"What each remedy gains for {baseline}",
         about="0: the student as it is. Filled: shown to help (joint error 5%, Holm). Lines: 95% "
-        "intervals. At the right: training time against the student's.",
+        "intervals. At the right: operations of the training against the student's.",
         figure=figure,
         columns=(),
         rows=(),
@@ -160,7 +163,7 @@ def draw(
         fill = colour if one["remedy"] in helps else PAGE
         axes.plot([value], [y], "o", color=colour, markerfacecolor=fill, markersize=6.5, zorder=3)
         axes.annotate(
-            cost(remedy_file, one),
+            against(remedy_file, one, "training_operations"),
             (1.01, y),
             xycoords=("axes fraction", "data"),
             va="center",

@@ -16,6 +16,7 @@ from harness_plugin.cli.startup import installed_plugins
 from harness_plugin.errors import HarnessError
 from harness_plugin.machine.progress import quiet_libraries
 from harness_plugin.machine.terminal import show_table
+from harness_plugin_hooks.render.text import operations
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -149,8 +150,9 @@ def certify(report: RemedyReport, config: RunConfig, level: float, delta: float)
     if made.certified:
         cost = next(each.cost for each in made.order if each.remedy == made.certified)
         print(
-            f"  CERTIFIED: {made.certified} ({cost:.2f}x the cost) has {what} of the teacher's "
-            f"(error {delta:g}, {len(made.seeds)} seeds, {made.rows:,} rows that chose nothing)."
+            f"  CERTIFIED: {made.certified} ({cost:.2f}x the operations) has {what} of the "
+            f"teacher's (error {delta:g}, {len(made.seeds)} seeds, {made.rows:,} rows that chose "
+            "nothing)."
         )
     else:
         print(f"  NONE CERTIFIED: {what} of the teacher's is not shown (error {delta:g}).")
@@ -169,8 +171,9 @@ def print_list(remedies: Sequence[Remedy]) -> None:
 
 def show(report: RemedyReport) -> None:
     """The table, what was skipped, and the answer in a sentence."""
-    print()
+    print("", title_of(report), sep="\n", flush=True)
     show_table(table_of(report))
+    print(*legend(report), sep="\n")
     for name, reason in report.skipped:
         print(f"  skipped {name}: {reason}")
     if report.beyond_budget:
@@ -186,22 +189,25 @@ def show(report: RemedyReport) -> None:
     print(f"  {sentence(report)}")
 
 
+def title_of(report: RemedyReport) -> str:
+    """Caption of the table."""
+    seeds = len(report.scores.seeds)
+    return (
+        f"{report.task}, {report.baseline} with remedies on half of the validation rows: %, "
+        f"{seeds} seed{'' if seeds == 1 else 's'} [95%]"
+    )
+
+
 def table_of(report: RemedyReport) -> Table:
-    """One row a student, the best first."""
+    """One row a student, the best first; no wider than a terminal."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    seeds = len(report.scores.seeds)
-    table = Table(
-        title=(
-            f"{report.task} · {report.baseline} with remedies, half of the validation rows · %, "
-            f"mean of {seeds} seed(s) [95%]"
-        ),
-        title_justify="left",
-    )
-    columns = ("remedy", report.metric, "gained [95%]", "brought back", report.gap or "gap", "acc")
-    for column in (*columns, "cost"):
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    metric = {"worst_group_acc": "worst group"}.get(report.metric, report.metric)
+    for column in ("remedy", metric, "gained", "back", "gap", "acc", "time", "FLOP"):
         table.add_column(column, justify="left" if column == "remedy" else "right")
-    plain = report.plain.seconds
+    plain = report.plain
     for one in report.results:
         table.add_row(
             one.remedy,
@@ -210,13 +216,26 @@ def table_of(report: RemedyReport) -> Table:
             "" if one.remedy == "none" or math.isnan(one.kept) else f"{100 * one.kept:.0f}",
             "n/a" if one.gap is None else number(one.gap.value),
             number(one.accuracy.value),
-            f"{one.seconds / plain:.2f}x" if plain else "n/a",
+            against(one.seconds, plain.seconds),
+            against(one.operations, plain.operations),
         )
-    table.caption = (
-        f"teacher: {report.metric} {number(report.teacher.value)}; cost: training time against the "
-        "student's, further teachers included"
-    )
     return table
+
+
+def legend(report: RemedyReport) -> tuple[str, ...]:
+    """Meaning of the columns."""
+    plain, teacher = report.plain, number(report.teacher.value)
+    return (
+        f"  back: share of what the student lost against its teacher ({teacher})",
+        f"  gap: {report.gap or 'not defined on these rows'}",
+        f"  time, FLOP: of the training, further teachers included; none: {plain.seconds:.1f} s "
+        f"here, {operations(plain.operations)}",
+    )
+
+
+def against(value: float, plain: float) -> str:
+    """`1.02x`, or n/a where the student as it is was not trained."""
+    return f"{value / plain:.2f}x" if plain else "n/a"
 
 
 def number(value: float) -> str:
@@ -296,6 +315,7 @@ def write(report: RemedyReport, folder: Path) -> Path:
                 "gap": estimate(one.gap),
                 "accuracy": estimate(one.accuracy),
                 "training_seconds": one.seconds,
+                "training_operations": one.operations,
                 "updates": one.updates,
                 "settings": one.settings.model_dump(mode="json"),
             }

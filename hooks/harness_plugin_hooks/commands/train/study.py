@@ -129,14 +129,16 @@ def one_study(graph: Graph, root: Path, folder: Path, args: dict[str, Any]) -> i
     from harness_plugin.study.status import summary
     from harness_plugin.study.training_records import TrainingRecords
 
-    progress = so_far(graph, TrainingRecords(root))
+    records = TrainingRecords(root)
+    progress = so_far(graph, records)
     slots = args["workers"] or 1
     if args["status"] or args["report"]:
-        failed_before(graph, TrainingRecords(root), progress)
+        failed_before(graph, records, progress)
+    others = records.models_besides(progress.done.values())
+    print(*summary(graph, progress, slots, others), sep="\n", flush=True)
     if args["status"]:
-        show_status(graph, progress, TrainingRecords(root))
+        show_status(graph, progress, records)
         return 0
-    print(*summary(graph, progress, slots), sep="\n", flush=True)
     if args["dry_run"]:
         return 0
     if args["resume"] and not progress.done:
@@ -229,14 +231,13 @@ class ProgressPrinter:
 
 def show_status(graph: Graph, progress: Progress, ledger: Any) -> None:
     """The table of a study that may be running elsewhere."""
-    from harness_plugin.study.status import summary, table_of
+    from harness_plugin.study.status import table_of
 
     owners = {
         which: owner
         for which in graph.instances()
         if which not in progress.done and (owner := ledger.owner(graph.name_of(*which)))
     }
-    print(*summary(graph, progress, 1), sep="\n")
     show_table(table_of(graph, progress, owners))
 
 

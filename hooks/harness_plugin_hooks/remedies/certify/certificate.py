@@ -50,7 +50,7 @@ class OrderRecord(BaseModel):
     model_config = ConfigDict(extra="forbid")
     remedy: str
     value: float = Field(ge=0, le=1, description="retention on the rows that rank")
-    cost: float = Field(ge=0, description="training time against the plain student's")
+    cost: float = Field(ge=0, description="operations of training against the plain student's")
     reason: str = Field(description='why its retention is not defined; "" where it is')
 
 
@@ -100,7 +100,7 @@ def certificate_of(
             f"task {report.task}: a certificate of retention needs {', '.join(lacking)}: "
             "set references=true."
         )
-    plain = report.plain.seconds or 1.0
+    plain = report.plain.operations or 1.0
     starts = {model.role: model.start for model in scores.models}
     promises = {}
     for one in report.results:
@@ -108,7 +108,7 @@ def certificate_of(
         own = report.baseline if one.remedy == "none" else role
         reason = "" if same_start("erm_student", own, starts) else NO_REFERENCE
         value = 0.0 if reason else retained(report, one.score.value)
-        promises[one.remedy] = Promise(role, value, one.seconds / plain, reason)
+        promises[one.remedy] = Promise(role, value, one.operations / plain, reason)
     made = computed(
         answers,
         promises,

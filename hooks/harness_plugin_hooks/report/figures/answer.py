@@ -11,6 +11,7 @@ from harness_plugin_hooks.render import document
 from harness_plugin_hooks.render.text import listed, metric_title, percent
 from harness_plugin_hooks.report.figures.drawing import (
     LINE,
+    NARROW,
     PAGE,
     SOFT,
     Axes,
@@ -25,9 +26,6 @@ from harness_plugin_hooks.report.figures.scores import (
     scores_on,
     value_of,
 )
-
-NARROW = 4.8
-"""Inches: two figures stand side by side, or below each other on a narrow screen."""
 
 WORST = "worst_group_acc"
 CHAIN = ("erm_teacher", "teacher", "student")

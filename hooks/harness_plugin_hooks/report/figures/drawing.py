@@ -49,6 +49,8 @@ HUNDREDTHS = "{:.2f}"
 SEQUENTIAL, DIVERGING = "viridis", "PuOr"
 WIDTH = 9.6
 """Inches of a full-width figure."""
+NARROW = 4.8
+"""Inches: two figures stand side by side, or below each other on a narrow screen."""
 
 FACE = "DejaVu Sans"
 FALLBACKS = (

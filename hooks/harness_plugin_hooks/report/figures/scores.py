@@ -14,12 +14,12 @@ from harness_plugin_hooks.report.figures.drawing import (
     DIVERGING,
     LINE,
     MARKERS,
+    NARROW,
     WIDTH,
     Axes,
     Picture,
     canvas,
     colours_of,
-    grid,
     matrix,
 )
 
@@ -111,16 +111,18 @@ def shown_of(shown: int, of: int, what: str) -> str:
 
 
 def groups(record: TransferRecord, split: str) -> Picture:
-    """Accuracy of every group, a bar a role, with its interval."""
+    """Accuracy of every group, a line a role with its interval; as narrow as a telephone."""
     roles, scores_of = compared_roles(record), scores_on(record, split)
     colours = colours_of(roles)
     numbers = {role: scores_of[role].groups for role in roles}
     names = chosen_of(change := changes(numbers, roles), MOST_GROUPS)
-    thick = 0.8 / len(roles)
-    figure, (line,) = grid(1, 1, 0.75 + len(names) * (0.14 + 0.19 * len(roles)))
-    axes: Axes = line[0]
+    lines = len(roles) + 1.6  # of a group: its name, a line a role, a gap
+    figure = canvas(0.75 + 0.2 * lines * len(names), NARROW)
+    axes: Axes = figure.subplots()
+    for at, name in enumerate(names):
+        axes.text(0, at * lines, clipped(name, 48), va="center", fontsize=9)
     for number, role in enumerate(roles):
-        y = np.arange(len(names)) - 0.4 + (number + 0.5) * thick
+        y = np.arange(len(names)) * lines + 1 + number
         of_role = [numbers[role].get(name) for name in names]
         values = 100 * np.array([value_of(n) for n in of_role])
         low, high = ends_of(of_role, values)
@@ -134,25 +136,18 @@ def groups(record: TransferRecord, split: str) -> Picture:
             markersize=5,
             label=role,
         )
-        for at, value, end in zip(y, values, high, strict=True):
+        for at, value in zip(y, values, strict=True):
             if np.isfinite(value):
-                axes.annotate(
-                    f"{value:.1f}",
-                    (max(value, end), at),
-                    (6, 0),
-                    textcoords="offset points",
-                    va="center",
-                    fontsize=8,
-                )
-    axes.set_xlim(0, 108)
+                axes.text(115, at, percent(value / 100, False), ha="right", va="center", fontsize=8)
+    axes.set_xlim(0, 115)
     axes.set_xticks(range(0, 101, 20))
-    axes.set_yticks(range(len(names)), [clipped(name) for name in names])
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.tick_params(axis="y", length=0)
+    axes.set_yticks([])
+    axes.set_ylim(len(names) * lines - 0.6, -0.8)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x")
     axes.set_xlabel("accuracy, %")
-    figure.legend(loc="outside upper left", ncols=min(len(roles), 6))
+    columns = max(1, min(4, 64 // (max(map(len, roles)) + 8)))  # no wider than the figure
+    figure.legend(loc="outside upper left", ncols=columns, columnspacing=1.2)
     return Picture(
         name=f"groups_{split}",
         title=f"Accuracy by group on {split}",

@@ -1,11 +1,16 @@
-"""Search, choose and run the plan within a time budget, on a machine that is there for minutes.
+"""Search, choose and run plans within a time budget, on a machine that is there for minutes.
 
-    python examples/pretrained_nli/run_within.py OUTPUT --budget 540 --workers 14
+    python examples/run_within.py OUTPUT --budget 540 --workers 14
+        --search examples/pretrained_nli/search.yaml=0.17
+        --plan examples/pretrained_nli/transfer.yaml=0.7 --plan examples/toxicity/transfer.yaml=0.85
 
-Runs in a folder that holds `encoder` and `nli_data` (README.md beside this file). Trainings that
-are not finished in time are left out; tables are made of those that are. Everything is an ordinary
-call of `harness study`, whose store (--store) continues it elsewhere. OUTPUT gets the tables and
-reports, the chosen plan, and archives with everything of the store but weights.
+Runs in a folder that holds what the plans name (the examples' README.md). The number after a plan
+is the share of the budget until which it may train. The search (pretrained_nli/choose.py) gives the
+arms of the first plan. Of a plan with further factors than `arm` the first levels are trained
+first; the others follow once every plan had its turn, if there is time. Trainings that are not
+finished are left out; tables are made of those that are. Everything is an ordinary call of `harness
+study`, whose store (--store) continues it elsewhere. OUTPUT gets the tables and reports, the plans,
+and archives with everything of the store but weights.
 """
 
 from __future__ import annotations
@@ -29,15 +34,16 @@ import numpy as np
 import yaml
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-SHARES = {"search": 0.24, "plan": 0.8}
-"""Until which share of the budget each part may train; the last part scores and packs."""
+ROOT = HERE.parent
+CHOOSE = HERE / "pretrained_nli" / "choose.py"
 
 SHORTEST = 60.0
 """Seconds; workers take half of it to start, and what they had begun is lost at the end."""
 
 ARCHIVE = 13 * 2**20
 """Bytes after which another archive is begun."""
+
+SHARE = re.compile(r"0?\.\d+|1(\.0+)?")
 
 COUNTED = re.compile(rb"\[(\d+)/(\d+)\]|(FAILED)")
 """What `harness study` says of every training that ended."""
@@ -46,13 +52,13 @@ COUNTED = re.compile(rb"\[(\d+)/(\d+)\]|(FAILED)")
 class Driver:
     """The calls of `harness study`, each with an end in sight."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    def __init__(self, args: argparse.Namespace, more: Sequence[str]) -> None:
         self.started = time.monotonic()
         self.budget: float = args.budget
         self.workers: int = args.workers
         self.store: Path = args.store.resolve()
         self.output: Path = args.output.resolve()
-        self.more: list[str] = args.more
+        self.more = more
         self.output.mkdir(parents=True, exist_ok=True)
         threads = {
             "OMP_NUM_THREADS": "1",
@@ -130,11 +136,6 @@ class Driver:
             except subprocess.TimeoutExpired:
                 self.say("it does not stop: killed")
 
-    def report(self, plan: Path, name: str, until: float) -> None:
-        """Score what is finished, as long as there is time."""
-        self.say(f"{name}: scoring, {self.left(until):.0f} s at most")
-        self.ends(self.start(plan, name, "--report"), until)
-
     def ends(self, running: subprocess.Popen[bytes], until: float) -> None:
         """Wait for a report, and interrupt it when the time is over."""
         try:
@@ -144,20 +145,32 @@ class Driver:
             self.stop(running)
 
 
-def only(plan: Path, folder: Path, factor: str, level: str, name: str) -> Path:
-    """The plan with one level of a factor alone, as the study `name`: the same trainings."""
-    given = yaml.safe_load(plan.read_text(encoding="utf-8"))
-    others = [other for other in given["factors"][factor] if other != level]
-    given["leave_out"] = [*given.get("leave_out", []), *([{factor: others}] if others else [])]
-    given["study"] = name
+def only(plan: Path, folder: Path, name: str, **levels: str) -> Path:
+    """The plan with one level of each factor named, as the study `name`: the same trainings."""
+    content = yaml.safe_load(plan.read_text(encoding="utf-8"))
+    left_out = [
+        {factor: [other for other in content["factors"][factor] if other != level]}
+        for factor, level in levels.items()
+        if len(content["factors"][factor]) > 1
+    ]
+    content["leave_out"] = [*content.get("leave_out", []), *left_out]
+    content["study"] = name
     file = folder / f"{name}.yaml"
-    file.write_text(yaml.safe_dump(given, sort_keys=False), encoding="utf-8")
+    file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     return file
 
 
-def levels(plan: Path, factor: str) -> list[str]:
-    """The levels of a factor."""
-    return list(yaml.safe_load(plan.read_text(encoding="utf-8"))["factors"][factor])
+def first_levels(plan: Path, folder: Path) -> Path:
+    """The plan with the first level of every factor but `arm`."""
+    content = yaml.safe_load(plan.read_text(encoding="utf-8"))
+    first = {name: next(iter(levels)) for name, levels in content["factors"].items()}
+    first.pop("arm", None)
+    return only(plan, folder, f"{content['study']}_first", **first)
+
+
+def arms(plan: Path) -> list[str]:
+    """The levels of the factor `arm`."""
+    return list(yaml.safe_load(plan.read_text(encoding="utf-8"))["factors"]["arm"])
 
 
 def index(store: Path, plans: Sequence[Path]) -> list[dict[str, Any]]:
@@ -220,50 +233,78 @@ def pack(store: Path, output: Path, plans: Sequence[Path]) -> None:
                 archive.addfile(entry, io.BytesIO(content))
 
 
+def with_share(text: str) -> tuple[Path, float]:
+    """`PLAN=SHARE` as the file and the share of the budget until which it trains."""
+    name, _, share = text.rpartition("=")
+    if not name or not SHARE.fullmatch(share):
+        raise argparse.ArgumentTypeError(f"{text!r}: PLAN=SHARE is needed, with a share up to 1")
+    return Path(name).resolve(), float(share)
+
+
+def choose(driver: Driver, search: Path, plan: Path) -> Path:
+    """The plan with the arms that the search takes; as it is where the search took none."""
+    output = driver.output / plan.name
+    command = [str(CHOOSE), str(driver.output / "search"), "--search", str(search)]
+    command += ["--plan", str(plan), "--output", str(output)]
+    result = subprocess.run(
+        [sys.executable, *command], env=driver.environment, capture_output=True, text=True
+    )
+    print(result.stdout, result.stderr[-500:], sep="\n", flush=True)
+    (driver.output / "search.md").write_text(result.stdout, encoding="utf-8")
+    if result.returncode:
+        driver.say("the search chose nothing: the plan as it is")
+        output.write_bytes(plan.read_bytes())
+    return output
+
+
 def main() -> None:
-    """Search, choose, the plan's first size, the others, scores, archives."""
+    """Search, choose, the plans' first levels, the others, scores, archives."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("output", type=Path)
     parser.add_argument("--budget", type=float, default=540, metavar="SECONDS")
     parser.add_argument("--workers", type=int, default=14, metavar="N")
     parser.add_argument("--store", type=Path, default=Path("store"))
-    parser.add_argument("--search", type=Path, default=HERE / "search.yaml")
-    parser.add_argument("--plan", type=Path, default=HERE / "transfer.yaml")
-    parser.add_argument("more", nargs="*", help="further words for harness study, after --")
-    args = parser.parse_args()
-    sys.path[:0] = [str(ROOT), str(ROOT / "tasks"), str(ROOT / "hooks")]
-    driver = Driver(args)
-    driver.train(args.search, "search", SHARES["search"])
-    driver.report(args.search, "search", SHARES["search"] + 0.1)
-    plan = driver.output / "transfer.yaml"
-    choose = [str(HERE / "choose.py"), str(driver.output / "search"), "--search", str(args.search)]
-    choose += ["--plan", str(args.plan), "--output", str(plan)]
-    asked = subprocess.run(
-        [sys.executable, *choose], env=driver.environment, capture_output=True, text=True
+    parser.add_argument("--search", type=with_share, metavar="PLAN=SHARE")
+    parser.add_argument(
+        "--plan", type=with_share, action="append", required=True, metavar="PLAN=SHARE"
     )
-    print(asked.stdout, asked.stderr[-500:], sep="\n", flush=True)
-    (driver.output / "search.md").write_text(asked.stdout, encoding="utf-8")
-    if asked.returncode:
-        driver.say("the search chose nothing: the plan as it is")
-        plan.write_bytes(args.plan.read_bytes())
-    size, *_ = levels(plan, "layers")
-    first = only(plan, driver.output, "layers", size, "first")
-    whole = driver.train(first, "first", SHARES["plan"])
-    if whole and driver.left(SHARES["plan"]) > SHORTEST:
-        driver.train(plan, "all", SHARES["plan"])
-    scoring = [
-        driver.start(
-            only(first, driver.output, "arm", arm, f"first_{arm}"), f"arm_{arm}", "--report"
-        )
-        for arm in levels(first, "arm")
+    parser.epilog = "What stands behind -- goes to every call of harness study."
+    words = sys.argv[1:]
+    at = words.index("--") if "--" in words else len(words)
+    args = parser.parse_args(words[:at])
+    driver = Driver(args, more=words[at + 1 :])
+    sys.path[:0] = [str(ROOT), str(ROOT / "tasks"), str(ROOT / "hooks")]
+    plans = [plan for plan, _ in args.plan]
+    searches = []
+    if args.search:
+        search, until = args.search
+        searches = [search]
+        driver.train(search, "search", until)
+        driver.ends(driver.start(search, "search", "--report"), until + 0.08)
+        plans[0] = choose(driver, search, plans[0])
+    firsts = [first_levels(plan, driver.output) for plan in plans]
+    last = max(until for _, until in args.plan)
+    whole = [
+        driver.train(first, first.stem, until)
+        for first, (_, until) in zip(firsts, args.plan, strict=True)
+    ]
+    for plan, done in zip(plans, whole, strict=True):
+        if done and driver.left(last) > SHORTEST:
+            driver.train(plan, plan.stem, last)
+    reports = [
+        driver.start(only(first, driver.output, f"{first.stem}_{arm}", arm=arm), arm, "--report")
+        for first in firsts
+        for arm in arms(first)
+    ]
+    reports += [
+        driver.start(plan, f"{plan.stem}_{n}", "--report")
+        for group in (firsts, plans)
+        for n, plan in enumerate(group)
     ]
     driver.say("packing")
-    pack(driver.store, driver.output, [args.search, plan])
-    for one in scoring:
-        driver.ends(one, 0.97)
-    driver.report(first, "first", 0.98)
-    if whole:
-        driver.report(plan, "all", 1.0)
+    pack(driver.store, driver.output, [*searches, *plans])
+    for report in reports:
+        driver.ends(report, 1.0)
     driver.say("done")
 
 
