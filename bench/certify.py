@@ -1,4 +1,6 @@
-"""How often a certificate is false: `python bench/certify.py [--runs 2000]`.
+"""How often a certificate is false, and how often a right one is given.
+
+    python docs/fill_tables.py certify    # runs this, fills the table in docs/remedies.md
 
 Students of every remedy retain exactly the level, the worst case of a false certificate; groups,
 seeds and rows are drawn anew in each run, and the one rule gives the bounds, with the corrected
@@ -75,22 +77,19 @@ CASES = ((3, 200, 3), (5, 200, 3), (5, 1000, 3), (5, 1000, 8), (10, 1000, 3))
 
 def main() -> None:
     """The table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=1000)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--runs", type=int, default=2000)
     runs = parser.parse_args().runs
     rng = np.random.default_rng(0)
-    print(f"share of {runs} runs with a certificate, delta 0.05; at the limit it is false")
+    print(f"`python bench/certify.py --runs {runs}`; in brackets the standard error\n")
+    print("| seeds | rows a group | remedies | false | right |\n|--:|--:|--:|--:|--:|")
     for seeds, rows, remedies in CASES:
         of = {"seeds": seeds, "rows": rows, "remedies": remedies}
-        rates = []
+        cells = []
         for keeps in (0.95, 1.1):
-            rates.append(np.mean([certified(rng, **of, keeps=keeps) for _ in range(runs)]))
-        error = math.sqrt(rates[0] * (1 - rates[0]) / runs)
-        print(
-            f"{seeds} seeds, {rows} rows a group, {remedies} remedies: keeping 95% "
-            f"{rates[0]:.3f} (standard error {error:.3f}), keeping 110% {rates[1]:.2f}",
-            flush=True,
-        )
+            rate = float(np.mean([certified(rng, **of, keeps=keeps) for _ in range(runs)]))
+            cells.append(f"{rate:.3f} ({math.sqrt(rate * (1 - rate) / runs):.3f})")
+        print(f"| {seeds} | {rows:,} | {remedies} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

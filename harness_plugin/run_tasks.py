@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -13,6 +12,7 @@ from harness_plugin.analysis import run_analyses
 from harness_plugin.analysis.loaded_models import just_finished
 from harness_plugin.config.run_config import RunConfig
 from harness_plugin.machine.environment import environment
+from harness_plugin.machine.process_state import freeze
 from harness_plugin.machine.progress import live_run
 from harness_plugin.pipeline.outputs import (
     check_writable,
@@ -48,9 +48,7 @@ def run(
     for opened in tasks if analyses else ():
         run_analyses.rows_of_request(opened.data, run_analyses.AnalysisRequest())
     plugins.hook.run_started(config=config)
-    # every training ends with a garbage collection: it need not walk through all that was imported
-    gc.collect()
-    gc.freeze()
+    freeze()
     models = sum(len(ctx.plan.roles) * len(config.seeds) for ctx in contexts)
     main = contexts[0].accelerator.is_main_process
     with live_run(Path(config.output_path), config.tasks, models) if main else nullcontext():

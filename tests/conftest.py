@@ -10,8 +10,11 @@ import gc
 import importlib
 import json
 import shutil
+import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -27,6 +30,26 @@ def pytest_collection_finish():
     """What is imported stays: every training collects garbage, and need not look through it."""
     gc.collect()
     gc.freeze()
+
+
+def typical_cpu(modality: str, cores: int) -> dict[str, Any]:
+    """What a measurement of the machine gives, without one."""
+    return {"threads": 1, "precision": "no", "attention": "sdpa", "milliseconds": {}}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """Leave out what every training would repeat, before the first fixture.
+
+    The machine is not measured for every new store, which beside a busy neighbour takes 10 CPU
+    seconds; Accelerate collects young garbage instead of walking through all that there is, twice
+    a training. Neither imports anything: a test that imports these modules itself has them as
+    they are.
+    """
+    if hardware := sys.modules.get("harness_plugin.pipeline.prepare.hardware"):
+        hardware.measure_cpu = typical_cpu
+    if memory := sys.modules.get("accelerate.utils.memory"):
+        memory.gc = SimpleNamespace(collect=partial(gc.collect, 1))
 
 
 def pytest_collection_modifyitems(items):

@@ -15,6 +15,8 @@ import torch
 
 import harness_plugin as hp
 from harness_plugin.api.keywords import configured
+from harness_plugin.machine import process_state
+from harness_plugin.pipeline import run_task
 from harness_plugin.scoring.files.transfer_record import read_record
 from harness_plugin.store.files import timestamp
 
@@ -145,9 +147,17 @@ def state_of_the_process() -> dict:
     }
 
 
-def test_the_process_is_as_it_was_after_two_runs(tmp_path, monkeypatch, capfd):
-    monkeypatch.setenv("CALLER", "here")
+@pytest.fixture
+def nothing_frozen():
     gc.unfreeze()
+    yield
+    gc.freeze()  # as tests/conftest.py has it
+
+
+def test_the_process_is_as_it_was_after_two_runs(tmp_path, monkeypatch, capfd, nothing_frozen):
+    monkeypatch.setenv("CALLER", "here")
+    freezes = []
+    monkeypatch.setattr(run_task, "freeze", lambda: freezes.append(process_state.freeze()))
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     before = state_of_the_process()
@@ -156,6 +166,7 @@ def test_the_process_is_as_it_was_after_two_runs(tmp_path, monkeypatch, capfd):
     assert state_of_the_process() == before
     again = hp.run([TOY], seeds=(0,), use_cache=str(store), **MACHINE)
     assert state_of_the_process() == before
+    assert len(freezes) == 1  # after the first training; the second run has none
     assert again.to_pandas().equals(first.to_pandas())
     with pytest.raises(hp.HarnessError):
         hp.run(TOY, method="absent", use_cache=store, **MACHINE)

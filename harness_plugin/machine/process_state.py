@@ -119,6 +119,16 @@ def accelerate_state() -> Iterator[None]:
             one.update(values)
 
 
+def freeze() -> None:
+    """Collect garbage and freeze what is left.
+
+    Every training begins and ends with a collection, which need not walk through all that was
+    imported: 100 ms each time.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 @contextmanager
 def frozen() -> Iterator[None]:
     """A run freezes what it has imported; where nothing was frozen before, nothing is after."""

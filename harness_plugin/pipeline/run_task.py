@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness_plugin.config.run_config import RunConfig, hub_sets_of
 from harness_plugin.errors import HarnessError
+from harness_plugin.machine.process_state import freeze
 from harness_plugin.machine.progress import model_done
 from harness_plugin.pipeline.prepare.hardware import (
     accelerator_again,
@@ -101,6 +102,8 @@ def predict_models(ctx: RunContext) -> tuple[list[TrainedModel], list[Prediction
     predictions: list[Predictions] = []
     for seed in ctx.config.seeds:
         for model in train_models(ctx, seed):
+            if not model.reused and all(other.reused for other in models):
+                freeze()  # the first training has imported the library of its model
             models.append(model)
             named = f"{model.role} on {model.task}, seed {model.seed}"
             model_done(named, model.seconds, model.reused)

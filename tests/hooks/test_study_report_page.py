@@ -89,6 +89,14 @@ def test_the_question_is_answered_first():
     assert second.startswith("size: no effect on the gap is shown (the largest of 1: large instead")
 
 
+def test_one_seed_has_no_interval_and_says_so():
+    study = plan({"remedy": ("none", "upsample")}, seeds=(0,))
+    numbers, estimates = tables(study, lambda levels, role, seed: 0.2)
+    made = of_plan(study, numbers, estimates)
+    (only,) = answers(made, analyse(made))
+    assert only.endswith("by 0.0 points (no interval: too few seeds)).")
+
+
 def test_figures_follow_the_theme_and_share_their_axis(written):
     _, files, (study, numbers, estimates) = written
     page = files[0].read_text(encoding="utf-8")

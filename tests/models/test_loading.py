@@ -124,6 +124,7 @@ def test_a_run_on_checkpoints_says_nothing_but_its_own_lines(tmp_path):
     folder = tiny("GPT-2", tmp_path / "gpt2")
     words = [sys.executable, "-c", RUN, "--tasks", "tests/toy/toy.yaml", "--seeds", "0"]
     words += ["--device", "cpu", "--threads", "1", "--output_path", str(tmp_path / "out")]
+    words += ["--precision", "no", "--attention", "sdpa"]
     words += ["--use_cache", str(tmp_path / "store"), "--resamples", "100"]
     for role in ("teacher", "student"):
         for setting in (f"model={folder}", "init=pretrained", "config={}", "epochs=0.2"):

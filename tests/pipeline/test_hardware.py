@@ -11,6 +11,8 @@ from harness_plugin.config.merge import run_config
 from harness_plugin.pipeline.prepare import hardware
 from harness_plugin_hooks import console
 
+measure_cpu = hardware.measure_cpu  # tests replace it, see tests/conftest.py
+
 
 def config(**flags):
     return run_config(None, {"tasks": ("toy",), **flags}, [])
@@ -40,13 +42,26 @@ def test_what_is_asked_for_wins_over_what_was_measured(tmp_path, monkeypatch):
     assert "precision no" in str(choice)
 
 
-def test_a_measured_profile_is_one_of_the_candidates(monkeypatch):
-    monkeypatch.setattr(hardware, "fastest", lambda step: 1.0 if step() is None else 2.0)
+@pytest.mark.parametrize(
+    ("modality", "second"), [("text", ("bf16", "eager")), ("image", ("bf16", "sdpa"))]
+)
+def test_the_quickest_candidate_is_chosen_and_each_is_run(monkeypatch, modality, second):
+    seconds = iter([2.0, 1.0])
+    monkeypatch.setattr(hardware, "fastest", lambda step: (step(), next(seconds))[1])
     before = torch.get_num_threads()
-    profile = hardware.measure_cpu("image", 1)
+    profile = measure_cpu(modality, 1)
     torch.set_num_threads(before)
-    assert (profile["threads"], profile["precision"], profile["attention"]) == (1, "no", "sdpa")
+    assert (profile["threads"], profile["precision"], profile["attention"]) == (1, *second)
+    assert profile["milliseconds"] == {"1 no sdpa": 2000, f"1 {' '.join(second)}": 1000}
     assert json.dumps(profile)
+
+
+def test_the_fastest_repetition_counts_after_a_warm_up(monkeypatch):
+    clock = iter([0.0, 3.0, 10.0, 11.0, 20.0, 22.0])
+    monkeypatch.setattr(hardware.time, "perf_counter", lambda: next(clock))
+    steps = []
+    assert hardware.fastest(lambda: steps.append("step"), repeats=3) == 1.0
+    assert len(steps) == 4
 
 
 @pytest.mark.parametrize(

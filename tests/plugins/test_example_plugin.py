@@ -1,12 +1,18 @@
 """The examples work as their READMEs say: a plugin that is installed, a task that is not."""
 
+import io
 import json
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import pytest
+
+from harness_plugin.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGIN = ROOT / "examples" / "third_party_plugin"
@@ -30,19 +36,36 @@ def installed(tmp_path_factory) -> Path:
     return target
 
 
-def started(*arguments: str, path: Path | None = None, **environment: str):
-    """The command line in a process of its own, when it has ended."""
-    return subprocess.run(
-        [sys.executable, "-m", "harness_plugin", *arguments],
-        env={**os.environ, "PYTHONPATH": str(path or ""), **environment},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def started(*arguments: str, path: Path | None = None, **environment: str) -> Ended:
+    """The command line, with `path` first where Python looks for modules and plugins."""
+    for name in [each for each in sys.modules if each.partition(".")[0] == "harness_reviews"]:
+        del sys.modules[name]
+    paths = [str(path), *sys.path] if path else sys.path
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.dict(os.environ, environment),
+        mock.patch.object(sys, "path", paths),
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
+        try:
+            status = main([*arguments])
+        except SystemExit as error:  # argparse
+            status = int(error.code or 0)
+    return Ended(status, out.getvalue(), err.getvalue())
 
 
 def harness(*arguments: str, path: Path | None = None, **environment: str) -> str:
-    """What the command line prints in a process of its own; it must succeed."""
+    """What the command line prints; it must succeed."""
     done = started(*arguments, path=path, **environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -53,10 +76,15 @@ def listed(kind: str, **where) -> list[str]:
     return [line.split()[0] for line in harness("ls", kind, **where).splitlines() if line]
 
 
-def test_an_installed_plugin_is_listed(installed):
+def test_an_installed_plugin_is_known_to_every_process_that_finds_it(installed):
+    done = subprocess.run(
+        [sys.executable, "-m", "harness_plugin", "ls", "plugins"],
+        env={**os.environ, "PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+    )
+    assert "reviews" in done.stdout, done.stderr
     assert "review tone trusted" in harness("ls", "tasks", path=installed)
-    assert "focal" in listed("methods", path=installed)
-    assert "reviews" in harness("ls", "plugins", path=installed)
 
 
 @pytest.mark.parametrize(
@@ -82,6 +110,7 @@ def test_a_blocked_plugin_is_hidden_and_not_imported(installed):
     assert "erm" in listed("methods", **block)
     assert "focal" not in listed("methods", **block)
     assert "reviews    blocked" in harness("ls", "plugins", **block)
+    assert "harness_reviews" not in sys.modules
 
 
 @pytest.fixture(scope="module")

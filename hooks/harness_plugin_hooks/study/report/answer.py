@@ -54,7 +54,7 @@ def change(one: StudyEstimate, several: bool, students: bool) -> str:
     """`pure_kd - none narrows the gap by 3.1 points (-4.0 to -2.2) on hans, hans`."""
     value = one.average.value
     word = "widens" if value > 0 else "narrows"
-    ends = interval(number(one.average, signed=True))
+    ends = interval(number(one.average, signed=True)) or "no interval: too few seeds"
     where = f" on {place(one.task, one.split)}" if several else ""
     whose = f" of {one.role}" if students and one.role else ""
     return (
