@@ -14,6 +14,7 @@ import re
 import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC
@@ -72,10 +73,23 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+AT_ONCE = 16
+"""Files that are synced at a time: a file system writes its journal once for all that wait."""
+
+
+def sync_all(paths: Iterable[Path]) -> None:
+    """`sync` files or folders, in any order."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(sync, paths))
+
+
 def sync_tree(folder: Path) -> None:
-    """`sync` every file and folder below `folder`, and itself."""
-    for path in sorted(folder.rglob("*"), reverse=True):  # what lies in a folder before it
-        sync(path)
+    """`sync` every file and folder below `folder`, and itself; what lies in a folder before it."""
+    every = list(folder.rglob("*"))
+    folders = {path for path in every if path.is_dir()}
+    sync_all(path for path in every if path not in folders)
+    for depth in sorted({len(path.parts) for path in folders}, reverse=True):
+        sync_all(path for path in folders if len(path.parts) == depth)
     sync(folder)
 
 
@@ -173,7 +187,9 @@ def disk_errors(folder: Path) -> Iterator[None]:
 
 RUN = "{run}/"
 """Begins a path that is relative to the folder of the file it stands in."""
-HOMES = ("/home/", "/Users/", "/root/")
+USER = "{user}"
+"""Stands for the user's name, as the last part of the home folder has it."""
+HOMES = re.compile(r"/(home|Users)/[^/]+|/root")
 """Folders whose names say who somebody is."""
 
 
@@ -181,21 +197,40 @@ def portable(value: Any, folder: Path) -> Any:
     """A JSON value without absolute paths and user names, that `located` reads in `folder`.
 
     A path becomes relative to `folder` ("{run}/../store"), or to the home folder ("~/store") where
-    only that is shared; in somebody else's home folder its last part is all that stays.
+    only that is shared; in somebody else's home folder its last part is all that stays. It may
+    lead out of `folder`: a run must find its store and data again.
     """
     if isinstance(value, Mapping):
         return {key: portable(item, folder) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [portable(item, folder) for item in value]
-    if not isinstance(value, str) or not os.path.isabs(value) or len(value) < 2:
+    if not isinstance(value, str):
         return value
-    here, home, path = os.path.abspath(folder), os.path.expanduser("~"), os.path.normpath(value)
-    shared = os.path.commonpath([here, path])
-    if shared in ("/", "//") and os.path.commonpath([home, path]) == home != "/":
-        return os.path.join("~", os.path.relpath(path, home))
-    if shared in ("/", "//") and path.startswith(HOMES):
+    here, home = os.path.abspath(folder), os.path.expanduser("~")
+    if not os.path.isabs(value):
+        is_path = value.startswith(("./", "../", "~/"))
+        return renamed(value, os.path.basename(home), USER) if is_path else value
+    if len(value) < 2:
+        return value
+    path = os.path.normpath(value)
+    below_home = home != "/" and is_below(path, home)
+    if below_home and os.path.commonpath([here, path]) in ("/", "//"):
+        path = os.path.join("~", os.path.relpath(path, home))
+    elif (owner := HOMES.match(path)) and not below_home and not is_below(here, owner[0]):
         return os.path.basename(path)
-    return RUN + os.path.relpath(path, here)
+    else:
+        path = RUN + os.path.relpath(path, here)
+    return renamed(path, os.path.basename(home), USER)
+
+
+def is_below(path: str, folder: str) -> bool:
+    """Whether a path is a folder or lies in it; both are absolute."""
+    return os.path.commonpath([path, folder]) == folder
+
+
+def renamed(path: str, old: str, new: str) -> str:
+    """A path with other names for its parts that are called `old`."""
+    return "/".join(new if part == old else part for part in path.split("/"))
 
 
 def named(path: str) -> str:
@@ -212,9 +247,12 @@ def located(value: Any, folder: Path) -> Any:
         return {key: located(item, folder) for key, item in value.items()}
     if isinstance(value, list):
         return [located(item, folder) for item in value]
-    if isinstance(value, str) and value.startswith(RUN):
-        return os.path.normpath(os.path.join(os.path.abspath(folder), value[len(RUN) :]))
-    return os.path.expanduser(value) if isinstance(value, str) and value[:2] == "~/" else value
+    if not isinstance(value, str) or not value.startswith((RUN, "~/", "./", "../")):
+        return value
+    path = renamed(value, USER, os.path.basename(os.path.expanduser("~")))
+    if path.startswith(RUN):
+        return os.path.normpath(os.path.join(os.path.abspath(folder), path[len(RUN) :]))
+    return os.path.expanduser(path)
 
 
 def read_json(path: Path) -> Any:

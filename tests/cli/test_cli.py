@@ -187,6 +187,7 @@ QUICK = ["--threads", "1", "--precision", "no", "--attention", "sdpa"]
         (["--tasks", "celeba_bias", "--data", "hub"], "the Hugging Face hub cannot be reached"),
         (["--tasks", "celeba_bias", "--data", "nowhere"], "nowhere"),
         (["--tasks", TOY, "--output_path", "x.json"], "expected a folder, this names a file"),
+        (["--tasks", TOY, "--use_cache", "/dev/null"], "--use_cache /dev/null: expected a folder"),
         (["--tasks", TOY, "--output_path", "/proc/nowhere"], "cannot be written"),
         (["--tasks", TOY, "--device", "cuda:0"], "use cpu, cuda, mps or xpu"),
         (

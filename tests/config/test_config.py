@@ -285,6 +285,9 @@ def test_options_of_what_nobody_offers_are_refused(plugins):
     for values in ({"method_options": {"grup_dro": {}}}, {"toy": {"method_options": {"jt": {}}}}):
         with pytest.raises(HarnessError, match=r"unknown method .* Did you mean"):
             check_option_names(values, plugins)
+    for values in ({"bias_model": "featurs"}, {"toy": {"bias_model": "featurs"}}):
+        with pytest.raises(HarnessError, match=r"unknown bias model 'featurs'.* Did you mean"):
+            check_option_names(values, plugins)
     check_option_names({"method_options": {"jtt": {}}, "toy": {"rows": 3}}, plugins)
 
 

@@ -13,7 +13,8 @@ from harness_plugin.cli import main as cli
 from harness_plugin.config.merge import run_config
 from harness_plugin.data.dataset import make_split
 from harness_plugin.pipeline.prepare.open_task import load_tasks
-from harness_plugin.scoring.files.prediction_files import covered, read_answers
+from harness_plugin.scoring.files import prediction_files
+from harness_plugin.scoring.files.prediction_files import covered, read_answers, read_table
 
 ROOT = Path(__file__).parents[2]
 TOY = str(ROOT / "tests" / "toy" / "toy.yaml")
@@ -246,6 +247,40 @@ def test_bad_columns_are_named(splits, tmp_path, row, more, message):
     file = text_file(tmp_path, json.dumps({"id": "ex0", **row}) + "\n", "p.jsonl")
     with pytest.raises(HarnessError, match=message):
         read_answers(file, splits, **more)
+
+
+WIDE = {
+    "p.jsonl": "{" + ",".join(f'"k{i}" :1' for i in range(20_000)) + "}\n",
+    "q.jsonl": "".join(f'{{"k{i}":1}}\n' for i in range(5_000)),
+    "p.csv": ",".join(f"k{i}" for i in range(20_000)) + "\n",
+    "p.tsv": "\t".join(f"k{i}" for i in range(20_000)) + "\n",
+}
+
+
+@pytest.mark.parametrize("name", [*WIDE, "p.parquet"])
+def test_files_that_would_fill_the_memory_are_not_read(splits, tmp_path, name):
+    file = tmp_path / name
+    if name == "p.parquet":
+        nothing = pa.nulls(5000, pa.string())
+        parquet.write_table(pa.table({f"k{i}": nothing for i in range(900)}), file)
+    else:
+        file.write_text(WIDE[name])
+    before = pa.total_allocated_bytes()
+    with pytest.raises(HarnessError, match=r"columns or keys are (more than|[\d,]+ cells)"):
+        read_table(file, 10_000)
+    assert pa.total_allocated_bytes() - before < 1 << 20
+
+
+def test_lines_may_lack_keys_and_are_read_in_blocks(tmp_path, monkeypatch):
+    rows = [{"id": f"ex{i}", "logits": [i, 0.5]} for i in range(50)] + [{"id": "a", "label": 'b":'}]
+    file = text_file(tmp_path, "".join(json.dumps(row) + "\n" for row in rows) + "\n", "p.jsonl")
+    whole = read_table(file, 100)
+    monkeypatch.setattr(prediction_files, "BLOCK", 100)
+    assert read_table(file, 100).equals(whole)
+    assert whole.column("label").to_pylist()[-2:] == [None, 'b":']
+    file.write_text(file.read_text() + "{")
+    with pytest.raises(HarnessError, match=r"p\.jsonl: from line 5\d: JSON parse error"):
+        read_table(file, 100)
 
 
 def test_a_set_is_scored_whole_and_files_are_of_known_kinds(splits, tmp_path):

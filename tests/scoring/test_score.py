@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import planted
 import pytest
 
 from harness_plugin.errors import HarnessError
@@ -293,7 +294,7 @@ def test_an_absent_group_is_named():
     result = scores.of("teacher", "hans")
     assert result.metrics["worst_group_acc"].plain == (0.5,)
     assert result.metrics["acc_train_weighted"].reason == "no row of group lexical/non"
-    assert scores.notes == (
+    assert without_widths(scores) == (
         "1 of 4 groups of hans have under 1 rows (the smallest, lexical/non, has 0): they steer no "
         "worst group",
     )
@@ -313,14 +314,29 @@ def test_primary_gap(predictions):
 
 def test_constant_predictions_are_noted():
     scores = score([predict("student", 4, (10, 0, 10, 0))], notes=["a note"])
-    assert scores.notes == (
+    assert without_widths(scores) == (
         "a note",
         "student predicts entailment for every row of hans (1 of 1 seed(s)): its gaps say nothing "
         "of bias",
     )
     nearly = score([predict("student", 4, (10, 0, 10, 1))])  # 39 of 40 rows
     assert "entailment for 97.5% of rows of hans" in nearly.notes[0]
-    assert not score([predict("student", 4, (10, 2, 10, 1))]).notes  # 37 of 40
+    assert not without_widths(score([predict("student", 4, (10, 2, 10, 1))]))  # 37 of 40
+
+
+def without_widths(scores):
+    """The notes, but for those that groups of ten rows have."""
+    return tuple(note for note in scores.notes if not note.startswith("intervals of the worst"))
+
+
+@pytest.mark.parametrize("rows", [99, 100])
+def test_a_minimum_of_few_rows_is_said_to_have_wide_intervals(rows):
+    found = planted.scored(planted.answered((80, 60, 70, 80), rows=rows))
+    note = (
+        f"intervals of the worst group of balanced are wider than 95% needs: its smallest group "
+        f"has {rows} rows, below 100"
+    )
+    assert (note in found.notes) == (rows < 100)
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,8 @@ def test_distortions_change_what_they_say_and_no_label():
 
 
 def test_words_of_the_grammar_are_used_once():
-    answers = [*grammar.RIGHTLY, *grammar.WRONGLY, *grammar.SOMEHOW, *grammar.STATED, *grammar.DENIED]
+    lists = (grammar.RIGHTLY, grammar.WRONGLY, grammar.SOMEHOW, grammar.STATED, grammar.DENIED)
+    answers = [word for each in lists for word in each]
     cues = [
         w for own in grammar.GIVEAWAYS.openers.values() for opener in own for w in words(opener)
     ]
