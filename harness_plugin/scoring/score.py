@@ -300,7 +300,7 @@ def gap_size_change(student: Floats, teacher: Floats, q: Quantity) -> Estimate:
 
 
 def retention(values: Mapping[str, Floats], student: str, q: Quantity) -> Estimate:
-    """What the student gains over its ERM reference, as a share of what the teacher gains.
+    """The student's gain over its ERM reference as a share of the teacher's gain.
 
     A ratio of means over seeds, so that it has no value for a single seed. Undefined unless the
     95% interval of the teacher's gain lies above 0: near 0 the ratio says nothing.

@@ -121,7 +121,7 @@ def number(value: float) -> float | None:
 def described(
     scores: TaskScores, split: str, subset: str, role: str, metric: str, measure: str
 ) -> dict[str, Any]:
-    """What a number is of."""
+    """The columns that identify a number."""
     return {
         "task": scores.task,
         "source": scores.source,
@@ -137,7 +137,7 @@ def described(
 
 
 def every(scores: TaskScores) -> Iterator[tuple[dict[str, Any], Estimate]]:
-    """What a number is of, and the number."""
+    """Every number, with the columns that identify it."""
     for score in scores.scores:
         for subset, estimates in score.by_subset().items():
             for metric, estimate in estimates.items():

@@ -27,9 +27,9 @@ from harness_plugin.scoring.score import score_task
 from harness_plugin.scoring.verdict import verdicts
 from harness_plugin.study import results
 from harness_plugin_hooks.adapters import inspect_scoring, lm_eval_metrics
-from harness_plugin_hooks.evaluate_modules.debias_transfer import debias_transfer
-from harness_plugin_hooks.evaluate_modules.spurious_gap import spurious_gap
-from harness_plugin_hooks.evaluate_modules.worst_group_accuracy import worst_group_accuracy
+from harness_plugin_hooks.adapters.evaluate_modules.debias_transfer import debias_transfer
+from harness_plugin_hooks.adapters.evaluate_modules.spurious_gap import spurious_gap
+from harness_plugin_hooks.adapters.evaluate_modules.worst_group_accuracy import worst_group_accuracy
 from harness_plugin_hooks.leaderboard.board import boards_of
 from harness_plugin_hooks.leaderboard.verify import verify
 from harness_plugin_hooks.outputs import lm_eval, predictions, transfer
@@ -61,9 +61,9 @@ def rows(seed):
 
 
 def record(role, seed):
-    said, gold, groups, aligned = rows(seed)
+    answers, gold, groups, aligned = rows(seed)
     p = columns.as_predictions(
-        said, gold, groups, known_groups=GROUPS, aligned=aligned, labels=LABELS, **NAMES
+        answers, gold, groups, known_groups=GROUPS, aligned=aligned, labels=LABELS, **NAMES
     )
     return replace(p, role=role, model=role)
 
@@ -91,14 +91,14 @@ def by_a_run():
 
 
 def by_a_run_with_a_student():
-    found = a_run(record("teacher", 1), record("student", 2))
-    scores = next(s for s in found.scores if s.role == "teacher")
+    result = a_run(record("teacher", 1), record("student", 2))
+    scores = next(s for s in result.scores if s.role == "teacher")
     return {k: v for name, e in scores.metrics.items() for k, v in of(name, e).items()}
 
 
 def by_evaluate():
-    said, gold, groups, aligned = rows(1)
-    data = (said.tolist(), gold.tolist(), groups, list(GROUPS))
+    answers, gold, groups, aligned = rows(1)
+    data = (answers.tolist(), gold.tolist(), groups, list(GROUPS))
     worst = worst_group_accuracy.compute(*data, **NAMES)
     gaps = spurious_gap.compute(*data, aligned=aligned.tolist(), labels=list(LABELS), **NAMES)
     return gaps | {f"worst_group_acc{end}": worst[f"worst_group_accuracy{end}"] for end in ENDS}
@@ -128,14 +128,14 @@ def by_inspect():
         "train_groups": dict.fromkeys(GROUPS, 1),
     }
     scores = []
-    for i, (said, gold, group, a) in enumerate(zip(*rows(1), strict=True)):
+    for i, (answers, gold, group, a) in enumerate(zip(*rows(1), strict=True)):
         facts = {"set": "ood", "label": LABELS[gold], "groups": [group], "aligned": int(a)}
-        score = Score(value="C" if said == gold else "I", answer=LABELS[said])
+        score = Score(value="C" if answers == gold else "I", answer=LABELS[answers])
         scores.append(SampleScore(score=score, sample_id=i, sample_metadata=facts))
     resampling = {"task": "t", "resamples": 1000}
     parts = (inspect_scoring.performance, inspect_scoring.spurious_gaps)
-    found = {k: v for p in parts for k, v in p({"ood": known}, resampling)(scores).items()}
-    return {name.removeprefix("ood_"): value for name, value in found.items()}
+    result = {k: v for p in parts for k, v in p({"ood": known}, resampling)(scores).items()}
+    return {name.removeprefix("ood_"): value for name, value in result.items()}
 
 
 @pytest.fixture(scope="module")
@@ -160,14 +160,14 @@ def test_two_doors_give_one_number(doors, one, other):
 def test_a_student_is_compared_alike_by_a_run_and_by_evaluate(roles):
     """In whatever order the models come."""
     seeds = {"teacher": 1, "student": 2}
-    found = a_run(*(record(role, seeds[role]) for role in roles)).transfer
+    result = a_run(*(record(role, seeds[role]) for role in roles)).transfer
     run = {
         t.measure: t.estimate
-        for t in found
+        for t in result
         if not t.subset and t.metric in ("worst_group_acc", "gap_avg_worst")
     }
-    (said, gold, groups, _), (teacher, *_) = rows(2), rows(1)
-    data = (said.tolist(), gold.tolist(), groups, teacher.tolist())
+    (answers, gold, groups, _), (teacher, *_) = rows(2), rows(1)
+    data = (answers.tolist(), gold.tolist(), groups, teacher.tolist())
     module = debias_transfer.compute(*data, known_groups=list(GROUPS), **NAMES)
     for measure in ("distillability", "gap_widening", "gap_size_change"):
         for name, value in of(measure, run[measure]).items():

@@ -305,9 +305,9 @@ def test_a_swapped_gold_label_is_seen(pack, plugins, parts):
 
 def test_parts_and_manifest_must_agree(pack, plugins, parts):
     changed = parts[ANSWERS] + b" "
-    found, listed = (hashlib.sha256(part).hexdigest() for part in (changed, parts[ANSWERS]))
+    result, listed = (hashlib.sha256(part).hexdigest() for part in (changed, parts[ANSWERS]))
     assert refused(plugins, pack({ANSWERS: changed}, manifest=False)) == [
-        f"{ANSWERS}: expected SHA-256 {listed}, found {found}"
+        f"{ANSWERS}: expected SHA-256 {listed}, found {result}"
     ]
 
 

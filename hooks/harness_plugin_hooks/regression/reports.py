@@ -37,7 +37,7 @@ NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def headline(comparison: Comparison) -> str:
-    """What is compared with what."""
+    """The names of the compared models or runs."""
     baseline, candidate = comparison.baseline, comparison.candidate
     return f"{comparison.task} ({candidate.source}): {candidate} against {baseline}"
 
@@ -133,12 +133,12 @@ def between(value: float, low: float, high: float) -> str:
 
 
 def sentence(check: Check) -> str:
-    """What a check says, in one sentence."""
+    """The outcome of a check in one sentence."""
     return f"{check.metric.name} on {check.name.rpartition('/')[0]} {check.sentence}"
 
 
 def on_terminal(comparison: Comparison) -> list[RenderableType]:
-    """What a console prints of one task."""
+    """The console's view of one task."""
     return list(terminal(section(comparison)))
 
 
@@ -177,12 +177,13 @@ def junit(comparisons: Sequence[Comparison]) -> str:
             case = ElementTree.SubElement(
                 suite, "testcase", classname=comparison.task, name=legal(check.name), time="0"
             )
-            said = legal(sentence(check))
+            message = legal(sentence(check))
             if check.state == "regressed":
-                ElementTree.SubElement(case, "failure", message=said, type="regressed").text = said
+                failure = ElementTree.SubElement(case, "failure", message=message, type="regressed")
+                failure.text = message
             elif check.state == "undecided":
-                ElementTree.SubElement(case, "skipped", message=said)
-            ElementTree.SubElement(case, "system-out").text = said
+                ElementTree.SubElement(case, "skipped", message=message)
+            ElementTree.SubElement(case, "system-out").text = message
     ElementTree.indent(root)
     text: str = ElementTree.tostring(root, encoding="unicode")
     return f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'
