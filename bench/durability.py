@@ -1,12 +1,14 @@
-"""What it costs that a run loses nothing and serves nothing else: fsync and digests.
+"""Cost of durability, that a run loses nothing and serves nothing else: fsync and digests.
 
     python bench/durability.py                      # the demo's two tasks, one seed, three rounds
     python bench/durability.py --tasks celeba_bias --rounds 1
 
+    python docs/fill_tables.py durability           # and the table of docs/reliability.md is its
+
 In every round a run as it is and one whose fsync and digests do nothing take turns, each with an
-empty store (everything is written) and once again (everything is compared). The seconds inside
-every fsync and every digest of a file are added up: their share of the run is what has a goal, 3%.
-The ratio of the two runs says the same, as far as the machine is quiet.
+empty store (everything is written) and once again (everything is compared). The time in which any
+thread waits for an fsync, or computes a file's digest, is taken: its share of the run is what has a
+goal, 3%. The ratio of the two runs says the same, as far as the machine is quiet.
 """
 
 from __future__ import annotations
@@ -17,9 +19,10 @@ import io
 import os
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -32,21 +35,30 @@ WITHOUT = ", without"
 
 @dataclass
 class Clock:
-    """Seconds and calls of a function that is timed."""
+    """Calls of a function, and the seconds in which one of them or several were under way."""
 
     seconds: float = 0.0
     calls: int = 0
+    under_way: int = 0
+    since: float = 0.0
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, with its time added."""
+        """The function, with its time taken."""
 
         def call(*args: Any, **more: Any) -> Any:
-            started = time.perf_counter()
+            with self.lock:
+                if not self.under_way:
+                    self.since = time.perf_counter()
+                self.under_way += 1
+                self.calls += 1
             try:
                 return function(*args, **more)
             finally:
-                self.seconds += time.perf_counter() - started
-                self.calls += 1
+                with self.lock:
+                    self.under_way -= 1
+                    if not self.under_way:
+                        self.seconds += time.perf_counter() - self.since
 
         return call
 
@@ -87,6 +99,11 @@ def timed_run(argv: list[str], durable: bool) -> Timed:
     return Timed(seconds, syncs, digests)
 
 
+def load() -> str:
+    """How busy the machine was in the last minute, which blurs all times."""
+    return f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+
+
 def main() -> None:
     """Run in turns, print medians."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -111,6 +128,8 @@ def main() -> None:
                     runs.setdefault(f"{name}{'' if durable else WITHOUT}", []).append(one)
                     print(f"{name}, {'durable' if durable else 'not'}: {one.seconds:.1f} s, "
                         f"{one.share:.2%}", file=sys.stderr)  # fmt: skip
+    words = " ".join(sys.argv[1:])
+    print(f"`python bench/durability.py{f' {words}' if words else ''}`, {load()}:\n")
     print("| run | fsync: calls | seconds | digests: files | seconds | run, seconds "
         "| both, share (range) | seconds over those without either |")  # fmt: skip
     print("|---|--:|--:|--:|--:|--:|--:|--:|")

@@ -161,6 +161,11 @@ TABLES = {
         "30 CPU minutes",
         command="python bench/coverage.py",
     ),
+    "durability": Table(
+        "docs/reliability.md",
+        "10 minutes",
+        command="python bench/durability.py --tasks celeba_bias --rounds 2",
+    ),
     "certify": Table(
         "docs/remedies.md",
         "3 CPU minutes",

@@ -13,7 +13,7 @@ from harness_plugin.config.merge import run_config
 from harness_plugin.data.dataset import TaskData
 from harness_plugin.data.task import find_task
 from harness_plugin.machine.terminal import say_styled, show_table
-from harness_plugin.pipeline.prepare.open_task import open_task, warnings
+from harness_plugin.pipeline.prepare.open_task import check_gaps, open_task, warnings
 from harness_plugin.plugins.registry import Plugins
 
 
@@ -30,6 +30,7 @@ def validate_task(
     `flags`, the run file `file` and `sets` say which data, as those of a run do.
     """
     task = find_task(name, plugins["task"], include_path)
+    check_gaps(task, plugins)
     config = run_config(file, {"tasks": (task.task,), **flags}, sets)
     loaded = open_task(task, config).data
     if task.modality == "image":

@@ -17,7 +17,7 @@ from harness_plugin.store.files import (
     portable,
     rename,
     strict,
-    sync,
+    sync_all,
     synced_together,
     timestamp,
     write_text,
@@ -113,7 +113,7 @@ def write_outputs(report: RunReport, config: RunConfig, plugins: Plugins) -> tup
 
 
 WRITING, WRITTEN = ".writing-", ".written-"
-"""What folders of results begin with that are not in place; host, process and time follow."""
+"""Prefixes of result folders that are not in place yet; host, process and time follow."""
 
 
 def put_in_place(written: Path) -> None:
@@ -125,8 +125,7 @@ def put_in_place(written: Path) -> None:
         for file, target in targets.items():
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(file, target)
-        for folder in {target.parent for target in targets.values()}:
-            sync(folder)
+        sync_all({target.parent for target in targets.values()})
     shutil.rmtree(written)
 
 

@@ -30,8 +30,11 @@ from harness_plugin.store.stages import Store, default_root
 
 
 def store_root(config: RunConfig) -> Path:
-    """The folder of the stage store."""
-    return Path(config.use_cache) if config.use_cache else default_root()
+    """The folder of the stage store; HarnessError for the name of a file or a device."""
+    root = Path(config.use_cache) if config.use_cache else default_root()
+    if root.exists() and not root.is_dir():
+        raise HarnessError(f"--use_cache {root}: expected a folder, this names a file.")
+    return root
 
 
 def context_of(

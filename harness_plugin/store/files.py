@@ -1,6 +1,6 @@
 """Files written whole or not at all, values as strict JSON has them, and the time in file names.
 
-What was written whole survives a power cut: bytes are on the disk before they get their name, and
+A file that is complete survives a power cut: bytes are on the disk before they get their name, and
 the name is on the disk before the writer goes on.
 """
 
@@ -14,6 +14,7 @@ import re
 import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC
@@ -26,13 +27,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What the system says where nothing more can be written."""
+"""Error numbers of a full disk."""
 BROKEN = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
-"""What it says of a disk or a folder that cannot be used; a path that is wrong is another thing."""
+"""Error numbers of an unusable disk or folder; a wrong path is another thing."""
 NUMBER = re.compile(r"\b(?:os error|errno) (\d+)", re.IGNORECASE)
 """How libraries that are not written in Python quote the system."""
 SHORT = re.compile(r"\d+ requested and \d+ written")
-"""What NumPy says where the system took less than it was given."""
+"""NumPy's message where the system took less than it was given."""
 
 
 def timestamp(seconds: float) -> str:
@@ -72,10 +73,23 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+AT_ONCE = 16
+"""Files that are synced at a time: a file system writes its journal once for all that wait."""
+
+
+def sync_all(paths: Iterable[Path]) -> None:
+    """`sync` files or folders, in any order."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(sync, paths))
+
+
 def sync_tree(folder: Path) -> None:
-    """`sync` every file and folder below `folder`, and itself."""
-    for path in sorted(folder.rglob("*"), reverse=True):  # what lies in a folder before it
-        sync(path)
+    """`sync` every file and folder below `folder`, and itself; what lies in a folder before it."""
+    every = list(folder.rglob("*"))
+    folders = {path for path in every if path.is_dir()}
+    sync_all(path for path in every if path not in folders)
+    for depth in sorted({len(path.parts) for path in folders}, reverse=True):
+        sync_all(path for path in folders if len(path.parts) == depth)
     sync(folder)
 
 
@@ -90,7 +104,7 @@ _LATER = ContextVar("_LATER", default=False)
 
 @contextmanager
 def synced_together(folder: Path) -> Iterator[None]:
-    """What is written below `folder` inside is on the disk at the end, not file by file."""
+    """Context in which files written below `folder` are synced at the end, not one by one."""
     token = _LATER.set(True)
     try:
         yield
@@ -138,13 +152,13 @@ def disk_error(folder: Path, error: BaseException | None) -> DiskError | None:
         number = errno.ENOSPC
     if number is None:
         return None
-    said = os.strerror(number)
+    message = os.strerror(number)
     if number not in FULL:
-        return DiskError(f"{folder}: cannot be used: {said}.")
+        return DiskError(f"{folder}: cannot be used: {message}.")
     while not os.path.ismount(place):
         place = place.parent
     return DiskError(
-        f"{folder}: cannot be written: {said}; {free / 1e6:,.1f} MB are free on the disk at "
+        f"{folder}: cannot be written: {message}; {free / 1e6:,.1f} MB are free on the disk at "
         f"{place}. Make space there: what is finished is kept, and the same command continues."
     )
 
@@ -152,7 +166,7 @@ def disk_error(folder: Path, error: BaseException | None) -> DiskError | None:
 def path_error(error: Exception) -> HarnessError | None:
     """The one line for a path that does not work; None where `error` is about something else."""
     if isinstance(error, OSError) and error.filename is not None:
-        return HarnessError(f"{str(error.filename)[:200]}: {said_of(error)}.")
+        return HarnessError(f"{str(error.filename)[:200]}: {message_of(error)}.")
     if isinstance(error, ValueError) and "embedded null" in str(error):
         return HarnessError("a path holds a NUL character, which no file's name has.")
     return None
@@ -173,7 +187,9 @@ def disk_errors(folder: Path) -> Iterator[None]:
 
 RUN = "{run}/"
 """Begins a path that is relative to the folder of the file it stands in."""
-HOMES = ("/home/", "/Users/", "/root/")
+USER = "{user}"
+"""Stands for the user's name, as the last part of the home folder has it."""
+HOMES = re.compile(r"/(home|Users)/[^/]+|/root")
 """Folders whose names say who somebody is."""
 
 
@@ -181,21 +197,40 @@ def portable(value: Any, folder: Path) -> Any:
     """A JSON value without absolute paths and user names, that `located` reads in `folder`.
 
     A path becomes relative to `folder` ("{run}/../store"), or to the home folder ("~/store") where
-    only that is shared; in somebody else's home folder its last part is all that stays.
+    only that is shared; in somebody else's home folder its last part is all that stays. It may
+    lead out of `folder`: a run must find its store and data again.
     """
     if isinstance(value, Mapping):
         return {key: portable(item, folder) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [portable(item, folder) for item in value]
-    if not isinstance(value, str) or not os.path.isabs(value) or len(value) < 2:
+    if not isinstance(value, str):
         return value
-    here, home, path = os.path.abspath(folder), os.path.expanduser("~"), os.path.normpath(value)
-    shared = os.path.commonpath([here, path])
-    if shared in ("/", "//") and os.path.commonpath([home, path]) == home != "/":
-        return os.path.join("~", os.path.relpath(path, home))
-    if shared in ("/", "//") and path.startswith(HOMES):
+    here, home = os.path.abspath(folder), os.path.expanduser("~")
+    if not os.path.isabs(value):
+        is_path = value.startswith(("./", "../", "~/"))
+        return renamed(value, os.path.basename(home), USER) if is_path else value
+    if len(value) < 2:
+        return value
+    path = os.path.normpath(value)
+    below_home = home != "/" and is_below(path, home)
+    if below_home and os.path.commonpath([here, path]) in ("/", "//"):
+        path = os.path.join("~", os.path.relpath(path, home))
+    elif (owner := HOMES.match(path)) and not below_home and not is_below(here, owner[0]):
         return os.path.basename(path)
-    return RUN + os.path.relpath(path, here)
+    else:
+        path = RUN + os.path.relpath(path, here)
+    return renamed(path, os.path.basename(home), USER)
+
+
+def is_below(path: str, folder: str) -> bool:
+    """Whether a path is a folder or lies in it; both are absolute."""
+    return os.path.commonpath([path, folder]) == folder
+
+
+def renamed(path: str, old: str, new: str) -> str:
+    """A path with other names for its parts that are called `old`."""
+    return "/".join(new if part == old else part for part in path.split("/"))
 
 
 def named(path: str) -> str:
@@ -207,14 +242,17 @@ def named(path: str) -> str:
 
 
 def located(value: Any, folder: Path) -> Any:
-    """What `portable` made of paths, as paths of this machine again."""
+    """The inverse of `portable`: paths of this machine again."""
     if isinstance(value, dict):
         return {key: located(item, folder) for key, item in value.items()}
     if isinstance(value, list):
         return [located(item, folder) for item in value]
-    if isinstance(value, str) and value.startswith(RUN):
-        return os.path.normpath(os.path.join(os.path.abspath(folder), value[len(RUN) :]))
-    return os.path.expanduser(value) if isinstance(value, str) and value[:2] == "~/" else value
+    if not isinstance(value, str) or not value.startswith((RUN, "~/", "./", "../")):
+        return value
+    path = renamed(value, USER, os.path.basename(os.path.expanduser("~")))
+    if path.startswith(RUN):
+        return os.path.normpath(os.path.join(os.path.abspath(folder), path[len(RUN) :]))
+    return os.path.expanduser(path)
 
 
 def read_json(path: Path) -> Any:
@@ -226,8 +264,8 @@ def read_json(path: Path) -> Any:
             json.dumps(value, ensure_ascii=False).encode("utf-8")
         return located(value, path.parent)
     except (ValueError, RecursionError) as error:
-        said = "nested too deep" if isinstance(error, RecursionError) else error
-        raise HarnessError(f"{path}: is no JSON file ({said}).") from None
+        problem = "nested too deep" if isinstance(error, RecursionError) else error
+        raise HarnessError(f"{path}: is no JSON file ({problem}).") from None
 
 
 def no_constant(name: str) -> None:
@@ -244,7 +282,7 @@ def check_is_file(path: Path) -> None:
         mode = os.stat(path).st_mode
     except (OSError, ValueError) as error:  # a NUL in a name is a ValueError
         name = str(path) if str(path).isprintable() else repr(str(path))
-        raise HarnessError(f"{name}: cannot be read: {said_of(error)}.") from None
+        raise HarnessError(f"{name}: cannot be read: {message_of(error)}.") from None
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
         raise HarnessError(f"{path}: expected a file, this is {kind}.")
@@ -256,10 +294,10 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise HarnessError(f"{path}: cannot be read: {said_of(error)}.") from None
+        raise HarnessError(f"{path}: cannot be read: {message_of(error)}.") from None
 
 
-def said_of(error: Exception) -> str:
+def message_of(error: Exception) -> str:
     """An error's words without the numbers and names that Python puts around them."""
     return getattr(error, "strerror", None) or str(error)
 

@@ -187,6 +187,7 @@ QUICK = ["--threads", "1", "--precision", "no", "--attention", "sdpa"]
         (["--tasks", "celeba_bias", "--data", "hub"], "the Hugging Face hub cannot be reached"),
         (["--tasks", "celeba_bias", "--data", "nowhere"], "nowhere"),
         (["--tasks", TOY, "--output_path", "x.json"], "expected a folder, this names a file"),
+        (["--tasks", TOY, "--use_cache", "/dev/null"], "--use_cache /dev/null: expected a folder"),
         (["--tasks", TOY, "--output_path", "/proc/nowhere"], "cannot be written"),
         (["--tasks", TOY, "--device", "cuda:0"], "use cpu, cuda, mps or xpu"),
         (
@@ -218,8 +219,10 @@ def test_a_bad_row_is_named(refused, tmp_path):
     loader = (ROOT / "tests" / "toy" / "toy_data.py").read_text()
     bad = loader.replace("label_texts=[LABELS[label[i]] for", "label_texts=['maybe' for")
     (tmp_path / "toy_data.py").write_text(bad)
-    found = refused("--tasks", "toy.yaml")
-    assert found.startswith("train: row 1: unknown label 'maybe'; expected one of negative, posit")
+    message = refused("--tasks", "toy.yaml")
+    assert message.startswith(
+        "train: row 1: unknown label 'maybe'; expected one of negative, posit"
+    )
 
 
 def test_a_second_task_that_cannot_work_is_refused_before_the_first_is_trained(refused, tmp_path):

@@ -41,8 +41,8 @@ def yaml_case(rng: random.Random, place: Path, good: Good) -> Case:
         task[field] = value
         text = yaml.safe_dump(task)
     write(place / "toy.yaml", text)
-    if rng.random() < 0.5 and not wrong:
-        return Case("yaml", ("validate", str(place / "toy.yaml")))
+    if rng.random() < 0.5:
+        return Case("yaml", ("validate", str(place / "toy.yaml")), wrong)
     return Case("yaml", tuple(base_run(place, str(place / "toy.yaml"))), wrong)
 
 

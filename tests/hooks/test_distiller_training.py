@@ -27,7 +27,7 @@ def refused(open_context, sets=(), **student):
 
 
 @pytest.mark.parametrize(
-    ("student", "said"),
+    ("student", "message"),
     [
         ({"distiller": "dkd"}, "alpha x kd with two labels"),
         ({"distiller": "dist"}, "set distiller_options={inter: 0}"),
@@ -51,15 +51,15 @@ def refused(open_context, sets=(), **student):
         ({"distiller": "dist", "distiller_options": {"inter": 0, "intra": 0}}, "weigh 0, 0 by"),
     ],
 )
-def test_what_cannot_work_is_refused_with_the_way_out(open_context, student, said):
-    assert said in refused(open_context, method="group_dro", **student)
+def test_what_cannot_work_is_refused_with_the_way_out(open_context, student, message):
+    assert message in refused(open_context, method="group_dro", **student)
 
 
 def test_missing_groups_are_named_with_what_works(open_context):
-    said = refused(open_context, ["toy.annotated=false", "method=erm"], distiller="group_dro_kd")
-    assert "needs group labels on the training rows" in said
-    assert "Distillers that work: " in said
-    assert "kd" in said.rpartition("Distillers that work: ")[2]
+    message = refused(open_context, ["toy.annotated=false", "method=erm"], distiller="group_dro_kd")
+    assert "needs group labels on the training rows" in message
+    assert "Distillers that work: " in message
+    assert "kd" in message.rpartition("Distillers that work: ")[2]
 
 
 def test_a_student_of_two_weights_of_0_is_refused(open_context):

@@ -115,16 +115,28 @@ def test_what_another_process_is_writing_is_left_alone(write, tmp_path):
         ("~/.cache/x", "~/.cache/x"),
         ("/home/nobody-else/x/bert", "bert"),
         ("/data/bert", f"{RUN}../../data/bert"),
+        ("/scratch/me/store", f"{RUN}../../scratch/{{user}}/store"),
+        ("../me/store", "../{user}/store"),
+        ("me/bert", "me/bert"),
         ("hub/id", "hub/id"),
         ("/", "/"),
     ],
 )
 def test_paths_say_nothing_of_the_machine_and_lead_back(monkeypatch, path, written):
     monkeypatch.setenv("HOME", "/home/me")
-    given = {"a": [os.path.expanduser(path)]}
-    assert portable(given, Path("/srv/out")) == {"a": [written]}
+    values = {"a": [os.path.expanduser(path)]}
+    assert portable(values, Path("/srv/out")) == {"a": [written]}
     if path != "/home/nobody-else/x/bert":
-        assert located(portable(given, Path("/srv/out")), Path("/srv/out")) == given
+        assert located(portable(values, Path("/srv/out")), Path("/srv/out")) == values
+
+
+def test_another_users_name_is_left_out_of_a_path_between_two_homes(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    run = Path("/home/me/runs/a")
+    assert portable("/home/you/store", run) == "store"
+    assert portable("/home/me/store", run) == f"{RUN}../../store"
+    assert portable("/home/you/store", Path("/home/you/runs/a")) == f"{RUN}../../store"
+    assert located(f"{RUN}../{{user}}/x", run) == "/home/me/runs/me/x"
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ from harness_plugin.cli import main as cli
 from harness_plugin.config.merge import run_config
 from harness_plugin.data.dataset import make_split
 from harness_plugin.pipeline.prepare.open_task import load_tasks
-from harness_plugin.scoring.files.prediction_files import covered, read_answers
+from harness_plugin.scoring.files import prediction_files
+from harness_plugin.scoring.files.prediction_files import covered, read_answers, read_table
 
 ROOT = Path(__file__).parents[2]
 TOY = str(ROOT / "tests" / "toy" / "toy.yaml")
@@ -22,25 +23,25 @@ TOY = str(ROOT / "tests" / "toy" / "toy.yaml")
 @pytest.fixture(scope="module")
 def rows(toy_run):
     """The student's answers of the toy run: id -> (label, probability of each label)."""
-    found = {}
+    result = {}
     for file in toy_run.output.glob("models/toy-student-*/samples_*.jsonl"):
         for line in file.read_text().splitlines():
             sample = json.loads(line)
-            log_probs, said = zip(*sample["filtered_resps"], strict=True)
-            answer = ("negative", "positive")[said.index("True")]
-            found[sample["doc"]["id"]] = (answer, np.exp(np.array(log_probs, float)))
-    order = np.random.default_rng(0).permutation(sorted(found))
-    return {str(key): found[str(key)] for key in order}
+            log_probs, answers = zip(*sample["filtered_resps"], strict=True)
+            answer = ("negative", "positive")[answers.index("True")]
+            result[sample["doc"]["id"]] = (answer, np.exp(np.array(log_probs, float)))
+    order = np.random.default_rng(0).permutation(sorted(result))
+    return {str(key): result[str(key)] for key in order}
 
 
 def write(folder, rows, form):
     """The file of one format."""
     ids = list(rows)
-    said = [label for label, _ in rows.values()]
+    answers = [label for label, _ in rows.values()]
     negative, positive = np.array([p for _, p in rows.values()]).T
     file = folder / f"answers.{form.partition(' ')[0]}"
     if form == "csv label":
-        lines = ["pairID,gold_label", *map(",".join, zip(ids, said, strict=True))]
+        lines = ["pairID,gold_label", *map(",".join, zip(ids, answers, strict=True))]
         file.write_text("\n".join(lines))
     elif form == "tsv probabilities":  # columns named like the labels, in the other order
         lines = ["id\tPositive\tNegative"]
@@ -76,8 +77,8 @@ def test_every_format_gives_the_numbers_of_the_run(rows, toy_run, tmp_path, form
     (scored,) = (tmp_path / "out").glob("models/org__mine/results_*.json")
     (trained,) = toy_run.output.glob("models/toy-student-*/results_*.json")
     ours, theirs = (json.loads(path.read_text())["results"] for path in (scored, trained))
-    for name, found in theirs.items():
-        for metric, value in found.items():
+    for name, result in theirs.items():
+        for metric, value in result.items():
             mine = ours[name][metric]
             if metric.startswith(OF_PROBABILITIES) and "label" in form:
                 value = "N/A" if "stderr" in metric else None
@@ -173,9 +174,9 @@ def test_three_way_labels_in_any_order_collapse(splits, tmp_path):
         "pairID,gold_label\nex3,contradiction\nex1,neutral\nex0,Entailment\nex2,neutral\n",
         "heuristics.txt",
     )
-    found = join(read_answers(file, splits), splits[0])
-    assert found.correct.tolist() == [True, True, False, True]
-    assert found.labels_only
+    result = join(read_answers(file, splits), splits[0])
+    assert result.correct.tolist() == [True, True, False, True]
+    assert result.labels_only
     assert [split.name for split in covered(read_answers(file, splits), splits)] == ["hans"]
 
 
@@ -248,6 +249,40 @@ def test_bad_columns_are_named(splits, tmp_path, row, more, message):
         read_answers(file, splits, **more)
 
 
+WIDE = {
+    "p.jsonl": "{" + ",".join(f'"k{i}" :1' for i in range(20_000)) + "}\n",
+    "q.jsonl": "".join(f'{{"k{i}":1}}\n' for i in range(5_000)),
+    "p.csv": ",".join(f"k{i}" for i in range(20_000)) + "\n",
+    "p.tsv": "\t".join(f"k{i}" for i in range(20_000)) + "\n",
+}
+
+
+@pytest.mark.parametrize("name", [*WIDE, "p.parquet"])
+def test_files_that_would_fill_the_memory_are_not_read(splits, tmp_path, name):
+    file = tmp_path / name
+    if name == "p.parquet":
+        nothing = pa.nulls(5000, pa.string())
+        parquet.write_table(pa.table({f"k{i}": nothing for i in range(900)}), file)
+    else:
+        file.write_text(WIDE[name])
+    before = pa.total_allocated_bytes()
+    with pytest.raises(HarnessError, match=r"columns or keys are (more than|[\d,]+ cells)"):
+        read_table(file, 10_000)
+    assert pa.total_allocated_bytes() - before < 1 << 20
+
+
+def test_lines_may_lack_keys_and_are_read_in_blocks(tmp_path, monkeypatch):
+    rows = [{"id": f"ex{i}", "logits": [i, 0.5]} for i in range(50)] + [{"id": "a", "label": 'b":'}]
+    file = text_file(tmp_path, "".join(json.dumps(row) + "\n" for row in rows) + "\n", "p.jsonl")
+    whole = read_table(file, 100)
+    monkeypatch.setattr(prediction_files, "BLOCK", 100)
+    assert read_table(file, 100).equals(whole)
+    assert whole.column("label").to_pylist()[-2:] == [None, 'b":']
+    file.write_text(file.read_text() + "{")
+    with pytest.raises(HarnessError, match=r"p\.jsonl: from line 5\d: JSON parse error"):
+        read_table(file, 100)
+
+
 def test_a_set_is_scored_whole_and_files_are_of_known_kinds(splits, tmp_path):
     file = text_file(tmp_path, "id,label\nex0,neutral\nex3,neutral\na,entailment\n")
     answers = read_answers(file, splits)
@@ -282,9 +317,9 @@ def test_a_shuffled_hans_submission_scores_as_its_rule_says(real_data, plugins, 
     hans = next(split for split in data.evaluation if split.name == "hans")
     ids = np.random.default_rng(0).permutation(hans.ids)
     lines = ["pairID,gold_label", *(f"{i},entailment" for i in ids)]
-    found = join(read_answers(text_file(tmp_path, "\n".join(lines)), [hans]), hans)
-    assert len(found) == 30_000
-    assert np.array_equal(found.correct, hans.label == hans.labels.index("entailment"))
+    result = join(read_answers(text_file(tmp_path, "\n".join(lines)), [hans]), hans)
+    assert len(result) == 30_000
+    assert np.array_equal(result.correct, hans.label == hans.labels.index("entailment"))
 
 
 @pytest.mark.parametrize(

@@ -55,8 +55,8 @@ def with_smaller_batches(settings: TaskSettings, rows: int) -> tuple[TaskSetting
         role: one.model_copy(update={"batch_size": min(one.batch_size, rows)})
         for role, one in (("teacher", settings.teacher), ("student", settings.student))
     }
-    said = " and ".join(map(str, larger))
-    note = f"--limit leaves {rows} training rows: batches of {rows} rows, not of {said}"
+    too_large = " and ".join(map(str, larger))
+    note = f"--limit leaves {rows} training rows: batches of {rows} rows, not of {too_large}"
     return settings.model_copy(update=fitted), [note]
 
 
@@ -127,11 +127,13 @@ OPTIONS_OF = {
 
 
 def check_option_names(settings: Mapping[str, Any], plugins: Plugins) -> None:
-    """Refuse options of a method, bias model or group inference that nobody offers.
+    """Refuse a bias model, and options of a method or its like, that nobody offers.
 
-    Options of a method that is not in use are no error, so that a misspelt one would be ignored.
+    One that is not in use is no error, so that a misspelt one would be ignored.
     """
     for key, value in settings.items():
+        if key == "bias_model" and isinstance(value, str):
+            plugins["bias_model"].offer(value)
         if not isinstance(value, Mapping):
             continue
         if key in OPTIONS_OF:

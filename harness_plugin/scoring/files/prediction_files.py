@@ -2,13 +2,15 @@
 
 A file has a column of ids and one kind of answers: labels, probabilities or logits. Labels are
 matched by name. A column `cluster` says which rows are not independent, where the task does not.
-What is missing, doubled or unknown is an error with counts and examples.
+Missing, doubled and unknown rows are an error with counts and examples.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
+import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,6 +41,12 @@ from harness_plugin.scoring.files.answer_columns import (
 
 ID_COLUMNS = ("pairID", "id")
 CLUSTER_COLUMN = "cluster"
+MANY_COLUMNS, CELLS_A_BYTE, FEW_CELLS = 10_000, 10, 1_000_000
+"""Columns of a file, each of which takes some 3 KB beside its values; cells that a byte may stand
+for (a key that a line lacks is one, of some 14 bytes), and that a small file may have."""
+BLOCK = 1 << 18
+"""Bytes of JSON lines that are read at a time."""
+KEY = re.compile(rb'"((?:[^"\\]|\\.)*)"\s*:')
 FEW = 1000
 """Rows and characters that are never too many: what is wrong with them is said one by one."""
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".parquet")
@@ -46,7 +54,7 @@ SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".parquet")
 
 @dataclass(frozen=True, eq=False)
 class PredictionFile:
-    """What one file says: `logits` (N, C) of the rows `ids` (N,), in the order of `labels`.
+    """Predictions in one file: `logits` (N, C) of rows `ids` (N,), in the order of `labels`.
 
     `clusters` (N,) are the names in its column `cluster`, None without one.
     """
@@ -136,9 +144,11 @@ def read_table(file: Path, most: int) -> pa.Table:
         raise HarnessError(f"{file}: expected a file that ends in {', '.join(SUFFIXES)}.")
     try:
         if file.suffix == ".parquet":
-            check_rows(file, parquet.read_metadata(file).num_rows, most)
+            about = parquet.read_metadata(file)
+            check_rows(file, about.num_rows, most)
+            check_cells(file, about.num_rows, about.num_columns, file.stat().st_size)
             return parquet.read_table(file)
-        table = arrow_json.read_json(file) if file.suffix == ".jsonl" else read_delimited(file)
+        table = read_lines(file) if file.suffix == ".jsonl" else read_delimited(file)
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise HarnessError(f"{file}: cannot be read: {error}.") from None
     check_rows(file, len(table), most)
@@ -153,6 +163,42 @@ def check_rows(file: Path, rows: int, most: int) -> None:
         )
 
 
+def check_cells(file: Path, rows: int, columns: int, size: int) -> None:
+    """Refuse so many columns, or cells in so few bytes, that reading them would fill the memory."""
+    if columns > MANY_COLUMNS:
+        raise HarnessError(
+            f"{file}: {columns:,} columns or keys are more than the {MANY_COLUMNS:,} that are "
+            f"read; answers to many labels stand in one list column."
+        )
+    if rows * columns > (most := CELLS_A_BYTE * size + FEW_CELLS):
+        raise HarnessError(
+            f"{file}: {rows:,} rows of {columns:,} columns or keys are {rows * columns:,} cells, "
+            f"most of them empty; at most {most:,} are read from {size:,} bytes."
+        )
+
+
+def read_lines(file: Path) -> pa.Table:
+    """The rows of a .jsonl, in blocks whose keys are counted first: each line may name others."""
+    tables, names, rows, size = [], set[bytes](), 0, 0
+    with file.open("rb") as stream:
+        while lines := stream.readlines(BLOCK):
+            block = b"".join(lines)
+            # a block without further colons names no further keys: the quick way to see it
+            if block.count(b":") > sum(block.count(b'"%b":' % name) for name in names):
+                names.update(KEY.findall(block))
+            rows, size = rows + len(lines), size + len(block)
+            check_cells(file, rows, len(names), size)
+            try:
+                if block.strip():
+                    tables.append(arrow_json.read_json(io.BytesIO(block)))
+            except pa.ArrowException as error:
+                first = rows - len(lines) + 1
+                raise HarnessError(f"{file}: from line {first:,}: {error}.") from None
+    if not tables:
+        raise HarnessError(f"{file}: no rows.")
+    return pa.concat_tables(tables, promote_options="permissive")
+
+
 def read_delimited(file: Path) -> pa.Table:
     """The rows of a .csv, .tsv or .txt; commas or tabs, as its header says.
 
@@ -164,6 +210,7 @@ def read_delimited(file: Path) -> pa.Table:
     delimiter = "\t" if "\t" in first else ","
     quote = '"' if delimiter == "," else False
     header = next(csv.reader([first], delimiter=delimiter), [])
+    check_cells(file, 1, len(header), file.stat().st_size)
     return arrow_csv.read_csv(
         file,
         parse_options=arrow_csv.ParseOptions(delimiter=delimiter, quote_char=quote),

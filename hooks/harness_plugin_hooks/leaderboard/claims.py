@@ -1,4 +1,4 @@
-"""What a record says of itself, against the configuration that it comes with.
+"""Claims of a record, checked against the configuration that it comes with.
 
 Numbers follow from predictions; how the models were trained, with how many seeds and with which
 labels, does not. But all of it is said twice: in the resolved configuration, which a leaderboard
@@ -14,8 +14,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness_plugin._version import EXTRA_OF
-from harness_plugin.config.roles import Role, plan_of_roles
+from harness_plugin._version import DISTRIBUTION, EXTRA_OF
+from harness_plugin.config.roles import Role, plan_of_roles, start_of
+from harness_plugin.config.run_config import NAMED, RunConfig
 from harness_plugin.config.settings import RoleSettings, TaskSettings
 from harness_plugin.errors import HarnessError
 from harness_plugin.plugins.registry import Plugins
@@ -23,6 +24,7 @@ from harness_plugin.records import Predictions
 from harness_plugin.scoring.files.transfer_record import Model, TransferRecord
 from harness_plugin.store.files import strict
 from harness_plugin_hooks.leaderboard.bundle import Problem, shown
+from harness_plugin_hooks.leaderboard.differences import differences
 
 BUDGET = ("epochs", "erm_epochs")
 """Settings that an equal budget shortens; `labels` are resolved from the data."""
@@ -45,18 +47,25 @@ def contradictions(record: TransferRecord, plugins: Plugins) -> Iterator[Problem
         return
     if not (trained or own):
         return
-    if "seeds" not in record.config:
-        yield Problem(f"{part}, config.seeds", "the seeds that were trained", "none")
     if not isinstance(own, Mapping):
         yield Problem(f"{part}, config.settings", f"the settings of task {record.task}", "none")
         return
     try:
+        config = RunConfig.model_validate(record.config)
         chosen = TaskSettings.model_validate(own)
         roles = plan_of_roles(chosen)
     except (ValidationError, HarnessError) as error:
-        said = " ".join(str(error).split())
-        yield Problem(f"{part}, config.settings", "settings of a run", shown(said))
+        problem = " ".join(str(error).split())
+        yield Problem(f"{part}, config", "the configuration of a run", shown(problem))
         return
+    # every setting is there: what is left out would be read as its default
+    for stated, whole, where in (
+        (record.config, config, "config"),
+        (own, chosen, f"config.settings.{record.task}"),
+    ):
+        resolved = strict(whole.model_dump(mode="json"))
+        yield from differences(resolved, strict(dict(stated)), f"{part}, {where}")
+    yield from left_out(record.environment, part)
     yield from of_the_models(record, roles, part)
     for model in record.models:
         if (role := roles.get(model.role)) is not None:
@@ -65,16 +74,25 @@ def contradictions(record: TransferRecord, plugins: Plugins) -> Iterator[Problem
 
 
 def of_the_run(record: TransferRecord, part: str) -> Iterator[Problem]:
-    """Seeds, limit, collapse rule."""
+    """Machine, data, sets, seeds, rule of verdicts, limit, collapse rule."""
     config = record.config
+    if (data := config.get("data")) is not None:
+        source = data if data in NAMED else "path"
+        if record.source != source:
+            found = shown(str(data))
+            yield Problem(f"{part}, config.data", f"the source, {record.source}", found)
+    scored = sorted(known.name for known in record.sets)
+    if (sets := config.get("sets")) and sorted(map(str, sets)) != scored:
+        yield Problem(f"{part}, config.sets", shown(str(scored)), shown(str(sets)))
+    yield from of_the_machine(record, part)
     if "seeds" in config and sorted(record.seeds) != sorted(config["seeds"]):
         yield Problem(
             f"{part}, seeds", f"those of the config, {config['seeds']}", str(record.seeds)
         )
     for name, value in record.rule.model_dump(mode="json").items():
         if name in config and strict(config[name]) != strict(value):
-            said = shown(json.dumps(strict(value)))
-            yield Problem(f"{part}, rule.{name}", shown(json.dumps(strict(config[name]))), said)
+            stated = shown(json.dumps(strict(value)))
+            yield Problem(f"{part}, rule.{name}", shown(json.dumps(strict(config[name]))), stated)
     limit = config.get("limit")
     noted = [note for note in record.notes if note.startswith("limited to ")]
     expected = [] if limit is None else [f"limited to {limit} rows a split"]
@@ -85,8 +103,38 @@ def of_the_run(record: TransferRecord, part: str) -> Iterator[Problem]:
             yield Problem(f"{part}, sets", f"at most {limit} rows, the limit", f"{known.rows}")
     rules = {known.collapse_rule for known in record.sets if known.collapse is not None}
     rules = rules or {known.collapse_rule for known in record.sets}
-    if record.collapse_rule not in rules:
+    if rules and record.collapse_rule not in rules:
         yield Problem(f"{part}, collapse_rule", " or ".join(rules), shown(record.collapse_rule))
+
+
+def left_out(environment: Mapping[str, Any], part: str) -> Iterator[Problem]:
+    """A run's statements on its machine: this software's version, and what it computed with."""
+    required = {
+        **dict.fromkeys(("versions", "python", "platform", "cpu", "gpu", "choices"), environment),
+        f"versions.{DISTRIBUTION}": environment.get("versions"),
+    }
+    for name, place in required.items():
+        key = name.removeprefix("versions.")
+        if not isinstance(place, Mapping) or key not in place or place[key] in ({}, ""):
+            yield Problem(f"{part}, environment.{name}", "what every run says", "none")
+
+
+def of_the_machine(record: TransferRecord, part: str) -> Iterator[Problem]:
+    """One version of this software; what a run was asked to compute with is what it used."""
+    versions, version = record.environment.get("versions"), record.harness_plugin_version
+    if isinstance(versions, Mapping) and versions.get(DISTRIBUTION, version) != version:
+        there = shown(str(versions[DISTRIBUTION]))
+        yield Problem(f"{part}, environment.versions.{DISTRIBUTION}", shown(version), there)
+    choices = record.environment.get("choices")
+    for modality, choice in choices.items() if isinstance(choices, Mapping) else ():
+        if not isinstance(choice, Mapping):
+            place = f"{part}, environment.choices.{shown(modality)}"
+            yield Problem(place, "device, precision and attention", shown(json.dumps(choice)))
+            continue
+        for name in ("device", "precision", "attention"):
+            asked, used = record.config.get(name), choice.get(name)
+            if asked not in (None, "auto", used):
+                yield Problem(f"{part}, config.{name}", shown(str(used)), shown(str(asked)))
 
 
 def of_the_models(
@@ -120,11 +168,14 @@ def of_a_model(
         recorded["model"] = model.model
     if distilled is not None:
         recorded["distillation"] = model.settings.get("distillation")
-    said: dict[str, Any] = {"kind": model.kind, "method": model.method}
-    stated: dict[str, Any] = {"kind": role.kind.value, "method": role.method}
+    own: dict[str, Any] = {"kind": model.kind, "method": model.method, "start": model.start}
+    stated: dict[str, Any] = {"kind": role.kind.value, "method": role.method, "start": ""}
+    if distilled is not None:
+        first, smaller = distilled.teachers[0], bool(distilled.compress)
+        stated["start"] = start_of(distilled.from_teacher, first, compressed=smaller)
     try:
         stated["supervision"] = supervision_of(role, chosen, plugins)
-        said["supervision"] = model.supervision.model_dump() if model.supervision else None
+        own["supervision"] = model.supervision.model_dump() if model.supervision else None
     except ModuleNotFoundError as error:  # what a method needs stands in its class, beside torch
         if error.name not in EXTRA_OF:
             raise
@@ -132,7 +183,7 @@ def of_a_model(
         yield Problem(where, "a method and a distillation that there are", shown(str(error)))
         return
     for name, value in {**expected, **stated}.items():
-        other = {**recorded, **said}.get(name)
+        other = {**recorded, **own}.get(name)
         if strict(value) != strict(other):
             texts = (shown(json.dumps(strict(each), sort_keys=True)) for each in (value, other))
             yield Problem(f"{where}.{name}", *texts)
@@ -160,7 +211,7 @@ def supervision_of(role: Role, chosen: TaskSettings, plugins: Plugins) -> dict[s
 
 
 def needs_of(plugins: Plugins, kind: str, name: str) -> frozenset[str]:
-    """What a method, distiller, augmentation or group inference asks of the data."""
+    """The `needs` of a method, distiller, augmentation or group inference."""
     from harness_plugin.training.contracts import Configured
 
     return plugins[kind].offer(name).subclass(Configured).needs

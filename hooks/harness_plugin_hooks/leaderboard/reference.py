@@ -10,7 +10,8 @@ from harness_plugin.errors import HarnessError
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.scoring.files.transfer_record import TransferRecord
 from harness_plugin_hooks.leaderboard.bundle import Problem, Refused, shown
-from harness_plugin_hooks.leaderboard.verify import Verified, differences, verify
+from harness_plugin_hooks.leaderboard.differences import differences
+from harness_plugin_hooks.leaderboard.verify import Verified, verify
 
 
 def references(
@@ -72,7 +73,7 @@ def other_data(
 
 
 def data_of(record: TransferRecord) -> dict[str, Any]:
-    """What a record says of its data: nothing that depends on a model."""
+    """The data of a record, without anything that depends on a model."""
     return {
         "source": record.source,
         "fingerprint": record.fingerprint,

@@ -26,8 +26,16 @@ def parts_of(run: Path, started: str | None) -> dict[str, bytes]:
     time = start_of(run, started)
     for file in sorted(run.glob(f"transfer_*_{time}.json")):
         record = read_record(file)
-        models += [hashes_of(record, index) for index in range(len(record.models))]
         content = without_folders(record)
+        models += [
+            {
+                "task": record.task,
+                "fingerprint": record.fingerprint,
+                **dumped,
+                "files": hashes_of(model.name, Path(model.path)),
+            }
+            for model, dumped in zip(record.models, content["models"], strict=True)
+        ]
         folder = f"tasks/{record.task}"
         shared = {"config": content["config"], "environment": content["environment"]}
         parts[f"{folder}/results.json"] = as_json(content)
@@ -43,17 +51,9 @@ def parts_of(run: Path, started: str | None) -> dict[str, bytes]:
     return parts | {f"{name}.json": as_json(value) for name, value in shared.items()}
 
 
-def hashes_of(record: TransferRecord, index: int) -> dict[str, Any]:
-    """An entry of models.json: what the model is made of, file by file."""
-    model = record.models[index]
-    files = {file.name: hash_of(file) for file in files_of(model.name, Path(model.path))}
-    return {
-        "task": record.task,
-        "role": model.role,
-        "seed": model.seed,
-        "name": model.name,
-        "files": files,
-    }
+def hashes_of(name: str, path: Path) -> dict[str, str]:
+    """SHA-256 of what the model called `name` is made of, file by file."""
+    return {file.name: hash_of(file) for file in files_of(name, path)}
 
 
 def files_of(name: str, path: Path) -> list[Path]:

@@ -7,12 +7,11 @@ with the bootstrap seed that was recorded; the record that comes out must be the
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from harness_plugin import __version__
 from harness_plugin.errors import HarnessError
@@ -27,7 +26,6 @@ from harness_plugin_hooks.leaderboard.bundle import (
     Manifest,
     Problem,
     Refused,
-    Sha256,
     parsed,
     read_bundle,
     sha256,
@@ -35,10 +33,9 @@ from harness_plugin_hooks.leaderboard.bundle import (
     strict_json,
 )
 from harness_plugin_hooks.leaderboard.claims import clones, contradictions
+from harness_plugin_hooks.leaderboard.differences import differences
 from harness_plugin_hooks.leaderboard.generated import generated_rows
-
-TOLERANCE = 1e-6
-"""Numbers computed on another machine differ in their last digits."""
+from harness_plugin_hooks.leaderboard.model_files import ModelHashes, check_models, weights_of
 
 OURS = "metrics"
 """The plugin of the metrics that every run computes."""
@@ -46,22 +43,6 @@ MAX_RESAMPLES = 10_000
 MAX_CELLS = 200_000_000
 MAX_VALUES = 1000
 """Rows times columns of one set; values of its bias types. More is an attempt to fill memory."""
-
-
-class ModelFiles(BaseModel):
-    """The hashes of one model's files."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    task: str
-    role: str
-    seed: int
-    name: str
-    files: dict[str, Sha256] = Field(min_length=1, description="file -> SHA-256")
-
-
-class ModelHashes(RootModel[list[ModelFiles]]):
-    """models.json"""
 
 
 @dataclass(frozen=True)
@@ -105,27 +86,35 @@ def verify_parts(
     tasks = sorted({key.split("/")[1] for key in parts if key.startswith("tasks/")})
     if not tasks:
         raise Refused(Problem("tasks", "the results of a task", "none"))
-    problems: list[Problem] = []
+    hashes: ModelHashes = parsed(ModelHashes, parts["models.json"], "models.json")
     records: dict[str, TransferRecord] = {}
-    numbers = 0
+    problems: list[Problem] = []
     for task in tasks:
         try:
-            records[task], count = verify_task(task, parts, plugins, allow_embedded)
-            numbers += count
+            records[task] = stated(task, parts, allow_embedded)
         except Refused as refused:
             problems += refused.problems
+    # what is said is compared before anything is computed, which may take minutes
     if not problems:
-        problems += check_models(parsed(ModelHashes, parts["models.json"], "models.json"), records)
+        problems += check_models(hashes, records)
+        for record in records.values():
+            problems += attempted(record, partial(contradictions, record, plugins))
+    numbers = 0
+    if not problems:
+        for record in records.values():
+            computed = partial(computed_problems, record, parts, hashes, plugins)
+            problems += attempted(record, computed)
+            numbers += count_numbers(record.model_dump(include={"scores", "transfer"}))
     if problems:
-        raise Refused(*problems)
+        others = {r.harness_plugin_version for r in records.values()} - {__version__}
+        expected = f"results of harness-plugin {__version__}, which checks them"
+        raise Refused(*problems, *(Problem(MANIFEST, expected, shown(v)) for v in sorted(others)))
     digest = sha256(json.dumps({key: part.sha256 for key, part in manifest.parts.items()}).encode())
     return Verified(manifest.name, digest, records, numbers)
 
 
-def verify_task(
-    task: str, parts: Mapping[str, bytes], plugins: Plugins, allow_embedded: bool
-) -> tuple[TransferRecord, int]:
-    """The record of one task and how many of its numbers were computed again."""
+def stated(task: str, parts: Mapping[str, bytes], allow_embedded: bool) -> TransferRecord:
+    """The results of one task as they stand there, on data that may be shown."""
     part = f"tasks/{task}/results.json"
     if part not in parts:
         raise Refused(Problem(part, "the results of the task", "none"))
@@ -133,50 +122,39 @@ def verify_task(
     if record.task != task:
         raise Refused(Problem(f"{part}, task", task, shown(record.task)))
     if record.source == "embedded" and not allow_embedded:
-        raise Refused(
-            Problem(
-                f"{part}, source", "real data (--allow_embedded shows how it works)", "embedded"
-            )
-        )
-    if record.config.get("data") == "embedded" and record.source != "embedded":
-        raise Refused(Problem(f"{part}, source", "embedded, as the config says", record.source))
+        expected = "real data (--allow_embedded shows how it works)"
+        raise Refused(Problem(f"{part}, source", expected, "embedded"))
     for name, value in (("config", record.config), ("environment", record.environment)):
         if strict_json(parts[f"{name}.json"], f"{name}.json") != value:
             raise Refused(Problem(f"{name}.json", f"the {name} in {part}", "another"))
-    check_size(record, part)
-    predictions = read_predictions(record, task, parts)
+    return record
+
+
+def attempted(record: TransferRecord, check: Callable[[], Iterable[Problem]]) -> list[Problem]:
+    """The problems that a check finds; whatever a stranger's parts make it raise is one."""
     try:
-        again = computed_again(record, predictions, plugins)
-    except Exception as error:  # whatever a stranger's parts make our functions raise
-        said = str(error) if isinstance(error, HarnessError) else repr(error)
-        raise Refused(Problem(part, "results that can be computed again", shown(said))) from None
+        return list(check())
+    except Refused as refused:
+        return list(refused.problems)
+    except Exception as error:
+        problem = str(error) if isinstance(error, HarnessError) else repr(error)
+        part = f"tasks/{record.task}/results.json"
+        return [Problem(part, "results that can be computed again", shown(problem))]
+
+
+def computed_problems(
+    record: TransferRecord, parts: Mapping[str, bytes], hashes: ModelHashes, plugins: Plugins
+) -> Iterator[Problem]:
+    """Where the results of one task do not follow from its predictions."""
+    part = f"tasks/{record.task}/results.json"
+    check_size(record, part)
+    predictions = read_predictions(record, record.task, parts)
+    again = computed_again(record, predictions, plugins)
     actual, expected = record.model_dump(mode="json"), again.model_dump(mode="json")
     expected["harness_plugin_version"] = record.harness_plugin_version
-    problems = [*differences(expected, actual, part), *contradictions(record, plugins)]
-    problems += [*clones(record, predictions, weights_of(task, parts))]
-    problems += [*generated_rows(record, predictions, plugins)]
-    if problems:
-        if record.harness_plugin_version != __version__:
-            about = Problem(
-                MANIFEST,
-                f"results of harness-plugin {__version__}, which checks them",
-                shown(record.harness_plugin_version),
-            )
-            problems.append(about)
-        raise Refused(*problems)
-    return record, count_numbers([expected[key] for key in ("scores", "transfer")])
-
-
-def weights_of(task: str, parts: Mapping[str, bytes]) -> dict[tuple[str, int], frozenset[str]]:
-    """SHA-256 of every model's weight files, or of its file of answers, by role and seed."""
-    hashes: ModelHashes = parsed(ModelHashes, parts["models.json"], "models.json")
-    return {
-        (model.role, model.seed): frozenset(
-            digest for name, digest in model.files.items() if not name.endswith(".json")
-        )
-        for model in hashes.root
-        if model.task == task
-    }
+    yield from differences(expected, actual, part)
+    yield from clones(record, predictions, weights_of(record.task, hashes))
+    yield from generated_rows(record, predictions, plugins)
 
 
 def check_size(record: TransferRecord, part: str) -> None:
@@ -208,8 +186,8 @@ def read_predictions(
     present = {key for key in parts if key.startswith(f"{folder}/predictions_")}
     if odd := sorted(files.keys() ^ present):
         there = "predictions of a set that the results name" if odd[0] in present else "a part"
-        columns_said = "of another" if odd[0] in present else "none"
-        raise Refused(Problem(shown(odd[0]), there, columns_said))
+        in_file = "of another" if odd[0] in present else "none"
+        raise Refused(Problem(shown(odd[0]), there, in_file))
     names = {(model.role, model.seed): model.name for model in record.models}
     if len(names) < len(record.models):
         raise Refused(
@@ -298,39 +276,6 @@ def model_of(task: str, model: Any) -> TrainedModel:
     )
 
 
-def differences(expected: Any, actual: Any, where: str) -> Iterator[Problem]:
-    """Every place where two JSON values differ; floats may by TOLERANCE."""
-    if isinstance(expected, dict) and isinstance(actual, dict):
-        for key in [*expected, *(key for key in actual if key not in expected)]:
-            place = f"{where}, {key}" if where.endswith(".json") else f"{where}.{key}"
-            if key not in actual or key not in expected:
-                have = ("none", "one") if key in actual else ("one", "none")
-                yield Problem(shown(place), *have)
-            else:
-                yield from differences(expected[key], actual[key], place)
-    elif isinstance(expected, list) and isinstance(actual, list):
-        if len(expected) != len(actual):
-            yield Problem(where, f"{len(expected)} entries", f"{len(actual)}")
-        for number, (mine, theirs) in enumerate(zip(expected, actual, strict=False)):
-            yield from differences(mine, theirs, f"{where}[{title(mine) or number}]")
-    elif not same(expected, actual):
-        yield Problem(shown(where), shown(json.dumps(expected)), shown(json.dumps(actual)))
-
-
-def title(entry: Any) -> str:
-    """What distinguishes an entry of a list."""
-    keys = ("purpose", "role", "student", "seed", "split", "subset", "metric", "measure", "name")
-    named = entry if isinstance(entry, dict) else {}
-    return "/".join(str(named[key]) for key in keys if named.get(key) not in (None, ""))
-
-
-def same(expected: Any, actual: Any) -> bool:
-    """Equal, or floats that differ in their last digits."""
-    if type(expected) is float and type(actual) is float:
-        return abs(expected - actual) <= TOLERANCE
-    return type(expected) is type(actual) and bool(expected == actual)
-
-
 def count_numbers(value: Any) -> int:
     """How many floats a JSON value holds."""
     if isinstance(value, dict):
@@ -338,30 +283,6 @@ def count_numbers(value: Any) -> int:
     if isinstance(value, list):
         return sum(map(count_numbers, value))
     return isinstance(value, float)
-
-
-def check_models(hashes: ModelHashes, records: Mapping[str, TransferRecord]) -> Iterator[Problem]:
-    """Every model has hashes, and files of predictions the ones that were scored."""
-    expected = {(task, m.role, m.seed): m for task, r in records.items() for m in r.models}
-    hashed = {(m.task, m.role, m.seed): m for m in hashes.root}
-    if expected.keys() != hashed.keys() or len(hashed) != len(hashes.root):
-        names = (
-            ", ".join("/".join(map(str, k)) for k in sorted(keys)) for keys in (expected, hashed)
-        )
-        yield Problem("models.json", *(shown(name) for name in names))
-        return
-    for key, model in expected.items():
-        scored = model.settings.get("sha256")
-        entry = hashed[key]
-        if entry.name != model.name:
-            yield Problem("models.json", shown(model.name), shown(entry.name))
-        if model.updates and all(name.endswith(".json") for name in entry.files):
-            said = f"{shown(model.name)}'s weights, which were trained"
-            yield Problem("models.json", f"a hash of {said}", "none")
-        if scored is not None and scored not in entry.files.values():
-            yield Problem(
-                "models.json", f"{shown(model.name)}'s file {shown(str(scored))}", "another"
-            )
 
 
 def summary(verified: Verified) -> str:
