@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import every_method
 import numpy as np
 import pytest
 import torch
@@ -122,8 +123,8 @@ def one(evaluation):
 
 @pytest.mark.parametrize(
     "launcher",
-    # what accelerate starts two processes with is torchrun; on its own it trains them below
-    [pytest.param("torchrun", marks=pytest.mark.exhaustive), "launch", "accelerate"],
+    # what accelerate starts two processes with is torchrun
+    [pytest.param("torchrun", marks=pytest.mark.exhaustive), "launch"],
 )
 def test_two_processes_give_the_numbers_of_one(evaluation, one, launcher):
     if launcher != "launch" and torch.cuda.is_available():
@@ -132,6 +133,11 @@ def test_two_processes_give_the_numbers_of_one(evaluation, one, launcher):
     program = [] if launcher == "launch" else MODULE
     status, output = finish(start([*LAUNCHERS[launcher], *program, *arguments]))
     assert status == 0, output
+    check_results(two, one, output)
+
+
+def check_results(two, one, output):
+    """What two processes have written is what one has."""
     assert numbers(two) == pytest.approx(numbers(one), abs=1e-6)
     assert samples(two) == samples(one)
     assert task_hashes(two) == task_hashes(one)
@@ -142,10 +148,10 @@ def test_two_processes_give_the_numbers_of_one(evaluation, one, launcher):
     assert output.count("2 process(es) on cpu") == 1  # said once, by the main process
 
 
-def test_fewer_processes_than_asked_for_are_refused(evaluation):
+def test_fewer_processes_than_asked_for_are_refused_from_any_folder(evaluation, tmp_path):
     arguments, out = evaluation("fewer")
     launcher = ["accelerate", "launch", "--cpu", "--num_processes", "2", *MODULE]
-    status, output = finish(start([*launcher, *arguments]))
+    status, output = finish(start([*launcher, *arguments], cwd=tmp_path))
     assert status != 0
     assert "2 processes were requested, 1 started" in output
     assert "harness launch --num_processes 2" in output
@@ -162,72 +168,42 @@ def test_accelerate_launch_runs_the_main_command(tmp_path):
     assert {m["role"] for m in transfer(tmp_path / "out")["models"]} == set(ROLES)
 
 
-@pytest.mark.parametrize("program", ["-m harness_plugin", "--no_python harness"])
-def test_accelerate_launch_finds_the_command_from_any_folder(tmp_path, program):
+def test_accelerate_launch_finds_the_executable_from_any_folder(tmp_path):
     """That a run works under it is asked above; here, that it starts: nothing is trained."""
-    command = ["accelerate", "launch", *program.split(), "validate", TOY]
+    command = ["accelerate", "launch", "--no_python", "harness", "validate", TOY]
     status, output = finish(start(command, cwd=tmp_path))
     assert status == 0, output
     assert "toy: valid" in output
 
 
-HELPERS = str(ROOT / "tests" / "helpers")
-TRAIN = (
-    f"import sys; sys.path.insert(0, {HELPERS!r})"
-    + """
-import gc
-import json
-from pathlib import Path
-from harness_plugin.config.merge import run_config
-from harness_plugin.config.settings import StudentSettings
-from stepwise import stepwise, Distillation
-from harness_plugin.plugins.registry import load_plugins
-from harness_plugin.pipeline.run_task import context_of
-from harness_plugin.pipeline.prepare.open_task import load_tasks
-
-gc.freeze()  # every training collects garbage, and need not look through what is imported
-DISTILLERS = ("minilm", "kd", "group_dro_kd", "hints", "crd", "simkd")
-
-def train(toy, store, methods):
-    flags = {"tasks": (toy,), "threads": 1, "precision": "no", "attention": "sdpa"}
-    sets = ["teacher.epochs=0.35", "teacher.batch_size=15", "teacher.learning_rate=1e-4"]
-    sets += ["validation_fraction=0.2", "teacher.erm_learning_rate=1e-4"]
-    sets += [f"method_options.{name}.epochs=0.2" for name in ("jtt", "cnc", "pgd")]
-    sets += ["teacher.config={hidden_dropout_prob: 0, attention_probs_dropout_prob: 0}"]
-    config, plugins = run_config(None, flags, sets), load_plugins()
-    (task,) = load_tasks(config, plugins)
-    ctx = stepwise(context_of(task, config, plugins, Path(store)))
-    models = {m: ctx.trained("teacher", ctx.settings.teacher, m, 0) for m in methods}
-    teacher = models["erm"]
-    for name in DISTILLERS:
-        heard = StudentSettings(method="erm", distiller=name, ce_weight=0, kd_weight=0.5)
-        models[name] = ctx.trained(
-            "student", ctx.settings.teacher, "erm", 0, Distillation((teacher,), heard)
-        )
-    if ctx.accelerator.is_main_process:
-        paths = {name: [str(m.path), m.updates] for name, m in models.items()}
-        (Path(store) / "models.json").write_text(json.dumps(paths))
-    ctx.accelerator.end_training()
-
-if __name__ == "__main__":
-    train(sys.argv[1], sys.argv[2], sys.argv[3].split(","))
-"""
-)
+@pytest.fixture(scope="module")
+def trained_by_two(evaluation, tmp_path_factory):
+    """The store of two processes that train with every method, then score; the results; output."""
+    store = tmp_path_factory.mktemp("two")
+    arguments, results = evaluation("accelerate")
+    program = [ROOT / "tests" / "helpers" / "every_method.py", TOY, store, ",".join(METHODS)]
+    status, output = finish(start([*LAUNCHERS["accelerate"], *program, *arguments]))
+    assert status == 0, output
+    return store, results, output
 
 
-def test_two_processes_train_the_weights_of_one_for_every_method(tmp_path):
-    program = tmp_path / "train.py"
-    program.write_text(TRAIN)
-    arguments = [program, TOY]
-    result = {}
-    for name, launcher in (("one", [sys.executable]), ("two", LAUNCHERS["torchrun"])):
-        command = [*launcher, *arguments, tmp_path / name, ",".join(METHODS)]
-        status, output = finish(start(command, ACCELERATE_USE_CPU="true"))
-        assert status == 0, output
-        result[name] = json.loads((tmp_path / name / "models.json").read_text())
-    assert result["one"].keys() > {*METHODS, "kd", "hints", "simkd"}
-    for method in result["one"]:
-        (one, updates), (two, same) = result["one"][method], result["two"][method]
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a GPU for each process")
+def test_two_processes_of_accelerate_give_the_numbers_of_one(trained_by_two, one):
+    _, results, output = trained_by_two
+    check_results(results, one, output)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a GPU for each process")
+def test_two_processes_train_the_weights_of_one_for_every_method(trained_by_two, tmp_path):
+    store, _, _ = trained_by_two
+    every_method.train(TOY, tmp_path, METHODS)
+    trained = {
+        name: json.loads((folder / "models.json").read_text())
+        for name, folder in (("one", tmp_path), ("two", store))
+    }
+    assert trained["one"].keys() > {*METHODS, "kd", "hints", "simkd"}
+    for method in trained["one"]:
+        (one, updates), (two, same) = trained["one"][method], trained["two"][method]
         assert updates == same >= 4
         first, second = (load_file(Path(path) / "model.safetensors") for path in (one, two))
         # what a solver of the last layer makes of features that differ by rounding
@@ -238,9 +214,7 @@ def test_two_processes_train_the_weights_of_one_for_every_method(tmp_path):
             largest = float(value.abs().max()) if solved else 0.0
             tolerance = max(1e-5, 1e-2 * largest)
             assert float((value - second[name]).abs().max()) < tolerance, (method, name)
-    stages = [
-        json.loads(file.read_text()) for file in (tmp_path / "two").glob("model-*/stage.json")
-    ]
+    stages = [json.loads(file.read_text()) for file in store.glob("model-*/stage.json")]
     assert {stage["processes"] for stage in stages if "processes" in stage} == {2}
 
 
