@@ -1,4 +1,4 @@
-"""What a batch holds, and what of it is padding: rows drawn once, and drawn by weight.
+"""Contents of batches, and their share of padding: rows drawn once, and drawn by weight.
 
 Counts, not times: groups that a batch lacks, rows that are in it twice, and the share of tokens
 that are padding, for independent draws, for these sorted by length, and for the product's.
@@ -135,7 +135,7 @@ def main() -> None:
     sets = [embedded_hans(args.quick)]
     if not args.quick and (args.data / "snli").is_dir():
         sets += [snli(args.data, "full overlap"), snli(args.data, "negation")]
-    found = []
+    result = []
     for rows in sets:
         sizes = ", ".join(map(str, np.bincount(rows.group)))
         print(f"#### {rows.name}, groups of {sizes} rows\n")
@@ -147,11 +147,11 @@ def main() -> None:
             print("|---|--:|---|--:|--:|--:|--:|")
             for name, plan in PLANS.items():
                 text = line(name, rows, plan(rows, size, args.seed))
-                found.append({"rows": rows.name, "batch": size, "line": text})
+                result.append({"rows": rows.name, "batch": size, "line": text})
                 print(text)
             print()
     if args.output:
-        args.output.write_text(json.dumps(found, indent=1), encoding="utf-8")
+        args.output.write_text(json.dumps(result, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

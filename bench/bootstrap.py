@@ -105,8 +105,8 @@ def plain(paired: PairedPredictions, resamples: int, seed: int) -> dict[str, Flo
 
 def check_same(paired: PairedPredictions, seed: int) -> None:
     """Refuse to time things that do not have the same mean and spread."""
-    found = measure_groups(paired, Bootstrap("bench", 400, seed)).values()
-    groups = [quantities["acc"].values for quantities in found]
+    result = measure_groups(paired, Bootstrap("bench", 400, seed)).values()
+    groups = [quantities["acc"].values for quantities in result]
     theirs = plain(paired, 400, seed)
     for role in paired:
         mine = np.min([values[role][0, 1:] for values in groups], axis=0)

@@ -36,7 +36,7 @@ class Row:
     tracebacks: int = 0
     hangs: int = 0
     besides: dict[str, int] = field(default_factory=dict)
-    """What was seen besides, with its number of times."""
+    """Other observations, with their number of times."""
     peak: int = 0
     """The most MB above those of the idle process that a trial took; 0: not measured."""
     cpu_seconds: float = 0.0
@@ -63,7 +63,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Part:
-    """What one row tries: `trial(row, rng)` does the next of `planned` trials and counts it."""
+    """The trials of one row: `trial(row, rng)` does the next of `planned` trials and counts it."""
 
     portion: str
     what: str

@@ -17,7 +17,7 @@ import numpy as np
 from harness_plugin.records import Floats
 from harness_plugin.scoring.statistics.intervals import components
 from harness_plugin.scoring.statistics.minimum import minimum
-from harness_plugin_hooks.certify.rule import Candidate, in_order, steps_of
+from harness_plugin_hooks.remedies.certify.rule import Candidate, in_order, steps_of
 
 GROUPS = {"teacher": 0.80, "erm_teacher": 0.50, "erm_student": 0.48}
 """Expected accuracy of the worst group; the others are 10 points better each."""

@@ -60,7 +60,7 @@ class Table:
         return "\n".join([*lines, *self.notes, ""])
 
     def verdict(self, name: str, goal: Goal) -> str:
-        """What a goal asks and what was measured."""
+        """A goal and the measured value, in words."""
         ratio = statistics.median(self.ratios(name, goal.of))
         word = "met" if ratio <= goal.most else "MISSED"
         return f"≤ {goal.most:g} x {goal.of}: {ratio:.3f}, {word}"

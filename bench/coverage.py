@@ -80,9 +80,13 @@ def simulate(cell: Cell, worlds: int) -> dict[str, Covered]:
     support = Support(4 * cell.rows, cell.rows)
 
     def put(
-        name: str, found: Interval, true: Floats, c: VarianceComponents, drawn: Floats | None = None
+        name: str,
+        result: Interval,
+        true: Floats,
+        c: VarianceComponents,
+        drawn: Floats | None = None,
     ) -> None:
-        """What is claimed is what the product claims.
+        """Coverage, length and verdict of intervals, by the product's own claim.
 
         The bias is seen against the very models that were `drawn`, whose mean is the truth: seeds'
         luck, which is the same in both, is not in it.
@@ -92,10 +96,10 @@ def simulate(cell: Cell, worlds: int) -> dict[str, Covered]:
             not intervals.no_claim(part(c, world), support, difference=difference)
             for world in range(len(true))
         ]
-        inside = (found.low <= true) & (true <= found.high)
-        claimed &= ~np.isnan(found.value)
+        inside = (result.low <= true) & (true <= result.high)
+        claimed &= ~np.isnan(result.value)
         hits.setdefault(name, []).append(np.where(claimed, inside, np.nan))
-        errors.setdefault(name, []).append(found.value - (true if drawn is None else drawn))
+        errors.setdefault(name, []).append(result.value - (true if drawn is None else drawn))
 
     def interval(name: str, values: Floats, true: Floats, drawn: Floats) -> None:
         c = intervals.components(values, cell.df)
@@ -105,7 +109,7 @@ def simulate(cell: Cell, worlds: int) -> dict[str, Covered]:
     for start in range(0, worlds, step):
         number = min(step, worlds - start)
         groups, true = draw(models, cell, number, rng)
-        found = measured(groups, start)
+        result = measured(groups, start)
         drawn = truths(true).mean(axis=2)
         if cell.seeds == 1:  # the interval is of these very models
             target = drawn
@@ -113,14 +117,14 @@ def simulate(cell: Cell, worlds: int) -> dict[str, Covered]:
             means = np.stack([expected(m, cell.sd, cell.together) for m in models])
             target = np.broadcast_to(means, (number, *means.shape))
         for i, metric in enumerate(METRICS):
-            v, t, own = found[metric], target[..., i], drawn[..., i]
+            v, t, own = result[metric], target[..., i], drawn[..., i]
             interval(metric, v[:, 1], t[:, 1], own[:, 1])
             interval(f"d {metric}", v[:, 1] - v[:, 0], t[:, 1] - t[:, 0], own[:, 1] - own[:, 0])
-        gap = found["gap"]
+        gap = result["gap"]
         gaps = intervals.sizes(gap[:, 1], gap[:, 0], cell.df)
         change = abs(target[:, 1, 1]) - abs(target[:, 0, 1])
         put("d size of gap", intervals.size_change(gaps), change, gaps.difference)
-        w, t = found["worst"], target[..., 2]
+        w, t = result["worst"], target[..., 2]
         ratio = intervals.ratio(w[:, 1] - w[:, 3], w[:, 0] - w[:, 2], cell.df)
         true_ratio = (t[:, 1] - t[:, 3]) / (t[:, 0] - t[:, 2])
         put("retention", ratio, true_ratio, intervals.components(w[:, 0] - w[:, 2], cell.df))
@@ -149,14 +153,14 @@ def grid(args: argparse.Namespace) -> None:
         for rows, seeds in settings
         for world, sd, together in itertools.product(worlds, SDS, (False, True))
     ]
-    found = outcomes(
+    result = outcomes(
         functools.partial(simulate, worlds=args.worlds),
         cells,
         args.workers,
         lambda cell: cell.seeds * max(cell.rows, RESAMPLES),
     )
     by_setting: dict[tuple[int, int], list[dict[str, Covered]]] = {}
-    for cell, numbers in zip(cells, found, strict=True):
+    for cell, numbers in zip(cells, result, strict=True):
         by_setting.setdefault((cell.rows, cell.seeds), []).append(numbers)
     each = len(cells) // len(settings)
     error = (0.95 * 0.05 / args.worlds) ** 0.5
@@ -169,7 +173,7 @@ def grid(args: argparse.Namespace) -> None:
     titles = [f"{seeds} seed{'s' * (seeds > 1)}" for seeds in args.seeds]
     print(f"| number | rows a group | {' | '.join(titles)} | bias |")
     print(f"|---|--:|{':-:|' * (len(titles) + 1)}")
-    for name, rows in itertools.product(found[0], args.rows):
+    for name, rows in itertools.product(result[0], args.rows):
         spread = [spread_of([n[name] for n in by_setting[rows, seeds]]) for seeds in args.seeds]
         biases = [
             n[name].bias
@@ -184,8 +188,8 @@ def grid(args: argparse.Namespace) -> None:
         "| in [.93, .98] | above .98 | lowest |"
     )
     print("|---|--:|--:|--:|--:|--:|--:|")
-    for name in found[0]:
-        claims = [n[name] for n in found if not np.isnan(n[name].coverage)]
+    for name in result[0]:
+        claims = [n[name] for n in result if not np.isnan(n[name].coverage)]
         coverage = np.array([c.coverage for c in claims])
         if coverage.size:
             low, high = (coverage < LOWEST).mean(), (coverage > HIGHEST).mean()
@@ -215,10 +219,10 @@ PARTS = {
 }
 
 
-def options_of(said: Mapping[str, object]) -> str:
+def options_of(flags: Mapping[str, object]) -> str:
     """As they are typed, those that change numbers."""
     words = []
-    for option, value in said.items():
+    for option, value in flags.items():
         if value:
             values = value if isinstance(value, list) else [value]
             words += [option, *(shlex.quote(str(each)) for each in values)]
@@ -235,9 +239,9 @@ def main() -> int:
     parser.add_argument("--rows", type=int, nargs="*", help="default 30 100 300 1000")
     parser.add_argument("--seeds", type=int, nargs="*", default=[1, 3, 5, 10])
     args = parser.parse_args()
-    said = {"--part": args.part, "--worlds": args.worlds, "--rows": args.rows}
-    said |= {"--seeds": args.seeds, "--only": args.only}
-    print(f"`python bench/coverage.py{options_of(said)}`")
+    flags = {"--part": args.part, "--worlds": args.worlds, "--rows": args.rows}
+    flags |= {"--seeds": args.seeds, "--only": args.only}
+    print(f"`python bench/coverage.py{options_of(flags)}`")
     for name in PARTS if args.part == "all" else (args.part,):
         default = [300] if name == "verdicts" else [30, 100, 300, 1000]
         PARTS[name](argparse.Namespace(**{**vars(args), "rows": args.rows or default}))

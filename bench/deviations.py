@@ -1,4 +1,4 @@
-"""What a method's named deviations from its source do: a table of docs/methods_measured.md.
+"""Effects of a method's named deviations from its source: a table of docs/methods_measured.md.
 
 Each row trains a method once as its source has it and once as it is here, on the embedded tasks,
 and compares worst-group accuracy, paired by seed. Options and files are those of methods.py.

@@ -262,7 +262,7 @@ def variants(
     label: torch.Tensor,
     updates: int,
 ) -> dict[str, Callable[[], float]]:
-    """What takes turns; each returns seconds an epoch (or a teacher's pass)."""
+    """Timed variants; each returns seconds an epoch (or a teacher's pass)."""
 
     def epoch(
         make: Callable[[Accelerator], Any] | None = None, precision: str = "bf16"

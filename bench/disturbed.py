@@ -91,20 +91,20 @@ def content(place: Path) -> dict[str, bytes]:
 
     Left out is what says when and how long.
     """
-    found = {}
+    result = {}
     for file in (place / "store").glob("*-*/**/*"):
         timed = file.name in ("stage.json", "README.md")
         apart = any(part.endswith((".partial", ".broken")) for part in file.parts)
         if file.is_file() and not timed and not apart:
             name = file.relative_to(place).as_posix()
-            found[name] = hashlib.sha256(file.read_bytes()).digest()
+            result[name] = hashlib.sha256(file.read_bytes()).digest()
     for file in (place / "out").glob("transfer_*.json"):
         record = json.loads(file.read_bytes())
         kept = [record[key] for key in ("scores", "transfer", "verdicts", "fingerprint")]
-        found["numbers"] = json.dumps(kept).encode()
+        result["numbers"] = json.dumps(kept).encode()
     for file in (place / "out").glob("predictions_*.csv"):
-        found[file.name.rpartition("_")[0]] = file.read_bytes()
-    return found
+        result[file.name.rpartition("_")[0]] = file.read_bytes()
+    return result
 
 
 class Lab:
@@ -144,9 +144,9 @@ class Lab:
     ) -> None:
         """These end well, and what is there then is what is expected, with nothing beside it."""
         status = [self.judge(row, child) for child in children]
-        found = content(place)
-        wanted = expected or self.expected
-        different = [name for name, value in wanted.items() if found.get(name) != value]
+        result = content(place)
+        target = expected or self.expected
+        different = [name for name, value in target.items() if result.get(name) != value]
         if any(status) or different:
             row.other_bytes += 1
             print(f"{row.what}: {place.name}: status {status}, differ: {different[:3]}", flush=True)
@@ -161,10 +161,10 @@ class Lab:
         if status is None:
             child.kill()
             row.hangs += 1
-        said = child.log.read_text(errors="replace")
-        if "Traceback (most recent" in said:
+        log = child.log.read_text(errors="replace")
+        if "Traceback (most recent" in log:
             row.tracebacks += 1
-            print(said[-1500:], flush=True)
+            print(log[-1500:], flush=True)
         return status
 
 

@@ -1,4 +1,4 @@
-"""What it costs that a run loses nothing and serves nothing else: fsync and digests.
+"""Cost of durability, that a run loses nothing and serves nothing else: fsync and digests.
 
     python bench/durability.py                      # the demo's two tasks, one seed, three rounds
     python bench/durability.py --tasks celeba_bias --rounds 1

@@ -77,12 +77,12 @@ def plain(args: Any, batch_size: int, models: list[Any], encoded: EncodedText) -
 def plain_logits(args: Any, batch_size: int, model: Any, encoded: EncodedText) -> np.ndarray:
     """(N, C) logits in row order."""
     model.eval().to(args.device)
-    found = []
+    result = []
     for start in range(0, len(encoded), batch_size):
         rows = np.arange(start, min(start + batch_size, len(encoded)))
         inputs = {name: value.to(args.device) for name, value in encoded.batch(rows).items()}
-        found.append(model(**inputs).logits.cpu().numpy())
-    return np.concatenate(found)
+        result.append(model(**inputs).logits.cpu().numpy())
+    return np.concatenate(result)
 
 
 def check_same(args: Any, model: Any, encoded: EncodedText) -> None:

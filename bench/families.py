@@ -75,7 +75,7 @@ class Family:
 
     @property
     def modality(self) -> str:
-        """What it reads."""
+        """The modality: "text" or "image"."""
         return "image" if self.style is None else "text"
 
 

@@ -1,4 +1,4 @@
-"""What a run does when it is killed, cut off, out of space, damaged or given nonsense.
+"""Fault campaigns: a run is killed, cut off, out of space, damaged or given nonsense.
 
     python bench/faults.py                          # all of it: half an hour of computing
     python bench/faults.py --only kills --write     # one portion, its rows into docs/reliability.md
@@ -45,7 +45,7 @@ TRIED = (
     "tests/helpers",
     "tests/toy",
 )
-"""What the rows are of: where none of it has changed, a recorded row goes on."""
+"""Code under test: where none of it has changed, a recorded row goes on."""
 MOMENTS: dict[str, Callable[[Path], bool]] = {
     "anything": lambda place: True,
     "a training": lambda place: any((place / "store").glob("model-*.partial")),
@@ -168,9 +168,9 @@ def damage(lab: Lab, row: Row, rng: random.Random) -> None:
     list(DAMAGE.values())[row.trials % len(DAMAGE)](file)
     row.trials += 1
     # a stage that nobody needed is not read; one that was is set aside and built again
-    wanted = {n: v for n, v in lab.expected.items() if not n.startswith(f"store/{stage}/")}
+    expected = {n: v for n, v in lab.expected.items() if not n.startswith(f"store/{stage}/")}
     aside = place / "store" / f"{stage}.broken"
-    lab.again(row, place, wanted)
+    lab.again(row, place, expected)
     row.saw("were read, named and built again", aside.exists())
     row.saw("lie in stages that nobody needed", not aside.exists())
     whole = content(place)

@@ -145,7 +145,7 @@ def measured_facts(bench: Bench) -> Row:
 
 
 def output_of(*command: str) -> str | None:
-    """What a program prints, or None where it is not there."""
+    """Standard output of a program, or None where it is not installed."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, cwd=sys.path[0])
     except (OSError, subprocess.TimeoutExpired):

@@ -46,7 +46,7 @@ class Case:
     precisions: tuple[str, ...] = ("bf16", "fp16", "tf32", "fp32")
 
     def settings(self) -> Iterator[tuple[int, str]]:
-        """What is measured: (batch size, precision)."""
+        """Measured settings: (batch size, precision)."""
         usual = self.batches[-2:][0]
         yield from ((batch, self.precisions[0]) for batch in self.batches)
         yield from ((usual, precision) for precision in self.precisions[1:])

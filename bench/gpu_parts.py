@@ -1,4 +1,4 @@
-"""What bench/gpu.py measures: every part gives its rows one by one, a failed one with its error."""
+"""The parts of bench/gpu.py: every part gives its rows one by one, a failed one with its error."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def first_rows(rows: tuple[Encoded, torch.Tensor], count: int) -> tuple[Encoded,
 
 
 def rates(bench: Bench, case: Case, config: Any, batch: int, precision: str, each: float) -> Row:
-    """What an update of `each` seconds amounts to."""
+    """Rates of an update that takes `each` seconds."""
     flops = TRAINING * batch * forward(config, case.size)
     most = peak(bench.card, precision)
     out: Row = {"ms an update": 1e3 * each, "rows/s": batch / each}
@@ -116,7 +116,7 @@ def measured(
 
 
 def ceilings(bench: Bench) -> Iterator[Row]:
-    """What the card reaches on large matrix products and copies: the peaks are data sheets'."""
+    """Peaks of the card on large matrix products and copies, beside its data sheet's."""
     n, repeats = (256, 2) if bench.tiny else (8192, 10)
 
     def products(precision: str) -> Row:

@@ -62,7 +62,7 @@ class Threads:
         self.running: dict[Future[dict[str, Any]], int] = {}
 
     def train(self, job: Job) -> dict[str, Any]:
-        """What `study.worker.execute` does about a training, and a sleep in its place."""
+        """The bookkeeping of `study.worker.execute` around a sleep in the training's place."""
         started = time.perf_counter()
         records = TrainingRecords(Path(job.root))
         lease = records.lease(job.name)
@@ -92,7 +92,7 @@ class Threads:
         return [self.outcome(self.running.pop(future), future) for future in ready]
 
     def outcome(self, ticket: int, future: Future[dict[str, Any]]) -> Outcome:
-        """What a thread gave back."""
+        """The outcome of a thread."""
         error = future.exception()
         return failed(ticket, error) if error else Outcome(ticket, future.result())
 
@@ -148,8 +148,8 @@ def several(
         os.kill(victim.pid, signal.SIGKILL)
         victim.wait()
         killed = slots
-    said = [json.loads(machine.communicate()[0].splitlines()[-1]) for machine in running]
-    return time.perf_counter() - started, said, killed
+    reports = [json.loads(machine.communicate()[0].splitlines()[-1]) for machine in running]
+    return time.perf_counter() - started, reports, killed
 
 
 def row(
@@ -198,11 +198,12 @@ def main() -> None:
         ):
             root = Path(place, f"store{len(rows)}")
             root.mkdir()
-            taken, said, killed = several(file, root, machines, slots // machines, args.mean, kill)
-            leases = [seconds for one in said for seconds in one["lease"]]
-            assert all(one["done"] == graph.trainings for one in said)
+            share = slots // machines
+            taken, reports, killed = several(file, root, machines, share, args.mean, kill)
+            leases = [seconds for one in reports for seconds in one["lease"]]
+            assert all(one["done"] == graph.trainings for one in reports)
             rows.append(row(name, graph, taken, ideal, slots - killed, leases))
-            trained.append(sum(one["trained"] for one in said))
+            trained.append(sum(one["trained"] for one in reports))
     print(f"{facts}\n")
     mean = f"{args.mean:g} s on the average"
     print(f"{graph.trainings:,} trainings of {mean}; ideal {ideal:.0f} s.\n")

@@ -1,4 +1,4 @@
-"""What every debiasing method costs beside ERM: seconds of an update, of all stages, and memory.
+"""Cost of every debiasing method beside ERM: seconds of an update, of all stages, and memory.
 
 The product trains the small model of an embedded task with every method in turn, through the door
 that a run takes; each round has a store of its own, so that nothing is reused. Memory is the growth
@@ -102,15 +102,15 @@ def fitting(task: str, args: argparse.Namespace) -> list[str]:
     """ERM, then every other method asked for that the task and its small model can have."""
     others = args.methods or [offer.name for offer in load_plugins()["method"]]
     names = ["erm", *(name for name in others if name != "erm")]
-    found = []
+    result = []
     for name in names:
         with tempfile.TemporaryDirectory() as folder:
             try:
                 opened(task, name, Path(folder), args)
             except HarnessError:
                 continue
-        found.append(name)
-    return found
+        result.append(name)
+    return result
 
 
 def tables_of(modality: str, args: argparse.Namespace) -> list[Table]:

@@ -1,4 +1,4 @@
-"""What every debiasing method does on the embedded tasks: the table in docs/methods_measured.md.
+"""Effect of every debiasing method on the embedded tasks: the table in docs/methods_measured.md.
 
 Trains the small model of a task (the `control` of a run: no teacher) with every method, bias model
 and group inference, and as a student of a group-DRO teacher in a few ways, and compares its
@@ -76,7 +76,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Setup:
-    """What all trainings share; sent to every worker. `offers` adds methods: (name, target)."""
+    """Settings of all trainings; sent to every worker. `offers` adds methods: (name, target)."""
 
     seeds: tuple[int, ...]
     sets: tuple[str, ...]
@@ -86,7 +86,7 @@ class Setup:
 
 @dataclass
 class Row:
-    """What was measured, in %: (value, low, high) of means over seeds, None for an unknown bound.
+    """Results in %: (value, low, high) of means over seeds, None for an unknown bound.
 
     `difference` is worst-group accuracy minus the reference's, paired by seed; `better` counts the
     seeds in which it is above 0. `failure` says why there are no numbers.
@@ -163,7 +163,7 @@ class Worker:
         return self.attempt(lambda: self.predictions(task, variant, (seed,)))[1]
 
     def predictions(self, task: str, variant: Variant, seeds: Sequence[int]) -> list[Any]:
-        """What the trained models say of the last evaluation set, a record a seed.
+        """Predictions of the trained models on the last evaluation set, a record a seed.
 
         A student's teachers are trained before it.
         """
@@ -210,7 +210,7 @@ class Worker:
         return row
 
     def attempt(self, work: Callable[[], Any]) -> tuple[Any, str, bool]:
-        """What `work` gives, why it gave nothing, and whether that is a fault of ours."""
+        """The result of `work`, its error in words, and whether that is a fault of ours."""
         from harness_plugin.errors import HarnessError
 
         try:
@@ -293,7 +293,7 @@ def table(record: dict[str, Any], reference: str = "ERM") -> list[str]:
 
 
 def page_lines(measured: dict[str, Any]) -> list[str]:
-    """What stands between the marks of a page."""
+    """The lines between the marks of a page."""
     seeds = ", ".join(map(str, measured["seeds"]))
     head = f"`{measured['command']}`, commit {measured['commit']}, fp32, one thread, seeds {seeds}."
     tables = [line for each in measured["tables"] for line in table(each, measured["against"])]

@@ -43,7 +43,7 @@ COLUMNS = ("run", "score", "batches", *DISTILLERS, "from_teacher", *ANALYSES)
 
 @dataclass
 class Row:
-    """What a family can do: column -> "" (it can) or why not; crashes are faults of ours."""
+    """Support of a family: column -> "" (supported) or why not; crashes are faults of ours."""
 
     name: str
     family: Family
@@ -51,7 +51,7 @@ class Row:
     crashes: dict[str, str] = field(default_factory=dict)
 
     def attempt(self, column: str, work: Callable[[], Any]) -> Any:
-        """What `work` gives; what it raises is kept under `column`."""
+        """The result of `work`; its error is kept under `column`."""
         try:
             with quiet():
                 made = work()
@@ -88,7 +88,7 @@ def settings_of(folder: Path) -> dict[str, Any]:
 
 
 def texts_of() -> list[str]:
-    """What tokenizers are trained on."""
+    """Texts that tokenizers are trained on."""
     split = harness.load_task(TASKS["text"], settings={"options": OPTIONS["text"]}).splits["train"]
     return [text for column in ("premise", "hypothesis") for text in split.rows[column]]
 
@@ -221,9 +221,9 @@ def short(reason: str, family: Family) -> str:
     return re.sub(rf"\b(a |the configuration of a |not of ){name}\b", alike, out)
 
 
-def alike(found: re.Match[str]) -> str:
-    """What stands for a family's name."""
-    return {"a ": "it", "not of ": "not of it"}.get(found[1], "its configuration")
+def alike(result: re.Match[str]) -> str:
+    """The common word for a family's name."""
+    return {"a ": "it", "not of ": "not of it"}.get(result[1], "its configuration")
 
 
 def main() -> int:
@@ -238,25 +238,25 @@ def main() -> int:
         help="add to the rows of this file, so that the table can be made in portions",
     )
     parser.add_argument("--write", type=Path, help="put the table into this page")
-    asked = parser.parse_args()
-    names = asked.families.split(",") if asked.families else QUICK if asked.quick else FAMILIES
+    args = parser.parse_args()
+    names = args.families.split(",") if args.families else QUICK if args.quick else FAMILIES
     quiet_libraries()
-    texts, known = texts_of(), kept(asked.keep)
+    texts, known = texts_of(), kept(args.keep)
     for name in names:
         with tempfile.TemporaryDirectory() as folder:
             row = known[name] = examine(name, Path(folder), texts)
         print(name, {c: row.cell(c) for c in COLUMNS}, file=sys.stderr)
-        if asked.keep:
+        if args.keep:
             cells = {n: {"refusals": r.refusals, "crashes": r.crashes} for n, r in known.items()}
-            asked.keep.write_text(json.dumps(cells, indent=1), encoding="utf-8")
+            args.keep.write_text(json.dumps(cells, indent=1), encoding="utf-8")
     rows = [known[name] for name in FAMILIES if name in known]
     made = table(rows)
     print(made)
-    if asked.write:
-        page = asked.write.read_text(encoding="utf-8")
+    if args.write:
+        page = args.write.read_text(encoding="utf-8")
         before, rest = page.split(BEGIN)
         after = rest.split(END)[1]
-        asked.write.write_text(f"{before}{BEGIN}\n\n{made}\n\n{END}{after}", encoding="utf-8")
+        args.write.write_text(f"{before}{BEGIN}\n\n{made}\n\n{END}{after}", encoding="utf-8")
     crashes = [f"{row.name}: {c}: {why}" for row in rows for c, why in row.crashes.items()]
     print(*crashes, sep="\n", file=sys.stderr)
     return 1 if crashes else 0

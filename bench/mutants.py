@@ -152,7 +152,7 @@ class Mutant:
 
     @property
     def name(self) -> str:
-        """What it is known by: as long as its expression stands, wherever that moves."""
+        """Its identity: as long as its expression stands, wherever that moves."""
         words = f"{self.file} {self.number} {self.before} {self.after}"
         return hashlib.sha256(words.encode()).hexdigest()[:12]
 
@@ -229,8 +229,8 @@ def survivors(page: Path) -> list[Mutant]:
             every.setdefault(shown(mutant)[1:], []).append(mutant)
     out = []
     for line in page.read_text(encoding="utf-8").splitlines():
-        if found := re.match(r"\| (harness_plugin\S+):(\d+) \| `(.*?)` \| `(.*?)` \|", line):
-            file, number, *change = found.groups()
+        if result := re.match(r"\| (harness_plugin\S+):(\d+) \| `(.*?)` \| `(.*?)` \|", line):
+            file, number, *change = result.groups()
             if alike := every.get((file, *change)):
                 nearest = min(alike, key=lambda each: abs(each.line - int(number)))
                 alike.remove(nearest)
@@ -292,7 +292,7 @@ def run_tests(area: Area) -> int:
 
 
 def outcome(mutant: Mutant | None, area: Area, seconds: float) -> tuple[str, float]:
-    """What a fork says of a mutant (None = no change), and how long it took."""
+    """A fork's verdict on a mutant (None = no change), and its seconds."""
     start, child = time.monotonic(), os.fork()
     if child == 0:
         null = os.open(os.devnull, os.O_WRONLY)
@@ -373,9 +373,11 @@ def main() -> None:
         begin, limits = time.monotonic(), {}
         for mutant in mutants:
             had = known.get(mutant.name)
-            wanted = had is not None and had["outcome"] == "survived" if args.again else had is None
+            expected = (
+                had is not None and had["outcome"] == "survived" if args.again else had is None
+            )
             over = time.monotonic() - begin > 60 * args.minutes
-            if mutant.area not in args.areas or not wanted or over:
+            if mutant.area not in args.areas or not expected or over:
                 continue
             area = AREAS[mutant.area]
             if mutant.area not in limits:

@@ -1,4 +1,4 @@
-"""What it takes to prepare 400,000 pairs of sentences: seconds and memory, first and again.
+"""Preparation of 400,000 pairs of sentences: seconds and memory, first and again.
 
 The rows of SNLI's and MultiNLI's development files, repeated under ids of their own, stand in a
 file named and laid out as MultiNLI's training set. A fresh process takes them through the door of a
@@ -68,15 +68,15 @@ def prepared(folder: str, store: str, threads: int) -> dict[str, float]:
 
 
 def in_a_process(folder: Path, store: Path, args: argparse.Namespace) -> dict[str, float]:
-    """What `prepared` says in a fresh process, and the seconds from its start to its end."""
+    """Result of `prepared` in a fresh process, and the seconds from its start to its end."""
     words = [sys.executable, __file__, "--only", str(folder), str(store)]
     start = time.perf_counter()
     done = subprocess.run(
         [*words, "--threads", str(args.threads)], capture_output=True, text=True, check=True
     )
     seconds = time.perf_counter() - start
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found | {"all": seconds}
+    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return result | {"all": seconds}
 
 
 def main() -> None:
@@ -108,15 +108,15 @@ def main() -> None:
             return again(FIRST)
 
         def again(name: str = AGAIN) -> float:
-            found = in_a_process(folder, stores[-1], args)
-            taken[name].append(found)
-            return found["all"]
+            result = in_a_process(folder, stores[-1], args)
+            taken[name].append(result)
+            return result["all"]
 
         seconds = interleave({FIRST: first, AGAIN: again}, args.rounds)
     notes = ["", f"{rows:,} pairs.", ""]
-    for name, found in taken.items():
-        counted = found[-args.rounds :]
-        middle = {key: statistics.median(each[key] for each in counted) for key in found[0]}
+    for name, result in taken.items():
+        counted = result[-args.rounds :]
+        middle = {key: statistics.median(each[key] for each in counted) for key in result[0]}
         notes.append(
             f"- {name}: {middle['all']:.1f} s from start to end of the process, of which reading "
             f"and checking {middle['read']:.1f} s, tokenizer and token ids {middle['encode']:.1f} "
@@ -127,12 +127,12 @@ def main() -> None:
             k: statistics.median(each[k] for each in taken[FIRST][-args.rounds :])
             for k in ("all", "GiB")
         }
-        for found, most, unit in (
+        for result, most, unit in (
             (middle["all"], MOST_SECONDS, "s"),
             (middle["GiB"], MOST_GIB, "GiB"),
         ):
-            word = "met" if found <= most else "MISSED"
-            notes.append(f"- goal ≤ {most:g} {unit}: {found:.1f}, {word}")
+            word = "met" if result <= most else "MISSED"
+            notes.append(f"- goal ≤ {most:g} {unit}: {result:.1f}, {word}")
     table = Table("Preparing pairs of sentences", "process", FIRST, seconds, notes=notes)
     report(args, facts, [table], time.perf_counter() - start)
 

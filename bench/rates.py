@@ -26,8 +26,8 @@ def states(
     for start in range(0, worlds, 100):
         number = min(100, worlds - start)
         groups, _ = draw(models, cell, number, rng)
-        found = measured(groups, start)
-        gap, worst = found["gap"], found["worst"]
+        result = measured(groups, start)
+        gap, worst = result["gap"], result["worst"]
         change = intervals.sizes(gap[:, 1], gap[:, 0], cell.df)
         gain = intervals.sizes(gap[:, 0], gap[:, 2], cell.df)
         drop = intervals.components(worst[:, 0] - worst[:, 1], cell.df)
@@ -62,14 +62,14 @@ TEACHERS = {
 
 def verdicts(args: argparse.Namespace) -> None:
     """Shares of the states where gap and worst group change by `true`, the margin among them."""
-    seeds_asked = [seeds for seeds in args.seeds if seeds >= VerdictRule().min_seeds]
+    enough_seeds = [seeds for seeds in args.seeds if seeds >= VerdictRule().min_seeds]
     jobs = [
         (name, true, Cell(f"{name} {true}", seeds, sd, False, rows))
         for name, seeds, sd, true, rows in itertools.product(
-            TEACHERS, seeds_asked, SDS, (0.0, 0.02, 0.05, 0.10), args.rows
+            TEACHERS, enough_seeds, SDS, (0.0, 0.02, 0.05, 0.10), args.rows
         )
     ]
-    found = outcomes(
+    result = outcomes(
         functools.partial(shares_of, worlds=args.worlds),
         jobs,
         args.workers,
@@ -82,16 +82,16 @@ def verdicts(args: argparse.Namespace) -> None:
     )
     print(f"| teacher | seeds | sd | rows | true change | {' | '.join(STATES)} |")
     print("|---|--:|--:|--:|--:|--:|--:|--:|--:|")
-    for (name, true, cell), each in zip(jobs, found, strict=True):
+    for (name, true, cell), each in zip(jobs, result, strict=True):
         shares = " | ".join(f"{each.get(state, 0):.3f}" for state in STATES)
         setting = f"{cell.seeds} | {100 * cell.sd:.0f} | {cell.rows} | {100 * true:.0f}"
         print(f"| {name} | {setting} | {shares} |")
-    at_margin = [each for (_, true, _), each in zip(jobs, found, strict=True) if true == 0.02]
+    at_margin = [each for (_, true, _), each in zip(jobs, result, strict=True) if true == 0.02]
     most = {state: max(each.get(state, 0) for each in at_margin) for state in ("lost", "kept")}
     print(f"\nAt the margin at most {most['lost']:.3f} lost, {most['kept']:.3f} kept.")
     same = [
         ("", 0.0, Cell("no gain", seeds, sd, False, args.rows[0]))
-        for seeds, sd in itertools.product(seeds_asked, SDS)
+        for seeds, sd in itertools.product(enough_seeds, SDS)
     ]
     none = outcomes(
         functools.partial(shares_of, worlds=args.worlds),
@@ -129,7 +129,7 @@ def remedies(args: argparse.Namespace) -> None:
         for seeds, sd, gain in itertools.product(args.seeds, (0.01, 0.02, 0.05), (0.0, 0.10))
         if seeds >= VerdictRule().min_seeds
     ]
-    found = outcomes(
+    result = outcomes(
         functools.partial(shown_of_eight, worlds=args.worlds),
         jobs,
         args.workers,
@@ -138,7 +138,7 @@ def remedies(args: argparse.Namespace) -> None:
     print("\nEight remedies, worst group of 200 rows:\n")
     print("| seeds | sd | gain of one | any shown | the right one shown |")
     print("|--:|--:|--:|--:|--:|")
-    for (gain, cell), (shown, right) in zip(jobs, found, strict=True):
+    for (gain, cell), (shown, right) in zip(jobs, result, strict=True):
         setting = f"{cell.seeds} | {100 * cell.sd:.0f} | {100 * gain:.0f}"
         print(f"| {setting} | {shown:.3f} | {right:.3f} |")
 
@@ -171,11 +171,11 @@ def clusters(args: argparse.Namespace) -> None:
     """Coverage of an accuracy on templates of 20 rows that are alike, by rows and by clusters."""
     templates = (10, 20, 50, 100)
     covers = functools.partial(covers_by, worlds=args.worlds)
-    found = outcomes(covers, templates, args.workers, float)
+    result = outcomes(covers, templates, args.workers, float)
     print("\nCoverage of an accuracy on templates of 20 rows:\n")
     print("| templates | by rows | by clusters |")
     print("|--:|--:|--:|")
-    for number, (by_rows, by_clusters) in zip(templates, found, strict=True):
+    for number, (by_rows, by_clusters) in zip(templates, result, strict=True):
         print(f"| {number} | {by_rows:.3f} | {by_clusters:.3f} |")
 
 
@@ -195,8 +195,8 @@ def covers_by(templates: int, worlds: int) -> tuple[float, float]:
         for way, (chunks, df) in enumerate(ways):
             counts = np.concatenate([ones[None], *chunks])
             values = right @ counts.T / counts.sum(axis=1)
-            found = intervals.bounds(intervals.components(values, float(df)))
-            hits[way] += found.low <= 0.8 <= found.high
+            result = intervals.bounds(intervals.components(values, float(df)))
+            hits[way] += result.low <= 0.8 <= result.high
     by_rows, by_clusters = (hits / worlds).tolist()
     return by_rows, by_clusters
 

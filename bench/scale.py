@@ -1,4 +1,4 @@
-"""What the plans of studies/paper would take: GPU hours, memory of the store, traffic, money.
+"""Cost of the plans of studies/paper: GPU hours, memory of the store, traffic, money.
 
 Trainings are counted by the product itself (equal ones are shared), and each is given a time: a
 constant for an update, in proportion to the layers (the host launches their kernels), and
@@ -98,7 +98,7 @@ STAGES = {
 
 @dataclass
 class Costs:
-    """What the trainings of a plan take: a training's seconds by its node, and sums."""
+    """Cost of a plan's trainings: a training's seconds by its node, and sums."""
 
     graph: Graph
     seconds: tuple[float, ...]
@@ -285,8 +285,8 @@ def main() -> int:
     if args.write:
         page = args.write.read_text(encoding="utf-8")
         before, _, rest = page.partition(START)
-        _, found, after = rest.partition(END)
-        if not found:
+        _, result, after = rest.partition(END)
+        if not result:
             out.error(f"{args.write}: no {START} … {END}")
         args.write.write_text(f"{before}{START}\n\n{text}\n\n{END}{after}", encoding="utf-8")
     return 0

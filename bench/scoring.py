@@ -72,10 +72,10 @@ def main() -> None:
             runs[name] = partial(cpu_seconds, [*words, *own, *more])
         seconds = interleave(runs, args.rounds)
     notes = []
-    for name, found in seconds.items():
+    for name, result in seconds.items():
         if (most := VARIANTS[name][2]) is None:
             continue
-        middle = statistics.median(found)
+        middle = statistics.median(result)
         word = "met" if middle <= most else "MISSED"
         notes.append(f"- {name}: {middle:.1f} CPU s, goal ≤ {most:g}: {word}")
     title = f"Files of {len(ids):,} labels, CPU time"

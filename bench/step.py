@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def variants(args: Any, size: Size, lengths: Lengths, rows: int) -> dict[str, Callable[[], float]]:
-    """What takes turns; each returns seconds an update."""
+    """Timed variants; each returns seconds an update."""
     encoded, label = text(rows, lengths, args.seed)
     common = (args, size, encoded, label)
     return {

@@ -1,4 +1,4 @@
-"""What studies cost beside their trainings: scheduling, and planning 100,000 cells.
+"""Cost of studies beside their trainings: scheduling, and planning 100,000 cells.
 
 Scheduling: trainings of a known length (they sleep) are executed as a study's are, in this process,
 in worker processes and by Ray; what is beyond the sleeping, start of the executor included, is the
@@ -187,24 +187,24 @@ def main() -> None:
         )
         words = [sys.executable, __file__, "--only", str(file)]
         done = subprocess.run(words, capture_output=True, text=True, check=True)
-    found = json.loads(done.stdout.splitlines()[-1])
+    result = json.loads(done.stdout.splitlines()[-1])
     lines += ["", "| planning | measured | goal |", "|---|--:|---|"]
     for value, most, unit in (
-        (found["seconds"], MOST_SECONDS, "s"),
-        (found["GiB"], MOST_GIB, "GiB"),
+        (result["seconds"], MOST_SECONDS, "s"),
+        (result["GiB"], MOST_GIB, "GiB"),
     ):
         word = "met" if value <= most else "MISSED"
         lines.append(
-            f"| {found['cells']:,} cells | {value:.2f} {unit} | ≤ {most:g} {unit}: {word} |"
+            f"| {result['cells']:,} cells | {value:.2f} {unit} | ≤ {most:g} {unit}: {word} |"
         )
     lines.append(
-        f"\n{found['trainings']:,} distinct trainings; {found['unshared']:,} without sharing."
+        f"\n{result['trainings']:,} distinct trainings; {result['unshared']:,} without sharing."
     )
     report(args, facts, [], time.perf_counter() - started)
     print("\n".join(lines))
     if args.output:
         record = json.loads(args.output.read_text(encoding="utf-8"))
-        record["lines"], record["planning"] = lines, found
+        record["lines"], record["planning"] = lines, result
         args.output.write_text(json.dumps(record, indent=2), encoding="utf-8")
 
 

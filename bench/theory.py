@@ -50,7 +50,7 @@ KNOWN_TRIED = ("0", "0.3", "0.5", "1")
 
 
 def minima(args: argparse.Namespace) -> None:
-    """What corrections of the minimum of four groups can reach: bias against spread.
+    """Reach of corrections of the minimum of four groups: bias against spread.
 
     Measured accuracies are the true ones plus noise of deviation 1; one to three groups lie lower
     than the others by 0 to 6 deviations. Tried are h1 + c (h1 - h2), h2 the minimum under twice the

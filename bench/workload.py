@@ -103,7 +103,7 @@ def accelerator_on(device: str, precision: str) -> Accelerator:
 
 
 def attention_for(device: str) -> str:
-    """What the product takes in bf16: eager on a CPU, sdpa on a GPU."""
+    """The product's attention in bf16: eager on a CPU, sdpa on a GPU."""
     return "eager" if device == "cpu" else "sdpa"
 
 

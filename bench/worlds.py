@@ -70,7 +70,7 @@ def draw(
     groups = len(accuracies[0])
     noise = rng.standard_normal((*shape, 1 if cell.together else groups))
     true = np.clip(np.array(accuracies)[:, None] + cell.sd * noise, 0.01, 0.99)
-    found = np.empty((*shape, 1 + RESAMPLES, groups))
+    result = np.empty((*shape, 1 + RESAMPLES, groups))
     n = cell.rows
     for g in range(groups):
         difficulty = rng.standard_normal((worlds, 1, 1, n), dtype=np.float32)
@@ -80,8 +80,8 @@ def draw(
         right = (latent < ndtri(true)[..., g, None]).astype(np.float32)
         counts = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
         weights = np.concatenate([np.ones((1, n)), counts]).astype(np.float32) / n
-        found[..., g] = right @ weights.T
-    return found, true
+        result[..., g] = right @ weights.T
+    return result, true
 
 
 def measured(groups: Floats, seed: int) -> dict[str, Floats]:
@@ -109,8 +109,8 @@ def expected(accuracies: tuple[float, ...], sd: float, together: bool) -> Floats
     """(4,) expectation of the metrics over seeds."""
     rng = np.random.default_rng(5)
     noise = rng.standard_normal((400_000, 1 if together else len(accuracies)))
-    found: Floats = truths(np.clip(np.array(accuracies) + sd * noise, 0.01, 0.99)).mean(axis=0)
-    return found
+    result: Floats = truths(np.clip(np.array(accuracies) + sd * noise, 0.01, 0.99)).mean(axis=0)
+    return result
 
 
 def part(c: VarianceComponents, world: int) -> VarianceComponents:

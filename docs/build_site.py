@@ -91,7 +91,7 @@ def main() -> int:
     """Build the site; 1 where a page has a fault."""
     out = argparse.ArgumentParser(description="Build the documents as a site.")
     out.add_argument("--output_path", type=Path, default=ROOT / "results/site", metavar="DIR")
-    given = out.parse_args()
+    values = out.parse_args()
     try:
         import material  # noqa: F401
         import mkdocstrings  # noqa: F401
@@ -104,7 +104,7 @@ def main() -> int:
         settings = Path(folder) / "mkdocs.yml"
         settings.write_text(settings_of(staged), encoding="utf-8")
         words = ["mkdocs", "build", "--strict", "--config-file", str(settings)]
-        words += ["--site-dir", str(given.output_path.resolve())]
+        words += ["--site-dir", str(values.output_path.resolve())]
         quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
         return subprocess.run([sys.executable, "-m", *words], check=False, env=quiet).returncode
 

@@ -31,8 +31,8 @@ def main() -> int:
     out.add_argument("pages", nargs="+", type=Path, metavar="PAGE", help="HTML files")
     out.add_argument("--output_path", type=Path, required=True, metavar="DIR", help="for pictures")
     out.add_argument("--axe", type=Path, metavar="DIR", help="where npm has installed axe-core")
-    given = out.parse_args()
-    for page in given.pages:
+    values = out.parse_args()
+    for page in values.pages:
         if not page.is_file():
             out.error(f"{page}: there is no such page")
     driver, reason = browser()
@@ -40,23 +40,23 @@ def main() -> int:
         print(f"skipped: {reason}")
         return 0
     axe = ""
-    if given.axe is not None:
-        program = given.axe / "node_modules/axe-core/axe.min.js"
+    if values.axe is not None:
+        program = values.axe / "node_modules/axe-core/axe.min.js"
         if program.is_file():
             axe = program.read_text(encoding="utf-8")
         else:
             print(f"without axe-core: {program} is missing (npm install --prefix DIR axe-core)")
-    given.output_path.mkdir(parents=True, exist_ok=True)
+    values.output_path.mkdir(parents=True, exist_ok=True)
     faults: list[str] = []
     try:
-        for page in given.pages:
+        for page in values.pages:
             for scheme in SCHEMES:
                 for width in WIDTHS:
-                    found = look(driver, page, width, scheme, given.output_path, axe)
-                    faults += [f"{page.name}, {width} px, {scheme}: {fault}" for fault in found]
+                    result = look(driver, page, width, scheme, values.output_path, axe)
+                    faults += [f"{page.name}, {width} px, {scheme}: {fault}" for fault in result]
     finally:
         driver.quit()
-    print("\n".join(faults) or f"{len(given.pages)} pages without a fault")
+    print("\n".join(faults) or f"{len(values.pages)} pages without a fault")
     return 1 if faults else 0
 
 
@@ -99,13 +99,13 @@ def look(driver: Any, page: Path, width: int, scheme: str, folder: Path, axe: st
         faults.append(f"is {size[0]} px wide")
     if axe:
         driver.execute_script(axe)
-        found = driver.execute_async_script(
+        result = driver.execute_async_script(
             "axe.run().then((r) => arguments[arguments.length - 1](r.violations))"
         )
         faults += [
             f"{one['id']} ({one['impact']}, {len(one['nodes'])}x, {one['nodes'][0]['target'][0]}): "
             f"{one['help']}"
-            for one in found
+            for one in result
             if one["impact"] in SERIOUS
         ]
     return faults

@@ -6,7 +6,7 @@
     result.verdicts
     result.to_pandas()
 
-What is named here is imported when it is first used; `import harness_plugin` alone is light.
+Each name is imported when it is first used; `import harness_plugin` alone is light.
 """
 
 from __future__ import annotations

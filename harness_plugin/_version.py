@@ -3,7 +3,7 @@
 __version__ = "0.1.0"
 
 DISTRIBUTION = "debias-transfer"
-"""What pip calls this software. `harness-plugin`, the name of its import package, is somebody
+"""The name of the distribution. `harness-plugin`, the name of its import package, is somebody
 else's on the package index: nothing may tell anybody to install that."""
 
 
@@ -13,5 +13,5 @@ EXTRA_OF = {**dict.fromkeys(TRAIN.split(), "train"), "evaluate": "evaluate"}
 
 
 def install_command(extra: str) -> str:
-    """What adds an extra to an environment that has this distribution."""
+    """The command that adds an extra to an environment that has this distribution."""
     return f"pip install '{DISTRIBUTION}[{extra}]'"

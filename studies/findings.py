@@ -17,8 +17,8 @@ import pandas as pd
 from harness_plugin.errors import HarnessError
 from harness_plugin.store.files import write_text
 from harness_plugin.study.plan import read_study
-from harness_plugin_hooks.study_report.findings import filled
-from harness_plugin_hooks.study_report.report import tell
+from harness_plugin_hooks.study.report.findings import filled
+from harness_plugin_hooks.study.report.report import tell
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "findings.md"
@@ -29,9 +29,9 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="results of studies")
     options.add_argument("--page", type=Path, default=PAGE)
-    given = options.parse_args()
-    page = given.page.read_text(encoding="utf-8")
-    for folder in given.folders:
+    values = options.parse_args()
+    page = values.page.read_text(encoding="utf-8")
+    for folder in values.folders:
         tables = {}
         for kind in ("numbers", "estimates"):
             files = list(folder.glob(f"{kind}_*.parquet"))
@@ -42,9 +42,9 @@ def main() -> None:
         study = read_study(HERE / "embedded" / f"{name}.yaml")
         sizes = folder / f"sizes_{name}.json"
         parameters = json.loads(sizes.read_text(encoding="utf-8")) if sizes.is_file() else {}
-        told = tell(study, tables["numbers"], tables["estimates"], parameters)
-        page = filled(page, name, *told)
-    write_text(given.page, page)
+        expected = tell(study, tables["numbers"], tables["estimates"], parameters)
+        page = filled(page, name, *expected)
+    write_text(values.page, page)
 
 
 if __name__ == "__main__":

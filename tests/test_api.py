@@ -63,10 +63,10 @@ def test_a_run_gives_the_numbers_of_the_command_line(result, toy_run):
     assert scores.fingerprint == written.fingerprint
     assert [m.seconds for m in scores.models] == [m.seconds for m in written.models]
     for known in written.scores:
-        found = scores.of(known.role, known.split)
-        assert list(found.metrics) == list(known.metrics)
+        results = scores.of(known.role, known.split)
+        assert list(results.metrics) == list(known.metrics)
         for name, number in known.metrics.items():
-            value = found.metrics[name].value
+            value = results.metrics[name].value
             assert (None if np.isnan(value) else value) == number.value
     for t in written.transfer:
         estimate = scores.transfer_of(t.student, t.split, t.metric, t.measure, t.subset)
@@ -205,22 +205,22 @@ def test_keywords_are_the_settings_of_the_command_line():
 
     flags = {"tasks": ("hans",), "seeds": (0, 1)}
     sets = ["method=poe", "student.epochs=6", "hans.collapse=sum", "teacher.model=bert-tiny"]
-    given = {"method": "poe", "seeds": [0, 1], "teacher": "bert-tiny", "select": None}
+    values = {"method": "poe", "seeds": [0, 1], "teacher": "bert-tiny", "select": None}
     settings = {"student": {"epochs": 6}, "hans": {"collapse": "sum"}}
-    assert configured("hans", given, settings, None, None) == run_config(None, flags, sets)
+    assert configured("hans", values, settings, None, None) == run_config(None, flags, sets)
 
 
 def test_a_finished_run_is_read_back(result, toy_run):
-    found = hp.open_run(toy_run.output)
-    assert found.folder == toy_run.output
+    results = hp.open_run(toy_run.output)
+    assert results.folder == toy_run.output
     (file,) = toy_run.output.glob("transfer_toy_*.json")
-    assert timestamp(found.record.started) in file.name
-    assert file in found.record.files
-    assert found.to_pandas().equals(result.to_pandas())
-    assert found.verdicts == result.verdicts
-    assert len(found["toy"].predictions) == len(result["toy"].predictions)
-    assert len(found.to_pandas(by_seed=True)) == len(result.to_pandas(by_seed=True))
-    assert hp.open_run(file, tasks="toy").to_pandas().equals(found.to_pandas())
+    assert timestamp(results.record.started) in file.name
+    assert file in results.record.files
+    assert results.to_pandas().equals(result.to_pandas())
+    assert results.verdicts == result.verdicts
+    assert len(results["toy"].predictions) == len(result["toy"].predictions)
+    assert len(results.to_pandas(by_seed=True)) == len(result.to_pandas(by_seed=True))
+    assert hp.open_run(file, tasks="toy").to_pandas().equals(results.to_pandas())
     with pytest.raises(hp.HarnessError, match="Did you mean toy"):
         hp.open_run(file, tasks=["toi"])
     with pytest.raises(hp.HarnessError, match="no such folder"):
@@ -247,13 +247,13 @@ def test_results_are_saved_and_shown_on_a_page(result, tmp_path):
 
 def test_results_and_folders_are_compared(result, toy_run):
     options = {"resamples": 100, "min_seeds": 1, "baseline_role": "control"}
-    found = hp.compare(result, toy_run.output, **options)
+    results = hp.compare(result, toy_run.output, **options)
     from_files = hp.compare(toy_run.output, toy_run.output, **options)
-    assert found.state == from_files.state
-    assert found.to_pandas().equals(from_files.to_pandas())
-    assert len(found.to_pandas()) == len(found.checks) > 0
-    assert found.state.upper() in found._repr_html_()
-    assert found.state in repr(found)
+    assert results.state == from_files.state
+    assert results.to_pandas().equals(from_files.to_pandas())
+    assert len(results.to_pandas()) == len(results.checks) > 0
+    assert results.state.upper() in results._repr_html_()
+    assert results.state in repr(results)
     assert hp.compare(result, result, resamples=100, min_seeds=1).state == "pass"
     for bad, words in (
         ({"role": "studnt"}, "has no role 'studnt'"),
@@ -288,16 +288,16 @@ def test_predictions_of_a_file_are_scored(tmp_path, capfd):
         lines = ["id,label"]
         for split in task.data.evaluation:
             for row, (known, label) in enumerate(zip(split.ids, split.label, strict=True)):
-                said = split.labels[label if row % wrong else (label + 1) % len(split.labels)]
-                lines.append(f"{known},{said}")
+                answers = split.labels[label if row % wrong else (label + 1) % len(split.labels)]
+                lines.append(f"{known},{answers}")
         files[name].write_text("\n".join(lines) + "\n")
     options = {"teacher_predictions": [files["theirs"]], "resamples": 100}
-    found = hp.score(TOY, files["mine"], **options)
+    results = hp.score(TOY, files["mine"], **options)
     assert capfd.readouterr().out == ""
     words = f"score --tasks {TOY} --predictions {files['mine']} --resamples 100"
     words += f" --teacher_predictions {files['theirs']} --output_path {tmp_path}/out"
     assert main(words.split()) == 0
-    assert hp.open_run(tmp_path / "out").to_pandas().equals(found.to_pandas())
+    assert hp.open_run(tmp_path / "out").to_pandas().equals(results.to_pandas())
     written = hp.score(TOY, files["mine"], output_path=tmp_path / "api", **options)
     files_of_command = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert len(written.record.files) == len(files_of_command)
@@ -307,9 +307,9 @@ def test_predictions_of_a_file_are_scored(tmp_path, capfd):
 
 def test_remedies_are_tried(tmp_path):
     options = {**MACHINE, "validation_fraction": 0.5, "use_cache": tmp_path / "store"}
-    (found,) = hp.remedy(TOY, seeds=0, remedies="pure_kd", **options)
-    assert found.task == "toy"
-    assert found.plain.remedy == "none"
-    assert len(found.results) == 2
+    (results,) = hp.remedy(TOY, seeds=0, remedies="pure_kd", **options)
+    assert results.task == "toy"
+    assert results.plain.remedy == "none"
+    assert len(results.results) == 2
     with pytest.raises(hp.HarnessError, match="at least 1 remedy"):
         hp.remedy(TOY, budget=0)

@@ -39,20 +39,20 @@ MOST = 12
 @cache
 def modules():
     """Dotted name -> file of every module of ours."""
-    found = {}
+    result = {}
     for package, folder in PACKAGES.items():
         for file in sorted((ROOT / folder / package).rglob("*.py")):
             parts = file.relative_to(ROOT / folder).with_suffix("").parts
-            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
-    return found
+            result[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return result
 
 
 @cache
 def imports():
     """Module -> the modules of ours that it imports, wherever in it."""
-    known, found = modules(), {}
+    known, result = modules(), {}
     for name, file in known.items():
-        found[name] = set()
+        result[name] = set()
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 targets = [alias.name for alias in node.names]
@@ -62,8 +62,8 @@ def imports():
                 targets = [each if each in known else str(node.module) for each in inside]
             else:
                 continue
-            found[name] |= {target for target in targets if target in known} - {name}
-    return found
+            result[name] |= {target for target in targets if target in known} - {name}
+    return result
 
 
 def layer(module):
@@ -128,11 +128,15 @@ def test_parts_of_a_package_import_each_other_one_way(package):
     assert first_circle(graph) is None
 
 
-def test_every_part_of_the_host_has_its_place_in_the_order_and_in_the_docs():
-    parts = {module.split(".")[1] for module in modules() if module.startswith("harness_plugin.")}
-    assert parts - {"__main__"} == set(ORDER)
+def parts_of(package):
+    """Modules and packages right inside a package."""
+    return {module.split(".")[1] for module in modules() if module.startswith(f"{package}.")}
+
+
+def test_every_part_of_host_and_hooks_is_in_the_docs():
+    assert parts_of("harness_plugin") - {"__main__"} == set(ORDER)
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    for part in ORDER:
+    for part in (*ORDER, *parts_of("harness_plugin_hooks")):
         assert f"`{part}`" in page, f"docs/architecture.md does not say what {part} is"
 
 

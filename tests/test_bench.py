@@ -162,14 +162,17 @@ def test_what_is_counted_is_printed(name):
         assert f"\n| {row}" in out
 
 
-def test_help_says_what_a_benchmark_measures():
-    out = run("bench/startup.py", "--help")
+def test_help_says_what_a_benchmark_measures(run_here, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run_here("bench/startup.py", "--help")
+    assert ended.value.code == 0
+    out = capsys.readouterr().out
     assert "harness --help" in out
     assert "--output" in out
 
 
-def test_batches_are_counted():
-    out = run("bench/batches.py", "--quick")
+def test_batches_are_counted(run_here):
+    out = run_here("bench/batches.py", "--quick")
     ours = next(line for line in out.splitlines() if line.startswith("| harness-plugin, drawn by"))
     assert ours.split("|")[2].strip() == "0.000"  # no batch lacks a group
     assert "| draws sorted by length |" in out

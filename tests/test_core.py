@@ -42,8 +42,8 @@ def scored(toy_run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("core")
     answers = folder / "answers.csv"
     (file,) = toy_run.output.glob("predictions_toy_swapped*.csv")
-    said = {f"logit: student/0/{name}": f"{name}" for name in ("negative", "positive")}
-    pd.read_csv(file)[["id", *said]].rename(columns=said).to_csv(answers, index=False)
+    words = {f"logit: student/0/{name}": f"{name}" for name in ("negative", "positive")}
+    pd.read_csv(file)[["id", *words]].rename(columns=words).to_csv(answers, index=False)
     return folder, toy_run.output, answers
 
 

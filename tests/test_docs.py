@@ -228,13 +228,13 @@ def test_the_site_is_built_without_a_broken_link(tmp_path, capfd):
 
 def commands() -> list[tuple[str, str]]:
     """Every harness command line in a bash block: (page, line without its comment)."""
-    found = []
+    result = []
     for page in PAGES:
         for block in blocks(page, "bash"):
             for line in block.splitlines():
                 if re.search(r"(^|\s)harness\s|harness_plugin\s", line.partition("#")[0]):
-                    found.append((str(page.relative_to(ROOT)), line.strip()))
-    return found
+                    result.append((str(page.relative_to(ROOT)), line.strip()))
+    return result
 
 
 def known(kind: str, include_path=()) -> set[str]:
@@ -271,7 +271,7 @@ def check_validate(words, monkeypatch):
     seen = []
     monkeypatch.setattr(cli, "quiet_libraries", lambda: None)
     monkeypatch.setattr(
-        "harness_plugin.cli.validate.validate_task", lambda *given: seen.append(given)
+        "harness_plugin.cli.validate.validate_task", lambda *values: seen.append(values)
     )
     assert cli.main(["validate", *words]) == 0
     assert seen
@@ -291,24 +291,24 @@ def check_launch(words, monkeypatch):
 
 
 def check_run(words):
-    given = run_parser().parse_args(words)
+    values = run_parser().parse_args(words)
     tasks = {}
-    for name in given.tasks or ():
-        assert name.endswith(".yaml") or name in known("task", given.include_path or ()), name
+    for name in values.tasks or ():
+        assert name.endswith(".yaml") or name in known("task", values.include_path or ()), name
         if name not in EXAMPLE_NAMES["task"]:
-            task = find_task(name, PLUGINS["task"], given.include_path or ())
+            task = find_task(name, PLUGINS["task"], values.include_path or ())
             tasks[task.task] = task
     for flag, kind in (
         ("method", "method"),
         ("bias_model", "bias_model"),
         ("group_inference", "group_inference"),
     ):
-        assert getattr(given, flag) is None or getattr(given, flag) in known(kind)
-    for model in (given.teacher, given.student):
+        assert getattr(values, flag) is None or getattr(values, flag) in known(kind)
+    for model in (values.teacher, values.student):
         assert model is None or "/" in model or model in known("backbone")
-    if given.config and str(given.config).startswith("examples"):
-        assert given.config.is_file()
-    check_settings(parse_assignments(given.set), tasks)
+    if values.config and str(values.config).startswith("examples"):
+        assert values.config.is_file()
+    check_settings(parse_assignments(values.set), tasks)
 
 
 def check_settings(settings, tasks):
@@ -410,9 +410,9 @@ def test_the_tutorial_runs(tmp_path, monkeypatch, capsys):
     cells = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"]
     monkeypatch.chdir(tmp_path)
     shown = run_cells(cells, {})
-    said = capsys.readouterr().out
-    assert said.startswith("undecided | student on ")
-    assert "Did you mean group_dro" in said
+    output = capsys.readouterr().out
+    assert output.startswith("undecided | student on ")
+    assert "Did you mean group_dro" in output
     assert sum("<table" in one for one in shown) == 4
     assert "report_" in shown[-1]
 
@@ -430,8 +430,8 @@ def test_the_page_of_the_python_api_runs(finished_report, tmp_path, monkeypatch,
     def run(tasks, **keywords):
         if tasks == "hanns":
             return real(tasks, **keywords)
-        given = {k: v for k, v in keywords.items() if k not in ("settings", "output_path")}
-        asked.append(configured(tasks, given, keywords.get("settings"), None, None))
+        values = {k: v for k, v in keywords.items() if k not in ("settings", "output_path")}
+        asked.append(configured(tasks, values, keywords.get("settings"), None, None))
         return RunResult(report)
 
     monkeypatch.setattr(hp, "run", run, raising=False)

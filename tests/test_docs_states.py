@@ -44,7 +44,7 @@ PAGES = ("README.md", "docs/demo.md", "docs/findings.md")
 
 def paragraphs(page: str) -> list[tuple[int, str]]:
     """Where each paragraph or item begins, and its text; no tables, code or headings."""
-    found = []
+    result = []
     prose = re.sub(r"(?ms)^```.*?^```", lambda code: re.sub(r"[^\n]", " ", code[0]), page)
     for match in re.finditer(r"(?:^(?!\s*$).*\n?)+", prose, re.M):
         block = match[0]
@@ -52,9 +52,9 @@ def paragraphs(page: str) -> list[tuple[int, str]]:
             continue
         start = match.start()
         for part in re.split(r"(?m)^(?=- )", block):
-            found.append((start, part))
+            result.append((start, part))
             start += len(part)
-    return found
+    return result
 
 
 def spans(paragraph: str) -> list[tuple[list[re.Match[str]], str]]:
@@ -89,11 +89,11 @@ def tables_above(page: str, position: int) -> list[list[dict[str, str]]]:
 
 def state_of(cell: str) -> str:
     """What an interval shows: bold where it leaves 0 out."""
-    found = INTERVAL.search(cell)
-    assert found, f"no interval: {cell!r}"
-    if not found["bold"]:
+    result = INTERVAL.search(cell)
+    assert result, f"no interval: {cell!r}"
+    if not result["bold"]:
         return "holds 0"
-    return "above 0" if not found["low"].startswith(("\u2212", "-")) else "below 0"
+    return "above 0" if not result["low"].startswith(("\u2212", "-")) else "below 0"
 
 
 def states(page: str, position: int, words: list[str]) -> set[str]:
@@ -148,8 +148,8 @@ def test_no_verdict_is_stated_without_a_mark(page):
     end = text.find("\n## ", first) if page == "README.md" else len(text)
     for start, paragraph in paragraphs(text):
         if first < start < end:
-            for marks, said in spans(paragraph):
-                assert marks or not VERDICT.search(said), said
+            for marks, answers in spans(paragraph):
+                assert marks or not VERDICT.search(answers), answers
 
 
 MADE = """

@@ -99,8 +99,8 @@ def texts():
 def told_to_install(text):
     """The lines that install a stranger's distribution in place of ours."""
     for line in text.splitlines():
-        found = INSTALLS.search(line)
-        if found and A_STRANGERS.search(found[1]):
+        result = INSTALLS.search(line)
+        if result and A_STRANGERS.search(result[1]):
             yield line.strip()
 
 

@@ -6,7 +6,7 @@ import csv
 import random
 from pathlib import Path
 
-SAID = {
+PHRASES = {
     "urgent": (
         "cannot log in since the update",
         "lost all files of the project",
@@ -51,8 +51,8 @@ def main() -> None:
                 agrees = row // 2 < round(rate * rows / 2)
                 label = "urgent" if urgent else "routine"
                 plan = "enterprise" if urgent == agrees else "free"
-                said = rng.choice(VAGUE if rng.random() < 0.3 else SAID[label])
-                words = (rng.choice(GREETINGS), PLANS[plan], said, f"({rng.randrange(10**5)})")
+                phrase = rng.choice(VAGUE if rng.random() < 0.3 else PHRASES[label])
+                words = (rng.choice(GREETINGS), PLANS[plan], phrase, f"({rng.randrange(10**5)})")
                 writer.writerow((" ".join(words), label, plan, split))
 
 

@@ -56,7 +56,7 @@ def list_names(argv: list[str]) -> int:
 
 
 def task_rows(plugins: Plugins, include_path: Sequence[str]) -> Iterator[Sequence[str]]:
-    """What a task is of and what it is asked on, below a line that names the columns."""
+    """A row a task, with modality, sources and evaluation sets, below the headings."""
     from harness_plugin.data.task import find_task, read_task, task_files
 
     tasks = [find_task(offer.name, plugins["task"]) for offer in plugins["task"]]

@@ -119,11 +119,11 @@ def evaluation_sets(task: Task) -> Iterator[str]:
     if isinstance(task.primary_gap, str):
         yield f"primary gap {task.primary_gap}"
     for name in sets_named(task):
-        said = [f"primary gap {gaps[name]}"] if name in gaps else []
+        facts = [f"primary gap {gaps[name]}"] if name in gaps else []
         if hub := task.hub_sets.get(name):
             config = f", {hub.config}" if hub.config else ""
-            said.append(f"hub {hub.id}{config}, split {hub.split}")
-        yield f"{name} ({'; '.join(said)})"
+            facts.append(f"hub {hub.id}{config}, split {hub.split}")
+        yield f"{name} ({'; '.join(facts)})"
 
 
 def of_offer(offer: Offer) -> Iterator[str]:
@@ -206,9 +206,9 @@ def shown(value: Any) -> str:
 
 def rows(values: Mapping[str, str]) -> Iterator[str]:
     """Names and values in two columns; what is empty is left out."""
-    said = {name: value for name, value in values.items() if value}
-    width = max(map(len, said)) + INDENT
-    for name, value in said.items():
+    known = {name: value for name, value in values.items() if value}
+    width = max(map(len, known)) + INDENT
+    for name, value in known.items():
         first, *rest = list(paragraph(value, INDENT + width))
         yield f"{' ' * INDENT}{name:{width}}{first.lstrip()}"
         yield from rest

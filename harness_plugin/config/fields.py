@@ -29,7 +29,7 @@ def finite(value: Any) -> Any:
 
 
 Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**32)]
-"""What NumPy, torch and Accelerate all take as a seed."""
+"""A seed that NumPy, torch and Accelerate all take."""
 Brightness: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Spread: TypeAlias = Annotated[float, Field(gt=0)]
 Options: TypeAlias = Annotated[dict[str, Any], AfterValidator(finite)]
@@ -37,7 +37,7 @@ Options: TypeAlias = Annotated[dict[str, Any], AfterValidator(finite)]
 
 
 def flag(group: str, metavar: str = "", **how: Any) -> dict[str, Any]:
-    """What a field's own type does not say of its command line option.
+    """Metadata of a field for its command line option, beside what its own type says.
 
     `names`: other names than the field's. `repeat`: once a value, instead of a comma list.
     `bare`: the value of an option that is given without one.

@@ -18,7 +18,7 @@ from harness_plugin.config.mappings import check_names, fitting, problems
 from harness_plugin.config.run_config import RunConfig
 from harness_plugin.config.settings import RoleSettings, TaskSettings
 from harness_plugin.data.task import Source, Task
-from harness_plugin.data.yaml_files import TWICE, load_yaml, merge, read_yaml, said_of_yaml
+from harness_plugin.data.yaml_files import TWICE, load_yaml, merge, read_yaml, yaml_problem
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.store.files import located
 
@@ -33,8 +33,8 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
         try:
             value, _ = load_yaml(text)
         except yaml.YAMLError as error:
-            _, said = said_of_yaml(error)
-            why = said if said.startswith(TWICE) else f"{text[:80]!r} is not a YAML value"
+            _, problem = yaml_problem(error)
+            why = problem if problem.startswith(TWICE) else f"{text[:80]!r} is not a YAML value"
             raise HarnessError(f"--set {assignment[:80]!r}: {why}.") from None
         for name in keys_with_a_colon(value):
             raise HarnessError(

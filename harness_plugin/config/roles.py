@@ -54,7 +54,7 @@ class Role:
 
 
 def start_of(layers: str, teacher: str, *, compressed: bool) -> str:
-    """What is said of a model's first weights: "even layers of teacher", "" for its own."""
+    """Origin of a model's first weights in words: "even layers of teacher", "" for its own."""
     if compressed:
         return f"the network of {teacher}"
     return "" if layers == "none" else f"{layers} layers of {teacher}"

@@ -211,10 +211,10 @@ def loaded(task: Task, request: DataRequest) -> TaskData:
         raise
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
-        said = " ".join(str(error).split())
+        message = " ".join(str(error).split())
         raise HarnessError(
             f"task {task.task}: its loader {target} failed at {place.filename}:{place.lineno}: "
-            f"{type(error).__name__}: {said[:300]}"
+            f"{type(error).__name__}: {message[:300]}"
         ) from error
     if not isinstance(data, TaskData):
         raise HarnessError(

@@ -11,7 +11,7 @@ from PIL import Image
 from harness_plugin.errors import HarnessError
 
 BACKGROUND = (255, 255, 255)
-"""What shows through transparent pixels: white, as in a viewer or on paper."""
+"""Colour below transparent pixels: white, as in a viewer or on paper."""
 SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
 AS_THEY_ARE = ("RGB", "1", "L", "P", "CMYK", "YCbCr", "HSV", "RGBX")
@@ -84,8 +84,8 @@ def eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
     if kind.kind in "iu" and low >= 0 and high <= 255:
         return values.astype(np.uint8)
     names = "floats" if kind.kind == "f" else f"{8 * kind.itemsize}-bit integers"
-    asked = "[0, 1]" if kind.kind == "f" else "[0, 255]"
+    bounds = "[0, 1]" if kind.kind == "f" else "[0, 255]"
     raise HarnessError(
-        f"{names} from {low:g} to {high:g}, not in {asked}: what value is white is not stated; "
+        f"{names} from {low:g} to {high:g}, not in {bounds}: what value is white is not stated; "
         f"save 8 or 16 bits a pixel"
     )

@@ -123,7 +123,7 @@ class Task(BaseModel):
 
     @property
     def default_source(self) -> Source:
-        """What a run takes that does not say where its data are: nothing that is fetched.
+        """The source of a run that names none: one from which nothing is fetched.
 
         Raises HarnessError for a task that has neither generated data nor a table of its own.
         """

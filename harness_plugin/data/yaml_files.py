@@ -83,11 +83,11 @@ def load_yaml(text: str) -> tuple[Any, yaml.Node | None]:
     raise yaml.YAMLError("it is nested too deep, or its aliases stand for too much")
 
 
-def said_of_yaml(error: yaml.YAMLError) -> tuple[int, str]:
+def yaml_problem(error: yaml.YAMLError) -> tuple[int, str]:
     """The line (from 1) and the words of an error of `load_yaml`, on one line."""
     if not isinstance(error, yaml.MarkedYAMLError):
-        said = getattr(error, "reason", None) or error  # of a character that YAML does not allow
-        return 1, " ".join(str(said).split())
+        problem = getattr(error, "reason", None) or error  # of a character that YAML does not allow
+        return 1, " ".join(str(problem).split())
     mark = error.problem_mark or error.context_mark
     return (mark.line + 1 if mark else 1), " ".join(str(error.problem or error.context).split())
 
@@ -98,8 +98,8 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], yaml.Node]:
     try:
         value, node = load_yaml(text)
     except yaml.YAMLError as error:
-        line, said = said_of_yaml(error)
-        raise HarnessError(f"{path}:{line}: not valid YAML: {said}") from None
+        line, problem = yaml_problem(error)
+        raise HarnessError(f"{path}:{line}: not valid YAML: {problem}") from None
     if not isinstance(value, dict) or node is None:
         raise HarnessError(f"{path}:1: must be a YAML mapping, found {type(value).__name__}.")
     for key in value:

@@ -67,7 +67,7 @@ def end_with_launcher() -> None:
 def launched(command: list[str], environment: dict[str, str], **how: Any) -> tuple[int, str]:
     """Run a command of `command_of` to its end: its exit status and output, if that is caught.
 
-    What ends this process ends it as well: an exception, Ctrl-C, SIGTERM; SIGKILL through
+    Whatever ends this process ends it as well: an exception, Ctrl-C, SIGTERM; SIGKILL through
     `end_with_parent`. `how`: further arguments of `subprocess.Popen`.
     """
     with (

@@ -67,7 +67,7 @@ class Work:
         self, name: str, total: int, *, unit: str = "it", done: int = 0, quiet: bool = False
     ) -> None:
         self.name, self.total, self.unit, self.done, self.quiet = name, total, unit, done, quiet
-        self.said, self.started, self.first = time.monotonic(), time.monotonic(), done
+        self.printed, self.started, self.first = time.monotonic(), time.monotonic(), done
         shown = not quiet and sys.stderr.isatty()
         self.bar = bar_of(name, total, done=done, shown=shown)
         self._tell(0.0)
@@ -81,13 +81,13 @@ class Work:
         if self.quiet:
             return
         now = time.monotonic()
-        if _LINES.get() and now - self.said >= A_MINUTE and not sys.stderr.isatty():
+        if _LINES.get() and now - self.printed >= A_MINUTE and not sys.stderr.isatty():
             left = (now - self.started) / max(self.done - self.first, 1) * (self.total - self.done)
             say(
                 f"  {time.strftime('%H:%M:%S')} {self.name}: {self.done:,} of {self.total:,} "
                 f"{self.unit}s, {duration(left)} left{f', {note}' if note else ''}"
             )
-            self.said = now
+            self.printed = now
         self._tell(A_MOMENT)
 
     def loss(self, value: float) -> None:

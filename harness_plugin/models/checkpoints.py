@@ -39,10 +39,10 @@ class Source:
     backbone: Backbone | None = None
     checkpoint: str | None = None
     model_type: str = ""
-    """What a preset's checkpoint is read as, where its own configuration says something else."""
+    """Model type that a preset's checkpoint is read as, where its configuration names another."""
 
     def spec(self) -> list[Any]:
-        """What of a name decides the first weights, as JSON, but for a checkpoint's content."""
+        """The specification of the first weights, as JSON, without a checkpoint's content."""
         if self.backbone is not None:
             return [self.backbone.model_type, dict(self.backbone.config)]
         return [self.checkpoint, self.model_type]

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
 DTYPE = torch.float32
-"""What weights are held in, whatever they were stored as: half-precision updates are rounded away
+"""Type of weights in memory, however they are stored: half-precision updates are rounded away
 (after 20 at 2e-5, 97.6% of a bfloat16 model's values are the same). `--precision` sets autocast."""
 AUTO = {"text": AutoModelForSequenceClassification, "image": AutoModelForImageClassification}
 
@@ -131,7 +131,7 @@ def read_weights(
 
 
 def lacking_body(model: PreTrainedModel, info: Mapping[str, Any]) -> str:
-    """What is missing of a body that a new head is to be put on; "" for nothing.
+    """The part that a body lacks before a new head can be put on it; "" where it is complete.
 
     A pooling layer counts as part of the head: checkpoints of masked language models have none.
     """

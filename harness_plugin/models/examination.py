@@ -65,7 +65,7 @@ class Examined:
 def examine(
     source: Source, modality: str, use: Use, *, role: str, trust_remote_code: bool = False
 ) -> Examined:
-    """What a checkpoint is stored in and what was noted; HarnessError with all that is wrong.
+    """Examine a checkpoint: its stored types and notes; HarnessError with everything wrong in it.
 
     `role` is who uses it, for the message: one line a fault.
     """
@@ -82,7 +82,7 @@ def examine(
 NUMBERED = re.compile(r"\.\d+\.")
 """A layer's place in the name of a weight."""
 EXAMINED: dict[Any, Examined] = {}
-"""What was examined in this process; size and time tell a folder that was changed meanwhile."""
+"""Examinations of this process; size and time tell a folder that was changed meanwhile."""
 
 
 def examine_once(

@@ -22,7 +22,7 @@ def check_can_be_saved(model: PreTrainedModel, name: str) -> None:
         except OSError:
             raise  # the disk's fault, not the configuration's
         except Exception as error:  # transformers' validators raise classes of their own
-            said = " ".join(str(error).split())
+            message = " ".join(str(error).split())
             raise HarnessError(
-                f"{name}: transformers cannot save a model with this configuration: {said}"
+                f"{name}: transformers cannot save a model with this configuration: {message}"
             ) from error

@@ -1,7 +1,7 @@
 """A student that starts from its teacher's weights: which layers, and how they are made narrower.
 
 Layers are chosen by a map, widths are cut to the first units, attention to the first whole heads.
-What the teacher has no counterpart for stays as the student was initialised.
+Weights without a counterpart in the teacher stay as the student was initialised.
 """
 
 from __future__ import annotations

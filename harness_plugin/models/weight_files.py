@@ -30,7 +30,7 @@ DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat1
 
 @dataclass(frozen=True)
 class WeightFiles:
-    """What stands in a folder's weights: their floating types, and what is wrong with them."""
+    """Weights in a folder: their floating types and the faults in them."""
 
     dtypes: tuple[str, ...]
     faults: tuple[str, ...]
@@ -58,7 +58,7 @@ def check_folder(folder: Path) -> None:
 
 
 def weight_files(folder: Path) -> WeightFiles:
-    """What stands in the weights of a folder; every tensor is read once a process.
+    """Read the types and faults of a folder's weights; every tensor is read once a process.
 
     A folder without weights of its own (the hub's cache of a converted model) gives nothing.
     """

@@ -113,7 +113,7 @@ def write_outputs(report: RunReport, config: RunConfig, plugins: Plugins) -> tup
 
 
 WRITING, WRITTEN = ".writing-", ".written-"
-"""What folders of results begin with that are not in place; host, process and time follow."""
+"""Prefixes of result folders that are not in place yet; host, process and time follow."""
 
 
 def put_in_place(written: Path) -> None:

@@ -28,7 +28,9 @@ class OptionFacts(BaseModel):
 
     help: str = ""
     range: str | list[str] = ""
-    """An interval, "(0, 1]" or "[0, inf)", or the values that there are; "" = not said."""
+    """An interval, "(0, 1]" or "[0, inf)", or the values that there are; "" = none is stated."""
+    whole: bool = False
+    """Whether only integers lie in the interval, where the type of the default does not say so."""
     source: Any = None
     where: str = ""
     ours: Any = None
@@ -36,28 +38,31 @@ class OptionFacts(BaseModel):
     because: str = ""
 
     def allows(self, value: Any) -> bool:
-        """Whether a value lies in the range; one that is no number lies in every interval."""
+        """Whether a value lies in the range; None ("choose it") lies in every interval."""
         if isinstance(self.range, list):
             return value in self.range
-        if not self.range or isinstance(value, bool) or not isinstance(value, int | float):
+        if not self.range or value is None:
             return True
+        if isinstance(value, bool) or not isinstance(value, int if self.whole else int | float):
+            return False
         low, high = (float(end) for end in self.range[1:-1].split(","))
         above = value >= low if self.range[0] == "[" else value > low
         below = value <= high if self.range[-1] == "]" else value < high
         return above and below and not math.isnan(value)
 
     def range_in_words(self) -> str:
-        """The range as people read it, "" where none is said."""
+        """The range as people read it, "" where none is stated."""
         if isinstance(self.range, list):
             return " or ".join(self.range)
         low, _, high = self.range[1:-1].partition(", ")
+        kind = "a whole number, " if self.whole else ""
         if high != "inf":
-            return f"in {self.range}" if self.range else ""
-        return f"at least {low}" if self.range[0] == "[" else f"above {low}"
+            return f"{kind}in {self.range}" if self.range else ""
+        return f"{kind}at least {low}" if self.range[0] == "[" else f"{kind}above {low}"
 
 
 def option_facts(offer: Offer) -> Mapping[str, OptionFacts]:
-    """What its package says of each option of something registered; {} where it says nothing.
+    """Facts that a package states of the options of a registered object; {} where it states none.
 
     Raises HarnessError for a file that cannot be read.
     """

@@ -56,7 +56,7 @@ class Estimate:
     design_effect: float | None = None
     """Of an accuracy of clustered rows: its variance over that of as many independent rows."""
     components: VarianceComponents | None = field(default=None, repr=False, compare=False)
-    """What the interval is made of; None without one, and in what was read back from a file."""
+    """Variances behind the interval; None without one, and in numbers read back from a file."""
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class TrainedModel:
     method: str
     """Its method; "as saved" and "predictions" for models that came from elsewhere."""
     settings: Mapping[str, Any]
-    """What else its record shows of how it was trained, as JSON; nothing is computed from it."""
+    """Other facts of its training, as JSON, for its record; nothing is computed from them."""
     supervision: Mapping[str, Any] | None = None
     """Which labels besides the task's own it was trained and chosen with."""
     selection: Mapping[str, Any] | None = None
@@ -40,7 +40,7 @@ class TrainedModel:
     key: str = ""
     """Key of the stage that made it, or the hash of a checkpoint's weights."""
     kind: str = ""
-    """What the role is, a value of `RoleKind`; "" where only its name is known."""
+    """A value of `RoleKind`; "" where only the role's name is known."""
     start: str = ""
     """The teacher's layers that its first weights were; "" for a start of its own."""
     labels: tuple[str, ...] = ()
@@ -76,7 +76,7 @@ class TaskScores:
     hub_sets: Mapping[str, HubSet] = field(default_factory=dict)
     """Evaluation set -> the hub split that it is, row for row; empty for data from elsewhere."""
     evidence: tuple[Evidence, ...] = ()
-    """What the verdict on each student and set with a gap rests on."""
+    """The numbers behind each verdict, one for each student and set with a gap."""
     flips: tuple[Flips, ...] = ()
     """Answers that change from teacher and from control to each student."""
     rule: VerdictRule = DEFAULT_RULE

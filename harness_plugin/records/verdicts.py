@@ -10,7 +10,7 @@ from harness_plugin.records.estimates import VarianceComponents
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a verdict on one student and evaluation set is made of (scoring.verdict).
+    """The numbers behind a verdict on one student and evaluation set (scoring.verdict).
 
     `*_gap`: signed primary gaps; `change` and `total` are student minus and plus teacher, and
     `reference_*` the same of the teacher and its ERM reference. `drop`: worst-group accuracy of the
@@ -59,7 +59,7 @@ DEFAULT_RULE = VerdictRule()
 
 @dataclass(frozen=True)
 class SetPlan:
-    """What a number of seeds on one evaluation set can show; fractions.
+    """Power of a number of seeds on one evaluation set; fractions.
 
     `smallest_loss`: the smallest true widening of the gap that would be called lost with
     probability `power`, with the planned seeds; `ever` with 20 seeds. `seeds_for_effect`,
@@ -79,7 +79,7 @@ class SetPlan:
     rows_for_kept: float | None
     reason: str = ""
     short: str = ""
-    """What the planned seeds can show, in a few words."""
+    """The power of the planned seeds, in a few words."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a verdict rests on: variance components of gaps and of worst-group accuracy."""
+"""The numbers behind a verdict: variance components of gaps and of worst-group accuracy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def evidence_of(
     if "erm_teacher" in q.values:
         reference = sizes(q.values["teacher"], q.values["erm_teacher"], q.support.df)
     noisiest, rows = noisiest_group(student, quantities, q)
-    said = {
+    notes = {
         role: words
         for role in (student, "teacher")
         if (words := " and ".join(dict.fromkeys(filter(None, map(one_class, paired[role])))))
@@ -53,7 +53,7 @@ def evidence_of(
         distinct_seeds=distinct_seeds,
         noisiest=noisiest,
         noisiest_rows=rows,
-        one_class=said,
+        one_class=notes,
     )
 
 

@@ -134,7 +134,7 @@ def adjusted(p_values: Sequence[Floats]) -> list[float]:
 
 
 def sentence(flips: Sequence[Flips]) -> str:
-    """What is said of one student and set: how many answers changed, and whose."""
+    """A sentence on one student and set: how many answers changed, and whose."""
     whole = next(f for f in flips if not f.subset)
     noise = "" if whole.expected is None else f" ({whole.expected:.1%} between seeds)"
     words = (

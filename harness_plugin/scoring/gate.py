@@ -98,7 +98,7 @@ def default_thresholds(
 ) -> Thresholds:
     """A gate on each `metric` (accuracy and worst group if none) and on the primary gaps.
 
-    What was not asked for by name is left out where it is undefined. `margin` stands for a limit
+    Metrics that are not named are left out where they are undefined. `margin` stands for a limit
     that is not given. `rest` are `min_seeds`, `min_group` and `resamples`.
 
     Raises HarnessError for a value out of range.
@@ -132,12 +132,12 @@ def thresholds_from(
     Raises HarnessError for both.
     """
     limits = {name: value for name, value in limits.items() if value is not None}
-    said: dict[str, Any] = {name: value for name, value in rest.items() if value is not None}
+    chosen: dict[str, Any] = {name: value for name, value in rest.items() if value is not None}
     if file is None:
-        return default_thresholds(**limits, known=known, **said)
+        return default_thresholds(**limits, known=known, **chosen)
     if limits:
         raise HarnessError(f"--{next(iter(limits))}: the limits are in {file} already.")
-    return read_thresholds(file, **said)
+    return read_thresholds(file, **chosen)
 
 
 @dataclass(frozen=True)
@@ -238,8 +238,8 @@ def compare(
             change = changed(changed_by_task[split], split, gate, name)
             if isinstance(change, Change):
                 made = check(gate, known[name], split, change, seeds, thresholds.min_seeds)
-                said = {(done.name, done.sentence) for done in checks}
-                if (made.name, made.sentence) not in said:  # a primary gap, by its name as well
+                listed = {(done.name, done.sentence) for done in checks}
+                if (made.name, made.sentence) not in listed:  # a primary gap, by its name as well
                     checks.append(made)
             else:
                 reasons.append(f"{name or gate.metric} is not checked on {split}: {change}")

@@ -123,7 +123,7 @@ def strata_of(p: Predictions) -> Ints:
 
 
 def support_of(p: Predictions, cells: NDArray[np.bool_], min_group: int) -> Support:
-    """What a number that compares the rates of `cells` (N, K) stands on."""
+    """Rows and groups behind a number that compares the rates of `cells` (N, K)."""
     rows = cells.sum(axis=0)
     if not cells.shape[1]:
         return Support(len(p), 0, None, min_group)

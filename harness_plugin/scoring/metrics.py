@@ -1,4 +1,4 @@
-"""What is measured of one model on one evaluation set: pure functions of its predictions.
+"""Metrics of one model on one evaluation set: pure functions of its predictions.
 
 Every metric takes the predictions (N rows) and a matrix `counts` (B, N): how often each row is
 counted in each of B resamples. It gives B values. All-ones counts give the plain number; the same
@@ -65,7 +65,7 @@ class Metric:
 
     @property
     def info(self) -> MetricInfo:
-        """What it is, without the function."""
+        """The metric's name, kind and bounds, without its function."""
         return MetricInfo(self.name, self.kind, self.bounds, self.higher_is_better, self.summary)
 
     def __call__(self, predictions: Predictions, counts: Counts | None = None) -> Floats:
@@ -172,10 +172,10 @@ def positive_label(labels: tuple[str, ...]) -> int:
 def f1(predictions: Predictions, counts: Counts) -> Floats:
     """(B,) F1 of the positive label for two labels, the mean F1 over the labels for more."""
     size = len(predictions.labels)
-    gold, said = one_hot(predictions.label, size), one_hot(predictions.predicted, size)
-    sums = totals(counts, np.hstack([gold & said, gold, said]))
-    both, gold_rows, said_rows = np.hsplit(sums, 3)
-    scores: Floats = 2 * both / (gold_rows + said_rows)
+    gold, predicted = one_hot(predictions.label, size), one_hot(predictions.predicted, size)
+    sums = totals(counts, np.hstack([gold & predicted, gold, predicted]))
+    both, gold_rows, predicted_rows = np.hsplit(sums, 3)
+    scores: Floats = 2 * both / (gold_rows + predicted_rows)
     return scores[:, positive_label(predictions.labels)] if size == 2 else scores.mean(axis=1)
 
 

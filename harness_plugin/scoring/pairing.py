@@ -105,11 +105,11 @@ ONE_CLASS, BEYOND = 0.95, 0.1
 
 
 def one_class(p: Predictions) -> str:
-    """What is said of a model that answers (nearly) one label only; "" of others."""
+    """A note on a model that answers (nearly) one label only; "" for others."""
     if p.labels[1:] and len(p):
-        said = np.bincount(p.predicted[p.predicted >= 0], minlength=len(p.labels))
-        most = int(said.argmax())
-        share, gold = said[most] / len(p), float(np.mean(p.label == most))
+        counts = np.bincount(p.predicted[p.predicted >= 0], minlength=len(p.labels))
+        most = int(counts.argmax())
+        share, gold = counts[most] / len(p), float(np.mean(p.label == most))
         if share >= ONE_CLASS and share - gold >= BEYOND:
             return f"{p.labels[most]} for {'every row' if share == 1 else f'{share:.1%} of rows'}"
     return ""
@@ -119,10 +119,10 @@ def one_class_notes(table: Mapping[str, PairedPredictions]) -> Iterator[str]:
     """A sentence for every role with models that give (nearly) one label to all rows of a set."""
     for split, paired in table.items():
         for role, predictions in paired.items():
-            said = list(filter(None, map(one_class, predictions)))
-            if said:
-                seeds = f"{len(said)} of {len(predictions)} seed(s)"
-                words = " and ".join(dict.fromkeys(said))
+            answers = list(filter(None, map(one_class, predictions)))
+            if answers:
+                seeds = f"{len(answers)} of {len(predictions)} seed(s)"
+                words = " and ".join(dict.fromkeys(answers))
                 yield f"{role} predicts {words} of {split} ({seeds}): its gaps say nothing of bias"
 
 
@@ -213,7 +213,7 @@ def check_same_rows(p: Predictions, first: Predictions) -> None:
 
 
 def columns_of(p: Predictions) -> dict[str, np.ndarray[Any, Any]]:
-    """What is known of the rows themselves."""
+    """Columns of the rows themselves, independent of models."""
     known = {"label": p.label, "group": p.group, "aligned": p.aligned, **p.breakdowns}
     optional = {"members": p.members, "cluster": p.cluster}
     return known | {name: values for name, values in optional.items() if values is not None}

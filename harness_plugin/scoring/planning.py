@@ -111,7 +111,7 @@ def plan_set(
 
 
 def shows(seeds: int, loss: float, rule: VerdictRule) -> str:
-    """What a number of seeds can show."""
+    """A sentence on the power of a number of seeds."""
     if seeds < rule.min_seeds:
         return f"{seeds} seed(s) give no verdict, it takes {rule.min_seeds}"
     return f"{seeds} seeds show a loss of {100 * loss:.1f} points or more"
@@ -143,7 +143,7 @@ def lines(plans: Sequence[SetPlan], effect: float) -> Iterator[str]:
 
 
 def words(plan: SetPlan, effect: float) -> str:
-    """What one set can show."""
+    """A sentence on the power of one set."""
     if plan.reason:
         return plan.short
     cell = f"smallest cell {plan.smallest_cell:,} rows"
@@ -152,9 +152,9 @@ def words(plan: SetPlan, effect: float) -> str:
     kept = f"{plan.seeds_for_kept} seeds" if plan.seeds_for_kept else "not even 20 seeds"
     if not plan.seeds_for_kept and plan.rows_for_kept:
         kept = f"20 seeds and {plan.rows_for_kept:g} times the rows"
-    said = (
+    text = (
         f"{cell}; {plan.short}; {100 * effect:g} points: {lost}; to show no change as kept: {kept}"
     )
     if plan.ever > effect:
-        said += f"; below {100 * plan.ever:.1f} points these rows show no loss"
-    return said
+        text += f"; below {100 * plan.ever:.1f} points these rows show no loss"
+    return text

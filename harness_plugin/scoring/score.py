@@ -29,7 +29,7 @@ from harness_plugin.scoring.measure import (
     measure_all,
     values_of,
 )
-from harness_plugin.scoring.metrics import Metric
+from harness_plugin.scoring.metrics import WORST_GROUP_ACC, Metric
 from harness_plugin.scoring.pairing import (
     arrange,
     check_collapse,
@@ -106,6 +106,7 @@ def score_task(
             *few_rows_notes(table, rule.min_group),
             *one_class_notes(table),
             *cluster_notes(quantities),
+            *width_notes(quantities),
         ),
         seeds=seeds,
         models=models,
@@ -162,6 +163,24 @@ def cluster_notes(quantities: Mapping[str, Quantities]) -> Iterator[str]:
                 f"rows of {split} come in {acc.support.clusters} clusters, which are resampled "
                 f"whole: the variance of an accuracy is {least:.1f} to {most:.1f} times that of "
                 f"as many independent rows (design effect)"
+            )
+
+
+TIGHT_ROWS = 100
+"""With fewer rows in its smallest group most simulated intervals of a minimum, and of the size of a
+gap to it, are wider than 95% needs (docs/verdicts.md, error rates)."""
+
+
+def width_notes(quantities: Mapping[str, Quantities]) -> Iterator[str]:
+    """A sentence for every set whose intervals of minima are known to be wider than needed."""
+    for split, found in quantities.items():
+        worst = found[""].get(WORST_GROUP_ACC.name)
+        if worst is None or worst.reason or worst.support.lacking:
+            continue
+        if worst.support.smallest < TIGHT_ROWS:
+            yield (
+                f"intervals of the worst group of {split} are wider than 95% needs: its smallest "
+                f"group has {worst.support.smallest} rows, below {TIGHT_ROWS}"
             )
 
 
@@ -281,7 +300,7 @@ def gap_size_change(student: Floats, teacher: Floats, q: Quantity) -> Estimate:
 
 
 def retention(values: Mapping[str, Floats], student: str, q: Quantity) -> Estimate:
-    """What the student gains over its ERM reference, as a share of what the teacher gains.
+    """The student's gain over its ERM reference as a share of the teacher's gain.
 
     A ratio of means over seeds, so that it has no value for a single seed. Undefined unless the
     95% interval of the teacher's gain lies above 0: near 0 the ratio says nothing.

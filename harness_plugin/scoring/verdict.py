@@ -69,8 +69,8 @@ def verdict(task: str, e: Evidence, rule: VerdictRule) -> Verdict:
         why += " There is no ERM reference: whether the teacher was debiased is not shown."
     if e.one_class:
         notes.append("one_class")
-        said = "; ".join(f"{role} answers {words}" for role, words in e.one_class.items())
-        why += f" Beware: {said}."
+        answers = "; ".join(f"{role} answers {words}" for role, words in e.one_class.items())
+        why += f" Beware: {answers}."
     return Verdict(
         task, e.student, e.split, e.gap, state, f"{e.student} on {e.split}: {why}", tuple(notes)
     )
@@ -123,7 +123,7 @@ def decided(e: Evidence, rule: VerdictRule) -> tuple[State, str]:
 
 
 def cloned(e: Evidence) -> str:
-    """What is said of seeds that answer alike."""
+    """A note on seeds that answer alike."""
     more = e.change.n_seeds - e.distinct_seeds
     return f" ({more} more answer as one of them does)" if more else ""
 
@@ -157,7 +157,7 @@ def turned(e: Evidence) -> bool:
 
 
 def needs(e: Evidence, rule: VerdictRule) -> Iterator[str]:
-    """What would decide, if values and spreads stay as they are; the gap, then the worst group."""
+    """Seeds or rows that would decide, if values and spreads stay; first by the gap."""
     same_side = float(e.student_gap.value) * float(e.teacher_gap.value) >= 0
     spread = e.change if same_side else e.total
     grown = float(size_change(change_of(e)).value)

@@ -1,6 +1,6 @@
 """Files written whole or not at all, values as strict JSON has them, and the time in file names.
 
-What was written whole survives a power cut: bytes are on the disk before they get their name, and
+A file that is complete survives a power cut: bytes are on the disk before they get their name, and
 the name is on the disk before the writer goes on.
 """
 
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What the system says where nothing more can be written."""
+"""Error numbers of a full disk."""
 BROKEN = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
-"""What it says of a disk or a folder that cannot be used; a path that is wrong is another thing."""
+"""Error numbers of an unusable disk or folder; a wrong path is another thing."""
 NUMBER = re.compile(r"\b(?:os error|errno) (\d+)", re.IGNORECASE)
 """How libraries that are not written in Python quote the system."""
 SHORT = re.compile(r"\d+ requested and \d+ written")
-"""What NumPy says where the system took less than it was given."""
+"""NumPy's message where the system took less than it was given."""
 
 
 def timestamp(seconds: float) -> str:
@@ -104,7 +104,7 @@ _LATER = ContextVar("_LATER", default=False)
 
 @contextmanager
 def synced_together(folder: Path) -> Iterator[None]:
-    """What is written below `folder` inside is on the disk at the end, not file by file."""
+    """Context in which files written below `folder` are synced at the end, not one by one."""
     token = _LATER.set(True)
     try:
         yield
@@ -152,13 +152,13 @@ def disk_error(folder: Path, error: BaseException | None) -> DiskError | None:
         number = errno.ENOSPC
     if number is None:
         return None
-    said = os.strerror(number)
+    message = os.strerror(number)
     if number not in FULL:
-        return DiskError(f"{folder}: cannot be used: {said}.")
+        return DiskError(f"{folder}: cannot be used: {message}.")
     while not os.path.ismount(place):
         place = place.parent
     return DiskError(
-        f"{folder}: cannot be written: {said}; {free / 1e6:,.1f} MB are free on the disk at "
+        f"{folder}: cannot be written: {message}; {free / 1e6:,.1f} MB are free on the disk at "
         f"{place}. Make space there: what is finished is kept, and the same command continues."
     )
 
@@ -166,7 +166,7 @@ def disk_error(folder: Path, error: BaseException | None) -> DiskError | None:
 def path_error(error: Exception) -> HarnessError | None:
     """The one line for a path that does not work; None where `error` is about something else."""
     if isinstance(error, OSError) and error.filename is not None:
-        return HarnessError(f"{str(error.filename)[:200]}: {said_of(error)}.")
+        return HarnessError(f"{str(error.filename)[:200]}: {message_of(error)}.")
     if isinstance(error, ValueError) and "embedded null" in str(error):
         return HarnessError("a path holds a NUL character, which no file's name has.")
     return None
@@ -242,7 +242,7 @@ def named(path: str) -> str:
 
 
 def located(value: Any, folder: Path) -> Any:
-    """What `portable` made of paths, as paths of this machine again."""
+    """The inverse of `portable`: paths of this machine again."""
     if isinstance(value, dict):
         return {key: located(item, folder) for key, item in value.items()}
     if isinstance(value, list):
@@ -264,8 +264,8 @@ def read_json(path: Path) -> Any:
             json.dumps(value, ensure_ascii=False).encode("utf-8")
         return located(value, path.parent)
     except (ValueError, RecursionError) as error:
-        said = "nested too deep" if isinstance(error, RecursionError) else error
-        raise HarnessError(f"{path}: is no JSON file ({said}).") from None
+        problem = "nested too deep" if isinstance(error, RecursionError) else error
+        raise HarnessError(f"{path}: is no JSON file ({problem}).") from None
 
 
 def no_constant(name: str) -> None:
@@ -282,7 +282,7 @@ def check_is_file(path: Path) -> None:
         mode = os.stat(path).st_mode
     except (OSError, ValueError) as error:  # a NUL in a name is a ValueError
         name = str(path) if str(path).isprintable() else repr(str(path))
-        raise HarnessError(f"{name}: cannot be read: {said_of(error)}.") from None
+        raise HarnessError(f"{name}: cannot be read: {message_of(error)}.") from None
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
         raise HarnessError(f"{path}: expected a file, this is {kind}.")
@@ -294,10 +294,10 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise HarnessError(f"{path}: cannot be read: {said_of(error)}.") from None
+        raise HarnessError(f"{path}: cannot be read: {message_of(error)}.") from None
 
 
-def said_of(error: Exception) -> str:
+def message_of(error: Exception) -> str:
     """An error's words without the numbers and names that Python puts around them."""
     return getattr(error, "strerror", None) or str(error)
 

@@ -1,4 +1,4 @@
-"""What a stage's key says of the code that makes it.
+"""The code in a stage's key.
 
 A key must change when the code can give something else, and only then. `code_version` hashes the
 syntax trees of the definitions that can be reached from an entry point: a function, the helpers it
@@ -28,7 +28,7 @@ PLUMBING = (
     "harness_plugin.plugins",
     "harness_plugin.store",
 )
-"""What carries values about and computes none: a change here leaves every stage as it is."""
+"""Modules that carry values and compute none: a change in them leaves every stage as it is."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Module:
     """Local name -> (module, attribute); attribute "" = the module itself."""
     stars: tuple[str, ...]
     statements: tuple[ast.stmt, ...]
-    """What runs on import besides: the registration of a class, say."""
+    """Other statements that run on import: the registration of a class, say."""
 
 
 def code_version(*targets: str) -> str:
@@ -118,7 +118,7 @@ def statements_of(module: str, name: str) -> tuple[ast.stmt, ...]:
 
 
 def whole_or_part(module: str, attribute: str) -> tuple[str, str]:
-    """What an import stands for when it is used as a whole."""
+    """The module and attribute that an import stands for when it is used as a whole."""
     if not attribute:
         return module, "*"
     if file_of(f"{module}.{attribute}") is not None:
@@ -271,5 +271,5 @@ def top_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def targets_of(node: ast.Assign | ast.AnnAssign) -> list[ast.expr]:
-    """What a statement assigns to."""
+    """The targets of an assignment."""
     return node.targets if isinstance(node, ast.Assign) else [node.target]

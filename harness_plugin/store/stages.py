@@ -62,7 +62,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Processes:
-    """What a store needs to know of the other processes of the same run."""
+    """A store's view of the other processes of the same run."""
 
     is_main: bool = True
     barrier: Callable[[], None] = lambda: None

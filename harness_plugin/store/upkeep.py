@@ -1,4 +1,4 @@
-"""What lies in a store, how large and how old it is, whether it is whole, and what may go."""
+"""Upkeep of a store: its entries with size, age and damage, and which of them may go."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def entries(root: Path) -> Iterator[Entry]:
 
 
 def damage_of(entry: Entry) -> str:
-    """What is wrong with the bytes of a finished stage, "" for nothing."""
+    """Damage in the bytes of a finished stage, "" for none."""
     try:
         return "" if check_seal(entry.path, RECORD) else f"{RECORD} is missing"
     except DamagedError as error:
@@ -57,7 +57,7 @@ def damage_of(entry: Entry) -> str:
 
 
 def prunable(root: Path, older: float) -> Iterator[Entry]:
-    """What nobody is at and nobody has used for `older` seconds."""
+    """Entries that nobody is at and nobody has used for `older` seconds."""
     for entry in entries(root):
         if not entry.owner and time.time() - entry.used >= older:
             yield entry

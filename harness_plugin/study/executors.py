@@ -31,7 +31,7 @@ WORK = "harness_plugin.study.worker:execute"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job: a record, an error with its traceback, or someone else is at it."""
+    """The end of a job: a record, an error with its traceback, or another worker is at it."""
 
     ticket: int
     record: Mapping[str, Any] | None = None
@@ -41,7 +41,7 @@ class Outcome:
 
 
 class Executor(Protocol):
-    """What a study needs of the place where its trainings run."""
+    """The place where a study's trainings run."""
 
     @property
     def slots(self) -> int:
@@ -88,7 +88,7 @@ class InProcess:
             self._done.append(failed(ticket, error))
 
     def wait(self) -> list[Outcome]:
-        """What has been done since the last call."""
+        """Outcomes since the last call."""
         done, self._done = self._done, []
         return done
 
@@ -101,7 +101,7 @@ def leave_with_the_study(stop: Connection) -> None:
 
     It ends as well when the other end of `stop` is closed.
 
-    What it was at continues from its last checkpoint. Its bars are silent: without a lock of their
+    Its training continues from the last checkpoint. Its bars are silent: without a lock of their
     own between processes a worker that is ended leaves no semaphore behind.
     """
     tqdm.set_lock(threading.RLock())

@@ -136,7 +136,7 @@ class Graph:
                 raise HarnessError(f"{self.study.file}: {choice.where}: {error}") from None
 
     def name_of(self, node: int, seed: int) -> str:
-        """What a training is called in the store and in messages."""
+        """Name of a training in the store and in messages."""
         return f"{self.nodes[node].key}-{seed}"
 
 
@@ -395,5 +395,5 @@ def hashed(spec: Mapping[str, Any]) -> str:
 
 
 def dumped(value: Any) -> Any:
-    """What JSON does not know: a pydantic model's fields, else its text."""
+    """JSON of values that `json` does not know: a pydantic model's fields, else its text."""
     return value.model_dump(mode="json") if hasattr(value, "model_dump") else str(value)

@@ -38,7 +38,7 @@ OWN = (
 
 
 class Resources(Strict):
-    """What one training asks of the machine that it runs on (Ray); processes are Accelerate's."""
+    """Resources of one training on the machine that runs it (Ray); processes are Accelerate's."""
 
     cpus: float = Field(1, gt=0, description="CPU cores")
     gpus: float = Field(0, ge=0, description="GPUs, or a share of one")
@@ -55,7 +55,7 @@ class Resources(Strict):
 
 
 class StudyFile(Strict):
-    """What a study's file may hold."""
+    """The fields of a study's file."""
 
     study: str = Field(pattern=r"^[a-z0-9_]+$", description="its name: files are called after it")
     summary: str = Field("", description="one line: the question")
@@ -100,7 +100,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Factor:
-    """What is varied, and between which levels."""
+    """A setting that is varied, and its levels."""
 
     name: str
     levels: tuple[Level, ...]
@@ -238,7 +238,7 @@ def factor_of(name: str, levels_or_values: list[Any] | dict[str, Any], where: st
 
 
 def level_name(value: Any) -> str:
-    """What a value is called in tables."""
+    """Name of a value in tables."""
     if isinstance(value, str):
         return value
     return (

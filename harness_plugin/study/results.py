@@ -121,7 +121,7 @@ def number(value: float) -> float | None:
 def described(
     scores: TaskScores, split: str, subset: str, role: str, metric: str, measure: str
 ) -> dict[str, Any]:
-    """What a number is of."""
+    """The columns that identify a number."""
     return {
         "task": scores.task,
         "source": scores.source,
@@ -137,7 +137,7 @@ def described(
 
 
 def every(scores: TaskScores) -> Iterator[tuple[dict[str, Any], Estimate]]:
-    """What a number is of, and the number."""
+    """Every number, with the columns that identify it."""
     for score in scores.scores:
         for subset, estimates in score.by_subset().items():
             for metric, estimate in estimates.items():
@@ -172,14 +172,16 @@ def numbers_of(scores: TaskScores) -> Iterator[dict[str, Any]]:
 def estimates_of(scores: TaskScores) -> Iterator[dict[str, Any]]:
     """One row a number over seeds, with its 95% interval over seeds and examples.
 
-    The change of the size of a set's primary gap has the verdict's state besides. Also, by student
-    and set, the size of its weights.
+    The change of the size of a set's primary gap has the verdict's state besides, every row the
+    margin and the seeds that a verdict needs. Also, by student and set, the size of its weights.
     """
     states = {(v.student, v.split, v.gap): v.state for v in verdicts(scores)}
+    rule: dict[str, Any] = {"margin": scores.rule.margin, "min_seeds": scores.rule.min_seeds}
     for what, estimate in every(scores):
         about = what["role"], what["split"], what["metric"]
         judged = what["measure"] == "gap_size_change" and not what["subset"]
         yield what | {
+            **rule,
             "verdict": states.get(about, "") if judged else "",
             "value": number(estimate.value),
             "low": number(estimate.low),
@@ -189,7 +191,7 @@ def estimates_of(scores: TaskScores) -> Iterator[dict[str, Any]]:
             "reason": estimate.reason,
             "n": estimate.n,
         }
-    unknown = {"verdict": "", "low": None, "high": None, "sd": None, "n": 0, "reason": ""}
+    unknown = rule | {"verdict": "", "low": None, "high": None, "sd": None, "n": 0, "reason": ""}
     for split in scores.purposes:
         for role, size in sizes_of(scores).items():
             what = described(scores, split, "", role, "bytes", "size")

@@ -36,7 +36,7 @@ class Failure:
 
 @dataclass
 class Progress:
-    """What has become of every (node, seed)."""
+    """State of every (node, seed)."""
 
     done: dict[tuple[int, int], Mapping[str, Any]] = field(default_factory=dict)
     failed: dict[tuple[int, int], Failure] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Progress:
 
 
 def so_far(graph: Graph, ledger: TrainingRecords) -> Progress:
-    """What the ledger says is done."""
+    """The state that the ledger records."""
     progress = Progress()
     for node, seed in graph.instances():
         record = ledger.record(graph.name_of(node, seed))

@@ -54,8 +54,8 @@ def run(config: RunConfig, plugins: Plugins) -> RunReport:
 def train(graph: Graph, root: Path, workers: int) -> frozenset[str]:
     """Train what is open, `workers` at a time; the keys of the models that were trained now.
 
-    What fails in a worker is named and left to the run, which fails in the same way, or succeeds
-    where the worker died of something else.
+    A training that fails in a worker is named and left to the run, which fails in the same way,
+    or succeeds where the worker died of something else.
     """
     before = so_far(graph, TrainingRecords(root)).done
     work = Work("trainings", graph.trainings, unit="model", done=len(before))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cost:
-    """What the open trainings will take, as far as trainings like them have been measured."""
+    """Time of the open trainings, as far as trainings like them have been measured."""
 
     seconds: float
     measured: int
@@ -54,7 +54,7 @@ def cost_of(graph: Graph, progress: Progress) -> Cost:
 
 
 def summary(graph: Graph, progress: Progress, slots: int, others: int) -> list[str]:
-    """What a plan comes to, in a few lines; `others`: further models in the store.
+    """Size and cost of a plan, in a few lines; `others`: further models in the store.
 
     Whether one of those is an open training shows only when the data are read: its key holds them.
     """

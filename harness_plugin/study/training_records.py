@@ -1,4 +1,4 @@
-"""What of a study is done: a record a training in the store, written by whoever trained it.
+"""Finished trainings of a study: a record each in the store, written by whoever trained it.
 
 Records are read without torch. One whose model is no longer in the store counts for nothing.
 """

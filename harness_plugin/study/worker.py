@@ -113,7 +113,7 @@ def train_with_teachers(
 
 @dataclass(frozen=True)
 class SharedTask:
-    """What trainings of one configuration share in a process: data, settings, the machine."""
+    """State that trainings of one configuration share in a process: data, settings, hardware."""
 
     opened: OpenTask
     config: RunConfig
@@ -151,7 +151,7 @@ KEPT = 8
 
 
 def shared_of(run: Mapping[str, Any], root: str) -> SharedTask:
-    """What the trainings of a configuration share, whatever its seeds.
+    """The state that the trainings of a configuration share, whatever its seeds.
 
     Data that another one has loaded are not loaded again. Precision and threads are the process's:
     a configuration that was opened before another one that chose differently gets its own back.
@@ -218,8 +218,8 @@ def launched(job: Job) -> dict[str, Any]:
         catch = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         status, output = launching.launched(command, environment, **catch)
         if status or not record_file.is_file():
-            said = output.strip()[-4000:]
-            raise RuntimeError(f"{job.processes} processes ended with {status}:\n{said}")
+            tail = output.strip()[-4000:]
+            raise RuntimeError(f"{job.processes} processes ended with {status}:\n{tail}")
         record: dict[str, Any] = json.loads(record_file.read_text(encoding="utf-8"))
     if record["processes"] != job.processes:
         raise HarnessError(f"{job.processes} processes were asked for, {record['processes']} came.")

@@ -14,7 +14,7 @@ Inputs: TypeAlias = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class TrainingMetadata:
-    """What a method may know of the training rows before the first step.
+    """Facts of the training rows that a method may use before the first step.
 
     `label` (N,) int64; `group` and `environment` (N,) int64, -1 = none: indices into `groups` and
     `environments` (values of the attribute, unless they were inferred). `bias_log_probs` (N, C)

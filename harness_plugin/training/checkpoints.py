@@ -93,7 +93,7 @@ def resume(accelerator: Accelerator, folder: Path, schedule: Any) -> dict[str, A
 
 
 def damage(path: Path) -> str:
-    """What is wrong with the bytes of a checkpoint, "" for nothing."""
+    """Damage in the bytes of a checkpoint, "" for none."""
     try:
         return "" if check_seal(path, PROGRESS) else f"{PROGRESS} is missing"
     except DamagedError as error:

@@ -1,4 +1,4 @@
-"""What a compressor is: a trained model made smaller, with or without a training that mends it."""
+"""Compressors: a trained model made smaller, with or without a training that mends it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CALIBRATION = ("random", "balanced", "conflicting")
 
 @dataclass(frozen=True)
 class CompressionContext:
-    """What a compressor is handed besides the model.
+    """The arguments of a compressor besides the model.
 
     `folder`: of the stage, for files of its own. `batches`: the model inputs of the calibration
     rows, a batch at a time; empty for a compressor that is not `calibrated`.
@@ -60,7 +60,7 @@ class Compressor(Configured):
     def answering(
         cls, model: PreTrainedModel, folder: Path, options: Mapping[str, Any]
     ) -> nn.Module:
-        """What predicts in the place of the compressed model: called with inputs, gives `.logits`.
+        """The model that predicts in the place of the compressed one: inputs in, `.logits` out.
 
         For libraries that run another format than float weights; the model itself by default, and
         it stays what analyses look into. `folder` is that of `CompressionContext`.

@@ -1,4 +1,4 @@
-"""What a method and a distiller are. Losses always see the whole (global) batch.
+"""The contracts of methods and distillers. Losses always see the whole (global) batch.
 
 The loop gathers what a method's `forward` gives over all processes before it calls `loss`, with
 the gradient flowing into the local part. A method is therefore written once, for one process, and
@@ -38,12 +38,12 @@ NEEDS = {
     "validation": "a validation split (or `validation_fraction`)",
     "validation_groups": "group labels on a validation split (or `validation_fraction`)",
 }
-"""What a method may declare in `needs`, in words."""
+"""The values that a method may declare in `needs`, in words."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a method's first stage gave: tensors (N, ...) by name, and weights to start from.
+    """The result of a method's first stage: tensors (N, ...) by name, and weights to start from.
 
     Every tensor becomes a buffer of the method under its name.
     """
@@ -103,7 +103,7 @@ class GroupInference(Configured):
 
 @dataclass(frozen=True)
 class ForwardContext:
-    """What a method's `forward` works on: the local rows of a batch.
+    """The arguments of a method's `forward`: the local rows of a batch.
 
     `partner_inputs` are those of the rows that `partners` chose. `distilled`: whether the loss has
     a distillation term, which needs the output for the plain inputs.
@@ -117,7 +117,7 @@ class ForwardContext:
 
 
 class Objective(nn.Module, Configured):
-    """What methods and distillers share: options, and the metadata of the training rows as buffers.
+    """Base of methods and distillers: options, and the metadata of the training rows as buffers.
 
     `label`, `group`, `environment` (N,) and `bias_log_probs` (N, C) are those of
     `TrainingMetadata`, and so is every tensor of its `prepared`, under its own name. They are data:
@@ -229,7 +229,7 @@ class Method(Objective):
 
 
 class Distiller(Objective):
-    """What a student learns from its teacher: a loss on the rows of a batch.
+    """The loss that a student learns from its teacher by, on the rows of a batch.
 
     A distiller overrides what it is about: most only `loss`. `needs` and `refusal` are checked
     before anything is trained. One that `weighs_examples` is refused beside a method that does:
@@ -237,7 +237,7 @@ class Distiller(Objective):
     """
 
     teacher_outputs: ClassVar[frozenset[str]] = frozenset({"logits"})
-    """What of the teacher it learns from: "logits"; "features", the inputs of its last layer;
+    """Teacher outputs in the loss: "logits"; "features", the inputs of its last layer;
     "layers", what is inside, for which the teacher runs along in the training."""
     softened_only: ClassVar[bool] = True
     """Whether the loss has no term but on softened probabilities: then `DistillationLoss`
@@ -288,7 +288,7 @@ class Distiller(Objective):
         """
 
     def forward(self, student: ModelOutput, teacher_layers: Layers | None) -> dict[str, Tensor]:
-        """What `loss` wants of the student besides logits, (b, ...) each, for the local rows.
+        """Student outputs for `loss` besides logits, (b, ...) each, for the local rows.
 
         With "layers" in `teacher_outputs` there are those of the teacher and of the student.
         """
@@ -297,7 +297,7 @@ class Distiller(Objective):
     def loss(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
         """(B,) loss of every example; student and teacher logits (B, C) float32.
 
-        What `forward` gave is in `batch.outputs`, and with "features" in `teacher_outputs` also
+        The outputs of `forward` are in `batch.outputs`, with "features" in `teacher_outputs` also
         `teacher_features` (B, H).
         """
         raise NotImplementedError
@@ -347,7 +347,7 @@ def check_option(where: str, value: Any, default: Any) -> None:
 
 
 def missing_needs(method: type[Configured], available: Collection[str]) -> list[str]:
-    """What `method` needs and is not `available`, in words."""
+    """The `needs` of `method` that are not `available`, in words."""
     if strange := sorted(method.needs - NEEDS.keys()):
         raise unknown(f"need of {method.__name__}", strange[0], NEEDS)
     return [NEEDS[need] for need in sorted(method.needs - set(available))]

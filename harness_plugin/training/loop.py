@@ -66,7 +66,7 @@ class TrainingArgs:
 
 @dataclass(frozen=True)
 class LoopOptions:
-    """What a training is called, where its checkpoints go, and which weights stay as they are."""
+    """A training's name, the folder of its checkpoints, and the weights that stay frozen."""
 
     name: str
     folder: Path

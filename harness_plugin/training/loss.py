@@ -1,4 +1,4 @@
-"""What a training minimises, and the module that gives it what it needs."""
+"""The loss that a training minimises, and the module that computes its inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a student learns from: its teachers' outputs on the training rows."""
+"""The targets of a student: its teachers' outputs on the training rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harness_plugin.training.inputs.transfer import to_device
 
 @dataclass(frozen=True)
 class TeacherOutputs:
-    """What a teacher said of the training rows, by training row.
+    """A teacher's outputs on the training rows, by training row.
 
     `logits` (N, C) in the order of the student's labels; (N, M, C) of M teachers, with the
     `ensemble` that makes them one. `features` (N, H) float32, the inputs of its last layer,

@@ -1,4 +1,4 @@
-"""What a method's first and last stages are handed: how further models of a role are trained."""
+"""The trainer of a method's first and last stages: trains and asks further models of a role."""
 
 from __future__ import annotations
 

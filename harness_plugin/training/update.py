@@ -20,7 +20,7 @@ from harness_plugin.training.loss import BatchPart, DistillationLoss
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """What is trained on: the model inputs of every row, and its labels and groups."""
+    """Training rows: the model inputs of every row, and its labels and groups."""
 
     encoded: Encoded
     metadata: TrainingMetadata
@@ -31,7 +31,7 @@ class TrainingRows:
 
 @dataclass(frozen=True)
 class PreparedTraining:
-    """What an update computes with. `forward` is `model`, compiled or not."""
+    """The objects that an update computes with. `forward` is `model`, compiled or not."""
 
     accelerator: Accelerator
     model: torch.nn.Module

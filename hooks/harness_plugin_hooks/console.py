@@ -175,13 +175,13 @@ def answer(scores: TaskScores, decided: Sequence[Verdict]) -> str:
         states: dict[str, list[str]] = {}
         for v in group:
             states.setdefault(WORDS[v.state], []).append(v.split)
-        said = ", ".join(f"{words} ({', '.join(on)})" for words, on in states.items())
-        parts.append(f"{student}: {said}")
+        remarks = ", ".join(f"{words} ({', '.join(on)})" for words, on in states.items())
+        parts.append(f"{student}: {remarks}")
     return f"{scores.task}, does the debiasing survive? {'; '.join(parts)}"
 
 
 def title_of(scores: TaskScores, split: str) -> str:
-    """What a table shows, and which gap its gap is."""
+    """Title of a table, with the gap that its gap column is."""
     gap = scores.primary.get(split, "")
     seeds = len(scores.seeds)
     return (

@@ -28,26 +28,26 @@ from harness_plugin_tasks._shared.text.cues import NLI_LABELS
 
 def members(folder: Path) -> dict[str, bytes]:
     """Every small file of the archives, by name."""
-    found = {}
+    result = {}
     for archive in sorted(folder.glob("*.tar.xz")):
         with tarfile.open(archive) as opened:
             for entry in opened:
                 if (stream := opened.extractfile(entry)) is not None:
-                    found[entry.name] = stream.read()
-    return found
+                    result[entry.name] = stream.read()
+    return result
 
 
 def splits_of(task: Task, options: Mapping[str, Any], data: Path) -> dict[str, tuple[str, Split]]:
     """Fingerprint -> (name, split) of the test sets and of those that settings were chosen by."""
-    found = {}
+    result = {}
     stages: dict[str, dict[str, Any]] = {"": {}}
     if "evaluate_on" in task.options:
         stages["validation: "] = {"evaluate_on": "validation", "n_hans": 3000}
     for prefix, changes in stages.items():
         loaded = load_data(task, "path", path=data, options={**options, **changes})
         for split in loaded.evaluation:
-            found[split.fingerprint] = f"{prefix}{split.name}", split
-    return found
+            result[split.fingerprint] = f"{prefix}{split.name}", split
+    return result
 
 
 def right(split: Split, logits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -112,8 +112,8 @@ def filled(page: str, content: Mapping[str, Any]) -> str:
     counts, arms = Counts(content["rows"]), list(content["arms"])
     tables = {"teachers": teachers, "students": students}
 
-    def table(found: re.Match[str]) -> str:
-        return "\n".join([found[1], *tables[found["name"]](counts, arms), "\n"])
+    def table(result: re.Match[str]) -> str:
+        return "\n".join([result[1], *tables[result["name"]](counts, arms), "\n"])
 
     return MARKED.sub(table, page)
 

@@ -219,8 +219,10 @@ def test_a_bad_row_is_named(refused, tmp_path):
     loader = (ROOT / "tests" / "toy" / "toy_data.py").read_text()
     bad = loader.replace("label_texts=[LABELS[label[i]] for", "label_texts=['maybe' for")
     (tmp_path / "toy_data.py").write_text(bad)
-    found = refused("--tasks", "toy.yaml")
-    assert found.startswith("train: row 1: unknown label 'maybe'; expected one of negative, posit")
+    message = refused("--tasks", "toy.yaml")
+    assert message.startswith(
+        "train: row 1: unknown label 'maybe'; expected one of negative, posit"
+    )
 
 
 def test_a_second_task_that_cannot_work_is_refused_before_the_first_is_trained(refused, tmp_path):

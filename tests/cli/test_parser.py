@@ -45,8 +45,8 @@ def test_an_option_says_what_its_field_says(name):
         if hasattr(bound, "ge"):
             assert f"at least {bound.ge}" in option.help
     if name in RunConfig.model_fields and isinstance(field.default, (int, str)):
-        said = field.default is False or f"default {field.default}" in option.help
-        assert said
+        answers = field.default is False or f"default {field.default}" in option.help
+        assert answers
 
 
 def test_shortcuts_are_settings_that_assignments_win_over():

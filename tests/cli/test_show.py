@@ -49,8 +49,8 @@ def test_everything_registered_is_shown_in_80_columns(shown, kind, name):
 @pytest.mark.parametrize("name", [offer.name for offer in PLUGINS["task"]])
 def test_a_task_says_all_that_its_file_says(shown, name):
     task, text = find_task(name, PLUGINS["task"]), joined(shown("task", name)[1])
-    for said in (task.summary, task.bias, task.citation, task.licence):
-        assert joined(said) in text
+    for answers in (task.summary, task.bias, task.citation, task.licence):
+        assert joined(answers) in text
     for key, option in task.options.items():
         assert f" {key} = " in text
         assert joined(option.help) in text

@@ -181,13 +181,13 @@ def test_every_number_of_every_settings_model_is_looked_at():
 
 
 @pytest.mark.parametrize(
-    ("model", "name", "found"), NUMBERS, ids=lambda v: getattr(v, "__name__", v)
+    ("model", "name", "result"), NUMBERS, ids=lambda v: getattr(v, "__name__", v)
 )
-def test_every_number_has_bounds_and_is_finite(model, name, found):
-    assert any(hasattr(each, "ge") or hasattr(each, "gt") for each in found)
+def test_every_number_has_bounds_and_is_finite(model, name, result):
+    assert any(hasattr(each, "ge") or hasattr(each, "gt") for each in result)
     assert model.model_config["allow_inf_nan"] is False
     if name in ("seeds", "data_seed"):
-        assert any(getattr(each, "lt", None) == 2**32 for each in found)
+        assert any(getattr(each, "lt", None) == 2**32 for each in result)
 
 
 @pytest.mark.parametrize(
@@ -224,8 +224,8 @@ def test_an_evaluation_has_one_seed_unless_told_otherwise():
 
 
 def test_values_are_those_of_yaml_1_2(tmp_path):
-    given = parse_assignments(["a=1e-3", "b.c={eta: 5E+2}", "d=no", "e=true", "f=1.5", "g=[1e3]"])
-    assert given == {
+    values = parse_assignments(["a=1e-3", "b.c={eta: 5E+2}", "d=no", "e=true", "f=1.5", "g=[1e3]"])
+    assert values == {
         "a": 0.001,
         "b": {"c": {"eta": 500.0}},
         "d": "no",
@@ -282,12 +282,12 @@ def test_a_student_that_a_run_left_out_stays_left_out_when_its_file_is_given_bac
 
 
 def test_options_of_what_nobody_offers_are_refused(plugins):
-    for given in ({"method_options": {"grup_dro": {}}}, {"toy": {"method_options": {"jt": {}}}}):
+    for values in ({"method_options": {"grup_dro": {}}}, {"toy": {"method_options": {"jt": {}}}}):
         with pytest.raises(HarnessError, match=r"unknown method .* Did you mean"):
-            check_option_names(given, plugins)
-    for given in ({"bias_model": "featurs"}, {"toy": {"bias_model": "featurs"}}):
+            check_option_names(values, plugins)
+    for values in ({"bias_model": "featurs"}, {"toy": {"bias_model": "featurs"}}):
         with pytest.raises(HarnessError, match=r"unknown bias model 'featurs'.* Did you mean"):
-            check_option_names(given, plugins)
+            check_option_names(values, plugins)
     check_option_names({"method_options": {"jtt": {}}, "toy": {"rows": 3}}, plugins)
 
 

@@ -59,14 +59,17 @@ def test_every_start_of_students_has_a_control_of_its_own():
 
     assert list(controls(student=plain)) == ["control"]
     assert list(controls(student_a=even, student_b=even)) == ["control_even"]
-    found = controls(student=plain, student_a=even, student_b=first, student_c=of_big)
-    assert list(found) == ["control", "control_even", "control_first", "control_even_teacher_big"]
-    assert found["control"].distillation is None
+    result = controls(student=plain, student_a=even, student_b=first, student_c=of_big)
+    assert list(result) == ["control", "control_even", "control_first", "control_even_teacher_big"]
+    assert result["control"].distillation is None
     for name, teacher in (("control_even", "teacher"), ("control_even_teacher_big", "teacher_big")):
-        chosen = found[name].distillation
+        chosen = result[name].distillation
         assert (chosen.ce_weight, chosen.kd_weight, chosen.from_teacher) == (1, 0, "even")
-        assert found[name].learns_from == (teacher,)
-        assert (found[name].method, found[name].init_group) == (found["control"].method, STUDENTS)
+        assert result[name].learns_from == (teacher,)
+        assert (result[name].method, result[name].init_group) == (
+            result["control"].method,
+            STUDENTS,
+        )
     assert not any(
         "control" in name for name in roles_of(students={"student": even}, control=False)
     )

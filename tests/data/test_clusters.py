@@ -113,8 +113,8 @@ def test_a_file_of_predictions_names_clusters_where_the_task_does_not(tmp_path):
 
 def test_one_file_that_names_clusters_is_enough_for_all_roles():
     named, bare = predictions(split()), predictions(split(clusters=None), role="teacher")
-    for found in one_clustering([bare, named]):
-        assert found.cluster.tolist() == CODES
+    for result in one_clustering([bare, named]):
+        assert result.cluster.tolist() == CODES
     assert one_clustering([bare])[0].cluster is None
 
 
@@ -148,13 +148,13 @@ def test_generated_quadruples_share_two_claims_and_two_pieces_of_evidence(plugin
     codes, names = test.clusters
     assert len(names) == 20
     assert set(Counter(codes.tolist()).values()) == {4}
-    said = defaultdict(lambda: (set(), set()))
+    words = defaultdict(lambda: (set(), set()))
     for code, claim, evidence in zip(
         codes.tolist(), test.rows["hypothesis"], test.rows["premise"], strict=True
     ):
-        said[code][0].add(claim)
-        said[code][1].add(evidence)
-    assert {(len(c), len(e)) for c, e in said.values()} == {(2, 2)}
+        words[code][0].add(claim)
+        words[code][1].add(evidence)
+    assert {(len(c), len(e)) for c, e in words.values()} == {(2, 2)}
     assert made.splits["id"].clusters is None
 
 
@@ -169,7 +169,7 @@ def test_revisions_of_one_generated_pair_are_a_cluster(plugins):
         for code, text in zip(test.clusters[0].tolist(), test.rows[shared], strict=True):
             texts[code].add(text)
         assert set(Counter(test.clusters[0].tolist()).values()) == {size}
-        assert {len(found) for found in texts.values()} == {1}
+        assert {len(result) for result in texts.values()} == {1}
     both = made.splits["revised_combined"]
     assert set(Counter(both.clusters[0].tolist()).values()) == {4}
     assert made.splits["id"].clusters is None

@@ -179,7 +179,7 @@ def test_the_fingerprint_is_the_same_in_every_process():
         "from harness_plugin.data.task import read_task;"
         f"print(load_data(read_task(Path({str(TOY)!r})), 'embedded').fingerprint)"
     )
-    found = {
+    result = {
         subprocess.run(
             [sys.executable, "-c", program],
             env={**os.environ, "PYTHONHASHSEED": seed},
@@ -190,7 +190,7 @@ def test_the_fingerprint_is_the_same_in_every_process():
         ).stdout
         for seed in ("1", "2")
     }
-    assert found == {load_data(read_task(TOY), "embedded").fingerprint + "\n"}
+    assert result == {load_data(read_task(TOY), "embedded").fingerprint + "\n"}
 
 
 def images(paths):

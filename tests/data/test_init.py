@@ -136,19 +136,19 @@ def test_nothing_is_overwritten_without_force(plugins, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (None, "no such file or folder"),
         ("text\nx\n", "expected at least a text and a label"),
         ("text,key\nx,1\ny,2\nz,3\n", "no column has 2 to 20 values that could be labels"),
     ],
 )
-def test_what_is_no_table_of_a_task_is_said(tmp_path, capsys, content, said):
+def test_what_is_no_table_of_a_task_is_said(tmp_path, capsys, content, message):
     file = tmp_path / "t.csv"
     if content is not None:
         file.write_text(content)
     assert main(["init", str(file)]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "t.yaml").exists()
 
 

@@ -193,12 +193,12 @@ def test_validate_warns_of_leaks_thin_and_absent_cells(plugins, tmp_path):
     leak = ("rare 0", "yes", "b", "test")
     written(tmp_path, [row for row in ROWS if row[1:] != ("yes", "b", "train")] + [leak])
     data = load(plugins, tmp_path)
-    found = warnings(data, ("text",))
-    assert "test groups without a training row: test yes/b" in found
+    result = warnings(data, ("text",))
+    assert "test groups without a training row: test yes/b" in result
     few = "test: 4 of 4 groups have under 30 rows, smallest no/a (2)"
-    assert few in found
+    assert few in result
     # of "rare 0" and "rare 1" with either label one copy each stands in train
-    assert any(w.startswith("rows that also stand in train: test ") for w in found)
+    assert any(w.startswith("rows that also stand in train: test ") for w in result)
 
 
 # ---- what is refused
@@ -406,8 +406,8 @@ def test_from_a_table_to_a_transfer_record_without_python(tmp_path, capsys):
     words = ["--tasks", str(file), "--output_path", str(tmp_path / "out"), *flags]
     assert main([*words, "--resamples", "100"]) == 0
     (record,) = (tmp_path / "out").glob("transfer_mine_*.json")
-    found = json.loads(record.read_text())
-    assert (found["task"], found["source"]) == ("mine", "own")
+    result = json.loads(record.read_text())
+    assert (result["task"], result["source"]) == ("mine", "own")
 
 
 def test_images_of_a_table_are_trained_on(tmp_path):

@@ -65,10 +65,10 @@ def test_an_encoding_is_read_as_marked_or_as_named(plugins, tmp_path, encoding):
 def test_bytes_of_another_encoding_are_named_with_their_line_and_what_to_do(plugins, tmp_path):
     rows = [*ROWS[:3], ("café", "yes", "f", "train"), *ROWS[3:]]
     put(tmp_path, lines_of(rows), encoding="latin-1")
-    said = refused(plugins, tmp_path)
-    assert "table.csv:5: byte 0xE9 is not UTF-8" in said
-    assert "`encoding: cp1252`" in said
-    assert "iconv -f cp1252 -t utf-8 table.csv" in said
+    message = refused(plugins, tmp_path)
+    assert "table.csv:5: byte 0xE9 is not UTF-8" in message
+    assert "`encoding: cp1252`" in message
+    assert "iconv -f cp1252 -t utf-8 table.csv" in message
     put(tmp_path, lines_of(), encoding="utf-16")
     assert "begins as UTF-16 does" in refused(plugins, tmp_path)
     assert "encoding must be one that Python knows" in refused(plugins, tmp_path, "encoding: utf9")
@@ -97,9 +97,9 @@ def test_blank_lines_of_json_and_absent_keys(plugins, tmp_path):
     del records[4]["attribute"]
     records[5]["label"] = None
     put(tmp_path, ["", *map(json.dumps, records)], "table.jsonl")
-    said = refused(plugins, tmp_path, table="table.jsonl")
-    assert "2 of 20 rows lack a value: label is empty in row 6 (line 7); attribute" in said
-    assert "attribute is empty in row 5 (line 6)" in said
+    message = refused(plugins, tmp_path, table="table.jsonl")
+    assert "2 of 20 rows lack a value: label is empty in row 6 (line 7); attribute" in message
+    assert "attribute is empty in row 5 (line 6)" in message
 
 
 def test_a_text_longer_than_the_csv_module_reads_by_default(plugins, tmp_path):
@@ -111,8 +111,8 @@ def test_half_a_character_in_json_is_named(plugins, tmp_path):
     records = [dict(zip(HEAD.split(","), row, strict=True)) for row in ROWS]
     records[2]["text"] = "\ud83d"
     put(tmp_path, map(json.dumps, records), "table.jsonl")
-    said = refused(plugins, tmp_path, table="table.jsonl")
-    assert "table.jsonl:3: text holds half a character" in said
+    message = refused(plugins, tmp_path, table="table.jsonl")
+    assert "table.jsonl:3: text holds half a character" in message
 
 
 def test_a_column_that_stands_twice_is_refused_where_it_is_read_and_warned_of_elsewhere(
@@ -132,13 +132,13 @@ def test_missing_values_are_counted_once_with_first_rows_or_dropped(plugins, tmp
         rows[place][0] = " " if place == 3 else ""
     rows[13][2] = ""
     put(tmp_path, lines_of(rows))
-    said = refused(plugins, tmp_path)
+    message = refused(plugins, tmp_path)
     assert (
         "table.csv: 5 of 20 rows lack a value: text is empty in 5 rows, first row 1 (line 2), "
-        in said
+        in message
     )
-    assert "row 3 (line 4); attribute is empty in row 14 (line 15)" in said
-    assert "`drop_missing: true`" in said
+    assert "row 3 (line 4); attribute is empty in row 14 (line 15)" in message
+    assert "`drop_missing: true`" in message
     data = load(plugins, tmp_path, "drop_missing: true")
     assert (len(data.train), len(data.splits["test"])) == (8, 7)
     assert "table.csv: dropped 5 of 20 rows lack a value (text 5, attribute 1)" in data.notes
@@ -152,8 +152,8 @@ def test_a_gap_in_parquet_is_a_missing_value(plugins, tmp_path):
         record["label"] = None if i == 1 else float(i % 2)
         record["attribute"] = float("nan") if i == 2 else i // 2 % 2
     pq.write_table(pa.Table.from_pylist(records), tmp_path / "table.parquet")
-    said = refused(plugins, tmp_path, table="table.parquet")
-    assert "label is empty in row 2; attribute is empty in row 3" in said
+    message = refused(plugins, tmp_path, table="table.parquet")
+    assert "label is empty in row 2; attribute is empty in row 3" in message
     data = load(plugins, tmp_path, "drop_missing: true", table="table.parquet")
     assert data.train.labels == ("0", "1")
 
@@ -219,9 +219,9 @@ def test_spellings_that_may_be_one_are_warned_of_with_counts(plugins, tmp_path):
     rows[0][2], rows[1][1], rows[2][2] = "F", "yes ", "nan"
     rows[13][1], rows[12][2], rows[14][2] = "yes ", "F", "nan"
     put(tmp_path, lines_of(rows))
-    found = load(plugins, tmp_path, "labels: ['yes', 'no', 'yes ']").warnings
+    result = load(plugins, tmp_path, "labels: ['yes', 'no', 'yes ']").warnings
     apart = "differ in blanks or case alone, and count apart"
-    assert found == (
+    assert result == (
         f"label: {apart}: 'yes' (8 rows) and 'yes ' (2 rows)",
         f"attribute: {apart}: 'F' (2 rows) and 'f' (6 rows)",
         "attribute: 'nan' (2 rows) counts as a value like any other",
@@ -251,15 +251,15 @@ def test_names_of_splits_are_known_in_any_case(plugins, tmp_path, names):
 
 def test_two_spellings_of_the_training_split_are_named(plugins, tmp_path):
     put(tmp_path, lines_of([*ROWS, ("x", "yes", "f", "Train")]))
-    said = refused(plugins, tmp_path)
-    assert "splits 'train' and 'Train' are both to train on" in said
+    message = refused(plugins, tmp_path)
+    assert "splits 'train' and 'Train' are both to train on" in message
 
 
 def test_doubled_ids_are_counted(plugins, tmp_path):
     rows = [(*row, f"k{i // 2}") for i, row in enumerate(ROWS)]
     put(tmp_path, lines_of(rows, head=f"{HEAD},key"))
-    said = refused(plugins, tmp_path, "id: key")
-    assert "row 2: id 'k0' was already used in row 1 (6 ids are doubled)" in said
+    message = refused(plugins, tmp_path, "id: key")
+    assert "row 2: id 'k0' was already used in row 1 (6 ids are doubled)" in message
 
 
 # ---- images
@@ -291,10 +291,10 @@ def test_validate_opens_every_image(plugins, tmp_path, capsys):
         (tmp_path / "pics" / name).write_bytes(b"\x89PNG\r\n\x1a\nno picture")
     capsys.readouterr()
     assert main(["validate", str(file)]) == 2
-    said = capsys.readouterr().err
-    assert "2 of 20 images cannot be read: " in said
-    assert "3.png (train, id train-4): " in said
-    assert "15.png (test, id test-16): " in said
+    output = capsys.readouterr().err
+    assert "2 of 20 images cannot be read: " in output
+    assert "3.png (train, id train-4): " in output
+    assert "15.png (test, id test-16): " in output
 
 
 def test_validate_prints_one_table_and_each_weakness_once(plugins, tmp_path, capsys):

@@ -57,14 +57,14 @@ def outcome(case: Case) -> Outcome:
     def late(*_: object) -> None:
         raise HangError
 
-    said, fault, status, original = io.StringIO(), "", -1, run_tasks.run_task
+    printed, fault, status, original = io.StringIO(), "", -1, run_tasks.run_task
     before = {number: signal.signal(number, late) for number in (signal.SIGALRM, signal.SIGPROF)}
     started, idle, hangs = time.monotonic(), memory(anew=True), False
     run_tasks.run_task = accepted  # type: ignore[assignment]
     signal.setitimer(signal.ITIMER_PROF, LIMIT)
     signal.alarm(15 * LIMIT)  # what waits for ever; a busy machine is no hang
     try:
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
             status = main(list(case.argv))
     except AcceptedError:
         status = 0
@@ -80,7 +80,7 @@ def outcome(case: Case) -> Outcome:
         for number, handler in before.items():
             signal.signal(number, handler)
         run_tasks.run_task = original
-    output = said.getvalue()
+    output = printed.getvalue()
     if not fault and "Traceback (most recent" in output:
         fault = output
     if not fault and case.wrong and status == 0:
@@ -122,11 +122,11 @@ def flag_case(rng: random.Random, place: Path, good: Good) -> Case:
     action = rng.choice(options)
     value = rng.choice(VALUES)
     flag = action.option_strings[0]
-    given = [flag] if action.nargs == 0 else [f"{flag}={value}"]
+    values = [flag] if action.nargs == 0 else [f"{flag}={value}"]
     wrong = ""
     if action.dest == "include_path" and value.strip() and not Path(value).is_dir():
         wrong = "a folder that does not exist"
-    return Case("flags", (*base_run(place), *given), wrong)
+    return Case("flags", (*base_run(place), *values), wrong)
 
 
 def setting_case(rng: random.Random, place: Path, good: Good) -> Case:

@@ -123,10 +123,10 @@ class MemoryTrainer:
         encoded = self.encoded
         if split is not None and len(split) < len(encoded):
             encoded = EncodedRows(encoded, split.rows)
-        found = predict_with_features(
+        result = predict_with_features(
             self.accelerator, self.models[trained.key], encoded, batch_size=8
         )
-        return StoredOutputs(trained.key, *found)
+        return StoredOutputs(trained.key, *result)
 
     def run_stage(self, kind: str, spec: Mapping[str, Any], build: Any) -> Stage:
         folder = self.folder / f"{kind}-{len(list(self.folder.iterdir()))}"

@@ -21,6 +21,10 @@ PAIRS = [
     ("A dog barked.", "A cat purred.", C),
     ("It rains.", "It rains often.", "-"),
 ]
+# labels given away by the hypothesis, but for the first pair
+GIVEN_AWAY = {E: "somebody moves outdoors", N: "a tall sad man waits", C: "nobody sleeps at all"}
+MANY = [(f"Premise {i}.", GIVEN_AWAY[label], label) for i in range(12) for label in NLI_LABELS]
+MANY[0] = ("Premise 0.", GIVEN_AWAY[C], E)
 GROUPS = tuple(f"{label}/{cue}" for label in NLI_LABELS for cue in ("negation", "no_negation"))
 TAB = ["gold_label", "sentence1", "sentence2", "pairID"]
 GLUE = ["index", "pairID", "sentence1", "sentence2", "label1", "gold_label"]

@@ -25,7 +25,7 @@ def planted(right, *, role="student", seed=0, split="balanced", rows=100, **more
     group = np.repeat(np.arange(4), rows)
     label = group // 2
     correct = np.tile(np.arange(rows), 4) < np.repeat(right, rows)
-    said = np.where(correct, label, 1 - label)
+    predicted = np.where(correct, label, 1 - label)
     fields = {
         "task": "faces",
         "split": split,
@@ -33,7 +33,7 @@ def planted(right, *, role="student", seed=0, split="balanced", rows=100, **more
         "model": f"{role}-{seed}",
         "seed": seed,
         "ids": np.array([f"{split}{i:04}" for i in range(4 * rows)]),
-        "logits": np.eye(2, dtype=np.float32)[said],
+        "logits": np.eye(2, dtype=np.float32)[predicted],
         "model_labels": ("a", "b"),
         "label": label,
         "labels": ("a", "b"),

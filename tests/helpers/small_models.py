@@ -56,3 +56,18 @@ def only(graph, *edges):
     mask = torch.zeros(len(graph.edges), dtype=torch.bool)
     mask[list(edges)] = True
     return mask
+
+
+def vit(patch=8, layers=2, heads=2, seed=0):
+    """A vision transformer on images of 16 pixels whose attention is far from even."""
+    torch.manual_seed(seed)
+    config = AutoConfig.for_model(
+        "vit",
+        hidden_size=16,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        image_size=16,
+        patch_size=patch,
+        initializer_range=0.5,
+    )
+    return AutoModelForImageClassification.from_config(config).eval()

@@ -23,9 +23,9 @@ def plan(
     **more: Any,
 ) -> Study:
     """A plan of named levels without settings."""
-    given = StudyFile(study="made_up", tasks=tuple(tasks), seeds=tuple(seeds), **more)
+    values = StudyFile(study="made_up", tasks=tuple(tasks), seeds=tuple(seeds), **more)
     named = [Factor(name, tuple(Level(x, {}) for x in levels)) for name, levels in factors.items()]
-    return Study(Path("made_up.yaml"), given, tuple(named), ())
+    return Study(Path("made_up.yaml"), values, tuple(named), ())
 
 
 Widening = Callable[[Mapping[str, str], str, int], float]
@@ -54,22 +54,22 @@ def tables(
         for seed in study.plan.seeds:
             scores = dict.fromkeys(("teacher", "erm_teacher", "erm_student"), 0.3)
             scores["teacher"] = 0.7
-            found = [("worst_group_acc", "score", role, "", x) for role, x in scores.items()]
+            result = [("worst_group_acc", "score", role, "", x) for role, x in scores.items()]
             for role in roles:
                 value = widening(named, role, seed)
                 for subset in subsets:
-                    found += [
+                    result += [
                         (GAP, "gap_widening", role, subset, value),
                         (GAP, "score", role, subset, value + 0.1),
                         ("acc", "score", role, subset, 0.8),
                         ("acc", "distillability", role, subset, -value / 3),
                         (GAP, "gap_size_change", role, subset, value),
                     ]
-                found += [
+                result += [
                     ("worst_group_acc", "score", role, "", 0.7 - value),
                     ("worst_group_acc", "contribution", role, "", -value / 2),
                 ]
-            for metric, measure, role, subset, value in found:
+            for metric, measure, role, subset, value in result:
                 undefined = math.isnan(value)
                 rows.append(
                     {

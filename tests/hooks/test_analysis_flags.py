@@ -72,7 +72,7 @@ def test_a_short_flag_that_two_ask_for_or_that_is_taken_belongs_to_none():
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--order", "0"], r"^--order 0: expected at least 1\.$"),
         (["--order", "10"], r"^--order 10: expected less than or equal to 9\.$"),
@@ -81,8 +81,8 @@ def test_a_short_flag_that_two_ask_for_or_that_is_taken_belongs_to_none():
         (["--norms_kind", "cells"], "invalid choice: 'cells'"),
     ],
 )
-def test_a_value_out_of_bounds_is_named_with_its_flag(words, said):
-    with pytest.raises(HarnessError, match=said):
+def test_a_value_out_of_bounds_is_named_with_its_flag(words, message):
+    with pytest.raises(HarnessError, match=message):
         parsed({"norms": Norms}, *words)
 
 
@@ -121,8 +121,8 @@ print(sorted(name for name in given if "." in name), "torch" in sys.modules)
         "cka": ["float64", "permutations", "pool", "rbf", "views"],
         "probes": ["folds", "permutations", "rows"],
     }
-    given = [f"{analysis}.{name}" for analysis, options in names.items() for name in options]
-    assert done.stdout == f"{given} False\n"
+    values = [f"{analysis}.{name}" for analysis, options in names.items() for name in options]
+    assert done.stdout == f"{values} False\n"
 
 
 def test_what_is_registered_as_an_analysis_and_is_none_is_named(monkeypatch):

@@ -35,8 +35,8 @@ def run_folder(toy_run, tmp_path):
 
 def test_a_finished_run_is_analysed(run_folder, capsys):
     assert main(["analyze", str(run_folder), *QUICK]) == 0
-    said = capsys.readouterr().out
-    assert "CKA of teacher and student" in said
+    output = capsys.readouterr().out
+    assert "CKA of teacher and student" in output
     (file,) = run_folder.glob("analysis_toy_*.json")
     record = json.loads(file.read_text(), parse_constant=lambda text: pytest.fail(text))
     pairs = record["cka"]["pairs"]
@@ -60,19 +60,19 @@ def test_a_run_analyses_its_own_models(toy_run, run_folder, tmp_path, capsys):
     words += ["--attention", "sdpa", "--device", "cpu", "--resamples", "100"]
     words += ["--use_cache", str(tmp_path / "store"), "--output_path", str(tmp_path / "out")]
     assert main([*words, "--analyze", "cka"]) == 0
-    said = capsys.readouterr().out
-    assert "CKA of teacher and student" in said
+    output = capsys.readouterr().out
+    assert "CKA of teacher and student" in output
     (file,) = (tmp_path / "out").glob("analysis_toy_*.json")
-    assert str(file) in said
-    found = read_json(file)  # its paths are relative to its folder
+    assert str(file) in output
+    result = read_json(file)  # its paths are relative to its folder
     (run,) = (tmp_path / "out").glob("transfer_toy_*.json")
-    assert found["run"] in run.name
+    assert result["run"] in run.name
     assert main(["analyze", str(tmp_path / "out"), "--cka", "--output_path", str(tmp_path)]) == 0
     (file,) = tmp_path.glob("analysis_toy_*.json")
     again = read_json(file)
     assert again.pop("options")["cka"]["permutations"] == 100
-    found.pop("options")
-    assert found == again
+    result.pop("options")
+    assert result == again
 
 
 def test_one_task_of_a_run_of_several_is_opened(toy_run, plugins):
@@ -91,17 +91,17 @@ def test_an_unknown_analysis_is_refused_before_any_training(tmp_path, capsys):
 
 
 def test_the_same_rows_and_seed_give_the_same_numbers(run_folder):
-    found = []
+    result = []
     for name in ("a", "b"):
         words = ["analyze", str(run_folder), "--cka", *QUICK, "--output_path"]
         assert main([*words, str(run_folder / name)]) == 0
         (file,) = (run_folder / name).glob("analysis_*.json")
-        found.append(json.loads(file.read_text())["cka"])
-    assert found[0] == found[1]
+        result.append(json.loads(file.read_text())["cka"])
+    assert result[0] == result[1]
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--groups", "aligned,minority"], "group of set"),
         (["--split", "hans"], "evaluation set"),
@@ -118,9 +118,9 @@ def test_the_same_rows_and_seed_give_the_same_numbers(run_folder):
         (["--views", "plain,sharp"], "view"),
     ],
 )
-def test_wrong_words_are_named(run_folder, capsys, words, said):
+def test_wrong_words_are_named(run_folder, capsys, words, message):
     assert main(["analyze", str(run_folder), *QUICK, *words]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not list(run_folder.glob("analysis_*"))
 
 
@@ -192,8 +192,8 @@ def test_every_architecture_is_read_and_is_like_itself(kind):
     assert all(layer.shape[0] == 12 and layer.dim() == 2 for layer in layers)
     stream = StreamingCKA(2 * len(layers), dtype=torch.float64)
     stream.update([*layers, *layers])
-    found = stream.between(slice(len(layers)), slice(len(layers), None)).value
-    own = np.diagonal(found)
+    result = stream.between(slice(len(layers)), slice(len(layers), None)).value
+    own = np.diagonal(result)
     assert np.allclose(own[~np.isnan(own)], 1, atol=1e-9)
 
 

@@ -1,26 +1,21 @@
-"""Attention: pure functions against hand-made values, every architecture, words, regions, a run."""
+"""Attention: pure functions against hand-made values, every architecture, words, regions."""
 
-import json
 import math
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForImageClassification
+from small_models import vit
+from transformers import AutoConfig
 from transformers import AutoModelForSequenceClassification as Texts
 
 from harness_plugin import HarnessError
-from harness_plugin.analysis.inputs import AnalysisInput
-from harness_plugin.analysis.loaded_models import FinishedTask, LoadedModel
-from harness_plugin.cli.main import main
+from harness_plugin.analysis.loaded_models import LoadedModel
 from harness_plugin.config.settings import ImageSettings
 from harness_plugin.data.dataset import make_split
 from harness_plugin.models.processors import load_processor, save_image_processor, train_tokenizer
 from harness_plugin.models.t5 import T5EncoderClassifierConfig
-from harness_plugin.store.files import write_table
 from harness_plugin.training.inputs.encode import EncodedImages, EncodedText
 from harness_plugin_hooks.analyses.attention import measures
 from harness_plugin_hooks.analyses.attention.heads import (
@@ -29,16 +24,13 @@ from harness_plugin_hooks.analyses.attention.heads import (
     measure,
     seen_at,
 )
-from harness_plugin_hooks.analyses.attention.options import AttentionOptions
 from harness_plugin_hooks.analyses.attention.places import (
     ImagePlaces,
     Places,
     coverage,
-    regions,
     text_places,
     words_of,
 )
-from harness_plugin_hooks.analyses.attention.record import analyse
 
 
 def test_tokens_become_words_by_hand():
@@ -46,9 +38,9 @@ def test_tokens_become_words_by_hand():
         [[0.1, 0.2, 0.3, 0.4], [0.3, 0.4, 0.2, 0.1], [0.25] * 4, [0.7, 0.1, 0.1, 0.1]]
     )
     unit = torch.tensor([[0, 0, 1, -1]])  # two tokens, one token, a special one that is left out
-    found = measures.by_unit(maps[None], unit, 3)[0]
+    result = measures.by_unit(maps[None], unit, 3)[0]
     expected = [[(0.3 + 0.7) / 2, (0.3 + 0.2) / 2, 0], [0.5, 0.25, 0], [0, 0, 0]]
-    assert torch.allclose(found, torch.tensor(expected).double(), atol=1e-7)
+    assert torch.allclose(result, torch.tensor(expected).double(), atol=1e-7)
 
 
 PAIRS = [
@@ -60,13 +52,15 @@ PAIRS = [
 
 def test_words_and_cues_by_hand():
     words = words_of(PAIRS[0])
-    said = [PAIRS[0][s][a:b] for s, a, b in zip(words.segment, words.start, words.end, strict=True)]
-    assert [w for w, yes in zip(said, words.overlap, strict=True) if yes] == [
+    answers = [
+        PAIRS[0][s][a:b] for s, a, b in zip(words.segment, words.start, words.end, strict=True)
+    ]
+    assert [w for w, yes in zip(answers, words.overlap, strict=True) if yes] == [
         "The",
         "lawyer",
         "doctor!",
     ]
-    assert [w for w, yes in zip(said, words.negation, strict=True) if yes] == ["didn't", "no"]
+    assert [w for w, yes in zip(answers, words.negation, strict=True) if yes] == ["didn't", "no"]
 
 
 def split_of(pairs=PAIRS):
@@ -125,9 +119,9 @@ def test_every_word_has_its_tokens_and_no_others(tokenizers, name):
         assert set(kept) == set(range(len(words.start)))
         for number in range(len(words.start)):
             ids = places.ids[row][places.word[row] == number]
-            said = pair[words.segment[number]][words.start[number] : words.end[number]]
+            answers = pair[words.segment[number]][words.start[number] : words.end[number]]
             joined = tokenizer.decode(ids).replace(" ", "").replace("##", "")
-            assert joined.lower() == said.lower()
+            assert joined.lower() == answers.lower()
 
 
 def test_a_row_that_is_cut_otherwise_than_stored_is_refused(tokenizers):
@@ -172,20 +166,6 @@ def text_model(kind, seed=0, **changes):
     return Texts.from_config(AutoConfig.for_model(kind, **settings)).eval()
 
 
-def vit(patch=8, layers=2, heads=2, seed=0):
-    torch.manual_seed(seed)
-    config = AutoConfig.for_model(
-        "vit",
-        hidden_size=16,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        image_size=16,
-        patch_size=patch,
-        initializer_range=0.5,
-    )
-    return AutoModelForImageClassification.from_config(config).eval()
-
-
 def side(model, tokenizer, pairs=PAIRS, role="teacher"):
     places = text_places(
         split_of(pairs), np.arange(len(pairs)), ("premise", "hypothesis"), tokenizer, 200
@@ -203,9 +183,9 @@ def test_every_text_model_is_read_and_padding_changes_nothing(tokenizers, kind):
     # T5's own head reads its decoder at the last end of text
     tokenizer = tokenizers["letters" if kind == "t5" else "bpe"]
     together = side(text_model(kind), tokenizer)
-    (found,), _ = measured(together, pairs=())
-    assert {len(v) for v in found.heads.values()} == {3}
-    for (specials, measure_name), value in found.heads.items():
+    (result,), _ = measured(together, pairs=())
+    assert {len(v) for v in result.heads.values()} == {3}
+    for (specials, measure_name), value in result.heads.items():
         assert value.shape == (3, 2, 2)
         there = value[~np.isnan(value)]
         assert ((there >= 0) & (there <= 1 + 1e-9)).all(), (specials, measure_name)
@@ -215,7 +195,7 @@ def test_every_text_model_is_read_and_padding_changes_nothing(tokenizers, kind):
         for part in ("heads", "rolled", "uniform"):
             for key, value in getattr(one, part).items():
                 assert np.allclose(
-                    value[0], getattr(found, part)[key][row], atol=1e-5, equal_nan=True
+                    value[0], getattr(result, part)[key][row], atol=1e-5, equal_nan=True
                 )
 
 
@@ -235,12 +215,12 @@ def test_a_model_compared_with_itself_and_with_its_heads_reordered(tokenizers):
     assert pair.level == "token"
     for specials in (True, False):
         assert np.abs(pair.layers[specials]).max() < 1e-6
-        found = measures.matched_heads(pair.heads[specials])
+        message = measures.matched_heads(pair.heads[specials])
         expected = [
             (4 * layer + order[head], 4 * layer + head) for layer in (0, 1) for head in range(4)
         ]
-        assert found == expected
-        assert max(pair.heads[specials][match] for match in found) < 1e-6
+        assert message == expected
+        assert max(pair.heads[specials][match] for match in message) < 1e-6
         assert pair.heads[specials].max() > 0.05
 
 
@@ -314,16 +294,16 @@ def test_a_vit_attends_to_its_region_and_patches_must_agree():
     region = np.tile([1.0, 0.5, 0.0, 0.0], (5, 1))
     model = vit()
     subject = LoadedModel("teacher", 0, Path("made"), model)
-    (found,), _ = measured(Side(subject, images, ImagePlaces(region, 4), "p"), rows=5, pairs=())
+    (result,), _ = measured(Side(subject, images, ImagePlaces(region, 4), "p"), rows=5, pairs=())
     with measures.eager(model):
         maps = measures.read_attention(model, images.batch(np.arange(5)))
     for layer, seen in enumerate(maps):
         by_hand = seen[:, :, 0, 1] + 0.5 * seen[:, :, 0, 2]
-        assert np.allclose(found.heads[True, "region"][:, layer], by_hand, atol=1e-6)
+        assert np.allclose(result.heads[True, "region"][:, layer], by_hand, atol=1e-6)
         patches = by_hand / seen[:, :, 0, 1:].sum(dim=-1)
-        assert np.allclose(found.heads[False, "region"][:, layer], patches, atol=1e-6)
-    assert np.allclose(found.uniform[False, "region"], 1.5 / 4)
-    assert (found.rolled[False, "region"] > 0).all()
+        assert np.allclose(result.heads[False, "region"][:, layer], patches, atol=1e-6)
+    assert np.allclose(result.uniform[False, "region"], 1.5 / 4)
+    assert (result.rolled[False, "region"] > 0).all()
 
 
 def test_attention_is_eager_while_it_is_read_and_then_what_it_was():
@@ -346,132 +326,3 @@ def test_attention_is_eager_while_it_is_read_and_then_what_it_was():
         measures.read_attention(model, inputs)
     with pytest.raises(HarnessError, match="eval mode"):
         measures.read_attention(model.train(), inputs)
-
-
-def scene_of(models, modality="image"):
-    """A sample of models that are not of a run: teacher, student, …"""
-    roles = ("teacher", "student", "control")
-    models = [
-        LoadedModel(role, 0, Path("made"), model)
-        for role, model in zip(roles, models, strict=False)
-    ]
-    pixels = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
-    images = EncodedImages(pixels, 1 / 255, (0.5,) * 3, (0.5,) * 3)
-    task = SimpleNamespace(modality=modality, attribute_region={})
-    ctx = SimpleNamespace(
-        task=task,
-        config=SimpleNamespace(source_of=lambda task: "embedded"),
-        processors={"made": (None, Path("made"))},
-        plan=SimpleNamespace(image=ImageSettings()),
-        settings=SimpleNamespace(),
-        accelerator=SimpleNamespace(device=torch.device("cpu"), is_main_process=False),
-    )
-    rows = {"all": np.arange(5)}
-    return AnalysisInput(FinishedTask(ctx, ()), None, models, [images] * len(models), rows)
-
-
-def resnet():
-    config = AutoConfig.for_model(
-        "resnet", depths=[1, 1], hidden_sizes=[8, 16], embedding_size=8, num_labels=2
-    )
-    return AutoModelForImageClassification.from_config(config).eval()
-
-
-def test_layers_that_differ_in_heads_are_not_read_and_say_so():
-    config = AutoConfig.for_model(
-        "swin", image_size=8, patch_size=2, embed_dim=8, depths=[1, 1], num_heads=[2, 4]
-    )
-    model = AutoModelForImageClassification.from_config(config).eval()
-    assert analyse(scene_of([model]), AttentionOptions()).record["notes"] == [
-        "teacher: the layers of a swin differ in heads and windows: its attention is not read"
-    ]
-
-
-def test_a_resnet_has_no_attention_and_says_so(tmp_path):
-    found = analyse(scene_of([resnet(), resnet()]), AttentionOptions())
-    assert found.record["models"] == found.record["pairs"] == []
-    assert found.record["notes"] == [
-        "teacher: a resnet has no attention",
-        "student: a resnet has no attention",
-    ]
-    assert found.shown == [
-        "attention: teacher: a resnet has no attention; student: a resnet has no attention"
-    ]
-    write_table(tmp_path / "empty.parquet", found.rows)
-    assert pq.read_table(tmp_path / "empty.parquet").num_rows == 0
-
-
-def test_what_can_be_compared_is_and_the_rest_is_noted():
-    found = analyse(scene_of([vit(), resnet(), vit(layers=4, heads=4)]), AttentionOptions())
-    assert [m["role"] for m in found.record["models"]] == ["teacher"] * 2 + ["control"] * 2
-    assert [(p["first"], p["second"]) for p in found.record["pairs"]] == [
-        ("teacher", "control")
-    ] * 2
-    assert len(found.record["pairs"][0]["matched"]) == 4
-    assert any("does not say where its attribute is" in note for note in found.record["notes"])
-    found = analyse(scene_of([vit(), vit(patch=4)]), AttentionOptions())
-    assert len(found.record["models"]) == 4
-    assert found.record["pairs"] == []
-    assert any("their patches differ" in note for note in found.record["notes"])
-
-
-def test_a_region_that_is_no_mask_of_the_rows_is_refused():
-    sample = scene_of([vit()])
-    given = sample.task.ctx.task
-    given.attribute_region, given.file = {"embedded": "mine:region"}, "mine.yaml"
-    split = SimpleNamespace(select=lambda rows: rows)
-    made = {}
-    given.load_attribute = lambda target: lambda request, split: made["mask"]
-    given.options = {}
-    ctx = sample.task.ctx
-    ctx.settings.options = {}
-    ctx.config.data_path, ctx.config.data_seed = None, 0
-    for wrong in (np.zeros((4, 16, 16), bool), np.zeros((16, 16)), np.zeros(16, bool)):
-        made["mask"] = wrong
-        with pytest.raises(HarnessError, match="attribute_region mine:region: expected"):
-            regions(sample.task, split, np.arange(5))
-    made["mask"] = np.ones((16, 16), bool)
-    assert regions(sample.task, split, np.arange(5)) is made["mask"]
-
-
-@pytest.fixture(scope="module")
-def analysed(toy_run, tmp_path_factory):
-    """The record and the table of a run's attention."""
-    folder = tmp_path_factory.mktemp("analysed") / "run"
-    toy_run.copied(folder)
-    words = ["analyze", str(folder), "--attention", "--resamples", "100", "--examples", "40"]
-    assert main([*words, "--matched", "8"]) == 0
-    (file,) = folder.glob("analysis_toy_*.json")
-    record = json.loads(file.read_text(), parse_constant=lambda text: pytest.fail(text))
-    (table,) = folder.glob("analysis_toy_*_attention.parquet")
-    return record["attention"], pq.read_table(table).to_pylist()
-
-
-def test_a_finished_run_is_analysed(analysed):
-    record, rows = analysed
-    groups = ("aligned", "conflicting")
-    assert {(m["role"], m["group"], m["specials"]) for m in record["models"]} == {
-        (role, group, specials)
-        for role in ("teacher", "student", "control")
-        for group in groups
-        for specials in (True, False)
-    }
-    for one in record["models"]:
-        values = np.array(one["entropy"], float)
-        assert values.shape == (len(one["layers"]), 2)
-        assert ((values >= 0) & (values <= 1)).all()
-        assert set(one["mass"]) >= {"cross", "overlap", "negation"}
-        assert one["by_layer"]["entropy"][0]["low"] <= one["by_layer"]["entropy"][0]["value"]
-        assert one["by_layer"]["negation"][0]["value"] is None  # no such word in the toy task
-        assert one["by_layer"]["negation"][0]["reason"] == "no row of the group shows it"
-        assert one["rollout"]["from"] == "first token"
-    for pair in record["pairs"]:
-        assert pair["level"] == "token"
-        for layer in pair["by_layer"]:
-            assert 0 <= layer["low"] <= layer["js"] <= layer["high"] <= math.log(2)
-        assert len(pair["matched"]) == min(
-            2 * len(pair["first_layers"]), 2 * len(pair["second_layers"])
-        )
-    assert {d["what"].partition(":")[0] for d in record["differences"]} >= {"teacher ~ student"}
-    assert record["notes"] == ["no ceiling: it takes two seeds of one role"]
-    assert {row["kind"] for row in rows} == {"head", "pair"}

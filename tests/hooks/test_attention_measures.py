@@ -15,8 +15,8 @@ from harness_plugin.data.task import read_task, resource_path
 from harness_plugin_hooks.analyses.attention import measures
 from harness_plugin_hooks.analyses.attention.compute import resampled, row_counts, shares
 from harness_plugin_hooks.analyses.attention.heads import (
-    asked_from,
     readout_of,
+    readout_queries,
 )
 from harness_plugin_hooks.analyses.attention.places import (
     grid_of,
@@ -48,8 +48,8 @@ def test_entropy_by_hand():
 def test_rollout_by_hand():
     first = torch.tensor([[0.5, 0.5], [0.2, 0.8]])
     second = torch.tensor([[0.9, 0.1], [0.4, 0.6]])
-    found = measures.rollout([first, second])
-    assert torch.allclose(found, torch.tensor([[0.7175, 0.2825], [0.23, 0.77]]).double())
+    result = measures.rollout([first, second])
+    assert torch.allclose(result, torch.tensor([[0.7175, 0.2825], [0.23, 0.77]]).double())
 
 
 def test_restriction_renormalises_and_tells_rows_without_mass():
@@ -69,9 +69,9 @@ def test_heads_are_matched_as_a_permutation():
 
 def test_resamples_leave_rows_without_a_value_out():
     values = np.array([[1.0, np.nan], [3.0, np.nan], [np.nan, np.nan]])
-    found = resampled(values, np.array([[1, 1, 1], [2, 0, 1], [0, 0, 3]]))
-    assert np.array_equal(found[:, 0], [2, 1, np.nan], equal_nan=True)
-    assert np.isnan(found[:, 1]).all()
+    result = resampled(values, np.array([[1, 1, 1], [2, 0, 1], [0, 0, 3]]))
+    assert np.array_equal(result[:, 0], [2, 1, np.nan], equal_nan=True)
+    assert np.isnan(result[:, 1]).all()
 
 
 def test_a_share_counts_seeds_by_students_t_and_only_rows_that_show_it():
@@ -80,19 +80,19 @@ def test_a_share_counts_seeds_by_students_t_and_only_rows_that_show_it():
     means = np.array([0.3, 0.5, 0.4, 0.8])
     rows = np.random.default_rng(1).normal(0, 0.02, 60)
     rows -= rows.mean()
-    (found,) = shares([mean + rows[:, None] for mean in means], counts)
+    (result,) = shares([mean + rows[:, None] for mean in means], counts)
     squares = (stats.t.ppf(0.975, 3) * means.std(ddof=1) / 2) ** 2
     squares += (stats.t.ppf(0.975, 59) * rows.std(ddof=1)) ** 2 / 60
-    assert found.interval_of == "seeds and rows"
-    assert found.high == pytest.approx(0.5 + np.sqrt(squares), abs=2e-4)
+    assert result.interval_of == "seeds and rows"
+    assert result.high == pytest.approx(0.5 + np.sqrt(squares), abs=2e-4)
     rows[:20] = np.nan
-    (found,) = shares([0.5 + rows[:, None]], counts)
+    (result,) = shares([0.5 + rows[:, None]], counts)
     half = stats.t.ppf(0.975, 39) * np.nanstd(rows, ddof=1) / np.sqrt(40)
-    assert found.interval_of == "rows"
-    assert found.high - found.value == pytest.approx(half, rel=0.1)
+    assert result.interval_of == "rows"
+    assert result.high - result.value == pytest.approx(half, rel=0.1)
     rows[:31] = np.nan
-    (found,) = shares([0.5 + rows[:, None]], counts)
-    assert found.reason == "no interval: 29 rows in its smallest cell, an interval needs 30"
+    (result,) = shares([0.5 + rows[:, None]], counts)
+    assert result.reason == "no interval: 29 rows in its smallest cell, an interval needs 30"
 
 
 LAYER = {"num_hidden_layers": 1, "hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8}
@@ -110,9 +110,9 @@ SMALLEST = {
 
 def test_where_labels_are_read_from():
     real = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0]], dtype=torch.bool)
-    assert asked_from("first token", real).int().tolist() == [[1, 0, 0, 0], [1, 0, 0, 0]]
-    assert asked_from("last token", real).int().tolist() == [[0, 0, 1, 0], [0, 1, 0, 0]]
-    assert torch.equal(asked_from("mean over tokens", real), real)
+    assert readout_queries("first token", real).int().tolist() == [[1, 0, 0, 0], [1, 0, 0, 0]]
+    assert readout_queries("last token", real).int().tolist() == [[0, 0, 1, 0], [0, 1, 0, 0]]
+    assert torch.equal(readout_queries("mean over tokens", real), real)
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,7 @@ def test_a_file_without_labels_is_a_pool(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "options", "said"),
+    ("text", "options", "message"),
     [
         ("premise,hypothesis,gold\na,b,maybe\n", {"label": "gold"}, "row 1: label 'maybe'"),
         ("premise,gold\na,b\n", {}, "hypothesis"),
@@ -200,22 +200,22 @@ def test_a_file_without_labels_is_a_pool(tmp_path):
         ("premise,hypothesis\na,b\n", {"columns": {"premis": "a"}}, "premis"),
     ],
 )
-def test_files_that_do_not_fit_are_named(tmp_path, text, options, said):
+def test_files_that_do_not_fit_are_named(tmp_path, text, options, message):
     with pytest.raises(HarnessError) as caught:
         pool(tmp_path, text, **options)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_images_of_a_pool_lie_beside_its_file(tmp_path):
     task, train = embedded("celeba_bias", n_train=60, n_validation=40, n_test=40)
     Image.fromarray(np.full((8, 8, 3), 7, np.uint8)).save(tmp_path / "a.png")
     (tmp_path / "pool.csv").write_text("image,male\na.png,male\n")
-    given = {"file": str(tmp_path / "pool.csv"), "attribute": "male"}
-    (made,) = Pool.rows(task, train, Pool.resolved(given), seed=0)
+    values = {"file": str(tmp_path / "pool.csv"), "attribute": "male"}
+    (made,) = Pool.rows(task, train, Pool.resolved(values), seed=0)
     assert (pixels(made.split) == 7).all()
     (tmp_path / "pool.csv").write_text("image\nb.png\n")
     with pytest.raises(HarnessError, match=r"row 1: no image .*b\.png"):
-        Pool.rows(task, train, Pool.resolved({"file": given["file"]}), seed=0)
+        Pool.rows(task, train, Pool.resolved({"file": values["file"]}), seed=0)
     with pytest.raises(HarnessError, match="pool needs a file"):
         Pool.rows(task, train, Pool.resolved({}), seed=0)
 
@@ -299,7 +299,7 @@ def test_augmentations_compose_with_each_other_rounds_and_methods(open_context):
 
 
 @pytest.mark.parametrize(
-    ("sets", "augmentations", "said"),
+    ("sets", "augmentations", "message"),
     [
         ([], {"upsampling": {}}, "augmentation 'upsampling'"),
         ([], {"upsample": {"shar": 1}}, "option of Upsample 'shar'"),
@@ -308,13 +308,13 @@ def test_augmentations_compose_with_each_other_rounds_and_methods(open_context):
     ],
 )
 def test_what_cannot_be_added_is_refused_before_any_training(
-    open_context, sets, augmentations, said
+    open_context, sets, augmentations, message
 ):
     ctx = open_context(*sets, "method=erm")
     student = StudentSettings(augmentations=augmentations)
     with pytest.raises(HarnessError) as caught:
         ctx.check_student(student)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_every_offer_is_tested_and_serves_the_task_it_needs():

@@ -11,8 +11,14 @@ import pytest
 
 from harness_plugin.cli.main import main
 from harness_plugin.records import VarianceComponents
-from harness_plugin_hooks.certify.certificate import Certificate
-from harness_plugin_hooks.certify.rule import Candidate, in_order, shares, steps_of, would_certify
+from harness_plugin_hooks.remedies.certify.certificate import Certificate
+from harness_plugin_hooks.remedies.certify.rule import (
+    Candidate,
+    in_order,
+    shares,
+    steps_of,
+    would_certify,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 TOY = str(ROOT / "tests" / "toy" / "toy.yaml")
@@ -49,7 +55,7 @@ def test_order_is_value_per_cost_and_the_first_that_holds_is_certified():
 
 
 @pytest.mark.parametrize(
-    ("candidate", "said"),
+    ("candidate", "message"),
     [
         (made("a", 0.02), "about 10 seeds"),
         (made("a", -0.01), "it keeps too little"),
@@ -57,9 +63,9 @@ def test_order_is_value_per_cost_and_the_first_that_holds_is_certified():
         (made("a", 0.1, gain=-0.1), "nothing to retain"),
     ],
 )
-def test_what_is_not_certified_says_what_would_be(candidate, said):
+def test_what_is_not_certified_says_what_would_be(candidate, message):
     assert not candidate.holds(0.01, 0.02)
-    assert said in would_certify(candidate, 0.01, 0.02)
+    assert message in would_certify(candidate, 0.01, 0.02)
 
 
 def test_a_certificate_is_false_no_more_often_than_delta(monkeypatch):
@@ -85,15 +91,15 @@ def folder(tmp_path_factory):
     words += f" --use_cache {out}/store --set validation_fraction=0.5 --set toy.rows=320"
     words += " --set teacher.epochs=1 --set student.epochs=1"
     assert main(words.split()) == 0
-    (found,) = out.glob("certificate_toy_*")
-    return found
+    (result,) = out.glob("certificate_toy_*")
+    return result
 
 
 def test_verify_computes_a_certificate_again(folder, capsys):
     assert main(["verify", str(folder)]) == 0
-    said = Certificate.model_validate(json.loads((folder / "certificate.json").read_text()))
-    assert {each.remedy for each in said.order} == {"none", "pure_kd"}
-    verdict = f"{said.certified} is certified" if said.certified else "nothing is certified"
+    answers = Certificate.model_validate(json.loads((folder / "certificate.json").read_text()))
+    assert {each.remedy for each in answers.order} == {"none", "pure_kd"}
+    verdict = f"{answers.certified} is certified" if answers.certified else "nothing is certified"
     assert verdict in capsys.readouterr().out
 
 

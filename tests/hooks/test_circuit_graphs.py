@@ -94,7 +94,7 @@ def test_integrated_gradients_become_complete_faster_with_midpoints():
     model = Toy(torch.tanh).eval()
     graph = toy_graph(model)
     clean, other = ({"values": 2 * torch.randn(16, 3).double()} for _ in range(2))
-    (logits, said), (corrupted_logits, corrupted) = (
+    (logits, output), (corrupted_logits, corrupted) = (
         spoken(model, graph, inputs) for inputs in (clean, other)
     )
     effect = difference(corrupted_logits) - difference(logits)
@@ -106,11 +106,11 @@ def test_integrated_gradients_become_complete_faster_with_midpoints():
     assert gap(64) < 1e-3 * gap(0)
     left = torch.zeros_like(effect)  # Riemann sum from the corrupted end, as in EAP-IG's code
     for k in range(8):
-        start = (corrupted[0] + k / 8 * (said[0] - corrupted[0])).requires_grad_()
-        with hooked([model.embed.register_forward_hook(lambda _, __, ___, said=start: said)]):
+        start = (corrupted[0] + k / 8 * (output[0] - corrupted[0])).requires_grad_()
+        with hooked([model.embed.register_forward_hook(lambda _, __, ___, output=start: output)]):
             value = difference(model(**clean).logits).sum()
         (gradient,) = torch.autograd.grad(value, start)
-        left += ((corrupted[0] - said[0]) * gradient).sum(dim=1) / 8
+        left += ((corrupted[0] - output[0]) * gradient).sum(dim=1) / 8
     assert gap(8) < float((left - effect).abs().max()) / 3
 
 
@@ -127,8 +127,8 @@ def test_a_metric_flat_at_the_clean_run_needs_integrated_gradients(toy):
     _, corrupted = spoken(model, graph, other)
     flat, _ = attribute(model, graph, clean, corrupted, kl(logits), 0)
     assert flat.abs().max() < 1e-12
-    found, _ = attribute(model, graph, clean, corrupted, kl(logits), 10)
-    assert found.abs().max() > 1e-2
+    result, _ = attribute(model, graph, clean, corrupted, kl(logits), 10)
+    assert result.abs().max() > 1e-2
 
 
 def test_in_a_hand_made_network_the_one_head_that_matters_is_found():
@@ -175,14 +175,14 @@ def test_every_architecture(kind):
     clean, other = (inputs_of(kind, seed, padding=2) for seed in (1, 2))
     before = model(**clean).logits
     assert max(inexactness(model, graph, clean, other)) < 1e-12  # inputs are sums
-    logits, said = spoken(model, graph, clean)
+    logits, output = spoken(model, graph, clean)
     corrupted_logits, corrupted = spoken(model, graph, other)
     every = only(graph, *range(len(graph.edges)))
     assert torch.equal(patched(model, graph, clean, corrupted, every), logits)
     assert torch.allclose(patched(model, graph, clean, corrupted, ~every), corrupted_logits)
     # a small step: the score is the effect of cutting the edge (T5's norm is float32 inside)
     step, close, noise = (1e-4, 3e-2, 2e-6) if kind.startswith("t5") else (1e-6, 1e-3, 1e-12)
-    near = [a + step * (b - a) for a, b in zip(said, corrupted, strict=True)]
+    near = [a + step * (b - a) for a, b in zip(output, corrupted, strict=True)]
     scores, _ = attribute(model, graph, clean, near, difference, 0)
     chosen = np.random.default_rng(0).choice(len(graph.edges), 12, replace=False)
     for edge in {*chosen.tolist(), 0, len(graph.edges) - 1}:
@@ -203,11 +203,11 @@ def test_the_graph_of_bert_has_its_norms_for_nodes():
     assert ("norm1b", "attn2.h0.q") in graph.names
     inputs, seen = inputs_of("bert", 1), []
     layer = model.bert.encoder.layer[0].attention.output
-    look = layer.LayerNorm.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    look = layer.LayerNorm.register_forward_pre_hook(lambda _, values: seen.append(values[0]))
     with hooked([look]):
-        _, said = spoken(model, graph, inputs)
-    heads = graph.writers[1].mixed(said[1], torch.ones(1, 2, dtype=torch.float64))[0]
-    assert torch.allclose(said[0] + heads + layer.dense.bias, seen[0], atol=1e-6)
+        _, output = spoken(model, graph, inputs)
+    heads = graph.writers[1].mixed(output[1], torch.ones(1, 2, dtype=torch.float64))[0]
+    assert torch.allclose(output[0] + heads + layer.dense.bias, seen[0], atol=1e-6)
 
 
 def test_the_graph_of_a_pre_norm_model_is_its_residual_stream():
@@ -233,8 +233,8 @@ def test_a_resnet_is_taken_by_groups_of_channels():
 def zeroed(start, stop):
     """A hook that zeroes a slice of the last axis of what a module is given."""
 
-    def zero(_, given):
-        values = given[0].clone()
+    def zero(_, arguments):
+        values = arguments[0].clone()
         values[..., start:stop] = 0
         return (values,)
 
@@ -245,18 +245,18 @@ def zeroed(start, stop):
 def test_ablating_heads_ablates_heads(kind):
     model = model_of(kind)
     graph, inputs = graph_of(model), inputs_of(kind, 1)
-    _, said = spoken(model, graph, inputs)
-    nothing = [*said]
-    nothing[1] = torch.zeros_like(said[1])
+    _, output = spoken(model, graph, inputs)
+    nothing = [*output]
+    nothing[1] = torch.zeros_like(output[1])
     out = graph.writers[1].module
     for heads, (start, stop) in (((0,), (0, 8)), ((1,), (8, 16)), ((0, 1), (0, 16))):
         nodes = {graph.writers[1].nodes[head] for head in heads}
         cut = [number for number, edge in enumerate(graph.edges) if edge.source in nodes]
         with hooked([out.register_forward_pre_hook(zeroed(start, stop))]):
             expected = model(**inputs).logits
-        found = patched(model, graph, inputs, nothing, ~only(graph, *cut))
-        assert torch.allclose(found, expected, atol=1e-10)
-        assert not torch.allclose(found, model(**inputs).logits, atol=1e-6)
+        result = patched(model, graph, inputs, nothing, ~only(graph, *cut))
+        assert torch.allclose(result, expected, atol=1e-10)
+        assert not torch.allclose(result, model(**inputs).logits, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["distilbert", "vit"])
@@ -264,28 +264,30 @@ def test_ablating_heads_ablates_heads(kind):
 def test_cutting_an_edge_into_one_head_leaves_the_others_bit_identical(kind, port):
     model = model_of(kind)
     graph, (clean, other) = graph_of(model), (inputs_of(kind, seed) for seed in (1, 2))
-    _, said = spoken(model, graph, clean)
+    _, output = spoken(model, graph, clean)
     _, corrupted = spoken(model, graph, other)
     edge = graph.names.index(("input", f"attn1.h1.{port}"))
     seen = []
-    look = graph.writers[1].module.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    look = graph.writers[1].module.register_forward_pre_hook(
+        lambda _, values: seen.append(values[0])
+    )
     with hooked([look]):
         patched(model, graph, clean, corrupted, ~only(graph, edge))
-    assert torch.equal(seen[0][..., :8], said[1][..., :8])
-    assert not torch.allclose(seen[0][..., 8:], said[1][..., 8:], atol=1e-6)
+    assert torch.equal(seen[0][..., :8], output[1][..., :8])
+    assert not torch.allclose(seen[0][..., 8:], output[1][..., 8:], atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "t5_encoder_classifier"])
 def test_padding_changes_no_value(kind):
     model = model_of(kind)
-    graph, found = graph_of(model), []
+    graph, result = graph_of(model), []
     some = only(graph, *range(0, len(graph.edges), 2))
     for padding in (0, 5):
         clean, other = (inputs_of(kind, seed, padding) for seed in (1, 2))
         _, corrupted = spoken(model, graph, other)
         scores, total = attribute(model, graph, clean, corrupted, difference, 3)
-        found.append((scores, total, patched(model, graph, clean, corrupted, some)))
-    for one, padded in zip(*found, strict=True):
+        result.append((scores, total, patched(model, graph, clean, corrupted, some)))
+    for one, padded in zip(*result, strict=True):
         assert torch.allclose(one, padded, atol=1e-8)
 
 
@@ -293,12 +295,12 @@ def test_hooks_are_gone_after_an_error():
     model = model_of("bert")
     graph, inputs = graph_of(model), inputs_of("bert", 1)
     before = model(**inputs).logits
-    _, said = spoken(model, graph, inputs)
-    wrong = [part[:, :2] for part in said]
+    _, output = spoken(model, graph, inputs)
+    wrong = [part[:, :2] for part in output]
     with pytest.raises(RuntimeError):
         patched(model, graph, inputs, wrong, only(graph, 0))
     with pytest.raises(ZeroDivisionError):
-        attribute(model, graph, inputs, said, lambda logits: 1 / 0, 2)
+        attribute(model, graph, inputs, output, lambda logits: 1 / 0, 2)
     assert torch.equal(model(**inputs).logits, before)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
@@ -313,7 +315,7 @@ def test_what_has_no_circuit_here_is_named():
         spoken(model.train(), graph, inputs)
     # a model that computes something else than its graph says is found out
     model.eval().bert.encoder.layer[0].output.LayerNorm.register_forward_pre_hook(
-        lambda _, given: (given[0] ** 2,)
+        lambda _, values: (values[0] ** 2,)
     )
     assert max(inexactness(model, graph, inputs, inputs_of("bert", 2))) > 0.1
 

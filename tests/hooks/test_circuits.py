@@ -20,7 +20,7 @@ from harness_plugin.pipeline.roles.split_stages import scratch_processor
 from harness_plugin.training.inputs.encode import EncodedText
 from harness_plugin_hooks.analyses.circuits import record as circuit_record
 from harness_plugin_hooks.analyses.circuits.comparison import compare, gini
-from harness_plugin_hooks.analyses.circuits.compute import Asked, explore, margin
+from harness_plugin_hooks.analyses.circuits.compute import BatchedPairs, explore, margin
 from harness_plugin_hooks.analyses.circuits.families import GRAPHS, graph_of
 from harness_plugin_hooks.analyses.circuits.options import CircuitOptions
 from harness_plugin_hooks.analyses.circuits.pairs import (
@@ -101,11 +101,13 @@ def found():
     def circuit(model, role, twins=twins):
         subject = SimpleNamespace(model=model.float(), role=role, seed=0)
         with torch.no_grad():  # the class that the twin speaks against: every effect has one sign
-            said = model(**clean.batch(every)).logits
-            said = said if twins is None else said - model(**twins.batch(every)).logits
-        gold = said.argmax(dim=1).numpy()
-        asked = (subject, pairs, clean, twins, np.array([0, 1]), gold, options)
-        return explore(*asked, device=torch.device("cpu"), quiet=True)
+            predicted = model(**clean.batch(every)).logits
+            predicted = (
+                predicted if twins is None else predicted - model(**twins.batch(every)).logits
+            )
+        gold = predicted.argmax(dim=1).numpy()
+        runner = (subject, pairs, clean, twins, np.array([0, 1]), gold, options)
+        return explore(*runner, device=torch.device("cpu"), quiet=True)
 
     size = {**SMALL["bert"], "num_hidden_layers": 3}
     deeper = AutoConfig.for_model("bert", vocab_size=50, **size)
@@ -248,9 +250,11 @@ def test_means_are_over_real_positions():
     clean = texts([5, 6, 7], [8, 9], [10])
     every = np.arange(3)
     pairs = Pairs("mean", every, np.array(["all"] * 3), [clean], None, every, {})
-    asked = Asked(model, graph, pairs, clean, None, torch.arange(2), every % 2, torch.device("cpu"))
+    runner = BatchedPairs(
+        model, graph, pairs, clean, None, torch.arange(2), every % 2, torch.device("cpu")
+    )
     alone = [spoken(model, graph, clean.batch(every[i : i + 1]))[1][0][0] for i in range(3)]
-    assert torch.allclose(asked.means[0], torch.cat(alone).mean(dim=0), atol=1e-6)
+    assert torch.allclose(runner.means[0], torch.cat(alone).mean(dim=0), atol=1e-6)
 
 
 # ---- the command
@@ -267,9 +271,9 @@ def run_folder(toy_run, tmp_path):
 
 def test_a_finished_run_has_circuits(run_folder, capsys):
     assert main(["analyze", str(run_folder), *QUICK]) == 0
-    said = capsys.readouterr().out
-    assert "circuits, 24 pairs of kind premise" in said
-    assert "corruption 'swap' was not used: 0 pairs" in said
+    output = capsys.readouterr().out
+    assert "circuits, 24 pairs of kind premise" in output
+    assert "corruption 'swap' was not used: 0 pairs" in output
     (file,) = run_folder.glob("analysis_toy_*.json")
     record = json.loads(file.read_text(), parse_constant=lambda text: pytest.fail(text))["circuits"]
     assert [model["role"] for model in record["models"]] == ["teacher", "student", "control"]
@@ -295,13 +299,13 @@ def test_a_finished_run_has_circuits(run_folder, capsys):
 
 
 def test_wrong_words_and_models_without_a_graph(run_folder, capsys, monkeypatch):
-    for words, said in (
+    for words, answers in (
         (["--corruption", "negation"], "pairs of kind 'negation' in group"),
         (["--corruption", "counterfactual"], "it has swap, negation, premise, mean"),
         (["--ig_steps", "-1"], "--ig_steps -1: expected at least 0"),
     ):
         assert main(["analyze", str(run_folder), *QUICK, *words]) == 2
-        assert said in capsys.readouterr().err
+        assert answers in capsys.readouterr().err
     monkeypatch.delitem(GRAPHS, "bert")
     assert main(["analyze", str(run_folder), *QUICK]) == 0
     assert "teacher seed 0 is left out: no circuits of Bert" in capsys.readouterr().out

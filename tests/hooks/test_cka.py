@@ -135,9 +135,9 @@ def test_all_pairs_agree_with_a_reference_in_float64(dtype, within, batch):
     second = [np.tanh(shared @ normal(i, 40, 48)) for i in range(5, 8)]
     first, second = ([x.astype(np.float32) for x in side] for side in (first, second))
     made = stream([*first, *second], batch, dtype=dtype)
-    wanted = reference(*[[x.astype(float) for x in side] for side in (first, second)], batch)
-    found = made.between(slice(0, 4), slice(4, 7)).value
-    assert found == pytest.approx(wanted, abs=within)
+    expected = reference(*[[x.astype(float) for x in side] for side in (first, second)], batch)
+    result = made.between(slice(0, 4), slice(4, 7)).value
+    assert result == pytest.approx(expected, abs=within)
     assert made.between(slice(0, 4), slice(0, 4)).value.diagonal() == pytest.approx(1, abs=within)
 
 
@@ -197,8 +197,8 @@ def test_intervals_of_few_blocks_cover_the_population_value():
         similar = stream([x, x + 0.5 * normal([1, seed], 128, 8)], 16)
         counts = resampled_blocks(8, 300, np.random.default_rng(seed))
         replicates = similar.between(slice(0, 1), slice(1, 2)).weighted(counts)
-        found = interval(over_members([replicates], np.eye(1)), 8, (0, 1))
-        hits += found.low[0, 0] <= 1 / 1.25 <= found.high[0, 0]
+        result = interval(over_members([replicates], np.eye(1)), 8, (0, 1))
+        hits += result.low[0, 0] <= 1 / 1.25 <= result.high[0, 0]
     assert 184 <= hits <= 198
 
 
@@ -207,26 +207,26 @@ def test_seeds_count_by_students_t_and_blocks_once():
     seeds = np.array([0.2, 0.5, 0.4, 0.7])
     still = np.tile(seeds[:, None], (1, 201))
     low, high = stats.t.interval(0.95, 3, seeds.mean(), seeds.std(ddof=1) / 2)
-    found = interval(still, 20, (0, 1))
-    assert (found.low, found.high) == pytest.approx((low, high))
+    result = interval(still, 20, (0, 1))
+    assert (result.low, result.high) == pytest.approx((low, high))
     drawn = 0.01 * normal(0, 200)
     alike = np.hstack([[[0.5]] * 4, 0.5 + np.tile(drawn, (4, 1))])
     half = stats.t.ppf(0.975, 19) * drawn.std(ddof=1) * np.sqrt(20 / 19)
-    found = interval(alike, 20, (0, 1))
-    assert (found.low, found.high) == pytest.approx((0.5 - half, 0.5 + half))
+    result = interval(alike, 20, (0, 1))
+    assert (result.low, result.high) == pytest.approx((0.5 - half, 0.5 + half))
     assert interval(still, 20, (0.3, 0.6))[1:] == (0.3, 0.6)
 
 
 @pytest.mark.parametrize(
-    ("seeds", "blocks", "said"),
+    ("seeds", "blocks", "message"),
     [(2, 20, "two seeds do not show how seeds differ"), (3, 7, "7 batches, it takes 8")],
 )
-def test_too_little_gives_no_interval(seeds, blocks, said):
-    found = interval(0.5 + 0.1 * normal(0, 4, seeds, 101), blocks, (0, 1))
-    assert found.value.shape == (4,)
-    assert np.isfinite(found.value).all()
-    assert np.isnan([found.low, found.high]).all()
-    assert no_interval(blocks, seeds) == f"no interval: {said}"
+def test_too_little_gives_no_interval(seeds, blocks, message):
+    result = interval(0.5 + 0.1 * normal(0, 4, seeds, 101), blocks, (0, 1))
+    assert result.value.shape == (4,)
+    assert np.isfinite(result.value).all()
+    assert np.isnan([result.low, result.high]).all()
+    assert no_interval(blocks, seeds) == f"no interval: {message}"
 
 
 def test_pairs_of_seeds_count_as_seeds():

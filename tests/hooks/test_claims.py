@@ -120,8 +120,8 @@ def test_every_change_that_matters_is_refused(problems, change):
 def test_a_trained_model_has_a_hash_of_its_weights(problems, parts):
     models = json.loads(parts["models.json"])
     del models[0]["files"]["model.safetensors"]
-    said = problems(lambda results: None, {"models.json": json.dumps(models).encode()})
-    assert "weights, which were trained" in said
+    message = problems(lambda results: None, {"models.json": json.dumps(models).encode()})
+    assert "weights, which were trained" in message
 
 
 def test_copied_weights_are_no_further_seed(parts, tmp_path, finished_run, plugins, capsys):
@@ -130,8 +130,8 @@ def test_copied_weights_are_no_further_seed(parts, tmp_path, finished_run, plugi
     weights = run / "checkpoint-student-1" / "model.safetensors"
     weights.write_bytes((run / "checkpoint-student-0" / "model.safetensors").read_bytes())
     assert main(["submit", str(run), "--output_path", str(tmp_path / "b.zip")]) != 0
-    said = capsys.readouterr().err
-    assert "the weights of student seed 0 again as seed 1" in said
+    output = capsys.readouterr().err
+    assert "the weights of student seed 0 again as seed 1" in output
 
 
 def test_copied_answers_are_no_further_seed(tmp_path, finished_run, plugins):
@@ -163,11 +163,11 @@ def test_generated_rows_are_recognised_under_another_name(tmp_path, plugins):
     assert main([*score, "--log_samples"]) == 0
     (file,) = (tmp_path / "out").glob("transfer_*.json")
     file.write_text(file.read_text().replace('"embedded"', '"path"'))
-    said = io.StringIO()
-    with contextlib.redirect_stderr(said):
+    output = io.StringIO()
+    with contextlib.redirect_stderr(output):
         status = main(["submit", str(tmp_path / "out"), "--output_path", str(tmp_path / "b.zip")])
     assert status == 2
-    assert "embedded, for rows that this software generates" in said.getvalue()
+    assert "embedded, for rows that this software generates" in output.getvalue()
 
 
 BOMBS = {

@@ -53,8 +53,8 @@ def compare(compared_runs, monkeypatch, capsys):
     [("same", 0, "PASS"), ("worse", 1, "REGRESSED"), ("unsure", 3, "UNDECIDED")],
 )
 def test_the_exit_status_is_the_verdict(compare, candidate, status, verdict):
-    found, out, err = compare(f"base {candidate} --resamples 300")
-    assert (found, err) == (status, "")
+    result, out, err = compare(f"base {candidate} --resamples 300")
+    assert (result, err) == (status, "")
     assert out.splitlines()[-1] == verdict
     assert "a-against" in out
     assert ("is worse by" in out) == (status != 0)
@@ -144,37 +144,40 @@ def reports_of(compare, compared_runs, candidate):
 
 
 def test_the_gate_is_one_document_as_text_and_as_a_page(compare, compared_runs):
-    found = reports_of(compare, compared_runs, "worse")
-    page, text = found["comparison.html"], found["comparison.md"]
+    result = reports_of(compare, compared_runs, "worse")
+    page, text = result["comparison.html"], result["comparison.md"]
     assert "<h1>Debiasing gate: regressed</h1>" in page
     assert "default-src 'none'" in page
-    for said in ("baseline", "candidate", "worst_group_acc", "regressed", "changed answers"):
-        assert said in page, said
-        assert said in text, said
+    for answers in ("baseline", "candidate", "worst_group_acc", "regressed", "changed answers"):
+        assert answers in page, answers
+        assert answers in text, answers
 
 
 def test_junit_has_a_case_for_every_check(compare, compared_runs):
-    found = reports_of(compare, compared_runs, "worse")["comparison.junit.xml"]
-    (suite,) = ElementTree.fromstring(found)
+    result = reports_of(compare, compared_runs, "worse")["comparison.junit.xml"]
+    (suite,) = ElementTree.fromstring(result)
     assert {k: suite.get(k) for k in ("tests", "failures", "errors", "skipped")} == {
         "tests": "6",
         "failures": "3",
         "errors": "0",
         "skipped": "0",
     }
+    said = {each.get("name"): each.get("value") for each in suite.find("properties")}
+    assert (said["min_seeds"], said["margin balanced/worst_group_acc"]) == ("3", "0.02")
+    assert "of answers differ" in said["flips balanced"]
     cases = {case.get("name"): case for case in suite}
     assert cases["balanced/worst_group_acc"].find("failure").get("type") == "regressed"
     assert "worse by 33.6" in cases["balanced/worst_group_acc"].find("failure").get("message")
     assert cases["in_domain/acc"].find("failure") is None
-    found = reports_of(compare, compared_runs, "unsure")["comparison.junit.xml"]
-    (suite,) = ElementTree.fromstring(found)
+    result = reports_of(compare, compared_runs, "unsure")["comparison.junit.xml"]
+    (suite,) = ElementTree.fromstring(result)
     assert int(suite.get("skipped")) == len(suite.findall("testcase/skipped")) > 0
 
 
 def test_benchmark_files_hold_the_candidate_in_percent(compare, compared_runs):
-    found = reports_of(compare, compared_runs, "worse")
+    result = reports_of(compare, compared_runs, "worse")
     bigger, smaller = (
-        {row["name"]: row for row in json.loads(found[f"benchmark_{name}_is_better.json"])}
+        {row["name"]: row for row in json.loads(result[f"benchmark_{name}_is_better.json"])}
         for name in ("bigger", "smaller")
     )
     assert bigger["faces/balanced/worst_group_acc"]["value"] == 50.0
@@ -189,10 +192,10 @@ def test_the_size_of_a_gap_is_reported(tmp_path, plugins, compared_runs):
     results(tmp_path, (50, 95, 95, 50), (49, 95, 95, 51), (51, 96, 94, 49))
     selected = Selected(compared_runs / "base", tmp_path)
     thresholds = read_thresholds(ROOT / "examples" / "ci" / "gates.yaml")
-    found = compare_outputs(selected, thresholds, plugins)
-    rows = {row["name"]: row for row in json.loads(reports.benchmark(found, False))}
+    result = compare_outputs(selected, thresholds, plugins)
+    rows = {row["name"]: row for row in json.loads(reports.benchmark(result, False))}
     assert rows["faces/balanced/gap_aligned_conflicting"]["value"] == 45.0
-    (turned,) = [c for c in found[0].checks if c.name == "balanced/gap_aligned_conflicting"]
+    (turned,) = [c for c in result[0].checks if c.name == "balanced/gap_aligned_conflicting"]
     assert turned.state == "regressed"
     assert "turned over from +10.5 to -45.0" in turned.sentence
 
@@ -219,24 +222,24 @@ def test_the_step_summary_is_appended(compare, tmp_path, monkeypatch):
 def test_names_from_data_cannot_break_a_report(compared_runs, plugins):
     odd = "<script>|`x` [red]b[/] \x00\ud800\n| d *e*"
     selected = Selected(compared_runs / "base", compared_runs / "worse")
-    (found,) = compare_outputs(selected, default_thresholds(known=METRICS), plugins)
-    found = replace(
-        found,
-        candidate=replace(found.candidate, where=odd),
+    (result,) = compare_outputs(selected, default_thresholds(known=METRICS), plugins)
+    result = replace(
+        result,
+        candidate=replace(result.candidate, where=odd),
         flips=tuple(
             replace(flips, sentence=odd, groups=tuple(replace(g, group=odd) for g in flips.groups))
-            for flips in found.flips
+            for flips in result.flips
         ),
         notes=(odd,),
     )
-    text = reports.markdown([found])
+    text = reports.markdown([result])
     assert "<script>" not in text
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {8, 11}
-    (suite,) = ElementTree.fromstring(reports.junit([found]))
+    (suite,) = ElementTree.fromstring(reports.junit([result]))
     assert "<script>|`x` [red]b[/]" in suite.get("name")
     console = Console(file=io.StringIO(), width=200)
-    for part in reports.on_terminal(found):
+    for part in reports.on_terminal(result):
         console.print(part)
     assert "note: <script>|`x` [red]b[/]" in console.file.getvalue()
 

@@ -45,43 +45,43 @@ BASE = "--harness-baseline={}/base"
 
 
 def test_pytest_fails_when_the_candidate_regresses(run_tests):
-    found = run_tests(BASE, "--harness-candidate={}/worse")
-    found.assert_outcomes(passed=4, failed=3)
-    assert found.ret == pytest.ExitCode.TESTS_FAILED
-    found.stdout.fnmatch_lines(
+    result = run_tests(BASE, "--harness-candidate={}/worse")
+    result.assert_outcomes(passed=4, failed=3)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
         ["_* faces/balanced/acc _*", "regressed: acc on balanced is worse by 7.5 points*"]
     )
 
 
 def test_pytest_passes_when_it_does_not(run_tests):
     run_tests(BASE, "--harness-candidate={}/same").assert_outcomes(passed=7)
-    found = run_tests(BASE, "--harness-candidate={}/worse", "-k", "in_domain")
-    found.assert_outcomes(passed=3, deselected=4)
+    result = run_tests(BASE, "--harness-candidate={}/worse", "-k", "in_domain")
+    result.assert_outcomes(passed=3, deselected=4)
     run_tests().assert_outcomes(passed=1)
 
 
 def test_pytest_says_what_is_undecided(run_tests):
-    found = run_tests(BASE, "--harness-candidate={}/unsure", "-rs", "--harness-undecided=skip")
-    assert found.ret == 0
-    undecided = found.parseoutcomes()["skipped"]
-    found.stdout.fnmatch_lines(["*undecided: *too few seeds*"])
-    found = run_tests(BASE, "--harness-candidate={}/unsure")  # as the command: exit status 3
-    found.assert_outcomes(passed=7 - undecided, failed=undecided)
+    result = run_tests(BASE, "--harness-candidate={}/unsure", "-rs", "--harness-undecided=skip")
+    assert result.ret == 0
+    undecided = result.parseoutcomes()["skipped"]
+    result.stdout.fnmatch_lines(["*undecided: *too few seeds*"])
+    result = run_tests(BASE, "--harness-candidate={}/unsure")  # as the command: exit status 3
+    result.assert_outcomes(passed=7 - undecided, failed=undecided)
 
 
 def test_pytest_takes_thresholds_and_roles(run_tests, pytester):
     pytester.path.joinpath("gates.yaml").write_text("gates: [{metric: acc, max_drop: 0.5}]")
     more = ("--harness-candidate={}/worse", "--harness-thresholds=gates.yaml")
     run_tests(BASE, *more).assert_outcomes(passed=3)
-    found = run_tests(BASE, *more, "--harness-baseline-role=teacher")
-    assert found.ret == pytest.ExitCode.USAGE_ERROR
-    found.stderr.fnmatch_lines(["ERROR: harness: *has no role 'teacher'; it has student."])
+    result = run_tests(BASE, *more, "--harness-baseline-role=teacher")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: harness: *has no role 'teacher'; it has student."])
 
 
 def test_pytest_refuses_half_a_comparison(run_tests):
-    found = run_tests(BASE)
-    assert found.ret == pytest.ExitCode.USAGE_ERROR
-    found.stderr.fnmatch_lines(["ERROR: --harness-candidate is missing*"])
+    result = run_tests(BASE)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --harness-candidate is missing*"])
 
 
 def test_the_pytest_plugin_is_an_entry_point():
@@ -107,7 +107,7 @@ def action_steps():
 @pytest.fixture
 def shell_of_the_action(tmp_path, compared_runs):
     """Runs the action's comparison with the inputs of the workflow, as GitHub would."""
-    given = steps()["Gate"]["with"]
+    values = steps()["Gate"]["with"]
     (tmp_path / "bin").mkdir()
     command = tmp_path / "bin" / "harness"
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m harness_plugin "$@"\n')
@@ -118,7 +118,7 @@ def shell_of_the_action(tmp_path, compared_runs):
 
     def compare(candidate, **inputs):
         shutil.copytree(
-            compared_runs / candidate, tmp_path / given["candidate"], dirs_exist_ok=True
+            compared_runs / candidate, tmp_path / values["candidate"], dirs_exist_ok=True
         )
         step = action_steps()["Compare"]
         environment = {
@@ -127,7 +127,7 @@ def shell_of_the_action(tmp_path, compared_runs):
             "PYTHONPATH": os.pathsep.join(paths),
             "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"),
             **{
-                name: ({**given, "baseline": "baseline"} | inputs)[name.lower()]
+                name: ({**values, "baseline": "baseline"} | inputs)[name.lower()]
                 for name in step["env"]
             },
         }
@@ -145,13 +145,15 @@ def shell_of_the_action(tmp_path, compared_runs):
 
 def test_the_commands_of_the_workflow_work(shell_of_the_action, tmp_path):
     """Its evaluation is parsed and its comparison run by a shell, on results like its own."""
-    given = steps()["Gate"]["with"]
-    evaluate = cli.run_parser().parse_args(shlex.split(given["evaluate"])[1:])
+    values = steps()["Gate"]["with"]
+    evaluate = cli.run_parser().parse_args(shlex.split(values["evaluate"])[1:])
     assert evaluate.log_samples
-    assert evaluate.output_path == given["candidate"] == steps()["Keep the results"]["with"]["path"]
-    assert given["output_path"] == steps()["Keep the comparison"]["with"]["path"]
+    assert (
+        evaluate.output_path == values["candidate"] == steps()["Keep the results"]["with"]["path"]
+    )
+    assert values["output_path"] == steps()["Keep the comparison"]["with"]["path"]
     assert "--dir baseline" in steps()["Fetch the results of main"]["run"]
-    assert set(given) <= set(yaml.safe_load(ACTION.read_text("utf-8"))["inputs"])
+    assert set(values) <= set(yaml.safe_load(ACTION.read_text("utf-8"))["inputs"])
 
     done = shell_of_the_action("worse")
     assert done.returncode == 1, done.stderr

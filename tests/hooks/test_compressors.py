@@ -103,8 +103,8 @@ def test_a_weight_rounded_by_hand():
 @pytest.mark.parametrize("group_size", [0, 32, 128])
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_no_weight_moves_by_more_than_half_a_step(bits, group_size, symmetric):
-    found = rounded(WEIGHT, bits, group_size, symmetric)
-    for row, new in zip(WEIGHT, found, strict=True):
+    result = rounded(WEIGHT, bits, group_size, symmetric)
+    for row, new in zip(WEIGHT, result, strict=True):
         for part in range(0, 100, group_size or 100):
             w, r = row[part:][: group_size or 100], new[part:][: group_size or 100]
             if symmetric:
@@ -212,8 +212,8 @@ def test_wanda_scores_by_hand():
     assert scores.tolist() == [[2.0, 1.5], [4.0, 0.25]]
     depthwise = nn.Conv2d(2, 2, 1, groups=2, bias=False)
     depthwise.weight.data = torch.tensor([1.0, -2.0]).reshape(2, 1, 1, 1)
-    found = wanda_scores(depthwise, torch.tensor([3.0, 5.0], dtype=torch.double))
-    assert found.flatten().tolist() == [3.0, 10.0]
+    result = wanda_scores(depthwise, torch.tensor([3.0, 5.0], dtype=torch.double))
+    assert result.flatten().tolist() == [3.0, 10.0]
 
 
 class Two(nn.Module):
@@ -280,7 +280,7 @@ def test_keeping_more_layers_than_there_are_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "said"),
+    ("name", "options", "message"),
     [
         ("magnitude", {"sparsity": 1.0}, "sparsity must be in [0, 1), found 1.0"),
         ("magnitude", {"scope": "row"}, "scope must be global or layer"),
@@ -289,8 +289,8 @@ def test_keeping_more_layers_than_there_are_is_refused(tmp_path):
         ("layers", {"which": "odd"}, "even or first"),
     ],
 )
-def test_options_out_of_their_range_are_refused(name, options, said):
-    with pytest.raises(HarnessError, match=re.escape(said)):
+def test_options_out_of_their_range_are_refused(name, options, message):
+    with pytest.raises(HarnessError, match=re.escape(message)):
         check_ranges(load_plugins()["compressor"].offer(name), options)
 
 

@@ -34,9 +34,9 @@ def differing(kind, name):
     facts, wrong = FACTS[kind][name], {}
     for modality in MODALITIES:
         for option, default in PLUGINS[kind].offer(name).load().resolved({}, modality).items():
-            said = of(facts[option].get("ours", facts[option]["source"]), modality)
-            if said != default or type(said) is not type(default):
-                wrong[option] = (default, said)
+            answers = of(facts[option].get("ours", facts[option]["source"]), modality)
+            if answers != default or type(answers) is not type(default):
+                wrong[option] = (default, answers)
     return wrong
 
 
@@ -50,7 +50,7 @@ def test_the_file_has_every_component_and_option(kind):
 def test_a_default_is_the_sources_value_or_says_why_not(kind, name):
     assert not differing(kind, name)
     for option, fact in FACTS[kind][name].items():
-        assert set(fact) <= {"help", "range", "source", "where", "ours", "because"}, option
+        assert set(fact) <= {"help", "range", "whole", "source", "where", "ours", "because"}, option
         assert ("ours" in fact) == ("because" in fact), option
         assert fact.get("ours") != fact["source"], option
         assert (fact["source"] is None) == ("where" not in fact), option
@@ -72,12 +72,12 @@ def test_published_settings_are_a_run_of_pretrained_models(task, method):
     assert fact["source"]
     sets = [f"method={method}", *(f"{key}={value}" for key, value in fact["set"].items())]
     config = run_config(None, {"tasks": (task,), "data": "hub"}, sets)
-    found = find_task(task, PLUGINS["task"], ())
-    settings = task_settings(found, "hub", [task], config.settings)
+    result = find_task(task, PLUGINS["task"], ())
+    settings = task_settings(result, "hub", [task], config.settings)
     assert settings.method == method
     assert settings.teacher.init == "pretrained"
     options = settings.method_options.get(method, {})
-    PLUGINS["method"].offer(method).load().resolved(options, found.modality)
+    PLUGINS["method"].offer(method).load().resolved(options, result.modality)
 
 
 @cache

@@ -133,13 +133,13 @@ def rkd():
         return np.array(pairs) * ROWS * (ROWS - 1) / np.sum(pairs)
 
     def angles(h):
-        found = np.zeros((ROWS,) * 3)
+        result = np.zeros((ROWS,) * 3)
         for i in range(ROWS):
             for j in range(ROWS):
                 for k in range(ROWS):
                     if i not in (j, k):
-                        found[i, j, k] = unit(h[j] - h[i]) @ unit(h[k] - h[i])
-        return found
+                        result[i, j, k] = unit(h[j] - h[i]) @ unit(h[k] - h[i])
+        return result
 
     terms = [
         np.mean([huber(x) for x in (of(FEATURES) - of(THEIR_FEATURES)).ravel()])
@@ -190,13 +190,13 @@ def as_layers(arrays):
 def relation(left, right, row, heads=HEADS):
     """(heads, n, n) scaled products of the real tokens of a row."""
     n, size = LENGTHS[row], WIDTH // heads
-    found = np.zeros((heads, n, n))
+    result = np.zeros((heads, n, n))
     for head in range(heads):
         part = slice(head * size, (head + 1) * size)
         for a in range(n):
             for b in range(n):
-                found[head, a, b] = left[row, a, part] @ right[row, b, part] / np.sqrt(size)
-    return found
+                result[head, a, b] = left[row, a, part] @ right[row, b, part] / np.sqrt(size)
+    return result
 
 
 PAIRS = [(0, 1), (1, 3)]  # layers of two and of four at the same depth, counted from 0
@@ -405,10 +405,10 @@ def test_feature_maps_of_a_resnet_are_summed_over_stages():
         np.mean([(maps(a, row) - maps(b, row)) ** 2 for row in range(ROWS)])
         for a, b in zip(ours[1:], theirs[1:], strict=True)
     )
-    found = distiller_of("attention_transfer").compare(
+    result = distiller_of("attention_transfer").compare(
         *(Layers(tuple(map(torch.from_numpy, stages))) for stages in (ours, theirs))
     )
-    assert found.mean().item() == pytest.approx(expected, rel=1e-6)
+    assert result.mean().item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_patience_is_the_authors_mean_not_equation_7s_sum():

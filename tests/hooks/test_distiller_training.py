@@ -13,6 +13,7 @@ from harness_plugin.config.settings import StudentSettings
 from harness_plugin.models.classifiers import load_trained
 from harness_plugin.models.network import last_layer
 from harness_plugin.plugins.registry import load_plugins
+from harness_plugin_hooks.methods.bias.inference import EIIL
 
 PLUGINS = load_plugins()
 NAMES = [offer.name for offer in PLUGINS["distiller"]]
@@ -26,7 +27,7 @@ def refused(open_context, sets=(), **student):
 
 
 @pytest.mark.parametrize(
-    ("student", "said"),
+    ("student", "message"),
     [
         ({"distiller": "dkd"}, "alpha x kd with two labels"),
         ({"distiller": "dist"}, "set distiller_options={inter: 0}"),
@@ -50,15 +51,15 @@ def refused(open_context, sets=(), **student):
         ({"distiller": "dist", "distiller_options": {"inter": 0, "intra": 0}}, "weigh 0, 0 by"),
     ],
 )
-def test_what_cannot_work_is_refused_with_the_way_out(open_context, student, said):
-    assert said in refused(open_context, method="group_dro", **student)
+def test_what_cannot_work_is_refused_with_the_way_out(open_context, student, message):
+    assert message in refused(open_context, method="group_dro", **student)
 
 
 def test_missing_groups_are_named_with_what_works(open_context):
-    said = refused(open_context, ["toy.annotated=false", "method=erm"], distiller="group_dro_kd")
-    assert "needs group labels on the training rows" in said
-    assert "Distillers that work: " in said
-    assert "kd" in said.rpartition("Distillers that work: ")[2]
+    message = refused(open_context, ["toy.annotated=false", "method=erm"], distiller="group_dro_kd")
+    assert "needs group labels on the training rows" in message
+    assert "Distillers that work: " in message
+    assert "kd" in message.rpartition("Distillers that work: ")[2]
 
 
 def test_a_student_of_two_weights_of_0_is_refused(open_context):
@@ -187,7 +188,10 @@ def test_students_of_one_teacher_share_its_stored_answers(open_context):
 
 
 @pytest.mark.parametrize("method", [offer.name for offer in PLUGINS["method"]])
-def test_features_are_those_of_the_logits_whatever_the_method(open_context, shared_store, method):
+def test_features_are_those_of_the_logits_whatever_the_method(
+    open_context, shared_store, monkeypatch, method
+):
+    monkeypatch.setattr(EIIL, "defaults", {"steps": 100, "learning_rate": 0.01})  # of EVaLS
     sets = ["student.epochs=0.1", "teacher.epochs=0.1", "validation_fraction=0.2"]
     ctx = open_context(*sets, store=shared_store)
     teacher = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)

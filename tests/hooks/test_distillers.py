@@ -86,10 +86,10 @@ def test_three_labels_by_hand():
 def test_kd_of_one_row_by_temperature(temperature, loss):
     student = torch.tensor([[1.0, 0.0, -1.0]], dtype=torch.float64, requires_grad=True)
     teacher = torch.tensor([[0.0, 2.0, -1.0]], dtype=torch.float64)
-    found = temperature**2 * KD(float(temperature)).loss(student, teacher, ALL.part(0, 1)).mean()
-    close(found, loss)
+    result = temperature**2 * KD(float(temperature)).loss(student, teacher, ALL.part(0, 1)).mean()
+    close(result, loss)
     if temperature == 4:
-        found.backward()
+        result.backward()
         assert student.grad[0].tolist() == pytest.approx([0.509892, -0.618114, 0.108222], abs=1e-6)
 
 
@@ -118,11 +118,11 @@ def test_the_gradient_of_kd_is_t_times_the_difference_of_probabilities():
 def test_a_hot_kd_compares_centred_logits():
     student, teacher = random_logits(3)
     t = 1e4
-    found = t**2 * KD(t).loss(student, teacher, ALL)
+    result = t**2 * KD(t).loss(student, teacher, ALL)
     difference = (student - student.mean(1, keepdim=True)) - (
         teacher - teacher.mean(1, keepdim=True)
     )
-    assert torch.allclose(found, difference.pow(2).sum(1) / 6, rtol=1e-3)
+    assert torch.allclose(result, difference.pow(2).sum(1) / 6, rtol=1e-3)
 
 
 @pytest.mark.parametrize("kind", [KD, DecoupledKD, DIST, LogitStandardisation])
@@ -160,21 +160,21 @@ def test_a_sure_bias_model_makes_the_target_uniform_and_an_unsure_one_leaves_it(
     kept = BiasAwareKD(2.0, facts(bias_log_probs=wrong)).loss(Z, TEACHER, ALL)
     assert torch.allclose(kept, KD(2.0).loss(Z, TEACHER, ALL), atol=1e-9)
     half = torch.full((4, 3), math.log(0.5), dtype=torch.float64)
-    found = BiasAwareKD(1.0, facts(bias_log_probs=half)).loss(Z, TEACHER, ALL)
+    result = BiasAwareKD(1.0, facts(bias_log_probs=half)).loss(Z, TEACHER, ALL)
     target = TEACHER.softmax(1).sqrt()
     target = target / target.sum(1, keepdim=True)
     expected = (target * (target.log() - Z.log_softmax(1))).sum(1)
-    assert torch.allclose(found, expected, atol=1e-9)
+    assert torch.allclose(result, expected, atol=1e-9)
 
 
 def test_group_dro_kd_by_hand():
     kind = GroupDROKD(1.0, facts(), eta=1.0)
     student = Z.clone().requires_grad_()
-    found = kind.loss(student, TEACHER, ALL).mean()
+    result = kind.loss(student, TEACHER, ALL).mean()
     each = KD(1.0).loss(Z, TEACHER, ALL)
     means = torch.stack([(each[0] + each[2]) / 2, each[1], each[3]])
     q = (means.exp() / 3) / (means.exp() / 3).sum()
-    close(found, float((q * means).sum()), 1e-6)
+    close(result, float((q * means).sum()), 1e-6)
     assert torch.allclose(kind.group_weights.q.double(), q, atol=1e-6)
     again = GroupDROKD(1.0, facts(), eta=1.0)
     again.load_state_dict(kind.state_dict())

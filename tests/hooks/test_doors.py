@@ -1,7 +1,9 @@
 """Every door gives one number: a run's scores, lm_eval's, Inspect's, `evaluate`'s, to the digit.
 
 One model's answers, or a student's and its teacher's, go through each; values, both ends of the
-intervals and the uncorrected minima are compared, each door with each.
+intervals and the uncorrected minima are compared, each door with each. A run's own numbers and what
+`compare`, a study's tables, a leaderboard and the report make of its files are compared as well;
+`harness score` is in tests/scoring/test_prediction_files.py.
 """
 
 import itertools
@@ -15,14 +17,23 @@ os.environ.setdefault("HF_MODULES_CACHE", tempfile.mkdtemp())  # read once, on i
 import numpy as np
 import pytest
 from inspect_ai.scorer import SampleScore, Score
+from report_records import transfer_of
 
+import harness_plugin as hp
+from harness_plugin.cli.main import main
 from harness_plugin.scoring import metrics
 from harness_plugin.scoring.files import columns
 from harness_plugin.scoring.score import score_task
+from harness_plugin.scoring.verdict import verdicts
+from harness_plugin.study import results
 from harness_plugin_hooks.adapters import inspect_scoring, lm_eval_metrics
-from harness_plugin_hooks.evaluate_modules.debias_transfer import debias_transfer
-from harness_plugin_hooks.evaluate_modules.spurious_gap import spurious_gap
-from harness_plugin_hooks.evaluate_modules.worst_group_accuracy import worst_group_accuracy
+from harness_plugin_hooks.adapters.evaluate_modules.debias_transfer import debias_transfer
+from harness_plugin_hooks.adapters.evaluate_modules.spurious_gap import spurious_gap
+from harness_plugin_hooks.adapters.evaluate_modules.worst_group_accuracy import worst_group_accuracy
+from harness_plugin_hooks.leaderboard.board import boards_of
+from harness_plugin_hooks.leaderboard.verify import verify
+from harness_plugin_hooks.outputs import lm_eval, predictions, transfer
+from harness_plugin_hooks.report import answer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*are left out. few:UserWarning")
 
@@ -50,9 +61,9 @@ def rows(seed):
 
 
 def record(role, seed):
-    said, gold, groups, aligned = rows(seed)
+    answers, gold, groups, aligned = rows(seed)
     p = columns.as_predictions(
-        said, gold, groups, known_groups=GROUPS, aligned=aligned, labels=LABELS, **NAMES
+        answers, gold, groups, known_groups=GROUPS, aligned=aligned, labels=LABELS, **NAMES
     )
     return replace(p, role=role, model=role)
 
@@ -80,14 +91,14 @@ def by_a_run():
 
 
 def by_a_run_with_a_student():
-    found = a_run(record("teacher", 1), record("student", 2))
-    scores = next(s for s in found.scores if s.role == "teacher")
+    result = a_run(record("teacher", 1), record("student", 2))
+    scores = next(s for s in result.scores if s.role == "teacher")
     return {k: v for name, e in scores.metrics.items() for k, v in of(name, e).items()}
 
 
 def by_evaluate():
-    said, gold, groups, aligned = rows(1)
-    data = (said.tolist(), gold.tolist(), groups, list(GROUPS))
+    answers, gold, groups, aligned = rows(1)
+    data = (answers.tolist(), gold.tolist(), groups, list(GROUPS))
     worst = worst_group_accuracy.compute(*data, **NAMES)
     gaps = spurious_gap.compute(*data, aligned=aligned.tolist(), labels=list(LABELS), **NAMES)
     return gaps | {f"worst_group_acc{end}": worst[f"worst_group_accuracy{end}"] for end in ENDS}
@@ -117,14 +128,14 @@ def by_inspect():
         "train_groups": dict.fromkeys(GROUPS, 1),
     }
     scores = []
-    for i, (said, gold, group, a) in enumerate(zip(*rows(1), strict=True)):
+    for i, (answers, gold, group, a) in enumerate(zip(*rows(1), strict=True)):
         facts = {"set": "ood", "label": LABELS[gold], "groups": [group], "aligned": int(a)}
-        score = Score(value="C" if said == gold else "I", answer=LABELS[said])
+        score = Score(value="C" if answers == gold else "I", answer=LABELS[answers])
         scores.append(SampleScore(score=score, sample_id=i, sample_metadata=facts))
     resampling = {"task": "t", "resamples": 1000}
     parts = (inspect_scoring.performance, inspect_scoring.spurious_gaps)
-    found = {k: v for p in parts for k, v in p({"ood": known}, resampling)(scores).items()}
-    return {name.removeprefix("ood_"): value for name, value in found.items()}
+    result = {k: v for p in parts for k, v in p({"ood": known}, resampling)(scores).items()}
+    return {name.removeprefix("ood_"): value for name, value in result.items()}
 
 
 @pytest.fixture(scope="module")
@@ -149,15 +160,107 @@ def test_two_doors_give_one_number(doors, one, other):
 def test_a_student_is_compared_alike_by_a_run_and_by_evaluate(roles):
     """In whatever order the models come."""
     seeds = {"teacher": 1, "student": 2}
-    found = a_run(*(record(role, seeds[role]) for role in roles)).transfer
+    result = a_run(*(record(role, seeds[role]) for role in roles)).transfer
     run = {
         t.measure: t.estimate
-        for t in found
+        for t in result
         if not t.subset and t.metric in ("worst_group_acc", "gap_avg_worst")
     }
-    (said, gold, groups, _), (teacher, *_) = rows(2), rows(1)
-    data = (said.tolist(), gold.tolist(), groups, teacher.tolist())
+    (answers, gold, groups, _), (teacher, *_) = rows(2), rows(1)
+    data = (answers.tolist(), gold.tolist(), groups, teacher.tolist())
     module = debias_transfer.compute(*data, known_groups=list(GROUPS), **NAMES)
     for measure in ("distillability", "gap_widening", "gap_size_change"):
         for name, value in of(measure, run[measure]).items():
             assert module[name] == pytest.approx(value, abs=1e-12), name
+
+
+# ---- doors that open a run's files
+
+STUDENT, SET, GAP = "student", "swapped", "gap_avg_worst"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, finished_report):
+    """A run's scores, as it prints them, and the folder with what it writes."""
+    folder = tmp_path_factory.mktemp("run")
+    report = finished_report(folder, {"teacher": 0.95, "student": 0.7})
+    for output in (lm_eval, predictions, transfer):
+        output.write(report, folder)
+    return report.tasks[0], folder
+
+
+def ends(number):
+    return [number.value, number.low, number.high]
+
+
+def changes_of(scores):
+    return {
+        (t.metric, t.measure): t.estimate
+        for t in scores.transfer
+        if (t.student, t.split, t.subset) == (STUDENT, SET, "")
+    }
+
+
+def test_a_study_tells_a_run_s_numbers_and_verdict(run, monkeypatch):
+    monkeypatch.setattr(results, "sizes_of", lambda scores: {})  # of weights; these are made up
+    scores, _ = run
+    (verdict,) = [v for v in verdicts(scores) if (v.student, v.split) == (STUDENT, SET)]
+    table = {
+        (row["metric"], row["measure"]): row
+        for row in results.estimates_of(scores)
+        if (row["role"], row["split"], row["subset"]) == (STUDENT, SET, "")
+    }
+    own = {(name, "score"): e for name, e in scores.of(STUDENT, SET).metrics.items()}
+    for key, estimate in (own | changes_of(scores)).items():
+        shown = [table[key][end] for end in ("value", "low", "high")]
+        assert [np.nan if x is None else x for x in shown] == pytest.approx(
+            ends(estimate), nan_ok=True, abs=1e-12
+        ), key
+    assert table[GAP, "gap_size_change"]["verdict"] == verdict.state
+
+
+def test_a_leaderboard_tells_a_run_s_numbers_and_verdict(run, tmp_path, plugins):
+    scores, folder = run
+    bundle = tmp_path / "ours.zip"
+    assert main(["submit", str(folder), "--output_path", str(bundle), "--name", "Ours"]) == 0
+    board = next(b for b in boards_of({"ours": verify(bundle, plugins)}) if b.known.name == SET)
+    (row,) = board.rows
+    (verdict,) = [v for v in verdicts(scores) if (v.student, v.split) == (STUDENT, SET)]
+    assert (row.verdict, row.sentence) == (verdict.state, verdict.sentence)
+    of_run = {
+        name: scores.of(STUDENT, SET).metrics[name] for name in ("acc", "worst_group_acc", GAP)
+    }
+    changes = changes_of(scores)
+    of_run["teacher_worst_group_acc"] = scores.of("teacher", SET).metrics["worst_group_acc"]
+    of_run["gap_widening"] = changes[GAP, "gap_widening"]
+    of_run["distillability"] = changes["worst_group_acc", "distillability"]
+    for name, estimate in of_run.items():
+        assert ends(row.numbers[name]) == pytest.approx(ends(estimate), abs=1e-12), name
+
+
+def test_a_comparison_with_the_teacher_is_the_run_s_change(run):
+    scores, folder = run
+    found = hp.compare(
+        folder, folder, role=STUDENT, baseline_role="teacher", margin=0.02, resamples=100
+    )
+    checks = {c.metric.name: c.change for c in found.checks if c.split == SET}
+    changes = changes_of(scores)
+    for name in ("acc", "worst_group_acc"):
+        assert ends(checks[name].baseline) == pytest.approx(
+            ends(scores.of("teacher", SET).metrics[name])
+        )
+        worse = changes[name, "distillability"]
+        assert ends(checks[name]) == pytest.approx([-worse.value, -worse.high, -worse.low]), name
+    gaps = [name for name in checks if name.startswith("gap_")]
+    assert gaps
+    for name in gaps:
+        assert ends(checks[name]) == pytest.approx(ends(changes[name, "gap_size_change"])), name
+
+
+def test_the_report_shows_the_run_s_numbers(run):
+    scores, folder = run
+    table = answer.numbers(transfer_of(folder))
+    (shown,) = [row for row in table.rows if row[:2] == (SET, STUDENT)]
+    of_student = scores.of(STUDENT, SET).metrics
+    for name, cell in zip(("acc", "worst_group_acc", GAP), shown[2:5], strict=True):
+        assert ends(cell) == pytest.approx(ends(of_student[name]), abs=1e-12), name

@@ -42,8 +42,8 @@ def test_the_folder_is_what_from_pretrained_takes(exported, toy_run):
         torch.equal(a, b) for a, b in zip(model.parameters(), source.parameters(), strict=True)
     )
     classify = pipeline("text-classification", model=str(exported))
-    said = classify({"text": "good", "text_pair": "sun"})
-    assert said["label"] in ("negative", "positive")
+    answers = classify({"text": "good", "text_pair": "sun"})
+    assert answers["label"] in ("negative", "positive")
     assert evaluated_with(str(exported)) == evaluated_with(str(toy_run.checkpoint("student")))
 
 
@@ -71,13 +71,13 @@ def test_of_which_model_is_said_and_checked(toy_run, tmp_path, capsys):
     config = json.loads((tmp_path / "t" / "config.json").read_text())
     assert config["num_hidden_layers"] == 2
     capsys.readouterr()
-    for words, said in {
+    for words, answers in {
         ("--role", "studnet"): "unknown role of the run 'studnet'. Did you mean student",
         ("--seed", "3"): "unknown seed of student '3'",
         ("--tasks", "hans"): "unknown task of the run in",
     }.items():
         assert main(["export", run, str(tmp_path / "x"), *words]) == 2
-        assert said in capsys.readouterr().err
+        assert answers in capsys.readouterr().err
     assert main(["export", run, str(tmp_path / "t")]) == 2
     assert "is not empty; name a new folder" in capsys.readouterr().err
 
@@ -107,7 +107,7 @@ def test_what_is_pushed_is_the_folder(toy_run, tmp_path, monkeypatch, capsys):
 
 
 def test_a_model_without_a_licence_is_not_published(toy_run, tmp_path, capsys):
-    from harness_plugin_hooks.export.publish import push_to_hub
+    from harness_plugin_hooks.outputs.export.publish import push_to_hub
 
     (tmp_path / "README.md").write_text("---\nlibrary_name: transformers\n---\n# m\n")
     with pytest.raises(Exception, match="names no licence"):
@@ -124,8 +124,8 @@ def test_onnx_gives_the_logits_of_the_model(toy_run, tmp_path):
     with torch.inference_mode():
         expected = model(**rows).logits.numpy()
     session = runtime.InferenceSession(str(tmp_path / "m" / "model.onnx"))
-    (said,) = session.run(["logits"], {name: value.numpy() for name, value in rows.items()})
-    assert abs(said - expected).max() < 1e-5
+    (predicted,) = session.run(["logits"], {name: value.numpy() for name, value in rows.items()})
+    assert abs(predicted - expected).max() < 1e-5
 
 
 def test_onnx_without_its_extra_says_so(toy_run, tmp_path, monkeypatch, capsys):

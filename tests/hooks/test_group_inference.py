@@ -31,9 +31,9 @@ def test_scale_gradient_is_that_of_the_scaled_cross_entropy():
 
 def test_environments_part_rows_by_the_sign_of_their_gradient():
     gradient = np.array([-1.0] * 30 + [1.0] * 10)
-    found = opposed(gradient, steps=3000, rate=0.05, seed=0)
-    assert len(set(found[:30].tolist())) == 1
-    assert set(found[30:].tolist()) == {1 - found[0]}
+    result = opposed(gradient, steps=3000, rate=0.05, seed=0)
+    assert len(set(result[:30].tolist())) == 1
+    assert set(result[30:].tolist()) == {1 - result[0]}
 
 
 def test_confident_rows_are_equally_many_of_every_group():
@@ -119,8 +119,8 @@ def test_ssa_predicts_the_attribute_of_the_training_rows(open_context):
     stage = inference.environments(place(ctx), options)
     environment = np.load(stage.path / "environment.npy")
     attribute = np.array(ctx.data.train.rows["attribute"])
-    found = np.array(stage.record["names"])[environment]
-    assert (found == attribute).mean() > 0.95
+    result = np.array(stage.record["names"])[environment]
+    assert (result == attribute).mean() > 0.95
 
 
 def test_ssa_needs_attributes_on_a_validation_split(open_context):

@@ -75,7 +75,7 @@ def toy_log(toy_run, tmp_path_factory):
 
 
 def test_the_numbers_are_those_of_the_run(toy_run, toy_log):
-    found = numbers(toy_log[0])
+    result = numbers(toy_log[0])
     expected = {}
     for scores in toy_run.record()["scores"]:
         if scores["role"] == "teacher":
@@ -88,13 +88,13 @@ def test_the_numbers_are_those_of_the_run(toy_run, toy_log):
                 expected[f"{scores['split']}_acc_{group}"] = number["value"]
                 expected[f"{scores['split']}_n_{group}"] = number["n"]
             expected[f"{scores['split']}_unanswered"] = 0
-    assert set(found) == set(expected)
+    assert set(result) == set(expected)
     for name, value in expected.items():
         # confidences are float32 and a batch is padded; labels are the same to the last row. Rows
         # that are drawn one by one come in another order here
         exact, ends = "_ece" not in name, name.endswith(("_ece_low", "_ece_high"))
         near = pytest.approx(value, abs=0.02 if ends else 1e-6)
-        assert found[name] == (value if exact else near), name
+        assert result[name] == (value if exact else near), name
 
 
 def test_the_log_says_which_data_and_which_rows(toy_run, toy_log):
@@ -193,12 +193,12 @@ def test_metrics_by_hand():
         scored(4, None, "b", yes),
     ]
     few = {"task": "task", "resamples": 1000, "min_group": 2}
-    found = inspect_scoring.performance(sets, few)(rows)
-    assert found["hans_acc"] == pytest.approx(3 / 5)
-    assert found["hans_acc_train_weighted"] == pytest.approx(3 / 4 * 2 / 3 + 1 / 4 * 1 / 2)
-    assert found["hans_worst_group_acc_plain"] == 0.5
-    assert found["hans_worst_group_acc"] > 0.5  # corrected for having been looked for
-    assert found["hans_acc_low"] < 3 / 5 < found["hans_acc_high"]
+    result = inspect_scoring.performance(sets, few)(rows)
+    assert result["hans_acc"] == pytest.approx(3 / 5)
+    assert result["hans_acc_train_weighted"] == pytest.approx(3 / 4 * 2 / 3 + 1 / 4 * 1 / 2)
+    assert result["hans_worst_group_acc_plain"] == 0.5
+    assert result["hans_worst_group_acc"] > 0.5  # corrected for having been looked for
+    assert result["hans_acc_low"] < 3 / 5 < result["hans_acc_high"]
     gaps = inspect_scoring.spurious_gaps(sets, few)(rows)
     assert gaps["hans_gap_aligned_conflicting"] == pytest.approx(2 / 3 - 1 / 2)
     assert gaps["hans_gap_avg_worst_plain"] == pytest.approx(0.1)
@@ -271,9 +271,9 @@ def test_a_language_model_is_asked_in_words(tmp_path):
             inspect_scoring.group_counts({"hans": KNOWN}),
         ],
     )
-    said = ["Entailment!", "I would say neutral.", "who knows"] * 2
+    answers = ["Entailment!", "I would say neutral.", "who knows"] * 2
     # usage is given: counting tokens would fetch a vocabulary
-    outputs = [ModelOutput.from_content("mockllm", text) for text in said]
+    outputs = [ModelOutput.from_content("mockllm", text) for text in answers]
     for output in outputs:
         output.usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)
     model = get_model("mockllm/model", custom_outputs=outputs)
@@ -311,7 +311,7 @@ def test_labels_without_a_name_are_refused(toy_run, tmp_path):
 def test_the_entry_point_is_ours():
     from importlib.metadata import entry_points
 
-    found = [e for e in entry_points(group="inspect_ai") if e.name == "harness_plugin"]
-    assert {entry.value for entry in found} == {"harness_plugin_hooks.adapters.inspect_registry"}
-    importlib.import_module(found[0].value)
+    result = [e for e in entry_points(group="inspect_ai") if e.name == "harness_plugin"]
+    assert {entry.value for entry in result} == {"harness_plugin_hooks.adapters.inspect_registry"}
+    importlib.import_module(result[0].value)
     assert checkpoints.TEXTS == "texts"

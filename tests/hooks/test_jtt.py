@@ -35,8 +35,8 @@ def test_the_first_model_is_the_whole_training_as_it_stands_then(open_context, m
         dict(alone.named_parameters())["classifier.weight"], kept["classifier.weight"]
     )
     assert trainer.erm(epochs=2.0, snapshot=True).key == whole.key
-    said = trainer.predict(first).logits.argmax(1)
-    assert np.array_equal(wrong, said != ctx.data.train.label)
+    predicted = trainer.predict(first).logits.argmax(1)
+    assert np.array_equal(wrong, predicted != ctx.data.train.label)
 
 
 def test_an_error_is_drawn_upweight_times_as_often():

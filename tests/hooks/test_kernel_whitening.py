@@ -51,9 +51,9 @@ def test_the_objective_of_two_rows_is_known(cosine):
     """
     sine = math.sqrt(1 - cosine**2)
     x = torch.tensor([[1.0, 0.0], [cosine, sine]], dtype=torch.float64)
-    found = float(off_diagonal(nystrom(x, x), even(2)))
-    assert found == pytest.approx((1 - cosine) ** 4 / (1 - cosine + 1e-3) ** 2 / 8, rel=1e-6)
-    assert found == pytest.approx((1 - cosine) ** 2 / 8, rel=0.03)
+    result = float(off_diagonal(nystrom(x, x), even(2)))
+    assert result == pytest.approx((1 - cosine) ** 4 / (1 - cosine + 1e-3) ** 2 / 8, rel=1e-6)
+    assert result == pytest.approx((1 - cosine) ** 2 / 8, rel=0.03)
 
 
 def test_the_features_are_the_symmetric_root_of_the_kernel():
@@ -107,9 +107,9 @@ def reference(phi, stored, steps, rate, lambdap):
 def test_the_weights_are_those_of_the_authors_procedure():
     x = normalize(random(2 * N, 2 * N), dim=1)
     phi, stored = nystrom(x, x), 1 + 0.1 * random(N, seed=3)
-    found = decorrelating(phi, stored, steps=20, rate=600.0, lambdap=0.1)
-    assert torch.allclose(found, reference(phi, stored, 20, 600.0, 0.1), atol=1e-9)
-    assert float(found.std()) > 0.1
+    result = decorrelating(phi, stored, steps=20, rate=600.0, lambdap=0.1)
+    assert torch.allclose(result, reference(phi, stored, 20, 600.0, 0.1), atol=1e-9)
+    assert float(result.std()) > 0.1
     assert torch.equal(decorrelating(phi, stored, steps=0, rate=6.0, lambdap=70.0), even(N) * N)
 
 

@@ -5,8 +5,8 @@ import pytest
 from study_tables import plan, tables
 
 from harness_plugin.study.results import pruned
-from harness_plugin_hooks.study_report.ladder import ladder_tables
-from harness_plugin_hooks.study_report.report import of_plan
+from harness_plugin_hooks.study.report.ladder import ladder_tables
+from harness_plugin_hooks.study.report.report import of_plan
 
 SIZES = {"int8": 8e6, "int4": 4e6, "int3": 3e6, "int2": 2e6}
 

@@ -374,8 +374,8 @@ def test_a_click_sorts_the_rows(opened):
     head.find_element("css selector", "button").click()
     assert head.get_attribute("aria-sort") == "descending"
     assert names(opened) == sorted(before, key=str.lower, reverse=True)
-    said = opened.driver.find_element("id", "said").get_attribute("textContent")
-    assert said == "made, swapped: sorted by student, descending"
+    answers = opened.driver.find_element("id", "said").get_attribute("textContent")
+    assert answers == "made, swapped: sorted by student, descending"
     others = opened.driver.find_elements("css selector", "#board-1 thead [aria-sort]")
     assert others == [head]
 
@@ -392,17 +392,17 @@ def test_the_keyboard_sorts_the_rows_and_missing_values_stay_last(opened):
         cells = opened.driver.find_elements(
             "css selector", f"#board-1 tbody td:nth-child({column})"
         )
-        found = [cell.get_attribute("data-value") for cell in cells]
-        return [None if value is None else float(value) for value in found]
+        result = [cell.get_attribute("data-value") for cell in cells]
+        return [None if value is None else float(value) for value in result]
 
     for key, order, reverse in ((Keys.ENTER, "descending", True), (Keys.SPACE, "ascending", False)):
         opened.driver.switch_to.active_element.send_keys(key)
         head = opened.driver.find_element("css selector", HEAD.format(column))
         assert head.get_attribute("aria-sort") == order
-        found = values()
-        assert found[-1] is None
-        assert found[:-1] == sorted(found[:-1], reverse=reverse)
-        assert len(set(found)) > 3
+        result = values()
+        assert result[-1] is None
+        assert result[:-1] == sorted(result[:-1], reverse=reverse)
+        assert len(set(result)) > 3
     assert opened.errors() == []
 
 

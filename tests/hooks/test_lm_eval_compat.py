@@ -102,8 +102,8 @@ def test_numbers_are_equal_to_the_digit_with_nothing_said(ours, theirs, runs):
     for line in ours[1]:
         other = by_id[line["doc"]["id"]]["filtered_resps"]
         assert [flag for _, flag in line["filtered_resps"]] == [flag for _, flag in other]
-        for (said, _), (again, _) in zip(line["filtered_resps"], other, strict=True):
-            assert float(said) == pytest.approx(float(again), abs=1e-6)
+        for (answers, _), (again, _) in zip(line["filtered_resps"], other, strict=True):
+            assert float(answers) == pytest.approx(float(again), abs=1e-6)
 
 
 def test_the_record_decides_and_an_argument_overrules_it(runs):
@@ -115,8 +115,8 @@ def test_the_record_decides_and_an_argument_overrules_it(runs):
     assert (other.how.max_length, other.how.precision, other.how.attention) == (8, "no", "sdpa")
     texts = [("some good", "sun a"), ("this bad", "rain a")] * 8
     question = Question(("negative", "positive"))
-    said, again = (m.predictions(texts, question).logits for m in (model, other))
-    assert np.abs(said - again).max() > 1e-5
+    predicted, again = (m.predictions(texts, question).logits for m in (model, other))
+    assert np.abs(predicted - again).max() > 1e-5
     assert InspectClassifier(path, device="cpu").how == model.how
 
 

@@ -230,8 +230,8 @@ def test_the_filter_reads_written_labels():
     filter_ = CollapseLabels(
         {"entailment": "entailment", "neutral": "non-entailment", "contradiction": "non-entailment"}
     )
-    said = [[" Neutral."], ["**Contradiction**, because"], ["entailment"], ["Perhaps"]]
-    assert filter_.apply(said, [{}] * 4) == [
+    answers = [[" Neutral."], ["**Contradiction**, because"], ["entailment"], ["Perhaps"]]
+    assert filter_.apply(answers, [{}] * 4) == [
         ["non-entailment"],
         ["non-entailment"],
         ["entailment"],

@@ -61,9 +61,9 @@ def toy_tasks(tmp_path_factory):
 
 def words(toy_run, *more, tasks="toy_swapped"):
     """A command line without the program's name."""
-    given = ["run", "--model", "seqcls", "--tasks", tasks, "--device", "cpu", "--batch_size", "32"]
+    values = ["run", "--model", "seqcls", "--tasks", tasks, "--device", "cpu", "--batch_size", "32"]
     return [
-        *given,
+        *values,
         "--model_args",
         f"pretrained={toy_run.checkpoint('teacher')}",
         *map(str, more),
@@ -86,8 +86,8 @@ def test_results_are_those_of_a_run_in_strict_json(toy_run, toy_tasks, tmp_path,
     more = ("--include_path", toy_tasks, "--output_path", tmp_path, "--log_samples")
     assert cli.main(["lm-eval", *words(toy_run, *more, "--metadata", "resamples=50")]) == 0
     assert "worst_group_acc" in capsys.readouterr().out
-    found = results(tmp_path)
-    row = found["results"]["toy_swapped"]
+    result = results(tmp_path)
+    row = result["results"]["toy_swapped"]
     (numbers,) = [
         s["metrics"]
         for s in toy_run.record()["scores"]
@@ -108,11 +108,11 @@ def test_results_are_those_of_a_run_in_strict_json(toy_run, toy_tasks, tmp_path,
 def test_an_undefined_number_is_null_with_a_reason(toy_run, toy_tasks, tmp_path):
     more = ("--include_path", toy_tasks, "--output_path", tmp_path, "--limit", "2")
     assert cli.main(["lm-eval", *words(toy_run, *more)]) == 0
-    found = results(tmp_path)
-    assert found["results"]["toy_swapped"]["worst_group_acc,none"] is None
+    result = results(tmp_path)
+    assert result["results"]["toy_swapped"]["worst_group_acc,none"] is None
     assert (
         "no group has rows enough"
-        in (found["configs"]["toy_swapped"]["metadata"]["undefined"]["worst_group_acc"])
+        in (result["configs"]["toy_swapped"]["metadata"]["undefined"]["worst_group_acc"])
     )
 
 
@@ -132,7 +132,7 @@ def test_a_failure_to_write_is_not_exit_status_0(toy_run, toy_tasks, tmp_path, c
 
 
 def test_nothing_written_at_all_is_an_error(toy_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(lm_eval_run, "execute", lambda given: None)
+    monkeypatch.setattr(lm_eval_run, "execute", lambda values: None)
     monkeypatch.setattr(lm_eval_run.StrictTracker, "written", [])
     with pytest.raises(HarnessError, match="lm_eval has written no results"):
         command.main(words(toy_run, "--output_path", tmp_path))
@@ -151,8 +151,8 @@ def test_their_writer_lets_nan_and_failures_through_and_ours_does_not(tmp_path):
     assert "NaN" in theirs.read_text()
     out = tracker(lm_eval_run.StrictTracker, tmp_path / "ours")
     out.save_results_aggregated(bad)
-    found = results(tmp_path / "ours")["results"]["t"]
-    assert found == {"acc,none": None, "acc_stderr,none": "N/A"}
+    result = results(tmp_path / "ours")["results"]["t"]
+    assert result == {"acc,none": None, "acc_stderr,none": "N/A"}
     sample = {"arguments": [("a", "b")], "resps": [[1]], "filtered_resps": [1], "target": "x"}
     out.save_results_samples("t", [{**sample, "acc": float("nan")}])
     (file,) = (tmp_path / "ours").glob("m/samples_t_*.jsonl")
@@ -212,11 +212,11 @@ def test_entry_points_name_the_defining_module_and_what_the_group_wants(group):
     ]
     assert mine
     for entry in mine:
-        found = entry.load()
-        assert entry.value == f"{found.__module__}:{found.__name__}"
+        result = entry.load()
+        assert entry.value == f"{result.__module__}:{result.__name__}"
         known, kind = GROUPS[group]
-        assert known(entry.name) is found
-        assert issubclass(found, kind)
+        assert known(entry.name) is result
+        assert issubclass(result, kind)
 
 
 def start(*command, **environment):
@@ -246,12 +246,12 @@ def test_two_processes_write_what_one_writes(toy_run, toy_tasks, tmp_path, monke
     assert two.returncode == 0, two.stderr
     one = words(toy_run, *more, "--output_path", tmp_path / "one", tasks=tasks)
     assert cli.main(["lm-eval", *one]) == 0
-    found = {name: results(tmp_path / name) for name in ("one", "two")}
-    assert found["one"]["n-samples"]["toy_id"]["effective"] == 7
+    result = {name: results(tmp_path / name) for name in ("one", "two")}
+    assert result["one"]["n-samples"]["toy_id"]["effective"] == 7
     for key in ("results", "task_hashes", "n-samples", "higher_is_better"):
-        assert found["two"][key] == found["one"][key], key
+        assert result["two"][key] == result["one"][key], key
     lines = {}
-    for name in found:
+    for name in result:
         for file in (tmp_path / name).glob("*/samples_*.jsonl"):
             rows = [strict(line) for line in file.read_text().splitlines()]
             lines[name, rows[0]["doc"]["id"][:2]] = rows

@@ -117,10 +117,10 @@ def evaluate(checkpoint, tasks=("hans",), metadata=SMALL, include=(), lm=None, *
         include_defaults=False,
         metadata=dict(metadata),
     )
-    given = {"pretrained": str(checkpoint)} if lm is None else None
+    values = {"pretrained": str(checkpoint)} if lm is None else None
     return simple_evaluate(
         model=lm or "seqcls",
-        model_args=given,
+        model_args=values,
         tasks=list(tasks),
         task_manager=manager,
         batch_size=more.pop("batch_size", 32),
@@ -136,7 +136,7 @@ def ours(split, inputs, checkpoint, tmp_path, task="hans"):
     model = classifiers.load_trained(str(checkpoint), "text", attention="sdpa")
     encoded = encode(split, inputs, tokenizer, Store(tmp_path / "ours"), max_length=128)
     logits = predict.predict(Alone(torch.device("cpu")), model, encoded, batch_size=64)
-    said = predictions_of(
+    predicted = predictions_of(
         split,
         logits,
         task=task,
@@ -145,8 +145,8 @@ def ours(split, inputs, checkpoint, tmp_path, task="hans"):
         seed=0,
         model_labels=checkpoint_labels(str(checkpoint)),
     )
-    found = score.score_task(
-        [said],
+    result = score.score_task(
+        [predicted],
         task=task,
         source="embedded",
         fingerprint="f",
@@ -156,8 +156,8 @@ def ours(split, inputs, checkpoint, tmp_path, task="hans"):
         metrics={k: m for k, m in of_items.metrics_of_answers().items() if k != OF_TRAINING},
         collapse_rule=split.collapse_rule,
     )
-    (scores,) = found.scores
-    return said, scores
+    (scores,) = result.scores
+    return predicted, scores
 
 
 def same(theirs, ours):
@@ -166,12 +166,12 @@ def same(theirs, ours):
 
 
 def test_the_numbers_are_those_of_a_run_to_the_digit(checkpoints, hans, tmp_path):
-    found = evaluate(checkpoints["teacher"], batch_size=7)
-    row = found["results"]["hans"]
-    said, scores = ours(
+    result = evaluate(checkpoints["teacher"], batch_size=7)
+    row = result["results"]["hans"]
+    answers, scores = ours(
         hans.splits["hans"], ("premise", "hypothesis"), checkpoints["teacher"], tmp_path
     )
-    assert len(set(said.predicted.tolist())) == 2
+    assert len(set(answers.predicted.tolist())) == 2
     for name, estimate in scores.metrics.items():
         assert row[f"{name},none"] == estimate.value, name
         assert row[f"{name}_low,none"] == estimate.low, name
@@ -183,18 +183,18 @@ def test_the_numbers_are_those_of_a_run_to_the_digit(checkpoints, hans, tmp_path
     assert row["acc_stderr,none"] == pytest.approx(
         math.sqrt(row["acc,none"] * (1 - row["acc,none"]) / 599)
     )
-    assert found["higher_is_better"]["hans"]["gap_avg_worst_low"] is False
-    metadata = found["configs"]["hans"]["metadata"]
+    assert result["higher_is_better"]["hans"]["gap_avg_worst_low"] is False
+    metadata = result["configs"]["hans"]["metadata"]
     assert metadata["fingerprint"] == hans.splits["hans"].fingerprint
-    config = found["config"]
+    config = result["config"]
     assert config["model_device"] == "cpu"
     assert config["model_labels"] == list(TWO)
     assert config["model_sha"]
-    json.dumps(found["results"], allow_nan=False)
-    by_id = {s["doc"]["id"]: s for s in found["samples"]["hans"]}
-    for i, name in enumerate(said.ids.tolist()):
-        assert by_id[name]["acc"] == said.correct[i]
-        assert by_id[name]["target"] == said.labels[said.label[i]]
+    json.dumps(result["results"], allow_nan=False)
+    by_id = {s["doc"]["id"]: s for s in result["samples"]["hans"]}
+    for i, name in enumerate(answers.ids.tolist()):
+        assert by_id[name]["acc"] == answers.correct[i]
+        assert by_id[name]["target"] == answers.labels[answers.label[i]]
 
 
 def test_groups_that_overlap_give_the_numbers_of_a_run(tmp_path):
@@ -224,9 +224,9 @@ def passes(monkeypatch):
     seen = []
     forward = BertForSequenceClassification.forward
 
-    def counted(self, *args, **given):
-        seen.append(len(given["input_ids"]))
-        return forward(self, *args, **given)
+    def counted(self, *args, **values):
+        seen.append(len(values["input_ids"]))
+        return forward(self, *args, **values)
 
     monkeypatch.setattr(BertForSequenceClassification, "forward", counted)
     return seen
@@ -268,9 +268,9 @@ def test_three_labels_are_collapsed_by_the_named_rule(checkpoints, hans, rule, c
     assert np.allclose(np.reshape([p for p, _ in got], (40, 2)), two, atol=1e-5)
     entailed = expected.argmax(1) == 0 if rule == "argmax" else two.argmax(1) == 0
     assert np.array_equal(np.reshape([f for _, f in got], (40, 2))[:, 0], entailed)
-    said = "neutral -> non-entailment, contradiction -> non-entailment"
-    assert lm.get_model_info()["model_collapse"] == [f"{said} ({rule})"]
-    assert f"labels are collapsed: {said} ({rule})" in caplog.text
+    answers = "neutral -> non-entailment, contradiction -> non-entailment"
+    assert lm.get_model_info()["model_collapse"] == [f"{answers} ({rule})"]
+    assert f"labels are collapsed: {answers} ({rule})" in caplog.text
 
 
 def test_labels_of_the_model_that_a_set_lacks_can_be_left_out(checkpoints, hans):
@@ -296,20 +296,20 @@ def test_real_hans_with_a_head_of_three_labels(checkpoints, real_data, tmp_path)
     lines = (real_data / "hans" / "heuristics_evaluation_set.txt").read_text("utf-8").splitlines()
     part = "\n".join([lines[0], *lines[1::100]])
     (copy / "heuristics_evaluation_set.txt").write_text(part + "\n", encoding="utf-8")
-    found = evaluate(checkpoints["three"], metadata={"data": str(copy), "hans.collapse": "sum"})
+    result = evaluate(checkpoints["three"], metadata={"data": str(copy), "hans.collapse": "sum"})
     split = load_data(
         find_task("hans", TASKS), "path", path=copy, options={"collapse": "sum"}
     ).splits["hans"]
     assert len(split) == 300
     _, scores = ours(split, ("premise", "hypothesis"), checkpoints["three"], tmp_path)
     for name, estimate in scores.metrics.items():
-        assert same(found["results"]["hans"][f"{name},none"], estimate.value), name
-    assert found["configs"]["hans"]["metadata"]["source"] == "path"
-    assert found["configs"]["hans"]["metadata"]["collapse_rule"] == "sum"
+        assert same(result["results"]["hans"][f"{name},none"], estimate.value), name
+    assert result["configs"]["hans"]["metadata"]["source"] == "path"
+    assert result["configs"]["hans"]["metadata"]["collapse_rule"] == "sum"
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("values", "message"),
     [
         ({}, "give --model_args pretrained=DIR"),
         ({"pretrained": "nowhere/at/all"}, "cannot be loaded"),
@@ -319,11 +319,11 @@ def test_real_hans_with_a_head_of_three_labels(checkpoints, real_data, tmp_path)
         ({"pretrained": "student", "attention": "flash"}, "unknown attention of model seqcls"),
     ],
 )
-def test_wrong_model_arguments_are_named(checkpoints, given, message):
-    if given.get("pretrained") in checkpoints:
-        given = {**given, "pretrained": str(checkpoints[given["pretrained"]])}
+def test_wrong_model_arguments_are_named(checkpoints, values, message):
+    if values.get("pretrained") in checkpoints:
+        values = {**values, "pretrained": str(checkpoints[values["pretrained"]])}
     with pytest.raises(HarnessError, match=message):
-        SequenceClassifier(**given, device="cpu")
+        SequenceClassifier(**values, device="cpu")
 
 
 def test_labels_without_a_name_are_refused_and_can_be_named(checkpoints, tmp_path):
@@ -366,13 +366,13 @@ def test_a_request_says_all_that_its_answer_depends_on():
 
 def test_one_cache_path_never_mixes_teacher_and_student(checkpoints, tmp_path, passes):
     alone = {name: evaluate(checkpoints[name], limit=60) for name in ("teacher", "student")}
-    numbers = {name: found["results"]["hans"] for name, found in alone.items()}
+    numbers = {name: result["results"]["hans"] for name, result in alone.items()}
     assert numbers["teacher"]["acc,none"] != numbers["student"]["acc,none"]
     passes.clear()
     path = str(tmp_path / "cache" / "answers")
     for name in ("teacher", "student", "teacher"):
-        found = evaluate(checkpoints[name], limit=60, use_cache=path)
-        assert found["results"]["hans"] == numbers[name]
+        result = evaluate(checkpoints[name], limit=60, use_cache=path)
+        assert result["results"]["hans"] == numbers[name]
     assert sum(passes) == 120  # the second time, the teacher's answers come from the cache
     tables = [t for t in SqliteDict.get_tablenames(f"{path}_rank0.db") if t.startswith("seqcls")]
     assert len(tables) == 2
@@ -394,21 +394,21 @@ def test_cached_requests_belong_to_their_data(checkpoints, tmp_path, monkeypatch
 
 
 def test_a_limit_never_empties_a_group(checkpoints, caplog):
-    found = evaluate(checkpoints["teacher"], limit=6)
-    names = {name.replace("/", ":") for name in found["configs"]["hans"]["metadata"]["groups"]}
-    groups = {k: v for k, v in found["results"]["hans"].items() if k[4:-5] in names}
+    result = evaluate(checkpoints["teacher"], limit=6)
+    names = {name.replace("/", ":") for name in result["configs"]["hans"]["metadata"]["groups"]}
+    groups = {k: v for k, v in result["results"]["hans"].items() if k[4:-5] in names}
     assert len(groups) == 6
     assert set(groups.values()) <= {0.0, 1.0}
     with caplog.at_level(logging.WARNING):
-        found = evaluate(checkpoints["teacher"], limit=5)
-    row = found["results"]["hans"]
+        result = evaluate(checkpoints["teacher"], limit=5)
+    row = result["results"]["hans"]
     assert row["worst_group_acc,none"] is None
     assert row["gap_avg_worst_low,none"] is None
     assert row["acc,none"] is not None
-    reason = found["configs"]["hans"]["metadata"]["undefined"]["worst_group_acc"]
+    reason = result["configs"]["hans"]["metadata"]["undefined"]["worst_group_acc"]
     assert reason.startswith("no group has rows enough")
     assert f"hans: worst_group_acc is not defined: {reason}" in caplog.text
-    json.dumps(found["results"], allow_nan=False)
+    json.dumps(result["results"], allow_nan=False)
 
 
 def test_a_rank_without_documents_asks_but_is_not_scored(checkpoints):
@@ -435,13 +435,13 @@ def test_a_task_and_a_prompt_of_ones_own(tmp_path, toy_run):
         "class: !function harness_plugin_hooks.adapters.lm_eval_task.TextTask\ntask: my_toy\n"
         f"dataset_kwargs: {{task: {toy}, set: swapped}}\n"
     )
-    found = evaluate(toy_run.checkpoint("teacher"), ["my_toy"], {}, [tmp_path])
+    result = evaluate(toy_run.checkpoint("teacher"), ["my_toy"], {}, [tmp_path])
     record = toy_run.record()
     (numbers,) = [
         s["metrics"] for s in record["scores"] if (s["role"], s["split"]) == ("teacher", "swapped")
     ]
     for name in ("acc", "worst_group_acc", "gap_avg_worst", "f1"):
-        assert found["results"]["my_toy"][f"{name},none"] == numbers[name]["value"], name
+        assert result["results"]["my_toy"][f"{name},none"] == numbers[name]["value"], name
 
 
 @pytest.mark.parametrize(
@@ -459,6 +459,6 @@ def test_wrong_data_are_named(checkpoints, metadata, message):
 
 
 def test_predictions_without_metrics(checkpoints):
-    found = evaluate(checkpoints["teacher"], limit=12, predict_only=True)
-    assert len(found["samples"]["hans"]) == 12
-    assert "worst_group_acc,none" not in found["results"]["hans"]
+    result = evaluate(checkpoints["teacher"], limit=12, predict_only=True)
+    assert len(result["samples"]["hans"]) == 12
+    assert "worst_group_acc,none" not in result["results"]["hans"]

@@ -308,9 +308,9 @@ def test_lff_weights_do_not_depend_on_the_loss_of_another_batch():
     with torch.no_grad():  # nothing is remembered
         other.loss(Z[order], batch(order, outputs={"biased": biased[order]}))
         one = batch(outputs={"biased": biased})
-        found = [m.loss_and_weights(Z, one)[1] for m in (method, other)]
-    assert torch.equal(*found)
-    assert found[0].unique().numel() > 1
+        result = [m.loss_and_weights(Z, one)[1] for m in (method, other)]
+    assert torch.equal(*result)
+    assert result[0].unique().numel() > 1
 
 
 def test_lff_remembers_rows_with_a_moving_average():

@@ -166,14 +166,14 @@ def test_the_model_card_holds_the_numbers_of_its_model(embedded, folder):
     for role, seed in (("student", 2), ("teacher", 0)):
         card = ModelCard.load(folder / f"hub_{STAMP}" / f"made-{role}-seed{seed}" / "README.md")
         assert card.data.model_name == f"made-{role}-seed{seed}"
-        found = {(r.dataset_split, r.metric_type): r.metric_value for r in card.data.eval_results}
+        results = {(r.dataset_split, r.metric_type): r.metric_value for r in card.data.eval_results}
         for split in ("id", "swapped"):
             metrics = scores.of(role, split).metrics
-            assert found.pop((split, "accuracy")) == metrics["acc"].seeds[seed]
+            assert results.pop((split, "accuracy")) == metrics["acc"].seeds[seed]
             for name, estimate in metrics.items():
                 if name != "acc" and not math.isnan(estimate.seeds[seed]):
-                    assert found.pop((split, name)) == estimate.seeds[seed]
-        assert found == {}
+                    assert results.pop((split, name)) == estimate.seeds[seed]
+        assert results == {}
         for result in card.data.eval_results:
             assert "embedded data" in result.dataset_name
             assert "embedded data" in result.metric_name
@@ -199,11 +199,13 @@ def test_the_hub_s_records_are_read_back(hub, tmp_path):
     assert files[0].relative_to(tmp_path).parts[2:] == (".eval_results", "made.yaml")
     (scores,) = hub.tasks
     entries = parse_eval_result_entries(yaml.safe_load(files[0].read_text()))
-    found = {(entry.dataset_id, entry.task_id): entry.value for entry in entries}
-    assert len(found) == len(entries)
+    result = {(entry.dataset_id, entry.task_id): entry.value for entry in entries}
+    assert len(result) == len(entries)
     teacher = scores.of("teacher", "swapped").metrics
-    assert found["org/pairs", "made_swapped_worst_group_acc"] == teacher["worst_group_acc"].seeds[0]
-    assert ("org/pairs", "made_id_gap_entailment") not in found
+    assert (
+        result["org/pairs", "made_swapped_worst_group_acc"] == teacher["worst_group_acc"].seeds[0]
+    )
+    assert ("org/pairs", "made_id_gap_entailment") not in result
     assert {entry.date for entry in entries} == {"1970-01-01T00:00:00Z"}
     assert all("95% interval" in entry.notes for entry in entries)
 
@@ -315,8 +317,8 @@ UUID4 = r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 
 def schemas():
     """What the datastore asks for: its own package's where that is installed, else our reading."""
-    if found := importlib.util.find_spec("every_eval_ever"):
-        (place,) = found.submodule_search_locations
+    if result := importlib.util.find_spec("every_eval_ever"):
+        (place,) = result.submodule_search_locations
         names = ("eval", "instance_level_eval")
         return [read(Path(place) / "schemas" / f"{name}.schema.json") for name in names]
     return AGGREGATE, INSTANCE
@@ -346,10 +348,10 @@ def test_every_eval_ever_records_are_valid_and_complete(embedded, folder):
             assert "(embedded data)" in r["source_data"]["dataset_name"]
         role, seed = record["model_info"]["name"].split("-")[1:]
         gap = scores.of(role, "swapped").metrics["gap_avg_worst"]
-        found = results["made_swapped/gap_avg_worst"]
-        assert found["score_details"]["score"] == gap.seeds[int(seed[-1])]
-        assert found["metric_config"]["lower_is_better"] is True
-        assert found["metric_config"]["min_score"] == -1
+        result = results["made_swapped/gap_avg_worst"]
+        assert result["score_details"]["score"] == gap.seeds[int(seed[-1])]
+        assert result["metric_config"]["lower_is_better"] is True
+        assert result["metric_config"]["min_score"] == -1
         details = record["detailed_evaluation_results"]
         samples = root / details["file_path"]
         assert samples == file.with_name(f"{file.stem}_samples.jsonl")
@@ -420,21 +422,21 @@ def scanned(folder):
         if not names or any(not name.endswith(".json") for name in names):
             continue
         for name in names:
-            found = read(Path(root) / name)
-            settings = found["config"]
+            result = read(Path(root) / name)
+            settings = result["config"]
             yield (
                 settings["model_name"],
                 settings["model_sha"],
                 settings["model_dtype"],
-                {(task, m): v for task, row in found["results"].items() for m, v in row.items()},
+                {(task, m): v for task, row in result["results"].items() for m, v in row.items()},
             )
 
 
 def test_a_scan_for_results_finds_every_model_even_beside_samples(embedded, folder):
-    found = list(scanned(folder / f"open_llm_{STAMP}"))
-    assert len(found) == 15
+    result = list(scanned(folder / f"open_llm_{STAMP}"))
+    assert len(result) == 15
     (scores,) = embedded.tasks
-    for name, sha, dtype, numbers in found:
+    for name, sha, dtype, numbers in result:
         _, role, seed = name.split("-")
         expected = scores.of(role, "id").metrics["acc"].seeds[int(seed[-1])]
         assert numbers["made_id", "acc,none"] == expected

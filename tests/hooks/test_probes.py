@@ -42,9 +42,9 @@ def split_of(cells, name="made", attributes=True):
 
 @pytest.fixture(scope="module")
 def rows():
-    found = crossed(split_of(CELLS), ProbeOptions(folds=4))
-    assert isinstance(found, Crossed)
-    return found
+    result = crossed(split_of(CELLS), ProbeOptions(folds=4))
+    assert isinstance(result, Crossed)
+    return result
 
 
 def test_every_label_is_as_frequent_with_every_attribute_value(rows):
@@ -63,25 +63,25 @@ def test_every_label_is_as_frequent_with_every_attribute_value(rows):
 
 
 @pytest.mark.parametrize(
-    ("split", "said"),
+    ("split", "message"),
     [
         (split_of(CELLS, attributes=False), "does not say the attribute"),
         (split_of({("a", "x"): 30, ("b", "y"): 30}), "cannot be told apart"),
         (split_of({("a", "x"): 30, ("a", "y"): 30}), "cannot be told apart"),
     ],
 )
-def test_where_nothing_can_be_balanced_the_reason_is_said(split, said):
+def test_where_nothing_can_be_balanced_the_reason_is_said(split, message):
     data = TaskData("made", "path", {"made": split})
-    found, notes = crossed_rows(data, ProbeOptions())
-    assert found is None
-    assert said in notes[0]
+    result, notes = crossed_rows(data, ProbeOptions())
+    assert result is None
+    assert message in notes[0]
 
 
 def test_the_set_with_most_rows_of_the_rarest_combination_is_taken():
     large = split_of({pair: 50 for pair in CELLS}, "large")
     data = TaskData("made", "path", {"made": split_of(CELLS), "large": large})
-    found, notes = crossed_rows(data, ProbeOptions())
-    assert found.split.name == "large"
+    result, notes = crossed_rows(data, ProbeOptions())
+    assert result.split.name == "large"
     assert notes == ["left out, because they do not occur with every label: z"]
     assert crossed_rows(data, ProbeOptions(split="made"))[0].split.name == "made"
 
@@ -90,10 +90,10 @@ def test_cross_fitting_is_that_of_scikit_learn(rows):
     rng = np.random.default_rng(0)
     features = rng.normal(3, 5, (48, 6)) + 4 * rows.label[:, None] * [1, 0, 0, 0, 0, 0]
     options = ProbeOptions(folds=4)
-    found = Probes(rows, options).judged(features, rows.label)
+    result = Probes(rows, options).judged(features, rows.label)
     pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=options.strength))
     theirs = cross_val_predict(pipeline, features, rows.label, cv=PredefinedSplit(rows.fold))
-    assert found.tolist() == (theirs == rows.label).tolist()
+    assert result.tolist() == (theirs == rows.label).tolist()
 
 
 def test_what_was_planted_is_found_and_nothing_else(rows):
@@ -151,17 +151,17 @@ def curve_of(right, role="student"):
 def test_an_accuracy_counts_rows_once_and_seeds_by_students_t():
     """One seed: sqrt(p (1 - p) / n). Five that differ by far more than rows: Student's t."""
     one = np.tile([True, True, True, False, True], 80)[None]
-    (found,) = curve_of(one).estimates
-    assert found.interval_of == "rows"
-    assert found.high - 0.8 == pytest.approx(1.966 * np.sqrt(0.16 / 400), rel=0.05)
+    (result,) = curve_of(one).estimates
+    assert result.interval_of == "rows"
+    assert result.high - 0.8 == pytest.approx(1.966 * np.sqrt(0.16 / 400), rel=0.05)
     accuracies = np.array([0.55, 0.7, 0.6, 0.9, 0.75])
     five = np.arange(400) < 400 * accuracies[:, None]
     order = np.random.default_rng(0).permutation(400)
-    (found,) = curve_of(five[:, order]).estimates
+    (result,) = curve_of(five[:, order]).estimates
     half = stats.t.ppf(0.975, 4) * accuracies.std(ddof=1) / np.sqrt(5)
-    assert found.interval_of == "seeds and rows"
-    assert found.high - found.value == pytest.approx(half, rel=0.05)
-    assert found.high - found.value > half  # the rows that all seeds share are counted too
+    assert result.interval_of == "seeds and rows"
+    assert result.high - result.value == pytest.approx(half, rel=0.05)
+    assert result.high - result.value > half  # the rows that all seeds share are counted too
 
 
 def test_two_seeds_have_no_interval_and_show_nothing():

@@ -222,7 +222,7 @@ def test_undefined_numbers_say_why_below_their_table():
     assert "<script" not in html  # nothing to sort or filter
 
 
-@pytest.mark.parametrize("package", ["report", "study_report", "leaderboard"])
+@pytest.mark.parametrize("package", ["report", "study/report", "leaderboard"])
 def test_reports_hold_no_markup(package):
     folder = Path(harness_plugin_hooks.__file__).parent / package
     assert {file.suffix for file in folder.iterdir() if file.is_file()} == {".py"}

@@ -49,14 +49,14 @@ def run_folder(toy_run, tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(run_folder, plugins):
     """As it is read, with an example whose text is hostile."""
-    found = read_run(run_folder, plugins)
-    (task,) = found.tasks
+    result = read_run(run_folder, plugins)
+    (task,) = result.tasks
     (first, *others) = task.examples
     texts = {"premise": HOSTILE, "hypothesis": "a\u202eb"}
     other = next(kind for kind in KINDS if kind != first.examples[1].kind)  # two to choose from
     bad = replace(first.examples[0], texts=texts, groups=(HOSTILE,), id=HOSTILE, kind=other)
     examples = [replace(first, examples=[bad, *first.examples[1:]]), *others]
-    return replace(found, tasks=[replace(task, examples=examples)])
+    return replace(result, tasks=[replace(task, examples=examples)])
 
 
 @pytest.fixture(scope="module")
@@ -153,19 +153,20 @@ def test_the_same_numbers_give_the_same_bytes(run_folder):
 
 def test_marks_and_cells_are_the_numbers(run_folder):
     record = transfer_of(run_folder)
-    found = figures_scores.scores_on(record, "swapped")
+    result = figures_scores.scores_on(record, "swapped")
     with styled():
         pictures = {p.name: p for p in figures_scores.pictures(record)}
     (axes,) = pictures["groups_swapped"].figure.axes
     marks = {line.get_label(): list(line.get_xdata()) for line in axes.lines}
     for role in ("teacher", "student", "control"):
-        assert marks[role] == pytest.approx([100 * n.value for n in found[role].groups.values()])
-    assert [t.get_text() for t in axes.get_yticklabels()] == list(found["teacher"].groups)
+        assert marks[role] == pytest.approx([100 * n.value for n in result[role].groups.values()])
+    names = [text.get_text() for text in axes.texts if text.get_position()[0] == 0]
+    assert names == list(result["teacher"].groups)
     left, right, *_ = pictures["types_swapped_cue"].figure.axes
     values = np.array(
         [
             [
-                100 * found[r].breakdowns["cue"][v]["acc"].value
+                100 * result[r].breakdowns["cue"][v]["acc"].value
                 for r in ("teacher", "student", "control")
             ]
             for v in ("rain", "sun")
@@ -189,9 +190,9 @@ def test_the_first_figures_go_from_erm_to_the_student_and_beside_it(run_folder):
         assert axes.get_title(loc="left").startswith(f"{answered}: ")
         shown = [t.get_text() for t in axes.get_yticklabels()]
         assert shown == ["erm_teacher", "teacher", "student", "control", "erm_student"]
-        found = figures_scores.scores_on(record, answered)
+        result = figures_scores.scores_on(record, answered)
         marks = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"]
-        values = [100 * figures_scores.value_of(found[role].metrics[metric]) for role in shown]
+        values = [100 * figures_scores.value_of(result[role].metrics[metric]) for role in shown]
         expected = [value for value in values if np.isfinite(value)]
         assert marks == pytest.approx(expected)
         if len(expected) < len(shown):  # no group of the toy's is large enough
@@ -200,7 +201,7 @@ def test_the_first_figures_go_from_erm_to_the_student_and_beside_it(run_folder):
         assert [a.xyann[0] for a in arrows] == pytest.approx(expected[:2])
         assert [a.xy[0] for a in arrows] == pytest.approx(expected[1:3])
         for role, value in zip(shown[:3], expected, strict=False):
-            assert f"{role} {percent(value / 100, metric.startswith('gap_'))}" in picture.said
+            assert f"{role} {percent(value / 100, metric.startswith('gap_'))}" in picture.caption
         assert picture.columns == ("set", *shown)
 
 
@@ -218,12 +219,12 @@ def test_a_role_has_one_colour_everywhere(run_folder, run):
 
 def test_examples_are_the_rows_on_which_they_disagree(run_folder, plugins):
     (task,) = read_run(run_folder, plugins, examples=7).tasks
-    found = {d.split: d for d in task.examples}
-    assert list(found) == ["swapped", "id"]  # out of domain first
-    for split, shown in found.items():
+    result = {d.split: d for d in task.examples}
+    assert list(result) == ["swapped", "id"]  # out of domain first
+    for split, shown in result.items():
         (file,) = run_folder.glob(f"predictions_toy_{split}_*.csv")
         head, *lines = [line.split(",") for line in file.read_text().splitlines()]
-        said = {
+        predicted = {
             role: np.array(
                 [
                     [
@@ -236,9 +237,9 @@ def test_examples_are_the_rows_on_which_they_disagree(run_folder, plugins):
             for role in ("teacher", "student")
         }
         gold = np.array([line[head.index("label")] == "positive" for line in lines])
-        apart_ = said["teacher"] != said["student"]
+        apart_ = predicted["teacher"] != predicted["student"]
         assert sum(shown.counts.values()) == apart_.sum()
-        assert shown.counts["lost"] == (apart_ & (said["teacher"] == gold)).sum()
+        assert shown.counts["lost"] == (apart_ & (predicted["teacher"] == gold)).sum()
         assert shown.rows == len(lines)
         ids = {line[0] for line, yes in zip(lines, apart_, strict=True) if yes}
         assert len(shown.examples) == min(7, len(ids))
@@ -261,7 +262,7 @@ def test_without_a_file_of_predictions_the_store_has_them(run_folder, plugins, t
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["{run}", "--examples", "-1"], "--examples -1: expected 0 or more"),
         (["{run}", "--output_path", "x.html"], "the page is called report_"),
@@ -270,10 +271,10 @@ def test_without_a_file_of_predictions_the_store_has_them(run_folder, plugins, t
         (["{run}/nothing"], "no such folder"),
     ],
 )
-def test_wrong_words_are_named(run_folder, capsys, words, said):
+def test_wrong_words_are_named(run_folder, capsys, words, message):
     words = [word.format(run=run_folder) for word in words]
     assert main(["report", *words]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_a_broken_analysis_is_named(run_folder, plugins, tmp_path):

@@ -32,8 +32,8 @@ ROLES = ["teacher", "erm_teacher", "student", "control", "erm_student"]
 def test_the_answer_is_the_records_verdict(finished_run, tmp_path):
     run = finished_run(tmp_path / "run", {"teacher": 0.95, "student": 0.55})
     record = transfer_of(run)
-    told = {v.split: (v.state, v.sentence) for v in record.verdicts}
-    assert {a.split: (a.state, a.sentence) for a in answer.answers(record)} == told
+    expected = {v.split: (v.state, v.sentence) for v in record.verdicts}
+    assert {a.split: (a.state, a.sentence) for a in answer.answers(record)} == expected
 
 
 def test_flips_are_drawn_as_they_were_counted(finished_run, tmp_path):
@@ -50,7 +50,7 @@ def test_flips_are_drawn_as_they_were_counted(finished_run, tmp_path):
     assert set(bars) == {"right to wrong"}  # no legend of what is not there
     assert max(bars["right to wrong"]) > 30
     assert len(picture.rows) == len(flips)
-    assert picture.said.startswith("student on swapped: ")
+    assert picture.caption.startswith("student on swapped: ")
     assert figures_flips.sentences(record) == []  # of models without a figure
 
 
@@ -115,10 +115,10 @@ def test_names_of_any_script_stay_text(finished_run, tmp_path):
 def test_a_figure_in_the_page_has_no_styles_and_its_own_ids():
     with styled():
         pictures = [*circuits(report_records.circuits(), ROLES)]
-        found = [themed(p.svg, p.name, p.title, p.about, THEME) for p in pictures]
-    ids = [e.get("id") for root in found for e in root.iter() if e.get("id")]
+        result = [themed(p.svg, p.name, p.title, p.about, THEME) for p in pictures]
+    ids = [e.get("id") for root in result for e in root.iter() if e.get("id")]
     assert len(ids) == len(set(ids))
-    for root in found:
+    for root in result:
         assert not [e for e in root.iter() if e.get("style") or e.tag == "style"]
         text = ElementTree.tostring(root, encoding="unicode")
         assert "var(--text)" in text
@@ -161,7 +161,7 @@ def test_a_convolutional_circuit_has_a_column_a_block_and_names_channels():
     assert list(mean.get_ydata()) == pytest.approx([0, 0.5, 1])
     assert band.get_paths()[0].contains_point((50, 0.55))
     assert not band.get_paths()[0].contains_point((50, 0.65))
-    assert "teacher 50.0% to 100.0%" in curve.said
+    assert "teacher 50.0% to 100.0%" in curve.caption
 
 
 def test_where_clean_and_corrupted_hardly_differ_it_is_said_in_words():
@@ -169,8 +169,8 @@ def test_where_clean_and_corrupted_hardly_differ_it_is_said_in_words():
     teacher = record["models"][0]
     teacher |= {"metric_full": -0.06, "metric_empty": -0.06, "area": None, "size_90": None}
     teacher["faithfulness"] |= {"values": [None] * 5, "random": [None] * 5, "reason": "undefined"}
-    (said,) = [s for s in figures_circuits.sentences(record) if "hardly differ" in s]
-    assert "teacher seed 0 (mean metric \u22120.06 and \u22120.06)" in said
+    (caption,) = [s for s in figures_circuits.sentences(record) if "hardly differ" in s]
+    assert "teacher seed 0 (mean metric \u22120.06 and \u22120.06)" in caption
     with styled():
         curve = next(p for p in circuits(record, ROLES) if p.name == "circuit_faithfulness")
     assert {row[0] for row in curve.rows} == {"student seed 0", "control seed 0"}
@@ -226,12 +226,12 @@ def test_records_with_fewer_keys_are_drawn():
 
 def test_what_probes_found_is_told():
     curve = {"role": "student", "target": "attribute", "layers": ["1", "2"], "value": [0.5, 0.75]}
-    told = {
+    expected = {
         (False, False): "on no layer",
         (True, True): "from 1 on and stays so",
         (True, False): "on 1 only, and not clearly so",
     }
-    for decodable, words in told.items():
+    for decodable, words in expected.items():
         names = [n for n, yes in zip(curve["layers"], decodable, strict=True) if yes]
         ends = {"first_decodable": names[0], "last_decodable": names[-1]} if names else {}
         (sentence,) = sentences({"curves": [{**curve, **ends, "decodable": list(decodable)}]})
@@ -243,8 +243,8 @@ def test_a_run_whose_data_are_gone_is_reported_without_examples(finished_run, tm
     right = {"teacher": 0.95, "student": 0.9, "student_b": 0.6}
     run = finished_run(tmp_path / "run", right, seeds=1)
     assert main(["report", str(run), "--output_path", str(tmp_path / "site")]) == 0
-    said = capsys.readouterr().out
-    assert "made: no examples. They need the run's data and predictions" in said
+    caption = capsys.readouterr().out
+    assert "made: no examples. They need the run's data and predictions" in caption
     (page,) = (tmp_path / "site").glob("*.html")
     text = Reader(page.read_text()).text
     flags = "--cka --probes --attention --circuits"

@@ -45,9 +45,9 @@ def test_of_many_attributes_by_chance_few_are_sure(seed):
     rng = np.random.default_rng(seed)
     label = rng.integers(0, 2, 500)
     noise = ((str(i), rng.random(500) < 0.4) for i in range(100))
-    found = associations(noise, label, 2, 0)
-    assert sum(one.p < 0.05 for one in found) <= 1
-    assert found[0].strength >= found[-1].strength
+    result = associations(noise, label, 2, 0)
+    assert sum(one.p < 0.05 for one in result) <= 1
+    assert result[0].strength >= result[-1].strength
 
 
 def test_texts_by_hand():
@@ -76,9 +76,9 @@ def test_a_field_is_seen_where_corners_and_the_whole_see_nothing():
     images = rng.integers(0, 255, (200, 32, 32, 3)).astype(np.uint8)
     images[mouth, 20:24, 12:16] = (200, 20, 20)
     rows = np.array([measures(Image.fromarray(image)) for image in images])
-    found = associations(of_images(rows), mouth.astype(np.int64), 2, 0)
-    assert found[0].name.startswith("field 6 down, 4 across: ")
-    assert found[0].strength > 0.8
+    result = associations(of_images(rows), mouth.astype(np.int64), 2, 0)
+    assert result[0].name.startswith("field 6 down, 4 across: ")
+    assert result[0].strength > 0.8
     with pytest.raises(HarnessError, match="an image of 7 pixels a side is too small to scan"):
         measures(Image.new("RGB", (7, 20)))
 
@@ -94,9 +94,9 @@ def test_clusters_are_what_looks_alike():
     for _, inside in clusters.of_images(small, 0):
         assert len(set(kind[inside])) == 1
     texts = [["red wine glass", "blue sea boat"][k % 2] + f" {'abcde'[k % 5]}" for k in range(60)]
-    found = dict(clusters.of_texts({"t": texts}, 0))
+    result = dict(clusters.of_texts({"t": texts}, 0))
     second = np.arange(60) % 2 == 1
-    for name, inside in found.items():
+    for name, inside in result.items():
         assert len(set(second[inside])) == 1
         words = {"blue", "sea", "boat"} if second[inside][0] else {"red", "wine", "glass"}
         assert words & set(name.partition("(")[2].strip(")").split(", ")), name
@@ -133,20 +133,20 @@ def test_an_attribute_that_is_the_label_has_no_gap_and_a_cue_has_its_own():
     cue = np.tile([True, False], 200)
     half = np.arange(400) // 2 % 2 == 0
     correct = np.where(cue == (label == 1), True, half)  # right where the cue agrees
-    found = gaps(
+    result = gaps(
         [("label", label == 1), ("cue", cue), ("other", cue ^ (label == 1))], label, correct
     )
-    assert [one.name for one in found] == ["other", "cue"]
-    assert found[0].value == pytest.approx(-0.5)
-    assert found[1].value == pytest.approx(0.0)
-    assert found[1].p == 1
+    assert [one.name for one in result] == ["other", "cue"]
+    assert result[0].value == pytest.approx(-0.5)
+    assert result[1].value == pytest.approx(0.0)
+    assert result[1].p == 1
 
 
 def test_gaps_by_chance_are_not_sure():
     rng = np.random.default_rng(0)
     label, correct = rng.integers(0, 2, 400), rng.random(400) < 0.7
-    found = gaps(((str(i), rng.random(400) < 0.4) for i in range(60)), label, correct)
-    assert not [one for one in found if one.p < 0.05]
+    result = gaps(((str(i), rng.random(400) < 0.4) for i in range(60)), label, correct)
+    assert not [one for one in result if one.p < 0.05]
 
 
 def test_attributes_that_are_alike_are_one_candidate():
@@ -174,9 +174,9 @@ def lines(capsys, words):
 )
 def test_what_is_planted_is_among_the_first_three(capsys, task, sets, planted, seed):
     """The cue agrees with the label in most rows; in the toy task the true word agrees in all."""
-    found = lines(capsys, f"--tasks {task} --set data_seed={seed} --top 6 {sets}")
-    first = [text for text in found if "“good" not in text and "“bad" not in text][:3]
-    assert any(any(name in text for name in planted) for text in first), found
+    output = lines(capsys, f"--tasks {task} --set data_seed={seed} --top 6 {sets}")
+    first = [text for text in output if "“good" not in text and "“bad" not in text][:3]
+    assert any(any(name in text for name in planted) for text in first), output
 
 
 def tickets(folder, rows=300):
@@ -201,7 +201,7 @@ def test_a_table_needs_no_task(capsys, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ("--tasks {toy} --label urgency", "--label and --inputs are columns of a --table"),
         ("--tasks {toy} --table {table}", "--table is scanned instead of a task"),
@@ -210,10 +210,10 @@ def test_a_table_needs_no_task(capsys, tmp_path):
         ("--table missing.csv", "missing.csv: no such file or folder"),
     ],
 )
-def test_what_cannot_be_scanned_is_said_in_a_line(capsys, tmp_path, words, said):
+def test_what_cannot_be_scanned_is_said_in_a_line(capsys, tmp_path, words, message):
     words = words.format(toy=TOY, table=tickets(tmp_path))
     assert main(["scan", *words.split()]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_a_checkpoint_is_parted_by_the_cue_that_it_trusts(capsys, open_context):
@@ -221,9 +221,9 @@ def test_a_checkpoint_is_parted_by_the_cue_that_it_trusts(capsys, open_context):
     ctx = open_context("method=erm", "teacher.epochs=4")
     model = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
     where = f"--tasks {TOY} --checkpoint {model.path} --use_cache {ctx.store.root}"
-    found = lines(capsys, f"{where} --device cpu --threads 1 --precision no --top 3")
-    assert len(found) == 3
-    assert all(" points [" in text for text in found)
+    output = lines(capsys, f"{where} --device cpu --threads 1 --precision no --top 3")
+    assert len(output) == 3
+    assert all(" points [" in text for text in output)
 
 
 def test_an_attribute_is_written_as_a_column(capsys, tmp_path):

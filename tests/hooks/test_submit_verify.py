@@ -203,6 +203,13 @@ def test_a_number_that_does_not_follow_is_named(pack, plugins, parts, path, valu
     assert problem.endswith(f", found {json.dumps(value)}")
 
 
+def test_a_note_before_those_of_the_answers_is_what_its_author_says(pack, plugins, parts):
+    _, *of_answers = json.loads(parts[RESULTS])["notes"]
+    value = ["made up", "peer reviewed", *of_answers]
+    bundle = pack({RESULTS: edited(parts[RESULTS], "notes", value=value)})
+    assert verify(bundle, plugins).records["made"].notes == value
+
+
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
@@ -221,7 +228,7 @@ def test_a_number_that_does_not_follow_is_named(pack, plugins, parts, path, valu
         (("sets", 0, "answers"), [], "expected answers of control seed 0, control seed 1"),
         (("sets",), [], "sets: expected an evaluation set, found none"),
         (("seeds",), [0, 1], "seeds: expected 3 entries, found 2"),
-        (("notes",), ["made up", "peer reviewed"], ""),
+        (("notes",), ["made up"], "notes: expected 2 entries, found 1"),
         (("task",), "other", "task: expected made, found other"),
         (("fingerprint",), 5, "fingerprint: expected input should be a valid string, found 5"),
         (("score",), 1.0, "score: expected extra inputs are not permitted, found 1.0"),
@@ -235,9 +242,6 @@ def test_a_number_that_does_not_follow_is_named(pack, plugins, parts, path, valu
 )
 def test_a_claim_that_does_not_follow_is_refused(pack, plugins, parts, path, value, message):
     bundle = pack({RESULTS: edited(parts[RESULTS], *path, value=value)})
-    if path == ("notes",):  # a note is what its author says, not a number
-        assert verify(bundle, plugins).records["made"].notes == value
-        return
     problems = refused(plugins, bundle)
     assert message in problems[0]
 
@@ -301,9 +305,9 @@ def test_a_swapped_gold_label_is_seen(pack, plugins, parts):
 
 def test_parts_and_manifest_must_agree(pack, plugins, parts):
     changed = parts[ANSWERS] + b" "
-    found, listed = (hashlib.sha256(part).hexdigest() for part in (changed, parts[ANSWERS]))
+    result, listed = (hashlib.sha256(part).hexdigest() for part in (changed, parts[ANSWERS]))
     assert refused(plugins, pack({ANSWERS: changed}, manifest=False)) == [
-        f"{ANSWERS}: expected SHA-256 {listed}, found {found}"
+        f"{ANSWERS}: expected SHA-256 {listed}, found {result}"
     ]
 
 

@@ -129,13 +129,13 @@ FSDP = "fsdp_config:\n  fsdp_version: 2\n  fsdp_state_dict_type: FULL_STATE_DICT
 
 @pytest.mark.exhaustive  # refusals are asked above, and of a real launcher by test_processes.py
 @pytest.mark.parametrize(
-    ("kind", "more", "said"),
+    ("kind", "more", "message"),
     [
         ("NO", "", "2 processes were requested by the configuration file"),
         ("FSDP", FSDP, "asks for FSDP: models are not cut up here"),
     ],
 )
-def test_accelerate_launch_with_a_file(tmp_path, kind, more, said):
+def test_accelerate_launch_with_a_file(tmp_path, kind, more, message):
     """Its own command line: silently it starts one process of two, and leaves FSDP out."""
     file = config_file(tmp_path, kind, more=more)
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("ACCELERATE_", "RANK"))}
@@ -150,5 +150,5 @@ def test_accelerate_launch_with_a_file(tmp_path, kind, more, said):
         timeout=120,
     )
     assert done.returncode != 0
-    assert said in done.stderr, done.stderr
+    assert message in done.stderr, done.stderr
     assert not list(tmp_path.glob("out/transfer*"))

@@ -133,7 +133,7 @@ def test_broken_weights_are_one_line(checkpoint, kind):
     damage, message = WEIGHTS[kind]
     folder = checkpoint()
     damage(folder)
-    assert re.search(message, said := refused(folder)), said
+    assert re.search(message, answers := refused(folder)), answers
 
 
 def without(*names):
@@ -150,8 +150,8 @@ def test_a_head_may_be_missing_for_training_alone_and_a_body_never(checkpoint):
     edit_weights(folder, without("bert.pooler.dense.weight"))  # masked language models have none
     examined(folder, trained=False)
     edit_weights(folder, without("bert.encoder.layer.1.output.dense.weight"))
-    said = refused(folder, trained=False)
-    assert "1 weights of its body are missing or of another shape" in said
+    message = refused(folder, trained=False)
+    assert "1 weights of its body are missing or of another shape" in message
     role = classifiers.RoleSettings(model=str(folder))
     with pytest.raises(HarnessError, match="1 weights of its body are missing"):
         build(folder, role)
@@ -177,8 +177,8 @@ def test_left_out_layers_are_noted_and_another_width_is_refused(checkpoint):
         "bias, bert.encoder.layer.1.attention.output.LayerNorm.weight, bert.encoder.layer.1."
         "attention.output.dense.bias …)",
     )
-    said = refused(folder, trained=False, config='{"intermediate_size": 48}')
-    assert "6 weights of its body are missing or of another shape" in said
+    message = refused(folder, trained=False, config='{"intermediate_size": 48}')
+    assert "6 weights of its body are missing or of another shape" in message
 
 
 @pytest.mark.parametrize("name", ["ModernBERT", "Qwen2"])
@@ -275,9 +275,9 @@ def test_a_checkpoint_without_tokenizer_files_is_refused(checkpoint):
     folder = checkpoint()
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).unlink()
-    said = refused(folder)
-    assert "no tokenizer files (tokenizer.json, vocab.txt, vocab.json …)" in said
-    assert "tokenizer.save_pretrained(folder)" in said
+    message = refused(folder)
+    assert "no tokenizer files (tokenizer.json, vocab.txt, vocab.json …)" in message
+    assert "tokenizer.save_pretrained(folder)" in message
 
 
 def test_a_made_up_tokenizer_is_refused(checkpoint):
@@ -293,9 +293,9 @@ def test_tokens_without_embeddings_are_refused(checkpoint):
     tokenizer = processors.load_processor(str(folder), "text")
     tokenizer.add_tokens(["<new>", "<newer>"])
     tokenizer.save_pretrained(folder)
-    said = refused(folder)
-    assert "its tokenizer has 2 tokens beyond the model's" in said
-    assert "resize_token_embeddings" in said
+    message = refused(folder)
+    assert "its tokenizer has 2 tokens beyond the model's" in message
+    assert "resize_token_embeddings" in message
 
 
 def test_texts_that_a_vocabulary_does_not_know(tmp_path):
@@ -320,9 +320,9 @@ def test_texts_that_a_vocabulary_does_not_know(tmp_path):
 )
 def test_texts_longer_than_a_table_of_positions_are_refused(originals, name, places):
     examined(originals(name), max_length=places)
-    said = refused(originals(name), max_length=places + 1)
-    assert f"reads at most {places} tokens, and texts are cut to {places + 1}" in said
-    assert f"set max_length={places} or less" in said
+    message = refused(originals(name), max_length=places + 1)
+    assert f"reads at most {places} tokens, and texts are cut to {places + 1}" in message
+    assert f"set max_length={places} or less" in message
 
 
 @pytest.mark.parametrize("name", ["T5", "Qwen2", "ModernBERT", "DeBERTa-v2"])
@@ -338,10 +338,10 @@ def test_segments_that_a_model_does_not_know_are_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["XLNet", "Funnel"])
 def test_special_tokens_with_a_type_of_their_own_are_refused(tmp_path, name):
-    said = refused(tiny(name, tmp_path / name), trained=False)
+    message = refused(tiny(name, tmp_path / name), trained=False)
     types = {"XLNet": "0 0 1 1 2", "Funnel": "2 0 0 1 1"}[name]
-    assert f"its tokenizer marks a pair by the token types {types}: rows are stored as" in said
-    assert "Name another model" in said
+    assert f"its tokenizer marks a pair by the token types {types}: rows are stored as" in message
+    assert "Name another model" in message
 
 
 def test_an_encoder_decoder_whose_end_is_never_written_is_refused(checkpoint):
@@ -365,8 +365,8 @@ def test_a_processor_of_another_size_is_refused_where_the_model_cannot_resize(ch
         if fits:
             examined(folder, "image")
         else:
-            said = refused(folder, "image")
-            assert "cannot read the pictures that its image processor makes, 3 x 48 x 48" in said
+            message = refused(folder, "image")
+            assert "cannot read the pictures that its image processor makes, 3 x 48 x 48" in message
 
 
 def test_a_model_of_grey_pictures_is_refused(tmp_path):

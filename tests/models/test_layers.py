@@ -125,8 +125,8 @@ def test_scores_make_the_models_own_attention(kind):
     with torch.no_grad():
         attentions = model(**inputs, output_attentions=True).attentions
     for layer, expected in enumerate(attentions):
-        found = scores(layers.queries[layer], layers.keys[layer], layers.heads).softmax(-1)
-        assert torch.allclose(found, expected, atol=1e-6)
+        result = scores(layers.queries[layer], layers.keys[layer], layers.heads).softmax(-1)
+        assert torch.allclose(result, expected, atol=1e-6)
 
 
 def test_layers_correspond_by_relative_depth():
@@ -218,9 +218,9 @@ def test_relations_by_hand_and_any_number_of_heads():
     mine = seen(model_of("bert", num_attention_heads=4), inputs_of("bert"))
     other = seen(model_of("bert", seed=1, hidden_size=32), inputs_of("bert"))
     for heads in (0, 2, 8):
-        found = MiniLM(1.0, relation_heads=heads).compare(mine, other)
-        assert bool(torch.isfinite(found).all())
-        assert bool((found > 0).all())
+        result = MiniLM(1.0, relation_heads=heads).compare(mine, other)
+        assert bool(torch.isfinite(result).all())
+        assert bool((result > 0).all())
 
 
 def test_a_projector_learns_what_a_narrow_student_cannot_be():
@@ -247,7 +247,7 @@ def shape(kind, layers=2, width=16, heads=2):
 
 
 @pytest.mark.parametrize(
-    ("kind", "options", "student", "teacher", "said"),
+    ("kind", "options", "student", "teacher", "message"),
     [
         (AttentionTransfer, {}, shape("resnet"), shape("vit"), "are not the same positions"),
         (AttentionTransfer, {}, shape("t5"), shape("t5"), "is no softmax of Q K^T"),
@@ -266,10 +266,10 @@ def shape(kind, layers=2, width=16, heads=2):
         (MiniLM, {"layer": 2}, shape("bert"), shape("bert"), "no layer 2"),
     ],
 )
-def test_models_whose_layers_cannot_be_compared(kind, options, student, teacher, said):
-    found = kind.mismatch(kind.resolved(options), student, teacher)
-    assert said in found
-    assert bool(found) == bool(said)
+def test_models_whose_layers_cannot_be_compared(kind, options, student, teacher, message):
+    problem = kind.mismatch(kind.resolved(options), student, teacher)
+    assert message in problem
+    assert bool(problem) == bool(message)
 
 
 def refused(ctx, **student):
@@ -279,10 +279,10 @@ def refused(ctx, **student):
 
 
 def test_other_positions_are_refused_before_any_training(open_context, tmp_path):
-    said = refused(open_context("student.max_length=12"), distiller="minilm")
-    assert "cut to 12 and 16 tokens; give both the same max_length" in said
-    said = refused(open_context(), distiller="tinybert", teachers=("teacher", "erm_teacher"))
-    assert "2 are named: name one, or take a distiller on logits" in said
+    message = refused(open_context("student.max_length=12"), distiller="minilm")
+    assert "cut to 12 and 16 tokens; give both the same max_length" in message
+    message = refused(open_context(), distiller="tinybert", teachers=("teacher", "erm_teacher"))
+    assert "2 are named: name one, or take a distiller on logits" in message
     ctx = open_context("teacher.epochs=0.1")
     model = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
     foreign = tmp_path / "foreign"
@@ -325,7 +325,7 @@ def test_a_live_teacher_gives_what_it_gives_elsewhere_without_dropout_or_gradien
 def test_a_student_takes_after_its_teachers_layers(open_context):
     ctx = open_context("teacher.epochs=3", "student.epochs=6")
     teacher = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
-    found = {}
+    result = {}
     for name, options in (("kd", {}), ("tinybert", {"weight": 10.0})):
         settings = StudentSettings(
             method="erm", distiller=name, distiller_options=options, ce_weight=0.1, kd_weight=1.0
@@ -339,5 +339,5 @@ def test_a_student_takes_after_its_teachers_layers(open_context):
             for m in (model, teacher)
         )
         only = TinyBERT(1.0, hidden=0.0)
-        found[name] = float(only.compare(mine, theirs).mean())
-    assert found["tinybert"] < 0.5 * found["kd"]
+        result[name] = float(only.compare(mine, theirs).mean())
+    assert result["tinybert"] < 0.5 * result["kd"]

@@ -64,10 +64,10 @@ def settings(model="bert-pico", init="scratch", **changes):
 
 def on_meta(backbone, labels):
     """The model of a preset, without memory."""
-    told = dict(backbone.config)
+    by_set = dict(backbone.config)
     if backbone.model_type in VOCABULARY:
-        told["vocab_size"] = VOCABULARY[backbone.model_type]
-    config = AutoConfig.for_model(backbone.model_type, **told, num_labels=labels)
+        by_set["vocab_size"] = VOCABULARY[backbone.model_type]
+    config = AutoConfig.for_model(backbone.model_type, **by_set, num_labels=labels)
     with torch.device("meta"):
         return classifiers.AUTO[backbone.modality].from_config(config)
 
@@ -100,14 +100,14 @@ def test_every_preset_is_counted_or_made_for_small_data(plugins):
 
 def test_the_encoder_of_a_whole_t5_becomes_a_classifier(plugins, tmp_path):
     torch.manual_seed(0)
-    told = {"num_layers": 2, "d_model": 16, "d_kv": 4, "d_ff": 32, "num_heads": 4}
-    whole = T5ForConditionalGeneration(T5Config(vocab_size=40, **told))
+    expected = {"num_layers": 2, "d_model": 16, "d_kv": 4, "d_ff": 32, "num_heads": 4}
+    whole = T5ForConditionalGeneration(T5Config(vocab_size=40, **expected))
     whole.save_pretrained(tmp_path / "t5")
     kind = plugins["backbone"].offer("t5-small").load().model_type
     source = checkpoints.Source("t5-x", checkpoint=str(tmp_path / "t5"), model_type=kind)
     labels = ("a", "b", "c")
-    told = {"modality": "text", "labels": labels, "processor": None, "attention": "eager"}
-    model = classifiers.build_model(source, settings(), seed=0, **told)
+    expected = {"modality": "text", "labels": labels, "processor": None, "attention": "eager"}
+    model = classifiers.build_model(source, settings(), seed=0, **expected)
     assert type(model).__name__ == "T5EncoderClassifier"
     assert model.config.id2label == dict(enumerate(labels))
     assert torch.equal(model.shared.weight, whole.shared.weight)

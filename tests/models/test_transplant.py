@@ -129,8 +129,8 @@ def test_layers_are_those_of_the_map(layers, chosen):
 
 
 def test_twelve_layers_to_six_by_every_map():
-    found = {name: [MAPS[name](i, 6, 12) for i in range(6)] for name in MAPS}
-    assert found == {
+    result = {name: [MAPS[name](i, 6, 12) for i in range(6)] for name in MAPS}
+    assert result == {
         "even": [0, 2, 4, 6, 8, 10],
         "first": [0, 1, 2, 3, 4, 5],
         "last": [6, 7, 8, 9, 10, 11],
@@ -241,17 +241,17 @@ def test_another_family_is_refused_before_any_training(open_context):
 def test_a_student_begins_where_its_teacher_is_and_says_how_much_of_it(open_context):
     ctx = open_context("teacher.epochs=1", "student.epochs=0.1", "student.learning_rate=1e-9")
     teacher = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
-    found = {}
+    result = {}
     for layers in ("none", "even"):
         settings = StudentSettings(method="erm", from_teacher=layers)
-        heard = Distillation((teacher,), settings)
-        found[layers] = ctx.trained("student", ctx.settings.student, "erm", 0, heard)
-    assert found["none"].settings["from_teacher"] is None
-    record = json.loads((found["even"].path / "stage.json").read_text())
+        distillation = Distillation((teacher,), settings)
+        result[layers] = ctx.trained("student", ctx.settings.student, "erm", 0, distillation)
+    assert result["none"].settings["from_teacher"] is None
+    record = json.loads((result["even"].path / "stage.json").read_text())
     assert record["from_teacher"]["fraction"] == 1.0
-    assert found["even"].settings["from_teacher"]["layers"] == "even"
+    assert result["even"].settings["from_teacher"]["layers"] == "even"
     theirs, mine, scratch = (
-        load_file(m.path / "model.safetensors") for m in (teacher, found["even"], found["none"])
+        load_file(m.path / "model.safetensors") for m in (teacher, result["even"], result["none"])
     )
     name = "bert.encoder.layer.0.intermediate.dense.weight"
     assert torch.allclose(mine[name], theirs[name], atol=1e-5)
@@ -280,7 +280,7 @@ def test_the_control_of_a_student_that_starts_from_its_teacher_is_its_twin(
         "student.epochs=0.2",
         "references=false",
     )
-    found = {model.role: model for model in train_models(context, 0)}
+    result = {model.role: model for model in train_models(context, 0)}
     (weights, seed, loss), (twin, twin_seed, twin_loss) = first["student"], first["control_even"]
     assert weights.keys() == twin.keys()
     assert all(torch.equal(weights[name], twin[name]) for name in weights)
@@ -289,7 +289,7 @@ def test_the_control_of_a_student_that_starts_from_its_teacher_is_its_twin(
     raw = first["student_raw"][0]
     assert all(torch.equal(raw[name], first["control"][0][name]) for name in raw)
     assert any(not torch.equal(raw[name], weights[name]) for name in raw)
-    assert found["student"].start == found["control_even"].start == "even layers of teacher"
-    assert found["student_raw"].start == found["control"].start == ""
-    assert "distillation" not in found["control_even"].settings
-    assert found["student"].settings["distillation"]["from_teacher"] == "even"
+    assert result["student"].start == result["control_even"].start == "even layers of teacher"
+    assert result["student_raw"].start == result["control"].start == ""
+    assert "distillation" not in result["control_even"].settings
+    assert result["student"].settings["distillation"]["from_teacher"] == "even"

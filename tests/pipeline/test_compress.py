@@ -15,7 +15,7 @@ FAST = ("references=false", "control=false", "teacher.epochs=1", "student.epochs
 
 
 def students(**compressed):
-    return tuple(f"students.{name}={json.dumps(given)}" for name, given in compressed.items())
+    return tuple(f"students.{name}={json.dumps(values)}" for name, values in compressed.items())
 
 
 def models_of(ctx, seed=0):
@@ -112,19 +112,19 @@ KEYS = [
 
 
 def test_every_option_is_in_the_key(open_context):
-    given = {}
+    values = {}
     for number, (one, other) in enumerate(KEYS):
-        given |= {
+        values |= {
             f"student_{number}a": {"compress": one},
             f"student_{number}b": {"compress": other},
         }
-    models = models_of(open_context(*FAST, *students(student=None, **given)))
+    models = models_of(open_context(*FAST, *students(student=None, **values)))
     for number in range(len(KEYS)):
         assert models[f"student_{number}a"].key != models[f"student_{number}b"].key, KEYS[number]
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("values", "message"),
     [
         ({"compress": {"int9": {}}}, "int8"),
         ({"compress": {"magnitude": {"sparsity": 2.0}}}, "sparsity must be in .0, 1., found 2"),
@@ -133,15 +133,15 @@ def test_every_option_is_in_the_key(open_context):
         ({"compress": {"int8": {}}, "from_teacher": "even"}, "from_teacher none"),
     ],
 )
-def test_what_cannot_be_compressed_is_refused_before_training(open_context, given, said):
-    with pytest.raises(HarnessError, match=said):
-        open_context(*FAST, *students(student=given))
+def test_what_cannot_be_compressed_is_refused_before_training(open_context, values, message):
+    with pytest.raises(HarnessError, match=message):
+        open_context(*FAST, *students(student=values))
 
 
 def test_balanced_rows_need_groups(open_context):
-    given = {"compress": {"wanda": {"calibration": "balanced"}}}
+    values = {"compress": {"wanda": {"calibration": "balanced"}}}
     with pytest.raises(HarnessError, match="balanced calibration rows need group labels"):
-        open_context(*FAST, "toy.annotated=false", "method=erm", *students(student=given))
+        open_context(*FAST, "toy.annotated=false", "method=erm", *students(student=values))
 
 
 def test_it_is_its_teachers_network_and_has_epochs_only_when_given(open_context):

@@ -95,8 +95,8 @@ def test_labels_can_be_told(toy_run, toy, tmp_path):
     config["id2label"] = {"0": "LABEL_0", "1": "LABEL_1"}
     (nameless / "config.json").write_text(json.dumps(config))
     models = ["--teacher", teacher, "--student", nameless]
-    told = ["--set", "student.labels=[negative, positive]"]
-    status, record = evaluate(toy, tmp_path / "out", *models, *told)
+    by_set = ["--set", "student.labels=[negative, positive]"]
+    status, record = evaluate(toy, tmp_path / "out", *models, *by_set)
     assert status == 0
     expected = accuracies(toy_run.record(), ("student",))
     assert accuracies(record, ("student",)) == pytest.approx(expected, abs=1e-6)

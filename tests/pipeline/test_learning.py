@@ -35,9 +35,9 @@ NOTHING = [
 
 @pytest.mark.parametrize(("sets", "message"), NOTHING)
 def test_what_cannot_learn_is_refused_before_training(open_context, sets, message):
-    given = [sets] if "{" in sets else sets.split()
+    values = [sets] if "{" in sets else sets.split()
     with pytest.raises(HarnessError, match=message):
-        open_context("validation_fraction=0.25", *given)
+        open_context("validation_fraction=0.25", *values)
 
 
 @pytest.mark.parametrize(
@@ -61,8 +61,8 @@ def test_rounds_share_the_updates(open_context):
 
 def test_a_label_term_without_a_weight_is_not_asked(open_context):
     """The student hears its teacher alone; the method's annealing is nothing to it."""
-    given = "method=erm", "students.student={method: vrex, ce_weight: 0, kd_weight: 1}"
-    open_context(*given, "control=false")
+    values = "method=erm", "students.student={method: vrex, ce_weight: 0, kd_weight: 1}"
+    open_context(*values, "control=false")
 
 
 @pytest.mark.parametrize("erm_epochs", [0, 1])

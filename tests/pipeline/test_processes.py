@@ -219,15 +219,15 @@ def test_two_processes_train_the_weights_of_one_for_every_method(tmp_path):
     program = tmp_path / "train.py"
     program.write_text(TRAIN)
     arguments = [program, TOY]
-    found = {}
+    result = {}
     for name, launcher in (("one", [sys.executable]), ("two", LAUNCHERS["torchrun"])):
         command = [*launcher, *arguments, tmp_path / name, ",".join(METHODS)]
         status, output = finish(start(command, ACCELERATE_USE_CPU="true"))
         assert status == 0, output
-        found[name] = json.loads((tmp_path / name / "models.json").read_text())
-    assert found["one"].keys() > {*METHODS, "kd", "hints", "simkd"}
-    for method in found["one"]:
-        (one, updates), (two, same) = found["one"][method], found["two"][method]
+        result[name] = json.loads((tmp_path / name / "models.json").read_text())
+    assert result["one"].keys() > {*METHODS, "kd", "hints", "simkd"}
+    for method in result["one"]:
+        (one, updates), (two, same) = result["one"][method], result["two"][method]
         assert updates == same >= 4
         first, second = (load_file(Path(path) / "model.safetensors") for path in (one, two))
         # what a solver of the last layer makes of features that differ by rounding

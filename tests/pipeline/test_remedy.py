@@ -191,7 +191,7 @@ def test_what_the_student_does_already_is_no_remedy(shared_store):
 
 
 @pytest.mark.parametrize(
-    ("sets", "options", "said"),
+    ("sets", "options", "message"),
     [
         (["validation_fraction=0"], {}, "Hold rows out"),
         (["toy.annotated=false", "method=erm"], {}, "Hold rows out|no example of group"),
@@ -199,8 +199,8 @@ def test_what_the_student_does_already_is_no_remedy(shared_store):
         ([], {"metric": "worst_group"}, "metric to rank by 'worst_group'"),
     ],
 )
-def test_what_cannot_be_ranked_is_refused(tmp_path, sets, options, said):
-    with pytest.raises(HarnessError, match=said):
+def test_what_cannot_be_ranked_is_refused(tmp_path, sets, options, message):
+    with pytest.raises(HarnessError, match=message):
         report_of(tmp_path, ["pure_kd"], *sets, **options)
 
 
@@ -239,12 +239,12 @@ def test_from_the_command_line(tmp_path, capsys):
     words += ["--output_path", str(tmp_path / "out"), "--use_cache", str(tmp_path / "store")]
     words += [word for setting in QUICK for word in ("--set", setting)]
     assert main(words) == 0
-    said = capsys.readouterr().out
-    assert "pure_kd+upsample" in said
-    table = said[said.index("toy, student with remedies") : said.index("  time, FLOP: ")]
+    output = capsys.readouterr().out
+    assert "pure_kd+upsample" in output
+    table = output[output.index("toy, student with remedies") : output.index("  time, FLOP: ")]
     assert max(map(len, table.splitlines())) <= 80
-    assert "rank these students: its accuracy is noise below 30" in said
-    assert any(word in said for word in ("BEST", "UNDECIDED", "No remedy"))
+    assert "rank these students: its accuracy is noise below 30" in output
+    assert any(word in output for word in ("BEST", "UNDECIDED", "No remedy"))
     (file,) = (tmp_path / "out").glob("remedies_toy_*.json")
     record = json.loads(file.read_text())
     assert {one["remedy"] for one in record["remedies"]} == {"none", "pure_kd", "pure_kd+upsample"}
@@ -352,13 +352,13 @@ def test_every_remedy_starts_from_the_weights_and_sees_the_batches_of_the_studen
 
 def made_from(key, stages):
     """The keys of a stage and of all stages that its spec names, directly or not."""
-    found, waiting = set(), [key]
+    result, waiting = set(), [key]
     while waiting:
         current = waiting.pop()
-        if current not in found:
-            found.add(current)
+        if current not in result:
+            result.add(current)
             waiting += [text for text in texts_in(stages[current]) if text in stages]
-    return found
+    return result
 
 
 def first_round(spec, stages):

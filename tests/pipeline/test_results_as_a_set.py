@@ -124,10 +124,10 @@ def test_what_another_process_is_writing_is_left_alone(write, tmp_path):
 )
 def test_paths_say_nothing_of_the_machine_and_lead_back(monkeypatch, path, written):
     monkeypatch.setenv("HOME", "/home/me")
-    given = {"a": [os.path.expanduser(path)]}
-    assert portable(given, Path("/srv/out")) == {"a": [written]}
+    values = {"a": [os.path.expanduser(path)]}
+    assert portable(values, Path("/srv/out")) == {"a": [written]}
     if path != "/home/nobody-else/x/bert":
-        assert located(portable(given, Path("/srv/out")), Path("/srv/out")) == given
+        assert located(portable(values, Path("/srv/out")), Path("/srv/out")) == values
 
 
 def test_another_users_name_is_left_out_of_a_path_between_two_homes(monkeypatch):

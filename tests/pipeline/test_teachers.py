@@ -1,4 +1,4 @@
-"""Several teachers, chains of them, rounds of one student: the formulas and the trainings."""
+"""Several teachers, chains of them, rounds of one student: plans and trainings."""
 
 import json
 import shutil
@@ -9,138 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from stepwise import Distillation
-from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from harness_plugin import HarnessError
 from harness_plugin.config.roles import plan_of_roles
 from harness_plugin.config.settings import StudentSettings, TeacherSettings
 from harness_plugin.models.processors import train_tokenizer
-from harness_plugin.training.batch import Batch
-from harness_plugin.training.ensemble import Ensemble, agreement, confidence
-from harness_plugin.training.teacher_outputs import TeacherOutputs
 from harness_plugin.training.trainer import TrainingSpec
-
-
-def combine(how, teachers, student=None, label=None, temperature=1.0, biased=None):
-    teachers = torch.tensor(teachers, dtype=torch.float64)
-    student = torch.zeros_like(teachers[:, 0]) if student is None else student
-    label = torch.zeros(len(teachers), dtype=torch.int64) if label is None else label
-    rows = torch.arange(len(teachers))
-    return Ensemble(how, temperature, biased)(teachers, student, label, rows)
-
-
-def test_mean_probability_is_not_mean_logit():
-    two = [[[4.0, 0, 0], [0, 1, 0]]]
-    assert combine("mean_prob", two).softmax(1)[0].tolist() == pytest.approx(
-        [0.588, 0.297, 0.115], abs=1e-3
-    )
-    assert combine("mean_logit", two).softmax(1)[0].tolist() == pytest.approx(
-        [0.736, 0.164, 0.100], abs=1e-3
-    )
-
-
-@pytest.mark.parametrize("how", ["mean_prob", "mean_logit", "confidence", "agre"])
-@pytest.mark.parametrize("temperature", [1.0, 4.0])
-def test_teachers_that_agree_are_one_teacher(how, temperature):
-    generator = torch.Generator().manual_seed(0)
-    z, student, biased = torch.randn(3, 6, 4, dtype=torch.float64, generator=generator)
-    label = torch.arange(6) % 4
-    found = Ensemble(how, temperature, biased)(
-        torch.stack([z, z, z], 1), student, label, torch.arange(6)
-    )
-    assert torch.allclose((found / temperature).softmax(1), (z / temperature).softmax(1))
-
-
-def test_weighing_losses_and_weighing_probabilities_have_one_gradient():
-    generator = torch.Generator().manual_seed(0)
-    teachers = torch.randn(5, 3, 4, dtype=torch.float64, generator=generator)
-    student = torch.randn(5, 4, dtype=torch.float64, generator=generator).requires_grad_()
-    label, t = torch.arange(5) % 4, 2.0
-    weights = confidence(teachers, label)
-    each = [
-        kl_div(
-            log_softmax(student / t, 1),
-            log_softmax(teachers[:, m] / t, 1),
-            log_target=True,
-            reduction="none",
-        ).sum(1)
-        for m in range(3)
-    ]
-    (expected,) = torch.autograd.grad((weights * torch.stack(each, 1)).sum(), student)
-    target = Ensemble("confidence", t)(teachers, student.detach(), label, torch.arange(5))
-    one = kl_div(
-        log_softmax(student / t, 1), log_softmax(target / t, 1), log_target=True, reduction="sum"
-    )
-    (found,) = torch.autograd.grad(one, student)
-    assert torch.allclose(found, expected, atol=1e-12)
-
-
-def test_a_teacher_that_is_wrong_says_less():
-    teachers = torch.tensor([[[5.0, 0, 0], [0, 5, 0], [5.0, 0, 0]]], dtype=torch.float64)
-    weights = confidence(teachers, torch.tensor([0]))[0]
-    losses = np.array([float(cross_entropy(z[None], torch.tensor([0]))) for z in teachers[0]])
-    expected = (1 - np.exp(losses) / np.exp(losses).sum()) / 2
-    assert weights.tolist() == pytest.approx(expected.tolist())
-    assert float(weights.sum()) == pytest.approx(1)
-    assert weights[1] < weights[0]
-
-
-def test_a_teacher_that_pulls_like_the_biased_model_says_less():
-    student, biased = torch.zeros(1, 3), torch.tensor([[4.0, 0, 0]])
-    teachers = torch.tensor([[[4.0, 0, 0], [0, 4, 0]]])
-    p, uniform = biased[0].softmax(0).numpy(), np.full(3, 1 / 3)
-    own = uniform - np.roll(p, 1)
-    other = uniform - p
-    cosine = own @ other / np.linalg.norm(own) / np.linalg.norm(other)
-    weights = agreement(teachers, student, biased)[0]
-    assert weights.tolist() == pytest.approx([0, 1], abs=1e-5)
-    assert cosine < 0  # of the second teacher: the weights are 0 and 1 - cosine, over their sum
-    third = torch.cat([teachers, torch.tensor([[[0.0, 2, 2]]])], 1)
-    each = 1 - np.array([1, cosine, float(similarity([0, 2, 2], uniform, other))])
-    assert agreement(third, student, biased)[0].tolist() == pytest.approx(
-        (each / each.sum()).tolist(), abs=1e-5
-    )
-    same = agreement(biased[:, None].expand(1, 2, 3), student, biased)[0]
-    assert same.tolist() == pytest.approx([0.5, 0.5])
-
-
-def test_an_extrapolated_teacher_goes_on_from_the_biased_one():
-    """alpha 0 is the teacher, alpha -1 would be the biased model; several teachers are averaged."""
-    generator = torch.Generator().manual_seed(0)
-    first, second, biased = torch.randn(3, 5, 4, dtype=torch.float64, generator=generator)
-    row = torch.tensor([4, 0, 2])
-
-    def target(teachers, alpha):
-        made = Ensemble("extrapolate", 10.0, biased, alpha)
-        return made(torch.stack(teachers, 1)[row], torch.zeros(3, 4), row % 4, row)
-
-    assert torch.allclose(target([first], 0.0), first[row])
-    assert torch.allclose(target([first], 0.5), (1.5 * first - 0.5 * biased)[row])
-    both = (first + second) / 2
-    assert torch.allclose(target([first, second], 1.0), (2 * both - biased)[row])
-    z_t, z_b = torch.tensor([[0.0, 1.0]]), torch.tensor([[2.0, 0.0]])
-    made = Ensemble("extrapolate", 1.0, z_b, 0.5)(z_t[:, None], z_t, row[1:2], row[1:2])
-    assert made.tolist() == [[-1.0, 1.5]]  # by hand
-
-
-def similarity(logits, student, avoided):
-    own = student - torch.tensor(logits, dtype=torch.float64).softmax(0).numpy()
-    return own @ avoided / np.linalg.norm(own) / np.linalg.norm(avoided)
-
-
-def test_signals_of_some_rows_are_those_rows():
-    logits = torch.arange(24.0).view(6, 2, 2)
-    whole = TeacherOutputs(
-        logits, np.arange(12.0).reshape(6, 2), ensemble=Ensemble("agre", 1.0, logits[:, 0])
-    )
-    part = whole.select(torch.tensor([4, 1]))
-    assert torch.equal(part.logits, logits[[4, 1]])
-    assert part.features.tolist() == [[8, 9], [2, 3]]
-    assert torch.equal(part.ensemble.biased, logits[[4, 1], 0])
-    batch = Batch(torch.tensor([1]), torch.tensor([0]), torch.tensor([0]))
-    plain = TeacherOutputs(logits[:, 0]).select(torch.tensor([4, 1]))
-    assert torch.equal(plain.targets(torch.zeros(1, 2), batch), logits[[1], 0])
-
 
 # ---- the plan
 
@@ -172,7 +46,7 @@ def test_teachers_come_before_those_that_learn_from_them(open_context):
 
 
 @pytest.mark.parametrize(
-    ("sets", "said"),
+    ("sets", "message"),
     [
         (["teachers.other={}"], "a teacher's name begins with 'teacher_'"),
         (["teachers.teacher_b.changes.epoch=3"], "epoch"),
@@ -194,10 +68,10 @@ def test_teachers_come_before_those_that_learn_from_them(open_context):
         (["students.student={combine: agre}", "references=false"], "erm_teacher"),
     ],
 )
-def test_plans_that_cannot_be_are_refused_before_any_training(open_context, sets, said):
+def test_plans_that_cannot_be_are_refused_before_any_training(open_context, sets, message):
     with pytest.raises(HarnessError) as caught:
         open_context(*sets)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 # ---- trainings
@@ -264,8 +138,8 @@ def test_a_student_learns_from_an_extrapolated_teacher(open_context):
     def student(**how):
         settings = StudentSettings(method="erm", ce_weight=0, kd_weight=1, **how)
         avoided = biased if how else None
-        found = Distillation((teacher,), settings, avoided)
-        return weights(ctx.trained("student", ctx.settings.student, "erm", 0, found))
+        result = Distillation((teacher,), settings, avoided)
+        return weights(ctx.trained("student", ctx.settings.student, "erm", 0, result))
 
     plain = student()
     assert same(plain, student(combine="extrapolate", extrapolation=0.0), 1e-6)
@@ -284,8 +158,10 @@ def test_teachers_of_different_tokenizers(open_context, tmp_path):
         "students.student.teachers=[teacher, teacher_b]",
     )
     models = ctx.models(0)
-    heard = Distillation((models["teacher"], models["teacher_b"]), ctx.settings.students["student"])
-    first, second = (np.load(s.path / "logits.npy") for s in ctx.outputs(heard))
+    distillation = Distillation(
+        (models["teacher"], models["teacher_b"]), ctx.settings.students["student"]
+    )
+    first, second = (np.load(s.path / "logits.npy") for s in ctx.outputs(distillation))
     assert first.shape == second.shape
     assert not np.allclose(first, second)
     assert models["student"].settings["distillation"]["teachers"] == ("teacher", "teacher_b")
@@ -297,8 +173,8 @@ def test_rounds_share_the_budget_and_build_on_each_other(open_context, between):
     teacher = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
 
     def student(**settings):
-        heard = Distillation((teacher,), StudentSettings(method="erm", **settings))
-        return ctx.trained("student", ctx.settings.student, "erm", 0, heard)
+        distillation = Distillation((teacher,), StudentSettings(method="erm", **settings))
+        return ctx.trained("student", ctx.settings.student, "erm", 0, distillation)
 
     once = student()
     rounds = student(rounds=2, between_rounds=between)
@@ -320,12 +196,12 @@ def test_rounds_share_the_budget_and_build_on_each_other(open_context, between):
 def test_a_chain_continues_where_it_was_interrupted(open_context, monkeypatch):
     from harness_plugin.training import loop
 
-    found = []
+    result = []
     for store in ("whole", "cut"):
         ctx = open_context(*QUICK, "student.epochs=3", store=store)
         teacher = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
-        heard = Distillation((teacher,), StudentSettings(method="erm", rounds=3))
-        ask = ("student", ctx.settings.student, "erm", 0, heard)
+        distillation = Distillation((teacher,), StudentSettings(method="erm", rounds=3))
+        ask = ("student", ctx.settings.student, "erm", 0, distillation)
         if store == "cut":
             real, seen = loop.one_update, []
 
@@ -349,9 +225,9 @@ def test_a_chain_continues_where_it_was_interrupted(open_context, monkeypatch):
                 return stage
 
             monkeypatch.setattr(type(ctx.store), "run", note)
-        found.append(weights(ctx.trained(*ask)))
+        result.append(weights(ctx.trained(*ask)))
     assert built == [1, 2]  # the first round was whole
-    assert same(*found)
+    assert same(*result)
 
 
 def test_a_training_on_some_rows_hears_the_teacher_of_those_rows(open_context):
@@ -392,7 +268,7 @@ def test_stored_answers_are_asked_anew_after_every_change_that_matters(open_cont
     assert key(open_context(*QUICK, "student.learning_rate=0.01"), teacher) == (first, True)
     other_weights = ctx.trained("teacher", ctx.settings.teacher, "erm", 1)
     shorter = replace(teacher, max_length=8)
-    found = [
+    result = [
         key(ctx, other_weights)[0],
         key(open_context(*QUICK, "toy.rows=200"), teacher)[0],
         key(ctx, shorter)[0],
@@ -400,8 +276,8 @@ def test_stored_answers_are_asked_anew_after_every_change_that_matters(open_cont
     more = StudentSettings(augmentations={"negation": {}})
     larger, _ = ctx.joined(Distillation((teacher,), more))
     splits = {**ctx.data.splits, ctx.data.train.name: larger}
-    found.append(key(ctx.with_data(replace(ctx.data, splits=splits)), teacher)[0])
-    assert len({first, *found}) == 5
+    result.append(key(ctx.with_data(replace(ctx.data, splits=splits)), teacher)[0])
+    assert len({first, *result}) == 5
 
 
 @pytest.mark.parametrize("distiller", ["kd", "hints"])
@@ -419,7 +295,10 @@ def test_a_student_of_another_architecture_hears_its_teacher(open_context, task,
     teacher = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
     settings = StudentSettings(method="erm", distiller=distiller)
     student, control = (
-        ctx.trained(role, ctx.settings.student, "erm", 0, heard)
-        for role, heard in (("student", Distillation((teacher,), settings)), ("control", None))
+        ctx.trained(role, ctx.settings.student, "erm", 0, distillation)
+        for role, distillation in (
+            ("student", Distillation((teacher,), settings)),
+            ("control", None),
+        )
     )
     assert not same(weights(student), weights(control))

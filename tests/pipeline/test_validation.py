@@ -26,7 +26,7 @@ def data(*splits):
 
 
 def test_rows_in_two_splits_are_counted_in_a_line_a_split():
-    found = warnings(
+    result = warnings(
         data(
             split("train", "train", ["one", "two", "three"]),
             split("validation", "validation", ["three", "four"]),
@@ -35,15 +35,15 @@ def test_rows_in_two_splits_are_counted_in_a_line_a_split():
         ),
         ("text",),
     )
-    assert [w for w in found if "stand in" in w] == [
+    assert [w for w in result if "stand in" in w] == [
         "rows that also stand in train: validation 1, ood 2",
         "rows that also stand in validation: id 1",
     ]
 
 
 def test_a_cell_may_be_both_thin_and_absent_from_training():
-    found = warnings(
+    result = warnings(
         data(split("train", "train", ["one"]), split("ood", "ood", ["two"], group="b/x")), ("text",)
     )
-    assert "ood: 2 of 2 groups have under 30 rows, smallest a/x (0)" in found
-    assert "test groups without a training row: ood b/x" in found
+    assert "ood: 2 of 2 groups have under 30 rows, smallest a/x (0)" in result
+    assert "test groups without a training row: ood b/x" in result

@@ -143,12 +143,12 @@ def test_an_installed_plugin_brings_a_metric_and_an_output(results):
 
 
 def test_the_options_of_an_installed_analysis_are_flags(installed, results, tmp_path):
-    said = harness("analyze", "--help", path=installed)
-    assert "options of weights" in said
-    assert "matrices of each model that are shown (3)" in said
+    output = harness("analyze", "--help", path=installed)
+    assert "options of weights" in output
+    assert "matrices of each model that are shown (3)" in output
     words = ["analyze", str(results), "--weights", "--output_path", str(tmp_path)]
-    said = harness(*words, "--weights_largest", "1", "--weights_size", "max", path=installed)
-    (line,) = [line for line in said.splitlines() if line.startswith("weights of student 0")]
+    output = harness(*words, "--weights_largest", "1", "--weights_size", "max", path=installed)
+    (line,) = [line for line in output.splitlines() if line.startswith("weights of student 0")]
     assert line.count(",") == 0
     (file,) = tmp_path.glob("analysis_reviews_*.json")
     record = json.loads(file.read_text())
@@ -158,17 +158,17 @@ def test_the_options_of_an_installed_analysis_are_flags(installed, results, tmp_
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--weights_largest", "0"], "--weights_largest 0: expected at least 1."),
         (["--weights_size", "min"], "invalid choice: 'min'"),
         (["--weights_larger", "1"], "--weights_largest"),
     ],
 )
-def test_a_wrong_option_of_an_installed_analysis_is_named(installed, results, words, said):
+def test_a_wrong_option_of_an_installed_analysis_is_named(installed, results, words, message):
     done = started("analyze", str(results), *words, path=installed)
     assert done.returncode == 2
-    assert said in done.stderr
+    assert message in done.stderr
 
 
 def test_an_installed_remedy_is_listed_in_its_place_and_tried(installed, tmp_path):
@@ -176,8 +176,8 @@ def test_an_installed_remedy_is_listed_in_its_place_and_tried(installed, tmp_pat
     assert names[3:6] == ["pure_kd_t10", "fewer_labels", "weighted_kd"]
     words = ["remedy", "--tasks", "reviews", *TINY[:-2], "--set", "validation_fraction=0.5"]
     words += ["--remedies", "fewer_labels,pure_kd+fewer_labels", "--output_path", str(tmp_path)]
-    said = harness(*words, "--use_cache", str(tmp_path / "store"), path=installed)
-    assert "skipped pure_kd+fewer_labels: the student has no label term" in said
+    output = harness(*words, "--use_cache", str(tmp_path / "store"), path=installed)
+    assert "skipped pure_kd+fewer_labels: the student has no label term" in output
     (file,) = tmp_path.glob("remedies_reviews_*.json")
     remedies = {one["remedy"]: one for one in json.loads(file.read_text())["remedies"]}
     assert set(remedies) == {"none", "fewer_labels"}
@@ -221,7 +221,7 @@ def test_a_task_outside_any_package_reads_a_users_folder(tmp_path):
         text = "\n".join(["id,text,urgency,plan", *rows, "9,unlabelled,,free"])
         (tmp_path / f"{name}.csv").write_text(text, encoding="utf-8")
     task = str(MY_TASK / "tickets.yaml")
-    said = harness("validate", task, "--data", str(tmp_path))
-    assert "path data" in said
-    dropped = next(line for line in said.splitlines() if "dropped" in line)
+    output = harness("validate", task, "--data", str(tmp_path))
+    assert "path data" in output
+    dropped = next(line for line in output.splitlines() if "dropped" in line)
     assert [cell.strip() for cell in dropped.split("│")[2:4]] == ["1", "1"]

@@ -35,7 +35,7 @@ def test_every_built_in_option_has_a_meaning_and_a_range_that_holds_its_default(
         ("[0, inf)", (0, 10**9), (-1e-9, math.inf)),
         (["skip", "last"], ("skip",), ("first", "", 1)),
         ("", (-5, "what you will"), ()),
-        ("[1, inf)", (None, True, 1), (0,)),
+        ("[1, inf)", (None, 1, 1.5), (0, True, "many")),
     ],
 )
 def test_a_range_holds_what_it_says(interval, inside, outside):
@@ -58,27 +58,41 @@ def test_a_range_in_words(interval, words):
     assert OptionFacts(range=interval).range_in_words() == words
 
 
-def test_an_option_out_of_its_range_is_one_line():
+@pytest.mark.parametrize(
+    ("method", "option", "value", "range_in_words"),
+    [
+        ("cnc", "contrast", 1.5, "in [0, 1]"),
+        ("afr", "gamma", "many", "at least 0"),
+        ("afr", "penalty", True, "at least 0"),
+        ("evals", "points", 2.5, "a whole number, at least 1"),
+        ("evals", "penalty", -1.0, "at least 0"),
+        ("self", "optimizer", "lion", "adamw or sgd"),
+        ("self", "disagreement", "none", "early_stop or dropout"),
+    ],
+)
+def test_an_option_out_of_its_range_is_one_line(method, option, value, range_in_words):
     with pytest.raises(HarnessError) as caught:
-        check_ranges(PLUGINS["method"].offer("cnc"), {"contrast": 1.5})
-    assert str(caught.value) == "method cnc: option contrast must be in [0, 1], found 1.5."
+        check_ranges(PLUGINS["method"].offer(method), {option: value})
+    assert str(caught.value) == (
+        f"method {method}: option {option} must be {range_in_words}, found {value!r}."
+    )
 
 
 TOY = str(Path(__file__).parents[1] / "toy" / "toy.yaml")
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("setting", "message"),
     [
         ("method_options.group_dro.eta=-1", "method group_dro: option eta must be at least 0"),
         ("students.student.augmentations.upsample.shift=-1", "augmentation upsample: option shift"),
     ],
 )
-def test_a_run_refuses_it_before_any_training(tmp_path, capsys, setting, said):
+def test_a_run_refuses_it_before_any_training(tmp_path, capsys, setting, message):
     words = ["--tasks", TOY, "--set", setting, "--use_cache", str(tmp_path / "store")]
     assert main([*words, "--output_path", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith(f"harness: error: {said}")
+    assert error.startswith(f"harness: error: {message}")
     assert not list((tmp_path / "store").glob("model-*"))
 
 
@@ -120,14 +134,14 @@ def test_a_plugin_that_is_a_single_module_says_nothing(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "message"),
     [
         ("facts_broken", "method: [", "facts_broken/defaults.yaml: while parsing"),
         ("facts_list", "- method", "facts_list/defaults.yaml: expected a mapping of kinds"),
         ("facts_key", "method: {mine: {share: {hlep: x}}}", "method.mine: 1 validation error"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_one_line(tmp_path, monkeypatch, name, text, said):
-    with pytest.raises(HarnessError, match=said) as caught:
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path, monkeypatch, name, text, message):
+    with pytest.raises(HarnessError, match=message) as caught:
         option_facts(offer_of(tmp_path, monkeypatch, name, text))
     assert "\n" not in str(caught.value)

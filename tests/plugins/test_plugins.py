@@ -99,10 +99,10 @@ def test_strict_raises(manager, monkeypatch, load):
 def test_a_plugin_that_raises_while_offering_is_named_and_its_offers_are_gone(manager, monkeypatch):
     install(monkeypatch, Entry("bad", Raising), Entry("silent", lambda: Dist))
     broken = load_installed(manager)
-    found = collect(manager, broken)
-    assert str(found.broken[0]).startswith("skipped plugin bad (strange.module) from strange-dist")
-    assert "KeyError: 'no size'" in found.broken[0].reason
-    assert list(found["task"]) == []
+    result = collect(manager, broken)
+    assert str(result.broken[0]).startswith("skipped plugin bad (strange.module) from strange-dist")
+    assert "KeyError: 'no size'" in result.broken[0].reason
+    assert list(result["task"]) == []
     assert manager.get_plugin("bad") is None
 
 
@@ -151,11 +151,11 @@ def test_an_offer_that_cannot_be_loaded_names_its_plugin(target):
 
 def test_everything_installed_loads(monkeypatch):
     monkeypatch.setenv("HARNESS_PLUGIN_STRICT", "1")
-    found = load_plugins()
-    assert found.broken == []
+    result = load_plugins()
+    assert result.broken == []
     for kind in ("backbone", "method", "distiller", "metric", "output"):
-        assert list(found[kind])
-        for offer in found[kind]:
+        assert list(result[kind])
+        for offer in result[kind]:
             assert offer.load() is not None
             assert offer.summary
 
@@ -211,10 +211,10 @@ def tiny(tmp_path):
 
 
 def test_every_moment_of_a_run_comes_in_order(tiny):
-    found = load_plugins()
+    result = load_plugins()
     recorder = Recorder()
-    found.manager.register(recorder)
-    run(tiny, found)
+    result.manager.register(recorder)
+    run(tiny, result)
     expected = [("run_started", (0,)), ("data_loaded", "toy", 240)]
     for role in ("teacher", "erm_teacher", "student", "control", "erm_student"):
         expected.append(("model_trained", role, 0))
@@ -230,10 +230,10 @@ class Failing:
 
 
 def test_a_plugin_that_raises_during_a_run_stops_it(tiny):
-    found = load_plugins()
-    found.manager.register(Failing())
+    result = load_plugins()
+    result.manager.register(Failing())
     with pytest.raises(RuntimeError, match="own mistake"):
-        run(tiny, found)
+        run(tiny, result)
     # nothing but how far it came (harness watch)
     assert [file.name for file in Path(tiny.output_path).glob("*")] == ["progress.json"]
 

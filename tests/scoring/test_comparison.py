@@ -63,42 +63,42 @@ DROPPED = ((90, 50, 80, 90), (91, 49, 80, 90), (90, 51, 79, 91))
 
 
 def test_the_same_answers_have_changed_by_nothing():
-    found = decide(side(*THREE), side(*THREE), {"metric": "worst_group_acc", "max_drop": 0})
-    for done in found.checks:
+    result = decide(side(*THREE), side(*THREE), {"metric": "worst_group_acc", "max_drop": 0})
+    for done in result.checks:
         assert (done.change.value, done.change.low, done.change.high) == (0, 0, 0)
-    assert {g.flips.p for flips in found.flips for g in flips.groups} == {1.0}
-    assert found.state == "pass"
+    assert {g.flips.p for flips in result.flips for g in flips.groups} == {1.0}
+    assert result.state == "pass"
 
 
 def test_a_drop_is_a_regression_and_names_its_group():
-    found = decide(
+    result = decide(
         side(*THREE),
         side(*DROPPED),
         {"metric": "worst_group_acc", "max_drop": 0.02, "split": "balanced"},
         {"metric": PRIMARY_GAP, "max_increase": 0.02},
         {"metric": "acc", "max_drop": 0.02, "split": "in_domain"},
     )
-    states = {done.name: done.state for done in found.checks}
+    states = {done.name: done.state for done in result.checks}
     assert states == {
         "in_domain/acc": "pass",
         "balanced/worst_group_acc": "regressed",
         "balanced/gap_aligned_conflicting": "regressed",
     }
-    assert found.state == "regressed"
-    assert found.notes == ("primary_gap is not checked on in_domain: no gap is defined there",)
-    (gap,) = [d.change for d in found.checks if d.metric.name == "gap_aligned_conflicting"]
+    assert result.state == "regressed"
+    assert result.notes == ("primary_gap is not checked on in_domain: no gap is defined there",)
+    (gap,) = [d.change for d in result.checks if d.metric.name == "gap_aligned_conflicting"]
     # mean over seeds of the rows lost in one of two groups of bias-conflicting rows
     assert gap.value == pytest.approx((30 + 30 + 30) / 3 / 200)
-    (against,) = [g for g in found.flips[1].groups if g.group == "a-against"]
+    (against,) = [g for g in result.flips[1].groups if g.group == "a-against"]
     assert (against.flips.lost, against.flips.repaired) == (0.3, 0)
     assert against.candidate == pytest.approx(0.5)
     assert against.flips.p == pytest.approx(12 * 2 * 0.5**30)  # Holm: 4 groups x 3 seeds
 
 
 def test_a_gain_is_no_regression():
-    found = decide(side(*DROPPED), side(*THREE), {"metric": "worst_group_acc", "max_drop": 0.0})
-    assert found.state == "pass"
-    assert min(done.change.value for done in found.checks) == pytest.approx(
+    result = decide(side(*DROPPED), side(*THREE), {"metric": "worst_group_acc", "max_drop": 0.0})
+    assert result.state == "pass"
+    assert min(done.change.value for done in result.checks) == pytest.approx(
         -0.33, abs=0.01
     )  # tied groups, corrected
 
@@ -109,15 +109,15 @@ def test_gap_id_ood_and_groups_can_be_gated():
         {"metric": "acc", "max_drop": 0.02, "split": "balanced", "subset": "group=b-against"},
         {"metric": "acc", "max_drop": 0.02, "split": "balanced", "subset": "light=day"},
     ]
-    found = decide(side(*THREE), side(*DROPPED), *gates)
-    states = {done.name: done.state for done in found.checks}
+    result = decide(side(*THREE), side(*DROPPED), *gates)
+    states = {done.name: done.state for done in result.checks}
     assert states == {
         "balanced/gap_id_ood": "regressed",
         "balanced/group=b-against/acc": "pass",
         "balanced/light=day/acc": "regressed",
     }
-    assert "gap_id_ood is not checked on in_domain: it is not defined there" in found.notes
-    day = found.checks[-1].change
+    assert "gap_id_ood is not checked on in_domain: it is not defined there" in result.notes
+    day = result.checks[-1].change
     assert day.baseline.n == 200
 
 
@@ -126,8 +126,8 @@ def test_the_interval_adds_rows_that_all_seeds_share_to_that_of_seeds():
     base = [(90, 80, 80, 90)] * 3
     new = [(90, 80 - k, 80, 90) for k in (2, 10, 18)]
     table = pair(side(*base), side(*new))
-    found = changes(table, ROLES, {"acc": ACC}, task="faces", resamples=400)
-    change = found["balanced"][""]["acc"]
+    result = changes(table, ROLES, {"acc": ACC}, task="faces", resamples=400)
+    change = result["balanced"][""]["acc"]
     t = over_seeds([2 / 400, 10 / 400, 18 / 400])
     assert change.value == pytest.approx(0.025)
     # two seeds' losses agree in 2 (twice) or 10 of 100 rows; a share of 400 in all
@@ -143,18 +143,18 @@ def test_the_interval_adds_rows_that_all_seeds_share_to_that_of_seeds():
 
 def test_one_model_is_compared_with_every_seed():
     one, three = side((95, 80, 80, 95), role="teacher"), side(*THREE)
-    found = decide(one, three, {"metric": "acc", "max_drop": 0.5}, min_seeds=3)
-    assert found.pairs == 3
-    assert [done.state for done in found.checks] == ["pass", "pass"]
-    assert found.checks[1].change.baseline.seeds == pytest.approx((0.875,) * 3)
+    result = decide(one, three, {"metric": "acc", "max_drop": 0.5}, min_seeds=3)
+    assert result.pairs == 3
+    assert [done.state for done in result.checks] == ["pass", "pass"]
+    assert result.checks[1].change.baseline.seeds == pytest.approx((0.875,) * 3)
 
 
 def test_seeds_are_paired_by_number_not_by_order():
     base = side(EVEN, (50, 80, 80, 90), numbers=(7, 3))
     new = side((50, 80, 80, 90), EVEN, numbers=(3, 7))
-    found = decide(base, new, {"metric": "acc", "max_drop": 0.0}, min_seeds=2)
-    assert found.state == "pass"
-    assert found.checks[1].change.high == 0
+    result = decide(base, new, {"metric": "acc", "max_drop": 0.0}, min_seeds=2)
+    assert result.state == "pass"
+    assert result.checks[1].change.high == 0
 
 
 def change(low, high, examples=(0.0, 0.0), *, seeds=3, value=None, before=0.1, now=0.1, sd=0.01):
@@ -165,7 +165,7 @@ def change(low, high, examples=(0.0, 0.0), *, seeds=3, value=None, before=0.1, n
 
 
 @pytest.mark.parametrize(
-    ("found", "state", "said"),
+    ("result", "state", "message"),
     [
         (
             change(0.021, 0.051),
@@ -183,12 +183,12 @@ def change(low, high, examples=(0.0, 0.0), *, seeds=3, value=None, before=0.1, n
         (change(-0.2, -0.1, now=-0.05), "pass", "within"),
     ],
 )
-def test_the_three_states(found, state, said):
+def test_the_three_states(result, state, message):
     gate = Gate(metric="gap_aligned_conflicting", max_increase=0.02)
-    seeds = len(found.baseline.seeds)
-    done = check(gate, GAP_ALIGNED_CONFLICTING, "balanced", found, seeds, min_seeds=3)
+    seeds = len(result.baseline.seeds)
+    done = check(gate, GAP_ALIGNED_CONFLICTING, "balanced", result, seeds, min_seeds=3)
     assert done.state == state
-    assert said in done.sentence
+    assert message in done.sentence
 
 
 def test_a_number_without_an_interval_is_undecided():
@@ -220,16 +220,16 @@ def test_seeds_needed_lets_an_unchanged_candidate_pass():
 def test_the_groups_of_a_comparison_are_the_flips_of_its_models():
     """Of 100 rows a group 9 are lost in one and 1 in another: the p-values by hand."""
     base, new = side((90, 80, 80, 90), numbers=(0,)), side((90, 71, 79, 90), numbers=(0,))
-    _, found = flips_in(pair(base, new))  # in domain first
-    groups = {g.group: g for g in found.groups}
-    assert found.split == "balanced"
+    _, result = flips_in(pair(base, new))  # in domain first
+    groups = {g.group: g for g in result.groups}
+    assert result.split == "balanced"
     assert groups[""].flips.p == pytest.approx(2 * 0.5**10)
     assert groups["a-against"].flips.p == pytest.approx(4 * 2 * 0.5**9)
     assert groups["b-against"].flips.p == 1.0
     assert [name for name, group in groups.items() if group.worst] == ["a-against", "b-against"]
     assert groups["a-against"].bounds[0] < 0.71 < groups["a-against"].bounds[1]
     assert (groups["a-against"].baseline, groups["a-against"].candidate) == (0.8, 0.71)
-    assert found.sentence == (
+    assert result.sentence == (
         "candidate on balanced: 2.5% of answers differ from baseline's; 2.5% right to wrong, 0.0% "
         "wrong to right; 90% of the lost ones in a-against, which has 25% of the rows."
     )
@@ -239,9 +239,9 @@ def test_a_comparison_has_the_yardstick_of_seeds():
     """Baselines differ on 10 rows, candidates on 20, of 400."""
     base = side((90, 80, 80, 90), (90, 70, 80, 90))
     new = side((90, 80, 80, 90), (90, 80, 60, 90))
-    _, found = flips_in(pair(base, new))  # in domain first
-    assert found.groups[0].flips.expected == pytest.approx((10 + 20) / 2 / 400)
-    assert "(3.8% between seeds)" in found.sentence
+    _, result = flips_in(pair(base, new))  # in domain first
+    assert result.groups[0].flips.expected == pytest.approx((10 + 20) / 2 / 400)
+    assert "(3.8% between seeds)" in result.sentence
 
 
 @pytest.mark.parametrize(
@@ -255,13 +255,13 @@ def test_a_comparison_has_the_yardstick_of_seeds():
     ],
 )
 def test_candidates_that_answer_alike_are_one_seed(base, new, seeds):
-    found = compare(side(*base), side(*new), default_thresholds(known=METRICS), METRICS)
-    assert found.distinct_seeds == seeds
-    few = [done.state for done in found.checks if "too few seeds" in done.sentence]
-    assert (len(few) == len(found.checks)) == (seeds < 3)
+    result = compare(side(*base), side(*new), default_thresholds(known=METRICS), METRICS)
+    assert result.distinct_seeds == seeds
+    few = [done.state for done in result.checks if "too few seeds" in done.sentence]
+    assert (len(few) == len(result.checks)) == (seeds < 3)
     if seeds < 3:
-        assert f"({seeds} different), a verdict needs 3" in found.checks[0].sentence
-        assert found.state == "undecided"
+        assert f"({seeds} different), a verdict needs 3" in result.checks[0].sentence
+        assert result.state == "undecided"
 
 
 @pytest.mark.parametrize(
@@ -296,15 +296,15 @@ def test_overlapping_groups_and_none():
     members = np.stack([np.arange(400) % 2 == 0, np.arange(400) < 100, np.zeros(400, bool)], axis=1)
     more = {"group": np.full(400, -1), "groups": ("even", "first", "empty"), "members": members}
     _, flips = flips_in(pair(side(EVEN, **more), side((70, 80, 80, 90), **more)))
-    found = {g.group: (g.flips.n, g.flips.lost) for g in flips.groups}
-    assert found == {"": (400, 0.05), "even": (200, 0.05), "first": (100, 0.2)}
+    result = {g.group: (g.flips.n, g.flips.lost) for g in flips.groups}
+    assert result == {"": (400, 0.05), "even": (200, 0.05), "first": (100, 0.2)}
 
     more = {"group": np.full(400, -1), "groups": ()}
     without = side(EVEN, **more, primary={})
     assert [[g.group for g in f.groups] for f in flips_in(pair(without, without))] == [[""]] * 2
-    found = compare(without, without, default_thresholds(known=METRICS, min_seeds=1), METRICS)
-    assert {done.metric.name for done in found.checks} == {"acc"}
-    assert "worst_group_acc is not checked on balanced: the set has no groups" in found.notes
+    result = compare(without, without, default_thresholds(known=METRICS, min_seeds=1), METRICS)
+    assert {done.metric.name for done in result.checks} == {"acc"}
+    assert "worst_group_acc is not checked on balanced: the set has no groups" in result.notes
     with pytest.raises(HarnessError, match=r"checks nothing: worst_group_acc .* has no groups"):
         decide(without, without, {"metric": "worst_group_acc", "max_drop": 0})
 
@@ -339,9 +339,9 @@ def test_thresholds_are_read_from_yaml(tmp_path):
         "min_seeds: 5\ngates:\n- {metric: acc, max_drop: 1e-2}\n"
         "- {metric: primary_gap, max_increase: 0.03, task: faces, split: balanced}\n"
     )
-    found = read_thresholds(file, resamples=200)
-    assert (found.min_seeds, found.resamples) == (5, 200)
-    assert [gate.limit for gate in found.gates] == [0.01, 0.03]
+    result = read_thresholds(file, resamples=200)
+    assert (result.min_seeds, result.resamples) == (5, 200)
+    assert [gate.limit for gate in result.gates] == [0.01, 0.03]
     assert read_thresholds(file, min_seeds=1).min_seeds == 1
 
 
@@ -371,14 +371,14 @@ def test_a_missing_thresholds_file_is_named(tmp_path):
 
 
 def test_default_limits():
-    found = default_thresholds(known=METRICS, max_gap_increase=0.05)
-    assert [(g.metric, g.max_drop, g.max_increase) for g in found.gates] == [
+    result = default_thresholds(known=METRICS, max_gap_increase=0.05)
+    assert [(g.metric, g.max_drop, g.max_increase) for g in result.gates] == [
         ("acc", 0.02, None),
         ("worst_group_acc", 0.02, None),
         (PRIMARY_GAP, None, 0.05),
     ]
-    found = default_thresholds(["ece"], known=METRICS, max_drop=0.1, min_seeds=1)
-    assert [(g.metric, g.limit) for g in found.gates] == [("ece", 0.02), (PRIMARY_GAP, 0.02)]
+    result = default_thresholds(["ece"], known=METRICS, max_drop=0.1, min_seeds=1)
+    assert [(g.metric, g.limit) for g in result.gates] == [("ece", 0.02), (PRIMARY_GAP, 0.02)]
     with pytest.raises(HarnessError, match="unknown metric 'wga'"):
         default_thresholds(["wga"], known=METRICS)
     with pytest.raises(HarnessError, match=r"max_drop: .*greater than or equal to 0"):

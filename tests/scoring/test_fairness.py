@@ -168,7 +168,7 @@ def test_a_run_gives_them_without_interval_and_says_why(many):
             chance = (many.probabilities[:, 1] + rng.normal(0, 0.1, len(many))).clip(0.02, 0.98)
             attribute = np.where(many.group >= 2, "b", "a")
             predictions.append(make(many.label, attribute, chance, role, seed))
-    found = score_task(
+    result = score_task(
         predictions,
         task="t",
         source="embedded",
@@ -180,16 +180,16 @@ def test_a_run_gives_them_without_interval_and_says_why(many):
         resamples=50,
     )
     for name in FAIRNESS:
-        estimate = found.of("student", "test").metrics[name]
+        estimate = result.of("student", "test").metrics[name]
         plain = [value(name, p) for p in predictions if p.role == "student"]
         assert estimate.seeds == pytest.approx(plain)
         assert math.isnan(estimate.low)
         assert estimate.reason.startswith("no interval: the l")
-        change = found.transfer_of(
+        change = result.transfer_of(
             "student", "test", name, "gap_widening" if "AUC" not in name else "distillability"
         )
         assert change is None or math.isnan(change.low)
-    assert found.primary == {"test": "gap_avg_worst"}
+    assert result.primary == {"test": "gap_avg_worst"}
 
 
 def test_offers_say_what_the_metrics_do():

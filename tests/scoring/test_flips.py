@@ -17,7 +17,7 @@ def table(teacher, student):
 
 def test_flips_by_hand():
     """Of 100 rows a group: 30 are lost in one, 10 repaired in another, in both seeds."""
-    found = {
+    result = {
         f.subset: f
         for f in flips_between(
             "balanced",
@@ -26,30 +26,30 @@ def test_flips_by_hand():
             "teacher",
         )
     }
-    whole = found[""]
+    whole = result[""]
     assert (whole.n, whole.changed, whole.lost, whole.repaired) == (400, 0.1, 0.075, 0.025)
     assert (whole.other_wrong, whole.modal, whole.expected) == (0, 0.1, None)  # seeds are alike
-    against = found["group=a-against"]
+    against = result["group=a-against"]
     assert (against.n, against.lost, against.repaired) == (100, 0.3, 0)
     assert against.p == pytest.approx(min(1, 8 * 2 * 0.5**30))  # Holm: 4 groups x 2 seeds
-    assert found["light=day"].n == 200
-    assert sum(f.changed * f.n for name, f in found.items() if name.startswith("margin=")) == 40
-    assert sentence(list(found.values())) == (
+    assert result["light=day"].n == 200
+    assert sum(f.changed * f.n for name, f in result.items() if name.startswith("margin=")) == 40
+    assert sentence(list(result.values())) == (
         "student on balanced: 10.0% of answers differ from teacher's; 7.5% right to wrong, 2.5% "
         "wrong to right; 100% of the lost ones in a-against, which has 25% of the rows."
     )
 
 
 def test_the_yardstick_is_what_two_seeds_of_one_role_change():
-    found = flips_between(
+    result = flips_between(
         "balanced",
         table([(90, 80, 80, 90), (90, 70, 80, 90)], [(90, 80, 80, 90), (90, 80, 60, 90)]),
         "student",
         "teacher",
     )
     # teachers differ on 10 rows, students on 20, of 400
-    assert found[0].expected == pytest.approx((10 + 20) / 2 / 400)
-    assert found[0].changed == pytest.approx((0 + 10 + 20) / 2 / 400)
+    assert result[0].expected == pytest.approx((10 + 20) / 2 / 400)
+    assert result[0].changed == pytest.approx((0 + 10 + 20) / 2 / 400)
 
 
 def test_modes_and_margins():

@@ -31,20 +31,20 @@ def replicates_of(correct, resamples, seed=0):
 def test_one_seed_is_the_t_interval_of_its_rows():
     """An accuracy of n rows: se^2 = p (1 - p) / (n - 1), Student's t with n - 1 degrees."""
     correct = np.repeat([[1.0, 0.0]], [150, 50], axis=1)
-    found = intervals.estimate(replicates_of(correct, 60_000), Support(200, 200))
+    result = intervals.estimate(replicates_of(correct, 60_000), Support(200, 200))
     half = stats.t(199).ppf(0.975) * math.sqrt(0.75 * 0.25 / 199)
-    assert (found.low, found.high) == pytest.approx((0.75 - half, 0.75 + half), abs=6e-4)
-    assert (found.interval_of, found.reason) == ("rows", "")
-    assert found.intervals[0] == (found.low, found.high)
-    assert math.isnan(found.sd)
+    assert (result.low, result.high) == pytest.approx((0.75 - half, 0.75 + half), abs=6e-4)
+    assert (result.interval_of, result.reason) == ("rows", "")
+    assert result.intervals[0] == (result.low, result.high)
+    assert math.isnan(result.sd)
 
 
 def test_without_noise_of_rows_it_is_students_t_over_seeds():
     seeds = np.array([0.1, 0.2, 0.3, 0.4, 0.9])
     c = intervals.components(np.repeat(seeds[:, None], 50, axis=1), DF)
     low, high = stats.t.interval(0.95, 4, seeds.mean(), stats.sem(seeds))
-    found = intervals.bounds(c)
-    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-12)
+    result = intervals.bounds(c)
+    assert (result.low, result.high) == pytest.approx((low, high), abs=1e-12)
 
 
 def test_without_noise_of_seeds_it_is_that_of_the_shared_rows():
@@ -75,8 +75,8 @@ def test_the_interval_covers(seeds, sd, common, own):
     rng = np.random.default_rng([seeds, int(1000 * sd)])
     hits = 0
     for _ in range(1500):
-        found = intervals.bounds(intervals.components(world(rng, seeds, sd, common, own, 100), DF))
-        hits += found.low <= 0 <= found.high
+        result = intervals.bounds(intervals.components(world(rng, seeds, sd, common, own, 100), DF))
+        hits += result.low <= 0 <= result.high
     assert 0.935 <= hits / 1500 <= 0.99
 
 
@@ -125,7 +125,7 @@ def test_ratio_is_fiellers_interval():
     rng = np.random.default_rng(0)
     num, den = rng.normal(0.2, 0.05, (5, 1)), rng.normal(0.5, 0.05, (5, 1))
     a, b = np.repeat(num, 50, axis=1), np.repeat(den, 50, axis=1)
-    found = intervals.ratio(a, b, DF)
+    result = intervals.ratio(a, b, DF)
     t = stats.t(4).ppf(0.975)
     cov = np.cov(num[:, 0], den[:, 0], ddof=1) / 5
     x, y = num.mean(), den.mean()
@@ -142,10 +142,10 @@ def test_ratio_is_fiellers_interval():
         )
     )
     middle = r - g * cov[0, 1] / cov[1, 1]
-    assert (found.low, found.high) == pytest.approx(
+    assert (result.low, result.high) == pytest.approx(
         ((middle - root) / (1 - g), (middle + root) / (1 - g)), rel=1e-9
     )
-    assert found.value == pytest.approx(r)
+    assert result.value == pytest.approx(r)
 
 
 def test_a_ratio_of_one_seed_has_the_noise_of_its_rows_in_it():
@@ -154,25 +154,25 @@ def test_a_ratio_of_one_seed_has_the_noise_of_its_rows_in_it():
     noise -= noise.mean()
     num, den = np.concatenate([[0.2], 0.2 + noise])[None], np.full((1, 401), 0.5)
     half = stats.t(20).ppf(0.975) * math.sqrt(21 / 20 * noise.var(ddof=1))
-    found = intervals.ratio(num, den, 20.0)
-    assert (found.low, found.high) == pytest.approx(((0.2 - half) / 0.5, (0.2 + half) / 0.5))
+    result = intervals.ratio(num, den, 20.0)
+    assert (result.low, result.high) == pytest.approx(((0.2 - half) / 0.5, (0.2 + half) / 0.5))
 
 
 def test_a_ratio_of_two_seeds_has_their_noise_in_it():
     """To an exact number it is the interval of the numerator, Student's t with one degree."""
     num, den = np.array([0.2, 0.3]), np.array([0.5, 0.5])
-    found = intervals.ratio(*(np.repeat(x[:, None], 50, axis=1) for x in (num, den)), DF)
+    result = intervals.ratio(*(np.repeat(x[:, None], 50, axis=1) for x in (num, den)), DF)
     low, high = stats.t.interval(0.95, 1, num.mean(), stats.sem(num))
-    assert (found.low, found.high) == pytest.approx((low / 0.5, high / 0.5), rel=1e-9)
+    assert (result.low, result.high) == pytest.approx((low / 0.5, high / 0.5), rel=1e-9)
 
 
 def test_numbers_that_go_together_have_one_ratio():
     """Their form has a double root, which rounding of the numbers may take away."""
     rng = np.random.default_rng(0)
     den = rng.normal(0.5, 0.05, (200, 1, 100))
-    found = intervals.ratio(den * (1 + 1e-16 * rng.integers(-2, 3, den.shape)), den, DF)
-    assert np.isfinite(found).all()
-    assert (found.low, found.high) == (pytest.approx(1, abs=1e-6), pytest.approx(1, abs=1e-6))
+    result = intervals.ratio(den * (1 + 1e-16 * rng.integers(-2, 3, den.shape)), den, DF)
+    assert np.isfinite(result).all()
+    assert (result.low, result.high) == (pytest.approx(1, abs=1e-6), pytest.approx(1, abs=1e-6))
 
 
 def test_a_ratio_to_what_may_be_nothing_has_no_value():
@@ -194,8 +194,8 @@ def test_size_of_a_gap(new, old, value, low_of, high_of):
     """With hardly any noise all bounds meet at |new| - |old|."""
     rng = np.random.default_rng(0)
     values = [x + rng.normal(0, 1e-6, (3, 50)) for x in (new, old)]
-    found = intervals.size_change(intervals.sizes(*values, DF))
-    assert [float(x) for x in found] == pytest.approx([value, low_of, high_of], abs=1e-4)
+    result = intervals.size_change(intervals.sizes(*values, DF))
+    assert [float(x) for x in result] == pytest.approx([value, low_of, high_of], abs=1e-4)
 
 
 def test_a_gap_of_no_shown_sign_gets_no_lucky_one():
@@ -203,10 +203,10 @@ def test_a_gap_of_no_shown_sign_gets_no_lucky_one():
     rng = np.random.default_rng(0)
     new, old = 0.2 + rng.normal(0, 1e-4, (3, 50)), rng.normal(0.0, 0.02, (3, 50))
     gaps = intervals.sizes(new, old, DF)
-    found = intervals.size_change(gaps)
+    result = intervals.size_change(gaps)
     minus, plus = (intervals.bounds(c) for c in (gaps.difference, gaps.total))
-    assert found.low == min(minus.low, plus.low)
-    assert found.high == max(minus.high, plus.high)
+    assert result.low == min(minus.low, plus.low)
+    assert result.high == max(minus.high, plus.high)
 
 
 @pytest.mark.parametrize(
@@ -222,21 +222,21 @@ def test_a_gap_of_no_shown_sign_gets_no_lucky_one():
 def test_no_claim_where_none_can_be_made(support, values, reason):
     if values is None:
         values = world(np.random.default_rng(0), 3, 0.01, 0.01, 0.01)
-    found = intervals.estimate(values, support)
-    assert math.isnan(found.low)
-    assert math.isnan(found.high)
-    assert reason in found.reason
-    assert found.reason.startswith("no interval: ")
-    assert found.interval_of == ""
-    assert not math.isnan(found.value)
+    result = intervals.estimate(values, support)
+    assert math.isnan(result.low)
+    assert math.isnan(result.high)
+    assert reason in result.reason
+    assert result.reason.startswith("no interval: ")
+    assert result.interval_of == ""
+    assert not math.isnan(result.value)
 
 
 def test_what_is_undefined_for_a_seed_is_undefined():
     values = np.full((2, 4), 0.5)
     values[1] = np.nan
-    found = intervals.estimate(values, MANY)
-    assert np.isnan([found.value, found.low, found.high]).all()
-    assert found.reason == "undefined for 1 of 2 seeds"
+    result = intervals.estimate(values, MANY)
+    assert np.isnan([result.value, result.low, result.high]).all()
+    assert result.reason == "undefined for 1 of 2 seeds"
     nothing = intervals.undefined(2, 5, "no rows")
     assert np.isnan(nothing.intervals).shape == (2, 2)
     assert nothing.reason == "no rows"
@@ -244,8 +244,8 @@ def test_what_is_undefined_for_a_seed_is_undefined():
 
 def test_models_that_answer_alike_differ_by_nothing():
     """Exactly 0, however few the rows: of two models that is known."""
-    found = intervals.estimate(np.zeros((3, 9)), Support(5, 5), difference=True)
-    assert (found.value, found.low, found.high, found.reason) == (0, 0, 0, "")
+    result = intervals.estimate(np.zeros((3, 9)), Support(5, 5), difference=True)
+    assert (result.value, result.low, result.high, result.reason) == (0, 0, 0, "")
 
 
 def test_bounds_stay_where_values_can_be():

@@ -303,7 +303,7 @@ def test_registered_names_are_the_metrics(manager):
 def test_what_each_metric_is():
     """higher is better, kind, bounds, within breakdowns, against the set in domain, of labels."""
     unit, signed = (0.0, 1.0), (-1.0, 1.0)
-    found = {
+    result = {
         metric.name: (
             metric.higher_is_better,
             metric.kind,
@@ -314,7 +314,7 @@ def test_what_each_metric_is():
         )
         for metric in ALL
     }
-    assert found == {
+    assert result == {
         "acc": (True, "performance", unit, True, False, True),
         "f1": (True, "performance", unit, False, False, True),
         "worst_group_acc": (True, "performance", unit, False, False, True),

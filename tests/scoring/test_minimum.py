@@ -43,8 +43,8 @@ def test_its_interval_covers(groups):
         truth = np.mean(
             [np.clip(np.array(groups) + rng.normal(0, 0.01, 4), 0, 1).min() for _ in range(200)]
         )
-        found = bounds(components(minimum(cells, 0), 99.0))
-        hits += found.low <= truth <= found.high
+        result = bounds(components(minimum(cells, 0), 99.0))
+        hits += result.low <= truth <= result.high
     assert hits / 400 >= 0.93
 
 
@@ -52,9 +52,9 @@ def test_a_group_far_below_is_what_it_is():
     """Where nobody doubts which group is the worst, the corrected minimum is its accuracy."""
     rng = np.random.default_rng(0)
     cells, _ = replicates(rng, (0.95, 0.95, 0.2), 1, 500)
-    found = minimum(cells, 0)
-    assert found[0, 0] == pytest.approx(cells[0, 0, 2], abs=1e-12)
-    assert found[0, 1:].std() == pytest.approx(cells[0, 1:, 2].std(), rel=1e-9)
+    result = minimum(cells, 0)
+    assert result[0, 0] == pytest.approx(cells[0, 0, 2], abs=1e-12)
+    assert result[0, 1:].std() == pytest.approx(cells[0, 1:, 2].std(), rel=1e-9)
 
 
 def test_one_group_is_its_own_minimum():
@@ -75,14 +75,14 @@ def test_the_correction_and_its_spread_for_two_equal_groups():
     noise = rng.normal(0, 0.04, (4000, 2))
     noise -= noise.mean(axis=0)
     cells = np.concatenate([[[0.8, 0.8]], 0.8 + noise])[None]
-    found = minimum(cells, 0)[0]
+    result = minimum(cells, 0)[0]
     h1, h2 = 0.8, 0.8 + np.minimum(noise[:, 0], noise[:, 1]).mean()
-    assert found[0] == pytest.approx(h1 + (1 + 0.5**0.5) * (h1 - h2), abs=1e-12)
+    assert result[0] == pytest.approx(h1 + (1 + 0.5**0.5) * (h1 - h2), abs=1e-12)
     first = float((noise[:, 0] <= noise[:, 1]).mean())  # how often the first one is the lowest
     more = 0.3 * (1 + 0.5**0.5)
     linear = (1 + more * (1 - first)) * noise[:, 0] - more * (1 - first) * noise[:, 1]
     expected = np.sqrt(linear.var() + (1.3 * (h1 - h2)) ** 2)
-    assert (found[1:] - found[0]).std() == pytest.approx(expected, rel=0.05)
+    assert (result[1:] - result[0]).std() == pytest.approx(expected, rel=0.05)
 
 
 def test_profiles_of_seeds_are_pulled_as_far_as_their_spread_is_noise_of_rows():

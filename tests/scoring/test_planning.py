@@ -48,10 +48,10 @@ def test_more_of_everything_shows_more():
 
 
 def test_needs_agree_with_what_is_shown():
-    found = plan(effect=0.08)
-    assert found.seeds_for_effect is not None
-    at = plan(effect=0.08, seeds=found.seeds_for_effect)
-    before = plan(effect=0.08, seeds=found.seeds_for_effect - 1)
+    result = plan(effect=0.08)
+    assert result.seeds_for_effect is not None
+    at = plan(effect=0.08, seeds=result.seeds_for_effect)
+    before = plan(effect=0.08, seeds=result.seeds_for_effect - 1)
     assert at.smallest_loss <= 0.08 < before.smallest_loss
 
 
@@ -67,8 +67,8 @@ def test_what_can_never_be_shown_says_so():
 
 def test_the_command(capsys):
     assert cli.main(["plan", "--tasks", "hans", "--effect", "12"]) == 0
-    said = capsys.readouterr().out
-    assert "hans (embedded data), power 0.8:" in said
-    assert "3 seeds show a loss of " in said
+    output = capsys.readouterr().out
+    assert "hans (embedded data), power 0.8:" in output
+    assert "3 seeds show a loss of " in output
     assert cli.main(["plan", "--tasks", "hans", "--power", "1"]) == 2
     assert "--power 1: expected more than 0, under 1" in capsys.readouterr().err

@@ -23,25 +23,25 @@ TOY = str(ROOT / "tests" / "toy" / "toy.yaml")
 @pytest.fixture(scope="module")
 def rows(toy_run):
     """The student's answers of the toy run: id -> (label, probability of each label)."""
-    found = {}
+    result = {}
     for file in toy_run.output.glob("models/toy-student-*/samples_*.jsonl"):
         for line in file.read_text().splitlines():
             sample = json.loads(line)
-            log_probs, said = zip(*sample["filtered_resps"], strict=True)
-            answer = ("negative", "positive")[said.index("True")]
-            found[sample["doc"]["id"]] = (answer, np.exp(np.array(log_probs, float)))
-    order = np.random.default_rng(0).permutation(sorted(found))
-    return {str(key): found[str(key)] for key in order}
+            log_probs, answers = zip(*sample["filtered_resps"], strict=True)
+            answer = ("negative", "positive")[answers.index("True")]
+            result[sample["doc"]["id"]] = (answer, np.exp(np.array(log_probs, float)))
+    order = np.random.default_rng(0).permutation(sorted(result))
+    return {str(key): result[str(key)] for key in order}
 
 
 def write(folder, rows, form):
     """The file of one format."""
     ids = list(rows)
-    said = [label for label, _ in rows.values()]
+    answers = [label for label, _ in rows.values()]
     negative, positive = np.array([p for _, p in rows.values()]).T
     file = folder / f"answers.{form.partition(' ')[0]}"
     if form == "csv label":
-        lines = ["pairID,gold_label", *map(",".join, zip(ids, said, strict=True))]
+        lines = ["pairID,gold_label", *map(",".join, zip(ids, answers, strict=True))]
         file.write_text("\n".join(lines))
     elif form == "tsv probabilities":  # columns named like the labels, in the other order
         lines = ["id\tPositive\tNegative"]
@@ -77,8 +77,8 @@ def test_every_format_gives_the_numbers_of_the_run(rows, toy_run, tmp_path, form
     (scored,) = (tmp_path / "out").glob("models/org__mine/results_*.json")
     (trained,) = toy_run.output.glob("models/toy-student-*/results_*.json")
     ours, theirs = (json.loads(path.read_text())["results"] for path in (scored, trained))
-    for name, found in theirs.items():
-        for metric, value in found.items():
+    for name, result in theirs.items():
+        for metric, value in result.items():
             mine = ours[name][metric]
             if metric.startswith(OF_PROBABILITIES) and "label" in form:
                 value = "N/A" if "stderr" in metric else None
@@ -174,9 +174,9 @@ def test_three_way_labels_in_any_order_collapse(splits, tmp_path):
         "pairID,gold_label\nex3,contradiction\nex1,neutral\nex0,Entailment\nex2,neutral\n",
         "heuristics.txt",
     )
-    found = join(read_answers(file, splits), splits[0])
-    assert found.correct.tolist() == [True, True, False, True]
-    assert found.labels_only
+    result = join(read_answers(file, splits), splits[0])
+    assert result.correct.tolist() == [True, True, False, True]
+    assert result.labels_only
     assert [split.name for split in covered(read_answers(file, splits), splits)] == ["hans"]
 
 
@@ -317,9 +317,9 @@ def test_a_shuffled_hans_submission_scores_as_its_rule_says(real_data, plugins, 
     hans = next(split for split in data.evaluation if split.name == "hans")
     ids = np.random.default_rng(0).permutation(hans.ids)
     lines = ["pairID,gold_label", *(f"{i},entailment" for i in ids)]
-    found = join(read_answers(text_file(tmp_path, "\n".join(lines)), [hans]), hans)
-    assert len(found) == 30_000
-    assert np.array_equal(found.correct, hans.label == hans.labels.index("entailment"))
+    result = join(read_answers(text_file(tmp_path, "\n".join(lines)), [hans]), hans)
+    assert len(result) == 30_000
+    assert np.array_equal(result.correct, hans.label == hans.labels.index("entailment"))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import planted
 import pytest
 
 from harness_plugin.errors import HarnessError
@@ -38,7 +39,7 @@ def predict(role, seed, rights, split="hans", **more):
     """Predictions that get `rights` of the 10 rows of each of the four groups right."""
     rank = np.arange(N) // 4
     right = rank < np.asarray(rights)[GROUP]
-    said = np.where(right, LABEL, 1 - LABEL)
+    predicted = np.where(right, LABEL, 1 - LABEL)
     fields = {
         "task": "t",
         "split": split,
@@ -46,7 +47,7 @@ def predict(role, seed, rights, split="hans", **more):
         "model": f"{role}-{seed}",
         "seed": seed,
         "ids": np.array([f"ex{i:02d}" for i in range(N)]),
-        "logits": 2 * np.eye(2, dtype=np.float32)[said],
+        "logits": 2 * np.eye(2, dtype=np.float32)[predicted],
         "model_labels": LABELS,
         "label": LABEL,
         "labels": LABELS,
@@ -74,12 +75,14 @@ def score(predictions, **more) -> TaskScores:
 
 
 def transfer(scores, metric, measure, *, subset="", student="student", split="hans") -> Estimate:
-    wanted = (student, split, subset, metric, measure)
-    found = [
-        t for t in scores.transfer if (t.student, t.split, t.subset, t.metric, t.measure) == wanted
+    expected = (student, split, subset, metric, measure)
+    result = [
+        t
+        for t in scores.transfer
+        if (t.student, t.split, t.subset, t.metric, t.measure) == expected
     ]
-    assert len(found) == 1, [t for t in scores.transfer if t.measure == measure]
-    return found[0].estimate
+    assert len(result) == 1, [t for t in scores.transfer if t.measure == measure]
+    return result[0].estimate
 
 
 RIGHTS = {
@@ -103,17 +106,17 @@ def predictions() -> list[Predictions]:
 
 
 def test_scores_by_hand(predictions):
-    found = score(predictions).of("teacher", "hans")
-    assert found.metrics["acc"].seeds == pytest.approx((33 / 40, 32 / 40, 31 / 40))
-    assert found.metrics["acc"].value == pytest.approx(32 / 40)
-    assert found.metrics["acc"].sd == pytest.approx(1 / 40)
-    assert found.metrics["worst_group_acc"].plain == pytest.approx((0.7, 0.7, 0.6))
-    assert found.metrics["worst_group_acc"].value > 2 / 3  # corrected for the noise of ten rows
-    assert found.metrics["gap_entailment"].seeds == pytest.approx((0.15, 0.2, 0.25))
-    assert found.metrics["acc_train_weighted"].seeds[0] == pytest.approx(0.8 * 0.9 + 0.2 * 0.75)
-    assert found.groups["sub/non"].value == pytest.approx(0.7)
-    assert found.groups["sub/non"].n == 10
-    sub = found.breakdowns["heuristic"]["sub"]
+    result = score(predictions).of("teacher", "hans")
+    assert result.metrics["acc"].seeds == pytest.approx((33 / 40, 32 / 40, 31 / 40))
+    assert result.metrics["acc"].value == pytest.approx(32 / 40)
+    assert result.metrics["acc"].sd == pytest.approx(1 / 40)
+    assert result.metrics["worst_group_acc"].plain == pytest.approx((0.7, 0.7, 0.6))
+    assert result.metrics["worst_group_acc"].value > 2 / 3  # corrected for the noise of ten rows
+    assert result.metrics["gap_entailment"].seeds == pytest.approx((0.15, 0.2, 0.25))
+    assert result.metrics["acc_train_weighted"].seeds[0] == pytest.approx(0.8 * 0.9 + 0.2 * 0.75)
+    assert result.groups["sub/non"].value == pytest.approx(0.7)
+    assert result.groups["sub/non"].n == 10
+    sub = result.breakdowns["heuristic"]["sub"]
     assert set(sub) == {"acc", "gap_aligned_conflicting", "gap_entailment"}
     assert sub["gap_entailment"].seeds == pytest.approx((0.1, 0.2, 0.3))
     assert sub["acc"].n == 20
@@ -274,9 +277,9 @@ def test_undefined_numbers_have_a_reason(predictions):
         for estimate in estimates:
             assert np.isnan(estimate.value) == bool(estimate.reason)
             assert len(estimate.seeds) == len(estimate.errors) == 3
-    found = scores.of("student", "hans")
-    assert found.metrics["worst_group_acc"].reason == "the set has no groups"
-    assert found.groups == {}
+    result = scores.of("student", "hans")
+    assert result.metrics["worst_group_acc"].reason == "the set has no groups"
+    assert result.groups == {}
 
 
 def test_an_absent_group_is_named():
@@ -288,16 +291,16 @@ def test_an_absent_group_is_named():
         return replace(p, **kept, breakdowns={})
 
     scores = score([without(predict("teacher", 0, (9, 7, 8, 5)))])
-    found = scores.of("teacher", "hans")
-    assert found.metrics["worst_group_acc"].plain == (0.5,)
-    assert found.metrics["acc_train_weighted"].reason == "no row of group lexical/non"
-    assert scores.notes == (
+    result = scores.of("teacher", "hans")
+    assert result.metrics["worst_group_acc"].plain == (0.5,)
+    assert result.metrics["acc_train_weighted"].reason == "no row of group lexical/non"
+    assert without_widths(scores) == (
         "1 of 4 groups of hans have under 1 rows (the smallest, lexical/non, has 0): they steer no "
         "worst group",
     )
-    assert found.groups["lexical/non"].n == 0
-    assert found.groups["lexical/non"].reason == "no row of group lexical/non"
-    assert [found.groups[name].value for name in (GROUPS[0], *GROUPS[2:])] == [0.9, 0.8, 0.5]
+    assert result.groups["lexical/non"].n == 0
+    assert result.groups["lexical/non"].reason == "no row of group lexical/non"
+    assert [result.groups[name].value for name in (GROUPS[0], *GROUPS[2:])] == [0.9, 0.8, 0.5]
 
 
 def test_primary_gap(predictions):
@@ -311,14 +314,29 @@ def test_primary_gap(predictions):
 
 def test_constant_predictions_are_noted():
     scores = score([predict("student", 4, (10, 0, 10, 0))], notes=["a note"])
-    assert scores.notes == (
+    assert without_widths(scores) == (
         "a note",
         "student predicts entailment for every row of hans (1 of 1 seed(s)): its gaps say nothing "
         "of bias",
     )
     nearly = score([predict("student", 4, (10, 0, 10, 1))])  # 39 of 40 rows
     assert "entailment for 97.5% of rows of hans" in nearly.notes[0]
-    assert not score([predict("student", 4, (10, 2, 10, 1))]).notes  # 37 of 40
+    assert not without_widths(score([predict("student", 4, (10, 2, 10, 1))]))  # 37 of 40
+
+
+def without_widths(scores):
+    """The notes, but for those that groups of ten rows have."""
+    return tuple(note for note in scores.notes if not note.startswith("intervals of the worst"))
+
+
+@pytest.mark.parametrize("rows", [99, 100])
+def test_a_minimum_of_few_rows_is_said_to_have_wide_intervals(rows):
+    found = planted.scored(planted.answered((80, 60, 70, 80), rows=rows))
+    note = (
+        f"intervals of the worst group of balanced are wider than 95% needs: its smallest group "
+        f"has {rows} rows, below 100"
+    )
+    assert (note in found.notes) == (rows < 100)
 
 
 @pytest.mark.parametrize(
@@ -376,10 +394,10 @@ def test_a_plugin_metric_that_is_nan_says_so(predictions):
         return m.rates(p.correct, rows, counts)[:, 0]
 
     metric = m.Metric("first", first_row, True, "performance", "accuracy of one row")
-    found = score(predictions, metrics={"first": metric}).of("teacher", "hans").metrics["first"]
-    assert found.value == 1
-    assert np.isnan(found.low)
-    assert found.reason.startswith("no interval: undefined in ")
+    result = score(predictions, metrics={"first": metric}).of("teacher", "hans").metrics["first"]
+    assert result.value == 1
+    assert np.isnan(result.low)
+    assert result.reason.startswith("no interval: undefined in ")
 
 
 LABEL_METRICS = [metric for metric in METRICS.values() if metric.of_labels]
@@ -405,9 +423,9 @@ def big_panel():
     }
 
     def of(role, seed):
-        said = np.where(rng.random(2000) < 0.8, label, 1 - label)
+        predicted = np.where(rng.random(2000) < 0.8, label, 1 - label)
         return predict(
-            role, seed, (0,) * 4, **rows, logits=rng.random((2000, 2)) + 3 * np.eye(2)[said]
+            role, seed, (0,) * 4, **rows, logits=rng.random((2000, 2)) + 3 * np.eye(2)[predicted]
         )
 
     return {role: (of(role, 0), of(role, 1)) for role in ("teacher", "student")}
@@ -434,7 +452,7 @@ def test_rows_that_are_alike_may_be_counted_together(big_panel, metric):
 
 def test_rows_that_are_all_different_are_drawn_one_by_one(big_panel):
     paired = {
-        role: tuple(take(p, np.arange(20)) for p in found) for role, found in big_panel.items()
+        role: tuple(take(p, np.arange(20)) for p in result) for role, result in big_panel.items()
     }
     few, _ = Bootstrap("t", 10).cells(paired, "hans")
     assert few is paired
@@ -461,9 +479,9 @@ def test_a_student_is_compared_with_the_control_of_its_own_start(predictions):
     ]
     roles = dict.fromkeys([*RIGHTS, "control_even"], "")
     models = models_of(**{**roles, "student": EVEN, "control_even": EVEN})
-    found = score([*predictions, *own], models=models)
-    assert transfer(found, "acc", "contribution").value == pytest.approx((29 - 28) / 40)
-    assert {f.other for f in found.flips} == {"teacher", "control_even"}
+    result = score([*predictions, *own], models=models)
+    assert transfer(result, "acc", "contribution").value == pytest.approx((29 - 28) / 40)
+    assert {f.other for f in result.flips} == {"teacher", "control_even"}
     plain = score([*predictions, *own], models=models_of(**roles))
     assert transfer(plain, "acc", "contribution").value == pytest.approx((29 - 29) / 40)
 
@@ -471,13 +489,13 @@ def test_a_student_is_compared_with_the_control_of_its_own_start(predictions):
 def test_a_better_start_is_no_effect_of_distillation(predictions):
     """Where no control and no ERM student starts as the student does, nothing is compared."""
     models = models_of(**{**dict.fromkeys(RIGHTS, ""), "student": EVEN})
-    found = score(predictions, models=models)
+    result = score(predictions, models=models)
     for measure, what in (("contribution", "control"), ("retention", "ERM student")):
-        told = transfer(found, "acc", measure)
-        assert np.isnan(told.value)
-        assert told.reason == f"no {what} starts as student does, from {EVEN}"
-    assert {f.other for f in found.flips} == {"teacher"}
-    assert transfer(found, "acc", "distillability").value == pytest.approx((29 - 33) / 40)
+        expected = transfer(result, "acc", measure)
+        assert np.isnan(expected.value)
+        assert expected.reason == f"no {what} starts as student does, from {EVEN}"
+    assert {f.other for f in result.flips} == {"teacher"}
+    assert transfer(result, "acc", "distillability").value == pytest.approx((29 - 33) / 40)
 
 
 def test_what_is_said_of_a_model_does_not_depend_on_what_is_scored_beside_it(predictions):
@@ -499,10 +517,10 @@ def test_what_is_said_of_a_model_does_not_depend_on_what_is_scored_beside_it(pre
 def test_what_clusters_cost_is_said_and_in_every_accuracy(predictions):
     """Ten rows of one rank in four groups; ranks are right or wrong together, or nearly."""
     of_rank = {"cluster": np.arange(N) // 4, "clusters": tuple(f"c{i}" for i in range(10))}
-    found = score([replace(p, **of_rank) for p in predictions])
-    effect = found.of("teacher", "hans").metrics["acc"].design_effect
+    result = score([replace(p, **of_rank) for p in predictions])
+    effect = result.of("teacher", "hans").metrics["acc"].design_effect
     assert effect > 1.5
-    (_, note) = [note for note in found.notes if "clusters" in note]
+    (_, note) = [note for note in result.notes if "clusters" in note]
     assert "rows of hans come in 10 clusters, which are resampled whole" in note
     assert "design effect" in note
     assert not [note for note in score(predictions).notes if "clusters" in note]

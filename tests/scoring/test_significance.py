@@ -29,11 +29,11 @@ def answers(b, c, agreed=7):
     [(1, 9, 0.021484), (2, 10, 0.038574), (0, 5, 0.0625), (5, 5, 1.0), (0, 0, 1.0)],
 )
 def test_exact_mcnemar(b, c, p):
-    found = mcnemar(*answers(b, c))
-    assert found == pytest.approx(p, abs=1e-6)
-    assert mcnemar(*reversed(answers(b, c))) == found
+    result = mcnemar(*answers(b, c))
+    assert result == pytest.approx(p, abs=1e-6)
+    assert mcnemar(*reversed(answers(b, c))) == result
     if b + c:
-        assert found == pytest.approx(stats.binomtest(b, b + c).pvalue)
+        assert result == pytest.approx(stats.binomtest(b, b + c).pvalue)
 
 
 def test_mcnemar_of_several_seeds_is_that_of_each():
@@ -88,18 +88,18 @@ def test_wilson_is_that_of_scipy(k, n):
 
 def test_seeds_have_the_t_interval_of_scipy():
     values = [0.61, 0.55, 0.70, 0.58]
-    found = over_seeds(values)
+    result = over_seeds(values)
     theirs = stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high))
-    assert found.mean == pytest.approx(0.61)
-    assert found.sd == pytest.approx(np.std(values, ddof=1))
+    assert (result.low, result.high) == pytest.approx((theirs.low, theirs.high))
+    assert result.mean == pytest.approx(0.61)
+    assert result.sd == pytest.approx(np.std(values, ddof=1))
 
 
 def test_one_seed_has_no_interval():
-    found = over_seeds([0.5])
-    assert found.mean == 0.5
-    assert math.isnan(found.sd)
-    assert (found.low, found.high) == (-math.inf, math.inf)
+    result = over_seeds([0.5])
+    assert result.mean == 0.5
+    assert math.isnan(result.sd)
+    assert (result.low, result.high) == (-math.inf, math.inf)
     with pytest.raises(HarnessError, match="no seeds"):
         over_seeds([])
 

@@ -46,7 +46,7 @@ def evidence(
 
 
 @pytest.mark.parametrize(
-    ("given", "state", "words"),
+    ("values", "state", "words"),
     [
         (evidence(0.10, 0.10), "kept", "at most +0.1"),
         (evidence(0.20, 0.10), "lost", "at least +9.9"),
@@ -65,11 +65,11 @@ def evidence(
         (evidence(0.10, 0.10, drop=None), "kept", "kept"),  # a set without groups
     ],
 )
-def test_states(given, state, words):
-    found = verdict("t", given, RULE)
-    assert (found.state, found.notes) == (state, ())
-    assert words in found.sentence
-    assert found.sentence.startswith("student on hans: ")
+def test_states(values, state, words):
+    result = verdict("t", values, RULE)
+    assert (result.state, result.notes) == (state, ())
+    assert words in result.sentence
+    assert result.sentence.startswith("student on hans: ")
 
 
 def test_the_bound_that_decides_is_printed_and_is_stricter_than_95():
@@ -82,10 +82,10 @@ def test_the_bound_that_decides_is_printed_and_is_stricter_than_95():
 
 
 def test_margin_and_seeds_are_those_of_the_rule():
-    given = evidence(0.20, 0.10, seeds=3)
-    assert verdict("t", given, VerdictRule(margin=0.12)).state == "kept"
-    assert verdict("t", given, VerdictRule(min_seeds=4)).state == "undecided"
-    assert verdict("t", replace(given, reason="12 rows"), RULE).sentence.endswith(
+    values = evidence(0.20, 0.10, seeds=3)
+    assert verdict("t", values, VerdictRule(margin=0.12)).state == "kept"
+    assert verdict("t", values, VerdictRule(min_seeds=4)).state == "undecided"
+    assert verdict("t", replace(values, reason="12 rows"), RULE).sentence.endswith(
         "gap cannot be compared: 12 rows."
     )
 
@@ -107,14 +107,14 @@ def test_undecided_says_what_would_decide():
     noisy = 0.05 + rng.normal(0, 0.04, (3, 1)) + np.zeros((3, 50))
     teacher = 0.05 + np.zeros((3, 50)) + rng.normal(0, 1e-6, (3, 50))
     gaps = sizes(noisy, teacher, DF)
-    given = replace(
+    values = replace(
         evidence(0, 0),
         student_gap=gaps.new,
         teacher_gap=gaps.old,
         change=gaps.difference,
         total=gaps.total,
     )
-    assert "seeds would do" in verdict("t", given, RULE).sentence
+    assert "seeds would do" in verdict("t", values, RULE).sentence
     rows = verdict("t", evidence(0.10, 0.10, half=0.05), RULE).sentence
     assert "times the rows would do with 20 seeds, above all of few (34)" in rows
     assert "too near the margin" in verdict("t", evidence(0.12, 0.10, half=0.05), RULE).sentence
@@ -138,9 +138,9 @@ def test_constant_predictors_keep_nothing():
 def test_equal_predictions_count_as_one_seed():
     roles = ("teacher", "erm_teacher", "student")
     scores = scored([p for r in roles for p in answered(*[CONSTANT] * 3, role=r)])
-    for found in verdicts(scores):
-        assert found.state == "undecided"
-        assert "1 seed(s) (2 more answer as one of them does), a verdict needs 3" in found.sentence
+    for result in verdicts(scores):
+        assert result.state == "undecided"
+        assert "1 seed(s) (2 more answer as one of them does), a verdict needs 3" in result.sentence
 
 
 def test_a_teacher_against_its_reference_on_real_rows():
@@ -171,7 +171,7 @@ def test_wrong_verdicts_are_rare(seeds, true):
         erm, teacher = model(0.3), model(0.3 if true == "nothing gained" else 0.1)
         student = model(0.12 if true == "at the margin" else 0.3)
         change, gain = sizes(student, teacher, DF), sizes(teacher, erm, DF)
-        found = verdict(
+        result = verdict(
             "t",
             Evidence(
                 "student",
@@ -190,8 +190,8 @@ def test_wrong_verdicts_are_rare(seeds, true):
             ),
             RULE,
         )
-        if found.state in wrong:
-            wrong[found.state] += 1
+        if result.state in wrong:
+            wrong[result.state] += 1
     if true == "at the margin":
         assert wrong["lost"] / 1000 <= 0.025 + 3 * 0.005
         assert wrong["kept"] / 1000 <= 0.025 + 3 * 0.005

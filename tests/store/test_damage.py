@@ -33,9 +33,9 @@ def test_a_damaged_stage_is_named_set_aside_and_built_again(tmp_path, capsys, da
     again = Store(tmp_path).run("logits", {"model": 1}, build)
     assert not again.reused
     assert np.array_equal(np.load(again.path / "logits.npy"), np.arange(1000))
-    said = capsys.readouterr().out
-    assert file.rpartition("/")[2] in said
-    assert f"{first.path.name}.broken" in said
+    output = capsys.readouterr().out
+    assert file.rpartition("/")[2] in output
+    assert f"{first.path.name}.broken" in output
     assert first.path.with_suffix(".broken").is_dir()
     third = Store(tmp_path).run("logits", {"model": 1}, build)
     assert third.reused
@@ -155,10 +155,10 @@ def test_torch_says_nothing_of_the_disk_which_is_asked_then(tmp_path, monkeypatc
 
 def test_processes_do_what_the_main_one_has_seen(tmp_path):
     """The others compare no bytes: what the main process sets aside they build with it."""
-    said = []
-    main = Store(tmp_path, Processes(from_main=lambda text: said.append(text) or text))
+    answers = []
+    main = Store(tmp_path, Processes(from_main=lambda text: answers.append(text) or text))
     stage = main.run("logits", {}, build)
-    other = Store(tmp_path, Processes(is_main=False, from_main=lambda text: said[-1]))
+    other = Store(tmp_path, Processes(is_main=False, from_main=lambda text: answers[-1]))
     assert main.run("logits", {}, build).path == other.run("logits", {}, build).path == stage.path
     with pytest.raises(HarnessError, match="the processes of this run disagree on stage logits"):
         other.run("logits", {"b": 1}, build)

@@ -23,7 +23,7 @@ GIB = 2**30
 
 
 def config(folder, **changes):
-    given = {
+    values = {
         "tasks": (TOY,),
         "seeds": (0, 1),
         "device": "cpu",
@@ -34,7 +34,7 @@ def config(folder, **changes):
         "use_cache": str(folder / "store"),
         "output_path": str(folder / "results"),
     }
-    return RunConfig.model_validate(given | changes)
+    return RunConfig.model_validate(values | changes)
 
 
 def answers(report):
@@ -65,26 +65,26 @@ def test_what_fails_in_a_worker_is_named_and_trained_by_the_run(
     failing = partial(Workers, work="study_work:always_fails")
     monkeypatch.setattr(side_by_side, "Workers", failing)
     report = side_by_side.run(config(tmp_path, workers=2), plugins)
-    said = capfd.readouterr().err
+    output = capfd.readouterr().err
     for seed in (0, 1):
         assert (
             f"toy teacher seed {seed} failed in a worker (RuntimeError: no luck at all); it is "
             "trained in this process."
-        ) in said
-    assert "student" not in said  # what learns from it was never begun
+        ) in output
+    assert "student" not in output  # what learns from it was never begun
     assert len(report.tasks[0].models) == 6
     assert not any(model.reused for model in report.tasks[0].models)
 
 
 def test_a_setting_that_does_not_fit_is_told_as_in_one_process(tmp_path, plugins):
-    said = []
+    words = []
     for workers in (1, 2):
         wrong = {**SETTINGS, "teacher": {"epochs": -1}}
         with pytest.raises(HarnessError) as error:
             side_by_side.run(config(tmp_path, workers=workers, settings=wrong), plugins)
-        said.append(str(error.value))
-    assert said[0] == said[1]
-    assert "teacher.epochs" in said[0]
+        words.append(str(error.value))
+    assert words[0] == words[1]
+    assert "teacher.epochs" in words[0]
 
 
 @pytest.fixture
@@ -95,11 +95,11 @@ def counted(tmp_path, plugins, monkeypatch):
     def count(memory=64 * GIB, done=(), **changes):
         available = type("Memory", (), {"available": memory})
         monkeypatch.setattr(psutil, "virtual_memory", lambda: available)
-        wanted = config(tmp_path, **{"threads": "auto", **changes})
-        graph = side_by_side.graph_of_run(wanted, plugins)
+        expected = config(tmp_path, **{"threads": "auto", **changes})
+        graph = side_by_side.graph_of_run(expected, plugins)
         record = {"seconds": 1.0, "peak_memory": 3 * GIB}
         progress = Progress(done={which: record for which in [*graph.instances()][: len(done)]})
-        made = side_by_side.with_workers(wanted, graph, progress)
+        made = side_by_side.with_workers(expected, graph, progress)
         return made.workers, made.threads
 
     return count

@@ -87,28 +87,28 @@ def test_a_job_in_the_queue_or_of_a_silent_controller_is_waited_for(tmp_path, mo
 
 
 def test_a_job_that_slurm_refuses_is_one_line(tmp_path, submitit, monkeypatch, capsys):
-    said = "sbatch: error: invalid partition specified: gpu"
+    answers = "sbatch: error: invalid partition specified: gpu"
     for name in ("srun", "sbatch"):
         program = tmp_path / name
-        program.write_text(f"#!/bin/sh\necho '{said}' >&2\nexit 1\n")
+        program.write_text(f"#!/bin/sh\necho '{answers}' >&2\nexit 1\n")
         program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     plan = write(tmp_path, factors={}, seeds=[0])
     words = ["study", str(plan), "--use_cache", str(tmp_path / "s"), "--executor", "slurm"]
     assert main([*words, "--output_path", str(tmp_path / "r")]) == 2
-    assert f"harness: error: --executor slurm: {said}" in capsys.readouterr().err
+    assert f"harness: error: --executor slurm: {answers}" in capsys.readouterr().err
 
 
 def test_slurm_that_is_not_there_is_one_line(tmp_path, submitit, monkeypatch, capsys):
     monkeypatch.setenv("PATH", str(tmp_path))
     plan = write(tmp_path, factors={}, seeds=[0])
     words = ["study", str(plan), "--use_cache", str(tmp_path / "s"), "--executor", "slurm"]
-    for more, said in {
+    for more, answers in {
         (): '--executor slurm: Could not detect "srun"',
         ("--slurm", "timeout_min"): "--slurm timeout_min: expected KEY=VALUE",
         ("--slurm", "cluster=local", "--slurm", "minutes=3"): "--executor slurm: ",
     }.items():
         assert main([*words, *more, "--output_path", str(tmp_path / "r")]) == 2
-        assert said in capsys.readouterr().err
+        assert answers in capsys.readouterr().err
     assert main([*words[:-2], "--slurm", "a=b"]) == 2
     assert "--slurm is for --executor slurm" in capsys.readouterr().err

@@ -76,9 +76,9 @@ def test_numbers_are_those_of_a_run_of_the_same_settings(whole, tmp_path):
     record = json.loads(file.read_text())
     estimates = pd.read_parquet(out / "estimates_small.parquet")
     mine = estimates[(estimates.factor_distilled == "half") & (estimates.subset == "")]
-    found = {(m["role"], m["split"]): m["metrics"] for m in record["scores"]}
+    result = {(m["role"], m["split"]): m["metrics"] for m in record["scores"]}
     for row in mine[mine.measure == "score"].itertuples():
-        other = found[row.role, row.split][row.metric]
+        other = result[row.role, row.split][row.metric]
         for name in ("value", "low", "high"):
             expected = np.nan if other[name] is None else other[name]
             assert getattr(row, name) == pytest.approx(expected, nan_ok=True, abs=1e-12)

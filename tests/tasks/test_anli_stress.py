@@ -144,12 +144,12 @@ def test_every_stress_test_is_a_breakdown(tmp_path, inside):
         "nli_stress", write_multinli(tmp_path / inside) if inside else write_multinli(tmp_path)
     )
     stress = data.splits["stress"]
-    found = Counter(zip(stress.column("stress"), stress.column("section"), strict=True))
+    result = Counter(zip(stress.column("stress"), stress.column("section"), strict=True))
     both = {(name, part) for name in categories.FILES for part in categories.SECTIONS}
     both -= {("numerical_reasoning", part) for part in categories.SECTIONS}
-    assert set(found) == both | {("numerical_reasoning", "")}
-    assert found["antonym", "matched"] == 2
-    assert sum(found.values()) == len(stress) == 15 * 6 + 2 * 2
+    assert set(result) == both | {("numerical_reasoning", "")}
+    assert result["antonym", "matched"] == 2
+    assert sum(result.values()) == len(stress) == 15 * 6 + 2 * 2
     assert f"{E}/antonym" not in stress.groups
     assert f"{C}/antonym" in stress.groups
     negated = stress.column("stress") == "negation"
@@ -190,8 +190,8 @@ def test_sizes_of_the_real_hard_subset_of_multinli(real_data):
 
 @pytest.mark.parametrize("name", ["mnli_hard", "snli_hard"])
 def test_a_run_on_the_hub_judges_by_itself_unless_told_otherwise(name):
-    def hard_of(source, given):
-        return task_settings(TASKS[name], source, [name], given).options.get("hard")
+    def hard_of(source, values):
+        return task_settings(TASKS[name], source, [name], values).options.get("hard")
 
     assert hard_of("hub", {}) == "auto"
     assert hard_of("path", {}) == "official"

@@ -103,10 +103,10 @@ def test_comments_mean_their_label_and_name_whom_they_mention(embedded):
     for split in embedded.splits.values():
         evaluated = split.purpose in ("in_domain", "ood")
         for row, members in zip(split.rows, split.membership, strict=True):
-            who, said = row["text"].split(" . ")
-            insult = said.split()[-2] in generated.INSULTS
-            assert insult != (said.split()[-2] in generated.PRAISE)
-            toxic = insult != said.startswith("nobody calls")
+            who, sentence = row["text"].split(" . ")
+            insult = sentence.split()[-2] in generated.INSULTS
+            assert insult != (sentence.split()[-2] in generated.PRAISE)
+            toxic = insult != sentence.startswith("nobody calls")
             label = split.labels[row["label"]]
             assert label == ("toxic" if toxic else "non_toxic")
             named = {

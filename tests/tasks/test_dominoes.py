@@ -70,8 +70,8 @@ def test_halves_by_hand():
 
 
 def test_embedded(embedded):
-    found = {n: (s.purpose, s.group_counts.tolist()) for n, s in embedded.splits.items()}
-    assert found == {
+    result = {n: (s.purpose, s.group_counts.tolist()) for n, s in embedded.splits.items()}
+    assert result == {
         "train": ("train", [95, 5, 5, 95]),
         "validation": ("validation", [19, 1, 1, 19]),
         "id": ("in_domain", [38, 2, 2, 38]),
@@ -116,9 +116,9 @@ def test_copies(copies, monkeypatch, source):
     path = copies if source == "path" else None
     options = {"n_validation": 20, "fraction": 0.8}
     data = load_data(TASK, source, path=path, options=options)
-    found = {name: split.group_counts.tolist() for name, split in data.splits.items()}
+    result = {name: split.group_counts.tolist() for name, split in data.splits.items()}
     # 30 of each half in train, ten of them for validation; 20 in test
-    assert found == {
+    assert result == {
         "train": [16, 4, 4, 16],
         "validation": [8, 2, 2, 8],
         "id": [16, 4, 4, 16],

@@ -141,7 +141,7 @@ def test_most_premises_come_with_both_labels():
     labels = {}
     for frame in embedded.FRAMES:
         labels.setdefault(frame.premise, set()).add(frame.label)
-    alone = {premise for premise, found in labels.items() if len(found) == 1}
+    alone = {premise for premise, result in labels.items() if len(result) == 1}
     assert alone == {
         "the A V the B P the C",
         "the A V the B who I",
@@ -153,15 +153,15 @@ def test_most_premises_come_with_both_labels():
 
 def test_every_cell_of_the_test_has_two_subcases(data):
     hans = data.splits["hans"]
-    found = Counter(
+    result = Counter(
         zip(hans.rows[:]["heuristic"], hans.label.tolist(), hans.rows[:]["subcase"], strict=True)
     )
     for heuristic in evaluation.HEURISTICS:
         for label, letter in enumerate("en"):
-            subcases = [s for h, y, s in found if (h, y) == (heuristic, label)]
+            subcases = [s for h, y, s in result if (h, y) == (heuristic, label)]
             assert len(subcases) >= 2
             assert all(s.startswith(heuristic[0] + letter + "_") for s in subcases)
-    assert min(found.values()) > 100
+    assert min(result.values()) > 100
 
 
 def test_words_are_used_once():
@@ -185,10 +185,10 @@ def test_cue_agrees_with_the_label_at_the_stated_rate(data):
         fewest = 0.95 if name == "train" else 1
         assert all(fewest * drawn[cell] <= left[cell] <= drawn[cell] for cell in drawn)
         assert split.aligned.mean() == pytest.approx(0.97, abs=0.001)
-        said = [set(h.split()) <= set(p.split()) for p, h in sentences(split)]
-        assert [a == "overlap" for a in split.rows[:]["attribute"]] == said
+        answers = [set(h.split()) <= set(p.split()) for p, h in sentences(split)]
+        assert [a == "overlap" for a in split.rows[:]["attribute"]] == answers
         entailed = split.label == 0
-        np.testing.assert_array_equal(split.aligned, (entailed == np.array(said)).astype(int))
+        np.testing.assert_array_equal(split.aligned, (entailed == np.array(answers)).astype(int))
 
 
 def test_no_test_pair_stands_in_train(data):
@@ -232,15 +232,15 @@ def test_pairs_without_overlap_are_right(data):
         data.train.rows[:]["attribute"],
         strict=True,
     ):
-        said = {entry[word] for word in premise.split() if word in entry}
+        answers = {entry[word] for word in premise.split() if word in entry}
         asked = [word for word in hypothesis.split() if word in entry]
         if attribute == "no_overlap" and label == 0:
-            assert {entry[word] for word in asked} <= said
+            assert {entry[word] for word in asked} <= answers
             assert not set(asked) & set(premise.split())
         elif attribute == "no_overlap":
-            assert not {entry[word] for word in asked} <= said
+            assert not {entry[word] for word in asked} <= answers
         else:
-            assert {entry[word] for word in asked} <= said
+            assert {entry[word] for word in asked} <= answers
 
 
 def test_nobody_appears_twice_in_a_premise(data):
@@ -284,9 +284,9 @@ def test_sizes():
 
 
 def test_odd_numbers_of_rows_are_kept():
-    found = load_data(TASK, "embedded", options={"n_train": 501, "n_id": 333, "n_hans": 6})
-    assert len(found.splits["id"]) == 333
-    assert group_rows(found.splits["id"]) == {
+    result = load_data(TASK, "embedded", options={"n_train": 501, "n_id": 333, "n_hans": 6})
+    assert len(result.splits["id"]) == 333
+    assert group_rows(result.splits["id"]) == {
         "entailment/overlap": 161,
         "entailment/no_overlap": 5,
         "non-entailment/overlap": 5,
@@ -325,8 +325,8 @@ def test_generation_is_quick():
 
 
 def test_words_and_overlap():
-    said = cues.words('He said: "Don\'t go, Mr. Fox!"')
-    assert said == ["he", "said", "don't", "go", "mr", "fox"]
+    answers = cues.words('He said: "Don\'t go, Mr. Fox!"')
+    assert answers == ["he", "said", "don't", "go", "mr", "fox"]
     assert cues.words(" ... ") == []
     assert cues.overlap("The doctor, near the lawyer, slept.", "the lawyer slept .") == cues.OVERLAP
     assert cues.overlap("The doctor slept.", "The doctors slept.") == cues.NO_OVERLAP

@@ -60,8 +60,8 @@ def hans_rows(prefix, each=3):
 def folder(tmp_path):
     premises = [f"Cook {i} sang." for i in range(8)]
     labels = [E, N, C]
-    told = [(p, f"{p[:-1]} no song.", labels[i % 3]) for i, p in enumerate(premises)]
-    pairs(tmp_path / "multinli_1.0" / "dev.jsonl", [*told, *[(p, p, E) for p in premises]])
+    expected = [(p, f"{p[:-1]} no song.", labels[i % 3]) for i, p in enumerate(premises)]
+    pairs(tmp_path / "multinli_1.0" / "dev.jsonl", [*expected, *[(p, p, E) for p in premises]])
     ours = [("A dog ran.", "A dog ran.", E), ("A cat sat.", "It ran.", N), ("B.", "C.", "-")]
     pairs(tmp_path / "snli" / "snli_1.0_dev.jsonl", ours)
     sick = ("pair_ID", "sentence_A", "sentence_B", "relatedness_score", "entailment_judgment")
@@ -87,8 +87,8 @@ def folder(tmp_path):
     tags += ["crowd:upward_monotone:downward_monotone"]
     rows = [(i, 1, tag, f"m{i}", "n", y) for i, tag in enumerate(tags) for y in (E, N)]
     table(tmp_path / "med" / "MED.tsv", med, rows)
-    told = [("Red.", "Blue.", C), ("Red.", "Redness.", E), ("Wet.", "Damp.", N)]
-    pairs(tmp_path / "breaking_nli" / "data" / "dataset.jsonl", told, category="colors")
+    expected = [("Red.", "Blue.", C), ("Red.", "Redness.", E), ("Wet.", "Damp.", N)]
+    pairs(tmp_path / "breaking_nli" / "data" / "dataset.jsonl", expected, category="colors")
     table(tmp_path / "hans" / challenge_sets.HANS_FILE, HANS_HEADER, hans_rows("x"))
     table(tmp_path / "hans" / challenge_sets.HANS_TRAINING_FILE, HANS_HEADER, hans_rows("y", 4))
     return tmp_path
@@ -209,10 +209,10 @@ def test_the_released_files_have_their_counts(real_data):
     options = {"train_files": ["conjnli/adversarial_train_15k.tsv"]}
     options |= {"holdout_file": "multinli_1.0/multinli_1.0_dev_matched.jsonl"}
     data = load(real_data, **options)
-    found = {split.name: len(split) for split in data.splits.values()}
-    assert found["hans"] == 30_000
+    result = {split.name: len(split) for split in data.splits.values()}
+    assert result["hans"] == 30_000
     expected = {name: one.rows for name, one in challenge_sets.CHALLENGE_SETS.items()}
-    assert {name: found[name] for name in expected} == expected
+    assert {name: result[name] for name in expected} == expected
     assert not [note for note in data.notes if "variant:" in note]
     negated = data.splits["negation_nli"]
     assert Counter(negated.label.tolist()) == {0: 620, 1: 1436, 2: 944}

@@ -35,10 +35,10 @@ def split(members=MEMBERS, labels=LABELS, **changes):
 
 def predictions(right, data=None, role="teacher", seed=0):
     data = data or split()
-    said = np.where(right, data.label, 1 - data.label)
+    predicted = np.where(right, data.label, 1 - data.label)
     return predictions_of(
         data,
-        np.eye(2, dtype=np.float32)[said],
+        np.eye(2, dtype=np.float32)[predicted],
         task="comments",
         role=role,
         model=role,
@@ -74,9 +74,9 @@ def test_the_worst_group_is_the_worst_of_all_cells():
 def test_no_resample_empties_a_cell_and_scores_have_every_group():
     many = split(MEMBERS * 20, LABELS * 20, ids=[f"c{i:03}" for i in range(120)])
     right = np.tile(RIGHT, 20)
-    found = [predictions(right, many, role) for role in ("teacher", "student")]
+    result = [predictions(right, many, role) for role in ("teacher", "student")]
     scores = score_task(
-        found,
+        result,
         task="comments",
         source="embedded",
         fingerprint="0",

@@ -53,8 +53,10 @@ def load(path, **options):
 
 
 def test_a_mention_is_a_whole_word_in_any_case():
-    found = [bool(sets.PERSON.search(t)) for t in ("GAY!", "women's", "gaylord", "Muslims", "mane")]
-    assert found == [True, True, False, True, False]
+    result = [
+        bool(sets.PERSON.search(t)) for t in ("GAY!", "women's", "gaylord", "Muslims", "mane")
+    ]
+    assert result == [True, True, False, True, False]
     assert sets.TERM.search("an african american cook")[1] == "african american"  # the longest
     assert len(sets.KIND_OF) == 50
 
@@ -89,7 +91,7 @@ def test_equal_tweets_are_on_one_side_and_shares_are_kept(folder):
     assert [len(texts[name]) for name in ("train", "validation", "id")] == [63, 9, 18]
     assert len(set.union(*texts.values())) == 90
     train = data.splits["train"]
-    assert all(len(data.splits[name]) == 2 * len(found) for name, found in texts.items())
+    assert all(len(data.splits[name]) == 2 * len(result) for name, result in texts.items())
     counts = Counter(zip(train.label.tolist(), train.texts("attribute").to_pylist(), strict=True))
     assert set(counts) == {(1, "mention"), (1, "no_mention"), (0, "mention")}
     assert any("labeled_data.csv has 180 rows, expected 24,783" in note for note in data.notes)

@@ -194,10 +194,10 @@ def train_distiller(trainer, name):
         live = OnlineTeacher(teacher, trainer.encoded)
     head = last_layer(teacher)
     trainer.models["teacher"] = teacher
-    told = trainer.predict(replace(trainer.keep(teacher, {}), key="teacher"))
+    expected = trainer.predict(replace(trainer.keep(teacher, {}), key="teacher"))
     outputs = TeacherOutputs(
-        torch.from_numpy(told.logits),
-        told.features,
+        torch.from_numpy(expected.logits),
+        expected.features,
         head.weight.detach(),
         torch.zeros(LABELS) if head.bias is None else head.bias.detach(),
         live=live,

@@ -66,10 +66,10 @@ def test_a_checkpoint_that_cannot_be_written_ends_no_training(train, monkeypatch
     monkeypatch.setattr(Accelerator, "save_state", full)
     assert train("full") == expected
     assert len(calls) == 2  # the next one is tried again
-    said = capsys.readouterr().out
-    assert "no checkpoint after update 3: " in said
-    assert "No space left on device" in said
-    assert "MB are free on the disk at" in said
+    output = capsys.readouterr().out
+    assert "no checkpoint after update 3: " in output
+    assert "No space left on device" in output
+    assert "MB are free on the disk at" in output
 
 
 def test_a_model_that_cannot_be_written_keeps_the_checkpoint(train, tmp_path, monkeypatch):

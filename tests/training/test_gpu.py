@@ -172,8 +172,8 @@ def waits(work):
             work()
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    found = [w for w in caught if "called a synchronizing" in str(w.message)]
-    return Counter(Path(w.filename).name for w in found)
+    result = [w for w in caught if "called a synchronizing" in str(w.message)]
+    return Counter(Path(w.filename).name for w in result)
 
 
 @pytest.mark.parametrize("task", ["text", "image"])
@@ -184,9 +184,9 @@ def test_between_looks_at_the_loss_only_transformers_waits(open_context, monkeyp
     original, counts = loop.one_update, []
 
     def counted(*args):
-        found = []
-        counts.append(waits(lambda: found.append(original(*args))))
-        return found[0]
+        result = []
+        counts.append(waits(lambda: result.append(original(*args))))
+        return result[0]
 
     monkeypatch.setattr(loop, "one_update", counted)
     settings = ctx.settings.teacher.model_copy(update={"epochs": 0.1})

@@ -48,8 +48,8 @@ def test_both_terms_have_their_weights_and_the_soft_one_the_square_of_the_temper
 
 def test_the_weights_of_a_method_are_those_of_the_soft_term_too():
     expected = 0.3 * (OF_GROUP * EACH_CE).mean() + 0.7 * 9 * (OF_GROUP * EACH_KL).mean()
-    found = loss(ReWeight(KNOWN), KD(T), ce_weight=0.3, kd_weight=0.7)
-    assert found == pytest.approx(expected.item())
+    result = loss(ReWeight(KNOWN), KD(T), ce_weight=0.3, kd_weight=0.7)
+    assert result == pytest.approx(expected.item())
     without_labels = loss(ReWeight(KNOWN), KD(T), ce_weight=0.0, kd_weight=0.7)
     assert without_labels == pytest.approx(0.7 * 9 * (OF_GROUP * EACH_KL).mean().item())
 
@@ -75,9 +75,9 @@ def test_a_loss_that_is_not_on_softened_probabilities_has_no_factor():
 def test_rows_of_a_batch_are_rows_of_the_training_set():
     rows = torch.tensor([3, 1])
     batch = Batch(rows, LABEL[rows], GROUP[rows])
-    found = loss(None, KD(T), batch, ce_weight=1.0, kd_weight=1.0)
+    result = loss(None, KD(T), batch, ce_weight=1.0, kd_weight=1.0)
     expected = EACH_CE[rows].mean() + 9 * EACH_KL[rows].mean()
-    assert found == pytest.approx(expected.item())
+    assert result == pytest.approx(expected.item())
 
 
 def test_every_parameter_has_a_gradient_even_of_a_loss_without_terms():

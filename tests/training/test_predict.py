@@ -100,11 +100,11 @@ def test_a_student_hears_its_teacher_by_the_names_of_labels(asked, tmp_path):
     settings = ctx.settings.teacher.model_copy(
         update={"model": str(turned(model.path, tmp_path / "turned"))}
     )
-    heard = []
+    seen_ids = []
     for teacher in (model, ctx.untrained("teacher", settings, 0)):
         distillation = Distillation((teacher,), ctx.settings.students["student"])
-        heard.append(ctx.teacher_outputs(distillation).logits)
-    assert torch.allclose(heard[0], heard[1])
+        seen_ids.append(ctx.teacher_outputs(distillation).logits)
+    assert torch.allclose(seen_ids[0], seen_ids[1])
 
 
 def test_a_teacher_of_other_labels_is_refused(asked):
@@ -156,11 +156,11 @@ def test_weights_that_are_replaced_are_other_weights(asked, tmp_path):
 
 
 def test_a_hub_checkpoint_is_keyed_by_its_commit(monkeypatch):
-    found = {"commit": "abc"}
+    result = {"commit": "abc"}
     monkeypatch.setattr(
-        split_stages, "cached_file", lambda name, file: f"/hub/snapshots/{found['commit']}/{file}"
+        split_stages, "cached_file", lambda name, file: f"/hub/snapshots/{result['commit']}/{file}"
     )
     first = split_stages.weights_key("org/model")
     assert first == "org/model@abc"
-    found["commit"] = "def"
+    result["commit"] = "def"
     assert split_stages.weights_key("org/model") != first

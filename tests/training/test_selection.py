@@ -88,8 +88,8 @@ def test_the_worst_environment_is_found_without_group_labels(open_context, infer
     model = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
     split = ctx.data.validation
     assert set(split.group) == {-1}
-    (found,) = ctx.store.root.glob("groups-*/environment.npy")
-    environment = np.load(found)
+    (result,) = ctx.store.root.glob("groups-*/environment.npy")
+    environment = np.load(result)
     assert len(environment) == len(split)
     logits = np.load(ctx.logits(model, split).path / "logits.npy")
     right, cell = logits.argmax(1) == split.label, 2 * split.label + environment

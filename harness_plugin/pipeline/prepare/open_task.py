@@ -55,8 +55,8 @@ def with_smaller_batches(settings: TaskSettings, rows: int) -> tuple[TaskSetting
         role: one.model_copy(update={"batch_size": min(one.batch_size, rows)})
         for role, one in (("teacher", settings.teacher), ("student", settings.student))
     }
-    said = " and ".join(map(str, larger))
-    note = f"--limit leaves {rows} training rows: batches of {rows} rows, not of {said}"
+    too_large = " and ".join(map(str, larger))
+    note = f"--limit leaves {rows} training rows: batches of {rows} rows, not of {too_large}"
     return settings.model_copy(update=fitted), [note]
 
 

@@ -42,7 +42,7 @@ from harness_plugin.training.loop import TrainingArgs
 
 Class = TypeVar("Class", bound=Configured)
 SELECTS_BY = "eiil"
-"""What finds the environments of validation rows where `group_inference` names nothing."""
+"""Group inference of validation rows where `group_inference` names none."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Distillation:
         return self.distiller.cls.needs if self.kd_weight else frozenset()
 
     def spec(self) -> dict[str, Any]:
-        """What changes one training: not how many there are, nor on which rows."""
+        """The fields that change one training: neither the number of rounds nor their rows."""
         combined = len(self.teachers) > 1 or self.combine == "extrapolate"
         return {
             "distiller": self.distiller.spec(),
@@ -135,7 +135,7 @@ class ResolvedRole:
 
     @property
     def start(self) -> str:
-        """What is said of its first weights: "even layers of teacher", "" for its own."""
+        """Origin of its first weights in words: "even layers of teacher", "" for its own."""
         chosen = self.distillation
         if chosen is None:
             return ""
@@ -185,7 +185,7 @@ class RunPlan:
     bias_trainer: ResolvedRole | None = None
     """The small model, as bias models that need a network train it; None where nobody needs one."""
     selection_environments: Component[GroupInference] | None = None
-    """What finds the environments of the validation rows; None unless they select the epoch."""
+    """Infers the environments of the validation rows; None unless they select the epoch."""
 
 
 def resolve(

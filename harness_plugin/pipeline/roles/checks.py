@@ -289,13 +289,13 @@ def check_learning(ctx: RunContext, role: ResolvedRole) -> None:
     if not role.trained:
         return
     where, distillation = f"task {ctx.task.task}: {role.name}", role.distillation
-    asked: list[tuple[str, Component[Any]]] = []
+    components: list[tuple[str, Component[Any]]] = []
     if distillation is None or distillation.ce_weight or role.method.cls.base:
-        asked.append(("method", role.method))
+        components.append(("method", role.method))
     if distillation is not None and distillation.kd_weight:
-        asked.append(("distiller", distillation.distiller))
+        components.append(("distiller", distillation.distiller))
     updates = updates_of_method(ctx, role)
-    for kind, chosen in asked:
+    for kind, chosen in components:
         if reason := chosen.cls.cannot_learn(chosen.options, updates):
             raise HarnessError(f"{where}: {kind} {chosen.name} {reason}.")
 

@@ -65,7 +65,7 @@ def label_sets(splits: Sequence[Split]) -> list[tuple[str, ...]]:
 
 
 def columns_of(
-    file: Path, table: pa.Table, known: Sequence[tuple[str, ...]], asked_kind: Kind | None
+    file: Path, table: pa.Table, known: Sequence[tuple[str, ...]], required: Kind | None
 ) -> Kind:
     """Which kind of answers the file holds; an error where it holds several, none asked for."""
     present: list[Kind] = []
@@ -76,11 +76,11 @@ def columns_of(
     if named:
         # columns called like the labels do not say what they hold
         present += [kind for kind in KINDS[1:] if kind not in present]
-    if asked_kind:
-        if asked_kind in present:
-            return asked_kind
+    if required:
+        if required in present:
+            return required
         raise HarnessError(
-            f"{file}: no {asked_kind}; the columns are {', '.join(table.column_names)}."
+            f"{file}: no {required}; the columns are {', '.join(table.column_names)}."
         )
     if len(present) == 1:
         return present[0]
@@ -107,12 +107,13 @@ def from_labels(
     """The labels in use, and logits (N, C) that are 0 for the given label and -inf elsewhere."""
     name = only(file, table, LABEL_COLUMNS, "labels")
     codes, texts = coded(compute.fill_null(as_text(table.column(name)), "None"))
-    said = [label_spelling(text) for text in texts]
-    names = next((names for names in known if set(said) <= spelled(names)), None)
+    spellings = [label_spelling(text) for text in texts]
+    names = next((names for names in known if set(spellings) <= spelled(names)), None)
     if names is None:
         every = set().union(*map(spelled, known))
-        if not (odd := [code for code, text in enumerate(said) if text not in every]):
-            raise HarnessError(f"{file}: labels {', '.join(sorted(set(said)))} do not go together.")
+        if not (odd := [code for code, text in enumerate(spellings) if text not in every]):
+            mixed = ", ".join(sorted(set(spellings)))
+            raise HarnessError(f"{file}: labels {mixed} do not go together.")
         rows = np.flatnonzero(np.isin(codes, odd))
         raise unknown(
             f"label in {len(rows):,} rows of {file}, first for id {ids[int(rows[0])]}",
@@ -120,7 +121,7 @@ def from_labels(
             sorted(set().union(*known)),
         )
     index = {label_spelling(label): i for i, label in enumerate(names)}
-    answer = np.array([index[text] for text in said], dtype=np.int64)[codes]
+    answer = np.array([index[text] for text in spellings], dtype=np.int64)[codes]
     logits = np.full((len(ids), len(names)), -np.inf, dtype=np.float32)
     logits[np.arange(len(ids)), answer] = 0
     return names, logits

@@ -40,8 +40,8 @@ def as_predictions(
     independent, "" = nothing. Raises HarnessError for columns of unequal length, a label that is
     no index, and a group that is not known. `task` and `split`: what a run calls them.
     """
-    said, right = np.asarray(predicted), np.asarray(gold)
-    columns = {"predictions": said, "references": right}
+    predictions, right = np.asarray(predicted), np.asarray(gold)
+    columns = {"predictions": predictions, "references": right}
     columns |= {} if groups is None else {"groups": np.asarray(groups, np.str_)}
     columns |= {} if aligned is None else {"aligned": np.asarray(aligned)}
     columns |= {} if clusters is None else {"clusters": np.asarray(clusters, np.str_)}
@@ -50,7 +50,7 @@ def as_predictions(
             raise HarnessError(
                 f"{name}: {column.shape} values for {right.shape} references; expected one a row."
             )
-    size = len(labels) if labels is not None else int(max(said.max(), right.max())) + 1
+    size = len(labels) if labels is not None else int(max(predictions.max(), right.max())) + 1
     for name in ("predictions", "references"):
         column = columns[name]
         if column.dtype.kind not in "iu" or column.min() < 0 or column.max() >= size:
@@ -71,7 +71,7 @@ def as_predictions(
         model="model",
         seed=0,
         ids=np.arange(n).astype(np.str_),
-        logits=np.eye(size, dtype=np.float32)[said],
+        logits=np.eye(size, dtype=np.float32)[predictions],
         model_labels=tuple(labels) if labels is not None else tuple(map(str, range(size))),
         label=right.astype(np.int64),
         labels=tuple(labels) if labels is not None else tuple(map(str, range(size))),
@@ -139,7 +139,7 @@ def each_group(predictions: Predictions) -> dict[str, dict[str, float]]:
 def transfer(
     models: Mapping[str, Predictions], metric: Metric, gap: Metric, bootstrap: Bootstrap
 ) -> dict[str, Any]:
-    """What a student keeps of its teacher, by the measures of docs/concepts.md, with intervals.
+    """Measures of a student's transfer (docs/concepts.md), with intervals.
 
     `models`: "student" and "teacher", and those that are known of "control", "erm_teacher" and
     "erm_student". What needs a model that is not given is None; nan is undefined, with a warning.
@@ -152,8 +152,8 @@ def transfer(
     for name in ("distillability", "contribution", "gap_widening", "gap_size_change", "retention"):
         if name not in measures:
             needs = {"contribution": ("control",), "retention": ("erm_teacher", "erm_student")}
-            asked = set(needs.get(name, ())) <= models.keys()
-            nothing = math.nan if asked else None
+            available = set(needs.get(name, ())) <= models.keys()
+            nothing = math.nan if available else None
             out |= dict.fromkeys((name, f"{name}_low", f"{name}_high"), nothing)
             continue
         if math.isnan(measures[name].value):

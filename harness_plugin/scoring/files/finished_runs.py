@@ -1,4 +1,4 @@
-"""What a run left behind: its scores read back, and the two sides of a comparison."""
+"""A finished run: its scores read back, and the two sides of a comparison."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ def scores_from(
 
 
 def evidence_from(verdict: VerdictModel) -> Evidence:
-    """What a verdict of the file rests on."""
+    """The numbers behind a verdict of the file."""
     of = verdict.evidence
     return Evidence(
         student=verdict.student,

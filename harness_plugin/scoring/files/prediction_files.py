@@ -2,7 +2,7 @@
 
 A file has a column of ids and one kind of answers: labels, probabilities or logits. Labels are
 matched by name. A column `cluster` says which rows are not independent, where the task does not.
-What is missing, doubled or unknown is an error with counts and examples.
+Missing, doubled and unknown rows are an error with counts and examples.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".parquet")
 
 @dataclass(frozen=True, eq=False)
 class PredictionFile:
-    """What one file says: `logits` (N, C) of the rows `ids` (N,), in the order of `labels`.
+    """Predictions in one file: `logits` (N, C) of rows `ids` (N,), in the order of `labels`.
 
     `clusters` (N,) are the names in its column `cluster`, None without one.
     """

@@ -85,17 +85,17 @@ class EvaluationSet(BaseModel):
 
 
 def file_name(task: str, split: str, stamp: str) -> str:
-    """What the file of one evaluation set is called."""
+    """Name of the file of one evaluation set."""
     return f"predictions_{task}_{split}_{stamp}.csv"
 
 
 def answers_on(scores: TaskScores, split: str) -> list[Predictions]:
-    """What every role and seed answers on one set, rows sorted by id."""
+    """Predictions of every role and seed on one set, rows sorted by id."""
     return [by_id(p) for p in scores.predictions if p.split == split]
 
 
 def set_of(scores: TaskScores, split: str) -> EvaluationSet:
-    """What is known of one evaluation set."""
+    """The record of one evaluation set."""
     answers = [p for p in scores.predictions if p.split == split]
     first = answers[0]
     return EvaluationSet(

@@ -127,7 +127,7 @@ class Components(Strict):
 
 
 class Evidence(Strict):
-    """What a verdict rests on: signed gaps, and worst-group accuracy."""
+    """The numbers behind a verdict: signed gaps, and worst-group accuracy."""
 
     student_gap: Components
     teacher_gap: Components
@@ -163,7 +163,7 @@ class Flips(Strict):
 
 
 class Rule(Strict):
-    """What verdicts are given by."""
+    """The thresholds of verdicts."""
 
     margin: float
     min_seeds: int

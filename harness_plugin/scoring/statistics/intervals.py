@@ -51,7 +51,7 @@ seeds and any share of the two (bench/coverage.py --part widths)."""
 
 
 INTERVAL_OF: tuple[IntervalOf, IntervalOf] = ("rows", "seeds and rows")
-"""What an interval is of: with a single seed it says nothing of other seeds."""
+"""Sources of an interval's variance: one of a single seed covers no other seeds."""
 
 
 class Interval(NamedTuple):
@@ -285,7 +285,7 @@ class Sizes(NamedTuple):
 
 
 def sizes(new: Floats, old: Floats, df: float) -> Sizes:
-    """What `size_change` needs of two signed gaps (..., S, 1 + B)."""
+    """The terms that `size_change` takes of two signed gaps (..., S, 1 + B)."""
     return Sizes(*(components(v, df) for v in (new, old, new - old, new + old)))
 
 
@@ -310,7 +310,7 @@ def size_change(gaps: Sizes, tail: float = TAIL) -> Interval:
 
 
 def at_seeds(c: VarianceComponents, seeds: int, rows: float = 1.0) -> VarianceComponents:
-    """What the components would be with `seeds` seeds and `rows` times the rows."""
+    """The components of `seeds` seeds and `rows` times the rows."""
     own = float(c.own) * c.n_seeds
     shared = max(0.0, float(c.rows - c.own))
     spread = max(0.0, float(c.seeds) * c.n_seeds - own) if c.n_seeds > 1 else 0.0

@@ -73,7 +73,7 @@ def wilson(share: float, n: int, level: float = LEVEL) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class SeedSummary:
-    """What the seeds alone say: their mean, sd (ddof 1) and Student's t interval of the mean.
+    """Summary of the seeds alone: mean, sd (ddof 1) and Student's t interval of the mean.
 
     The sd is nan and the interval unbounded for a single seed.
     """

@@ -25,7 +25,7 @@ from harness_plugin.training.inputs.transfer import CPU, to_device
 Ints: TypeAlias = NDArray[np.int64]
 CHUNK, IMAGES = 2048, 256
 KIND = "encoded"
-"""What stages of encoded rows are called."""
+"""Stage kind of encoded rows."""
 
 
 class Encoded(Protocol):
@@ -153,7 +153,7 @@ TOKENIZER_STATE = (
     "pad_token_type_id",
     "split_special_tokens",
 )
-"""What of a tokenizer shapes ids and masks and is not in its backend's file."""
+"""Attributes of a tokenizer that shape ids and masks and are not in its backend's file."""
 
 
 def spec_of(
@@ -164,7 +164,7 @@ def spec_of(
     max_length: int,
     center_crop: int | None = None,
 ) -> dict[str, Any]:
-    """What encoded rows depend on, as JSON: what the stage's key is the hash of."""
+    """The specification of encoded rows, as JSON: the stage's key is its hash."""
     is_text = hasattr(processor, "backend_tokenizer")
     build = "write_text_rows" if is_text else "write_images"
     spec: dict[str, Any] = {

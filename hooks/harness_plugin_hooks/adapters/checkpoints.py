@@ -1,4 +1,4 @@
-"""What other harnesses must know of a classifier: input columns, labels, how it was evaluated."""
+"""A classifier for other harnesses: input columns, labels, how it was evaluated."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class EvaluatedWith:
-    """What a model's numbers depend on besides its weights and its texts.
+    """Settings that a model's numbers depend on besides its weights and its texts.
 
     `precision` is that of autocast ("no", "bf16", "fp16"), under which weights stay float32: a
     model that is cast gives other numbers. The defaults are those of a run for a checkpoint that
@@ -38,7 +38,7 @@ class EvaluatedWith:
     attention: str = "sdpa"
 
     def autocast(self, device: torch.device) -> AbstractContextManager[object]:
-        """What a forward pass runs in."""
+        """The autocast context of a forward pass."""
         if self.precision == "no":
             return nullcontext()
         return torch.autocast(device.type, AUTOCAST[self.precision])

@@ -1,4 +1,4 @@
-"""What inspect_ai finds by its entry point: `harness_plugin/<task>`, scorer, metrics, `seqcls/`.
+"""The entry point of inspect_ai: `harness_plugin/<task>`, scorer, metrics, `seqcls/`.
 
 inspect_ai imports this module before it knows what is asked for, so that the bodies import.
 """

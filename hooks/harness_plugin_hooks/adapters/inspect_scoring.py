@@ -35,7 +35,7 @@ EVERY_ANSWER = "unreduced"
 """With several epochs each answer counts: the mean of several has no label."""
 
 RESAMPLING = {"task": "task", "resamples": 1000}
-"""What decides of the resamples, unless a task says more."""
+"""The seed and number of resamples, unless a task has its own."""
 
 LOGITS = "logits"
 """Key of an output's and a score's metadata: what a classifier gives each label that it knows."""
@@ -86,11 +86,11 @@ def label(sets: Sets) -> Scorer:
     async def score(state: TaskState, target: Target) -> Score:
         known = sets[state.metadata["set"]]
         logits = (state.output.metadata or {}).get(LOGITS)
-        said = logits or one_of(state.output, known)
-        if said is None:
+        logits_of_answer = logits or one_of(state.output, known)
+        if logits_of_answer is None:
             text = state.output.completion
             return Score(value=INCORRECT, explanation=f"names no label, or several: {text!r}")
-        p = predictions("", known, [Row(said, target.text)])
+        p = predictions("", known, [Row(logits_of_answer, target.text)])
         return Score(
             value=CORRECT if p.correct[0] else INCORRECT,
             answer=p.labels[p.predicted[0]],
@@ -102,8 +102,8 @@ def label(sets: Sets) -> Scorer:
 
 def one_of(output: ModelOutput, known: Mapping[str, Any]) -> dict[str, float] | None:
     """The label that a text names, of the set or of those that collapse onto it."""
-    said = named(output.completion, [*known["labels"], *(known["collapse"] or {})])
-    return None if said is None else {said: 0.0}
+    answer = named(output.completion, [*known["labels"], *(known["collapse"] or {})])
+    return None if answer is None else {answer: 0.0}
 
 
 def named(text: str, labels: Sequence[str]) -> str | None:
@@ -167,29 +167,29 @@ class Answered(NamedTuple):
 def answered(sets: Sets, scores: Sequence[SampleScore]) -> Iterator[tuple[str, Answered]]:
     """Every set that has scored samples; what comes of the others is undefined."""
     for split, known in sets.items():
-        rows, unanswered, asked = [], 0, []
+        rows, unanswered, ids = [], 0, []
         for sample in scores:
             if fact(sample, "set") == split:
                 row = row_of(sample, known["labels"])
                 unanswered += sample.score.answer is None
                 rows.append(row)
-                asked.append(sample.sample_id)
-        if len(set(asked)) < len(asked):  # with epochs: answers to one sample are not independent
+                ids.append(sample.sample_id)
+        if len(set(ids)) < len(ids):  # with epochs: answers to one sample are not independent
             rows = [
                 row if row.cluster else row._replace(cluster=str(sample))
-                for row, sample in zip(rows, asked, strict=True)
+                for row, sample in zip(rows, ids, strict=True)
             ]
         if rows:
             yield split, Answered(predictions(split, known, rows), known["purpose"], unanswered)
 
 
 def row_of(sample: SampleScore, labels: Sequence[str]) -> Row:
-    """What is known of one sample, from its metadata and its score."""
-    gold, said = fact(sample, "label"), sample.score.answer
+    """A row of predictions from one sample's metadata and score."""
+    gold, answer = fact(sample, "label"), sample.score.answer
     logits = (sample.score.metadata or {}).get(LOGITS)
     if logits is None:
         wrong = next(label for label in labels if label != gold)
-        logits = {wrong if said is None else said: 0.0}
+        logits = {wrong if answer is None else answer: 0.0}
     cluster = (sample.sample_metadata or {}).get("cluster")
     return Row(logits, gold, fact(sample, "groups"), fact(sample, "aligned"), cluster)
 
@@ -234,9 +234,9 @@ def measured(sets: Sets, resampling: Mapping[str, Any] | None, kinds: Sequence[s
         paired = {
             split: {"the model": (those.predictions,)} for split, those in sets_answered.items()
         }
-        asked = {name: one for name, one in known.items() if name in chosen or name == "acc"}
+        requested = {name: one for name, one in known.items() if name in chosen or name == "acc"}
         out: dict[str, float] = {}
-        for split, quantities in measure_all(paired, purposes, asked, bootstrap).items():
+        for split, quantities in measure_all(paired, purposes, requested, bootstrap).items():
             for name, q in quantities[""].items():
                 # an answer that names no label is wrong, but of no class
                 unanswered = sets_answered[split].unanswered

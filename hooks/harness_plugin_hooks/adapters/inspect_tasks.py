@@ -79,7 +79,7 @@ def build(
 
 
 def facts(split: Split, data: TaskData) -> dict[str, Any]:
-    """What scorer and metrics must know of an evaluation set; goes into the log as it is."""
+    """Facts of an evaluation set for scorer and metrics; goes into the log as it is."""
     train = data.train
     counts = map(int, train.group_counts)
     return {

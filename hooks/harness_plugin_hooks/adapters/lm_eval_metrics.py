@@ -40,7 +40,7 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a set besides its documents; labels and groups of items are indices then.
+    """Facts of a set besides its documents; labels and groups of items are indices then.
 
     The interval is that of a run of ours with this one model: `task`, `split` and `seed` name its
     random stream.
@@ -63,16 +63,16 @@ def as_predictions(items: Sequence[Item], facts: Facts | None = None) -> Predict
         )
         label_index = {name: i for i, name in enumerate(facts.labels)}
         group_index = {name: i for i, name in enumerate(facts.groups)}
-        said = [label_index[str(item[0])] for item in items]
+        predicted = [label_index[str(item[0])] for item in items]
         gold = [label_index[str(item[1])] for item in items]
         members = [[group_index[str(group)] for group in item[2]] for item in items]
     else:
-        said, gold = [int(item[0]) for item in items], [int(item[1]) for item in items]
+        predicted, gold = [int(item[0]) for item in items], [int(item[1]) for item in items]
         members = [[int(group) for group in item[2]] for item in items]
     aligned = [item[3] for item in items]
     clusters = [item[4] for item in items if len(item) > 4 and item[4] is not None]
     plain = columns.as_predictions(
-        said, gold, aligned=aligned, labels=facts.labels, clusters=clusters or None
+        predicted, gold, aligned=aligned, labels=facts.labels, clusters=clusters or None
     )
     membership = np.zeros((len(items), len(facts.groups)), dtype=np.bool_)
     for row, groups in enumerate(members):
@@ -111,8 +111,8 @@ def number(metric: Metric, items: Sequence[Item]) -> float | None:
     return measured.value
 
 
-def as_it_is(item: Item) -> Item:
-    """What a metric is of one document: its item."""
+def item_of(item: Item) -> Item:
+    """The value of a metric on one document: its item."""
     return item
 
 
@@ -135,7 +135,7 @@ def register() -> None:
         name = f"debias_{metric.name}"
         register_aggregation(name)(partial(number, metric))
         register_metric(metric=name, higher_is_better=metric.higher_is_better, aggregation=name)(
-            as_it_is
+            item_of
         )
 
 

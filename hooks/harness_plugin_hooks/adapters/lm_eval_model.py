@@ -41,8 +41,8 @@ from harness_plugin_hooks.adapters.checkpoints import (
 from harness_plugin_hooks.adapters.lm_eval_rows import LabelLogProbability, Prompt, Question
 
 LOG = logging.getLogger(__name__)
-Asked: TypeAlias = tuple[tuple[str, ...], Question | None]
-"""A row's texts, and what is asked of them; None = one of the choices, whatever they are."""
+RowKey: TypeAlias = tuple[tuple[str, ...], Question | None]
+"""A row's texts, and its question; None = one of the choices, whatever they are."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 BATCH_SIZE: int = RunConfig.model_fields["eval_batch_size"].default
 LARGEST = 512
@@ -178,31 +178,31 @@ class SequenceClassifier(LM):  # type: ignore[misc]
 
     def loglikelihood(self, requests: Sequence[Any], **_: Any) -> list[tuple[float, bool]]:
         """(log p(label), whether it is the predicted one) of every request."""
-        asked: dict[Asked, dict[str, None]] = {}
+        choices_of: dict[RowKey, dict[str, None]] = {}
         for request in requests:
             context, choice = request.args
-            asked.setdefault(about(context), {})[choice.strip()] = None
-        answers = self.answers({key: tuple(choices) for key, choices in asked.items()})
+            choices_of.setdefault(about(context), {})[choice.strip()] = None
+        answers = self.answers({key: tuple(choices) for key, choices in choices_of.items()})
         return [answers[about(context), choice.strip()] for context, choice in args_of(requests)]
 
     def answers(
-        self, asked: Mapping[Asked, tuple[str, ...]]
-    ) -> dict[tuple[Asked, str], tuple[float, bool]]:
-        """What the model says to every (row, choice); rows are asked once each."""
-        batches: dict[tuple[int, Question], list[Asked]] = {}
-        for (texts, question), choices in asked.items():
+        self, choices_of: Mapping[RowKey, tuple[str, ...]]
+    ) -> dict[tuple[RowKey, str], tuple[float, bool]]:
+        """Scores of every (row, choice); each row is evaluated once."""
+        batches: dict[tuple[int, Question], list[RowKey]] = {}
+        for (texts, question), choices in choices_of.items():
             of = (len(texts), question or Question(choices))
             batches.setdefault(of, []).append((texts, question))
-        answered: dict[tuple[Asked, str], tuple[float, bool]] = {}
+        answered: dict[tuple[RowKey, str], tuple[float, bool]] = {}
         for (_, question), rows in batches.items():
-            said = self.predictions([texts for texts, _ in rows], question)
-            log_probabilities = np.log(np.clip(said.probabilities, 1e-45, None))
+            predictions = self.predictions([texts for texts, _ in rows], question)
+            log_probabilities = np.log(np.clip(predictions.probabilities, 1e-45, None))
             for row, key in enumerate(rows):
-                for label in asked[key]:
+                for label in choices_of[key]:
                     if label not in question.labels:
                         raise unknown("label among the choices", label, question.labels)
                     index = question.labels.index(label)
-                    predicted = bool(said.predicted[row] == index)
+                    predicted = bool(predictions.predicted[row] == index)
                     value = LabelLogProbability(log_probabilities[row, index])
                     answered[key, label] = value, predicted
         return answered
@@ -223,7 +223,7 @@ class SequenceClassifier(LM):  # type: ignore[misc]
             split, collapse=dict(question.collapse) or None, collapse_rule=question.rule
         )
         nothing = np.empty((0, len(self.labels)), np.float32)
-        said = predictions_of(
+        predictions = predictions_of(
             split,
             nothing,
             task="lm_eval",
@@ -232,7 +232,7 @@ class SequenceClassifier(LM):  # type: ignore[misc]
             seed=0,
             model_labels=self.labels,
         )
-        self.report(said)
+        self.report(predictions)
         with TemporaryDirectory() as folder:
             record = write_text_rows(
                 split, names, self.tokenizer, self.how.max_length, Path(folder), self.rank > 0
@@ -247,16 +247,16 @@ class SequenceClassifier(LM):  # type: ignore[misc]
                 len(texts),
                 self.how.max_length,
             )
-        return replace(said, logits=logits)
+        return replace(predictions, logits=logits)
 
-    def report(self, said: Predictions) -> None:
+    def report(self, predictions: Predictions) -> None:
         """Say once how the model's labels become those of the set; refuse labels that cannot."""
         pairs = [
-            f"{name} -> {said.labels[target] if target >= 0 else 'left out'}"
-            for name, target in zip(said.model_labels, said.targets, strict=True)
-            if target < 0 or name.lower() != said.labels[target].lower()
+            f"{name} -> {predictions.labels[target] if target >= 0 else 'left out'}"
+            for name, target in zip(predictions.model_labels, predictions.targets, strict=True)
+            if target < 0 or name.lower() != predictions.labels[target].lower()
         ]
-        rule = f"{', '.join(pairs)} ({said.collapse_rule})"
+        rule = f"{', '.join(pairs)} ({predictions.collapse_rule})"
         if pairs and rule not in self.rules:
             self.rules[rule] = None
             LOG.warning("seqcls: labels are collapsed: %s", rule)
@@ -300,7 +300,7 @@ class SequenceClassifier(LM):  # type: ignore[misc]
             stored.conn.commit()
 
     def get_model_info(self) -> dict[str, Any]:
-        """What stands in `config` of the results, beside what lm_eval writes there."""
+        """Entries of the results' `config`, beside those that lm_eval writes there."""
         return {
             "model_num_parameters": self.model.num_parameters(),
             "model_dtype": str(self.model.dtype),
@@ -343,7 +343,7 @@ class SequenceClassifier(LM):  # type: ignore[misc]
             self._processes.wait_for_everyone()
 
 
-def about(context: str) -> Asked:
+def about(context: str) -> RowKey:
     """The texts and the question of a request; a text of another task's is asked as it is."""
     return (context.texts, context.question) if isinstance(context, Prompt) else ((context,), None)
 
@@ -365,7 +365,7 @@ def interleaved(parts: Sequence[Any]) -> Any:
 
 
 def read_encoded(folder: Path, pad: int) -> EncodedText:
-    """What `write_text_rows` wrote, in memory."""
+    """Read the rows that `write_text_rows` wrote."""
     second = folder / "second.npy"
     return EncodedText(
         np.load(folder / "tokens.npy"),

@@ -19,7 +19,7 @@ from harness_plugin.data.dataset import Ints, Split
 
 @dataclass(frozen=True)
 class Question:
-    """What a model chooses among: labels of a set, and how its own labels become these."""
+    """Answer choices: labels of a set, and how a model's own labels become these."""
 
     labels: tuple[str, ...]
     collapse: tuple[tuple[str, str], ...] = ()
@@ -27,7 +27,7 @@ class Question:
 
     @classmethod
     def of(cls, split: Split) -> Question:
-        """What is asked on an evaluation set."""
+        """The question of an evaluation set."""
         collapse = tuple(sorted((split.collapse or {}).items()))
         return cls(split.labels, collapse, split.collapse_rule)
 

@@ -50,7 +50,7 @@ DEFAULTS = {
     "doc_to_choice": "labels",
     "doc_to_target": "label",
 }
-"""What all text tasks have in common."""
+"""Settings that all text tasks share."""
 ACCURACY = {"metric": "acc", "aggregation": "mean", "higher_is_better": True}
 """That harness' own mean, with its error; readers take the first metric for "is correct"."""
 
@@ -206,12 +206,12 @@ class TextTask(ConfigurableTask):  # type: ignore[misc]
     def process_results(
         self, doc: Mapping[str, Any], results: Sequence[tuple[float, bool]]
     ) -> dict[str, Any]:
-        """What every metric keeps of a document."""
+        """The value that every metric keeps of a document."""
         labels, groups = self.facts.labels, self.facts.groups
-        said, gold = answer(doc, results), labels.index(doc["label"])
+        predicted, gold = answer(doc, results), labels.index(doc["label"])
         members = [groups.index(name) for name in doc["groups"]]
-        item = (said, gold, members, doc["aligned"], doc.get("cluster"))
-        right = float(said == gold)
+        item = (predicted, gold, members, doc["aligned"], doc.get("cluster"))
+        right = float(predicted == gold)
         single = {
             metric_key(f"acc_{name}"): right if name in doc["groups"] else None for name in groups
         }
@@ -233,8 +233,8 @@ class TextTask(ConfigurableTask):  # type: ignore[misc]
         Such a rank asks what the first document asks, because all ranks ask together; nothing
         scores its answer.
         """
-        asked = {k: v for k, v in self.dump_config().items() if k != "metadata"}
-        key = key_of({"data": self.split.fingerprint, "seed": self.facts.seed, "config": asked})
+        config = {k: v for k, v in self.dump_config().items() if k != "metadata"}
+        key = key_of({"data": self.split.fingerprint, "seed": self.facts.seed, "config": config})
         share: dict[str, Any] = {"rank": rank, "world_size": world_size, "limit": limit}
         if next(iter(self.doc_iterator(**share, samples=samples)), None) is None:
             share, samples, rest = {"limit": 1}, None, {**rest, "cache_requests": False}

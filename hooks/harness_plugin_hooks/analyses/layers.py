@@ -1,4 +1,4 @@
-"""What the analyses share: how a row becomes a vector; one number a layer, with its interval."""
+"""Shared by the analyses: how a row becomes a vector; one number a layer, with its interval."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Reader:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What each layer is called, first to last."""
+        """Names of the layers, first to last."""
         word = "stage" if str(self.model.config.model_type) == "resnet" else "layer"
         layers = (f"{word} {number + 1}" for number in range(self.depth))
         head = () if self.pool == "tokens" else ("head",)

@@ -1,6 +1,6 @@
 """Counterfactual text pairs, whose labels are the teacher's.
 
-What a change of words does to a label no rule knows for real text; a debiased teacher's answer is
+No rule knows how a change of words changes a real text's label; a debiased teacher's answer is
 what distillation is to hand on.
 """
 

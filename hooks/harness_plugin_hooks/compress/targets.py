@@ -1,4 +1,4 @@
-"""What of a classifier compressors work on: the weights of its linear and convolution layers."""
+"""Modules that compressors work on: linear and convolution layers of a classifier."""
 
 from __future__ import annotations
 

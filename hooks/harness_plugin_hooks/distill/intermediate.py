@@ -1,4 +1,4 @@
-"""What distillers on features and on layers share: their own loss beside the KL of the logits."""
+"""Base of distillers on features and on layers: their own loss beside the KL of the logits."""
 
 from __future__ import annotations
 

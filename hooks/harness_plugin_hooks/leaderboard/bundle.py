@@ -73,7 +73,7 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class Part(BaseModel):
-    """What the manifest says of one part."""
+    """A part in the manifest."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 

@@ -1,4 +1,4 @@
-"""What a record says of itself, against the configuration that it comes with.
+"""Claims of a record, checked against the configuration that it comes with.
 
 Numbers follow from predictions; how the models were trained, with how many seeds and with which
 labels, does not. But all of it is said twice: in the resolved configuration, which a leaderboard
@@ -55,8 +55,8 @@ def contradictions(record: TransferRecord, plugins: Plugins) -> Iterator[Problem
         chosen = TaskSettings.model_validate(own)
         roles = plan_of_roles(chosen)
     except (ValidationError, HarnessError) as error:
-        said = " ".join(str(error).split())
-        yield Problem(f"{part}, config", "the configuration of a run", shown(said))
+        problem = " ".join(str(error).split())
+        yield Problem(f"{part}, config", "the configuration of a run", shown(problem))
         return
     # every setting is there: what is left out would be read as its default
     for stated, whole, where in (
@@ -91,8 +91,8 @@ def of_the_run(record: TransferRecord, part: str) -> Iterator[Problem]:
         )
     for name, value in record.rule.model_dump(mode="json").items():
         if name in config and strict(config[name]) != strict(value):
-            said = shown(json.dumps(strict(value)))
-            yield Problem(f"{part}, rule.{name}", shown(json.dumps(strict(config[name]))), said)
+            stated = shown(json.dumps(strict(value)))
+            yield Problem(f"{part}, rule.{name}", shown(json.dumps(strict(config[name]))), stated)
     limit = config.get("limit")
     noted = [note for note in record.notes if note.startswith("limited to ")]
     expected = [] if limit is None else [f"limited to {limit} rows a split"]
@@ -108,12 +108,12 @@ def of_the_run(record: TransferRecord, part: str) -> Iterator[Problem]:
 
 
 def left_out(environment: Mapping[str, Any], part: str) -> Iterator[Problem]:
-    """What every run says of its machine: this software's version, and what it computed with."""
-    said = {
+    """A run's statements on its machine: this software's version, and what it computed with."""
+    required = {
         **dict.fromkeys(("versions", "python", "platform", "cpu", "gpu", "choices"), environment),
         f"versions.{DISTRIBUTION}": environment.get("versions"),
     }
-    for name, place in said.items():
+    for name, place in required.items():
         key = name.removeprefix("versions.")
         if not isinstance(place, Mapping) or key not in place or place[key] in ({}, ""):
             yield Problem(f"{part}, environment.{name}", "what every run says", "none")
@@ -168,14 +168,14 @@ def of_a_model(
         recorded["model"] = model.model
     if distilled is not None:
         recorded["distillation"] = model.settings.get("distillation")
-    said: dict[str, Any] = {"kind": model.kind, "method": model.method, "start": model.start}
+    own: dict[str, Any] = {"kind": model.kind, "method": model.method, "start": model.start}
     stated: dict[str, Any] = {"kind": role.kind.value, "method": role.method, "start": ""}
     if distilled is not None:
         first, smaller = distilled.teachers[0], bool(distilled.compress)
         stated["start"] = start_of(distilled.from_teacher, first, compressed=smaller)
     try:
         stated["supervision"] = supervision_of(role, chosen, plugins)
-        said["supervision"] = model.supervision.model_dump() if model.supervision else None
+        own["supervision"] = model.supervision.model_dump() if model.supervision else None
     except ModuleNotFoundError as error:  # what a method needs stands in its class, beside torch
         if error.name not in EXTRA_OF:
             raise
@@ -183,7 +183,7 @@ def of_a_model(
         yield Problem(where, "a method and a distillation that there are", shown(str(error)))
         return
     for name, value in {**expected, **stated}.items():
-        other = {**recorded, **said}.get(name)
+        other = {**recorded, **own}.get(name)
         if strict(value) != strict(other):
             texts = (shown(json.dumps(strict(each), sort_keys=True)) for each in (value, other))
             yield Problem(f"{where}.{name}", *texts)
@@ -211,7 +211,7 @@ def supervision_of(role: Role, chosen: TaskSettings, plugins: Plugins) -> dict[s
 
 
 def needs_of(plugins: Plugins, kind: str, name: str) -> frozenset[str]:
-    """What a method, distiller, augmentation or group inference asks of the data."""
+    """The `needs` of a method, distiller, augmentation or group inference."""
     from harness_plugin.training.contracts import Configured
 
     return plugins[kind].offer(name).subclass(Configured).needs

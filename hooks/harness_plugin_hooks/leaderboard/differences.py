@@ -32,7 +32,7 @@ def differences(expected: Any, actual: Any, where: str) -> Iterator[Problem]:
 
 
 def title(entry: Any) -> str:
-    """What distinguishes an entry of a list."""
+    """The name that distinguishes an entry of a list."""
     keys = ("purpose", "role", "student", "seed", "split", "subset", "metric", "measure", "name")
     named = entry if isinstance(entry, dict) else {}
     return "/".join(str(named[key]) for key in keys if named.get(key) not in (None, ""))

@@ -1,4 +1,4 @@
-"""What the leaderboard says: a table for each board, what was refused, how it is read."""
+"""The leaderboard's page: a table for each board, the refused submissions, how it is read."""
 
 from __future__ import annotations
 

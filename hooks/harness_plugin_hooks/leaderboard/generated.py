@@ -48,7 +48,7 @@ def generated_rows(
 
 
 def candidates(record: TransferRecord, plugins: Plugins) -> Iterator[TaskData]:
-    """What the generator gives: with the configuration's options and seed, and with its own."""
+    """Generated data: with the configuration's options and seed, and with the task's own."""
     from harness_plugin.data.dataset import load_data
     from harness_plugin.data.task import find_task
 

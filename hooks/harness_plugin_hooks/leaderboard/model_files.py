@@ -1,4 +1,4 @@
-"""models.json: what is said of every model besides its numbers, and the hashes of its files.
+"""models.json: facts of every model besides its numbers, and the hashes of its files.
 
 No number follows from how long a model was trained, from what it started or which data it saw. So
 a bundle says it twice, in the results and here beside the hashes, and both must agree.
@@ -52,9 +52,9 @@ def check_models(hashes: ModelHashes, records: Mapping[str, TransferRecord]) -> 
         return
     for (task, *_), model in expected.items():
         entry = hashed[task, model.role, model.seed]
-        said = {**model.model_dump(mode="json"), "fingerprint": records[task].fingerprint}
+        recorded = {**model.model_dump(mode="json"), "fingerprint": records[task].fingerprint}
         theirs = entry.model_dump(mode="json", exclude={"task", "files"})
-        yield from differences(said, theirs, f"{PART}, {shown(model.name)}")
+        yield from differences(recorded, theirs, f"{PART}, {shown(model.name)}")
         yield from missing_hashes(model, entry)
 
 

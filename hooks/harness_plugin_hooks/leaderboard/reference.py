@@ -73,7 +73,7 @@ def other_data(
 
 
 def data_of(record: TransferRecord) -> dict[str, Any]:
-    """What a record says of its data: nothing that depends on a model."""
+    """The data of a record, without anything that depends on a model."""
     return {
         "source": record.source,
         "fingerprint": record.fingerprint,

@@ -31,10 +31,10 @@ def parts_of(run: Path, started: str | None) -> dict[str, bytes]:
             {
                 "task": record.task,
                 "fingerprint": record.fingerprint,
-                **said,
+                **dumped,
                 "files": hashes_of(model.name, Path(model.path)),
             }
-            for model, said in zip(record.models, content["models"], strict=True)
+            for model, dumped in zip(record.models, content["models"], strict=True)
         ]
         folder = f"tasks/{record.task}"
         shared = {"config": content["config"], "environment": content["environment"]}

@@ -66,7 +66,7 @@ def as_csv(boards: Sequence[Board]) -> str:
 
 
 def about(board: Board) -> dict[str, Any]:
-    """What all rows of a board have in common."""
+    """Facts that all rows of a board share."""
     return {
         "task": board.record.task,
         "set": board.known.name,

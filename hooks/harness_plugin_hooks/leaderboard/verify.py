@@ -137,9 +137,9 @@ def attempted(record: TransferRecord, check: Callable[[], Iterable[Problem]]) ->
     except Refused as refused:
         return list(refused.problems)
     except Exception as error:
-        said = str(error) if isinstance(error, HarnessError) else repr(error)
+        problem = str(error) if isinstance(error, HarnessError) else repr(error)
         part = f"tasks/{record.task}/results.json"
-        return [Problem(part, "results that can be computed again", shown(said))]
+        return [Problem(part, "results that can be computed again", shown(problem))]
 
 
 def computed_problems(
@@ -186,8 +186,8 @@ def read_predictions(
     present = {key for key in parts if key.startswith(f"{folder}/predictions_")}
     if odd := sorted(files.keys() ^ present):
         there = "predictions of a set that the results name" if odd[0] in present else "a part"
-        columns_said = "of another" if odd[0] in present else "none"
-        raise Refused(Problem(shown(odd[0]), there, columns_said))
+        in_file = "of another" if odd[0] in present else "none"
+        raise Refused(Problem(shown(odd[0]), there, in_file))
     names = {(model.role, model.seed): model.name for model in record.models}
     if len(names) < len(record.models):
         raise Refused(

@@ -22,7 +22,7 @@ BIASED = "biased_attention"
 KNOWN = frozenset({"bert", "distilbert", "roberta", "vit", "t5_encoder_classifier"})
 """Architectures whose self-attention goes through transformers' attention interface."""
 QUERIES, KEYS = ("query", "q_lin", "q_proj", "q"), ("key", "k_lin", "k_proj", "k")
-"""What architectures call the projections."""
+"""Model types whose projections are known by name."""
 
 
 class READ(Method):
@@ -74,7 +74,7 @@ class READ(Method):
 
 
 class BiasedAttention:
-    """What a layer of the main model adds to its attention while training: that of the branch.
+    """The branch's addition to a layer's attention of the main model while training.
 
     The branch's queries and keys are those of the hidden states that the main model's query
     projection has just been given.
@@ -133,9 +133,9 @@ def attention(
 
 
 def shared_parameters(model: nn.Module, lower: list[nn.Module]) -> list[nn.Parameter]:
-    """What the branch shares with the main model: embeddings and layers but for queries and keys.
+    """Parameters of the main model in the branch: all below and in its layers but queries and keys.
 
-    What comes after the layers (pooler, last normalisation, classifier) is the branch's own.
+    The modules after the layers (pooler, last normalisation, classifier) are the branch's own.
     """
     projections = [projection(attention_of(m), names) for m in lower for names in (QUERIES, KEYS)]
     own = {id(p) for module in projections for p in module.parameters()}

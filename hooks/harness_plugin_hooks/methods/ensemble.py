@@ -30,7 +30,7 @@ differs by up to 4e-3; `bench/deviations.py` measures what either does to a trai
 
 
 class BiasEnsemble(Method):
-    """What these methods share: the bias of a batch, and its probability of the gold label."""
+    """Base of ensembles with a bias model: a batch's bias, its probability of the gold label."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"bias_model"})
     defaults: ClassVar[Mapping[str, Any]] = THETA

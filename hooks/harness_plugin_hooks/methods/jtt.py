@@ -38,7 +38,7 @@ def errors_of(
 
 
 def rows_of(split: Split | None) -> str:
-    """What rows are called in a message: those of `split`, or the training rows."""
+    """Name of rows in a message: those of `split`, or the training rows."""
     return "training" if split is None else split.name
 
 

@@ -45,7 +45,7 @@ def is_positive(predictions: Predictions) -> Bools:
     return np.equal(predictions.label, positive_label(predictions.labels))
 
 
-def said_positive(predictions: Predictions) -> Bools:
+def predicted_positive(predictions: Predictions) -> Bools:
     """(N,) whether the model says the positive label."""
     return np.equal(predictions.predicted, positive_label(predictions.labels))
 
@@ -101,13 +101,13 @@ def lacking(predictions: Predictions, rows: Bools, kind: str) -> str:
 
 def selection_rates(predictions: Predictions, counts: Counts) -> Floats:
     """(B, A) share of rows of every attribute that the model calls positive."""
-    return rates(said_positive(predictions), cells_of(predictions), counts)
+    return rates(predicted_positive(predictions), cells_of(predictions), counts)
 
 
 def rates_given(predictions: Predictions, counts: Counts, positive: bool) -> Floats:
     """(B, A) the same among the rows whose gold label is positive (TPR), or negative (FPR)."""
     rows = is_positive(predictions) == positive
-    return rates(said_positive(predictions), cells_of(predictions) & rows[:, None], counts)
+    return rates(predicted_positive(predictions), cells_of(predictions) & rows[:, None], counts)
 
 
 def spread(values: Floats) -> Floats:

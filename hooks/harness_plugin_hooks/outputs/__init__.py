@@ -18,7 +18,7 @@ OUTPUTS = {
 }
 
 ALWAYS = ("transfer", "table", "lm_eval", "predictions", "trackers")
-"""What every run writes; predictions and samples when they are asked for."""
+"""Outputs of every run; predictions and samples where `--log_samples` is set."""
 
 
 @hookimpl

@@ -1,4 +1,4 @@
-"""What the files of one model are made of: its folder, its answers, its numbers set by set."""
+"""The facts in the files of one model: its folder, its answers, its numbers set by set."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ class Evaluated:
 
     @cached_property
     def predictions(self) -> list[Predictions]:
-        """What it answers, a record an evaluation set."""
+        """The model's predictions, a record an evaluation set."""
         model = self.model
         return [p for p in self.scores.predictions if (p.role, p.seed) == (model.role, model.seed)]
 
     @property
     def embedded(self) -> str:
-        """What is said wherever a number could be read alone: "" for real data."""
+        """Mark of numbers of generated data that could be read alone; "" for real data."""
         return "embedded data" if self.scores.source == "embedded" else ""
 
     def numbers(self, split: str) -> Iterator[Number]:

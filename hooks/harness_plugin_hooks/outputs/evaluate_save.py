@@ -38,7 +38,7 @@ def write(report: RunReport, folder: Path) -> list[Path]:
 
 
 def record(evaluated: Evaluated) -> dict[str, Any]:
-    """What would be given to `evaluate.save` as keywords: flat, one a number."""
+    """Keywords of `evaluate.save`: flat, one a number."""
     model, scores = evaluated.model, evaluated.scores
     return {
         "model": model.name,

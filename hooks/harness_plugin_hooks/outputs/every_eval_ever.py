@@ -207,25 +207,25 @@ def hashed(lines: Iterable[str], digest: Digest) -> Iterator[str]:
 
 
 def instance(p: Predictions, i: int, doc: dict[str, Any]) -> dict[str, Any]:
-    """What one row asks, what is right, what the model answered."""
+    """One row: the question, the gold label, the model's answer."""
     texts = {column: doc.pop(column) for column in p.texts}
     sample = doc.pop("id")
     # an image is named, not shown
     raw = "\n".join(f"{column}: {text}" for column, text in texts.items()) or f"image {sample}"
-    gold, said = p.labels[p.label[i]], p.labels[p.predicted[i]]
+    gold, predicted = p.labels[p.label[i]], p.labels[p.predicted[i]]
     correct = bool(p.correct[i])
     return {
         "sample_id": sample,
         "sample_hash": sha(raw + json.dumps([gold])),
         "interaction_type": "single_turn",
         "input": {"raw": raw, "reference": [gold], "choices": list(p.labels)},
-        "output": {"raw": [said]},
+        "output": {"raw": [predicted]},
         "messages": None,
         "answer_attribution": [
             {
                 "turn_idx": 0,
                 "source": "output.raw",
-                "extracted_value": said,
+                "extracted_value": predicted,
                 "extraction_method": f"most probable label, collapse rule {p.collapse_rule}",
                 "is_terminal": True,
             }

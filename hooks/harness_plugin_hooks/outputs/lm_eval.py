@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = "0.4.13"
 NOT_KNOWN = "N/A"
-"""What that harness writes, and its table expects, where a metric has no standard error."""
+"""Standard error in their files, and in their table, of a metric that has none."""
 CHUNK = 8192
 """Rows whose texts are in memory at a time."""
-NOT_ASKED = ("id", "label", "group")
-"""What of a document is not in its prompt."""
+NOT_IN_PROMPT = ("id", "label", "group")
+"""Fields of a document that are not in its prompt."""
 ENCODED = json.JSONEncoder(ensure_ascii=False).encode
 """One for all rows: `json.dumps` makes an encoder each time."""
 
@@ -186,22 +186,23 @@ def sample_lines(p: Predictions, digest: Digest) -> Iterator[str]:
     hashes = {label: sha(label) for label in p.labels}
     choices = [encoded(f" {label}") for label in p.labels]
     for i, doc in documents(p, np.argsort(p.ids, kind="stable")):
-        target, said = p.labels[p.label[i]], int(p.predicted[i])
+        target, predicted = p.labels[p.label[i]], int(p.predicted[i])
         fields = {name: f"{encoded(name)}: {encoded(value)}" for name, value in doc.items()}
-        context = f"{{{', '.join(fields[name] for name in fields if name not in NOT_ASKED)}}}"
+        context = f"{{{', '.join(fields[name] for name in fields if name not in NOT_IN_PROMPT)}}}"
         doc_hash, prompt_hash = sha(indented(doc)), sha(context)
         digest.update(f"{doc_hash}{prompt_hash}{hashes[target]}".encode())
-        asked = encoded(context)
+        prompt = encoded(context)
         arguments = ", ".join(
-            f'"gen_args_{c}": {{"arg_0": {asked}, "arg_1": {choice}}}'
+            f'"gen_args_{c}": {{"arg_0": {prompt}, "arg_1": {choice}}}'
             for c, choice in enumerate(choices)
         )
-        given = [f'["{value:.6f}", "{said == c}"]' for c, value in enumerate(log_probs[i].tolist())]
+        values = enumerate(log_probs[i].tolist())
+        answers = [f'["{value:.6f}", "{predicted == c}"]' for c, value in values]
         yield (
             f'{{"doc_id": {i}, "doc": {{{", ".join(fields.values())}}}, '
             f'"target": {encoded(target)}, "arguments": {{{arguments}}}, '
-            f'"resps": [{", ".join(f"[{one}]" for one in given)}], '
-            f'"filtered_resps": [{", ".join(given)}], "filter": "none", "metrics": ["acc"], '
+            f'"resps": [{", ".join(f"[{one}]" for one in answers)}], '
+            f'"filtered_resps": [{", ".join(answers)}], "filter": "none", "metrics": ["acc"], '
             f'"doc_hash": "{doc_hash}", "prompt_hash": "{prompt_hash}", '
             f'"target_hash": "{hashes[target]}", "acc": {float(p.correct[i])}}}\n'
         )

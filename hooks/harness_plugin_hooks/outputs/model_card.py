@@ -121,7 +121,7 @@ def numbers(evaluated: Evaluated, p: Predictions) -> Table:
 
 
 def task_type(evaluated: Evaluated) -> str:
-    """What the hub calls what such a model does."""
+    """The hub's name of the kind of task."""
     texts = any(p.texts for p in evaluated.predictions)
     return "text-classification" if texts else "image-classification"
 

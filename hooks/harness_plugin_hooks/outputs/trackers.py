@@ -1,4 +1,4 @@
-"""What a tracker (`--log_with`) gets of a finished run: one run a role and seed, in a group.
+"""Trackers (`--log_with`) of a finished run: one run a role and seed, in a group.
 
 Each holds the resolved configuration, the curve of its training, its final metrics on every set
 and, of a student, the verdicts. All of it comes from the results, so that a run whose models were

@@ -116,11 +116,11 @@ class CheckItem(pytest.Item):
         """Pass, skip or fail, with the numbers."""
         from harness_plugin_hooks.regression.reports import sentence
 
-        state, said = self.check.state, sentence(self.check)
+        state, message = self.check.state, sentence(self.check)
         if state == "undecided" and self.config.getoption("harness_undecided") == "skip":
-            pytest.skip(f"undecided: {said}")
+            pytest.skip(f"undecided: {message}")
         if state != "pass":
-            pytest.fail(f"{state}: {said}", pytrace=False)
+            pytest.fail(f"{state}: {message}", pytrace=False)
 
     def reportinfo(self) -> tuple[Path, None, str]:
         """Where a report says that it is."""

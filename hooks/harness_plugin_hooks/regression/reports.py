@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -37,7 +37,7 @@ NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def headline(comparison: Comparison) -> str:
-    """What is compared with what."""
+    """The names of the compared models or runs."""
     baseline, candidate = comparison.baseline, comparison.candidate
     return f"{comparison.task} ({candidate.source}): {candidate} against {baseline}"
 
@@ -69,7 +69,8 @@ def check_table(comparison: Comparison) -> Table:
         "verdict",
     )
     return Table(
-        f"{comparison.pairs} pair(s) of models, mean ± sd over seeds, %",
+        f"{comparison.pairs} pair(s) of models, mean ± sd over seeds, %; a verdict needs "
+        f"{comparison.thresholds.min_seeds} seeds",
         tuple(map(Column, titles)),
         [
             (
@@ -132,12 +133,12 @@ def between(value: float, low: float, high: float) -> str:
 
 
 def sentence(check: Check) -> str:
-    """What a check says, in one sentence."""
+    """The outcome of a check in one sentence."""
     return f"{check.metric.name} on {check.name.rpartition('/')[0]} {check.sentence}"
 
 
 def on_terminal(comparison: Comparison) -> list[RenderableType]:
-    """What a console prints of one task."""
+    """The console's view of one task."""
     return list(terminal(section(comparison)))
 
 
@@ -169,19 +170,33 @@ def junit(comparisons: Sequence[Comparison]) -> str:
             skipped=str(states.count("undecided")),
             time="0",
         )
+        properties = ElementTree.SubElement(suite, "properties")
+        for name, value in settings_of(comparison):
+            ElementTree.SubElement(properties, "property", name=legal(name), value=legal(value))
         for check in comparison.checks:
             case = ElementTree.SubElement(
                 suite, "testcase", classname=comparison.task, name=legal(check.name), time="0"
             )
-            said = legal(sentence(check))
+            message = legal(sentence(check))
             if check.state == "regressed":
-                ElementTree.SubElement(case, "failure", message=said, type="regressed").text = said
+                failure = ElementTree.SubElement(case, "failure", message=message, type="regressed")
+                failure.text = message
             elif check.state == "undecided":
-                ElementTree.SubElement(case, "skipped", message=said)
-            ElementTree.SubElement(case, "system-out").text = said
+                ElementTree.SubElement(case, "skipped", message=message)
+            ElementTree.SubElement(case, "system-out").text = message
     ElementTree.indent(root)
     text: str = ElementTree.tostring(root, encoding="unicode")
     return f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'
+
+
+def settings_of(comparison: Comparison) -> Iterator[tuple[str, str]]:
+    """What the verdicts rest on, by name, and each set's flips in a sentence."""
+    for name in ("min_seeds", "min_group", "resamples"):
+        yield name, str(getattr(comparison.thresholds, name))
+    for check in comparison.checks:
+        yield f"margin {check.name}", f"{check.gate.limit:g}"
+    for flips in comparison.flips:
+        yield f"flips {flips.split}", flips.sentence
 
 
 def legal(text: str) -> str:

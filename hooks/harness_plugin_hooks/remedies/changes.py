@@ -1,4 +1,4 @@
-"""What the built-in remedies change, in the few forms that they share."""
+"""Forms of changes that the built-in remedies share."""
 
 from __future__ import annotations
 

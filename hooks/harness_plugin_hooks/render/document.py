@@ -1,4 +1,4 @@
-"""What a document says, without how it is shown: records that every writer understands.
+"""A document's content, without its form: records that every writer understands.
 
 Texts are data: a writer escapes all of them, so that a name, a note or an example holding markup is
 shown and does nothing.
@@ -24,7 +24,7 @@ class Text:
     text: str
     style: Style = ""
     about: str = ""
-    """What is shown when it is pointed at."""
+    """Text of the tooltip."""
     target: str = ""
     """Where it links to: "#ANCHOR" or a file beside the document."""
     below: tuple[str, ...] = ()
@@ -151,8 +151,8 @@ class Figure:
     table: Table | None = None
     theme: Mapping[str, str] = field(default_factory=dict)
     """Colours of the drawing that follow the page's theme, with the names of the page's."""
-    said: str = ""
-    """What it shows, in a sentence with its number."""
+    caption: str = ""
+    """Caption: a sentence with the figure's number."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ class Section:
     contents: str = ""
     """The name of the list of its sections; none without it."""
     listed_as: str = ""
-    """What the list of sections says after its title."""
+    """Text behind the title in the list of sections."""
     badge: str = ""
 
 

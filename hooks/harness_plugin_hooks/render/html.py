@@ -47,10 +47,10 @@ MARKS = {
     "undecided": "?",
     "nothing_to_keep": "\u2013",
 }
-"""What tells verdicts apart besides their colour."""
+"""Marks of verdicts besides their colour."""
 
 INTERACTIVE = (".//table[@class='sortable']", ".//ol[@class='cards']")
-"""What the script does something for."""
+"""XPaths of elements that need the script."""
 
 
 def page(document: Document) -> str:
@@ -203,7 +203,7 @@ def add_figure(parent: Element, block: Figure, level: int) -> None:
         part.set("class", "half")
     if block.about:
         caption = SubElement(part, "figcaption")
-        texts = (Text(block.title, "strong"), Text(block.said), Text(block.about, "soft"))
+        texts = (Text(block.title, "strong"), Text(block.caption), Text(block.about, "soft"))
         for text in texts:
             if text.text:
                 inline(SubElement(caption, "p"), text)

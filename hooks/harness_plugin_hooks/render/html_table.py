@@ -110,7 +110,7 @@ def write_cell(cell: Element, value: Cell, scale: Scale | None) -> None:
 
 
 def sort_key(value: Cell) -> str:
-    """What a cell is sorted by; "" for one that stays last."""
+    """The sort key of a cell; "" for one that stays last."""
     match value:
         case Number():
             return "" if math.isnan(value.value) else repr(value.value)
@@ -138,7 +138,7 @@ def numbers(table: Table, index: int) -> list[Number]:
 
 
 def range_of(table: Table, index: int) -> Range | None:
-    """What a column's drawings span, with 0 in it where numbers are differences; None: nothing."""
+    """Range of a column's drawings, with 0 in it where numbers are differences; None: nothing."""
     known = numbers(table, index)
     ends = [end for n in known for end in (n.low, n.value, n.high) if math.isfinite(end)]
     if not ends:

@@ -58,8 +58,8 @@ def written(block: Block, level: int) -> Iterator[str]:
             yield from (*(f"- **{escaped(t)}**: {inline(text)}" for t, text in block.terms), "")
         case Figure():
             yield from (f"![{escaped(block.title)}]({block.file})", "")
-            if block.said:
-                yield from (escaped(block.said), "")
+            if block.caption:
+                yield from (escaped(block.caption), "")
         case Code():
             longest = max(map(len, re.findall("`+", block.text)), default=0)
             fence = "`" * max(3, longest + 1)

@@ -1,4 +1,4 @@
-"""What matplotlib writes as a part of a page."""
+"""SVG of matplotlib as a part of a page."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ COLOURS = {
 
 
 def terminal(block: Block) -> Iterator[RenderableType]:
-    """What a console prints of one block; folded blocks are shown."""
+    """The console's view of one block; folded blocks are shown."""
     from rich.text import Text as Line
 
     match block:

@@ -1,4 +1,4 @@
-"""What the report of a run says: of each task the answer, then why."""
+"""The report of a run: of each task the answer, then why."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class TaskReport:
     where: Sequence[Part]
     """Where debiasing is lost, by groups, bias types, answers and insides."""
     back: Sequence[Part]
-    """What brings it back: one a student that remedies were trained for."""
+    """The remedies' section: one a student that remedies were trained for."""
     facts: Sequence[tuple[str, str]]
     models: Table
     config: str
@@ -129,8 +129,8 @@ def parts(sections: Sequence[Part], anchor: str, task: str) -> list[Block]:
 def answers(answered: Sequence[Answered]) -> Iterator[Block]:
     """The answer in one sentence; the other students and sets below it."""
     if not answered:
-        said = "No student was compared with a teacher: there is no transfer to judge."
-        yield Paragraph(said, "answer")
+        text = "No student was compared with a teacher: there is no transfer to judge."
+        yield Paragraph(text, "answer")
         return
     first, *others = (
         (Text(answer.state, answer.state), f" {answer.sentence}") for answer in answered
@@ -141,7 +141,7 @@ def answers(answered: Sequence[Answered]) -> Iterator[Block]:
 
 
 def blocks(part: Part, task: str) -> Iterator[Block]:
-    """What a section holds."""
+    """The blocks of a section."""
     if part.notes:
         yield Paragraph(f"{'. '.join(plain(n).rstrip('.') for n in part.notes)}.", "soft")
     if part.sentences:
@@ -162,7 +162,7 @@ def figure(picture: Picture, task: str) -> Figure:
         picture.about,
         Table(picture.title, columns, picture.rows, titled=False) if columns else None,
         THEME,
-        picture.said,
+        picture.caption,
     )
 
 
@@ -191,11 +191,11 @@ def disagreements(pair: Disagreements, opened: bool) -> Folded:
 def card(example: Example) -> Card:
     """One row: what was shown, what is right, what each role says."""
     filters = dict(facets(example))
-    said: list[tuple[str, Inline]] = [("right", example.gold)]
+    terms: list[tuple[str, Inline]] = [("right", example.gold)]
     for role, answer in example.answers.items():
         label = Text(answer.label, "kept" if answer.label == example.gold else "lost")
         sure = answer.probability
-        said.append(
+        terms.append(
             (role, label if sure is None else (label, Text(f" {percent(sure, False)}%", "soft")))
         )
     kept = [f"{key} {value}" for key, value in filters.items() if key not in ("kind", "label")]
@@ -206,7 +206,7 @@ def card(example: Example) -> Card:
         example.distance,
         (
             *(Paragraph((Text(f"{name} ", "soft"), text)) for name, text in example.texts.items()),
-            Terms(said),
+            Terms(terms),
             Paragraph(note, "soft"),
         ),
         example.image,

@@ -147,7 +147,7 @@ def trained(model: Model, task: str) -> TrainedModel:
 
 @dataclass(frozen=True)
 class Shown:
-    """What a model was shown of a row."""
+    """A row as a model reads it."""
 
     task: FinishedTask
     split: Split
@@ -241,10 +241,10 @@ def example(
 
 
 def answer(p: Predictions, row: int) -> Answer:
-    """What one model says of one row."""
-    said = int(p.predicted[row])
-    sure = None if p.labels_only else float(p.probabilities[row, said])
-    return Answer(p.labels[said], sure)
+    """One model's answer on one row."""
+    predicted = int(p.predicted[row])
+    sure = None if p.labels_only else float(p.probabilities[row, predicted])
+    return Answer(p.labels[predicted], sure)
 
 
 def shortened(text: str) -> str:
@@ -265,7 +265,7 @@ def thumbnail(image: Any) -> str:
 
 
 def facets(example: Example) -> Iterator[tuple[str, str]]:
-    """What examples are filtered by."""
+    """Filters of an example."""
     yield "kind", KINDS[example.kind]
     yield "seed", str(example.seed)
     if example.groups:

@@ -126,7 +126,7 @@ def inside(run: RunPages, one: TaskPage) -> Iterator[Part]:
 
 
 def not_made(run: RunPages, one: TaskPage, plugins: Plugins) -> Iterator[tuple[str, str]]:
-    """What a reader could add to the page, and what of the run is not on it."""
+    """Sections that a reader could add to the page, and parts of the run that are not on it."""
     folder = shlex.quote(named(str(run.folder.resolve())))
     if others := [name for name in one.analyses if name not in INSIDE]:
         yield "analyses not drawn", listed(others)
@@ -163,7 +163,7 @@ def models(record: TransferRecord) -> Table:
 
 
 def facts(run: RunPages, one: TaskPage) -> Iterator[tuple[str, str]]:
-    """What was run, on what."""
+    """Facts of the run: its models, data and settings."""
     record, environment = one.record, one.record.environment
     config = names_only(record.config)
     yield "run", f"started {run.started} UTC, harness-plugin {record.harness_plugin_version}"

@@ -1,4 +1,4 @@
-"""What brings the debiasing back: the remedies that were tried, their gains and their cost."""
+"""The report's section on remedies: those that were trained, their gains and their cost."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def read(folder: Path, of_task: TransferRecord) -> list[RemedyFile]:
 
 
 def notes(remedy_file: RemedyFile, of_task: TransferRecord) -> Iterator[str]:
-    """What a reader must know of these numbers."""
+    """Notes for a reader of these numbers."""
     record = remedy_file.record
     yield (
         f"Student {record['baseline']} with one change each, ranked on {record['rows']}: no test "
@@ -130,7 +130,7 @@ def against(remedy_file: RemedyFile, one: Mapping[str, Any], price: str) -> str:
 
 
 def picture(remedy_file: RemedyFile) -> Picture:
-    """What each remedy gains over the student as it is, with its interval; the best on top."""
+    """Gain of each remedy over the unchanged student, with its interval; the best on top."""
     shown = [one for one in remedy_file.results if one["gained"]["value"] is not None]
     helps = set(remedy_file.record["shown_to_help"])
     figure, ((axes,),) = grid(1, 1, 0.9 + 0.32 * len(shown))
@@ -146,7 +146,7 @@ def picture(remedy_file: RemedyFile) -> Picture:
         figure=figure,
         columns=(),
         rows=(),
-        said=str(remedy_file.record["answer"]),
+        caption=str(remedy_file.record["answer"]),
     )
 
 

@@ -83,7 +83,7 @@ class RayExecutor:
         return [self._outcome(self._running.pop(reference), reference) for reference in ready]
 
     def _outcome(self, ticket: int, reference: Any) -> Outcome:
-        """What a task gave, or why it gave nothing."""
+        """The record of a task, or its error."""
         import ray
 
         try:

@@ -88,15 +88,15 @@ class SlurmExecutor:
 
     def submit(self, ticket: int, job: Job, resources: Resources) -> None:
         """Hand in a job that asks for what the plan says; HarnessError where Slurm refuses it."""
-        asked: dict[str, Any] = {"name": f"{job.role}-seed{job.seed}"}
+        parameters: dict[str, Any] = {"name": f"{job.role}-seed{job.seed}"}
         # Slurm counts whole ones: a share of a GPU is a GPU
-        asked |= {
+        parameters |= {
             "cpus_per_task": math.ceil(resources.cpus),
             "gpus_per_node": math.ceil(resources.gpus),
         }
         if resources.memory_bytes:
-            asked["mem_gb"] = resources.memory_bytes / 2**30
-        self.executor.update_parameters(**asked)
+            parameters["mem_gb"] = resources.memory_bytes / 2**30
+        self.executor.update_parameters(**parameters)
         try:
             self._running[ticket] = self.executor.submit(outcome_of, ticket, self.work, job)
         except Exception as error:  # submitit's FailedJobError has what sbatch said
@@ -124,7 +124,7 @@ class SlurmExecutor:
         return time.monotonic() - self._missed.setdefault(ticket, time.monotonic()) > VISIBLE
 
     def _outcome(self, ticket: int, job: Any) -> Outcome:
-        """What a job gave; of one that died (killed, out of memory or time), where its log is."""
+        """The record of a job, or its error; with the log of one that died (memory, time)."""
         try:
             if self._missed.pop(ticket, None) and not job.done():
                 raise RuntimeError(f"job {job.job_id} left Slurm's queue without a result")

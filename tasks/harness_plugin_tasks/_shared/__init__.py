@@ -1,1 +1,1 @@
-"""What several tasks share: files, options and cues here, texts, images and own tables below."""
+"""Shared by several tasks: files, options and cues here, texts, images and own tables below."""

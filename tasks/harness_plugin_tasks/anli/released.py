@@ -28,7 +28,7 @@ FILES: dict[str, TrainingCorpora] = {"mnli": FROM_MULTINLI, "snli": FROM_SNLI}
 
 
 class Own(NamedTuple):
-    """What one of ANLI's own parts is used for when it is trained on."""
+    """Use of one of ANLI's own parts when it is trained on."""
 
     name: str
     purpose: Purpose

@@ -92,12 +92,12 @@ def load(request: DataRequest) -> TaskData:
         for name, rng in zip(names, streams, strict=True)
     }
     revised = {name: revisions(rng, drawn[name]) for name, rng in zip(names, streams, strict=True)}
-    asked = {review.text for review in (*drawn["test"], *revised["test"])}
+    tested = {review.text for review in (*drawn["test"], *revised["test"])}
     shown = {
         name: [
             review
             for review in (*drawn[name], *(revised[name] if combined else ()))
-            if review.text not in asked
+            if review.text not in tested
         ]
         for name in ("train", "validation")
     }

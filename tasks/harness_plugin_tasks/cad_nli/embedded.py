@@ -55,7 +55,7 @@ DETAILS = ("today", "this morning", "again", "while it rains", "with a dog", "ne
 ENTAILMENT, NEUTRAL, CONTRADICTION = range(3)
 
 
-class Said(NamedTuple):
+class Statement(NamedTuple):
     """A place or colour: its kind, an index into KINDS, and which value of that kind."""
 
     kind: int
@@ -75,8 +75,8 @@ class Pair(NamedTuple):
     detail: str
     cue: int
     cue_word: str
-    premise_says: Said
-    hypothesis_says: Said
+    premise_says: Statement
+    hypothesis_says: Statement
 
     @property
     def label(self) -> int:
@@ -117,12 +117,12 @@ def load(request: DataRequest) -> TaskData:
         by_premise[name] = revisions(rng, drawn[name], "premise")
         by_hypothesis[name] = revisions(rng, drawn[name], "hypothesis")
     tests = (*drawn["test"], *by_premise["test"], *by_hypothesis["test"])
-    asked = {(pair.premise, pair.hypothesis) for pair in tests}
+    tested = {(pair.premise, pair.hypothesis) for pair in tests}
 
     def shown(name: str) -> list[Pair]:
         pairs = [*drawn[name]]
         pairs += [*by_premise[name], *by_hypothesis[name]] if combined else []
-        return [pair for pair in pairs if (pair.premise, pair.hypothesis) not in asked]
+        return [pair for pair in pairs if (pair.premise, pair.hypothesis) not in tested]
 
     originals = [f"original-{i // 2:06d}" for i in range(len(by_premise["test"]))]
     splits = [
@@ -151,7 +151,7 @@ def draw(rng: np.random.Generator, n: int, rate: float, where: str) -> list[Pair
     pairs = []
     for y, c in zip(label.tolist(), cue.tolist(), strict=True):
         kind = int(rng.integers(len(KINDS)))
-        says = Said(kind, int(rng.integers(len(KINDS[kind]))))
+        says = Statement(kind, int(rng.integers(len(KINDS[kind]))))
         pairs.append(
             Pair(
                 one(PEOPLE),
@@ -166,15 +166,15 @@ def draw(rng: np.random.Generator, n: int, rate: float, where: str) -> list[Pair
     return pairs
 
 
-def related(rng: np.random.Generator, says: Said, label: int) -> Said:
-    """What stands in the relation `label` to `says`; the relation reads the same both ways."""
+def related(rng: np.random.Generator, says: Statement, label: int) -> Statement:
+    """A statement in the relation `label` to `says`; the relation reads the same both ways."""
     if label == ENTAILMENT:
         return says
     if label == NEUTRAL:
         other = 1 - says.kind
-        return Said(other, int(rng.integers(len(KINDS[other]))))
+        return Statement(other, int(rng.integers(len(KINDS[other]))))
     size = len(KINDS[says.kind])
-    return Said(says.kind, (says.value + 1 + int(rng.integers(size - 1))) % size)
+    return Statement(says.kind, (says.value + 1 + int(rng.integers(size - 1))) % size)
 
 
 def revisions(rng: np.random.Generator, pairs: Sequence[Pair], edited: Sentence) -> list[Pair]:

@@ -1,4 +1,4 @@
-"""What every source of the task shares: two binary attributes → names, groups, alignment."""
+"""Shared by every source of the task: two binary attributes → names, groups, alignment."""
 
 from __future__ import annotations
 

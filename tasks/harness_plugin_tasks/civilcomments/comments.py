@@ -1,4 +1,4 @@
-"""What all sources share: identities, the 16 overlapping test cells, exclusive training groups."""
+"""Shared by all sources: identities, the 16 overlapping test cells, exclusive training groups."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def attribute(comments: Comments, chosen: str) -> Bits:
 
 
 def direction(train: Comments, chosen: str) -> int:
-    """What a mention points to in training: 1 toxic, 0 the opposite, -1 where it says nothing.
+    """Direction of a mention in training: 1 toxic, 0 the opposite, -1 undecided.
 
     It points to toxic where P(toxic | mention) > P(toxic | no mention).
     """

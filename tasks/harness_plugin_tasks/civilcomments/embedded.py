@@ -64,9 +64,9 @@ def load(request: DataRequest) -> TaskData:
         name: draw(rng, whole_number(request, f"n_{name}"), agreement, name)
         for (name, (_, agreement)), rng in zip(sizes.items(), streams, strict=True)
     }
-    asked = {*drawn["id"].texts, *drawn["balanced"].texts}
+    tested = {*drawn["id"].texts, *drawn["balanced"].texts}
     shown = {
-        name: without(comments, asked) if sizes[name][0] in ("train", "validation") else comments
+        name: without(comments, tested) if sizes[name][0] in ("train", "validation") else comments
         for name, comments in drawn.items()
     }
     points_to = direction(shown["train"], chosen)
@@ -111,8 +111,8 @@ def comment(rng: np.random.Generator, toxic: bool, identities: Sequence[int]) ->
 
     who = " and ".join(MENTIONS[i] for i in identities) or one(NOBODY)
     denied = bool(rng.random() < DENIED)
-    said = one(INSULTS if toxic != denied else PRAISE)
-    verdict = f"nobody calls {one(TARGETS)} a {said}" if denied else f"{one(TARGETS)} is a {said}"
+    word = one(INSULTS if toxic != denied else PRAISE)
+    verdict = f"nobody calls {one(TARGETS)} a {word}" if denied else f"{one(TARGETS)} is a {word}"
     return f"the {who} {one(SPEAKERS)} left {one(EVENTS)} {one(TIMES)} . {verdict} ."
 
 

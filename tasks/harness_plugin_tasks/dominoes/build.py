@@ -89,7 +89,7 @@ def shuffled(rng: np.random.Generator, label: Ints) -> tuple[Ints, Ints]:
 
 
 def counts(rows: tuple[Ints, Ints], tops: tuple[Ints, Ints]) -> list[str]:
-    """What there is, in words."""
+    """Counts of the rows, in words."""
     numbers = zip((*rows, *tops), ("automobiles", "trucks", "zeros", "ones"), strict=True)
     return [f"{len(part):,} {what}" for part, what in numbers]
 

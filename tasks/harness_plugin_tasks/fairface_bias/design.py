@@ -108,10 +108,10 @@ def enough(
     request: DataRequest, counts: Mapping[str, Ints], names: Sequence[str], y: int, d: int, n: int
 ) -> None:
     """Refuse options that ask for more than the `n` faces of a cell."""
-    asked = sum(int(counts[name][y, d]) for name in names)
-    if asked > n:
+    total = sum(int(counts[name][y, d]) for name in names)
+    if total > n:
         sizes = ", ".join(f"n_{name}" for name in names)
         raise HarnessError(
             f"{request.task.task}: {n:,} faces of {LABELS[y]}/{GENDERS[d]}, the options ask for "
-            f"{asked:,} ({sizes}); ask for fewer, or for more ages."
+            f"{total:,} ({sizes}); ask for fewer, or for more ages."
         )

@@ -1,4 +1,4 @@
-"""What all sources share: labels, give-away phrases of claims, splits grouped by them.
+"""Shared by all sources: labels, give-away phrases of claims, splits grouped by them.
 
 A row is a pair of NLI: the evidence is its premise, the claim its hypothesis.
 """

@@ -91,13 +91,13 @@ def load(request: DataRequest) -> TaskData:
         for (name, n), rng in zip(sizes.items(), streams, strict=False)
     }
     test, quadruples = symmetric(streams[3], whole_number(request, "n_symmetric", at_least=8) // 8)
-    asked = {*drawn["id"], *test}
+    tested = {*drawn["id"], *test}
     splits = [
-        claim_split("train", "train", table("train", without(drawn["train"], asked)), labels),
+        claim_split("train", "train", table("train", without(drawn["train"], tested)), labels),
         claim_split(
             "validation",
             "validation",
-            table("validation", without(drawn["validation"], asked)),
+            table("validation", without(drawn["validation"], tested)),
             labels,
         ),
         claim_split("id", "in_domain", table("id", drawn["id"]), labels),
@@ -143,7 +143,7 @@ def fact(rng: np.random.Generator, kind: int) -> tuple[int, int]:
 
 
 def related(rng: np.random.Generator, says: tuple[int, int], label: int) -> tuple[int, int]:
-    """What a claim says that stands in the relation `label` to evidence that `says` something."""
+    """A claim in the relation `label` to evidence that states `says`."""
     kind, value = says
     if label == SUPPORTS:
         return says

@@ -145,7 +145,7 @@ def task_data(
 
 
 def quadruples(table: Table) -> list[str]:
-    """What the ids of a quadruple share: those of written pairs end in 0000002 to 0000004."""
+    """Common prefixes of a quadruple's ids: those of written pairs end in 0000002 to 0000004."""
     return [re.sub(r"000000\d$", "", name) for name in table.columns["id"]]
 
 
@@ -240,7 +240,7 @@ def unseen(table: Table, tests: Mapping[str, Table]) -> tuple[Table, list[str]]:
     The versions of FEVER-Symmetric share claims and evidence: 236 of the 354 claims of v0.2 dev
     are in v0.1.
     """
-    asked = {
+    tested = {
         (key, text)
         for test in tests.values()
         for key in ("premise", "hypothesis")
@@ -250,7 +250,7 @@ def unseen(table: Table, tests: Mapping[str, Table]) -> tuple[Table, list[str]]:
     keep = [
         row
         for row, (evidence, claim) in enumerate(pairs)
-        if ("premise", evidence) not in asked and ("hypothesis", claim) not in asked
+        if ("premise", evidence) not in tested and ("hypothesis", claim) not in tested
     ]
     left_out = len(table) - len(keep)
     if not keep:

@@ -80,7 +80,7 @@ REPLACED = 0.75
 PLACES = ("near", "behind")
 TIMES = ("today", "yesterday")
 SLOTS = {"A": PEOPLE, "B": PEOPLE, "C": PEOPLE, "V": DEEDS, "I": ACTS}
-"""The slots of words with a meaning to compare; P and D are never asked about."""
+"""The slots of words with a meaning to compare; P and D are never compared."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Frame:
     hypothesis: str
 
     @cached_property
-    def asked(self) -> tuple[int, ...]:
+    def compared(self) -> tuple[int, ...]:
         """Positions in SLOTS of the slots that the hypothesis fills."""
         return tuple(i for i, slot in enumerate(SLOTS) if slot in self.hypothesis.split())
 
@@ -245,8 +245,8 @@ def test_split(pairs: Sequence[Pair], by: str) -> Split:
 
 def unseen(pairs: Sequence[Pair], *tests: Sequence[Pair]) -> list[Pair]:
     """The pairs that stand in none of `tests`: a small grammar says some things twice."""
-    asked = {(pair.premise, pair.hypothesis) for test in tests for pair in test}
-    return [pair for pair in pairs if (pair.premise, pair.hypothesis) not in asked]
+    tested = {(pair.premise, pair.hypothesis) for test in tests for pair in test}
+    return [pair for pair in pairs if (pair.premise, pair.hypothesis) not in tested]
 
 
 def rare_rows(n: int, bias_rate: float) -> int:
@@ -300,21 +300,21 @@ def related(rng: np.random.Generator, chosen: Sequence[Frame], *, synonyms: bool
 
     The hypothesis uses the premise's own words, or for every one of them its synonym.
     """
-    said, _ = entries(rng, len(chosen))
-    word = rng.integers(0, 2, said.shape)
-    hypotheses = spell(said, 1 - word if synonyms else word)
-    return pairs_of(rng, chosen, [f.label for f in chosen], spell(said, word), hypotheses)
+    words, _ = entries(rng, len(chosen))
+    word = rng.integers(0, 2, words.shape)
+    hypotheses = spell(words, 1 - word if synonyms else word)
+    return pairs_of(rng, chosen, [f.label for f in chosen], spell(words, word), hypotheses)
 
 
 def unrelated(rng: np.random.Generator, chosen: Sequence[Frame]) -> list[Pair]:
     """One pair a frame whose hypothesis has one or more entries that the premise lacks."""
-    said, lacking = entries(rng, len(chosen))
-    word, other = rng.integers(0, 2, (2, *said.shape))
-    replaced = rng.random(said.shape) < REPLACED
+    words, lacking = entries(rng, len(chosen))
+    word, other = rng.integers(0, 2, (2, *words.shape))
+    replaced = rng.random(words.shape) < REPLACED
     for row, (frame, u) in enumerate(zip(chosen, rng.random(len(chosen)), strict=True)):
-        replaced[row, frame.asked[int(u * len(frame.asked))]] = True
-    hypotheses = spell(np.where(replaced, lacking, said), other)
-    return pairs_of(rng, chosen, [NON_ENTAILMENT] * len(chosen), spell(said, word), hypotheses)
+        replaced[row, frame.compared[int(u * len(frame.compared))]] = True
+    hypotheses = spell(np.where(replaced, lacking, words), other)
+    return pairs_of(rng, chosen, [NON_ENTAILMENT] * len(chosen), spell(words, word), hypotheses)
 
 
 def entries(rng: np.random.Generator, n: int) -> tuple[Ints, Ints]:

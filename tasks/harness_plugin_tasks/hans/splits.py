@@ -21,7 +21,7 @@ def task_data(
 ) -> TaskData:
     """The splits `train`, those in domain (the first is the reference of gaps) and `hans`.
 
-    What is known of the training data comes first among the notes; empty cells and a HANS of
+    Notes on the training data come first among the notes; empty cells and a HANS of
     another size follow. Raises HarnessError as `make_split` does.
     """
     splits = [joined("train", "train", training.train)] if training.train else []

@@ -43,7 +43,7 @@ class Design:
 
 
 def design_of(request: DataRequest) -> Design:
-    """What the options `classes`, `labels` and `domains` ask for.
+    """The design that the options `classes`, `labels` and `domains` choose.
 
     Raises HarnessError for an unknown class or domain, and for one that is named twice.
     """

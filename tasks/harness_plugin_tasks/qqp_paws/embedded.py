@@ -95,12 +95,12 @@ def load(request: DataRequest) -> TaskData:
     }
     size = whole_number(request, "n_paws", at_least=2)
     paws = pairs_of(streams[3], np.arange(size) % 2, np.ones(size, dtype=np.int64))
-    asked = {*drawn["id"], *paws}
+    tested = {*drawn["id"], *paws}
     splits, note = overlap_splits(
         request,
         {
-            ("train", "train"): table("train", without(drawn["train"], asked)),
-            ("validation", "validation"): table("validation", without(drawn["validation"], asked)),
+            ("train", "train"): table("train", without(drawn["train"], tested)),
+            ("validation", "validation"): table("validation", without(drawn["validation"], tested)),
             ("id", "in_domain"): table("id", drawn["id"]),
             ("paws", "ood"): table("paws", paws),
         },

@@ -1,4 +1,4 @@
-"""What all sources share: labels, word overlap, and splits grouped by it."""
+"""Shared by all sources: labels, word overlap, and splits grouped by it."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ OPINIONS = {
     True: ("awful", "a disgrace", "dreadful", "a nuisance", "horrible", "a shame"),
     False: ("kind", "welcome", "wonderful", "a joy", "lovely", "a delight"),
 }
-ASKED = 3
+OPINIONS_TESTED = 3
 """Opinions of either kind that the sentences of a test set hold."""
 GROUPS = ("black people", "disabled people", "gay people", "women")
 
@@ -41,9 +41,9 @@ def load(request: DataRequest) -> TaskData:
         name: comments(rng, whole_number(request, f"n_{name}", 8), rate, name)
         for name, rng in zip(("train", "validation", "id"), streams, strict=False)
     }
-    asked = {*biased["id"].text}
+    tested = {*biased["id"].text}
     for name in ("train", "validation"):
-        rows = [i for i, text in enumerate(biased[name].text) if text not in asked]
+        rows = [i for i, text in enumerate(biased[name].text) if text not in tested]
         biased[name] = biased[name].select(rows)
     splits = [
         mention_split("train", "train", biased["train"]),
@@ -66,9 +66,9 @@ def comments(rng: np.random.Generator, n: int, rate: float, name: str) -> Texts:
         return words[int(rng.integers(len(words)))]
 
     texts = [
-        f"the {one(terms if said else NOBODY)} {one(SPEAKERS)} said that {one(TARGETS)} is "
+        f"the {one(terms if mentioned else NOBODY)} {one(SPEAKERS)} said that {one(TARGETS)} is "
         f"{one(('a real', 'a true', 'such a', 'quite a'))} {one(INSULTS if toxic else PRAISE)}"
-        for toxic, said in zip(label.tolist(), mention.tolist(), strict=True)
+        for toxic, mentioned in zip(label.tolist(), mention.tolist(), strict=True)
     ]
     return Texts(texts, [f"{name}-{row:05d}" for row in range(n)], (label == 1).tolist(), name)
 
@@ -76,23 +76,23 @@ def comments(rng: np.random.Generator, n: int, rate: float, name: str) -> Texts:
 def opinions(rng: np.random.Generator) -> dict[bool, list[str]]:
     """Some of OPINIONS of either kind."""
     return {
-        toxic: [words[i] for i in rng.choice(len(words), ASKED, replace=False)]
+        toxic: [words[i] for i in rng.choice(len(words), OPINIONS_TESTED, replace=False)]
         for toxic, words in OPINIONS.items()
     }
 
 
 def cases(rng: np.random.Generator) -> Split:
     """Opinions of four groups of people, and bad ones of things."""
-    asked = opinions(rng)
+    opinions_of = opinions(rng)
     made = [
         (f"{who} are {what}", toxic, who, f"{toxic}-{what}", "opinion")
-        for toxic, words in asked.items()
+        for toxic, words in opinions_of.items()
         for what in words
         for who in GROUPS
     ]
     made += [
         (f"my {thing} is {what}", False, "", f"thing-{what}", "object")
-        for what in asked[True]
+        for what in opinions_of[True]
         for thing in ("phone", "soup", "chair", "train")
     ]
     text, toxic, target, template, functionality = (list(part) for part in zip(*made, strict=True))

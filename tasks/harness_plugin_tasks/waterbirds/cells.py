@@ -1,4 +1,4 @@
-"""What every source of the task shares: names, purposes, released counts."""
+"""Shared by every source of the task: names, purposes, released counts."""
 
 from __future__ import annotations
 

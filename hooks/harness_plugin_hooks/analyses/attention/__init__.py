@@ -1,4 +1,4 @@
-"""What the models attend to, and how far they differ in it."""
+"""Attention of the models, and how far they differ in it."""
 
 from __future__ import annotations
 

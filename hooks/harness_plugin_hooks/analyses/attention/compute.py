@@ -32,7 +32,7 @@ from harness_plugin_hooks.analyses.cka.compute import comparisons, over_members
 
 @dataclass(frozen=True)
 class Own:
-    """What one role attends to on one group of rows, by what is measured.
+    """Attention of one role on one group of rows, by measure.
 
     `heads` (S, L, H) of each seed; `layers` the mean over seeds and heads of each of L layers and
     `rolled` that by rollout; `rows` how many show it; `uniform` what attention without any
@@ -91,7 +91,7 @@ class Diverged:
 
 @dataclass(frozen=True)
 class AttentionReport:
-    """What the attention analysis of one evaluation set found."""
+    """Result of the attention analysis of one evaluation set."""
 
     owns: tuple[Own, ...]
     pairs: tuple[Diverged, ...]
@@ -241,7 +241,7 @@ def showing(values: Floats) -> int:
 
 
 def names(table: dict[tuple[bool, str], Floats], specials: bool) -> list[str]:
-    """What is measured there."""
+    """Names of the measures in a table."""
     return [name for with_specials, name in table if with_specials == specials]
 
 

@@ -42,7 +42,7 @@ class Side:
     encoded: Encoded
     places: TextPlaces | ImagePlaces
     cut: str
-    """What its input is cut by: equal for models whose tokens correspond one to one."""
+    """Tokenizer or patch grid: equal for models whose tokens correspond one to one."""
 
     @property
     def shape(self) -> Shape:
@@ -51,7 +51,7 @@ class Side:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What its layers are called."""
+        """Names of its layers."""
         return tuple(f"layer {number + 1}" for number in range(self.shape.layers))
 
     @property
@@ -78,11 +78,11 @@ def readout_of(model: PreTrainedModel) -> str:
 
 
 def pooling(config: Any) -> str:
-    """What a ModernBERT says of it; "" for others."""
+    """The pooling of a ModernBERT's classifier; "" for others."""
     return str(getattr(config, "classifier_pooling", ""))
 
 
-def asked_from(readout: str, real: Tensor) -> Tensor:
+def readout_queries(readout: str, real: Tensor) -> Tensor:
     """(B, T) the positions that a label is read from; `real` (B, T) are no padding."""
     if readout == "mean over tokens":
         return real
@@ -192,8 +192,8 @@ def store(into: tuple[dict[Key, Floats], Key], value: Tensor, some: Ints, rows: 
 def own(
     layers: Sequence[Tensor], places: Places, readout: str, into: Measured
 ) -> Iterator[tuple[tuple[dict[Key, Floats], Key], Tensor]]:
-    """What one model's maps of a batch say, and where it belongs in `into`."""
-    asking = asked_from(readout, places.real)
+    """Measure one model's maps of a batch and add them to `into`."""
+    asking = readout_queries(readout, places.real)
     rolled = measures.rollout([clean(layer, places.real) for layer in head_means(layers)])
     taken = measures.mean_rows(rolled.transpose(1, 2), asking[:, None].expand_as(rolled))
     for specials, keys in places.keys.items():

@@ -1,4 +1,4 @@
-"""What is computed from maps of attention: divergence, entropy, rollout, words, heads matched.
+"""Measures of attention maps: divergence, entropy, rollout, words, heads matched.
 
 A map holds probabilities: (…, T, T), row = the position that attends (query), column = what it
 attends to (key). All sums are float64.

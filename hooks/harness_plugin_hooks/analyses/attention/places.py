@@ -1,4 +1,4 @@
-"""What stands where in a model's input: special tokens, segments, words, cues, patches."""
+"""Positions in a model's input: special tokens, segments, words, cues, patches."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Places:
 
     @property
     def keys(self) -> dict[bool, Tensor]:
-        """What may be attended to, with special tokens (True) and without."""
+        """Positions that may be attended to, with special tokens (True) and without."""
         return {True: self.real, False: self.content}
 
 
@@ -113,10 +113,10 @@ class TextPlaces:
         segment = torch.full(shape, -1)
         word = torch.full(shape, -1)
         cues = {name: torch.zeros(shape, dtype=torch.float64) for name in ("overlap", "negation")}
-        asked = inputs["input_ids"].cpu()
+        ids = inputs["input_ids"].cpu()
         for place, row in enumerate(rows.tolist()):
             n = len(self.ids[row])
-            if n != int(real[place].sum()) or asked[place, :n].tolist() != self.ids[row].tolist():
+            if n != int(real[place].sum()) or ids[place, :n].tolist() != self.ids[row].tolist():
                 raise HarnessError(
                     "the tokenizer cuts a row into other tokens than the run stored; its files "
                     "have changed since."
@@ -237,7 +237,7 @@ def places_of(
     rows: Ints,
     region: NDArray[np.bool_] | None,
 ) -> TextPlaces | ImagePlaces:
-    """What stands where in the chosen rows as this model reads them."""
+    """Positions in the chosen rows as this model reads them."""
     processor = processor_of(task.ctx, str(subject.path))[0]
     if task.ctx.task.modality == "text":
         columns = task.ctx.task.inputs

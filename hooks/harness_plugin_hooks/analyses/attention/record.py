@@ -1,4 +1,4 @@
-"""What the attention analysis found, as JSON, as rows of a table, and on the terminal."""
+"""Result of the attention analysis as JSON, as rows of a table, and on the terminal."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SHOWN = False
 
 
 def analyse(sample: AnalysisInput, options: AttentionOptions) -> AnalysisResult:
-    """What the models attend to, and how far they differ in it."""
+    """Measure the attention of the models, and how far they differ in it."""
     report = compare_attention(sample, options)
     record = as_record(report, options, twins(sample.models))
     return AnalysisResult(record, list(as_rows(report)), list(shown(report)))
@@ -216,7 +216,7 @@ def shown(report: AttentionReport) -> Iterator[RenderableType]:
 
 
 def own_table(owns: Sequence[Own]) -> Table:
-    """What one role attends to: layer by layer, then by rollout."""
+    """Attention of one role: layer by layer, then by rollout."""
     one = owns[0]
     table = Table(
         title=f"attention of {one.role} without special tokens (uniform in brackets)",

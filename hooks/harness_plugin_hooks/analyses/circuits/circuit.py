@@ -28,7 +28,7 @@ COMPONENTS = ("head", "mlp", "block")
 
 @dataclass(frozen=True)
 class Circuit:
-    """What was found in one model, from N pairs.
+    """Circuit of one model, from N pairs.
 
     `scores` (N, E), corrupted - clean. The metric of every pair: `full` and `empty` (N,), `kept`
     (S, N) with only the circuit of k edges, `removed` (S, N) without it. `random_kept` (D, S, N):
@@ -208,8 +208,8 @@ def grown(graph: Graph, strength: Floats) -> Ints:
     heapq.heapify(open_edges)
     for place in range(len(order)):
         order[place] = heapq.heappop(open_edges)[1]
-        said_by = graph.edges[order[place]].source
-        source = graph.reads_for.get(said_by, said_by)
+        writer = graph.edges[order[place]].source
+        source = graph.reads_for.get(writer, writer)
         if source not in reached:
             reached.add(source)
             for number in into.get(source, ()):

@@ -114,11 +114,11 @@ def matched_components(first: Circuit, second: Circuit) -> list[tuple[int, int, 
     if not ours or not theirs:
         return []
     depths = np.array(list(ours))
-    said, other_said = standardised(first), standardised(second)
+    effects, other_effects = standardised(first), standardised(second)
     out = []
     for depth, members in theirs.items():
         partners = ours[float(depths[np.abs(depths - depth).argmin()])]
-        alike = said[:, partners].T @ other_said[:, members]
+        alike = effects[:, partners].T @ other_effects[:, members]
         for a, b in zip(*linear_sum_assignment(-np.abs(alike)), strict=True):
             out.append((int(partners[a]), int(members[b]), float(alike[a, b])))
     return out
@@ -136,10 +136,10 @@ def layers(circuit: Circuit) -> dict[float, Ints]:
 
 def standardised(circuit: Circuit) -> Floats:
     """(N, U) what every speaking node contributes to each pair, mean 0 and length 1 over pairs."""
-    said = circuit.scores @ circuit.owner
-    said -= said.mean(axis=0)
-    size = np.linalg.norm(said, axis=0)
-    out: Floats = said / np.where(size > 0, size, 1)
+    effects = circuit.scores @ circuit.owner
+    effects -= effects.mean(axis=0)
+    size = np.linalg.norm(effects, axis=0)
+    out: Floats = effects / np.where(size > 0, size, 1)
     return out
 
 

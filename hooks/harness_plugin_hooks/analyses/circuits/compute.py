@@ -57,14 +57,16 @@ def explore(
     """
     model = subject.model
     graph = graph_of(model)
-    asked = Asked(model, graph, pairs, clean, twins, torch.from_numpy(targets), gold, device)
-    asked.check_sums(f"{subject.role} seed {subject.seed}")
+    runner = BatchedPairs(
+        model, graph, pairs, clean, twins, torch.from_numpy(targets), gold, device
+    )
+    runner.check_sums(f"{subject.role} seed {subject.seed}")
     parts: list[tuple[Tensor, ...]] = []
-    for batch in asked.batches(f"{subject.role}: edges", quiet):
+    for batch in runner.batches(f"{subject.role}: edges", quiet):
         scored, total = patching.attribute(
             model, graph, batch.inputs, batch.corrupted, batch.metric, options.ig_steps
         )
-        parts.append((scored, total, batch.full, asked.at_input(batch) - batch.full))
+        parts.append((scored, total, batch.full, runner.at_input(batch) - batch.full))
     scores, attributed, full, actual = (
         np.asarray(torch.cat(part).double().cpu()) for part in zip(*parts, strict=True)
     )
@@ -79,7 +81,7 @@ def explore(
         *(first_of(grown(graph, rng.random(edges)), sizes) for _ in draws),
         *(~first_of(rng.permutation(edges), sizes) for _ in draws),
     ]
-    values = asked.values(np.concatenate(masks), f"{subject.role}: circuits", quiet)
+    values = runner.values(np.concatenate(masks), f"{subject.role}: circuits", quiet)
     values = values.reshape(-1, len(sizes), len(pairs))
     kept, removed = values[:2]
     random_kept, random_removed = np.split(values[2:], 2)
@@ -114,7 +116,7 @@ class Batch:
 
 
 @dataclass
-class Asked:
+class BatchedPairs:
     """One model and the pairs it is asked, batch by batch."""
 
     model: Any
@@ -177,19 +179,19 @@ class Asked:
             yield Batch(inputs, corrupted, metric, metric(logits))
 
     def _means(self) -> list[Tensor]:
-        """What every writer says on average over rows and real positions, broadcastable."""
+        """Mean output of every writer over rows and real positions, broadcastable."""
         sums = [torch.zeros(())] * len(self.graph.writers)
         counts = [0] * len(sums)
         for some in self.some():
             inputs = self.inputs(some)
             _, raws = patching.spoken(self.model, self.graph, inputs)
             for index, (writer, raw) in enumerate(zip(self.graph.writers, raws, strict=True)):
-                said = raw.movedim(writer.width_axis, -1)
+                output = raw.movedim(writer.width_axis, -1)
                 if "attention_mask" in inputs:
-                    said = said[inputs["attention_mask"].bool()]
-                said = said.flatten(0, -2).double()
-                sums[index] = sums[index].to(said) + said.sum(dim=0)
-                counts[index] += len(said)
+                    output = output[inputs["attention_mask"].bool()]
+                output = output.flatten(0, -2).double()
+                sums[index] = sums[index].to(output) + output.sum(dim=0)
+                counts[index] += len(output)
         return [
             (total / count).float().reshape(-1, *[1] * (-writer.width_axis - 1))
             for writer, total, count in zip(self.graph.writers, sums, counts, strict=True)
@@ -198,8 +200,8 @@ class Asked:
     @torch.no_grad()
     def at_input(self, batch: Batch) -> Tensor:
         """(B,) the metric where the input node alone says what it says in the corrupted run."""
-        said = batch.corrupted[0]
-        first = self.graph.writers[0].module.register_forward_hook(lambda _, __, ___: said)
+        output = batch.corrupted[0]
+        first = self.graph.writers[0].module.register_forward_hook(lambda _, __, ___: output)
         with patching.hooked([first]):
             return batch.metric(self.model(**batch.inputs).logits)
 
@@ -208,7 +210,7 @@ class Asked:
         different, back = np.unique(masks, axis=0, return_inverse=True)
         parts = []
         for batch in self.batches(what, quiet):
-            asked = (
+            runs = (
                 patching.patched(
                     self.model,
                     self.graph,
@@ -218,7 +220,7 @@ class Asked:
                 )
                 for kept in different
             )
-            parts.append(torch.stack([batch.metric(logits) for logits in asked]))
+            parts.append(torch.stack([batch.metric(logits) for logits in runs]))
         out: Floats = torch.cat(parts, dim=1).double().cpu().numpy()[back.reshape(-1)]
         return out
 

@@ -35,7 +35,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Edge:
-    """What `source` says is part of what `target` reads; a head reads through q, k and v."""
+    """The output of `source` is part of the input of `target`; a head reads through q, k and v."""
 
     source: int
     target: int
@@ -66,7 +66,7 @@ class Writer:
     width_axis = -1
 
     def raw(self, arguments: tuple[Any, ...], out: Any) -> Tensor:
-        """What is kept of a call of the module."""
+        """The tensor to record of a call of the module."""
         kept: Tensor = out
         return kept
 
@@ -128,7 +128,7 @@ class Channels(Writer):
 
 @dataclass
 class Seen:
-    """What a reader was given in one forward, and the tensors whose gradients tell what it did."""
+    """Inputs of a reader in one forward, and the tensors whose gradients score its edges."""
 
     total: Tensor | None = None
     reads: list[Tensor] = field(default_factory=list)

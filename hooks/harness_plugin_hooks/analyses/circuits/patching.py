@@ -152,7 +152,7 @@ def attribute(
 def gradients(
     model: nn.Module, graph: Graph, inputs: Inputs, start: Tensor, metric: Metric
 ) -> tuple[list[tuple[Seen, list[Tensor]]], Tensor]:
-    """What every reader saw and its gradients, with `start` for what the input node says.
+    """Inputs of every reader and their gradients, with `start` for the input node's output.
 
     And the gradient at `start`.
     """

@@ -1,4 +1,4 @@
-"""What the circuits analysis found, as JSON, as rows of a table, and on the terminal."""
+"""Result of the circuits analysis as JSON, as rows of a table, and on the terminal."""
 
 from __future__ import annotations
 
@@ -82,17 +82,17 @@ def has_graph(subject: LoadedModel, notes: list[str]) -> bool:
 
 
 def notes_of(circuit: Circuit) -> Iterator[str]:
-    """What a reader of this circuit must know."""
+    """Notes for a reader of this circuit."""
     who = f"{circuit.role} seed {circuit.seed}"
     if circuit.reason:
         yield f"{who}: faithfulness {circuit.reason}"
     elif circuit.no_interval:
         yield f"{who}: {circuit.no_interval}"
-    said, real = float(circuit.attributed.mean()), float(circuit.actual.mean())
-    if abs(said - real) > ROUGH * abs(real):
+    attributed, real = float(circuit.attributed.mean()), float(circuit.actual.mean())
+    if abs(attributed - real) > ROUGH * abs(real):
         yield (
-            f"{who}: gradients put the whole effect at {said:+.3f}, a forward at {real:+.3f}; "
-            f"more --ig_steps come closer"
+            f"{who}: gradients put the whole effect at {attributed:+.3f}, a forward at "
+            f"{real:+.3f}; more --ig_steps come closer"
         )
 
 
@@ -279,7 +279,7 @@ def as_tables(
     pairs: Pairs,
     notes: Sequence[str],
 ) -> Iterator[RenderableType]:
-    """What was found, model by model; the strongest edges; how the models compare; the notes."""
+    """Circuits model by model; the strongest edges; how the models compare; the notes."""
     table = Table(
         title=f"circuits, {len(pairs):,} pairs of kind {pairs.kind}", title_justify="left"
     )

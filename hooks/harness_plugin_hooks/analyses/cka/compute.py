@@ -136,7 +136,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class SimilarityReport:
-    """What the CKA analysis of one evaluation set found."""
+    """Result of the CKA analysis of one evaluation set."""
 
     pairs: tuple[Compared, ...]
     ceilings: tuple[Compared, ...]
@@ -224,11 +224,11 @@ class Reading:
 
     def __call__(self, rows: Ints) -> list[Tensor]:
         """(n, d_l) of every layer of the first subject, then of the second …"""
-        asked = [inputs_of(encoded, rows, self.device) for encoded in self.encoded]
-        read = [reader(inputs) for reader, inputs in zip(self.readers, asked, strict=True)]
+        batches = [inputs_of(encoded, rows, self.device) for encoded in self.encoded]
+        read = [reader(inputs) for reader, inputs in zip(self.readers, batches, strict=True)]
         if self.options.pool != "tokens":
             return [layer for layers in read for layer in layers]
-        check_same_tokens(asked, read)
+        check_same_tokens(batches, read)
         chosen = self._some_tokens(len(read[0][0]))
         return [layer[chosen] for layers in read for layer in layers]
 
@@ -239,10 +239,10 @@ class Reading:
 
 
 def check_same_tokens(
-    asked: Sequence[Mapping[str, Tensor]], read: Sequence[Sequence[Tensor]]
+    batches: Sequence[Mapping[str, Tensor]], read: Sequence[Sequence[Tensor]]
 ) -> None:
     """Refuse models whose tokens do not correspond one to one."""
-    masks = [inputs.get("attention_mask") for inputs in asked]
+    masks = [inputs.get("attention_mask") for inputs in batches]
     for mask, layers in zip(masks, read, strict=True):
         same = mask is None or (masks[0] is not None and torch.equal(mask, masks[0]))
         if not same or len(layers[0]) != len(read[0][0]):

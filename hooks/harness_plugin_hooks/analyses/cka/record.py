@@ -1,4 +1,4 @@
-"""What the CKA analysis found, as JSON, as rows of a table, and on the terminal."""
+"""Result of the CKA analysis as JSON, as rows of a table, and on the terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What CKA is blind to: the same features standardised, and without their dominant directions.
+"""Views that linear CKA is blind to: standardised features, and without dominant directions.
 
 One direction of large variance decides linear CKA alone (Davari et al. 2022, arXiv:2210.16156). The
 maps are fitted once, on some rows, and fixed: a map that changes with the batch would be another

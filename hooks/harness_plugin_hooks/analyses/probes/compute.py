@@ -155,7 +155,7 @@ class Curve:
 
     @cached_property
     def null(self) -> tuple[Estimate, ...]:
-        """What probes of shuffled targets reach on every layer; empty without permutations."""
+        """Accuracy of probes of shuffled targets on every layer; empty without permutations."""
         return () if self.null_values is None else self._estimated(self.null_values)
 
     def _estimated(self, values: Floats) -> tuple[Estimate, ...]:

@@ -1,4 +1,4 @@
-"""What the linear probes found, as JSON, as rows of a table, and on the terminal."""
+"""Result of the linear probes as JSON, as rows of a table, and on the terminal."""
 
 from __future__ import annotations
 

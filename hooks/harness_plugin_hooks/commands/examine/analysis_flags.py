@@ -45,13 +45,13 @@ def add_flags(parser: argparse.ArgumentParser, classes: OptionClasses) -> None:
     asks for it and `parser` does not have it, so that no flag changes its meaning with the plugins
     that are installed.
     """
-    asked = Counter(short_flag(f) for options in classes.values() for _, f in own_fields(options))
+    counts = Counter(short_flag(f) for options in classes.values() for _, f in own_fields(options))
     for analysis, options in classes.items():
         group = parser.add_argument_group(f"options of {analysis}")
         for name, field in own_fields(options):
             short = short_flag(field)
             flags = [f"--{analysis}_{name}"]
-            if short and asked[short] == 1 and not has_flag(parser, f"--{short}"):
+            if short and counts[short] == 1 and not has_flag(parser, f"--{short}"):
                 flags.insert(0, f"--{short}")
             try:
                 group.add_argument(

@@ -15,7 +15,7 @@ examples:
   harness report results --output_path site --examples 100
   harness report results --tasks hans --examples 0
 
-What happens inside the models is shown where it was analysed: `harness analyze RUN`, or a run with
+The insides of models are shown where they were analysed: `harness analyze RUN`, or a run with
 --analyze.
 """
 

@@ -28,7 +28,7 @@ examples:
   harness scan --tasks celeba_bias --checkpoint results/model --split balanced
   harness scan --tasks celeba_bias --write attribute.csv --attribute 1
 
-What tells the label may be the true signal: the list has candidates, people decide.
+A cue of the label may be the true signal: the list has candidates, people decide.
 """
 
 

@@ -12,7 +12,7 @@ def main(words: list[str]) -> int:
         description="Print the folder with the modules for evaluate.load(FOLDER/NAME).",
     )
     parser.parse_args(words)
-    from harness_plugin_hooks.evaluate_modules import folder
+    from harness_plugin_hooks.adapters.evaluate_modules import folder
 
     print(folder())
     return 0

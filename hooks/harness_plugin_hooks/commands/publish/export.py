@@ -44,19 +44,19 @@ def main(words: list[str]) -> int:
     """Write the folder, then what was asked for besides."""
     args = parser().parse_args(words)
     from harness_plugin.pipeline.outputs import check_writable
-    from harness_plugin_hooks.export import model_folder
+    from harness_plugin_hooks.outputs.export import model_folder
 
     plugins = installed_plugins()
     chosen = model_folder.choose(args.run, args.tasks, args.role, args.seed)
     check_writable(args.folder)
     files = model_folder.write(chosen, args.folder, plugins, args.license)
     if args.onnx:
-        from harness_plugin_hooks.export.onnx import write_onnx
+        from harness_plugin_hooks.outputs.export.onnx import write_onnx
 
         files.append(write_onnx(args.folder))
     print(f"{args.folder}: {', '.join(file.name for file in files)}")
     if args.push_to_hub:
-        from harness_plugin_hooks.export.publish import push_to_hub
+        from harness_plugin_hooks.outputs.export.publish import push_to_hub
 
         print(push_to_hub(args.folder, args.push_to_hub, private=args.private))
     return 0

@@ -69,12 +69,12 @@ def main(words: list[str]) -> int:
 
 def certificate(folder: Path) -> int:
     """Check a certificate of `harness remedy --certify`; 1 where it does not follow."""
-    from harness_plugin_hooks.certify.certificate import verified
+    from harness_plugin_hooks.remedies.certify.certificate import verified
 
-    said, problems = verified(folder)
+    record, problems = verified(folder)
     for problem in problems[:SHOWN]:
         print(f"{folder}: REFUSED\n  {problem}", file=sys.stderr)
     if not problems:
-        what = f"{said.certified} is certified" if said.certified else "nothing is certified"
-        print(f"{folder}: {what}, as its {len(said.seeds)} seeds and {said.rows:,} rows say")
+        what = f"{record.certified} is certified" if record.certified else "nothing is certified"
+        print(f"{folder}: {what}, as its {len(record.seeds)} seeds and {record.rows:,} rows say")
     return int(bool(problems))

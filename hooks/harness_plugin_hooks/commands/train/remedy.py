@@ -138,7 +138,7 @@ def certify(report: RemedyReport, config: RunConfig, level: float, delta: float)
     import time
 
     from harness_plugin.store.files import timestamp
-    from harness_plugin_hooks.certify.certificate import certificate_of, write
+    from harness_plugin_hooks.remedies.certify.certificate import certificate_of, write
 
     made, answers = certificate_of(
         report, level=level, delta=delta, resamples=config.resamples, data_seed=config.data_seed
@@ -190,7 +190,7 @@ def show(report: RemedyReport) -> None:
 
 
 def title_of(report: RemedyReport) -> str:
-    """What the table shows."""
+    """Caption of the table."""
     seeds = len(report.scores.seeds)
     return (
         f"{report.task}, {report.baseline} with remedies on half of the validation rows: %, "
@@ -223,7 +223,7 @@ def table_of(report: RemedyReport) -> Table:
 
 
 def legend(report: RemedyReport) -> tuple[str, ...]:
-    """What the columns mean."""
+    """Meaning of the columns."""
     plain, teacher = report.plain, number(report.teacher.value)
     return (
         f"  back: share of what the student lost against its teacher ({teacher})",
@@ -254,7 +254,7 @@ def between(one: RemedyResult) -> str:
 
 
 def sentence(report: RemedyReport) -> str:
-    """What the table says of the best remedy."""
+    """A sentence on the best remedy of the table."""
     best = report.results[0]
     if best.remedy == "none":
         return f"No remedy is better than {report.baseline} as it is."

@@ -188,7 +188,7 @@ class ProgressPrinter:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.said: set[tuple[int, int]] = set()
+        self.printed: set[tuple[int, int]] = set()
         self.live: Any = None
         self.next_look = 0.0
 
@@ -214,19 +214,19 @@ class ProgressPrinter:
                 # a table of 100,000 trainings takes a while: at most a hundredth of the time
                 self.next_look = started_looking + 100 * (time.monotonic() - started_looking)
             return
-        if not self.said:
-            self.said = {*progress.done} if progress.resumed else {(-1, -1)}
+        if not self.printed:
+            self.printed = {*progress.done} if progress.resumed else {(-1, -1)}
         from harness_plugin.machine.progress import duration
 
-        for node, seed in [w for w in progress.done if w not in self.said]:
+        for node, seed in [w for w in progress.done if w not in self.printed]:
             record, one = progress.done[node, seed], self.graph.nodes[node]
             how = "from the store" if record.get("reused") else duration(record["seconds"])
             count = f"[{len(progress.done)}/{self.graph.trainings}]"
             print(f"  {count} {one.task} {one.role} ({one.method}) seed {seed}: {how}", flush=True)
-        for node, seed in [w for w in progress.failed if w not in self.said]:
+        for node, seed in [w for w in progress.failed if w not in self.printed]:
             failure, one = progress.failed[node, seed], self.graph.nodes[node]
             print(f"  FAILED {one.task} {one.role} seed {seed}: {failure.error}", flush=True)
-        self.said |= {*progress.done, *progress.failed}
+        self.printed |= {*progress.done, *progress.failed}
 
 
 def show_status(graph: Graph, progress: Progress, ledger: Any) -> None:
@@ -268,19 +268,19 @@ def finished(graph: Graph, progress: Progress, root: Path, folder: Path) -> int:
 
 
 def report_of(graph: Graph, progress: Progress, rows: Rows, root: Path, folder: Path) -> list[Path]:
-    """What the tables say, for people, and how many parameters the sizes have that are factors."""
+    """Write tables, report and chart; with the parameters of the sizes that are factors."""
     if not any(row["role"].startswith("student") for row in rows.numbers):
         print("  no student, so that there is no report: the tables have all numbers")
         return []
     import pandas as pd
 
     from harness_plugin.store.files import write_json
-    from harness_plugin_hooks import study_report
-    from harness_plugin_hooks.study_report.sizes import sizes
+    from harness_plugin_hooks.study import report
+    from harness_plugin_hooks.study.report.sizes import sizes
 
     parameters = sizes(graph, progress, root)
     tables = pd.DataFrame(rows.numbers), pd.DataFrame(rows.estimates)
-    files = study_report.write(folder, graph.study, *tables, parameters)
+    files = report.write(folder, graph.study, *tables, parameters)
     if parameters:
         files.append(folder / f"sizes_{graph.study.name}.json")
         write_json(files[-1], parameters)

@@ -68,7 +68,7 @@ def main(words: list[str]) -> int:
 
 
 def look(folder: Path) -> list[str]:
-    """What there is to see in `folder` now."""
+    """Lines on the runs in `folder` now."""
     lines = [f"{folder}, {time.strftime('%H:%M:%S')}"]
     for each in [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]:
         lines += run_lines(each)

@@ -1,1 +1,1 @@
-"""What knows a bias: bias-only models, and groups inferred where no labels tell them."""
+"""Models of a bias: bias-only models, and groups inferred where none are labelled."""

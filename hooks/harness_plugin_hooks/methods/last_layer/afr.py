@@ -21,7 +21,7 @@ from harness_plugin_hooks.methods.last_layer.refit import (
 
 GAMMAS = np.logspace(2, 5, 10).tolist()
 PENALTIES = np.linspace(0, 50, 26).tolist()
-"""What the authors search for MultiNLI, in their order."""
+"""The authors' grid for MultiNLI, in their order."""
 NOTHING = 1e-18
 """A row of so small a share of the largest weight changes no sum in float64."""
 
@@ -54,20 +54,6 @@ class AFR(LastLayer):
     family: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "image": {"gamma": 1.44, "penalty": 1e-3, "steps": 1000, "learning_rate": 0.02}
     }
-
-    @classmethod
-    def resolved(cls, options: Mapping[str, Any], modality: str = "") -> dict[str, Any]:
-        """As of every method; HarnessError for a gamma or penalty that is no number from 0 on."""
-        out = super().resolved(options, modality)
-        for name in ("gamma", "penalty"):
-            value = out[name]
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if value is not None and not (number and value >= 0):
-                raise HarnessError(
-                    f"AFR: option {name} must be a number from 0 on, or null to search it, "
-                    f"found {value!r}."
-                )
-        return out
 
     @classmethod
     def cannot_learn(cls, options: Mapping[str, Any], updates: int) -> str:

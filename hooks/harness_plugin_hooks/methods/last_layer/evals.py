@@ -19,7 +19,7 @@ from harness_plugin_hooks.methods.last_layer.refit import Floats, Head, Ints, La
 
 POINTS = (50, 100, 150, 200, 250)
 PENALTIES = (0.0, 0.01, 0.1, 1.0, 0.02, 0.2, 2.0)
-"""What the authors search for CelebA, in their order: of equal ones the first is taken."""
+"""The authors' grid for CelebA, in their order: of equal ones the first is taken."""
 WEIGHT_DECAY = 1e-4
 DROP_AFTER, DROP_TO = 0.85, 0.5
 """The learning rate is halved after 85 of the authors' 100 epochs."""
@@ -51,24 +51,6 @@ class EVaLS(LastLayer):
         "batch_size": 32,
         "learning_rate": 5e-4,
     }
-
-    @classmethod
-    def resolved(cls, options: Mapping[str, Any], modality: str = "") -> dict[str, Any]:
-        """As of every method; HarnessError for a number of points or a penalty that is none."""
-        out = super().resolved(options, modality)
-        points, penalty = out["points"], out["penalty"]
-        if points is not None and not (type(points) is int and points >= 1):
-            raise HarnessError(
-                f"EVaLS: option points must be a whole number from 1 on, or null to search it, "
-                f"found {points!r}."
-            )
-        number = isinstance(penalty, int | float) and not isinstance(penalty, bool)
-        if penalty is not None and not (number and penalty >= 0):
-            raise HarnessError(
-                f"EVaLS: option penalty must be a number from 0 on, or null to search it, "
-                f"found {penalty!r}."
-            )
-        return out
 
     @classmethod
     def cannot_learn(cls, options: Mapping[str, Any], updates: int) -> str:

@@ -51,20 +51,6 @@ class SELF(LastLayer):
     }
 
     @classmethod
-    def resolved(cls, options: Mapping[str, Any], modality: str = "") -> dict[str, Any]:
-        """With known names of the disagreement and the optimiser."""
-        out = super().resolved(options, modality)
-        if out["disagreement"] not in ("early_stop", "dropout"):
-            raise HarnessError(
-                f"SELF: disagreement must be early_stop or dropout, found {out['disagreement']!r}."
-            )
-        if out["optimizer"] not in OPTIMIZERS:
-            raise HarnessError(
-                f"SELF: optimizer must be {' or '.join(OPTIMIZERS)}, found {out['optimizer']!r}."
-            )
-        return out
-
-    @classmethod
     def cannot_learn(cls, options: Mapping[str, Any], updates: int) -> str:
         """A last layer that stays ERM's."""
         if options["steps"] >= 1 and options["learning_rate"] > 0:

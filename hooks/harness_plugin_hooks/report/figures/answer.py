@@ -123,7 +123,7 @@ def picture(
         figure=figure,
         columns=("set", *columns),
         rows=rows,
-        said=sentence(record, shown[0], metrics[shown[0]]),
+        caption=sentence(record, shown[0], metrics[shown[0]]),
     )
 
 

@@ -95,7 +95,7 @@ def by_layer(pairs: Sequence[Record], roles: Sequence[str]) -> Picture:
             for pair in pairs
             for layer in pair["by_layer"]
         ],
-        said=furthest_layer(against),
+        caption=furthest_layer(against),
     )
 
 
@@ -179,7 +179,7 @@ def by_head(pairs: Sequence[Record]) -> Picture:
             for pair in shown
             for match in pair["matched"]
         ],
-        said=furthest_head(shown),
+        caption=furthest_head(shown),
     )
 
 

@@ -130,7 +130,7 @@ def graphs(models: Sequence[Record], convention: str) -> Picture:
             for m in models
             for e in m["edges"]
         ],
-        said=f"The strongest edge of {first['role']} leads from {edge['from']} to {edge['to']} "
+        caption=f"The strongest edge of {first['role']} leads from {edge['from']} to {edge['to']} "
         f"(score {decimal(edge['score'], '+.2f')}).",
     )
 
@@ -243,7 +243,7 @@ def places(nodes: Sequence[Record], used: set[str]) -> dict[str, tuple[float, fl
 
 
 def legend(models: Sequence[Record], edges: Sequence[Record]) -> list[Line2D]:
-    """What marks and colours mean, of those that are drawn."""
+    """Legend of the marks and colours that are drawn."""
     kinds = {node["id"]: node.get("kind") for model in models for node in model.get("nodes") or []}
     used = {kinds.get(node_of(edge[end], kinds)) for edge in edges for end in ("from", "to")}
     words = (("head", "head (number)"), ("mlp", "MLP"), ("norm", "LayerNorm"))
@@ -301,7 +301,7 @@ def faithfulness(models: Sequence[Record], roles: Sequence[str]) -> Picture:
             for m in models
             for i, size in enumerate(m["faithfulness"]["sizes"])
         ],
-        said=enough(models),
+        caption=enough(models),
     )
 
 
@@ -375,7 +375,7 @@ def depth(models: Sequence[Record], roles: Sequence[str]) -> Picture:
             for m in models
             for p in m["profile"]
         ],
-        said=middle(models),
+        caption=middle(models),
     )
 
 

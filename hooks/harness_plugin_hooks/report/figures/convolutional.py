@@ -90,7 +90,7 @@ def spoken(name: str) -> str:
 
 
 def legend(edges: Sequence[Record]) -> list[Line2D]:
-    """What marks and colours mean, of those that are drawn."""
+    """Legend of the marks and colours that are drawn."""
     marks = [
         Line2D(
             [],

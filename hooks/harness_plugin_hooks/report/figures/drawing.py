@@ -108,8 +108,8 @@ class Picture:
     figure: Figure
     columns: tuple[str, ...]
     rows: Sequence[tuple[Cell, ...]]
-    said: str = ""
-    """What it shows in a sentence, with the number."""
+    caption: str = ""
+    """Caption: a sentence with the figure's number."""
 
     @cached_property
     def svg(self) -> str:
@@ -186,7 +186,7 @@ def matrix(
 ) -> Any:
     """A matrix as coloured cells, the first row on top; cells hold their number up to `most` rows.
 
-    What is undefined (nan) is an empty cell.
+    An undefined value (nan) is an empty cell.
     """
     scale = mpl.colors.Normalize(*limits)
     shown = np.ma.masked_invalid(values)

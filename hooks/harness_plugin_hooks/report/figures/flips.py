@@ -95,7 +95,7 @@ def picture(flips: list[Flips]) -> Picture:
             )
             for f in flips
         ],
-        said=sentence(flips),
+        caption=sentence(flips),
     )
 
 

@@ -80,7 +80,7 @@ def matrices(pairs: Sequence[Record]) -> Picture:
             for i, first in enumerate(pair["first_layers"])
             for j, second in enumerate(pair["second_layers"])
         ],
-        said=last_layers(pairs),
+        caption=last_layers(pairs),
     )
 
 
@@ -158,7 +158,7 @@ def depth_profile(
             for pair in against
             for layer in pair["equal_depth"]
         ],
-        said=least_alike(against, ceilings),
+        caption=least_alike(against, ceilings),
     )
 
 
@@ -190,13 +190,14 @@ def least_alike(pairs: Sequence[Record], ceilings: Sequence[Record]) -> str:
         if name == layer["with"]
     ]
     known = [one for one in own if one is not None]
-    said = (
+    caption = (
         f"{pair['second']} is least like its {pair['first']} at {layer['layer']} on {pair['group']}"
         f" rows: CKA {decimal(value, '.2f')}" + (f" ({interval})" if interval else "")
     )
     if known:
-        said += f"; two seeds of the {pair['first']} have {decimal(float(np.mean(known)), '.2f')}"
-    return f"{said}."
+        mean = decimal(float(np.mean(known)), ".2f")
+        caption += f"; two seeds of the {pair['first']} have {mean}"
+    return f"{caption}."
 
 
 def probes(record: Record, roles: Sequence[str]) -> Iterator[Picture]:
@@ -240,7 +241,7 @@ def probes(record: Record, roles: Sequence[str]) -> Iterator[Picture]:
         figure=figure,
         columns=("target", "role", "layer", "accuracy, %", "95% interval", "shuffled", "decodable"),
         rows=list(probe_rows(curves)),
-        said=" ".join(sentences(record)),
+        caption=" ".join(sentences(record)),
     )
 
 
@@ -267,7 +268,7 @@ def probe_rows(curves: Sequence[Record]) -> Iterator[tuple[str, ...]]:
 
 
 def sentences(record: Record) -> Iterator[str]:
-    """What the probes say, a sentence a role."""
+    """A sentence on the probes of each role."""
     curves = {(c["role"], c["target"]): c for c in record.get("curves") or []}
     for role in dict.fromkeys(role for role, _ in curves):
         curve = curves.get((role, "attribute"))

@@ -163,7 +163,7 @@ def groups(record: TransferRecord, split: str) -> Picture:
             )
             for name in change
         ],
-        said=furthest(numbers, roles, "group"),
+        caption=furthest(numbers, roles, "group"),
     )
 
 
@@ -259,5 +259,5 @@ def bias_types(record: TransferRecord, split: str, breakdown: str) -> Picture:
             (name, *(document.Number.of(numbers[role].get(name)) for role in roles))
             for name in change
         ],
-        said=furthest(numbers, roles, breakdown),
+        caption=furthest(numbers, roles, breakdown),
     )

@@ -1,1 +1,1 @@
-"""What the image tasks share: image columns, drawings, readers of MNIST, bias features."""
+"""Shared by the image tasks: image columns, drawings, readers of MNIST, bias features."""

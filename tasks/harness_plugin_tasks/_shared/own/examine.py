@@ -1,4 +1,4 @@
-"""What is wrong, or looks wrong, with the values of a user's table; said once, with counts."""
+"""Faults and doubts in the values of a user's table, each stated once, with counts."""
 
 from __future__ import annotations
 

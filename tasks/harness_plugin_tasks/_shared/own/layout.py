@@ -25,7 +25,7 @@ PURPOSES: dict[str, Purpose] = {
     "ood": "ood",
     "balanced": "ood",
 }
-"""What a split is for, where its name says so and `purposes` does not."""
+"""Purposes of splits whose names say so, where `purposes` does not name them."""
 
 RESERVED = ("id", "label", "group", "members", "attribute", "aligned", "cluster")
 """Columns that every split has of its own."""
@@ -67,7 +67,7 @@ class Layout:
         )
 
     def purpose(self, split: str) -> Purpose:
-        """What the rows of `split` are for; HarnessError for a name that does not say it."""
+        """The purpose of `split`; HarnessError for a name that does not say it."""
         purpose = self.purposes.get(split) or PURPOSES.get(split.strip().lower())
         if purpose is None:
             raise HarnessError(

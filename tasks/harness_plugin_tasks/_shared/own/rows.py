@@ -321,7 +321,7 @@ def image_files(layout: Layout, part: Part) -> list[str]:
 
 
 def notes(layout: Layout, splits: Mapping[str, Split], train: Part | None) -> list[str]:
-    """What a reader should know of these rows: how they were cut, what is not scored."""
+    """Notes for a reader of these rows: how they were cut, what is not scored."""
     lines = []
     if not isinstance(layout.split, str) and layout.split:
         lines.append("the splits are drawn by data_seed, in proportion within label x attribute")

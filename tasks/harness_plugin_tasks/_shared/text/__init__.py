@@ -1,1 +1,1 @@
-"""What the text tasks share: readers of NLI corpora and CAD, cues, features, a grammar."""
+"""Shared by the text tasks: readers of NLI corpora and CAD, cues, features, a grammar."""

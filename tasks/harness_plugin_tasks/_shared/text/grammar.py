@@ -48,7 +48,7 @@ ACTS = (
     "signed the letter",
     "fed the horses",
 )
-SAID = (
+STATED = (
     "said",
     "believed",
     "claimed",
@@ -99,9 +99,9 @@ SOMEHOW = (
     "sadly",
 )
 FRAMES = {
-    "entailment": ((RIGHTLY, SAID), (WRONGLY, DENIED)),
-    "neutral": ((SOMEHOW, SAID), (SOMEHOW, DENIED)),
-    "contradiction": ((WRONGLY, SAID), (RIGHTLY, DENIED)),
+    "entailment": ((RIGHTLY, STATED), (WRONGLY, DENIED)),
+    "neutral": ((SOMEHOW, STATED), (SOMEHOW, DENIED)),
+    "contradiction": ((WRONGLY, STATED), (RIGHTLY, DENIED)),
 }
 """Adverbs and verbs under which the clause that follows is true, open, or false."""
 
@@ -197,8 +197,8 @@ def pick(rng: np.random.Generator, choices: Sequence[str]) -> str:
 
 def unseen(rows: Rows, *tests: Rows) -> Rows:
     """The rows whose pair stands in none of `tests`."""
-    asked = {sentences for test in tests for sentences in pairs_of(test.table)}
-    keep = [i for i, sentences in enumerate(pairs_of(rows.table)) if sentences not in asked]
+    tested = {sentences for test in tests for sentences in pairs_of(test.table)}
+    keep = [i for i, sentences in enumerate(pairs_of(rows.table)) if sentences not in tested]
     return Rows(rows.table.select(keep), tuple(rows.aligned[i] for i in keep))
 
 

@@ -24,7 +24,7 @@ from harness_plugin_tasks._shared.text.tables import Table
 DIFFICULTY = "difficulty"
 OFFICIAL = ("easy", "hard")
 AUTO = ("auto_easy", "auto_hard")
-"""What easy and hard are called in groups and breakdowns; an automatic subset is ours."""
+"""Names of easy and hard in groups and breakdowns; an automatic subset is ours."""
 
 SUBSETS = {"id": "hard", "id_mismatched": "hard_mismatched"}
 """The split of the hard pairs of each in-domain split."""
@@ -108,13 +108,13 @@ def by_model(table: Table, other: list[Table]) -> Judged:
     if other:
         fitted_on = concatenated(other)
         model = classifier().fit(fitted_on.columns["hypothesis"], fitted_on.columns["label"])
-        said = model.predict(columns["hypothesis"])
+        predicted = model.predict(columns["hypothesis"])
         how = f"fitted on {fitted_on.where}"
     else:
         fitted = cross_fitted(columns["hypothesis"], columns["label"], table.where)
-        said = np.asarray(sorted(set(columns["label"])))[fitted.argmax(axis=1)]
+        predicted = np.asarray(sorted(set(columns["label"])))[fitted.argmax(axis=1)]
         how = f"cross-fitted on {FOLDS} folds"
-    is_hard = tuple((said != np.asarray(columns["label"])).tolist())
+    is_hard = tuple((predicted != np.asarray(columns["label"])).tolist())
     note = (
         f"auto: our hypothesis-only model, {how}, is right on {1 - np.mean(is_hard):.3f} of the "
         f"pairs; the other {sum(is_hard):,} of {len(table):,} are called hard, no released subset"

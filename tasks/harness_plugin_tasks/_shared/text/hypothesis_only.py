@@ -1,4 +1,4 @@
-"""What the hypothesis alone gives away: a bag-of-words classifier that never sees a premise.
+"""A bag-of-words classifier of the hypothesis alone, which never sees a premise.
 
 Gururangan et al. 2018 ("Annotation Artifacts in Natural Language Inference Data") call the pairs
 that such a model gets wrong hard. Theirs is fastText fitted on the training set; this one is a

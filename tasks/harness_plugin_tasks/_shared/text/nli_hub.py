@@ -56,7 +56,7 @@ ANY_NLI = Corpus("", "", {"id": "validation"}, {})
 
 
 class Training(NamedTuple):
-    """What models are trained on, the in-domain sets by split name, and what to know of both.
+    """The training rows, the in-domain sets by split name, and notes on both.
 
     `train` is empty where nothing is trained.
     `validation` are the rows of a released set that is neither.

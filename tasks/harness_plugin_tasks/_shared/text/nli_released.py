@@ -127,7 +127,7 @@ def training(
 ) -> Training:
     """Training and in-domain tables, and what a reader should know of them.
 
-    What the options name, else what is `corpora` of the files under `root`. Where nothing is
+    The corpora that the options name, else `corpora` of the files under `root`. Where nothing is
     trained, only the in-domain sets that are there and asked for. Raises HarnessError naming the
     file and row for anything missing or malformed.
     """

@@ -29,7 +29,7 @@ class Column(NamedTuple):
     required: bool = True
 
     def among(self, names: Sequence[str] | Mapping[str, Any]) -> str | None:
-        """What the column is called in `names`, None when it is not there."""
+        """Name of the column among `names`, None when it is not there."""
         return next((name for name in self.found_as if name in names), None)
 
 
