@@ -125,15 +125,21 @@ def test_tasks_of_a_folder_are_listed(capsys):
     assert "toy" in [line.split()[0] for line in capsys.readouterr().out.splitlines()]
 
 
+def written_in(folder):
+    """What lies in a folder but the store and what Python itself keeps beside a module."""
+    kept = {"cache", "__pycache__"}
+    return sorted(path for path in folder.rglob("*") if not kept & {*path.parts})
+
+
 @pytest.fixture
 def refused(tmp_path, capfd, monkeypatch):
     """Run a command that must fail: status 2, one line, no result, no file; the line."""
     monkeypatch.chdir(tmp_path)
 
     def check(*arguments, out="results"):
-        before = sorted(path for path in tmp_path.rglob("*") if "cache" not in path.parts)
+        before = written_in(tmp_path)
         assert cli.main(list(arguments)) == 2
-        after = sorted(path for path in tmp_path.rglob("*") if "cache" not in path.parts)
+        after = written_in(tmp_path)
         shown = capfd.readouterr()
         lines = [line for line in shown.err.splitlines() if line.strip()]
         assert len(lines) == 1, shown.err
