@@ -112,15 +112,16 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="the toy task, one epoch, one round")
     args = parser.parse_args()
 
-    argv = ["--tasks", args.tasks, "--seeds", "0", "--log_samples"]
+    # the same threads and kernels in every run: what is measured anew may choose others
+    fixed = ["--threads", "2", "--precision", "no", "--attention", "sdpa"]
+    argv = ["--tasks", args.tasks, "--seeds", "0", "--log_samples", *fixed]
     if args.quick:
         toy = str(ROOT / "tests" / "toy" / "toy.yaml")
         argv = ["--tasks", toy, "--seeds", "0", "--set", "teacher.epochs=0.2"]
-        argv += ["--set", "student.epochs=0.2", "--resamples", "100", "--threads", "1"]
-        argv += ["--precision", "no", "--attention", "sdpa"]
+        argv += ["--set", "student.epochs=0.2", "--resamples", "100", *fixed]
     runs: dict[str, list[Timed]] = {}
-    for _ in range(1 if args.quick else args.rounds):
-        for durable in (True, False):
+    for turn in range(1 if args.quick else args.rounds):
+        for durable in (True, False)[:: -1 if turn % 2 else 1]:
             with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", ".")) as folder:
                 for name in NAMES:
                     words = ["--use_cache", f"{folder}/store", "--output_path"]
