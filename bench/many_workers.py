@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from common import environment
+from common import environment, environment_line
 from scale import makespan
 
 from harness_plugin.plugins.registry import load_plugins
@@ -204,7 +204,7 @@ def main() -> None:
             assert all(one["done"] == graph.trainings for one in reports)
             rows.append(row(name, graph, taken, ideal, slots - killed, leases))
             trained.append(sum(one["trained"] for one in reports))
-    print(f"{facts}\n")
+    print("`python bench/many_workers.py`:", environment_line(facts), end="\n\n")
     mean = f"{args.mean:g} s on the average"
     print(f"{graph.trainings:,} trainings of {mean}; ideal {ideal:.0f} s.\n")
     print(

@@ -166,6 +166,11 @@ TABLES = {
         "10 minutes",
         command="python bench/durability.py --tasks celeba_bias --rounds 2",
     ),
+    "workers": Table(
+        "docs/scale.md",
+        "30 minutes",
+        command="python bench/many_workers.py",
+    ),
     "certify": Table(
         "docs/remedies.md",
         "3 CPU minutes",
