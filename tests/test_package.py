@@ -122,3 +122,25 @@ def test_nobody_is_told_to_install_another_distribution():
     assert project["name"] == DISTRIBUTION
     assert install_command("ray") == f"pip install '{DISTRIBUTION}[ray]'"
     assert "ray" in project["optional-dependencies"]
+
+
+def test_links_of_the_readme_lead_somewhere_on_the_index(tmp_path):
+    """The release makes them absolute; each is a file of this tree."""
+    page = tmp_path / "README.md"
+    before = (ROOT / "README.md").read_text(encoding="utf-8")
+    page.write_text(before, encoding="utf-8")
+    script, place = ROOT / "docs" / "absolute_links.py", "https://example.org/us/ours"
+    subprocess.run([sys.executable, script, page, f"{place}/", "v1.2.3"], check=True)
+    after = page.read_text(encoding="utf-8")
+    links = re.findall(r"(!?)\[[^\]]*\]\(([^)\s]+)\)", after)
+    assert len(links) == len(re.findall(r"\]\(", before))
+    ours = [(mark, target) for mark, target in links if target.startswith(place)]
+    assert len(ours) > 20
+    for mark, target in ours:
+        file = target.removeprefix(f"{place}/{'raw' if mark else 'blob'}/v1.2.3/").split("#")[0]
+        assert (ROOT / file).exists(), target
+    assert all(target.startswith(("https://", "#")) for _, target in links)
+    # nothing else moves, and a second time nothing does
+    assert re.sub(rf"{place}/(raw|blob)/v1\.2\.3/", "", after) == before
+    subprocess.run([sys.executable, script, page, place, "v9"], check=True)
+    assert page.read_text(encoding="utf-8") == after
