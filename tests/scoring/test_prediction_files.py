@@ -271,7 +271,9 @@ def test_files_that_would_fill_the_memory_are_not_read(splits, tmp_path, name):
     assert pa.total_allocated_bytes() - before < 1 << 20
 
 
-def test_lines_may_lack_keys_and_are_read_in_blocks(tmp_path, monkeypatch):
+@pytest.mark.parametrize("few", [0, prediction_files.FEW_KEYS])
+def test_lines_may_lack_keys_and_are_read_in_blocks(tmp_path, monkeypatch, few):
+    monkeypatch.setattr(prediction_files, "FEW_KEYS", few)
     rows = [{"id": f"ex{i}", "logits": [i, 0.5]} for i in range(50)] + [{"id": "a", "label": 'b":'}]
     file = text_file(tmp_path, "".join(json.dumps(row) + "\n" for row in rows) + "\n", "p.jsonl")
     whole = read_table(file, 100)

@@ -11,7 +11,7 @@ import csv
 import hashlib
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,8 @@ MANY_COLUMNS, CELLS_A_BYTE, FEW_CELLS = 10_000, 10, 1_000_000
 for (a key that a line lacks is one, of some 14 bytes), and that a small file may have."""
 BLOCK = 1 << 18
 """Bytes of JSON lines that are read at a time."""
+FEW_KEYS = 16
+"""Of so many it is quicker to count each in a block than to look for every key."""
 KEY = re.compile(rb'"((?:[^"\\]|\\.)*)"\s*:')
 FEW = 1000
 """Rows and characters that are never too many: what is wrong with them is said one by one."""
@@ -177,14 +179,18 @@ def check_cells(file: Path, rows: int, columns: int, size: int) -> None:
         )
 
 
+def further_colons(block: bytes, names: Iterable[bytes]) -> bool:
+    """Whether there are colons behind other words than `names`: another key, or a text with one."""
+    return block.count(b":") > sum(block.count(b'"%b":' % name) for name in names)
+
+
 def read_lines(file: Path) -> pa.Table:
     """The rows of a .jsonl, in blocks whose keys are counted first: each line may name others."""
     tables, names, rows, size = [], set[bytes](), 0, 0
     with file.open("rb") as stream:
         while lines := stream.readlines(BLOCK):
             block = b"".join(lines)
-            # a block without further colons names no further keys: the quick way to see it
-            if block.count(b":") > sum(block.count(b'"%b":' % name) for name in names):
+            if len(names) > FEW_KEYS or further_colons(block, names):
                 names.update(KEY.findall(block))
             rows, size = rows + len(lines), size + len(block)
             check_cells(file, rows, len(names), size)
