@@ -161,8 +161,7 @@ def computed(
     rows = some[0].membership.sum(axis=0).tolist()
     records = []
     for step, each in zip(steps, ordered, strict=False):
-        needs = would_certify(each, step.share, margin)
-        reason = "" if step.certified else f"would certify: {needs}"
+        reason = "" if step.certified else would_certify(each, step.share, margin)
         numbers = {k: v for k, v in asdict(step).items() if k not in ("value", "cost")}
         records.append(StepRecord.model_validate(strict({**numbers, "reason": reason})))
     return Certificate(

@@ -102,7 +102,7 @@ def steps_of(ordered: Sequence[Candidate], delta: float, margin: float) -> Itera
 
 
 def would_certify(each: Candidate, share: float, margin: float) -> str:
-    """Seeds, or rows, at which a candidate would be certified if values and spreads stay."""
+    """Why it is not certified, or seeds and rows that would if values and spreads stay."""
     if each.reason:
         return each.reason
     if math.isnan(float(each.kept.value)):
@@ -110,11 +110,14 @@ def would_certify(each: Candidate, share: float, margin: float) -> str:
     if float(each.gain.value) <= 0:
         return "the teacher gains nothing over ERM here, so that there is nothing to retain"
     if float(each.kept.value) < 0 or float(each.fall.value) > margin:
-        return "no number of seeds or rows: it keeps too little"
+        return "no number of seeds or rows would certify it: it keeps too little"
     for seeds in range(each.kept.n_seeds, MOST_SEEDS + 1):
         if each.holds(share, margin, seeds):
-            return f"about {seeds} seeds"
+            return f"would certify: about {seeds} seeds"
     for rows in MORE_ROWS:
         if each.holds(share, margin, MOST_SEEDS, rows):
-            return f"{rows:g} times the rows with {MOST_SEEDS} seeds"
-    return f"neither {MOST_SEEDS} seeds nor {MORE_ROWS[-1]:g} times the rows: too near the limit"
+            return f"would certify: {rows:g} times the rows with {MOST_SEEDS} seeds"
+    return (
+        f"neither {MOST_SEEDS} seeds nor {MORE_ROWS[-1]:g} times the rows would certify it: "
+        "too near the limit"
+    )
