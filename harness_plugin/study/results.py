@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
+from harness_plugin.machine.progress import worked
 from harness_plugin.models.weight_files import WHOLE, parameters
 from harness_plugin.pipeline.roles.split_stages import predict_split
 from harness_plugin.pipeline.run_task import score_models, train_models
@@ -40,7 +39,7 @@ def rows_of_study(graph: Graph, progress: Progress, root: Path, *, quiet: bool =
     rows = Rows()
     study = graph.study
     pairs = list(zip(study.configurations, graph.roles, strict=True))
-    for configuration, roles in tqdm(pairs, desc="scoring", disable=quiet, leave=False):
+    for configuration, roles in worked(pairs, "scoring", unit="configuration", quiet=quiet):
         seeds = [
             seed
             for seed in configuration.seeds

@@ -126,7 +126,7 @@ def test_the_page_is_filled_from_what_a_run_left(folder, tmp_path):
         assert row[1] == f"{100 * one['score']['value']:.1f}"
         assert row[-1] == reasons[one["remedy"]]
     assert "NONE CERTIFIED: a retention of at least 95% and a worst group" in " ".join(lines)
-    with pytest.raises(SystemExit, match="no certificate.json in"):
+    with pytest.raises(SystemExit, match=r"no certificate\.json in"):
         filler["certificates"](tmp_path)
 
 

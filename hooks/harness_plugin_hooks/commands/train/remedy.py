@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 examples:
-  harness remedy --tasks celeba_bias --baseline student_ce --set celeba_bias.n_validation=8000
-  harness remedy --tasks hans --baseline student_ce --remedies pure_kd,upsample,pure_kd+upsample
+  harness remedy --tasks celeba_bias --set celeba_bias.n_validation=8000
+  harness remedy --tasks hans --baseline student_ce --remedies pure_kd,upsample
 
 Students are ranked on half of the validation rows; the other half is for methods that need such
 rows. No test row is looked at: run the winner's settings with `harness run` for its numbers.
