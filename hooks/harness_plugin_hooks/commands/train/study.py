@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 examples:
-  harness study plan.yaml --dry_run      what it comes to, and what sharing saves
+  harness study plan.yaml --dry_run      what it comes to, what sharing saves
   harness study plan.yaml --workers 2    two trainings at a time on this machine
   harness study plan.yaml --executor ray --address auto
   harness study plan.yaml --executor slurm --slurm slurm_partition=gpu
