@@ -205,6 +205,7 @@ class StepwiseContext(RunContext):
         settings = self.settings.model_copy(update={"students": {"student": student}})
         plan = resolve(self.task, settings, self.plugins)
         ctx = replace(self, settings=settings, plan=plan)
+        checks.check_augmentations(ctx, plan.roles["student"])
         checks.check_student(ctx, plan.roles["student"])
         checks.check_learning(ctx, plan.roles["student"])
 

@@ -29,7 +29,7 @@ def script(path):
     [
         ("pretrained_nli/search", 12),
         ("pretrained_nli/transfer", 6),
-        ("fairface/transfer", 4),
+        ("fairface/transfer", 8),
         ("toxicity/transfer", 2),
     ],
 )
