@@ -30,6 +30,7 @@ def script(path):
         ("pretrained_nli/search", 12),
         ("pretrained_nli/transfer", 6),
         ("fairface/transfer", 8),
+        ("pretrained_nli/small", 2),
         ("toxicity/transfer", 2),
     ],
 )
