@@ -32,7 +32,8 @@ OWN_PROCESS = {"step", "threads"}
 HELPERS = {
     *("worlds", "theory", "rates"),
     *("batches", "campaign", "common", "disturbed", "families", "flops", "workload"),
-    *("deviations", "measured_page", "methods", "models_table", "mutants", "scale"),
+    *("certified_tasks", "deviations", "measured_page", "methods"),
+    *("models_table", "mutants", "scale"),
 }
 """What the scripts share, and those that time nothing; of a GPU's: test_bench_gpu.py."""
 COUNTED = {
@@ -214,6 +215,40 @@ def test_variants_take_turns_and_the_first_round_is_dropped(common):
 def test_a_single_round_is_counted(common):
     assert common.interleave({"a": lambda: 1.0}, 1) == {"a": [1.0]}
     assert "Interleaved rounds: 1.\n" in common.Table("T", "step", "a", {"a": [1.0]}).markdown()
+
+
+def test_mutants_are_of_files_that_are_there_and_so_are_their_tests(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCH))
+    mutants = importlib.import_module("mutants")
+    root = BENCH.parent
+    for area in mutants.AREAS.values():
+        assert [each for each in (*area.files, *area.tests) if not (root / each).is_file()] == []
+    drawn, few = mutants.chosen(1), mutants.chosen(1, 0.3)
+    assert len(drawn) == 200
+    assert 55 <= len(few) <= 65
+    assert set(few) < set(drawn)
+    assert {mutant.area for mutant in few} == set(mutants.AREAS)
+    sys.modules.pop("mutants")
+
+
+def test_the_row_of_a_task_names_its_certified_student_or_what_is_missing(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCH))
+    row_of = importlib.import_module("certified_tasks").row_of
+    step = {"remedy": "none", "kept_low": -0.1, "gain_low": 0.2, "reason": "it keeps too little"}
+    better = {**step, "remedy": "int8", "kept_low": 0.01, "reason": ""}
+    record = {
+        "certified": None,
+        "groups": {"a": 40, "b": 7},
+        "order": [{"remedy": "none", "cost": 1.0}, {"remedy": "int8", "cost": 0.0}],
+        "steps": [step],
+    }
+    line = row_of("toy", record)
+    assert line == "| `toy` | 7 | +20.0 | none | plain distillation: it keeps too little |"
+    certified = {**record, "certified": "int8", "steps": [step, better]}
+    assert row_of("toy", certified) == "| `toy` | 7 | +20.0 | `int8` at 0.00 |  |"
+    dear = {**record, "certified": "none", "order": [{"remedy": "none", "cost": 1.3}]}
+    assert "plain distillation at 1.30 | dearer than 1.25 times" in row_of("toy", dear)
+    sys.modules.pop("certified_tasks")
 
 
 @pytest.fixture
