@@ -24,6 +24,7 @@ from typing import Any
 
 LEVEL, DEAREST = 0.95, 1.25
 REMEDIES = "weighted_kd,int8"
+PLAIN = "students.student={method: erm, ce_weight: 0, kd_weight: 1, temperature: 2}"
 
 
 def embedded_tasks() -> list[str]:
@@ -45,7 +46,8 @@ def remedy(task: str, args: argparse.Namespace) -> str:
     words += ["embedded", "--baseline", "student", "--remedies", REMEDIES]
     words += ["--certify", str(LEVEL), "--seeds", args.seeds, "--resamples", str(args.resamples)]
     words += shlex.split("--device cpu --precision no --attention sdpa --threads 1")
-    words += ["--set", f"{task}.n_validation={args.rows}", "--output_path", str(folder)]
+    words += ["--set", PLAIN, "--set", f"{task}.n_validation={args.rows}"]
+    words += ["--output_path", str(folder)]
     words += [word for each in args.set for word in ("--set", each.replace("TASK", task))]
     if args.use_cache:
         words += ["--use_cache", args.use_cache]
