@@ -151,13 +151,14 @@ def demo(folder: Path) -> list[str]:
 
 
 def certificates(folder: Path) -> list[str]:
-    """What `harness remedy --certify` left in a folder of results: each task's newest."""
+    """What `harness remedy --certify` left in a folder of results, or of runs: a task's newest."""
     from harness_plugin.store.files import read_json
     from harness_plugin_hooks.remedies.certify.certificate import DOCUMENT, Certificate, sentence
     from harness_plugin_hooks.render.text import plural
 
     newest: dict[str, tuple[Path, Certificate]] = {}
-    for file in sorted(folder.rglob(DOCUMENT), key=lambda file: file.parent.name):
+    runs = [file for at in ("", "*/") for file in folder.glob(f"{at}certificate_*/{DOCUMENT}")]
+    for file in sorted(runs, key=lambda file: file.parent.name):
         made = Certificate.model_validate(read_json(file))
         newest[made.task] = file.parent.parent, made
     if not newest:
@@ -241,6 +242,11 @@ TABLES = {
         "docs/remedies.md",
         "3 CPU minutes",
         command="python bench/certify.py",
+    ),
+    "certified_tasks": Table(
+        "docs/remedies.md",
+        "40 minutes",
+        command="python bench/certified_tasks.py",
     ),
     "models": Table(
         "docs/models.md",
