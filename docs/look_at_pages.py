@@ -22,8 +22,8 @@ SCHEMES = ("light", "dark")
 TALLEST = 16_000
 """Pixels of a picture; a longer page is cut."""
 
-PATIENCE = 600
-"""Seconds that axe-core may take on one page: a long one on a busy machine takes minutes."""
+PATIENCE = 110
+"""Seconds that axe-core may take on one page; after 120 Selenium hears nothing of it."""
 
 SERIOUS = ("serious", "critical")
 
