@@ -78,7 +78,9 @@ def main(words: list[str]) -> int:
             f"--metric {args.metric}: a gap is signed, the lowest is not the best; rank by "
             f"worst_group_acc, for one."
         )
-    rule = run_config(None, {"margin": args.margin, "min_seeds": args.min_seeds}, ()).rule
+    # in the bounds of a run's options; no task is opened here
+    of_run = {"tasks": ("leaderboard",), "margin": args.margin, "min_seeds": args.min_seeds}
+    rule = run_config(None, of_run, ()).rule
     out: Path = args.output_path
     check_writable(out)
     paths = bundles_in(args.bundles, out)
