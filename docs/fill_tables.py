@@ -160,13 +160,15 @@ def certificates(folder: Path) -> list[str]:
     runs = [file for at in ("", "*/") for file in folder.glob(f"{at}certificate_*/{DOCUMENT}")]
     for file in sorted(runs, key=lambda file: file.parent.name):
         made = Certificate.model_validate(read_json(file))
-        newest[made.task] = file.parent.parent, made
+        newest[made.task] = file.parent, made
     if not newest:
         raise SystemExit(f"certificates: no {DOCUMENT} in {folder}.")
     lines = []
     for task, (where, made) in sorted(newest.items()):
-        every = [read_json(file) for file in sorted(where.glob(f"remedies_{task}_*.json"))]
-        record = [one for one in every if one["fingerprint"] == made.fingerprint][-1]
+        time = where.name.removeprefix(f"certificate_{task}_")
+        tried = sorted(where.parent.glob(f"remedies_{task}_*.json"))
+        before = [file for file in tried if file.stem <= f"remedies_{task}_{time}"]
+        record = read_json(before[-1])
         smallest = record["smallest_group"]
         certifying = min(made.groups.items(), key=lambda group: group[1])
         lines += [
