@@ -173,9 +173,9 @@ def certificates(folder: Path) -> list[str]:
         certifying = min(made.groups.items(), key=lambda group: group[1])
         lines += [
             f"**{task}** ({made.source} data), `{record['baseline']}`, "
-            f"{plural(len(made.seeds), 'seed')}; smallest group: {smallest['group']}, "
-            f"{plural(smallest['rows'], 'row')} that rank; {certifying[0]}, "
-            f"{plural(certifying[1], 'row')} that certify",
+            f"{plural(len(made.seeds), 'seed')}; smallest group of the rows that rank: "
+            f"{smallest['group']} ({smallest['rows']:,}), of those that certify: {certifying[0]} "
+            f"({certifying[1]:,})",
             "",
             "| remedy | worst group | gained | brought back | FLOP | certified? |",
             "|---|--:|--:|--:|--:|---|",

@@ -164,7 +164,7 @@ def test_the_page_is_filled_from_what_a_run_left(folder, tmp_path):
     head, _, about, *lines = filler["certificates"](folder.parent)
     assert re.fullmatch(r"Filled at commit [0-9a-f]{7,}\.", head)
     assert about.startswith("**toy** (")
-    assert ", `student`, 2 seeds; smallest group: " in about
+    assert ", `student`, 2 seeds; smallest group of the rows that rank: " in about
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if "`" in line]
     assert [row[0].strip("`") for row in rows] == [one["remedy"] for one in record["remedies"]]
     reasons = {step["remedy"]: f"no: {step['reason']}" for step in made["steps"]}
