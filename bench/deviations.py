@@ -124,10 +124,10 @@ def main() -> int:
 
     offers = tuple((name, f"deviations:{cls}") for name, cls in OFFERS.items())
 
-    def asked(task: str) -> list[Comparison]:
+    def comparisons(task: str) -> list[Comparison]:
         return [row for row in rows_of(task) if not args.only or row.variant.method in args.only]
 
-    return finish(args, START, asked, "the method as it is here", offers)
+    return finish(args, START, comparisons, "the method as it is here", offers)
 
 
 if __name__ == "__main__":

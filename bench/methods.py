@@ -180,30 +180,30 @@ class Worker:
             made.append(predict_split(ctx, models[names[-1]], ctx.data.evaluation[-1]))
         return made
 
-    def row(self, asked: Comparison) -> Row:
+    def row(self, comparison: Comparison) -> Row:
         """One line of a table."""
-        made, failure, crashed = self.attempt(lambda: self.compare(asked))
-        return made or Row(str(asked.variant), failure=failure, crashed=crashed)
+        made, failure, crashed = self.attempt(lambda: self.compare(comparison))
+        return made or Row(str(comparison.variant), failure=failure, crashed=crashed)
 
-    def compare(self, asked: Comparison) -> Row:
+    def compare(self, comparison: Comparison) -> Row:
         """Both variants of every seed by the product's intervals (docs/verdicts.md)."""
         from harness_plugin.scoring.measure import Bootstrap, measure
         from harness_plugin.scoring.metrics import Metric
         from harness_plugin.scoring.statistics.intervals import estimate
 
-        seeds = self.setup.seeds
-        pair = {"variant": tuple(self.predictions(asked.task, asked.variant, seeds))}
-        if asked.variant != asked.reference:
-            pair["reference"] = tuple(self.predictions(asked.task, asked.reference, seeds))
+        task, seeds = comparison.task, self.setup.seeds
+        pair = {"variant": tuple(self.predictions(task, comparison.variant, seeds))}
+        if comparison.variant != comparison.reference:
+            pair["reference"] = tuple(self.predictions(task, comparison.reference, seeds))
         metrics = {name: self.plugins["metric"].offer(name).instance(Metric) for name in METRICS}
-        found = measure(pair, metrics, Bootstrap(asked.task, 1000))[""]
-        row = Row(str(asked.variant), seeds=len(seeds))
+        quantities = measure(pair, metrics, Bootstrap(task, 1000))[""]
+        row = Row(str(comparison.variant), seeds=len(seeds))
         row.acc, row.worst = (
             percent(estimate(q.values["variant"], q.support, q.metric.bounds))
-            for q in (found[name] for name in METRICS)
+            for q in (quantities[name] for name in METRICS)
         )
         if "reference" in pair:
-            worst = found["worst_group_acc"]
+            worst = quantities["worst_group_acc"]
             difference = worst.values["variant"] - worst.values["reference"]
             row.difference = percent(estimate(difference, worst.support, difference=True))
             row.better = int((difference[:, 0] > 0).sum())
@@ -269,12 +269,9 @@ def described(setup: Setup, task: str) -> dict[str, str]:
 
 
 def commit() -> str:
-    """Of the code that is measured, with a word where files differ from it.
-
-    BENCH_COMMIT says it where there is no repository.
-    """
-    if said := os.environ.get("BENCH_COMMIT"):
-        return said
+    """Of the measured code, "dirty" where files differ; BENCH_COMMIT where there is no repository."""
+    if stated := os.environ.get("BENCH_COMMIT"):
+        return stated
     words = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"
@@ -336,11 +333,11 @@ def tables_of(
 
     store = str(Path(args.use_cache or default_root()).absolute())
     setup = Setup(tuple(args.seeds), tuple(args.set), store, offers)
-    asked = {task: rows_of(task) for task in args.tasks}
-    tables = [{"task": task, **described(setup, task)} for task in asked]
-    every = [row for rows in asked.values() for row in rows]
+    comparisons = {task: rows_of(task) for task in args.tasks}
+    tables = [{"task": task, **described(setup, task)} for task in comparisons]
+    every = [row for rows in comparisons.values() for row in rows]
     measured = iter(measure_all(setup, every, args.workers))
-    for made, rows in zip(tables, asked.values(), strict=True):
+    for made, rows in zip(tables, comparisons.values(), strict=True):
         made["rows"] = [asdict(next(measured)) for _ in rows]
     return tables
 
@@ -391,8 +388,8 @@ def main() -> int:
 
     def rows_of(task: str) -> list[Comparison]:
         only = set(args.only)
-        asked = [v for v in variants() if not only or only & {v.method, v.student} or v == ERM]
-        return [Comparison(task, variant) for variant in asked]
+        chosen = (v for v in variants() if not only or only & {v.method, v.student} or v == ERM)
+        return [Comparison(task, variant) for variant in chosen]
 
     return finish(args, START, rows_of, "ERM")
 

@@ -70,15 +70,7 @@ AREAS: Mapping[str, Area] = {
         45,
         tuple(
             f"{HOOKS}/methods/{name}.py"
-            for name in (
-                "groups",
-                "robust",
-                "ensemble",
-                "environments",
-                "contrast",
-                "failure",
-                "mixing",
-            )
+            for name in "groups robust ensemble environments contrast failure mixing".split()
         ),
         (
             "tests/hooks/test_methods.py",

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from strict_json import read
 from transformers import AutoConfig, AutoModelForImageClassification
 from transformers import AutoModelForSequenceClassification as Texts
 
@@ -38,7 +39,7 @@ def test_a_finished_run_is_analysed(run_folder, capsys):
     output = capsys.readouterr().out
     assert "CKA of teacher and student" in output
     (file,) = run_folder.glob("analysis_toy_*.json")
-    record = json.loads(file.read_text(), parse_constant=lambda text: pytest.fail(text))
+    record = read(file)
     pairs = record["cka"]["pairs"]
     assert {p["group"] for p in pairs} == {"aligned", "conflicting"}
     assert {p["view"] for p in pairs} == {"plain", "standardised", "without_top"}

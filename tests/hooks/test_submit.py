@@ -108,26 +108,30 @@ def test_predictions_made_elsewhere_can_be_submitted(tmp_path, plugins):
 
 
 def test_what_cannot_be_submitted_is_said(answered_run, bundle, tmp_path, capsys, finished_run):
-    def said(*words) -> str:
+    def error_of(*words) -> str:
         assert submit(*words) == 2
         return capsys.readouterr().err
 
-    assert "there is no such folder" in said(tmp_path / "none", tmp_path / "b")
-    assert "no transfer_*.json" in said(tmp_path, tmp_path / "b")
-    assert f"{bundle} exists already" in said(answered_run, bundle)
-    assert "unknown run in" in said(answered_run, tmp_path / "b", "--started", "yesterday")
-    assert "expected 1 to 100 printable" in said(answered_run, tmp_path / "b", "--name", "a\nb")
-    assert "expected 1 to 100 printable" in said(answered_run, tmp_path / "b", "--name", "a" * 101)
+    assert "there is no such folder" in error_of(tmp_path / "none", tmp_path / "b")
+    assert "no transfer_*.json" in error_of(tmp_path, tmp_path / "b")
+    assert f"{bundle} exists already" in error_of(answered_run, bundle)
+    assert "unknown run in" in error_of(answered_run, tmp_path / "b", "--started", "yesterday")
+    assert "expected 1 to 100 printable" in error_of(answered_run, tmp_path / "b", "--name", "a\nb")
+    assert "expected 1 to 100 printable" in error_of(
+        answered_run, tmp_path / "b", "--name", "a" * 101
+    )
     several = finished_run(tmp_path / "several", {"student": 0.5})
     finished_run(several, {"student": 0.5}, started=60.0)
-    assert "take one with --started 1970-01-01T00-01-00.000000" in said(several, tmp_path / "b")
+    assert "take one with --started 1970-01-01T00-01-00.000000" in error_of(several, tmp_path / "b")
     assert submit(several, tmp_path / "b", "--started", "1970-01-01T00-00-00.000000") == 0
     (several / "checkpoint-student-0" / "model.safetensors").unlink()
     one = ("--started", "1970-01-01T00-01-00.000000")
-    assert "the weights of made-student-seed0 are gone from" in said(several, tmp_path / "c", *one)
+    assert "the weights of made-student-seed0 are gone from" in error_of(
+        several, tmp_path / "c", *one
+    )
     for file in several.glob("predictions_*"):
         file.unlink()
     (several / "checkpoint-student-0" / "model.safetensors").touch()
-    assert "run with --log_samples" in said(several, tmp_path / "c", *one)
+    assert "run with --log_samples" in error_of(several, tmp_path / "c", *one)
     (several / "transfer_made_1970-01-01T00-01-00.000000.json").write_text("{}")
-    assert "was it written by another version?" in said(several, tmp_path / "c", *one)
+    assert "was it written by another version?" in error_of(several, tmp_path / "c", *one)

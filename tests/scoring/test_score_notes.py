@@ -65,12 +65,12 @@ def without_widths(scores):
 
 @pytest.mark.parametrize("rows", [99, 100])
 def test_a_minimum_of_few_rows_is_said_to_have_wide_intervals(rows):
-    found = planted.scored(planted.answered((80, 60, 70, 80), rows=rows))
+    scores = planted.scored(planted.answered((80, 60, 70, 80), rows=rows))
     note = (
         f"intervals of the worst group of balanced are wider than 95% needs: its smallest group "
         f"has {rows} rows, below 100"
     )
-    assert (note in found.notes) == (rows < 100)
+    assert (note in scores.notes) == (rows < 100)
 
 
 def test_what_clusters_cost_is_said_and_in_every_accuracy(predictions):

@@ -19,7 +19,7 @@ from harness_plugin.training.inputs.batching import evaluation_batches
 
 
 @pytest.fixture
-def asked(open_context):
+def trained(open_context):
     """A context, a hardly trained model of it, and its rows."""
     ctx = open_context("teacher.epochs=0.3")
     model = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
@@ -28,8 +28,8 @@ def asked(open_context):
     return ctx, model, loaded, split, ctx.encoded(split, ctx.settings.teacher)
 
 
-def test_batch_size_and_padding_change_nothing(asked):
-    ctx, _, loaded, _, encoded = asked
+def test_batch_size_and_padding_change_nothing(trained):
+    ctx, _, loaded, _, encoded = trained
     tables = [predict.predict(ctx.accelerator, loaded, encoded, batch_size=n) for n in (1, 7, 256)]
     assert tables[0].shape == (120, 2)
     for table in tables[1:]:
@@ -38,8 +38,8 @@ def test_batch_size_and_padding_change_nothing(asked):
     assert encoded.lengths.min() < wide  # some rows were padded with 256 and none with 1
 
 
-def test_every_row_is_asked_once(asked, monkeypatch):
-    ctx, _, loaded, _, encoded = asked
+def test_every_row_is_asked_once(trained, monkeypatch):
+    ctx, _, loaded, _, encoded = trained
 
     def twice(*args):
         plan = evaluation_batches(*args)
@@ -50,16 +50,16 @@ def test_every_row_is_asked_once(asked, monkeypatch):
         predict.predict(ctx.accelerator, loaded, encoded, batch_size=16)
 
 
-def test_two_passes_give_the_same_bytes_even_from_training_mode(asked):
-    ctx, _, loaded, _, encoded = asked
+def test_two_passes_give_the_same_bytes_even_from_training_mode(trained):
+    ctx, _, loaded, _, encoded = trained
     loaded.train()
     first = predict.predict(ctx.accelerator, loaded, encoded, batch_size=32)
     second = predict.predict(ctx.accelerator, loaded.train(), encoded, batch_size=32)
     assert np.array_equal(first, second)
 
 
-def test_logits_that_are_not_finite_are_refused(asked):
-    ctx, _, loaded, _, encoded = asked
+def test_logits_that_are_not_finite_are_refused(trained):
+    ctx, _, loaded, _, encoded = trained
     with torch.no_grad():
         loaded.classifier.bias[0] = float("nan")
     with pytest.raises(HarnessError, match="logits that are not finite"):
@@ -80,8 +80,8 @@ def turned(source, target):
     return target
 
 
-def test_another_order_of_labels_gives_the_same_answers(asked, tmp_path):
-    ctx, model, _, split, _ = asked
+def test_another_order_of_labels_gives_the_same_answers(trained, tmp_path):
+    ctx, model, _, split, _ = trained
     settings = ctx.settings.teacher.model_copy(
         update={"model": str(turned(model.path, tmp_path / "turned"))}
     )
@@ -95,8 +95,8 @@ def test_another_order_of_labels_gives_the_same_answers(asked, tmp_path):
     assert label_order(model, ctx.labels) == [0, 1]
 
 
-def test_a_student_hears_its_teacher_by_the_names_of_labels(asked, tmp_path):
-    ctx, model, *_ = asked
+def test_a_student_hears_its_teacher_by_the_names_of_labels(trained, tmp_path):
+    ctx, model, *_ = trained
     settings = ctx.settings.teacher.model_copy(
         update={"model": str(turned(model.path, tmp_path / "turned"))}
     )
@@ -107,8 +107,8 @@ def test_a_student_hears_its_teacher_by_the_names_of_labels(asked, tmp_path):
     assert torch.allclose(seen_ids[0], seen_ids[1])
 
 
-def test_a_teacher_of_other_labels_is_refused(asked):
-    _, model, *_ = asked
+def test_a_teacher_of_other_labels_is_refused(trained):
+    _, model, *_ = trained
     other = replace(model, labels=("cat", "dog"))
     with pytest.raises(
         HarnessError, match=r"predicts cat, dog, its student negative, positive: dis"
@@ -116,8 +116,8 @@ def test_a_teacher_of_other_labels_is_refused(asked):
         label_order(other, ("negative", "positive"))
 
 
-def test_two_models_in_one_store_never_share_answers(asked):
-    ctx, model, _, split, _ = asked
+def test_two_models_in_one_store_never_share_answers(trained):
+    ctx, model, _, split, _ = trained
     student = ctx.trained("student", ctx.settings.student, "erm", 0)
     another = ctx.trained("teacher", ctx.settings.teacher, "erm", 1)
     stages = {ctx.logits(m, split).path for m in (model, student, another)}
@@ -128,8 +128,8 @@ def test_two_models_in_one_store_never_share_answers(asked):
     assert not np.array_equal(tables[0], tables[2])
 
 
-def test_answers_are_keyed_by_the_rows(asked):
-    ctx, model, _, split, _ = asked
+def test_answers_are_keyed_by_the_rows(trained):
+    ctx, model, _, split, _ = trained
     order = np.random.default_rng(0).permutation(len(split))
     shuffled = split.select(order)
     first, second = ctx.predictions(model, split), ctx.predictions(model, shuffled)
@@ -137,15 +137,15 @@ def test_answers_are_keyed_by_the_rows(asked):
     assert np.allclose(second.logits, first.logits[order], atol=1e-5)
 
 
-def test_a_model_of_other_labels_is_refused_before_it_is_asked(asked):
-    *_, split, _ = asked
+def test_a_model_of_other_labels_is_refused_before_it_is_asked(trained):
+    *_, split, _ = trained
     with pytest.raises(HarnessError, match="student predicts label cat, dog, but set 'id'"):
         predict.check_labels(split, "toy", "student", ("cat", "dog"))
     predict.check_labels(split, "toy", "student", ("Positive", "negative"))
 
 
-def test_weights_that_are_replaced_are_other_weights(asked, tmp_path):
-    _, model, *_ = asked
+def test_weights_that_are_replaced_are_other_weights(trained, tmp_path):
+    _, model, *_ = trained
     copy = shutil.copytree(model.path, tmp_path / "copy")
     first = split_stages.weights_key(str(copy))
     assert first == split_stages.weights_key(str(model.path))
