@@ -269,7 +269,7 @@ def described(setup: Setup, task: str) -> dict[str, str]:
 
 
 def commit() -> str:
-    """Of the measured code, "dirty" where files differ; BENCH_COMMIT where there is no repository."""
+    """Of the measured code, "dirty" where files differ; BENCH_COMMIT without a repository."""
     if stated := os.environ.get("BENCH_COMMIT"):
         return stated
     words = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]

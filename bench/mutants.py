@@ -36,6 +36,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 HOOKS = "hooks/harness_plugin_hooks"
+METHODS = ("groups", "robust", "ensemble", "environments", "contrast", "failure", "mixing")
 PAGE = ROOT / "bench" / "README.md"
 
 
@@ -68,10 +69,7 @@ AREAS: Mapping[str, Area] = {
     ),
     "losses of methods": Area(
         45,
-        tuple(
-            f"{HOOKS}/methods/{name}.py"
-            for name in "groups robust ensemble environments contrast failure mixing".split()
-        ),
+        tuple(f"{HOOKS}/methods/{name}.py" for name in METHODS),
         (
             "tests/hooks/test_methods.py",
             "tests/hooks/test_method_losses.py",
