@@ -15,6 +15,13 @@ WORSE = ((90, 50, 80, 90), (91, 49, 80, 90), (90, 51, 79, 91))
 UNSURE = ((90, 70, 80, 90), (91, 79, 80, 90), (90, 84, 79, 91))
 
 
+@pytest.fixture
+def run_folder(toy_run, tmp_path):
+    """The run's files in a folder of a test's own."""
+    toy_run.copied(tmp_path / "run")
+    return tmp_path / "run"
+
+
 @pytest.fixture(scope="session")
 def compared_runs(tmp_path_factory):
     """Results of a baseline and of candidates that pass, regress and are undecided."""

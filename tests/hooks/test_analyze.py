@@ -27,13 +27,6 @@ QUICK = ["--permutations", "20", "--resamples", "100", "--examples", "64"]
 QUICK += ["--pairs", "16", "--ig_steps", "1", "--random_circuits", "1"]
 
 
-@pytest.fixture
-def run_folder(toy_run, tmp_path):
-    """The run's files in a folder of this test's own."""
-    toy_run.copied(tmp_path / "run")
-    return tmp_path / "run"
-
-
 def test_a_finished_run_is_analysed(run_folder, capsys):
     assert main(["analyze", str(run_folder), *QUICK]) == 0
     output = capsys.readouterr().out

@@ -262,13 +262,6 @@ def test_means_are_over_real_positions():
 QUICK = ["--circuits", "--pairs", "24", "--ig_steps", "2", "--resamples", "100"]
 
 
-@pytest.fixture
-def run_folder(toy_run, tmp_path):
-    """The run's files in a folder of this test's own."""
-    toy_run.copied(tmp_path / "run")
-    return tmp_path / "run"
-
-
 def test_a_finished_run_has_circuits(run_folder, capsys):
     assert main(["analyze", str(run_folder), *QUICK]) == 0
     output = capsys.readouterr().out

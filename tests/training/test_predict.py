@@ -1,14 +1,13 @@
 """Predictions do not depend on batches, padding, label order or another model's answers."""
 
-import json
 import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from stepwise import Distillation
+from tiny_checkpoints import edit_weights, turn_classes
 
 from harness_plugin import HarnessError
 from harness_plugin.models import classifiers
@@ -66,25 +65,10 @@ def test_logits_that_are_not_finite_are_refused(trained):
         predict.predict(ctx.accelerator, loaded, encoded, batch_size=32)
 
 
-def turned(source, target):
-    """A copy of a checkpoint whose classes stand in the other order."""
-    shutil.copytree(source, target)
-    weights = load_file(target / "model.safetensors")
-    for name in ("classifier.weight", "classifier.bias"):
-        weights[name] = weights[name].flip(0).contiguous()
-    save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
-    config = json.loads((target / "config.json").read_text())
-    config["id2label"] = {"0": "positive", "1": "negative"}
-    config["label2id"] = {"positive": 0, "negative": 1}
-    (target / "config.json").write_text(json.dumps(config))
-    return target
-
-
 def test_another_order_of_labels_gives_the_same_answers(trained, tmp_path):
     ctx, model, _, split, _ = trained
-    settings = ctx.settings.teacher.model_copy(
-        update={"model": str(turned(model.path, tmp_path / "turned"))}
-    )
+    turned = turn_classes(shutil.copytree(model.path, tmp_path / "turned"))
+    settings = ctx.settings.teacher.model_copy(update={"model": str(turned)})
     other = ctx.untrained("student", settings, 0)
     first, second = ctx.predictions(model, split), ctx.predictions(other, split)
     assert second.model_labels == ("positive", "negative")
@@ -97,9 +81,8 @@ def test_another_order_of_labels_gives_the_same_answers(trained, tmp_path):
 
 def test_a_student_hears_its_teacher_by_the_names_of_labels(trained, tmp_path):
     ctx, model, *_ = trained
-    settings = ctx.settings.teacher.model_copy(
-        update={"model": str(turned(model.path, tmp_path / "turned"))}
-    )
+    turned = turn_classes(shutil.copytree(model.path, tmp_path / "turned"))
+    settings = ctx.settings.teacher.model_copy(update={"model": str(turned)})
     seen_ids = []
     for teacher in (model, ctx.untrained("teacher", settings, 0)):
         distillation = Distillation((teacher,), ctx.settings.students["student"])
@@ -149,9 +132,7 @@ def test_weights_that_are_replaced_are_other_weights(trained, tmp_path):
     copy = shutil.copytree(model.path, tmp_path / "copy")
     first = split_stages.weights_key(str(copy))
     assert first == split_stages.weights_key(str(model.path))
-    weights = load_file(copy / "model.safetensors")
-    weights["classifier.bias"] += 1
-    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    edit_weights(copy, lambda w: {**w, "classifier.bias": w["classifier.bias"] + 1})
     assert split_stages.weights_key(str(copy)) != first
 
 

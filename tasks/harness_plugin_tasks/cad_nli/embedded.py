@@ -17,9 +17,11 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from harness_plugin.data.dataset import DataRequest, Purpose, Split, TaskData, make_split
+from harness_plugin.data.dataset import DataRequest, Purpose, Split, TaskData
 from harness_plugin_tasks._shared.options import share, whole_number
 from harness_plugin_tasks._shared.planted import balanced_labels, planted_cues
+from harness_plugin_tasks._shared.text.splits import table_split
+from harness_plugin_tasks._shared.text.tables import generated_table
 from harness_plugin_tasks.cad_nli.released import COMBINED, LABELS
 
 Sentence: TypeAlias = Literal["premise", "hypothesis"]
@@ -200,19 +202,18 @@ def split_of(
     """The split of pairs, in their order; revisions of one of the `originals` are a cluster."""
     labels = [LABELS[pair.label] for pair in pairs]
     cues = [CUES[pair.cue] for pair in pairs]
-    return make_split(
+    columns = {
+        "label": labels,
+        "premise": [pair.premise for pair in pairs],
+        "hypothesis": [pair.hypothesis for pair in pairs],
+    }
+    return table_split(
         name,
         purpose=purpose,
-        inputs={
-            "premise": [pair.premise for pair in pairs],
-            "hypothesis": [pair.hypothesis for pair in pairs],
-        },
-        ids=[f"{name}-{row:06d}" for row in range(len(pairs))],
-        label_texts=labels,
+        table=generated_table(name, columns),
         labels=LABELS,
         attributes=cues,
-        group_texts=[f"{label}/{cue}" for label, cue in zip(labels, cues, strict=True)],
-        groups=tuple(f"{label}/{cue}" for label in LABELS for cue in CUES),
+        values=CUES,
         aligned=[int(pair.label == pair.cue) for pair in pairs],
         clusters=originals,
     )

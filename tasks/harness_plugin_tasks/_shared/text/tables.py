@@ -213,6 +213,12 @@ def json_rows(file: Path, schema: Sequence[Column]) -> Iterator[list[str]]:
         yield [str(value) for value in row]
 
 
+def generated_table(name: str, columns: Mapping[str, list[str]]) -> Table:
+    """The table of generated rows, which are numbered: `columns` without ids."""
+    ids = [f"{name}-{row:06d}" for row in range(len(columns["label"]))]
+    return Table(name, name, {**columns, "id": ids})
+
+
 def require(schema: Sequence[Column], names: Sequence[str] | Mapping[str, Any], where: str) -> None:
     """Refuse names among which a required column is missing."""
     missing = [c.aliases for c in schema if c.required and c.among(names) is None]
