@@ -83,7 +83,7 @@ def execute(
     root: Path,
     on_change: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
-    """Train everything that is not done; `tell` is called at every change.
+    """Train everything that is not done; `on_change` is called at every change.
 
     A training that fails is repeated, as often as the plan says, after the others that are
     ready; what learns from it is given up. One that another process is at is waited for.

@@ -169,7 +169,7 @@ def draw(rng: np.random.Generator, n: int, rate: float, where: str) -> list[Pair
 
 
 def related(rng: np.random.Generator, fact: Statement, label: int) -> Statement:
-    """A statement in the relation `label` to `says`; the relation reads the same both ways."""
+    """A statement in the relation `label` to `fact`; the relation reads the same both ways."""
     if label == ENTAILMENT:
         return fact
     if label == NEUTRAL:

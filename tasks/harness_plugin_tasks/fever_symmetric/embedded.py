@@ -142,11 +142,11 @@ def fact(rng: np.random.Generator, kind: int) -> tuple[int, int]:
     return kind, int(rng.integers(len(KINDS[kind])))
 
 
-def related(rng: np.random.Generator, fact: tuple[int, int], label: int) -> tuple[int, int]:
-    """A claim in the relation `label` to evidence that states `says`."""
-    kind, value = fact
+def related(rng: np.random.Generator, evidence: tuple[int, int], label: int) -> tuple[int, int]:
+    """A claim in the relation `label` to `evidence`."""
+    kind, value = evidence
     if label == SUPPORTS:
-        return fact
+        return evidence
     if label == NOT_ENOUGH_INFO:
         return fact(rng, 1 - kind)
     size = len(KINDS[kind])
