@@ -13,13 +13,14 @@ import pytest
 import yaml
 
 from harness_plugin.cli import main as cli
-from harness_plugin.cli.list_names import KINDS
 from harness_plugin.cli.main import launch
 from harness_plugin.cli.parser import run_parser
+from harness_plugin.cli.startup import KINDS
 from harness_plugin.config.merge import parse_assignments, run_config, task_settings
 from harness_plugin.config.run_config import RunConfig
 from harness_plugin.config.settings import RoleSettings, TaskSettings
-from harness_plugin.data.task import find_task, read_task, task_files
+from harness_plugin.data.task import find_task, read_task
+from harness_plugin.data.task_files import task_files
 from harness_plugin.plugins import hookspecs
 from harness_plugin.plugins.option_facts import OptionFacts
 from harness_plugin.plugins.registry import collect, load_plugins, make_manager
