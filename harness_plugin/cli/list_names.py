@@ -10,7 +10,10 @@ from harness_plugin.cli.startup import KINDS, installed_plugins
 from harness_plugin.errors import unknown
 
 if TYPE_CHECKING:
-    from harness_plugin.plugins.registry import Plugins
+    from pathlib import Path
+
+    from harness_plugin.data.task_files import Listed
+    from harness_plugin.plugins.registry import Plugins, Registry
 
 
 def list_names(argv: list[str]) -> int:
@@ -39,15 +42,27 @@ def list_names(argv: list[str]) -> int:
 
 def task_rows(plugins: Plugins, include_path: Sequence[str]) -> Iterator[Sequence[str]]:
     """A row a task, with modality, sources and evaluation sets, below the headings."""
-    from harness_plugin.data.task_files import listed, resource_path, task_files
+    from harness_plugin.data.task_files import resource_path, task_files
 
     files = [resource_path(offer.target) for offer in plugins["task"]]
+    rows = [row_of(file, plugins["task"]) for file in (*files, *task_files(include_path))]
     yield "task", "modality", "sources", "sets", "summary"
-    for task in sorted(
-        listed(file, plugins["task"]) for file in [*files, *task_files(include_path)]
-    ):
-        sets = ",".join(task.sets) or "those of its data"
-        yield task.task, task.modality, ",".join(task.sources), sets, task.summary
+    for row in sorted(rows):
+        sets = ",".join(row.sets) or "those of its data"
+        yield row.task, row.modality, ",".join(row.sources), sets, row.summary
+
+
+def row_of(file: Path, registry: Registry) -> Listed:
+    """The task in a file as it is listed; HarnessError as of `read_task`."""
+    from harness_plugin.data.task_files import Listed, listed, named_sets
+
+    if row := listed(file, registry):
+        return row
+    from harness_plugin.data.task import read_task  # with pydantic, which says what is wrong
+
+    task = read_task(file, registry)
+    sets = named_sets({"primary_gap": task.primary_gap, "hub_sets": task.hub_sets})
+    return Listed(task.task, task.modality, (*task.sources,), sets, task.summary)
 
 
 def in_columns(rows: Iterable[Sequence[str]]) -> Iterator[str]:

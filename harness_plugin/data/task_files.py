@@ -56,21 +56,16 @@ def task_files(include_path: Iterable[str]) -> Iterator[Path]:
         yield from sorted([*Path(folder).glob("*.yaml"), *Path(folder).glob("*.yml")])
 
 
-def listed(path: Path, registry: TaskRegistry) -> Listed:
-    """What is listed of the task in a file; HarnessError of `read_task` where it is no task."""
+def listed(path: Path, registry: TaskRegistry) -> Listed | None:
+    """What is listed of the task in a file; None where `read_task` is to say what is wrong."""
     try:
         value = value_of(path, registry)
         sources, sets = value["sources"], named_sets(value)
         row = Listed(value["task"], value["modality"], (*sources,), sets, value["summary"])
     except (KeyError, TypeError, AttributeError, RecursionError):
-        row = None
-    if row is None or not all(isinstance(x, str) for x in (*row[:2], row.summary, *row.sources)):
-        from harness_plugin.data.task import read_task
-
-        task = read_task(path, registry)
-        sets = named_sets({"primary_gap": task.primary_gap, "hub_sets": task.hub_sets})
-        return Listed(task.task, task.modality, (*task.sources,), sets, task.summary)
-    return row
+        return None
+    texts = (row.task, row.modality, row.summary, *row.sources)
+    return row if all(isinstance(text, str) for text in texts) else None
 
 
 def value_of(path: Path, registry: TaskRegistry) -> dict[str, Any]:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from harness_plugin import HarnessError
+from harness_plugin.cli.list_names import row_of
 from harness_plugin.data.task import find_task, read_task
-from harness_plugin.data.task_files import listed, resource_path, task_files
+from harness_plugin.data.task_files import resource_path, task_files
 from harness_plugin.plugins.registry import KINDS, Offer, Registry
 
 GOOD = """\
@@ -157,7 +158,7 @@ def test_a_task_is_listed_as_it_is_read(plugins, written):
         written("base: mine.yaml\ntask: over\n", "over.yaml"),
     ]
     for file in files:
-        task, row = read_task(file, registry), listed(file, registry)
+        task, row = read_task(file, registry), row_of(file, registry)
         assert row[:2] == (task.task, task.modality)
         assert (row.sources, row.summary) == ((*task.sources,), task.summary)
         gaps = task.primary_gap if isinstance(task.primary_gap, dict) else {}
@@ -175,7 +176,7 @@ def test_a_task_is_listed_as_it_is_read(plugins, written):
 def test_a_bad_file_is_listed_with_the_error_of_its_reader(written, plugins, old, new):
     path = written(GOOD.replace(old, new))
     with pytest.raises(HarnessError) as listing:
-        listed(path, plugins["task"])
+        row_of(path, plugins["task"])
     with pytest.raises(HarnessError) as reading:
         read_task(path, plugins["task"])
     assert str(listing.value) == str(reading.value)
