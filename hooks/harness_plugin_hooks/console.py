@@ -116,9 +116,11 @@ def data_loaded(task: Task, data: TaskData, plans: Sequence[SetPlan]) -> None:
 def model_trained(model: TrainedModel) -> None:
     """One line a model."""
     how = "from the store" if model.reused else f"{model.seconds:.1f} s"
+    more = model.settings.get("augmented_rows", {})
+    rows = "".join(f" + {count:,} rows of {name}" for name, count in more.items())
     say(
         f"  {time.strftime('%H:%M:%S')} seed {model.seed} {model.role:<14} "
-        f"{model.model}, {model.method}: {model.updates:,} updates, {how}"
+        f"{model.model}, {model.method}{rows}: {model.updates:,} updates, {how}"
         f"{labels_seen(model)}{place()}",
         *(f"    note: {note}" for note in model.settings.get("checkpoint", {}).get("notes", ())),
     )
