@@ -10,17 +10,12 @@ import sys
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import numpy as np
 from methods import Comparison, Variant, finish, parser
 from torch import Tensor
 
-from harness_plugin.store.stages import Stage
 from harness_plugin.training.batch import Batch
-from harness_plugin.training.trainer import Trainer
 from harness_plugin_hooks.methods import ensemble
 from harness_plugin_hooks.methods.contrast import KernelWhitening
-from harness_plugin_hooks.methods.last_layer import selective
-from harness_plugin_hooks.methods.last_layer.refit import Head
 
 START = "<!-- table: python bench/deviations.py -->"
 
@@ -74,29 +69,11 @@ class KernelWhiteningSum(KernelWhitening):
         return len(logits) * loss, weights
 
 
-class SELFHalf(selective.SELF):
-    """Points from one half of the validation rows; the authors keep the other to choose options."""
-
-    @classmethod
-    def refit(cls, trainer: Trainer, trained: Stage, old: Head, options: Mapping[str, Any]) -> Head:
-        """Fine-tuning on the chosen rows of a random half."""
-        split = trainer.validation
-        half = np.random.default_rng(trainer.seed).permutation(len(split))[: len(split) // 2]
-        answers = trainer.predict(trained, split)
-        other = cls.other_logits(trainer, answers.features, old, options)
-        score = selective.divergence(other[half], answers.logits[half])
-        chosen = half[selective.largest(score, options["points"])]
-        label = split.label[chosen]
-        batches = selective.label_balanced_batches(label, options["batch_size"], trainer.seed)
-        return selective.tuned(answers.features[chosen], label, old, batches, options)
-
-
 OFFERS = {
     "rubi_uncentred": "RUBiUncentred",
     "poe_authors_line": "PoEAuthorsLine",
     "bias_reweight_authors_power": "BiasReweightAuthorsPower",
     "kernel_whitening_sum": "KernelWhiteningSum",
-    "self_half": "SELFHalf",
 }
 
 
@@ -111,7 +88,6 @@ def rows_of(task: str) -> list[Comparison]:
             Variant("bias_reweight", sets=("method_options.bias_reweight.theta=0.8",)),
         ),
         ("kernel_whitening_sum", Variant("kernel_whitening")),
-        ("self_half", Variant("self")),
     ]
     rows = [Comparison(task, Variant(name), ours) for name, ours in pairs]
     more = Variant("jtt", sets=(f"method_options.jtt.upweight={copies}",))
@@ -121,13 +97,8 @@ def rows_of(task: str) -> list[Comparison]:
 def main() -> int:
     """Print the tables; write them where that is asked."""
     args = parser(__doc__.splitlines()[0]).parse_args()
-
     offers = tuple((name, f"deviations:{cls}") for name, cls in OFFERS.items())
-
-    def comparisons(task: str) -> list[Comparison]:
-        return [row for row in rows_of(task) if not args.only or row.variant.method in args.only]
-
-    return finish(args, START, comparisons, "the method as it is here", offers)
+    return finish(args, START, rows_of, "the method as it is here", offers)
 
 
 if __name__ == "__main__":

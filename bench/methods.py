@@ -18,14 +18,17 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from measured_page import Row, between, merged, page_lines, write
+
 ROOT = Path(__file__).resolve().parents[1]
-START, END = "<!-- table: python bench/methods.py -->", "<!-- end of table -->"
+START = "<!-- table: python bench/methods.py -->"
+ONLY = "rows of these methods, and the reference's; --write keeps a page's other rows"
 METRICS = ("acc", "worst_group_acc")
 PRECISION = {"precision": "no", "attention": "sdpa", "device": "cpu", "threads": 1}
 
@@ -82,40 +85,6 @@ class Setup:
     sets: tuple[str, ...]
     store: str
     offers: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass
-class Row:
-    """Results in %: (value, low, high) of means over seeds, None for an unknown bound.
-
-    `difference` is worst-group accuracy minus the reference's, paired by seed; `better` counts the
-    seeds in which it is above 0. `failure` says why there are no numbers.
-    """
-
-    name: str
-    acc: list[float | None] = field(default_factory=list)
-    worst: list[float | None] = field(default_factory=list)
-    difference: list[float | None] = field(default_factory=list)
-    better: int = 0
-    seeds: int = 0
-    failure: str = ""
-    crashed: bool = False
-
-    def line(self) -> str:
-        """As a line of Markdown."""
-        if self.failure:
-            return f"| {self.name} | {self.failure} | | | |"
-        cells = [number(self.acc), number(self.worst)]
-        if self.difference:
-            cells += [number(self.difference, "+"), f"{self.better} of {self.seeds}"]
-        return f"| {' | '.join([self.name, *cells, *[''] * (4 - len(cells))])} |"
-
-
-def number(values: Sequence[float | None], sign: str = "") -> str:
-    """`41.2 [30.0, 52.4]`; without bounds where there is no interval."""
-    value, low, high = values
-    bounds = "" if low is None else f" [{low:{sign}.1f}, {high:{sign}.1f}]"
-    return f"{value:{sign}.1f}{bounds}"
 
 
 def variants() -> Iterator[Variant]:
@@ -277,41 +246,12 @@ def commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
-def table(record: dict[str, Any], reference: str = "ERM") -> list[str]:
-    """The Markdown table of one task."""
-    return [
-        f"`{record['task']}`, set `{record['set']}`, {record['model']}:",
-        "",
-        f"| method | accuracy | worst group | against {reference} | better |",
-        "|---|--:|--:|--:|:-:|",
-        *(Row(**row).line() for row in record["rows"]),
-        "",
-    ]
-
-
-def page_lines(measured: dict[str, Any]) -> list[str]:
-    """The lines between the marks of a page."""
-    seeds = ", ".join(map(str, measured["seeds"]))
-    head = f"`{measured['command']}`, commit {measured['commit']}, fp32, one thread, seeds {seeds}."
-    tables = [line for each in measured["tables"] for line in table(each, measured["against"])]
-    return [f"{head} In %, with 95% intervals.", "", *tables]
-
-
-def write(page: Path, start: str, lines: Sequence[str]) -> None:
-    """Replace what stands between the marks of a page."""
-    before, mark, rest = page.read_text(encoding="utf-8").partition(start)
-    if not mark or END not in rest:
-        raise SystemExit(f"{page}: no table between {start} and {END}.")
-    text = "\n".join([before + start, "", *lines, END + rest.partition(END)[2]])
-    page.write_text(text, encoding="utf-8")
-
-
 def parser(description: str) -> argparse.ArgumentParser:
     """The options of the tables of methods."""
     out = argparse.ArgumentParser(description=description)
     out.add_argument("--tasks", nargs="+", default=["hans", "celeba_bias"])
     out.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
-    out.add_argument("--only", nargs="+", default=[], metavar="METHOD")
+    out.add_argument("--only", nargs="+", default=[], metavar="METHOD", help=ONLY)
     out.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     out.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default 1)")
     out.add_argument("--use_cache", metavar="DIR", help="the store (default: that of runs)")
@@ -333,13 +273,23 @@ def tables_of(
 
     store = str(Path(args.use_cache or default_root()).absolute())
     setup = Setup(tuple(args.seeds), tuple(args.set), store, offers)
-    comparisons = {task: rows_of(task) for task in args.tasks}
+    comparisons = {task: chosen(rows_of(task), args.only) for task in args.tasks}
     tables = [{"task": task, **described(setup, task)} for task in comparisons]
     every = [row for rows in comparisons.values() for row in rows]
     measured = iter(measure_all(setup, every, args.workers))
     for made, rows in zip(tables, comparisons.values(), strict=True):
         made["rows"] = [asdict(next(measured)) for _ in rows]
     return tables
+
+
+def chosen(rows: Sequence[Comparison], only: Sequence[str]) -> list[Comparison]:
+    """The rows of some methods or ways to learn, and the reference's own row; all without names."""
+
+    def named(row: Comparison) -> bool:
+        variant = row.variant
+        return variant == row.reference or bool({variant.method, variant.student} & set(only))
+
+    return [row for row in rows if not only or named(row)]
 
 
 def finish(
@@ -363,6 +313,9 @@ def finish(
         }
     lines = page_lines(measured)
     print("\n".join(lines))
+    if args.write and args.only:
+        names = {task: [str(row.variant) for row in rows_of(task)] for task in args.tasks}
+        lines = merged(between(args.write, start), measured, names)
     if args.output:
         args.output.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
     if args.write:
@@ -387,9 +340,7 @@ def main() -> int:
     args = parser(__doc__.splitlines()[0]).parse_args()
 
     def rows_of(task: str) -> list[Comparison]:
-        only = set(args.only)
-        chosen = (v for v in variants() if not only or only & {v.method, v.student} or v == ERM)
-        return [Comparison(task, variant) for variant in chosen]
+        return [Comparison(task, variant) for variant in variants()]
 
     return finish(args, START, rows_of, "ERM")
 

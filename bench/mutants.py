@@ -10,6 +10,7 @@ module is compiled from its changed tree there. mutmut and cosmic-ray rewrite th
 are part of the keys of all stages, and start Python anew for each mutant.
 
     python bench/mutants.py --output FILE.jsonl            # goes on where it was interrupted
+    python bench/mutants.py --output FILE.jsonl --seed 1 --share .3    # about 60 others
     python bench/mutants.py --output FILE.jsonl --again    # those that survived, and no others
     python bench/mutants.py --output FILE.jsonl --only survivors  # those of the table in README.md
     python bench/mutants.py --output FILE.jsonl --table    # only the tables
@@ -34,75 +35,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mutant_areas import AREAS, Area
+
 ROOT = Path(__file__).resolve().parents[1]
-HOOKS = "hooks/harness_plugin_hooks"
-METHODS = ("groups", "robust", "ensemble", "environments", "contrast", "failure", "mixing")
 PAGE = ROOT / "bench" / "README.md"
 
-
-@dataclass(frozen=True)
-class Area:
-    """Source files, how many mutants of them, and the tests that claim to cover them."""
-
-    mutants: int
-    files: tuple[str, ...]
-    tests: tuple[str, ...]
-    choose: str = ""
-    """Which of the tests, as pytest's `-k`: those that train models are left out."""
-
-
-AREAS: Mapping[str, Area] = {
-    "losses of distillers": Area(
-        45,
-        tuple(
-            f"{HOOKS}/distill/{name}.py"
-            for name in ("intermediate", "logits", "features", "layers")
-        ),
-        (
-            "tests/hooks/test_distiller_references.py",
-            "tests/hooks/test_distillers.py",
-            "tests/models/test_layers.py",
-        ),
-        "not trains and not learn and not continues and not share and not follows "
-        "and not whatever and not takes_after and not live and not in_the_loop "
-        "and not refused and not way_out and not what_works and not serves",
-    ),
-    "losses of methods": Area(
-        45,
-        tuple(f"{HOOKS}/methods/{name}.py" for name in METHODS),
-        (
-            "tests/hooks/test_methods.py",
-            "tests/hooks/test_method_losses.py",
-            "tests/hooks/test_method_pairs.py",
-            "tests/hooks/test_method_contract.py",
-            "tests/hooks/test_defaults.py",
-            "tests/hooks/test_kernel_whitening.py",
-            "tests/hooks/test_read.py",
-        ),
-    ),
-    "the whole loss": Area(
-        10, ("harness_plugin/training/loss.py",), ("tests/training/test_loss.py",)
-    ),
-    "metrics": Area(30, ("harness_plugin/scoring/metrics.py",), ("tests/scoring/test_metrics.py",)),
-    "statistics": Area(
-        30,
-        tuple(
-            f"harness_plugin/scoring/statistics/{name}.py"
-            for name in ("intervals", "minimum", "resampling", "significance")
-        ),
-        tuple(
-            f"tests/scoring/test_{name}.py"
-            for name in ("intervals", "minimum", "resampling", "significance")
-        ),
-    ),
-    "keys": Area(15, ("harness_plugin/store/keys.py",), ("tests/store/test_keys.py",)),
-    "sampling": Area(
-        25,
-        ("harness_plugin/training/inputs/batching.py",),
-        ("tests/training/test_batching.py",),
-        "not embedded_hans",
-    ),
-}
 
 COMPARISONS: Mapping[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE,
@@ -199,12 +136,13 @@ def mutants_of(area: str, file: str) -> list[Mutant]:
     ]
 
 
-def chosen(seed: int) -> list[Mutant]:
-    """The mutants that are tried, the areas in turn."""
+def chosen(seed: int, share: float = 1.0) -> list[Mutant]:
+    """The mutants that are tried, the areas in turn: `share` of each area's number, at least 1."""
     out = []
     for name, area in AREAS.items():
         every = [mutant for file in area.files for mutant in mutants_of(name, file)]
-        out += random.Random(f"{seed} {name}").sample(every, min(area.mutants, len(every)))
+        drawn = random.Random(f"{seed} {name}").sample(every, min(area.mutants, len(every)))
+        out += drawn[: max(1, round(share * area.mutants))]
     return out
 
 
@@ -273,7 +211,7 @@ def run_tests(area: Area) -> int:
     """pytest's exit status of an area's tests, the first failure ends it."""
     import pytest
 
-    tests = [str(ROOT / test) for test in area.tests if (ROOT / test).exists()]
+    tests = [str(ROOT / test) for test in area.tests]
     choose = ["-k", area.choose] if area.choose else []
     # pytest warns of what is imported already; and its own import of the package that is its plugin
     # would come before the changed one
@@ -340,13 +278,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output", type=Path, required=True, metavar="FILE.jsonl")
     parser.add_argument("--seed", type=int, default=0, help="of the choice (default 0)")
+    parser.add_argument(
+        "--share", type=float, default=1.0, help="of each area's mutants; .3 are about 60"
+    )
     parser.add_argument("--areas", nargs="+", choices=list(AREAS), default=list(AREAS))
     parser.add_argument("--again", action="store_true", help="those that survived, and no others")
     parser.add_argument("--only", choices=["survivors"], help=f"those in the table of {PAGE.name}")
     parser.add_argument("--table", action="store_true", help="run nothing")
     parser.add_argument("--minutes", type=float, default=1e9, help="begin none after so long")
     args = parser.parse_args()
-    mutants = survivors(PAGE) if args.only else chosen(args.seed)
+    mutants = survivors(PAGE) if args.only else chosen(args.seed, args.share)
     known = recorded(args.output)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     if not args.table:

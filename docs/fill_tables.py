@@ -176,6 +176,11 @@ TABLES = {
         "3 CPU minutes",
         command="python bench/certify.py",
     ),
+    "certified_tasks": Table(
+        "docs/remedies.md",
+        "40 minutes",
+        command="python bench/certified_tasks.py",
+    ),
     "models": Table(
         "docs/models.md",
         "30 minutes",

@@ -32,7 +32,8 @@ OWN_PROCESS = {"step", "threads"}
 HELPERS = {
     *("worlds", "theory", "rates"),
     *("batches", "campaign", "common", "disturbed", "families", "flops", "workload"),
-    *("deviations", "methods", "models_table", "mutants", "scale"),
+    *("certified_tasks", "deviations", "measured_page", "methods"),
+    *("models_table", "mutant_areas", "mutants", "scale"),
 }
 """What the scripts share, and those that time nothing; of a GPU's: test_bench_gpu.py."""
 COUNTED = {
@@ -216,6 +217,40 @@ def test_a_single_round_is_counted(common):
     assert "Interleaved rounds: 1.\n" in common.Table("T", "step", "a", {"a": [1.0]}).markdown()
 
 
+def test_mutants_are_of_files_that_are_there_and_so_are_their_tests(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCH))
+    mutants = importlib.import_module("mutants")
+    root = BENCH.parent
+    for area in mutants.AREAS.values():
+        assert [each for each in (*area.files, *area.tests) if not (root / each).is_file()] == []
+    drawn, few = mutants.chosen(1), mutants.chosen(1, 0.3)
+    assert len(drawn) == 200
+    assert 55 <= len(few) <= 65
+    assert set(few) < set(drawn)
+    assert {mutant.area for mutant in few} == set(mutants.AREAS)
+    sys.modules.pop("mutants")
+
+
+def test_the_row_of_a_task_names_its_certified_student_or_what_is_missing(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCH))
+    row_of = importlib.import_module("certified_tasks").row_of
+    step = {"remedy": "none", "kept_low": -0.1, "gain_low": 0.2, "reason": "it keeps too little"}
+    better = {**step, "remedy": "int8", "kept_low": 0.01, "reason": ""}
+    record = {
+        "certified": None,
+        "groups": {"a": 40, "b": 7},
+        "order": [{"remedy": "none", "cost": 1.0}, {"remedy": "int8", "cost": 0.0}],
+        "steps": [step],
+    }
+    line = row_of("toy", record)
+    assert line == "| `toy` | 7 | +20.0 | none | plain distillation: it keeps too little |"
+    certified = {**record, "certified": "int8", "steps": [step, better]}
+    assert row_of("toy", certified) == "| `toy` | 7 | +20.0 | `int8` at 0.00 |  |"
+    dear = {**record, "certified": "none", "order": [{"remedy": "none", "cost": 1.3}]}
+    assert "plain distillation at 1.30 | dearer than 1.25 times" in row_of("toy", dear)
+    sys.modules.pop("certified_tasks")
+
+
 @pytest.fixture
 def methods(monkeypatch):
     """The module behind the tables of methods."""
@@ -239,7 +274,7 @@ def test_the_table_of_methods_is_filled_from_numbers_measured_elsewhere(methods,
     measured = {"command": "python bench/methods.py", "commit": "abc1234", "seeds": [0, 1]}
     file, page = tmp_path / "numbers.json", tmp_path / "page.md"
     file.write_text(json.dumps({**measured, "against": "ERM", "tables": [table]}))
-    page.write_text(f"before\n{methods.START}\nold\n{methods.END}\nafter\n")
+    page.write_text(f"before\n{methods.START}\nold\n<!-- end of table -->\nafter\n")
     run("bench/methods.py", "--read", str(file), "--write", str(page))
     text = page.read_text()
     assert text.startswith("before\n<!--")
@@ -250,6 +285,33 @@ def test_the_table_of_methods_is_filled_from_numbers_measured_elsewhere(methods,
     assert "| `a` | 80.0 [78.0, 82.0] | 41.3 [30.0, 52.4] | -3.1 [-10.0, +4.0] | 2 of 5 |" in text
     assert "| `b` | 80.0 [78.0, 82.0] | 41.3 [30.0, 52.4] | +0.0 | 0 of 5 |" in text
     assert "| `c` | refused: no labels. | | | |" in text
+
+
+def test_rows_that_are_measured_again_stand_among_those_of_the_page(methods):
+    page = importlib.import_module("measured_page")
+    erm = {"name": "`erm`", "acc": [80.0, None, None], "worst": [40.0, None, None], "seeds": 2}
+    a, b, c = (
+        {**erm, "name": f"`{name}`", "difference": [gain, None, None]}
+        for name, gain in (("a", 1.0), ("b", 2.0), ("c", 3.0))
+    )
+    table = {"task": "hans", "set": "hans", "model": "bert-pico"}
+    measured = {"command": "python bench/methods.py", "commit": "old", "seeds": [0, 1]}
+    measured |= {"against": "ERM", "tables": [{**table, "rows": [erm, a, b]}]}
+    old = page.page_lines(measured)[:-1]
+    again = {**measured, "commit": "new", "tables": [{**table, "rows": [erm, {**b, "better": 2}]}]}
+    names = {"hans": ["`erm`", "`b`"]}
+    lines = page.merged(old, again, names)
+    assert lines[:3] == [old[0], "", "Measured again at commit new: `b`."]
+    assert lines[3:9] == old[1:7]
+    assert lines[9:] == [old[8].replace("0 of 2", "2 of 2"), ""]  # `a` is no row any more
+    again["tables"] = [{**table, "rows": [erm, c]}]
+    more = page.merged(lines[:-1], again, {"hans": ["`erm`", "`b`", "`c`"]})
+    assert [line.split(" | ")[0] for line in more[10:-1]] == ["| `erm`", "| `b`", "| `c`"]
+    moved = {**again, "tables": [{**table, "rows": [{**erm, "acc": [81.0, None, None]}, c]}]}
+    with pytest.raises(SystemExit, match=r"hans: the reference is another now: \| `erm` \| 81.0"):
+        page.merged(old, moved, names)
+    with pytest.raises(SystemExit, match="other seeds or settings"):
+        page.merged(old, {**again, "seeds": [0, 1, 2]}, names)
 
 
 @pytest.mark.slow
@@ -273,8 +335,8 @@ def test_methods_are_compared_alike_by_any_number_of_workers(tmp_path):
 
 @pytest.mark.slow
 def test_deviations_are_measured_beside_what_they_differ_from(tmp_path):
-    words = ["--tasks", "hans", "--only", "self_half", "--seeds", "0"]
-    words += ["--set", "student.epochs=1", "--set", "validation_fraction=0.2"]
+    words = ["--tasks", "hans", "--only", "poe_authors_line", "--seeds", "0"]
+    words += ["--set", "student.epochs=1"]
     for more in ("student.erm_epochs=0", "hans.n_train=300", "hans.n_hans=200", "hans.n_id=50"):
         words += ["--set", more]
     out = run("bench/deviations.py", *words, "--use_cache", str(tmp_path))

@@ -8,13 +8,14 @@ import pytest
 from doc_pages import PAGES, PLUGINS, ROOT, blocks
 
 from harness_plugin.cli import main as cli
-from harness_plugin.cli.list_names import KINDS
 from harness_plugin.cli.main import launch
 from harness_plugin.cli.parser import run_parser
+from harness_plugin.cli.startup import KINDS
 from harness_plugin.config.merge import parse_assignments
 from harness_plugin.config.run_config import RunConfig
 from harness_plugin.config.settings import RoleSettings, TaskSettings
-from harness_plugin.data.task import find_task, read_task, task_files
+from harness_plugin.data.task import find_task, read_task
+from harness_plugin.data.task_files import task_files
 
 KIND_OF = {
     "method_options": "method",

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from harness_plugin.config.settings import RoleSettings, StudentSettings, TaskSettings
+from harness_plugin.config.fields import Options
+from harness_plugin.config.settings import (
+    RoleSettings,
+    StudentSettings,
+    TaskSettings,
+    TeacherSettings,
+)
 from harness_plugin.errors import HarnessError, unknown
 
 
@@ -34,7 +40,8 @@ class Role:
     """One model of a run, as its settings declare it.
 
     `distillation` None = no teacher has anything to do with it. A control whose student starts from
-    a teacher's layers has one that gives it these layers and nothing else.
+    a teacher's layers has one that gives it these layers and nothing else. `augmentations` are
+    those of the method, where it learns by the method, and its own.
     """
 
     name: str
@@ -43,6 +50,7 @@ class Role:
     method: str
     settings: RoleSettings
     distillation: StudentSettings | None = None
+    augmentations: Mapping[str, Options] = field(default_factory=dict)
 
     @property
     def learns_from(self) -> tuple[str, ...]:
@@ -115,18 +123,20 @@ def behind(roles: Mapping[str, Role], name: str) -> dict[str, Role]:
 def declared(settings: TaskSettings) -> list[Role]:
     """Every role, as it is written down."""
     method, teacher, student = settings.method, settings.teacher, settings.student
-    roles = [Role("teacher", RoleKind.TEACHER, TEACHERS, method, teacher)]
+    of_method = settings.augmentations
+    roles = [Role("teacher", RoleKind.TEACHER, TEACHERS, method, teacher, augmentations=of_method)]
     if settings.references:
         roles.append(Role("erm_teacher", RoleKind.ERM_TEACHER, TEACHERS, "erm", teacher))
     for number, (name, other) in enumerate(settings.teachers.items()):
         own = method if other.method == "same" else other.method
         chosen = trained_for(settings.changed_teacher(other), name, other.distillation)
-        group = STUDENTS + 1 + number
-        roles.append(Role(name, RoleKind.TEACHER, group, own, chosen, other.distillation))
+        group, rows = STUDENTS + 1 + number, augmentations(settings, other, other.distillation)
+        roles.append(Role(name, RoleKind.TEACHER, group, own, chosen, other.distillation, rows))
     for name, distilled in settings.students.items():
         own = method if distilled.method == "same" else distilled.method
         chosen = trained_for(student, name, distilled)
-        roles.append(Role(name, RoleKind.STUDENT, STUDENTS, own, chosen, distilled))
+        rows = augmentations(settings, distilled, distilled)
+        roles.append(Role(name, RoleKind.STUDENT, STUDENTS, own, chosen, distilled, rows))
     if settings.control:
         roles += controls(settings)
     if settings.references:
@@ -134,19 +144,29 @@ def declared(settings: TaskSettings) -> list[Role]:
     return roles
 
 
+def augmentations(
+    settings: TaskSettings,
+    role: TeacherSettings | StudentSettings,
+    distillation: StudentSettings | None,
+) -> dict[str, Options]:
+    """Those of the method, where the role learns by it, and those of its distillation."""
+    of_method = settings.augmentations if role.method == "same" else {}
+    return {**of_method, **(distillation.augmentations if distillation else {})}
+
+
 def controls(settings: TaskSettings) -> Iterator[Role]:
     """A control for every start that students have: from labels alone, from the same weights."""
-    method, student = settings.method, settings.student
+    method, student, rows = settings.method, settings.student, settings.augmentations
     students = list(settings.students.values())
     if not students or any(each.from_teacher == "none" for each in students):
-        yield Role("control", RoleKind.CONTROL, STUDENTS, method, student)
+        yield Role("control", RoleKind.CONTROL, STUDENTS, method, student, augmentations=rows)
     starts = ((s.from_teacher, s.teachers[0]) for s in students if s.from_teacher != "none")
     for layers, teacher in dict.fromkeys(starts):
         name = f"control_{layers}" if teacher == "teacher" else f"control_{layers}_{teacher}"
         start = StudentSettings(
             from_teacher=layers, teachers=(teacher,), ce_weight=1.0, kd_weight=0.0
         )
-        yield Role(name, RoleKind.CONTROL, STUDENTS, method, student, start)
+        yield Role(name, RoleKind.CONTROL, STUDENTS, method, student, start, rows)
 
 
 def trained_for(
@@ -166,10 +186,12 @@ def trained_for(
 def made_smaller(role: Role, teachers: Mapping[str, Role]) -> Role:
     """A role of `compress` with the settings of its first teacher, whose network it is.
 
-    It goes on from the teacher's weights, by the method alone, for the epochs that are given.
+    It goes on from the teacher's weights, by the method alone, for the epochs that are given, and
+    learns from no rows where there are none.
     """
     if role.distillation is None or not role.distillation.compress:
         return role
     theirs = teachers[role.distillation.teachers[0]].settings
     epochs = role.distillation.epochs or 0.0
-    return replace(role, settings=theirs.model_copy(update={"epochs": epochs, "erm_epochs": 0.0}))
+    settings = theirs.model_copy(update={"epochs": epochs, "erm_epochs": 0.0})
+    return replace(role, settings=settings, augmentations=role.augmentations if epochs else {})

@@ -208,6 +208,11 @@ class TaskSettings(Strict):
     method_options: dict[str, Options] = Field(
         default_factory=dict, description="options of each method: {group_dro: {eta: 0.05}}"
     )
+    augmentations: dict[str, Options] = Field(
+        default_factory=dict,
+        description="labelled rows that all who learn by the method learn from besides (teacher, "
+        "control, students of method 'same'), ERM twins do not: {upsample: {}}",
+    )
     bias_model: str = Field(
         "features",
         description="of methods that need one (harness ls bias_models)",

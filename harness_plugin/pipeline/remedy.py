@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from harness_plugin.config.roles import Role, plan_of_roles
 from harness_plugin.config.run_config import RunConfig
@@ -75,6 +76,8 @@ class RemedyReport:
     fingerprint: str
     """Of the task's data, before the validation rows were halved."""
     scores: TaskScores
+    starts: Mapping[str, str] = field(default_factory=dict)
+    """Role -> what its first weights come from (`TrainedModel.start`)."""
     shown: tuple[str, ...] = ()
     """Remedies that are shown to help, all of them at a joint error of 5% (Holm 1979)."""
 
@@ -143,6 +146,7 @@ def try_remedies(
         beyond_budget=tuple(candidates.beyond_budget),
         smallest=(rows.groups[least], int(rows.group_counts[least])),
         fingerprint=opened.data.fingerprint,
+        starts={model.role: model.start for model in trained},
     )
 
 
@@ -171,23 +175,35 @@ def chosen(
             out.beyond_budget.append(remedy.name)
             continue
         name = f"student_{remedy.name}"
-        change = remedy.change(base)
-        settings = out.settings.model_copy(
-            update={
-                "students": {**out.settings.students, name: change.applied_to(base)},
-                "teachers": {**out.settings.teachers, **change.teachers},
-            }
-        )
-        reason = (
-            without_rows.get(remedy.name)
-            or remedy.why_not_applicable(base, ctx.data)
-            or why_not_applicable(ctx, settings, name, base)
-        )
+        try:
+            settings = with_remedy(out.settings, remedy, name, base)
+            reason = (
+                without_rows.get(remedy.name)
+                or remedy.why_not_applicable(base, ctx.data)
+                or why_not_applicable(ctx, settings, name, base)
+            )
+        except ValidationError as error:
+            if any(problem["type"] != "value_error" for problem in error.errors()):
+                raise  # a field that students do not have: a mistake of the remedy's plugin
+            reason = "; ".join(str(problem["ctx"]["error"]) for problem in error.errors())
         if reason:
             out.skipped.append((remedy.name, reason))
         else:
             out.settings, out.remedies[name] = settings, remedy
     return out
+
+
+def with_remedy(
+    settings: TaskSettings, remedy: Remedy, name: str, base: StudentSettings
+) -> TaskSettings:
+    """The settings with a further student `name`: `base` with the remedy.
+
+    Raises pydantic's error where the two do not go together.
+    """
+    change = remedy.change(base)
+    students = {**settings.students, name: change.applied_to(base)}
+    teachers = {**settings.teachers, **change.teachers}
+    return settings.model_copy(update={"students": students, "teachers": teachers})
 
 
 def halved(task: Task, data: TaskData, seed: int, *, certify: bool = False) -> TaskData:
@@ -226,6 +242,8 @@ def why_not_applicable(
             return "is what the student does already"
         plan = resolve(ctx.task, settings, ctx.plugins, only=name)
         check_plan(replace(ctx, settings=settings, plan=plan))
+        if not plan.roles[name].trained and settings.students[name].compress == base.compress:
+            return "changes the training of a student that has none: give it epochs"
     except HarnessError as error:
         return reason_of(error, ctx.task.task, name)
     return ""

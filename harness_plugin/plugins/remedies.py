@@ -43,7 +43,7 @@ class Remedy:
 
     `change` gets the settings of the student as it is. `cost` says in words what is paid besides
     the student's own training. `order` is the order of promise: remedies are tried from the lowest
-    number up, by name where it is equal (the built-in ones are 10, 20, …, 240).
+    number up, by name where it is equal (the built-in ones are 10, 20, …, 250).
     `why_not_applicable` gives a reason why this student or data cannot have it, "" where they can;
     settings that the data cannot have are refused by the runner without it.
     """

@@ -30,7 +30,10 @@ from harness_plugin.plugins.registry import Plugins
 from harness_plugin.store.keys import code_version
 from harness_plugin.study.plan import Configuration, Study
 
-ROLES = ("method", "teacher", "student", "teachers", "students", "control", "references")
+ROLES = (
+    "method", "augmentations", "teacher", "student",
+    "teachers", "students", "control", "references",
+)  # fmt: skip
 """The settings that decide which roles there are."""
 
 OF_ALL = ("options", "image", "vocab_size", "select", "validation_fraction")
@@ -40,18 +43,10 @@ OF_METHODS = ("bias_model", "bias_model_options", "group_inference", "group_infe
 """And those that matter to a method that is not ERM, and to whoever learns from a teacher."""
 
 OF_RUN = (
-    "data",
-    "data_seed",
-    "limit",
-    "device",
-    "precision",
-    "attention",
-    "threads",
-    "eval_batch_size",
-    "trust_remote_code",
-)
+    "data", "data_seed", "limit", "device", "precision",
+    "attention", "threads", "eval_batch_size", "trust_remote_code",
+)  # fmt: skip
 """Run settings that can change a model or what it answers."""
-
 
 TRAINING = "harness_plugin.pipeline.roles.train_role:train_role"
 """Where the code of a training begins."""
@@ -277,10 +272,10 @@ class Builder:
         for role in plan_of_roles(settings).values():
             chosen("model", role.settings.model, role.settings)
             chosen("method", role.method, settings.method_options.get(role.method, {}))
+            for name, options in role.augmentations.items():
+                chosen("augmentation", name, options)
             if distillation := role.distillation:
                 chosen("distiller", distillation.distiller, distillation.distiller_options)
-                for name, options in distillation.augmentations.items():
-                    chosen("augmentation", name, options)
                 for name, options in distillation.compress.items():
                     chosen("compressor", name, options)
         for kind in ("bias_model", "group_inference"):
@@ -305,12 +300,14 @@ class Builder:
         learns_from: tuple[int, ...],
     ) -> int:
         """The number of a role's node, which is made when it is new."""
-        of_methods = role.method != "erm" or role.distillation is not None
+        rows = bool(role.augmentations)
+        of_methods = rows or role.method != "erm" or role.distillation is not None
         key = (
             task,
             role.method,
             id(role.settings),
             id(role.distillation) if role.distillation else None,
+            self._number(role.augmentations),
             role.init_group,
             learns_from,
             *(values[name] for name in OF_ALL),
@@ -325,9 +322,9 @@ class Builder:
         of_task = self.tasks[task]
         distillation = role.distillation
         names = [("method", role.method), ("method", "erm")]
+        names += [("augmentation", name) for name in role.augmentations]
         if distillation is not None:
             names += [("distiller", distillation.distiller)]
-            names += [("augmentation", name) for name in distillation.augmentations]
             names += [("compressor", name) for name in distillation.compress]
         for kind in ("bias_model", "group_inference"):
             name = self._pool[values[kind]]
@@ -354,6 +351,7 @@ class Builder:
             "run": {name: getattr(self.config, name) for name in OF_RUN},
             "settings": settings,
             "distillation": role.distillation and role.distillation.model_dump(mode="json"),
+            "augmentations": dict(role.augmentations),
             **{name: self._pool[values[name]] for name in OF_ALL},
         }
         spec = {

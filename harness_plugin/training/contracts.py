@@ -306,28 +306,20 @@ class Distiller(Objective):
         """Put into the network what it answers with: before it is scored, and after training."""
 
 
-@dataclass(frozen=True)
-class Additional:
-    """Rows that an augmentation adds; `labelled` says whether their labels are theirs.
-
-    Labels of rows that are not are the teacher's answers, and what is in `split` does not count.
-    """
-
-    split: Split
-    labelled: bool = True
-
-
 class Augmentation(Configured):
-    """Further training rows for a student. Ids must be new; columns are those of the train split.
-
-    Rows without labels of their own are labelled by the student's first teacher, and kept where it
-    is at least as sure as the option `confidence`, if there is one.
-    """
+    """Further training rows. Ids must be new; columns are those of the train split."""
 
     @classmethod
-    def rows(
-        cls, task: Task, train: Split, options: Mapping[str, Any], seed: int
-    ) -> list[Additional]:
+    def labelled(cls, options: Mapping[str, Any]) -> bool:
+        """Whether the labels of its rows are their own.
+
+        Others are labelled by the student's first teacher, and kept where it is at least as sure as
+        the option `confidence`, if there is one; a role without a teacher cannot learn from them.
+        """
+        return True
+
+    @classmethod
+    def rows(cls, task: Task, train: Split, options: Mapping[str, Any], seed: int) -> list[Split]:
         """The rows to add; `seed` is the data seed."""
         raise NotImplementedError
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shlex
 import time
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -117,9 +116,11 @@ def data_loaded(task: Task, data: TaskData, plans: Sequence[SetPlan]) -> None:
 def model_trained(model: TrainedModel) -> None:
     """One line a model."""
     how = "from the store" if model.reused else f"{model.seconds:.1f} s"
+    more = model.settings.get("augmented_rows", {})
+    rows = "".join(f" + {count:,} rows of {name}" for name, count in more.items())
     say(
         f"  {time.strftime('%H:%M:%S')} seed {model.seed} {model.role:<14} "
-        f"{model.model}, {model.method}: {model.updates:,} updates, {how}"
+        f"{model.model}, {model.method}{rows}: {model.updates:,} updates, {how}"
         f"{labels_seen(model)}{place()}",
         *(f"    note: {note}" for note in model.settings.get("checkpoint", {}).get("notes", ())),
     )
@@ -295,6 +296,8 @@ def run_finished(report: RunReport) -> None:
         )
     say("", f"{report.seconds:.0f} s; results ({len(report.files)} files): {folder}")
     say(*(f"  {file}" for file in report.files if file.match("analysis_*.json")))
+    import shlex
+
     say(f"next: harness report {shlex.quote(str(folder))}")
     lost = [scores.task for scores in report.tasks if any_lost(scores)]
     if lost and not report.config.get("eval_only"):

@@ -75,7 +75,8 @@ class StepwiseContext(RunContext):
             student = student.model_copy(
                 update={"teachers": tuple(model.role for model in distillation.teachers)}
             )
-        role = Role(name, kind, group, method, settings, student)
+        rows = student.augmentations if student else {}
+        role = Role(name, kind, group, method, settings, student, rows)
         return resolve_role(role, self.settings, self.task.modality, self.plugins)
 
     def trained(
@@ -94,7 +95,7 @@ class StepwiseContext(RunContext):
             ctx = replace(ctx, settings=ctx.settings.model_copy(update={"students": students}))
         if distillation is None or not role.trained:
             return train_role(ctx, role, seed, {})
-        if distillation.settings.augmentations:
+        if role.augmentations:
             models = {model.role: model for model in distillation.teachers}
             return train_role(ctx, role, seed, models)
         return train_rounds(
@@ -204,6 +205,7 @@ class StepwiseContext(RunContext):
         settings = self.settings.model_copy(update={"students": {"student": student}})
         plan = resolve(self.task, settings, self.plugins)
         ctx = replace(self, settings=settings, plan=plan)
+        checks.check_augmentations(ctx, plan.roles["student"])
         checks.check_student(ctx, plan.roles["student"])
         checks.check_learning(ctx, plan.roles["student"])
 

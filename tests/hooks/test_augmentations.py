@@ -87,13 +87,13 @@ def test_other_premises_are_those_of_other_rows():
 def test_pairs_are_new_rows_of_no_group_that_the_teacher_is_to_label(kind):
     task, train = embedded("hans", n_train=200)
     (made,) = kind.rows(task, train, kind.resolved({"share": 0.5}), seed=0)
-    assert not made.labelled
-    assert 0 < len(made.split) <= 100
-    assert not set(made.split.ids) & set(train.ids)
-    assert set(made.split.group.tolist()) == {-1}
-    assert made.split.rows.features == train.rows.features
+    assert not kind.labelled({"share": 0.5})
+    assert 0 < len(made) <= 100
+    assert not set(made.ids) & set(train.ids)
+    assert set(made.group.tolist()) == {-1}
+    assert made.rows.features == train.rows.features
     (again,) = kind.rows(task, train, kind.resolved({"share": 0.5}), seed=0)
-    assert again.split.fingerprint == made.split.fingerprint
+    assert again.fingerprint == made.fingerprint
     with pytest.raises(HarnessError, match=r"share must be in \(0, 1\], not 2"):
         kind.rows(task, train, kind.resolved({"share": 2}), seed=0)
 
@@ -107,13 +107,13 @@ def test_upsampling_makes_groups_as_large_as_asked_for():
     for share in (0.5, 1.0):
         options = Upsample.resolved({"share": share})
         (made,) = Upsample.rows(task, train, options, seed=0)
-        total = train.group_counts + made.split.group_counts
+        total = train.group_counts + made.group_counts
         assert total.tolist() == [max(int(n), round(share * largest)) for n in train.group_counts]
-        assert len(set(made.split.ids)) == len(made.split)
+        assert len(set(made.ids)) == len(made)
     originals = {name: row for row, name in enumerate(train.ids.tolist())}
-    source = [originals[name.rpartition("#")[0]] for name in made.split.ids.tolist()]
-    assert made.split.label.tolist() == train.label[source].tolist()
-    mine, theirs = pixels(made.split), pixels(train)[source]
+    source = [originals[name.rpartition("#")[0]] for name in made.ids.tolist()]
+    assert made.label.tolist() == train.label[source].tolist()
+    mine, theirs = pixels(made), pixels(train)[source]
     changed = (mine != theirs).any(axis=(1, 2, 3)).mean()
     assert 0.5 < changed < 1.0  # one of 25 moves is none
     assert mine.shape == theirs.shape
@@ -139,9 +139,7 @@ def test_equal_groups_leave_nothing_to_upsample(open_context):
 def test_another_attribute_and_the_same_label(task_name):
     sizes = {"n_train": 200, "n_validation": 40, "n_test": 400}
     task, train = embedded(task_name, **sizes)
-    (made,) = Counterfactual.rows(task, train, Counterfactual.resolved({"share": 0.5}), seed=0)
-    split = made.split
-    assert made.labelled
+    (split,) = Counterfactual.rows(task, train, Counterfactual.resolved({"share": 0.5}), seed=0)
     assert len(split) == 100
     rows = [train.ids.tolist().index(name.removesuffix("#other")) for name in split.ids.tolist()]
     assert split.label.tolist() == train.label[rows].tolist()
@@ -161,7 +159,7 @@ def test_another_attribute_and_the_same_label(task_name):
 def test_recoloured_digits_of_the_binary_design_change_channels():
     task, train = embedded("cmnist", design="irm", n_train=60, n_validation=200, n_test=200)
     (made,) = Counterfactual.rows(task, train, Counterfactual.resolved({"share": 1.0}), seed=0)
-    assert (pixels(made.split)[..., [1, 0, 2]] == pixels(train)).all()
+    assert (pixels(made)[..., [1, 0, 2]] == pixels(train)).all()
 
 
 # ---- files
@@ -179,16 +177,14 @@ def pool(tmp_path, text, name="pool.csv", **options):
 def test_a_file_with_labels_is_taken_at_its_word(tmp_path):
     text = "premise,hypothesis,gold\na man runs,a man moves,Entailment\nx,y,non-entailment\n"
     train, made = pool(tmp_path, text, label="gold")
-    assert made.labelled
-    assert made.split.ids.tolist() == ["pool.csv:1", "pool.csv:2"]
-    assert [train.labels[y] for y in made.split.label] == ["entailment", "non-entailment"]
-    assert made.split.rows["hypothesis"] == ["a man moves", "y"]
+    assert made.ids.tolist() == ["pool.csv:1", "pool.csv:2"]
+    assert [train.labels[y] for y in made.label] == ["entailment", "non-entailment"]
+    assert made.rows["hypothesis"] == ["a man moves", "y"]
 
 
 def test_a_file_without_labels_is_a_pool(tmp_path):
     _, made = pool(tmp_path, "a\tb\nx y\tz\n", "p.tsv", columns={"premise": "a", "hypothesis": "b"})
-    assert not made.labelled
-    assert made.split.rows["premise"] == ["x y"]
+    assert made.rows["premise"] == ["x y"]
 
 
 @pytest.mark.parametrize(
@@ -212,7 +208,7 @@ def test_images_of_a_pool_lie_beside_its_file(tmp_path):
     (tmp_path / "pool.csv").write_text("image,male\na.png,male\n")
     values = {"file": str(tmp_path / "pool.csv"), "attribute": "male"}
     (made,) = Pool.rows(task, train, Pool.resolved(values), seed=0)
-    assert (pixels(made.split) == 7).all()
+    assert (pixels(made) == 7).all()
     (tmp_path / "pool.csv").write_text("image\nb.png\n")
     with pytest.raises(HarnessError, match=r"row 1: no image .*b\.png"):
         Pool.rows(task, train, Pool.resolved({"file": values["file"]}), seed=0)
@@ -296,6 +292,33 @@ def test_augmentations_compose_with_each_other_rounds_and_methods(open_context):
     )
     assert list(student.settings["augmented_rows"]) == list(more["augmentations"])
     assert len(student.settings["rounds"]) == 2
+
+
+def test_rows_of_the_method_reach_those_who_learn_by_it_and_nobody_else(open_context):
+    by_hand = {"method": "erm", "ce_weight": 1, "kd_weight": 0, "augmentations": {"upsample": {}}}
+    students = {"student": {"method": "erm"}, "student_same": {}, "student_by_hand": by_hand}
+    ctx = open_context(
+        *QUICK, "method=erm", "augmentations={upsample: {}}", f"students={json.dumps(students)}"
+    )
+    models = ctx.models(seed=0)
+    rows = {name: model.settings.get("augmented_rows") for name, model in models.items()}
+    added = rows["teacher"]
+    assert added["upsample"] > 0
+    plain = dict.fromkeys(("erm_teacher", "erm_student", "student"))
+    more = dict.fromkeys(("teacher", "control", "student_same", "student_by_hand"), added)
+    assert rows == {**plain, **more}
+    for name, model in models.items():
+        assert abs(model.updates - models["erm_student"].updates) <= 1
+        assert model.supervision["train_groups"] == (name in more)
+    control, same = (models[name].path for name in ("control", "student_by_hand"))
+    weights = [(path / "model.safetensors").read_bytes() for path in (control, same)]
+    assert weights[0] == weights[1]
+
+
+def test_rows_of_the_method_need_labels_or_a_teacher(open_context):
+    with pytest.raises(HarnessError, match=r"teacher: augmentation negation .* no teacher to"):
+        open_context(*QUICK, "augmentations={negation: {}}")
+    open_context(*QUICK, "students={student: {augmentations: {negation: {}}}}")
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,15 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from harness_plugin.cli.main import main
 from harness_plugin.records import VarianceComponents
-from harness_plugin_hooks.remedies.certify.certificate import Certificate
+from harness_plugin_hooks.remedies.certify import certificate
+from harness_plugin_hooks.remedies.certify.certificate import Certificate, Promise, reference_of
 from harness_plugin_hooks.remedies.certify.rule import (
     Candidate,
     in_order,
@@ -55,6 +57,37 @@ def test_order_is_value_per_cost_and_the_first_that_holds_is_certified():
     assert steps[1].kept_low == pytest.approx(0.1 - 3.4954 * 0.01, abs=1e-5)
 
 
+def test_what_costs_nothing_comes_first_by_what_it_keeps():
+    free = [made("b", 0.1, cost=0.0, value=0.7), made("a", 0.1, cost=0.0, value=0.8)]
+    lost = made("0", 0.1, cost=0.0, value=0.0)
+    assert [c.remedy for c in in_order([lost, made("paid", 0.1), *free])] == [
+        *("a", "b"),
+        *("paid", "0"),
+    ]
+
+
+def test_a_student_is_measured_from_the_model_by_erm_that_starts_as_it_does():
+    starts = {"erm_student": "", "student": "", "student_small": "the network of teacher"}
+    starts["student_half"] = "even layers of teacher"
+    assert reference_of("student", starts) == "erm_student"
+    assert reference_of("student_small", starts) == "erm_teacher"
+    assert reference_of("student_half", starts) == ""
+
+
+def test_what_is_kept_is_counted_from_the_reference(monkeypatch):
+    levels = {"teacher": 0.8, "erm_teacher": 0.5, "erm_student": 0.4, "control": 0.78}
+    worst = SimpleNamespace(
+        reason="",
+        values={role: np.full((3, 5), value) for role, value in levels.items()},
+        support=SimpleNamespace(df=50.0),
+    )
+    monkeypatch.setattr(certificate, "no_claim", lambda *_: "")
+    for reference, gained in (("erm_teacher", 0.28), ("erm_student", 0.38)):
+        promise = Promise("control", 1.0, 1.0, reference)
+        kept = certificate.candidate(worst, "none", promise, 0.95).kept
+        assert float(kept.value) == pytest.approx(gained - 0.95 * 0.3)
+
+
 @pytest.mark.parametrize(
     ("candidate", "message"),
     [
@@ -86,18 +119,28 @@ def test_a_certificate_is_false_no_more_often_than_delta(monkeypatch):
     sys.modules.pop("certify")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A certificate of a tiny run."""
-    out = tmp_path_factory.mktemp("certificate")
+def certified(store, out, *more):
+    """The certificate of a tiny run."""
     words = f"remedy --tasks {TOY} --seeds 0,1 --threads 1 --precision no --device cpu"
     words += " --attention sdpa"
-    words += f" --resamples 100 --min_group 5 --remedies pure_kd --certify 0.95 --output_path {out}"
-    words += f" --use_cache {out}/store --set validation_fraction=0.5 --set toy.rows=320"
+    words += f" --resamples 100 --min_group 5 --certify 0.95 --output_path {out}"
+    words += f" --use_cache {store} --set validation_fraction=0.5 --set toy.rows=320"
     words += " --set teacher.epochs=1 --set student.epochs=1"
-    assert main(words.split()) == 0
+    assert main([*words.split(), *more]) == 0
     (result,) = out.glob("certificate_toy_*")
     return result
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """For all certificates: they have one teacher."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def folder(store, tmp_path_factory):
+    """A certificate that all tests here look at."""
+    return certified(store, tmp_path_factory.mktemp("certificate"), "--remedies", "pure_kd")
 
 
 def test_verify_computes_a_certificate_again(folder, capsys):
@@ -106,6 +149,27 @@ def test_verify_computes_a_certificate_again(folder, capsys):
     assert {each.remedy for each in answers.order} == {"none", "pure_kd"}
     verdict = f"{answers.certified} is certified" if answers.certified else "nothing is certified"
     assert verdict in capsys.readouterr().out
+
+
+def test_students_that_are_the_teacher_made_smaller(store, tmp_path, capsys):
+    """They are measured from the ERM teacher, whose network they have."""
+    compress = "compress: {magnitude: {sparsity: 0.5}}"
+    made = certified(
+        store,
+        tmp_path,
+        *("--remedies", "pure_kd,from_teacher", "--baseline", "student_small"),
+        *("--set", f"students.student_small={{{compress}, epochs: 1, method: erm}}"),
+    )
+    out = capsys.readouterr().out
+    assert "skipped from_teacher: compress is the teacher's network" in out
+    record = Certificate.model_validate(json.loads((made / "certificate.json").read_text()))
+    assert {each.remedy: each.reference for each in record.order} == {
+        "none": "erm_teacher",
+        "pure_kd": "erm_teacher",
+    }
+    assert {each.cost for each in record.order} == {1.0}
+    assert not any(each.reason for each in record.order)
+    assert main(["verify", str(made)]) == 0
 
 
 def changed_number(record):

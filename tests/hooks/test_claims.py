@@ -87,6 +87,12 @@ def without_role(role):
 
 
 CHANGES = {
+    "rows of a method that no model saw": lambda r: settings_of(r).update(
+        augmentations={"upsample": {}}
+    ),
+    "rows that the settings do not name": lambda r: model(r, "teacher")["settings"].update(
+        augmented_rows={"upsample": 3}
+    ),
     "another method": lambda r: settings_of(r).update(method="erm"),
     "what a model says of its epochs": lambda r: model(r, "control")["settings"].update(epochs=9),
     "no group labels": lambda r: model(r, "teacher")["supervision"].update(train_groups=False),

@@ -161,9 +161,9 @@ def test_it_compresses_and_what_comes_out_answers(made, name, tmp_path):
     if reason := cls.refusal(options, model.config.model_type):
         pytest.skip(reason)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    of_resnet = model.config.model_type == "resnet" and name in ("heads", "layers")
-    if of_resnet:
-        with pytest.raises(HarnessError, match=r"take (channels|another compressor)\.$"):
+    of_resnet = model.config.model_type == "resnet"
+    if name in (("heads", "layers") if of_resnet else ("recalibrate_batch_norm",)):
+        with pytest.raises(HarnessError, match=r"(take channels|another compressor| out)\.$"):
             cls.compress(model, context(tmp_path, batches), options)
         return
     record = cls.compress(model, context(tmp_path, batches), options)
@@ -175,6 +175,53 @@ def test_it_compresses_and_what_comes_out_answers(made, name, tmp_path):
     place = next(key for key, module in model.named_modules() if module is head)
     assert torch.equal(head.weight, before[f"{place}.weight"])  # the last layer is left alone
     assert record
+
+
+# ---- batch normalisation
+
+
+NORM = COMPRESSORS["recalibrate_batch_norm"]
+
+
+def test_batch_normalisation_keeps_the_moments_of_all_rows(tmp_path):
+    """Channel values 0, 2, 4 | 10 in batches of 3 and 1 rows of 1 x 2 pixels, by hand."""
+    norm = nn.BatchNorm2d(1)
+    model = nn.Sequential(norm)
+    model.forward = lambda x: norm(x)
+    rows = torch.tensor([0.0, 2.0, 4.0, 10.0])[:, None, None, None].expand(4, 1, 1, 2)
+    batches = [{"x": rows[:3]}, {"x": rows[3:]}]
+    record = NORM.compress(model, context(tmp_path, batches), NORM.resolved({}))
+    assert norm.running_mean.item() == 4
+    assert norm.running_var.item() == pytest.approx(2 * (16 + 4 + 0 + 36) / 7)
+    assert record == {"batch_norms": 1, "largest_shift": pytest.approx(4, rel=1e-4)}
+    assert not norm.training
+    assert norm.momentum == 0.1
+    with pytest.raises(HarnessError, match="one calibration row has no variance"):
+        NORM.compress(model, context(tmp_path, [{"x": rows[:1, :, :, :1]}]), NORM.resolved({}))
+
+
+def biased(norm, inputs):
+    values = inputs[0].numel() / norm.num_features
+    norm.running_var.mul_((values - 1) / values)
+
+
+@pytest.mark.parametrize("made", ["resnet"], indirect=True)
+def test_a_pruned_network_answers_as_with_the_statistics_of_its_own_batch(made, tmp_path):
+    model, batches = made
+    Magnitude.compress(model, context(tmp_path, []), Magnitude.resolved({}))
+    weights = [parameter.clone() for parameter in model.parameters()]
+    with torch.inference_mode():
+        stale = model(**batches[0]).logits
+        own = copy.deepcopy(model).train()(**batches[0]).logits
+    NORM.compress(model, context(tmp_path, batches), NORM.resolved({}))
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), weights, strict=True))
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:  # evaluation divides by the unbiased variance, training by the biased one
+        norm.register_forward_pre_hook(biased)
+    with torch.inference_mode():
+        mended = model(**batches[0]).logits
+    assert torch.allclose(mended, own, atol=1e-4)
+    assert not torch.allclose(stale, own, atol=1e-2)
 
 
 # ---- pruning

@@ -13,10 +13,9 @@ from harness_plugin_hooks.methods.last_layer.evals import (
     EVaLS,
     environment_cells,
     extremes,
-    halves,
     paths,
 )
-from harness_plugin_hooks.methods.last_layer.refit import Head, Rows
+from harness_plugin_hooks.methods.last_layer.refit import Head, Rows, halves
 
 FAST = {"epochs": 6, "batch_size": 8, "learning_rate": 0.05}
 
@@ -30,12 +29,12 @@ def test_the_rows_of_highest_and_lowest_loss_of_each_label():
 
 
 def test_both_halves_hold_every_row_once():
-    first, second = halves(101, 3)
+    first, second = halves("EVaLS", 101, 3)
     assert (len(first), len(second)) == (50, 51)
     assert sorted([*first, *second]) == list(range(101))
-    assert not np.array_equal(first, halves(101, 4)[0])
+    assert not np.array_equal(first, halves("EVaLS", 101, 4)[0])
     with pytest.raises(HarnessError, match="two halves need validation rows, and there are 3"):
-        halves(3, 0)
+        halves("EVaLS", 3, 0)
 
 
 def test_a_cell_is_label_and_environment(monkeypatch):

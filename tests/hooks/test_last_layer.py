@@ -2,7 +2,6 @@
 
 import json
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -175,38 +174,60 @@ def test_batches_draw_every_label_equally_often():
     assert np.array_equal(drawn[:50], next(again))
 
 
+class Labelled:
+    """A split, as far as SELF reads it."""
+
+    def __init__(self, label):
+        self.label = label
+
+    def __len__(self):
+        return len(self.label)
+
+
 FINAL, EARLY = [[0.99, 0.01], [0.5, 0.5], [0.3, 0.7]], [[0.5, 0.5], [0.999, 0.001], [0.3, 0.7]]
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5])
 def test_self_ranks_by_the_divergence_of_the_early_model_from_the_final_one(monkeypatch, share):
-    """KL(early || final) is 1.61, .69 and 0; the other way round .64, 2.76 and 0."""
+    """KL(early || final) is 1.61, .69 and 0; the other way round .64, 2.76 and 0.
+
+    Of the other half of the validation rows, where it is 4.6, none is chosen: the authors shuffle
+    all rows by the seed and choose from the first half (milkshake's heldout_pct .5).
+    """
     asked, seen = [], {}
-    split = SimpleNamespace(label=np.array([0, 0, 1]))
+    order = np.arange(6)
+    np.random.default_rng(3).shuffle(order)
+    chosen_from = np.sort(order[:3])
+    label = np.ones(6, np.int64)
+    label[chosen_from[:2]] = 0
+    split = Labelled(label)
+    final, early = np.tile([[1 - 1e-4, 1e-4]], (6, 1)), np.tile([[0.5, 0.5]], (6, 1))
+    final[chosen_from], early[chosen_from] = FINAL, EARLY
 
     class Fake:
-        validation, seed, epochs = split, 0, 10.0
+        validation, seed, epochs = split, 3, 10.0
 
         def erm(self, **how):
             asked.append(how)
             return "early"
 
         def predict(self, trained, where):
-            table = EARLY if trained == "early" else FINAL
-            return StoredOutputs("", np.log(np.array(table, np.float32)), np.eye(3, 4, dtype="f4"))
+            table = early if trained == "early" else final
+            return StoredOutputs("", np.log(table.astype(np.float32)), np.eye(6, dtype="f4"))
 
     def tuned(features, label, old, batches, options):
         seen.update(features=features, label=label, batches=batches, steps=options["steps"])
         return old
 
     monkeypatch.setattr(selective, "tuned", tuned)
-    old = Head(np.zeros((2, 4)), np.zeros(2))
+    old = Head(np.zeros((2, 6)), np.zeros(2))
     options = SELF.resolved({"points": 1, "early_stop": share}, "text")
     assert SELF.refit(Fake(), "final", old, options) is old
     assert asked == [{"epochs": 10.0 * share, "snapshot": True}]
-    assert seen["features"].tolist() == [[1, 0, 0, 0]]  # the first row: both have one label
+    assert seen["features"].argmax(1).tolist() == [chosen_from[0]]
     assert (seen["steps"], len(next(seen["batches"]))) == (500, 16)
     SELF.refit(Fake(), "final", old, {**options, "points": 2})
+    assert seen["features"].argmax(1).tolist() == chosen_from[:2].tolist()
     assert seen["label"].tolist() == [0, 0]  # the label that has no disagreement is left out
 
 

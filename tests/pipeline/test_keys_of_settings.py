@@ -92,6 +92,7 @@ CHANGES = {
     TaskSettings: {
         "method": "method=reweight",
         "method_options": "method_options.group_dro.eta=0.5",
+        "augmentations": "augmentations={upsample: {}}",
         "select": ("validation_fraction=0.2", "select=average"),
         "validation_fraction": "validation_fraction=0.2",
         "teacher": "teacher.epochs=5",

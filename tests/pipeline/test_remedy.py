@@ -64,7 +64,7 @@ def test_remedies_come_in_the_order_of_promise(offered):
         *("last_layer", "simkd", "bias_aware_kd", "teachers_mean_prob", "teachers_confidence"),
         *("teachers_agre", "upsample", "counterfactual", "swap_arguments", "other_premise"),
         *("negation", "hints", "minilm", "from_teacher", "rounds"),
-        *("extrapolated", "disagree", "subspace"),
+        *("extrapolated", "disagree", "subspace", "int8"),
     ]
 
 
@@ -108,6 +108,16 @@ def test_a_remedy_says_itself_where_it_is_not_applicable(tmp_path):
         metric="worst_group_acc",
     )
     assert report.skipped == (("mine", "not for kd on toy"),)
+
+
+def test_a_student_that_is_not_trained_has_no_training_to_change(shared_store):
+    small = "students.student_small={compress: {int8: {}}}"
+    report = report_of(shared_store, ["pure_kd", "rounds"], small, baseline="student_small")
+    assert [one.remedy for one in report.results] == ["none"]
+    assert dict(report.skipped) == {
+        "pure_kd": "changes the training of a student that has none: give it epochs",
+        "rounds": "compress is the teacher's network: from_teacher none and one round",
+    }
 
 
 def test_rows_that_rank_are_no_rows_that_methods_see():

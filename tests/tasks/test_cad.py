@@ -8,7 +8,8 @@ from cues import alone
 from releases import group_rows, pairs_of, purposes
 
 from harness_plugin.data.dataset import load_data
-from harness_plugin.data.task import read_task, resource_path
+from harness_plugin.data.task import read_task
+from harness_plugin.data.task_files import resource_path
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.planted import planted_cues
 from harness_plugin_tasks.cad_imdb import embedded as imdb

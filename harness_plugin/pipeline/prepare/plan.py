@@ -74,7 +74,6 @@ class Distillation:
     kd_weight: float
     temperature: float
     from_teacher: str
-    augmentations: tuple[Component[Augmentation], ...]
     compressors: tuple[Component[Compressor], ...]
     rounds: int
     between_rounds: str
@@ -117,6 +116,7 @@ class ResolvedRole:
     trained_by: Component[Method]
     """The method that trains the model: the base of one that only finishes it, else `method`."""
     distillation: Distillation | None
+    augmentations: tuple[Component[Augmentation], ...]
     settings: RoleSettings
     """As they were given: what records show."""
 
@@ -160,10 +160,10 @@ class ResolvedRole:
             "erm_learning_rate": self.erm_learning_rate,
             "method": self.method.spec(),
             "trained_by": self.trained_by.spec(),
+            "augmentations": [each.spec() for each in self.augmentations],
             "distillation": chosen
             and {
                 **chosen.spec(),
-                "augmentations": [each.spec() for each in chosen.augmentations],
                 "compressors": [each.spec() for each in chosen.compressors],
                 "rounds": chosen.rounds,
                 "between_rounds": chosen.between_rounds,
@@ -208,7 +208,10 @@ def resolve(
         options = getattr(settings, f"{kind}_options").get(name, {})
         return component(plugins, modality, kind, base, name, options)
 
-    plain = all(role.method == "erm" and role.distillation is None for role in declared.values())
+    plain = all(
+        role.method == "erm" and role.distillation is None and not role.augmentations
+        for role in declared.values()
+    )
     inferred = settings.group_inference != "none" and not (only is not None and plain)
     classes: list[type[Configured]] = [role.method.cls for role in roles.values()]
     classes += [role.distillation.distiller.cls for role in roles.values() if role.distillation]
@@ -275,6 +278,10 @@ def resolve_role(
         method=method,
         trained_by=method_of(method.cls.base) if method.cls.base else method,
         distillation=resolve_distillation(role.distillation, modality, plugins),
+        augmentations=tuple(
+            component(plugins, modality, "augmentation", Augmentation, name, options)
+            for name, options in role.augmentations.items()
+        ),
         settings=chosen,
     )
 
@@ -282,7 +289,7 @@ def resolve_role(
 def resolve_distillation(
     chosen: StudentSettings | None, modality: str, plugins: Plugins
 ) -> Distillation | None:
-    """How a student is distilled, with its distiller and augmentations looked up."""
+    """How a student is distilled, with its distiller and compressors looked up."""
     if chosen is None:
         return None
     return Distillation(
@@ -297,10 +304,6 @@ def resolve_distillation(
         kd_weight=chosen.kd_weight,
         temperature=chosen.temperature,
         from_teacher=chosen.from_teacher,
-        augmentations=tuple(
-            component(plugins, modality, "augmentation", Augmentation, name, options)
-            for name, options in chosen.augmentations.items()
-        ),
         compressors=tuple(
             component(plugins, modality, "compressor", Compressor, name, options)
             for name, options in chosen.compress.items()

@@ -1,4 +1,4 @@
-"""Further training rows for a student: what is added, who labels it, and what it costs."""
+"""Further training rows of a role: what is added, who labels it, and what it costs."""
 
 from __future__ import annotations
 
@@ -29,21 +29,19 @@ class NoRowsError(HarnessError):
 
 
 def augment(
-    ctx: RunContext, role: ResolvedRole, teacher: TrainedModel
+    ctx: RunContext, role: ResolvedRole, teacher: TrainedModel | None
 ) -> tuple[TaskData, dict[str, int]]:
-    """The data with the rows that a student's augmentations add, and how many rows each adds.
+    """The data with the rows that a role's augmentations add, and how many rows each adds.
 
     Rows without labels of their own are labelled by `teacher`. Raises NoRowsError where one adds
     none, and HarnessError for ids that are given twice.
     """
     train, seed = ctx.data.train, ctx.config.data_seed
-    chosen = () if role.distillation is None else role.distillation.augmentations
     parts, added = [train.rows], {}
-    for each in chosen:
+    for each in role.augmentations:
         count = 0
-        for more in each.cls.rows(ctx.task, train, each.options, seed):
-            split = more.split
-            if not more.labelled:
+        for split in each.cls.rows(ctx.task, train, each.options, seed):
+            if teacher is not None and not each.cls.labelled(each.options):
                 confidence = float(each.options.get("confidence", 0))
                 split = labelled(ctx, teacher, split, confidence)
             parts.append(split.rows)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from harness_plugin.config.roles import RoleKind
 from harness_plugin.data.dataset import TaskData
 from harness_plugin.errors import HarnessError
 from harness_plugin.models import checkpoints
@@ -40,11 +41,26 @@ def check_plan(ctx: RunContext) -> None:
     check_shared(ctx)
     for role in ctx.plan.roles.values():
         check_method(ctx, role)
+        check_augmentations(ctx, role)
         check_compressors(ctx, role)
         if role.trained or not role.compressors:
             check_student(ctx, role)
         check_learning(ctx, role)
     check_options(ctx)
+
+
+def check_augmentations(ctx: RunContext, role: ResolvedRole) -> None:
+    """Refuse further rows that need what the data lack, or a teacher where a role has none."""
+    own_labels = role.distillation is None or role.kind is RoleKind.CONTROL
+    for each in role.augmentations:
+        where = f"task {ctx.task.task}: {role.name}: augmentation {each.name}"
+        if missing := missing_needs(each.cls, available(ctx)):
+            raise HarnessError(f"{where} needs {' and '.join(missing)}, which {data_of(ctx)}.")
+        if own_labels and not each.cls.labelled(each.options):
+            raise HarnessError(
+                f"{where} has rows without labels, which {role.name} has no teacher to label: give "
+                "it to a student (students.NAME.augmentations), or rows with labels."
+            )
 
 
 def check_options(ctx: RunContext) -> None:
@@ -55,9 +71,9 @@ def check_options(ctx: RunContext) -> None:
     ]
     for role in ctx.plan.roles.values():
         chosen.append(("method", role.method))
+        chosen += [("augmentation", each) for each in role.augmentations]
         if distillation := role.distillation:
             chosen.append(("distiller", distillation.distiller))
-            chosen += [("augmentation", each) for each in distillation.augmentations]
             chosen += [("compressor", each) for each in distillation.compressors]
     for kind, component in chosen:
         if component is not None:
@@ -209,12 +225,6 @@ def check_student(ctx: RunContext, role: ResolvedRole) -> None:
         )
     if refusal := cls.refusal(options, distillation.ce_weight, len(ctx.data.train.labels)):
         raise HarnessError(f"{where} {refusal}.")
-    for each in distillation.augmentations:
-        if missing := missing_needs(each.cls, has):
-            raise HarnessError(
-                f"task {ctx.task.task}: {role.name}: augmentation {each.name} needs "
-                f"{' and '.join(missing)}, which {data_of(ctx)}."
-            )
     teacher = ctx.plan.roles[distillation.teachers[0]]
     if distillation.from_teacher != "none":
         trust = ctx.config.trust_remote_code

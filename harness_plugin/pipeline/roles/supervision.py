@@ -220,9 +220,9 @@ def load_teacher(
 def supervision_of(ctx: RunContext, role: ResolvedRole) -> dict[str, Any]:
     """Which labels besides the task's own a model was trained and chosen with."""
     needs: frozenset[str] = role.method.cls.needs
+    needs |= frozenset().union(*(each.cls.needs for each in role.augmentations))
     if role.distillation is not None:
         needs |= role.distillation.needs
-        needs |= frozenset().union(*(each.cls.needs for each in role.distillation.augmentations))
         chosen = {each.options.get("calibration") for each in role.compressors}
         needs |= {"groups"} if chosen & {"balanced", "conflicting"} else frozenset()
     wants = bool(needs & {"groups", "environments"})

@@ -42,14 +42,14 @@ def train_role(
     if not role.trained and not role.compressors:
         return checkpoint_model(ctx, role, seed)
     if distillation is None:
-        return train_once(ctx, role, seed, None)
+        return train_augmented(ctx, role, seed, None)
     teachers = TeacherModels(
         tuple(models[name] for name in distillation.teachers),
         models[distillation.biased_teacher] if distillation.biased_teacher else None,
     )
     if role.compressors:
         return compressed_role(ctx, role, seed, teachers)
-    return distilled_role(ctx, role, seed, teachers)
+    return train_augmented(ctx, role, seed, teachers)
 
 
 def compressed_role(
@@ -65,7 +65,7 @@ def compressed_role(
     before = [each for each in role.compressors if not each.cls.after_training]
     after = [each for each in role.compressors if each.cls.after_training]
     start = compressed(trainer, first, before)
-    model = distilled_role(ctx, role, seed, replace(teachers, start=start))
+    model = train_augmented(ctx, role, seed, replace(teachers, start=start))
     if not after:
         facts = {"compression": account(start)}
         return replace(model, settings={**model.settings, **facts})
@@ -101,15 +101,18 @@ def compressed_model(trainer: RoleTrainer, stage: Stage) -> TrainedModel:
     )
 
 
-def distilled_role(
-    ctx: RunContext, role: ResolvedRole, seed: int, teachers: TeacherModels
+def train_augmented(
+    ctx: RunContext, role: ResolvedRole, seed: int, teachers: TeacherModels | None
 ) -> TrainedModel:
-    """The student trained on its rows, with those that augmentations add."""
+    """The role trained on the task's rows and those that its augmentations add.
+
+    A role without a teacher sees as many examples as without them.
+    """
     distillation = role.distillation
-    if distillation is None or not distillation.augmentations:
+    if not role.augmentations:
         return train_rounds(ctx, role, seed, teachers)
-    data, added = augment(ctx, role, teachers.first)
-    if distillation.equal_budget:
+    data, added = augment(ctx, role, teachers.first if teachers else None)
+    if distillation is None or distillation.equal_budget:
         role = scaled(role, len(ctx.data.train) / len(data.train))
     augmented = replace(ctx, data=data, vocabulary=ctx.data.train)
     model = train_rounds(augmented, role, seed, teachers)
@@ -123,11 +126,11 @@ def scaled(role: ResolvedRole, share: float) -> ResolvedRole:
 
 
 def train_rounds(
-    ctx: RunContext, role: ResolvedRole, seed: int, teachers: TeacherModels
+    ctx: RunContext, role: ResolvedRole, seed: int, teachers: TeacherModels | None
 ) -> TrainedModel:
-    """The student after all its rounds, each distilled from or initialised by the one before."""
+    """The role after all its rounds, each distilled from or initialised by the one before."""
     distillation = role.distillation
-    if distillation is None or distillation.rounds == 1:
+    if teachers is None or distillation is None or distillation.rounds == 1:
         return train_once(ctx, role, seed, teachers)
     if distillation.equal_budget:
         role = scaled(role, 1 / distillation.rounds)

@@ -16,7 +16,7 @@ from harness_plugin.data.dataset import Ints, Split
 from harness_plugin.data.task import Task
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.pipeline.roles.augment import additional, changed
-from harness_plugin.training.contracts import Additional, Augmentation
+from harness_plugin.training.contracts import Augmentation
 from harness_plugin.training.inputs.pixels import as_rgb, read_images
 from harness_plugin_tasks._shared.own.examine import complete
 from harness_plugin_tasks._shared.own.tables import Format, read_columns
@@ -34,9 +34,7 @@ class Upsample(Augmentation):
     defaults: ClassVar[Mapping[str, Any]] = {"share": 1.0, "shift": 2, "flip": False}
 
     @classmethod
-    def rows(
-        cls, task: Task, train: Split, options: Mapping[str, Any], seed: int
-    ) -> list[Additional]:
+    def rows(cls, task: Task, train: Split, options: Mapping[str, Any], seed: int) -> list[Split]:
         """The repeated rows, ids `ORIGINAL#1`, `#2`, …"""
         rng = np.random.default_rng([seed, 0])
         chosen, turn = repeats(train.group, float(options["share"]), rng)
@@ -55,7 +53,7 @@ class Upsample(Augmentation):
                 encoded(moved(image, int(move[0]), int(move[1]), bool(mirror)))
                 for image, move, mirror in zip(images, moves, mirrored, strict=True)
             ]
-        return [Additional(replace(changed(train, chosen, columns), name="upsample"))]
+        return [replace(changed(train, chosen, columns), name="upsample")]
 
 
 def repeats(group: Ints, share: float, rng: np.random.Generator) -> tuple[Ints, Ints]:
@@ -108,9 +106,12 @@ class Pool(Augmentation):
     }
 
     @classmethod
-    def rows(
-        cls, task: Task, train: Split, options: Mapping[str, Any], seed: int
-    ) -> list[Additional]:
+    def labelled(cls, options: Mapping[str, Any]) -> bool:
+        """Where a column of labels is named."""
+        return bool(options["label"])
+
+    @classmethod
+    def rows(cls, task: Task, train: Split, options: Mapping[str, Any], seed: int) -> list[Split]:
         """Every row of the file, ids `FILE:NUMBER`."""
         if not options["file"]:
             raise HarnessError("augmentation pool needs a file: augmentations.pool.file=PATH.")
@@ -141,7 +142,7 @@ class Pool(Augmentation):
             label=label,
             attribute=columns[extra["attribute"]] if options["attribute"] else None,
         )
-        return [Additional(split, labelled=bool(options["label"]))]
+        return [split]
 
 
 def indices(values: Sequence[str], labels: tuple[str, ...], file: Path) -> Ints:
@@ -174,9 +175,7 @@ class Counterfactual(Augmentation):
     defaults: ClassVar[Mapping[str, Any]] = {"share": 0.5}
 
     @classmethod
-    def rows(
-        cls, task: Task, train: Split, options: Mapping[str, Any], seed: int
-    ) -> list[Additional]:
+    def rows(cls, task: Task, train: Split, options: Mapping[str, Any], seed: int) -> list[Split]:
         """The changed rows, ids `ORIGINAL#other`."""
         rng = np.random.default_rng([seed, 1])
         some = train.select(part_of(len(train), float(options["share"]), rng))
@@ -190,7 +189,7 @@ class Counterfactual(Augmentation):
             label=some.label,
             attribute=attribute,
         )
-        return [Additional(split)]
+        return [split]
 
 
 def part_of(rows: int, share: float, rng: np.random.Generator) -> Ints:

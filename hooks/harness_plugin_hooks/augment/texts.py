@@ -15,7 +15,7 @@ import numpy as np
 from harness_plugin.data.dataset import Split
 from harness_plugin.data.task import Task
 from harness_plugin.pipeline.roles.augment import additional
-from harness_plugin.training.contracts import Additional, Augmentation
+from harness_plugin.training.contracts import Augmentation
 from harness_plugin_hooks.augment.rows import part_of
 
 WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")  # noqa: RUF001
@@ -40,9 +40,12 @@ class TextPairs(Augmentation):
     suffix: ClassVar[str] = ""
 
     @classmethod
-    def rows(
-        cls, task: Task, train: Split, options: Mapping[str, Any], seed: int
-    ) -> list[Additional]:
+    def labelled(cls, options: Mapping[str, Any]) -> bool:
+        """No rule knows what a change of words does to a label."""
+        return False
+
+    @classmethod
+    def rows(cls, task: Task, train: Split, options: Mapping[str, Any], seed: int) -> list[Split]:
         """The changed pairs, ids `ORIGINAL#NAME`; pairs that cannot be changed are left out."""
         rng = np.random.default_rng([seed, cls.stream])
         some = train.select(part_of(len(train), float(options["share"]), rng))
@@ -62,7 +65,7 @@ class TextPairs(Augmentation):
             ids=[f"{some.ids[row]}#{cls.suffix}" for row in kept],
             label=some.label[kept],
         )
-        return [Additional(split, labelled=False)]
+        return [split]
 
     @classmethod
     def change(

@@ -22,6 +22,12 @@ COMPRESSORS = {
             "weights set to 0 by size times input norm on calibration rows (Sun et al. 2024)",
         ),
     },
+    "batch_norm": {
+        "recalibrate_batch_norm": (
+            "RecalibrateBatchNorm",
+            "batch normalisation estimated again on calibration rows (Wu and Johnson 2021)",
+        ),
+    },
     "structure": {
         "heads": ("Heads", "the attention heads with the smallest weights set to 0"),
         "channels": ("Channels", "the filters with the smallest weights set to 0 (Li et al. 2017)"),

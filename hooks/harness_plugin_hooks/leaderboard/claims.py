@@ -154,7 +154,7 @@ def of_a_model(
 ) -> Iterator[Problem]:
     """Kind, method, settings, distillation and supervision of one model."""
     distilled = role.distillation
-    shortened = distilled is not None and (distilled.augmentations or distilled.rounds > 1)
+    shortened = role.augmentations or (distilled is not None and distilled.rounds > 1)
     expected: dict[str, Any] = {
         name: value
         for name, value in role.settings.model_dump(mode="json").items()
@@ -169,7 +169,9 @@ def of_a_model(
     if distilled is not None:
         recorded["distillation"] = model.settings.get("distillation")
     own: dict[str, Any] = {"kind": model.kind, "method": model.method, "start": model.start}
+    own["augmented_rows"] = list(model.settings.get("augmented_rows", {}))
     stated: dict[str, Any] = {"kind": role.kind.value, "method": role.method, "start": ""}
+    stated["augmented_rows"] = list(role.augmentations)
     if distilled is not None:
         first, smaller = distilled.teachers[0], bool(distilled.compress)
         stated["start"] = start_of(distilled.from_teacher, first, compressed=smaller)
@@ -192,10 +194,10 @@ def of_a_model(
 def supervision_of(role: Role, chosen: TaskSettings, plugins: Plugins) -> dict[str, Any]:
     """Which labels the settings train and choose a role with (`checks.supervision_of`)."""
     needs = set(needs_of(plugins, "method", role.method))
+    for name in role.augmentations:
+        needs |= needs_of(plugins, "augmentation", name)
     if role.distillation is not None:
         needs |= needs_of(plugins, "distiller", role.distillation.distiller)
-        for name in role.distillation.augmentations:
-            needs |= needs_of(plugins, "augmentation", name)
     wants = bool(needs & {"groups", "environments"})
     inferred = wants and chosen.group_inference != "none"
     held = {"validation_groups"} & needs

@@ -15,7 +15,14 @@ from harness_plugin.errors import HarnessError
 from harness_plugin.store.stages import Stage
 from harness_plugin.training.trainer import Trainer
 from harness_plugin_hooks.methods.bias.inference import EIIL, opposed, scale_gradient
-from harness_plugin_hooks.methods.last_layer.refit import Floats, Head, Ints, LastLayer, Rows
+from harness_plugin_hooks.methods.last_layer.refit import (
+    Floats,
+    Head,
+    Ints,
+    LastLayer,
+    Rows,
+    halves,
+)
 
 POINTS = (50, 100, 150, 200, 250)
 PENALTIES = (0.0, 0.01, 0.1, 1.0, 0.02, 0.2, 2.0)
@@ -65,7 +72,7 @@ class EVaLS(LastLayer):
         split = trainer.validation
         answers = trainer.predict(trained, split)
         features = answers.features.astype(np.float64)
-        fit, score = halves(len(split), trainer.seed)
+        fit, score = halves("EVaLS", len(split), trainer.seed)
         cells = environment_cells(answers.logits[score], split.label[score], trainer.seed)
         validation = Rows(features[score], split.label[score], cells)
         loss = cross_entropies(answers.logits[fit], split.label[fit])
@@ -84,14 +91,6 @@ class EVaLS(LastLayer):
             if worst > best_score:
                 best, best_score = layer, worst
         return best
-
-
-def halves(rows: int, seed: int) -> tuple[Ints, Ints]:
-    """Sorted row numbers of the half that trains the layer and of the half that chooses it."""
-    if rows < 4:
-        raise HarnessError(f"EVaLS: two halves need validation rows, and there are {rows}.")
-    order = np.random.default_rng(seed).permutation(rows)
-    return np.sort(order[: rows // 2]), np.sort(order[rows // 2 :])
 
 
 def cross_entropies(logits: NDArray[np.float32], label: Ints) -> Floats:

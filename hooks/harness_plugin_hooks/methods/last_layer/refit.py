@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from harness_plugin.data.split import Split
+from harness_plugin.errors import HarnessError
 from harness_plugin.models.network import last_layer
 from harness_plugin.store.stages import Stage
 from harness_plugin.training.contracts import Method
@@ -98,6 +99,17 @@ class LastLayer(Method):
             return {"selection": trained.record.get("selection")}
 
         return trainer.edit_model(trained, spec, edit, code=cls)
+
+
+def halves(method: str, rows: int, seed: int) -> tuple[Ints, Ints]:
+    """Sorted row numbers of the validation rows that train the last layer, and of the others.
+
+    Raises HarnessError, in the name of `method`, where there are fewer than 4.
+    """
+    if rows < 4:
+        raise HarnessError(f"{method}: two halves need validation rows, and there are {rows}.")
+    order = np.random.default_rng(seed).permutation(rows)
+    return np.sort(order[: rows // 2]), np.sort(order[rows // 2 :])
 
 
 def rows_with_groups(trainer: Trainer, trained: Stage, split: Split) -> Rows:

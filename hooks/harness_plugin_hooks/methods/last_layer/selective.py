@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from harness_plugin.errors import HarnessError
 from harness_plugin.store.stages import Stage
 from harness_plugin.training.trainer import Trainer
-from harness_plugin_hooks.methods.last_layer.refit import Floats, Head, Ints, LastLayer
+from harness_plugin_hooks.methods.last_layer.refit import Floats, Head, Ints, LastLayer, halves
 
 
 class SELF(LastLayer):
@@ -23,14 +23,14 @@ class SELF(LastLayer):
     LaBonte, Muthukumar, Kumar 2023 (arXiv:2309.08534), section 4, and the authors'
     exps/disagreement.py. The other model is the same training after `early_stop` of its length
     (`disagreement` early_stop, the paper's best variant) or the model with `dropout` on its
-    features. The `points` validation rows with the largest KL(other || final), whatever their
-    labels, fine-tune the last layer: `steps` batches of `batch_size` in which every label is drawn
-    equally often, at a constant learning rate, with SGD (momentum .9) or AdamW, weight decay 1e-4.
-    No group labels. Deviations: all validation rows may be chosen (the authors keep half of them to
-    select models on); dropout in the network is off while the last layer is tuned. The paper
-    chooses early_stop from .1, .2, .5, dropout from .5, .7, .9, points from 20, 100, 500 and the
-    learning rate from 1e-4 to 1e-2 (images), 1e-6 to 1e-4 (texts), by worst-group accuracy on
-    validation.
+    features. Of a random half of the validation rows (milkshake's `heldout_pct` .5) the `points`
+    with the largest KL(other || final), whatever their labels, fine-tune the last layer: `steps`
+    batches of `batch_size` in which every label is drawn equally often, at a constant learning
+    rate, with SGD (momentum .9) or AdamW, weight decay 1e-4. No group labels. Deviations: the
+    options are those that are set (on the other half the paper chooses them by worst-group
+    accuracy, which needs groups: early_stop from .1, .2, .5, dropout from .5, .7, .9, points from
+    20, 100, 500, the learning rate from 1e-4 to 1e-2 for images, 1e-6 to 1e-4 for texts); dropout
+    in the network is off while the last layer is tuned.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"validation"})
@@ -61,7 +61,8 @@ class SELF(LastLayer):
         split = trainer.validation
         answers = trainer.predict(trained, split)
         other = cls.other_logits(trainer, answers.features, old, options)
-        chosen = largest(divergence(other, answers.logits), options["points"])
+        half, _ = halves("SELF", len(split), trainer.seed)
+        chosen = half[largest(divergence(other[half], answers.logits[half]), options["points"])]
         label, size = split.label[chosen], options["batch_size"]
         batches = label_balanced_batches(label, size, trainer.seed)
         return tuned(answers.features[chosen], label, old, batches, options)

@@ -27,6 +27,8 @@ from harness_plugin_hooks.remedies.certify.rule import Candidate, in_order, step
 DOCUMENT, ANSWERS = "certificate.json", "answers.npz"
 REFERENCES = ("teacher", "erm_teacher", "erm_student")
 NO_REFERENCE = "no ERM student starts from the weights that it starts from"
+COMPRESSED = "the network of teacher"
+"""`TrainedModel.start` of the teacher made smaller: the ERM teacher is its counterpart by ERM."""
 PLAIN = "control"
 """The role of the student without a remedy, among those with one."""
 
@@ -50,7 +52,12 @@ class OrderRecord(BaseModel):
     model_config = ConfigDict(extra="forbid")
     remedy: str
     value: float = Field(ge=0, le=1, description="retention on the rows that rank")
-    cost: float = Field(ge=0, description="operations of training against the plain student's")
+    cost: float = Field(
+        ge=0,
+        description="operations of training against the plain student's, or the dearest student's "
+        "where that is not trained",
+    )
+    reference: str = Field(description="the model by ERM that its gain is measured from")
     reason: str = Field(description='why its retention is not defined; "" where it is')
 
 
@@ -85,6 +92,7 @@ class Promise:
     role: str
     value: float
     cost: float
+    reference: str = "erm_student"
     reason: str = ""
 
 
@@ -100,15 +108,20 @@ def certificate_of(
             f"task {report.task}: a certificate of retention needs {', '.join(lacking)}: "
             "set references=true."
         )
-    plain = report.plain.operations or 1.0
-    starts = {model.role: model.start for model in scores.models}
+    unit = report.plain.operations or max(one.operations for one in report.results) or 1.0
     promises = {}
     for one in report.results:
         role = role_of(one.remedy)
         own = report.baseline if one.remedy == "none" else role
-        reason = "" if same_start("erm_student", own, starts) else NO_REFERENCE
-        value = 0.0 if reason else retained(report, one.score.value)
-        promises[one.remedy] = Promise(role, value, one.operations / plain, reason)
+        reference = reference_of(own, report.starts)
+        value = retained(report, one.score.value, reference or "erm_student")
+        promises[one.remedy] = Promise(
+            role,
+            value if reference else 0.0,
+            one.operations / unit,
+            reference or "erm_student",
+            "" if reference else NO_REFERENCE,
+        )
     made = computed(
         answers,
         promises,
@@ -124,14 +137,25 @@ def certificate_of(
     return made.model_copy(update={"settings": settings.get(made.certified or "")}), answers
 
 
-def retained(report: RemedyReport, score: float) -> float:
+def reference_of(student: str, starts: Mapping[str, str]) -> str:
+    """The model by ERM that a student is measured from; "" where there is none.
+
+    The ERM student that starts as it does; the ERM teacher for the teacher made smaller, which has
+    its network and no training of its own that ERM could replace.
+    """
+    if starts.get(student) == COMPRESSED:
+        return "erm_teacher"
+    return "erm_student" if same_start("erm_student", student, starts) else ""
+
+
+def retained(report: RemedyReport, score: float, reference: str) -> float:
     """Share of the teacher's gain over ERM on the rows that rank, in [0, 1]; 0 where undefined."""
 
     def of(role: str) -> float:
         return report.scores.of(role, RANKING).metrics[WORST_GROUP_ACC.name].value
 
     possible = of("teacher") - of("erm_teacher")
-    share = (score - of("erm_student")) / possible if possible > 0 else 0.0
+    share = (score - of(reference)) / possible if possible > 0 else 0.0
     return min(1.0, max(0.0, share)) if not math.isnan(share) else 0.0
 
 
@@ -182,6 +206,7 @@ def computed(
                 remedy=each.remedy,
                 value=each.value,
                 cost=each.cost,
+                reference=promises[each.remedy].reference,
                 reason=promises[each.remedy].reason,
             )
             for each in ordered
@@ -197,7 +222,7 @@ def candidate(worst: Quantity, remedy: str, promise: Promise, level: float) -> C
         raise HarnessError(f"the rows that certify have no worst group: {worst.reason}.")
     v, df = worst.values, worst.support.df
     gain = v["teacher"] - v["erm_teacher"]
-    kept = components(v[promise.role] - v["erm_student"] - level * gain, df)
+    kept = components(v[promise.role] - v[promise.reference] - level * gain, df)
     fall = components(v["teacher"] - v[promise.role], df)
     reason = promise.reason or no_claim(kept, worst.support)
     if kept.n_seeds < 3:
@@ -275,7 +300,9 @@ def verified(folder: Path) -> tuple[Certificate, list[str]]:
     except (OSError, ValueError) as error:
         raise HarnessError(f"{file}: cannot be read: {error}.") from error
     promises = {
-        each.remedy: Promise(role_of(each.remedy), each.value, each.cost, each.reason)
+        each.remedy: Promise(
+            role_of(each.remedy), each.value, each.cost, each.reference, each.reason
+        )
         for each in certificate.order
     }
     again = computed(

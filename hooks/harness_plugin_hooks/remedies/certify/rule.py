@@ -30,9 +30,9 @@ class Candidate:
     """A remedy on the rows that certify.
 
     `value`: share of the teacher's gain that it keeps on the rows that rank, in [0, 1]; `cost`: its
-    training time against the plain student's. `kept`: (student - ERM student) - level * (teacher -
-    ERM teacher), `gain`: teacher - ERM teacher, `fall`: teacher - student, all of worst-group
-    accuracy. `reason`: why there are no bounds.
+    training against the plain student's. `kept`: (student - its reference by ERM) - level *
+    (teacher - ERM teacher), `gain`: teacher - ERM teacher, `fall`: teacher - student, all of
+    worst-group accuracy. `reason`: why there are no bounds.
     """
 
     remedy: str
@@ -45,8 +45,10 @@ class Candidate:
 
     @property
     def promise(self) -> float:
-        """Expected value per cost."""
-        return self.value / self.cost if self.cost > 0 else 0.0
+        """Expected value per cost; infinite for what costs nothing and keeps something."""
+        if self.cost > 0:
+            return self.value / self.cost
+        return math.inf if self.value > 0 else 0.0
 
     def holds(self, share: float, margin: float, seeds: int = 0, rows: float = 1.0) -> bool:
         """Whether all claims are shown at an error `share`, at other numbers of seeds and rows."""
@@ -79,8 +81,8 @@ class Step:
 
 
 def in_order(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """By expected value per cost, the highest first; by name where it is equal."""
-    return sorted(candidates, key=lambda each: (-each.promise, each.remedy))
+    """By expected value per cost, the highest first; where it is equal by value, then by name."""
+    return sorted(candidates, key=lambda each: (-each.promise, -each.value, each.remedy))
 
 
 def shares(delta: float, candidates: int) -> list[float]:
