@@ -304,12 +304,12 @@ def similarity(bench: Bench) -> Iterator[Row]:
         seconds = []
         for _ in range(2 if device == "cuda" else 1):
             start = time.perf_counter()
-            found = compare_models(
+            comparison = compare_models(
                 subjects, [encoded] * 2, rows, options, device=torch.device(device)
             )
             seconds.append(time.perf_counter() - start)
         name = "tf32" if tf32 else device
-        values[name] = found.pairs[0].value
+        values[name] = comparison.pairs[0].value
         error = np.abs(values[name] - values["cpu"]).max()
         return {"seconds": seconds[-1], "largest difference from the CPU": f"{error:.1e}"}
 
@@ -329,10 +329,10 @@ def similarity(bench: Bench) -> Iterator[Row]:
                 nonlocal expected
                 streaming(*sides, batch, dtype)
                 start = time.perf_counter()
-                found = streaming(*sides, batch, dtype)
+                similarity = streaming(*sides, batch, dtype)
                 taken = time.perf_counter() - start
-                expected = found if expected is None else expected
-                error = np.abs(found - expected).max()
+                expected = similarity if expected is None else expected
+                error = np.abs(similarity - expected).max()
                 return {"seconds": taken, "largest difference from the CPU": f"{error:.1e}"}
 
             what = f"{a} x {b} stored layers of width {width}, {rows} rows"

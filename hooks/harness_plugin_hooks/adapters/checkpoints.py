@@ -62,8 +62,8 @@ def named_labels(
 ) -> tuple[str, ...]:
     """The labels of a checkpoint in the order of its logits, from its configuration or as given.
 
-    `given`: "a/b/c" or "a,b,c" (lm_eval cuts its arguments at commas), or a list; `option` is what
-    a user writes to give them. Raises HarnessError for names of another number, and for
+    `declared`: "a/b/c" or "a,b,c" (lm_eval cuts its arguments at commas), or a list; `option` is
+    what a user writes to give them. Raises HarnessError for names of another number, and for
     LABEL_0-style names, which say nothing about the order.
     """
     known = checkpoints.checkpoint_labels(checkpoint, trust_remote_code)

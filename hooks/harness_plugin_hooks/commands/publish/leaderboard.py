@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from harness_plugin.cli.parser import Parser
 from harness_plugin.cli.startup import installed_plugins
 from harness_plugin.errors import HarnessError
+from harness_plugin_hooks.commands.publish.verify import add_trust_flags
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,18 +33,8 @@ def parser() -> Parser:
     )
     out.add_argument("--metric", default="worst_group_acc", help="what the rank is about")
     out.add_argument("--min_seeds", type=int, metavar="N", help="seeds that a rank needs (3)")
-    out.add_argument(
-        "--reference",
-        action="append",
-        default=[],
-        type=Path,
-        metavar="BUNDLE",
-        help="a bundle of your own, whose ids, labels and groups are the right ones",
-    )
     out.add_argument("--title", default="Debiasing transfer", help="the page's heading")
-    out.add_argument(
-        "--allow_embedded", action="store_true", help="a demonstration, on generated data"
-    )
+    add_trust_flags(out)
     out.add_argument(
         "--skip_refused", action="store_true", help="list refused bundles on the page and go on"
     )
