@@ -54,7 +54,8 @@ def remedy(task: str, args: argparse.Namespace) -> str:
     done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "RANK": "0"})
     print(f"{task}: status {done.returncode}", file=sys.stderr, flush=True)
     lines = done.stderr.strip().splitlines()
-    return (lines or [f"status {done.returncode}"])[-1] if done.returncode else ""
+    last = (lines or [f"status {done.returncode}"])[-1]
+    return last.removeprefix("harness: error: ") if done.returncode else ""
 
 
 def certificates(folder: Path) -> list[Path]:

@@ -1,6 +1,5 @@
 """The one error a user is meant to read, and the sentence for a name nobody knows."""
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -18,6 +17,8 @@ class DiskError(HarnessError):
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> HarnessError:
     """The error for a `kind` called `name` that is not among `known`: near matches, then all."""
+    import difflib  # most commands end without
+
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""

@@ -33,7 +33,7 @@ HELPERS = {
     *("worlds", "theory", "rates"),
     *("batches", "campaign", "common", "disturbed", "families", "flops", "workload"),
     *("certified_tasks", "deviations", "measured_page", "methods"),
-    *("models_table", "mutants", "scale"),
+    *("models_table", "mutant_areas", "mutants", "scale"),
 }
 """What the scripts share, and those that time nothing; of a GPU's: test_bench_gpu.py."""
 COUNTED = {

@@ -6,29 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from harness_plugin.cli.parser import Parser
-from harness_plugin.cli.startup import installed_plugins
+from harness_plugin.cli.startup import KINDS, installed_plugins
 from harness_plugin.errors import unknown
 
 if TYPE_CHECKING:
-    from harness_plugin.data.task import Task
-    from harness_plugin.plugins.registry import Plugins
+    from pathlib import Path
 
-KINDS = {
-    "tasks": "task",
-    "methods": "method",
-    "bias_models": "bias_model",
-    "group_inferences": "group_inference",
-    "distillers": "distiller",
-    "augmentations": "augmentation",
-    "compressors": "compressor",
-    "remedies": "remedy",
-    "backbones": "backbone",
-    "metrics": "metric",
-    "analyses": "analysis",
-    "outputs": "output",
-    "commands": "command",
-}
-"""Argument of `harness ls` -> kind that plugins register."""
+    from harness_plugin.data.task_files import Listed
+    from harness_plugin.plugins.registry import Plugins, Registry
 
 
 def list_names(argv: list[str]) -> int:
@@ -57,20 +42,27 @@ def list_names(argv: list[str]) -> int:
 
 def task_rows(plugins: Plugins, include_path: Sequence[str]) -> Iterator[Sequence[str]]:
     """A row a task, with modality, sources and evaluation sets, below the headings."""
-    from harness_plugin.data.task import find_task, read_task, task_files
+    from harness_plugin.data.task_files import resource_path, task_files
 
-    tasks = [find_task(offer.name, plugins["task"]) for offer in plugins["task"]]
-    tasks += [read_task(path, plugins["task"]) for path in task_files(include_path)]
+    files = [resource_path(offer.target) for offer in plugins["task"]]
+    rows = [row_of(file, plugins["task"]) for file in (*files, *task_files(include_path))]
     yield "task", "modality", "sources", "sets", "summary"
-    for task in sorted(tasks, key=lambda task: task.task):
-        sets = ",".join(sets_named(task)) or "those of its data"
-        yield task.task, task.modality, ",".join(task.sources), sets, task.summary
+    for row in sorted(rows):
+        sets = ",".join(row.sets) or "those of its data"
+        yield row.task, row.modality, ",".join(row.sources), sets, row.summary
 
 
-def sets_named(task: Task) -> list[str]:
-    """The evaluation sets that a task's file names; its data may have more."""
-    gaps = task.primary_gap if isinstance(task.primary_gap, dict) else {}
-    return list(dict.fromkeys([*gaps, *task.hub_sets]))
+def row_of(file: Path, registry: Registry) -> Listed:
+    """The task in a file as it is listed; HarnessError as of `read_task`."""
+    from harness_plugin.data.task_files import Listed, listed, named_sets
+
+    if row := listed(file, registry):
+        return row
+    from harness_plugin.data.task import read_task  # with pydantic, which says what is wrong
+
+    task = read_task(file, registry)
+    sets = named_sets({"primary_gap": task.primary_gap, "hub_sets": task.hub_sets})
+    return Listed(task.task, task.modality, (*task.sources,), sets, task.summary)
 
 
 def in_columns(rows: Iterable[Sequence[str]]) -> Iterator[str]:

@@ -11,8 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness_plugin._version import EXTRA_OF, install_command
-from harness_plugin.cli.launch import launch
-from harness_plugin.cli.list_names import KINDS, list_names
 from harness_plugin.cli.parser import (
     Parser,
     add_file_options,
@@ -20,8 +18,7 @@ from harness_plugin.cli.parser import (
     config_from_flags,
     run_parser,
 )
-from harness_plugin.cli.show import show
-from harness_plugin.cli.startup import COMMANDS, installed_plugins, is_main_process
+from harness_plugin.cli.startup import COMMANDS, KINDS, installed_plugins, is_main_process
 from harness_plugin.errors import DiskError, HarnessError, unknown
 from harness_plugin.machine.launching import end_with_launcher
 from harness_plugin.machine.progress import lines_of_a_log, quiet_libraries
@@ -88,7 +85,7 @@ def dispatch(argv: list[str]) -> int:
         return 2
     command, rest = ("run", argv) if argv[0].startswith("-") else (argv[0], argv[1:])
     if command in COMMANDS:
-        return BUILT_IN[command](rest)
+        return built_in(command)(rest)
     offered = installed_plugins()["command"]
     if command not in offered:
         raise unknown("command", command, [*COMMANDS, *offered.offers])
@@ -177,13 +174,21 @@ def validate(argv: list[str]) -> int:
     return 0
 
 
-BUILT_IN: dict[str, Callable[[list[str]], int]] = {
-    "run": run,
-    "ls": list_names,
-    "show": show,
-    "validate": validate,
-    "launch": launch,
-}
+def built_in(command: str) -> Callable[[list[str]], int]:
+    """The function of a built-in command."""
+    if command == "ls":
+        from harness_plugin.cli.list_names import list_names
+
+        return list_names
+    if command == "show":
+        from harness_plugin.cli.show import show
+
+        return show
+    if command == "launch":
+        from harness_plugin.cli.launch import launch
+
+        return launch
+    return {"run": run, "validate": validate}[command]
 
 
 if __name__ == "__main__":

@@ -1,25 +1,24 @@
-"""The options of `harness run`, made from the fields of the settings (`config`).
+"""The options of `harness run`: `options.json`, which `options.py` makes from the settings' fields.
 
-A field's type says how an option's text is read, its choices and bounds what the help shows, its
-description the help. Values are checked where settings from files are: by the models.
+Values are checked where settings from files are: by the models.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Mapping
+from functools import cache
 from itertools import groupby
 from pathlib import Path
-from types import NoneType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, get_args, get_origin
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from harness_plugin.errors import HarnessError, unknown
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-    from pydantic.fields import FieldInfo
-
     from harness_plugin.config.run_config import RunConfig
+
+TABLE = Path(__file__).with_name("options.json")
 
 SHORTCUTS = {
     "teacher": ("teacher.model",),
@@ -120,25 +119,28 @@ def int_or_auto(text: str) -> int | str:
     return int(text)
 
 
+@cache
+def table() -> dict[str, dict[str, dict[str, Any]]]:
+    """What `options.py` wrote: `fields` of a run and `shortcuts` of a task, options by name."""
+    content: dict[str, dict[str, dict[str, Any]]] = json.loads(TABLE.read_text(encoding="utf-8"))
+    return content
+
+
 def run_parser() -> Parser:
     """Every option of `harness run`. An option that is not given is None: the file decides."""
-    from harness_plugin.config.fields import MODELS
-    from harness_plugin.config.run_config import RunConfig
-    from harness_plugin.config.settings import TaskSettings
-
     parser = Parser("harness run", epilog=EXAMPLES)
-    flags = [name for name, field in RunConfig.model_fields.items() if how_of(field)]
     groups: dict[str, Any] = {}
-    for name in flags:
-        title = how_of(RunConfig.model_fields[name])["group"]
+    shortcuts = table()["shortcuts"]
+    for name, option in table()["fields"].items():
+        title = option["group"]
         if title not in groups:
             groups[title] = parser.add_argument_group(title)
-            if title == MODELS:
-                for shortcut, (path, *_) in SHORTCUTS.items():
-                    field = field_at(TaskSettings, path)
-                    add_option(groups[title], shortcut, field, [shortcut], default="")
+            mine = {name: each for name, each in shortcuts.items() if each["group"] == title}
+            for shortcut, each in mine.items():
+                add_option(groups[title], shortcut, each)
+            if mine:
                 add_file_options(groups[title])
-        add_run_options(groups[title], name)
+        add_option(groups[title], name, option)
     return parser
 
 
@@ -147,12 +149,9 @@ def add_run_options(parser: Any, *names: str, **help_of: str) -> None:
 
     `help_of` replaces the help of some of them; unless given they are None.
     """
-    from harness_plugin.config.run_config import RunConfig
-
     for name in names:
-        field = RunConfig.model_fields[name]
-        default = shown_default(field.get_default(call_default_factory=True))
-        add_option(parser, name, field, how_of(field).get("names", [name]), default, help_of)
+        option = table()["fields"][name]
+        add_option(parser, name, {**option, "help": help_of.get(name, option["help"])})
 
 
 def add_file_options(parser: Any) -> None:
@@ -172,7 +171,6 @@ def add_file_options(parser: Any) -> None:
 def config_from_flags(args: Mapping[str, Any]) -> RunConfig:
     """The configuration that parsed options of `run_parser` describe; other keys are ignored."""
     from harness_plugin.config.merge import run_config
-    from harness_plugin.config.run_config import RunConfig
     from harness_plugin.data.yaml_files import merge
 
     shortcuts: dict[str, Any] = {}
@@ -182,92 +180,33 @@ def config_from_flags(args: Mapping[str, Any]) -> RunConfig:
             for part in reversed(path.split(".")):
                 value = {part: value}
             shortcuts = merge(shortcuts, value)
-    flags = {name: args[name] for name in RunConfig.model_fields if name in args}
+    flags = {name: args[name] for name in table()["fields"] if name in args}
     return run_config(args["config"], flags, args["set"], shortcuts)
 
 
-def field_at(model: type[BaseModel], path: str) -> FieldInfo:
-    """The field of a nested model: `teacher.model`."""
-    *models, name = path.split(".")
-    for part in models:
-        model = model.model_fields[part].annotation  # type: ignore[assignment]
-    return model.model_fields[name]
+READERS = {
+    "text": str,
+    "int": int,
+    "float": float,
+    "names": comma_list,
+    "numbers": seed_list,
+    "int or auto": int_or_auto,
+}
+"""How an option's text is read, by the word of the table."""
 
 
-def how_of(field: FieldInfo) -> dict[str, Any]:
-    """The `fields.flag` of a field; empty where the field has no option."""
-    extra: Any = field.json_schema_extra or {}
-    how: dict[str, Any] = extra.get("flag", {})
-    return how
-
-
-def add_option(
-    parser: Any,
-    name: str,
-    field: FieldInfo,
-    names: list[str],
-    default: str,
-    help_of: Mapping[str, str] | None = None,
-) -> None:
-    """One option, read as the field's type says."""
-    how, kind = how_of(field), type_of(field.annotation)
-    facts = [text for text in (f"default {default}" if default else "", bounds_of(field)) if text]
-    text = (field.description or "") + (f" ({'; '.join(facts)})" if facts else "")
+def add_option(parser: Any, name: str, option: Mapping[str, Any]) -> None:
+    """One option of the table."""
     options: dict[str, Any] = {"dest": name, "default": None}
-    options["help"] = (help_of or {}).get(name, text).replace("%", "%%")
-    if kind is bool:
+    options["help"] = option["help"].replace("%", "%%")
+    if option["read"] == "switch":
         options["action"] = "store_true"
-    elif get_origin(kind) is Literal:
-        options["choices"] = get_args(kind)
+    elif option["read"] == "choice":
+        options["choices"] = option["choices"]
+    elif option["read"] == "each":
+        options |= {"metavar": option["metavar"], "action": "append"}
     else:
-        options["metavar"] = how["metavar"]
-        options |= {"action": "append"} if how.get("repeat") else {"type": reader_of(kind)}
-    if "bare" in how:
-        options |= {"nargs": "?", "const": tuple(how["bare"])}
-    parser.add_argument(*(f"--{each}" for each in names), **options)
-
-
-def type_of(annotation: Any) -> Any:
-    """A field's type without None, and without what stands beside text: `bool | str` is text."""
-    if get_origin(annotation) is Annotated:
-        return type_of(get_args(annotation)[0])
-    if get_origin(annotation) in (None, tuple, Literal):
-        return annotation
-    parts = [type_of(part) for part in get_args(annotation) if part is not NoneType]
-    if str in parts:
-        return str
-    return parts[0] if len(parts) == 1 else tuple(parts)
-
-
-def reader_of(kind: Any) -> Any:
-    """The function from an option's text to its value."""
-    if get_origin(kind) is tuple:
-        return seed_list if type_of(get_args(kind)[0]) is int else comma_list
-    return int_or_auto if kind == (int, Literal["auto"]) else kind
-
-
-def bounds_of(field: FieldInfo) -> str:
-    """The bounds of a number in words; "" for those that the option's own reader checks.
-
-    That no number is beyond `LARGEST` goes without saying.
-    """
-    from harness_plugin.config.fields import LARGEST
-
-    bounds = {
-        name: getattr(each, name)
-        for each in field.metadata
-        for name in ("ge", "gt", "le", "lt")
-        if hasattr(each, name)
-    }
-    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-    return ", ".join(
-        f"{words[name]} {value:,}" for name, value in bounds.items() if value != LARGEST
-    )
-
-
-def shown_default(value: Any) -> str:
-    """A default as it would be written on the command line; "" for none."""
-    if isinstance(value, tuple):
-        return ",".join(map(str, value))
-    plain = isinstance(value, (int, float, str)) and not isinstance(value, bool)
-    return str(value) if plain else ""
+        options |= {"metavar": option["metavar"], "type": READERS[option["read"]]}
+    if "bare" in option:
+        options |= {"nargs": "?", "const": tuple(option["bare"])}
+    parser.add_argument(*(f"--{each}" for each in option["names"]), **options)

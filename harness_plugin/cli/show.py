@@ -9,9 +9,8 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from harness_plugin.cli.list_names import KINDS, sets_named
 from harness_plugin.cli.parser import Parser
-from harness_plugin.cli.startup import installed_plugins
+from harness_plugin.cli.startup import KINDS, installed_plugins
 from harness_plugin.errors import HarnessError, unknown
 
 if TYPE_CHECKING:
@@ -71,7 +70,8 @@ def kind_of(kind: str | None, name: str, plugins: Plugins, include_path: list[st
     kinds = [each for each in KINDS.values() if name in plugins[each]]
     local: list[str] = []
     if include_path:
-        from harness_plugin.data.task import read_task, task_files
+        from harness_plugin.data.task import read_task
+        from harness_plugin.data.task_files import task_files
 
         local = [read_task(path, plugins["task"]).task for path in task_files(include_path)]
         if name in local and "task" not in kinds:
@@ -115,10 +115,12 @@ def of_task(task: Task) -> Iterator[str]:
 
 def evaluation_sets(task: Task) -> Iterator[str]:
     """The evaluation sets in a task's file; the data may have more."""
+    from harness_plugin.data.task_files import named_sets
+
     gaps = task.primary_gap if isinstance(task.primary_gap, dict) else {}
     if isinstance(task.primary_gap, str):
         yield f"primary gap {task.primary_gap}"
-    for name in sets_named(task):
+    for name in named_sets({"primary_gap": gaps, "hub_sets": task.hub_sets}):
         facts = [f"primary gap {gaps[name]}"] if name in gaps else []
         if hub := task.hub_sets.get(name):
             config = f", {hub.config}" if hub.config else ""

@@ -12,6 +12,22 @@ if TYPE_CHECKING:
     from harness_plugin.plugins.registry import Plugins
 
 COMMANDS = ("run", "ls", "show", "validate", "launch")
+KINDS = {
+    "tasks": "task",
+    "methods": "method",
+    "bias_models": "bias_model",
+    "group_inferences": "group_inference",
+    "distillers": "distiller",
+    "augmentations": "augmentation",
+    "compressors": "compressor",
+    "remedies": "remedy",
+    "backbones": "backbone",
+    "metrics": "metric",
+    "analyses": "analysis",
+    "outputs": "output",
+    "commands": "command",
+}
+"""Argument of `harness ls` -> kind that plugins register."""
 
 
 def is_main_process() -> bool:

@@ -3,37 +3,26 @@
 from __future__ import annotations
 
 import importlib
-import importlib.resources
 import importlib.util
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from harness_plugin.data.task_files import (
+    NOT_OF_A_BASE,
+    TaskRegistry,
+    resource_path,
+    task_files,
+)
 from harness_plugin.data.yaml_files import line_of, merge, read_yaml
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.store.keys import code_version, file_version
 
 Source: TypeAlias = Literal["embedded", "hub", "own", "path"]
-
-
-class TaskOffer(Protocol):
-    """One registered task: the "package:file.yaml" it is read from, and the plugin it is of."""
-
-    @property
-    def target(self) -> str: ...
-    @property
-    def plugin(self) -> str: ...
-
-
-class TaskRegistry(Protocol):
-    """The registered tasks by name."""
-
-    @property
-    def offers(self) -> Mapping[str, TaskOffer]: ...
 
 
 ANSWERS = {"label", "group", "attribute", "aligned"}
@@ -202,14 +191,6 @@ def import_file(path: Path) -> Any:
     return module
 
 
-def resource_path(target: str) -> Path:
-    """The file behind "package:file.yaml", or behind a plain path."""
-    package, separator, name = target.partition(":")
-    if not separator:
-        return Path(target)
-    return Path(str(importlib.resources.files(package).joinpath(name)))
-
-
 def read_task(
     path: Path, registry: TaskRegistry | None = None, above: tuple[Path, ...] = ()
 ) -> Task:
@@ -253,7 +234,7 @@ def base_of(
 
 def over_base(value: Mapping[str, Any], base: Task, path: Path, node: yaml.Node) -> dict[str, Any]:
     """The keys of `value` over those of `base`; an option's name sets the option's default."""
-    out = base.model_dump(mode="json", exclude={"task", "version", "base", "file", "hub_sets"})
+    out = base.model_dump(mode="json", exclude={*NOT_OF_A_BASE})
     merged = dict(value)
     for name in [key for key in merged if key in base.options]:
         choices = base.options[name].choices
@@ -305,11 +286,3 @@ def find_task(name: str, registry: TaskRegistry, include_path: Iterable[str] = (
     if not places:
         raise unknown("task", name, [*registry.offers, *(task.task for task in local)])
     return read_task(resource_path(registry.offers[name].target), registry)
-
-
-def task_files(include_path: Iterable[str]) -> Iterator[Path]:
-    """The YAML files directly in each folder; HarnessError for a folder that does not exist."""
-    for folder in include_path:
-        if not Path(folder).is_dir():
-            raise HarnessError(f"--include_path {folder}: no such folder.")
-        yield from sorted([*Path(folder).glob("*.yaml"), *Path(folder).glob("*.yml")])

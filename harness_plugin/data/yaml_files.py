@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -16,13 +16,17 @@ from harness_plugin.store.files import read_text
 TWICE = "key given twice: "
 MAX_DEPTH, MAX_VALUES = 50, 1_000_000
 """How deep YAML may be nested, and how many values it may stand for, aliases written out."""
+TOO_MUCH = "it is nested too deep, or its aliases stand for too much"
 
 
-class Loader(yaml.SafeLoader):
-    """YAML 1.2: 1e-3 is no text; the label (or precision) `no` is, and so are dates.
+if TYPE_CHECKING or not yaml.__with_libyaml__:
+    from yaml import SafeLoader
+else:  # libyaml reads ten times as fast
+    from yaml import CSafeLoader as SafeLoader
 
-    A key that stands twice in a mapping is an error, where PyYAML takes the last.
-    """
+
+class Loader(SafeLoader):
+    """YAML 1.2: 1e-3 is no text; the label (or precision) `no` is, and so are dates."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         """The value of a node; one that its tag cannot make is an error of the file."""
@@ -32,19 +36,6 @@ class Loader(yaml.SafeLoader):
             raise yaml.constructor.ConstructorError(
                 None, None, f"no value can be made of this: {error}", node.start_mark
             ) from None
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        """A mapping as it is written, before `<<` is put in."""
-        node: yaml.MappingNode = super().compose_mapping_node(anchor)
-        seen: set[tuple[str, str]] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if (key.tag, key.value) in seen:
-                    raise yaml.composer.ComposerError(
-                        "in a mapping", node.start_mark, f"{TWICE}{key.value}", key.start_mark
-                    )
-                seen.add((key.tag, key.value))
-        return node
 
 
 Loader.yaml_implicit_resolvers = {
@@ -64,13 +55,19 @@ Loader.add_implicit_resolver(
 def load_yaml(text: str) -> tuple[Any, yaml.Node | None]:
     """The value in a YAML text and its node tree (for line numbers).
 
-    Raises yaml.YAMLError for whatever is wrong, values that hold themselves or too much included.
+    Raises yaml.YAMLError for whatever is wrong: a key that stands twice in a mapping, where PyYAML
+    takes the last, and values that hold themselves or too much included.
     """
+    refuse_depth(text)
+    loader = Loader(text)
     try:
-        node = yaml.compose(text, Loader=Loader)
-        value = yaml.load(text, Loader=Loader)
-    except RecursionError:
-        raise yaml.YAMLError("it is nested too deep") from None
+        node = loader.get_single_node()
+        refuse_twice(node)
+        value = None if node is None else loader.construct_document(node)
+    except RecursionError:  # aliases make deep values of a text that is not
+        raise yaml.YAMLError(TOO_MUCH) from None
+    finally:
+        loader.dispose()
     level, count = [value], 0
     for _ in range(MAX_DEPTH):
         below = [each for each in level if isinstance(each, (dict, list, set))]
@@ -80,7 +77,45 @@ def load_yaml(text: str) -> tuple[Any, yaml.Node | None]:
         if count + sum(map(len, below)) > MAX_VALUES:
             break
         level = [x for each in below for x in (each.values() if isinstance(each, dict) else each)]
-    raise yaml.YAMLError("it is nested too deep, or its aliases stand for too much")
+    raise yaml.YAMLError(TOO_MUCH)
+
+
+def refuse_depth(text: str) -> None:
+    """YAMLError for what is nested deeper than libyaml's stack may grow: it would end Python."""
+    depth = 0
+    for event in yaml.parse(text, Loader=Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise yaml.YAMLError(TOO_MUCH)
+
+
+def refuse_twice(node: yaml.Node | None) -> None:
+    """YAMLError for a key that stands twice in one of the mappings as they are written."""
+    for mapping in mappings_of(node):
+        seen: set[tuple[str, str]] = set()
+        for key, _ in mapping.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    raise yaml.composer.ComposerError(
+                        "in a mapping", mapping.start_mark, f"{TWICE}{key.value}", key.start_mark
+                    )
+                seen.add((key.tag, key.value))
+
+
+def mappings_of(root: yaml.Node | None) -> Iterator[yaml.MappingNode]:
+    """Every mapping below a node, once each, in the order of the text."""
+    left, seen = [root], set()
+    while left:
+        node = left.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            yield node
+            left += [part for pair in reversed(node.value) for part in reversed(pair)]
+        elif isinstance(node, yaml.SequenceNode):
+            left += reversed(node.value)
 
 
 def yaml_problem(error: yaml.YAMLError) -> tuple[int, str]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-import runpy
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import subprocess
 
 REQUESTED = "HARNESS_NUM_PROCESSES"
 BY_TORCHRUN = "TORCHELASTIC_RUN_ID"
@@ -70,6 +71,8 @@ def launched(command: list[str], environment: dict[str, str], **how: Any) -> tup
     Whatever ends this process ends it as well: an exception, Ctrl-C, SIGTERM; SIGKILL through
     `end_with_parent`. `how`: further arguments of `subprocess.Popen`.
     """
+    import subprocess
+
     with (
         terminated_is_interrupted(),
         subprocess.Popen(command, env=environment, start_new_session=True, **how) as process,
@@ -102,16 +105,20 @@ def terminated_is_interrupted() -> Iterator[None]:
 
 def end(process: subprocess.Popen[Any]) -> None:
     """End a launcher and its workers: asked first, so that it can, then with its whole group."""
+    from subprocess import TimeoutExpired
+
     process.terminate()
     try:
         process.wait(PATIENCE)
-    except subprocess.TimeoutExpired:
+    except TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
 def main() -> None:
     """Be `python -m MODULE …` of a launcher that ends, and its workers with it, with its parent."""
+    import runpy
+
     end_with_parent(signal.SIGTERM)
     module, *sys.argv[1:] = sys.argv[1:]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

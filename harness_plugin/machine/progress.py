@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from tqdm.auto import tqdm
+from harness_plugin.machine.terminal import beside_bars
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 T = TypeVar("T")
 FILE = "progress.json"
@@ -43,12 +45,29 @@ def lines_of_a_log() -> Iterator[None]:
 def say(*lines: str) -> None:
     """Print lines as they are, on the main process only; bars make room for them."""
     if os.environ.get("RANK", "0") == "0":
-        with tqdm.external_write_mode():
+        with beside_bars():
             print(*lines, sep="\n", flush=True)
 
 
-def bar_of(name: str, total: int, *, done: int = 0, shown: bool) -> tqdm[Any]:
+class NoBar:
+    """Where nobody looks on; tqdm's own bar that is switched off costs its import."""
+
+    def update(self, n: float = 1) -> None:
+        """Nothing."""
+
+    def set_postfix_str(self, s: str = "") -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+def bar_of(name: str, total: int, *, done: int = 0, shown: bool) -> tqdm[Any] | NoBar:
     """A bar that is as wide as the terminal is at every moment, and goes when it is closed."""
+    if not shown:
+        return NoBar()
+    from tqdm import tqdm
+
     return tqdm(
         total=total,
         initial=done,
@@ -56,7 +75,6 @@ def bar_of(name: str, total: int, *, done: int = 0, shown: bool) -> tqdm[Any]:
         bar_format=BAR,
         dynamic_ncols=True,
         leave=False,
-        disable=not shown,
     )
 
 
@@ -70,7 +88,7 @@ class Work:
         self.printed, self.started, self.first = time.monotonic(), time.monotonic(), done
         shown = not quiet and sys.stderr.isatty()
         self.bar = bar_of(name, total, done=done, shown=shown)
-        self._tell(0.0)
+        self._write_live(0.0)
 
     def update(self, steps: int = 1, note: str = "") -> None:
         """So many steps more are done; `note` stands behind the bar."""
@@ -88,7 +106,7 @@ class Work:
                 f"{self.unit}s, {duration(left)} left{f', {note}' if note else ''}"
             )
             self.printed = now
-        self._tell(A_MOMENT)
+        self._write_live(A_MOMENT)
 
     def loss(self, value: float) -> None:
         """The mean loss since the last time."""
@@ -101,7 +119,7 @@ class Work:
         """It is done."""
         self.bar.close()
 
-    def _tell(self, apart: float) -> None:
+    def _write_live(self, apart: float) -> None:
         live = _LIVE.get()
         if live is not None and not self.quiet:
             live.at(self.name, self.done, self.total, apart)
@@ -143,6 +161,8 @@ class LiveRun:
 
     def record(self) -> dict[str, Any]:
         """Content of the file."""
+        import socket
+
         return {
             "tasks": self.tasks,
             "state": self.state,

@@ -6,7 +6,6 @@ import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
 import pluggy
@@ -14,6 +13,7 @@ import pluggy
 from harness_plugin._version import EXTRA_OF
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.plugins import hookspecs
+from harness_plugin.plugins.installed import Entry, entry_points
 
 GROUP = "harness_plugin"
 BLOCK = "HARNESS_PLUGIN_BLOCK"
@@ -149,7 +149,7 @@ def load_installed(manager: pluggy.PluginManager) -> list[BrokenPlugin]:
     for name in filter(None, os.environ.get(BLOCK, "").split(",")):
         manager.set_blocked(name.strip())  # before import: a blocked plugin never runs
     broken = []
-    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+    for entry in sorted(entry_points(GROUP), key=lambda entry: entry.name):
         if manager.is_blocked(entry.name):
             continue
         try:
@@ -163,11 +163,9 @@ def load_installed(manager: pluggy.PluginManager) -> list[BrokenPlugin]:
     return broken
 
 
-def describe(entry: EntryPoint, error: BaseException) -> BrokenPlugin:
+def describe(entry: Entry, error: BaseException) -> BrokenPlugin:
     """The record of an entry point that raised `error` while loading."""
-    dist = entry.dist
-    origin = f"{dist.name} {dist.version}" if dist else "an unknown distribution"
-    return BrokenPlugin(entry.name, entry.value, origin, f"{type(error).__name__}: {error}")
+    return BrokenPlugin(entry.name, entry.value, entry.origin, f"{type(error).__name__}: {error}")
 
 
 CALLED = {
@@ -229,7 +227,10 @@ def collect(manager: pluggy.PluginManager, broken: list[BrokenPlugin] | None = N
         if plugin is None:
             continue
         others = [p for n, p in manager.list_name_plugin() if p is not None and n != name]
+        mine = {caller.name for caller in manager.get_hookcallers(plugin) or ()}
         for kind, registry in registries.items():
+            if hook_of(kind) not in mine:
+                continue
 
             def register(
                 offered: str,
@@ -266,10 +267,10 @@ def skip(manager: pluggy.PluginManager, registries: Mapping[str, Registry], name
             del registry.offers[offered]
 
 
-def entry_of(name: str, plugin: object) -> EntryPoint:
+def entry_of(name: str, plugin: object) -> Entry:
     """The entry point a plugin came from; one without distribution for a plugin of a test."""
-    entries = [entry for entry in entry_points(group=GROUP) if entry.name == name]
-    return entries[0] if entries else EntryPoint(name, getattr(plugin, "__name__", name), GROUP)
+    entries = [entry for entry in entry_points(GROUP) if entry.name == name]
+    return entries[0] if entries else Entry(name, getattr(plugin, "__name__", name))
 
 
 def load_plugins() -> Plugins:

@@ -14,10 +14,8 @@ import re
 import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +36,7 @@ SHORT = re.compile(r"\d+ requested and \d+ written")
 
 def timestamp(seconds: float) -> str:
     """The moment a run started, as it stands in file names."""
-    from datetime import datetime
+    from datetime import UTC, datetime
 
     moment = datetime.fromtimestamp(seconds, tz=UTC)
     return moment.strftime("%Y-%m-%dT%H-%M-%S.%f")
@@ -79,6 +77,8 @@ AT_ONCE = 16
 
 def sync_all(paths: Iterable[Path]) -> None:
     """`sync` files or folders, in any order."""
+    from concurrent.futures import ThreadPoolExecutor  # with `logging`; not for `--help`
+
     with ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(sync, paths))
 

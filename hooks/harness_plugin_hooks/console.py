@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shlex
 import time
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -297,6 +296,8 @@ def run_finished(report: RunReport) -> None:
         )
     say("", f"{report.seconds:.0f} s; results ({len(report.files)} files): {folder}")
     say(*(f"  {file}" for file in report.files if file.match("analysis_*.json")))
+    import shlex
+
     say(f"next: harness report {shlex.quote(str(folder))}")
     lost = [scores.task for scores in report.tasks if any_lost(scores)]
     if lost and not report.config.get("eval_only"):

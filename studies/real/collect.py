@@ -22,7 +22,8 @@ import numpy as np
 import yaml
 
 from harness_plugin.data.dataset import Split, load_data
-from harness_plugin.data.task import Task, read_task, resource_path
+from harness_plugin.data.task import Task, read_task
+from harness_plugin.data.task_files import resource_path
 from harness_plugin_tasks._shared.text.cues import NLI_LABELS
 
 

@@ -9,13 +9,13 @@ import pytest
 
 from harness_plugin import HarnessError
 from harness_plugin.cli.main import main
+from harness_plugin.cli.options import field_at, how_of, option_table
 from harness_plugin.cli.parser import (
     SHORTCUTS,
     add_run_options,
     config_from_flags,
-    field_at,
-    how_of,
     run_parser,
+    table,
 )
 from harness_plugin.cli.startup import COMMANDS
 from harness_plugin.config.run_config import RunConfig
@@ -32,6 +32,10 @@ FIELDS = {
 
 def config(*words):
     return config_from_flags(vars(run_parser().parse_args(["--tasks", "toy", *words])))
+
+
+def test_the_table_of_options_is_that_of_the_fields():
+    assert table() == option_table(), "run: python -m harness_plugin.cli.options"
 
 
 def test_every_option_is_a_field_and_every_field_but_two_an_option():

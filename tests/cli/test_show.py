@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from harness_plugin import hookimpl
-from harness_plugin.cli.list_names import KINDS
 from harness_plugin.cli.main import main
+from harness_plugin.cli.startup import KINDS
 from harness_plugin.data.task import find_task
 from harness_plugin.plugins.registry import collect, load_plugins
 from harness_plugin.training.contracts import NEEDS

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from harness_plugin import HarnessError
-from harness_plugin.data.task import find_task, read_task, resource_path, task_files
+from harness_plugin.cli.list_names import row_of
+from harness_plugin.data.task import find_task, read_task
+from harness_plugin.data.task_files import resource_path, task_files
 from harness_plugin.plugins.registry import KINDS, Offer, Registry
 
 GOOD = """\
@@ -146,3 +148,35 @@ def test_an_installed_task_is_found_by_name(plugins):
         task = find_task(offer.name, plugins["task"])
         assert task.task == offer.name
         assert Path(task.file) == resource_path(offer.target)
+
+
+def test_a_task_is_listed_as_it_is_read(plugins, written):
+    registry = plugins["task"]
+    written("base: hans\ntask: mine\nsummary: mine\n", "mine.yaml")
+    files = [
+        *(resource_path(offer.target) for offer in registry),
+        written("base: mine.yaml\ntask: over\n", "over.yaml"),
+    ]
+    for file in files:
+        task, row = read_task(file, registry), row_of(file, registry)
+        assert row[:2] == (task.task, task.modality)
+        assert (row.sources, row.summary) == ((*task.sources,), task.summary)
+        gaps = task.primary_gap if isinstance(task.primary_gap, dict) else {}
+        assert row.sets == tuple(dict.fromkeys([*gaps, *task.hub_sets]))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("task: mine", "task: [mine]"),
+        ("sources:", "base: absent\nsources:"),
+        ("modality: text", "modality:"),
+    ],
+)
+def test_a_bad_file_is_listed_with_the_error_of_its_reader(written, plugins, old, new):
+    path = written(GOOD.replace(old, new))
+    with pytest.raises(HarnessError) as listing:
+        row_of(path, plugins["task"])
+    with pytest.raises(HarnessError) as reading:
+        read_task(path, plugins["task"])
+    assert str(listing.value) == str(reading.value)

@@ -9,7 +9,8 @@ from PIL import Image
 from releases import write_parquet
 
 from harness_plugin.data.dataset import load_data
-from harness_plugin.data.task import read_task, resource_path
+from harness_plugin.data.task import read_task
+from harness_plugin.data.task_files import resource_path
 from harness_plugin_tasks.celeba_bias import cells
 from harness_plugin_tasks.celeba_bias.embedded import encoded
 

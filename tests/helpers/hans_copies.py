@@ -4,7 +4,8 @@ import datasets
 from releases import hub_rows, write_json, write_parquet, write_tab
 
 from harness_plugin.data.dataset import DataRequest, load_data, resolve_options
-from harness_plugin.data.task import read_task, resource_path
+from harness_plugin.data.task import read_task
+from harness_plugin.data.task_files import resource_path
 from harness_plugin_tasks._shared.text.cues import NLI_LABELS
 from harness_plugin_tasks.hans import evaluation
 

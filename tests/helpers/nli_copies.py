@@ -3,7 +3,8 @@
 from releases import hub_rows, write_json, write_parquet, write_tab
 
 from harness_plugin.data.dataset import load_data
-from harness_plugin.data.task import read_task, resource_path
+from harness_plugin.data.task import read_task
+from harness_plugin.data.task_files import resource_path
 from harness_plugin_tasks._shared.text.cues import NLI_LABELS
 
 NAMES = ("anli", "mnli_hard", "mnli_negation", "nli_stress", "snli_hard")

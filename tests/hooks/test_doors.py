@@ -240,10 +240,10 @@ def test_a_leaderboard_tells_a_run_s_numbers_and_verdict(run, tmp_path, plugins)
 
 def test_a_comparison_with_the_teacher_is_the_run_s_change(run):
     scores, folder = run
-    found = hp.compare(
+    comparison = hp.compare(
         folder, folder, role=STUDENT, baseline_role="teacher", margin=0.02, resamples=100
     )
-    checks = {c.metric.name: c.change for c in found.checks if c.split == SET}
+    checks = {c.metric.name: c.change for c in comparison.checks if c.split == SET}
     changes = changes_of(scores)
     for name in ("acc", "worst_group_acc"):
         assert ends(checks[name].baseline) == pytest.approx(

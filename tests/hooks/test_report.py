@@ -303,8 +303,8 @@ def opened(browser, site):
 
 def test_the_page_opens_without_errors_or_requests(opened, site):
     assert opened.errors() == []
-    asked = [url for url in opened.requests() if not url.startswith("data:")]
-    assert asked == [site[0].resolve().as_uri()]
+    requested = [url for url in opened.requests() if not url.startswith("data:")]
+    assert requested == [site[0].resolve().as_uri()]
     assert opened.driver.title == "Debiasing transfer: toy"
     assert opened.driver.execute_script("return document.scripts.length") == 1
     widths = opened.driver.execute_script(

@@ -107,7 +107,6 @@ KEYS = [
     ({"wanda": {}}, {"wanda": {"rows": 64}}),
     ({"wanda": {}}, {"wanda": {"calibration": "balanced"}}),
     ({"wanda": {}}, {"wanda": {"calibration": "conflicting"}}),
-    ({"recalibrate_batch_norm": {}}, {"recalibrate_batch_norm": {"rows": 64}}),
     ({"int8": {}, "magnitude": {}}, {"magnitude": {}, "int8": {}}),
 ]
 

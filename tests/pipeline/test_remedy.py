@@ -232,8 +232,8 @@ def test_a_remedy_whose_augmentation_adds_no_row_is_skipped_and_the_others_go_on
 def test_a_remedy_can_train_longer(shared_store):
     config, plugins, job = job_of(*QUICK)
     longer = Remedy("longer", "more epochs", lambda _: RemedyChange({"epochs": 2.0}), order=1)
-    tried = {"budget": 1, "baseline": "student", "metric": "acc"}
-    report = try_remedies(config, plugins, job, shared_store, [longer], **tried)
+    choices = {"budget": 1, "baseline": "student", "metric": "acc"}
+    report = try_remedies(config, plugins, job, shared_store, [longer], **choices)
     updates = {one.remedy: one.updates for one in report.results}
     assert updates["longer"] == 2 * updates["none"]
 

@@ -1,16 +1,20 @@
 """Plugins are found, blocked, named when broken, and called at the moments that are promised."""
 
+import os.path
+import zipfile
 from dataclasses import replace
-from importlib.metadata import EntryPoint
+from importlib import metadata
 from pathlib import Path
 
 import pluggy
 import pytest
 
 from harness_plugin import HarnessError, hookimpl
-from harness_plugin._version import DISTRIBUTION
+from harness_plugin._version import DISTRIBUTION, __version__
 from harness_plugin.config.merge import run_config
 from harness_plugin.plugins import hookspecs, registry
+from harness_plugin.plugins.installed import Entry as Installed
+from harness_plugin.plugins.installed import entry_points
 from harness_plugin.plugins.registry import BrokenPlugin, collect, load_installed, load_plugins
 from harness_plugin.run_tasks import run
 from harness_plugin.scoring.metrics import Metric
@@ -21,14 +25,10 @@ OFFERS = [name for name in HOOKS if name.startswith("register_")]
 MOMENTS = [name for name in HOOKS if not name.startswith("register_")]
 
 
-class Dist:
-    name, version = "strange-dist", "1.2"
-
-
 class Entry:
     """An entry point of a distribution that is not installed."""
 
-    value, dist = "strange.module", Dist
+    value, origin = "strange.module", "strange-dist 1.2"
 
     def __init__(self, name, load):
         self.name, self.load = name, load
@@ -48,6 +48,10 @@ class Offering:
 
 class Other(Offering):
     pass
+
+
+class Silent:
+    """A plugin that offers nothing."""
 
 
 class Misspelt:
@@ -97,7 +101,7 @@ def test_strict_raises(manager, monkeypatch, load):
 
 
 def test_a_plugin_that_raises_while_offering_is_named_and_its_offers_are_gone(manager, monkeypatch):
-    install(monkeypatch, Entry("bad", Raising), Entry("silent", lambda: Dist))
+    install(monkeypatch, Entry("bad", Raising), Entry("silent", lambda: Silent))
     broken = load_installed(manager)
     result = collect(manager, broken)
     assert str(result.broken[0]).startswith("skipped plugin bad (strange.module) from strange-dist")
@@ -247,8 +251,42 @@ def test_hook_arguments_have_no_defaults(manager):
 
 def test_the_entry_points_are_those_of_this_distribution():
     entry = registry.entry_of("tasks", None)
-    assert isinstance(entry, EntryPoint)
-    assert entry.dist.name == DISTRIBUTION
+    assert entry.origin == f"{DISTRIBUTION} {__version__}"
     assert registry.describe(registry.entry_of("unheard", None), KeyError("x")) == BrokenPlugin(
         "unheard", "unheard", "an unknown distribution", "KeyError: 'x'"
     )
+
+
+@pytest.fixture
+def twice_installed(tmp_path, monkeypatch):
+    """A distribution in two folders of `sys.path`, the first of which counts."""
+    for folder, module in (("second", "late"), ("first", "early")):
+        info = tmp_path / folder / "Some_Dist.x-1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: Some-Dist.x\nVersion: 1.0\n")
+        lines = ["# a = b", "[other]", "not = ours", "[mine]", f"it = {module}:a.b [extra]", ""]
+        (info / "entry_points.txt").write_text("\n".join(lines))
+        monkeypatch.syspath_prepend(str(tmp_path / folder))
+    return tmp_path
+
+
+@pytest.mark.parametrize("group", ["mine", "harness_plugin", "console_scripts", "absent"])
+@pytest.mark.parametrize("archive", [False, True])
+def test_entry_points_are_those_of_importlib(twice_installed, monkeypatch, group, archive):
+    if archive:  # not looked into: importlib.metadata is asked
+        with zipfile.ZipFile(twice_installed / "some.zip", "w") as file:
+            file.writestr("zipped-1.0.dist-info/entry_points.txt", "[mine]\nin_zip = zipped\n")
+            file.writestr("zipped-1.0.dist-info/METADATA", "Name: zipped\nVersion: 1.0\n")
+        monkeypatch.syspath_prepend(str(twice_installed / "some.zip"))
+    ours = [(entry.name, entry.value) for entry in entry_points(group)]
+    theirs = [(entry.name, entry.value) for entry in metadata.entry_points(group=group)]
+    assert sorted(ours) == sorted(theirs)
+    assert (("it", "early:a.b [extra]") in ours) == (group == "mine")
+    assert (("in_zip", "zipped") in ours) == (archive and group == "mine")
+
+
+def test_an_entry_point_loads_its_attribute_and_names_its_distribution(twice_installed):
+    (twice_installed / "first" / "early.py").write_text("class a:\n    b = 3\n")
+    (entry,) = entry_points("mine")
+    assert (entry.load(), entry.origin) == (3, "Some-Dist.x 1.0")
+    assert Installed("alone", "os.path").load() is os.path

@@ -12,7 +12,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from harness_plugin.data.dataset import load_data
-from harness_plugin.data.task import read_task, resource_path
+from harness_plugin.data.task import read_task
+from harness_plugin.data.task_files import resource_path
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.quoted import read_quoted
 from harness_plugin_tasks.cad_nli import embedded as nli

@@ -10,7 +10,8 @@ from huggingface_hub import constants
 from releases import purposes
 
 from harness_plugin.data.dataset import load_data
-from harness_plugin.data.task import read_task, resource_path
+from harness_plugin.data.task import read_task
+from harness_plugin.data.task_files import resource_path
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks.civilcomments import comments, released
 from harness_plugin_tasks.civilcomments import embedded as generated

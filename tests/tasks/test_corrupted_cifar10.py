@@ -9,7 +9,8 @@ from evaluation_files import evaluates_without
 from PIL import Image
 
 from harness_plugin.data.dataset import load_data
-from harness_plugin.data.task import read_task, resource_path
+from harness_plugin.data.task import read_task
+from harness_plugin.data.task_files import resource_path
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.images import cifar
 from harness_plugin_tasks._shared.images.features import texture_features

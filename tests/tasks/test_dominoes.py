@@ -8,7 +8,8 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
 from harness_plugin.data.dataset import load_data
-from harness_plugin.data.task import read_task, resource_path
+from harness_plugin.data.task import read_task
+from harness_plugin.data.task_files import resource_path
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.images import cifar, mnist
 from harness_plugin_tasks._shared.images.features import top_features

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from harness_plugin.data.dataset import load_data
-from harness_plugin.data.task import read_task, resource_path
+from harness_plugin.data.task import read_task
+from harness_plugin.data.task_files import resource_path
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks.fairface_bias import released
 from harness_plugin_tasks.fairface_bias.design import AGES, GENDERS, biased

@@ -10,7 +10,8 @@ from evaluation_files import evaluates_without
 from releases import pairs_of, purposes, write_json, write_parquet
 
 from harness_plugin.data.dataset import load_data
-from harness_plugin.data.task import read_task, resource_path
+from harness_plugin.data.task import read_task
+from harness_plugin.data.task_files import resource_path
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks.fever_symmetric import claims, released
 

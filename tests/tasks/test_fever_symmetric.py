@@ -6,7 +6,8 @@ from cues import best_from_claims
 from releases import pairs_of, purposes
 
 from harness_plugin.data.dataset import load_data
-from harness_plugin.data.task import read_task, resource_path
+from harness_plugin.data.task import read_task
+from harness_plugin.data.task_files import resource_path
 from harness_plugin_hooks.methods.bias.bias_models import floored, regression
 from harness_plugin_tasks.fever_symmetric import claims
 from harness_plugin_tasks.fever_symmetric import embedded as generated

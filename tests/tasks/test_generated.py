@@ -3,7 +3,8 @@
 import pytest
 
 from harness_plugin.data.dataset import load_data
-from harness_plugin.data.task import read_task, resource_path
+from harness_plugin.data.task import read_task
+from harness_plugin.data.task_files import resource_path
 from harness_plugin.errors import HarnessError
 from harness_plugin.plugins.registry import load_plugins
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from harness_plugin.data.dataset import load_data
-from harness_plugin.data.task import read_task, resource_path
+from harness_plugin.data.task import read_task
+from harness_plugin.data.task_files import resource_path
 from harness_plugin_tasks._shared.text import grammar
 from harness_plugin_tasks._shared.text.cues import NLI_LABELS, negation, words
 from harness_plugin_tasks.nli_stress import categories, embedded

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 import harness_plugin_tasks
-from harness_plugin.data.task import read_task, resource_path
+from harness_plugin.data.task import read_task
+from harness_plugin.data.task_files import resource_path
 from harness_plugin.plugins.registry import load_plugins
 from harness_plugin_tasks import summary_of
 

@@ -7,7 +7,8 @@ import datasets
 import pytest
 
 from harness_plugin.data.dataset import load_data
-from harness_plugin.data.task import read_task, resource_path
+from harness_plugin.data.task import read_task
+from harness_plugin.data.task_files import resource_path
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks.toxicity_identity import released, sets
 

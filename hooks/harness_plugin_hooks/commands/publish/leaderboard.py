@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from harness_plugin.cli.parser import Parser, add_run_options
 from harness_plugin.cli.startup import installed_plugins
 from harness_plugin.errors import HarnessError
+from harness_plugin_hooks.commands.publish.verify import add_trust_flags
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,18 +40,8 @@ def parser() -> Parser:
         "lower a worst group, is not called lost (0.02)",
         min_seeds="seeds that a rank and a verdict need (3)",
     )
-    out.add_argument(
-        "--reference",
-        action="append",
-        default=[],
-        type=Path,
-        metavar="BUNDLE",
-        help="a bundle of your own, whose ids, labels and groups are the right ones",
-    )
     out.add_argument("--title", default="Debiasing transfer", help="the page's heading")
-    out.add_argument(
-        "--allow_embedded", action="store_true", help="a demonstration, on generated data"
-    )
+    add_trust_flags(out)
     out.add_argument(
         "--skip_refused", action="store_true", help="list refused bundles on the page and go on"
     )
