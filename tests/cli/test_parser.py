@@ -121,9 +121,7 @@ def test_another_command_takes_options_of_a_run_with_a_help_of_its_own():
     assert "embedded: generated" in shown
 
 
-@pytest.mark.parametrize(
-    "command", ["", *COMMANDS, *(c for part in OFFERED.values() for c in part)]
-)
+@pytest.mark.parametrize("command", ["", *COMMANDS, *OURS])
 def test_help_fits_a_terminal(command, monkeypatch, capsys):
     """Prose is wrapped, no line of a usage or an example is longer than 80 columns."""
     monkeypatch.setenv("COLUMNS", "80")
