@@ -8,7 +8,7 @@ import pytest
 from doc_pages import PAGES, PLUGINS, ROOT, blocks
 
 from harness_plugin.cli import main as cli
-from harness_plugin.cli.main import launch
+from harness_plugin.cli.launch import launch
 from harness_plugin.cli.parser import run_parser
 from harness_plugin.cli.startup import KINDS
 from harness_plugin.config.merge import parse_assignments

@@ -15,9 +15,10 @@ from harness_plugin.data.dataset import (
     Split,
     TaskData,
 )
+from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.text.cues import NLI_LABELS
 from harness_plugin_tasks._shared.text.hypothesis_only import FOLDS, classifier, cross_fitted
-from harness_plugin_tasks._shared.text.nli_hub import Training
+from harness_plugin_tasks._shared.text.nli_hub import Corpus, Training, from_hub
 from harness_plugin_tasks._shared.text.splits import concatenated, empty_cells, table_split
 from harness_plugin_tasks._shared.text.tables import Table
 
@@ -42,6 +43,17 @@ class Judged(NamedTuple):
     hard: Table
     values: tuple[str, str]
     note: str
+
+
+def hard_from_hub(request: DataRequest, corpus: Corpus, lacking: str) -> TaskData:
+    """A corpus of the hub, which has no hard subset: it is judged by a model of ours.
+
+    Raises HarnessError for the option hard=official, with what is `lacking` and what to do, and as
+    `nli_hub.from_hub`.
+    """
+    if request.options["hard"] == "official":
+        raise HarnessError(f"{request.task.task}: the hub has {lacking}.")
+    return hard_data(request, from_hub(corpus, request), {})
 
 
 def hard_data(request: DataRequest, corpus: Training, official: Mapping[str, Table]) -> TaskData:
