@@ -198,6 +198,16 @@ def test_the_report_takes_the_rows_variance_from_the_tables():
     assert math.isnan(retained.common)
 
 
+def test_the_mean_of_a_score_ends_where_scores_do():
+    study = plan({"method": ("group_dro", "poe")})
+    swings = lambda levels, role, seed: 0.45 * (-1) ** seed  # noqa: E731
+    result = [f for f in analyse(of_plan(study, *tables(study, swings))) if f.kind == "mean"]
+    scores = [f.average for f in result if f.response in ("acc", "worst_group_acc")]
+    assert {(a.low >= 0, a.high <= 1) for a in scores} == {(True, True)}
+    assert any(a.low == 0 or a.high == 1 for a in scores)
+    assert any(abs(f.average.low) > 0.5 for f in result if f.response == "gap_widening")
+
+
 def test_ranks_are_those_that_intervals_allow():
     base = {"none": 0.2, "upsample": 0.05, "rounds": 0.19}
 

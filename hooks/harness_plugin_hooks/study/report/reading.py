@@ -51,6 +51,12 @@ class Response:
         """Whether the response itself is a difference of two models, in points."""
         return self.measure in ("gap_widening", "contribution")
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The lowest and highest value there can be: a score is a fraction."""
+        known = {"score": (0.0, 1.0), "contribution": (-1.0, 1.0)}
+        return known.get(self.measure, (-math.inf, math.inf))
+
 
 RESPONSES = (
     Response(
