@@ -71,7 +71,7 @@ class Part:
     trial: Callable[[Row, random.Random], None]
 
 
-def code_tried(root: Path, paths: Sequence[str]) -> str:
+def commit_of(root: Path, paths: Sequence[str]) -> str:
     """The last commit that touched these paths; "+" when they have changes since."""
 
     def git(*words: str) -> str:

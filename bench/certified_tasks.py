@@ -54,7 +54,8 @@ def remedy(task: str, args: argparse.Namespace) -> str:
     done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "RANK": "0"})
     print(f"{task}: status {done.returncode}", file=sys.stderr, flush=True)
     lines = done.stderr.strip().splitlines()
-    return (lines or [f"status {done.returncode}"])[-1] if done.returncode else ""
+    last = (lines or [f"status {done.returncode}"])[-1]
+    return last.removeprefix("harness: error: ") if done.returncode else ""
 
 
 def certificates(folder: Path) -> list[Path]:
@@ -68,6 +69,8 @@ def row_of(task: str, certificate: Mapping[str, Any]) -> str:
     best = max(steps, key=lambda step: number(step["kept_low"]))
     name = certificate["certified"]
     answer, missing = "none", f"{shown(best['remedy'])}: {best['reason']}"
+    if number(best["gain_low"]) <= 0:
+        missing = f"a gain of the teacher that is shown; {missing}"
     if name:
         dear = cost[name] > DEAREST
         answer = f"{shown(name)} at {cost[name]:.2f}"

@@ -75,7 +75,7 @@ def reference(first: list[Tensor], second: list[Tensor], batch: int) -> np.ndarr
     )
 
 
-class Given(nn.Module):
+class StoredFeatures(nn.Module):
     """A module that gives one layer's stored features for the rows it is asked for."""
 
     def __init__(self, layer: Tensor) -> None:
@@ -92,7 +92,7 @@ class Layers(nn.Module):
 
     def __init__(self, layers: list[Tensor]) -> None:
         super().__init__()
-        self.each = nn.ModuleList(Given(layer) for layer in layers)
+        self.each = nn.ModuleList(StoredFeatures(layer) for layer in layers)
 
     def forward(self, rows: Tensor) -> Tensor:
         """The last layer's features; hooks see all."""

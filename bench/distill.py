@@ -94,7 +94,7 @@ def main() -> None:
         }
         updates = -(-rows // args.batch_size)
         every = variants(args, student, costs, encoded, label, updates)
-        chosen = {n: v for n, v in every.items() if n == ALONE or wanted(n, args.only)}
+        chosen = {n: v for n, v in every.items() if n == ALONE or selected(n, args.only)}
         seconds = interleave(chosen, args.rounds)
         names = [store_name(cost) for cost in costs.values()]
         goals = {name: [Goal(ALONE, 1.03)] for name in names if name in seconds}
@@ -114,7 +114,7 @@ def main() -> None:
     print(stored_million(1000 if args.quick else 1_000_000))
 
 
-def wanted(name: str, words: list[str]) -> bool:
+def selected(name: str, words: list[str]) -> bool:
     """Whether a variant is asked for."""
     return not words or any(word in name for word in words)
 

@@ -31,12 +31,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers")]
 
-from campaign import Part, Record, Row, carry_out, code_tried, put_rows  # noqa: E402
+from campaign import Part, Record, Row, carry_out, commit_of, put_rows  # noqa: E402
 from disturbed import LIMIT, Child, Lab, arguments, content, start, two_ranks  # noqa: E402
 
 DOC = ROOT / "docs" / "reliability.md"
 MARKS = ("<!-- printed by bench/faults.py -->", "<!-- end -->")
-TRIED = (
+MEASURED = (
     "harness_plugin",
     "hooks",
     "tasks",
@@ -296,7 +296,7 @@ def main() -> None:
     args = parser.parse_args()
     import harness_plugin.run_tasks  # noqa: F401  forks find the libraries loaded
 
-    record = Record(None if args.quick else args.record, code_tried(ROOT, TRIED))
+    record = Record(None if args.quick else args.record, commit_of(ROOT, MEASURED))
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         lab = Lab(Path(folder))
         known = list(parts_of(lab, args.quick))

@@ -38,19 +38,19 @@ FULL = Lengths(128, 128, 128.0, 0.0)
 BERT_BASE, DISTILBERT = Size(12, 768, 30522), Size(6, 768, 30522)
 
 
-def attempt(what: Mapping[str, Any], measure: Callable[[], Mapping[str, Any]]) -> Row:
+def attempt(columns: Mapping[str, Any], measure: Callable[[], Mapping[str, Any]]) -> Row:
     """A row; where `measure` fails, with its error instead of numbers."""
     try:
-        return {**what, **measure()}
+        return {**columns, **measure()}
     except Exception as error:  # one measurement never stops the others
-        return {**what, "error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
+        return {**columns, "error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
     finally:
         gc.collect()  # what is left would count in the next one's peak of memory
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
 
-def taking_turns(variants: Mapping[str, Callable[[], float]], rounds: int) -> Iterator[Row]:
+def interleaved(variants: Mapping[str, Callable[[], float]], rounds: int) -> Iterator[Row]:
     """Medians of `rounds` interleaved rounds, after one that is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     errors: dict[str, str] = {}
@@ -80,15 +80,15 @@ def first_rows(rows: tuple[Encoded, torch.Tensor], count: int) -> tuple[Encoded,
     return EncodedRows(encoded, np.arange(count)), label[:count]
 
 
-def rates(bench: Bench, case: Case, config: Any, batch: int, precision: str, each: float) -> Row:
-    """Rates of an update that takes `each` seconds."""
+def rates(bench: Bench, case: Case, config: Any, batch: int, precision: str, seconds: float) -> Row:
+    """Rates of an update that takes so many `seconds`."""
     flops = TRAINING * batch * forward(config, case.size)
     most = peak(bench.card, precision)
-    out: Row = {"ms an update": 1e3 * each, "rows/s": batch / each}
+    out: Row = {"ms an update": 1e3 * seconds, "rows/s": batch / seconds}
     if case.preset.modality == "text":
-        out["tokens/s"] = batch * case.size / each
-    out["TFLOP/s"] = flops / each / 1e12
-    out["% of peak (MFU)"] = None if most is None else 100 * flops / each / most
+        out["tokens/s"] = batch * case.size / seconds
+    out["TFLOP/s"] = flops / seconds / 1e12
+    out["% of peak (MFU)"] = None if most is None else 100 * flops / seconds / most
     if bench.device == "cuda":
         out["peak GiB"] = torch.cuda.max_memory_allocated() / 2**30
     return out
@@ -111,8 +111,8 @@ def measured(
     if bench.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     record = fit(bench, model, rows, batch, precision)
-    each = record["training_seconds"] / record["updates"]
-    return rates(bench, case, model.config, batch, precision, each)
+    seconds = record["training_seconds"] / record["updates"]
+    return rates(bench, case, model.config, batch, precision, seconds)
 
 
 def ceilings(bench: Bench) -> Iterator[Row]:
@@ -128,20 +128,20 @@ def ceilings(bench: Bench) -> Iterator[Row]:
         return {"TFLOP/s": rate}
 
     for precision in ("bf16", "fp16", "tf32", "fp32"):
-        what = {"what": f"product of {n} x {n}, {precision}"}
-        yield attempt(what, lambda precision=precision: products(precision))
+        columns = {"what": f"product of {n} x {n}, {precision}"}
+        yield attempt(columns, lambda precision=precision: products(precision))
     if bench.device != "cuda":
         return
     big = torch.empty(2**31, dtype=torch.uint8, device="cuda")
     gigabytes = 2 * big.numel() / 1e9
-    each = seconds_of(bench, lambda: big[: 2**30].copy_(big[2**30 :]), repeats) * 2
-    yield {"what": "copy on the device, read + written", "GB/s": gigabytes / each}
+    seconds = seconds_of(bench, lambda: big[: 2**30].copy_(big[2**30 :]), repeats) * 2
+    yield {"what": "copy on the device, read + written", "GB/s": gigabytes / seconds}
     for name, host in {
         "ordinary": torch.ones(2**25, dtype=torch.uint8),
         "page-locked": torch.ones(2**25, dtype=torch.uint8).pin_memory(),
     }.items():
-        each = seconds_of(bench, lambda host=host: host.to("cuda", non_blocking=True), repeats)
-        yield {"what": f"32 MiB from {name} memory", "GB/s": host.numel() / 1e9 / each}
+        seconds = seconds_of(bench, lambda host=host: host.to("cuda", non_blocking=True), repeats)
+        yield {"what": f"32 MiB from {name} memory", "GB/s": host.numel() / 1e9 / seconds}
 
 
 def seconds_of(bench: Bench, work: Callable[[], object], repeats: int) -> float:
@@ -229,10 +229,10 @@ def compiled(bench: Bench) -> Iterator[Row]:
                 1e-3 * a.elapsed_time(b) if bench.device == "cuda" else b - a
                 for a, b in pairwise(stamps)
             ]
-            each = median(gaps[len(gaps) // 2 :])
-            start_up = whole - each * len(stamps)
+            seconds = median(gaps[len(gaps) // 2 :])
+            start_up = whole - seconds * len(stamps)
             return {
-                **rates(bench, case, model.config, batch, "bf16", each),
+                **rates(bench, case, model.config, batch, "bf16", seconds),
                 "seconds before that": start_up,
             }
 
@@ -249,9 +249,9 @@ def trainer(bench: Bench) -> Iterator[Row]:
         chosen = {name: kinds[name] for name in (step.OURS, step.FLOOR, step.TRAINER_BF16)}
         if lengths is LONG:
             chosen[step.GROUPED] = kinds[step.GROUPED]
-        for row in taking_turns(chosen, 1 if bench.tiny else 2):
-            what = f"{lengths.least}-{lengths.most} tokens"
-            yield {"model": f"BERT {size}", "lengths": what, "batch": batch, **row}
+        for row in interleaved(chosen, 1 if bench.tiny else 2):
+            span = f"{lengths.least}-{lengths.most} tokens"
+            yield {"model": f"BERT {size}", "lengths": span, "batch": batch, **row}
 
 
 def distillation(bench: Bench) -> Iterator[Row]:
@@ -262,7 +262,7 @@ def distillation(bench: Bench) -> Iterator[Row]:
     args = bench.args(batch)
     costs = {teacher: teacher.flops(36) / student.flops(36)}
     kinds = distill.variants(args, student, costs, encoded, label, updates)
-    for row in taking_turns(kinds, 1 if bench.tiny else 2):
+    for row in interleaved(kinds, 1 if bench.tiny else 2):
         yield {"student": str(student), "teacher": str(teacher), "rows": batch * updates, **row}
 
 
@@ -280,7 +280,7 @@ def evaluation(bench: Bench) -> Iterator[Row]:
             args, 256, models, encoded
         ),
     }
-    for row in taking_turns(kinds, 1 if bench.tiny else 2):
+    for row in interleaved(kinds, 1 if bench.tiny else 2):
         rate = {"rows/s": 1e3 * count / row["ms"]} if "ms" in row else {}
         yield {"model": f"BERT {size}", "rows": count, **row, **rate}
 
@@ -304,20 +304,20 @@ def similarity(bench: Bench) -> Iterator[Row]:
         seconds = []
         for _ in range(2 if device == "cuda" else 1):
             start = time.perf_counter()
-            found = compare_models(
+            comparison = compare_models(
                 subjects, [encoded] * 2, rows, options, device=torch.device(device)
             )
             seconds.append(time.perf_counter() - start)
         name = "tf32" if tf32 else device
-        values[name] = found.pairs[0].value
+        values[name] = comparison.pairs[0].value
         error = np.abs(values[name] - values["cpu"]).max()
         return {"seconds": seconds[-1], "largest difference from the CPU": f"{error:.1e}"}
 
     runs = [("cpu", False)] + ([("cuda", False), ("cuda", True)] if bench.device == "cuda" else [])
     for device, tf32 in runs:
-        what = {"what": f"two BERT {size}, {count} rows, forward passes included"}
+        columns = {"what": f"two BERT {size}, {count} rows, forward passes included"}
         on = f"{device}, tf32" if tf32 else device
-        yield attempt({**what, "on": on}, lambda d=device, t=tf32: pair(d, t))
+        yield attempt({**columns, "on": on}, lambda d=device, t=tf32: pair(d, t))
     set_tf32(False)
     a, b, rows, width, batch = (4, 2, 128, 16, 64) if bench.tiny else (24, 12, 2000, 768, 250)
     expected = None
@@ -329,14 +329,14 @@ def similarity(bench: Bench) -> Iterator[Row]:
                 nonlocal expected
                 streaming(*sides, batch, dtype)
                 start = time.perf_counter()
-                found = streaming(*sides, batch, dtype)
+                similarity = streaming(*sides, batch, dtype)
                 taken = time.perf_counter() - start
-                expected = found if expected is None else expected
-                error = np.abs(found - expected).max()
+                expected = similarity if expected is None else expected
+                error = np.abs(similarity - expected).max()
                 return {"seconds": taken, "largest difference from the CPU": f"{error:.1e}"}
 
-            what = f"{a} x {b} stored layers of width {width}, {rows} rows"
-            yield attempt({"what": what, "on": f"{device}, {dtype}".replace("torch.", "")}, layers)
+            title = f"{a} x {b} stored layers of width {width}, {rows} rows"
+            yield attempt({"what": title, "on": f"{device}, {dtype}".replace("torch.", "")}, layers)
 
 
 def run_harness(bench: Bench) -> Iterator[Row]:

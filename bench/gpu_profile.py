@@ -21,17 +21,17 @@ def profile(bench: Bench) -> Iterator[Row]:
 def profile_of(bench: Bench, case: Case, batch: int, updates: int) -> Iterator[Row]:
     """The profile of some updates of one batch size."""
     rows, model = case.rows(batch * updates), case.model(bench.device)
-    what = {"model": case.name, "batch": batch}
+    columns = {"model": case.name, "batch": batch}
 
     def run() -> float:
         record = fit(bench, model, rows, batch, "bf16")
         return 1e3 * float(record["training_seconds"]) / updates
 
     run()
-    yield {**what, "kind": "update", "name": "wall clock", "ms": run()}
+    yield {**columns, "kind": "update", "name": "wall clock", "ms": run()}
     if bench.device == "cuda":
-        for place, count in waits(run).most_common(8):
-            yield {**what, "kind": "the host waits", "name": place, "an update": count / updates}
+        for place, count in host_waits(run).most_common(8):
+            yield {**columns, "kind": "the host waits", "name": place, "an update": count / updates}
     activities = [torch.profiler.ProfilerActivity.CPU]
     if bench.device == "cuda":
         activities.append(torch.profiler.ProfilerActivity.CUDA)
@@ -40,28 +40,30 @@ def profile_of(bench: Bench, case: Case, batch: int, updates: int) -> Iterator[R
     events = [e for e in recorder.key_averages() if not getattr(e, "is_user_annotation", False)]
     on_device = [e for e in events if "CUDA" in str(e.device_type)]
     busy = sum(e.self_device_time_total for e in on_device) / 1e3 / updates
-    yield {**what, "kind": "update", "name": "wall clock, profiled", "ms": wall}
-    yield {**what, "kind": "update", "name": "device busy", "ms": busy}
+    yield {**columns, "kind": "update", "name": "wall clock, profiled", "ms": wall}
+    yield {**columns, "kind": "update", "name": "device busy", "ms": busy}
     for event in events:
         if event.key.startswith(COPIES):
-            spent = max(event.self_device_time_total, event.self_cpu_time_total)
-            yield row_of(what, "copies and waits", event.key, event.count, spent, updates)
+            microseconds = max(event.self_device_time_total, event.self_cpu_time_total)
+            yield row_of(columns, "copies and waits", event.key, event.count, microseconds, updates)
     for event in sorted(on_device, key=lambda e: -e.self_device_time_total)[:10]:
-        spent = event.self_device_time_total
-        yield row_of(what, "kernel", event.key[:90], event.count, spent, updates)
+        microseconds = event.self_device_time_total
+        yield row_of(columns, "kernel", event.key[:90], event.count, microseconds, updates)
 
 
 COPIES = ("cudaMemcpy", "cudaStreamSync", "cudaDeviceSync", "Memcpy", "aten::item", "aten::_local")
 """How the events of copies and of waits begin in torch's profiler."""
 
 
-def row_of(what: Row, kind: str, name: str, count: int, spent: float, updates: int) -> Row:
-    """One line of a profile; `spent` in microseconds."""
-    each = {"an update": count / updates, "ms": spent / 1e3 / updates}
-    return {**what, "kind": kind, "name": name, **each}
+def row_of(
+    columns: Row, kind: str, name: str, count: int, microseconds: float, updates: int
+) -> Row:
+    """One line of a profile."""
+    per_update = {"an update": count / updates, "ms": microseconds / 1e3 / updates}
+    return {**columns, "kind": kind, "name": name, **per_update}
 
 
-def waits(work: Callable[[], object]) -> Counter[str]:
+def host_waits(work: Callable[[], object]) -> Counter[str]:
     """How often the host waited for the device, by the line that made it."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

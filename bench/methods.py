@@ -149,30 +149,30 @@ class Worker:
             made.append(predict_split(ctx, models[names[-1]], ctx.data.evaluation[-1]))
         return made
 
-    def row(self, asked: Comparison) -> Row:
+    def row(self, comparison: Comparison) -> Row:
         """One line of a table."""
-        made, failure, crashed = self.attempt(lambda: self.compare(asked))
-        return made or Row(str(asked.variant), failure=failure, crashed=crashed)
+        made, failure, crashed = self.attempt(lambda: self.compare(comparison))
+        return made or Row(str(comparison.variant), failure=failure, crashed=crashed)
 
-    def compare(self, asked: Comparison) -> Row:
+    def compare(self, comparison: Comparison) -> Row:
         """Both variants of every seed by the product's intervals (docs/verdicts.md)."""
         from harness_plugin.scoring.measure import Bootstrap, measure
         from harness_plugin.scoring.metrics import Metric
         from harness_plugin.scoring.statistics.intervals import estimate
 
-        seeds = self.setup.seeds
-        pair = {"variant": tuple(self.predictions(asked.task, asked.variant, seeds))}
-        if asked.variant != asked.reference:
-            pair["reference"] = tuple(self.predictions(asked.task, asked.reference, seeds))
+        task, seeds = comparison.task, self.setup.seeds
+        pair = {"variant": tuple(self.predictions(task, comparison.variant, seeds))}
+        if comparison.variant != comparison.reference:
+            pair["reference"] = tuple(self.predictions(task, comparison.reference, seeds))
         metrics = {name: self.plugins["metric"].offer(name).instance(Metric) for name in METRICS}
-        found = measure(pair, metrics, Bootstrap(asked.task, 1000))[""]
-        row = Row(str(asked.variant), seeds=len(seeds))
+        quantities = measure(pair, metrics, Bootstrap(task, 1000))[""]
+        row = Row(str(comparison.variant), seeds=len(seeds))
         row.acc, row.worst = (
             percent(estimate(q.values["variant"], q.support, q.metric.bounds))
-            for q in (found[name] for name in METRICS)
+            for q in (quantities[name] for name in METRICS)
         )
         if "reference" in pair:
-            worst = found["worst_group_acc"]
+            worst = quantities["worst_group_acc"]
             difference = worst.values["variant"] - worst.values["reference"]
             row.difference = percent(estimate(difference, worst.support, difference=True))
             row.better = int((difference[:, 0] > 0).sum())
@@ -238,12 +238,9 @@ def described(setup: Setup, task: str) -> dict[str, str]:
 
 
 def commit() -> str:
-    """Of the code that is measured, with a word where files differ from it.
-
-    BENCH_COMMIT says it where there is no repository.
-    """
-    if said := os.environ.get("BENCH_COMMIT"):
-        return said
+    """Of the measured code, "dirty" where files differ; BENCH_COMMIT without a repository."""
+    if stated := os.environ.get("BENCH_COMMIT"):
+        return stated
     words = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"
@@ -276,11 +273,11 @@ def tables_of(
 
     store = str(Path(args.use_cache or default_root()).absolute())
     setup = Setup(tuple(args.seeds), tuple(args.set), store, offers)
-    asked = {task: chosen(rows_of(task), args.only) for task in args.tasks}
-    tables = [{"task": task, **described(setup, task)} for task in asked]
-    every = [row for rows in asked.values() for row in rows]
+    comparisons = {task: chosen(rows_of(task), args.only) for task in args.tasks}
+    tables = [{"task": task, **described(setup, task)} for task in comparisons]
+    every = [row for rows in comparisons.values() for row in rows]
     measured = iter(measure_all(setup, every, args.workers))
-    for made, rows in zip(tables, asked.values(), strict=True):
+    for made, rows in zip(tables, comparisons.values(), strict=True):
         made["rows"] = [asdict(next(measured)) for _ in rows]
     return tables
 
@@ -288,11 +285,11 @@ def tables_of(
 def chosen(rows: Sequence[Comparison], only: Sequence[str]) -> list[Comparison]:
     """The rows of some methods or ways to learn, and the reference's own row; all without names."""
 
-    def asked(row: Comparison) -> bool:
+    def named(row: Comparison) -> bool:
         variant = row.variant
         return variant == row.reference or bool({variant.method, variant.student} & set(only))
 
-    return [row for row in rows if not only or asked(row)]
+    return [row for row in rows if not only or named(row)]
 
 
 def finish(

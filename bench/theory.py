@@ -20,16 +20,17 @@ def widths(args: argparse.Namespace) -> None:
     one of seeds, with variance 0 to 1,000. Those of rows are known, the other is estimated.
     """
     print(
-        "\n| seeds | shared by all | lowest and highest coverage, known: " + " | ".join(KNOWN_TRIED)
+        "\n| seeds | shared by all | lowest and highest coverage, known: "
+        + " | ".join(KNOWN_VALUES)
     )
-    print("|--:|--:|" + ":-:|" * len(KNOWN_TRIED))
+    print("|--:|--:|" + ":-:|" * len(KNOWN_VALUES))
     before = intervals.KNOWN
     quantiles = (np.arange(20_000) + 0.5) / 20_000
     between = np.array([0, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 64, 1000])[:, None]
     for seeds, common in itertools.product((3, 5, 10), (0.0, 0.3, 0.6, 0.9)):
         chi = stats.chi2.ppf(quantiles, seeds - 1) / (seeds - 1)
         shown = []
-        for known in KNOWN_TRIED:
+        for known in KNOWN_VALUES:
             intervals.KNOWN = float(known.split()[0])
             c = VarianceComponents(
                 np.zeros(1),
@@ -46,7 +47,7 @@ def widths(args: argparse.Namespace) -> None:
     intervals.KNOWN = before
 
 
-KNOWN_TRIED = ("0", "0.3", "0.5", "1")
+KNOWN_VALUES = ("0", "0.3", "0.5", "1")
 
 
 def minima(args: argparse.Namespace) -> None:

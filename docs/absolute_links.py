@@ -20,10 +20,10 @@ LINK = re.compile(
 def absolute(page: str, repository: str, tag: str) -> str:
     """The page with every relative link and picture at `repository`, as it was at `tag`."""
 
-    def link(found: re.Match[str]) -> str:
-        kind = "raw" if found["picture"] else "blob"
-        place = f"{repository.rstrip('/')}/{kind}/{tag}/{found['target']}"
-        return f"{found['picture']}{found['text']}({place})"
+    def link(match: re.Match[str]) -> str:
+        kind = "raw" if match["picture"] else "blob"
+        place = f"{repository.rstrip('/')}/{kind}/{tag}/{match['target']}"
+        return f"{match['picture']}{match['text']}({place})"
 
     return LINK.sub(link, page)
 

@@ -119,9 +119,9 @@ class Driver:
         for line in running.stdout:
             sys.stdout.buffer.write(line)
             sys.stdout.flush()
-            if found := COUNTED.search(line):
-                failures += bool(found[3])
-                done, of = (int(found[1]), int(found[2])) if found[1] else (0, 1)
+            if count := COUNTED.search(line):
+                failures += bool(count[3])
+                done, of = (int(count[1]), int(count[2])) if count[1] else (0, 1)
                 if done and done + failures >= of:
                     ended.set()
 
@@ -139,8 +139,8 @@ class Driver:
     def ends(self, running: subprocess.Popen[bytes], until: float) -> None:
         """Wait for a report, and interrupt it when the time is over."""
         try:
-            said, _ = running.communicate(timeout=max(self.left(until), 1))
-            print(said.decode(errors="replace"), flush=True)
+            output, _ = running.communicate(timeout=max(self.left(until), 1))
+            print(output.decode(errors="replace"), flush=True)
         except subprocess.TimeoutExpired:
             self.stop(running)
 
@@ -183,21 +183,21 @@ def index(store: Path, plans: Sequence[Path]) -> list[dict[str, Any]]:
     from harness_plugin.study.plan import read_study
     from harness_plugin.study.training_records import TrainingRecords
 
-    records, plugins, found = TrainingRecords(store), load_plugins(), []
+    records, plugins, models = TrainingRecords(store), load_plugins(), []
     for plan in plans:
         graph = graph_of(read_study(plan), plugins)
         study = graph.study
         for configuration, nodes in zip(study.configurations, graph.roles, strict=True):
             name = study.task_of(configuration)
-            task, given = find_task(name, plugins["task"]), study.settings_of(configuration)
-            roles = plan_of_roles(task_settings(task, "path", [name, task.task], given))
+            task, settings = find_task(name, plugins["task"]), study.settings_of(configuration)
+            roles = plan_of_roles(task_settings(task, "path", [name, task.task], settings))
             about = {"study": study.name, **study.levels_of(configuration)}
             for role, node in zip(roles, nodes, strict=True):
                 for seed in configuration.seeds:
                     if record := records.record(graph.name_of(node, seed)):
                         model = {"role": role, "seed": seed, "model": record["stage"]}
-                        found.append({**about, **model})
-    return found
+                        models.append({**about, **model})
+    return models
 
 
 def pack(store: Path, output: Path, plans: Sequence[Path]) -> None:

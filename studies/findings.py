@@ -18,7 +18,7 @@ from harness_plugin.errors import HarnessError
 from harness_plugin.store.files import write_text
 from harness_plugin.study.plan import read_study
 from harness_plugin_hooks.study.report.findings import filled
-from harness_plugin_hooks.study.report.report import tell
+from harness_plugin_hooks.study.report.report import size_and_sections
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "findings.md"
@@ -42,7 +42,7 @@ def main() -> None:
         study = read_study(HERE / "embedded" / f"{name}.yaml")
         sizes = folder / f"sizes_{name}.json"
         parameters = json.loads(sizes.read_text(encoding="utf-8")) if sizes.is_file() else {}
-        expected = tell(study, tables["numbers"], tables["estimates"], parameters)
+        expected = size_and_sections(study, tables["numbers"], tables["estimates"], parameters)
         page = filled(page, name, *expected)
     write_text(values.page, page)
 

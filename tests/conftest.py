@@ -185,7 +185,7 @@ def finished_report(plugins):
         role: str, seed: int, split: str, share: float, name: str, turned: int
     ) -> Predictions:
         cut = 40 * share - seed * (group == 3) - 4 * (split == "swapped") * (group % 2 != label)
-        said = np.where(rank < cut, label, 1 - label)
+        predicted = np.where(rank < cut, label, 1 - label)
         noise = np.random.default_rng([seed, rank.size]).normal(size=(160, 2))
         return Predictions(
             task="made",
@@ -194,7 +194,7 @@ def finished_report(plugins):
             model=f"{name}-{role}-seed{seed}",
             seed=seed,
             ids=np.array([f"{split}{i}" for i in range(160)]),
-            logits=(9 * np.eye(2)[said] + noise).astype(np.float32),
+            logits=(9 * np.eye(2)[predicted] + noise).astype(np.float32),
             model_labels=("a", "b"),
             label=np.where(rank < turned, 1 - label, label),
             labels=("a", "b"),
@@ -253,7 +253,7 @@ def finished_report(plugins):
             ),
             notes=("made up",),
             resamples=100,
-            wanted_gap="gap_avg_worst",
+            declared_gap="gap_avg_worst",
         )
         choices = {"text": {"device": "cpu"}}
         environment = {"choices": choices, "versions": {"transformers": "5"}}
@@ -304,7 +304,7 @@ class Browser:
 
     def texts(self, selector: str) -> list[str]:
         """What is read where a CSS selector matches."""
-        return [found.text for found in self.driver.find_elements("css selector", selector)]
+        return [element.text for element in self.driver.find_elements("css selector", selector)]
 
 
 @pytest.fixture(scope="session")

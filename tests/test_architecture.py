@@ -1,6 +1,7 @@
 """Imports point one way: a package imports only what stands above it, and nothing goes in circles.
 
-What type checkers alone see counts as well: who must know a name to be read depends on it.
+What type checkers alone see counts as well: who must know a name to be read depends on it. Files
+and folders stay small.
 """
 
 import ast
@@ -34,6 +35,9 @@ ORDER = (
 """The host's modules and packages, top to bottom; docs/architecture.md says what each is for."""
 MOST = 12
 """Modules that one folder may hold before nobody finds anything in it."""
+LINES = {"harness_plugin": 400, "hooks": 400, "tasks": 400, "bench": 400, "docs": 400}
+LINES |= {"studies": 400, "examples": 400, "tests": 500}
+"""Folder -> lines that a Python file below it may have before it does more than one thing."""
 
 
 @cache
@@ -144,3 +148,11 @@ def test_every_part_of_host_and_hooks_is_in_the_docs():
 def test_no_folder_is_crowded(package):
     folder = ROOT / PACKAGES[package.partition(".")[0]] / package.replace(".", "/")
     assert len([each for each in folder.glob("*.py") if each.name != "__init__.py"]) <= MOST
+
+
+@pytest.mark.parametrize(("folder", "most"), LINES.items())
+def test_no_file_is_long(folder, most):
+    files = {file: len(file.read_bytes().splitlines()) for file in (ROOT / folder).rglob("*.py")}
+    long = {str(file.relative_to(ROOT)): n for file, n in files.items() if n > most}
+    assert files
+    assert long == {}

@@ -19,16 +19,17 @@ ROOT = Path(__file__).resolve().parents[1]
 MARK = re.compile(r"<!-- (?P<kind>state|no state): (?P<text>[^>]*?) -->\s*")
 PRINTED = re.compile(r"^(KEPT|LOST|UNDECIDED|NOTHING TO KEEP)\s+(\S+) on (\S+?):", re.M)
 INTERVAL = re.compile(
-    r"(?P<bold>\*\*)?[+\u2212-]?[\d.]+(?:\*\*)?†? \[(?P<low>[^,]+), (?P<high>[^\]]+)\]"
+    r"(?P<bold>\*\*)?[+\u2212-]?[\d.]+†?(?:\*\*)?†? \[(?P<low>[^,]+), (?P<high>[^\]]+)\]"
 )
 WORDS = {
     "kept": r"\bke(ep|eps|pt)\b",
     "lost": r"\blos(e|es|t)\b",
     "undecided": r"\bundecided\b|\bnot tell\b",
     "nothing_to_keep": r"\bnothing to keep\b",
-    "above 0": r"\bwiden|\bwider|\blos(e|es|t)\b|\bclear of 0\b|\babove\b",
-    "below 0": r"\bnarrow|\bbelow\b|\bbrings? .*back\b|\breach or pass\b",
-    "holds 0": r"\bke(ep|eps|pt)\b|\bwithin\b|\bnot\b|\bnothing\b|\bhardly\b|\bholds? 0\b",
+    "above 0": r"\bwiden|\bwider|\blos(e|es|t)\b|\bclear of 0\b|\babove\b|\blifts?\b|\brises?\b",
+    "below 0": r"\bnarrow|\bbelow\b|\bbrings? .*back\b|\blower\b|\bless\b",
+    "holds 0": r"\bke(ep|eps|pt)\b|\bwithin\b|\bnot\b|\bnothing\b|\bhardly\b|\bholds? 0\b"
+    r"|\bno(ne|r)?\b|\bneither\b|\bwithout\b",
 }
 """What a sentence of a state has to say."""
 OTHERWISE = {

@@ -96,7 +96,7 @@ def texts():
                 yield place.as_posix(), path.read_text(encoding="utf-8")
 
 
-def told_to_install(text):
+def install_commands(text):
     """The lines that install a stranger's distribution in place of ours."""
     for line in text.splitlines():
         result = INSTALLS.search(line)
@@ -106,14 +106,14 @@ def told_to_install(text):
 
 @pytest.mark.parametrize("line", ["pip install harness-plugin", "uv add 'harness_plugin[ray]'"])
 def test_a_line_that_installs_a_stranger_is_noticed(line):
-    assert list(told_to_install(f"  run: python -m {line}\n")) == [f"run: python -m {line}"]
+    assert list(install_commands(f"  run: python -m {line}\n")) == [f"run: python -m {line}"]
 
 
 def test_nobody_is_told_to_install_another_distribution():
     wrong = []
     for name, text in texts():
         if name != "tests/test_package.py":
-            wrong += [f"{name}: {line}" for line in told_to_install(text)]
+            wrong += [f"{name}: {line}" for line in install_commands(text)]
         if name.endswith("pyproject.toml"):
             project = tomllib.loads(text)["project"]
             wrong += [f"{name}: {d}" for d in project["dependencies"] if A_STRANGERS.match(d)]

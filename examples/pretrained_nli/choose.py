@@ -50,7 +50,7 @@ def arms_of(results: Path) -> pd.DataFrame:
 
 def rows_of(arm: str) -> str:
     """`rows_N` of an arm with rows of the test's generator; "" of one without."""
-    return found[0] if (found := ROWS.match(arm)) else ""
+    return match[0] if (match := ROWS.match(arm)) else ""
 
 
 def chosen(arms: pd.DataFrame) -> dict[str, float]:

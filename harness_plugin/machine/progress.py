@@ -88,7 +88,7 @@ class Work:
         self.printed, self.started, self.first = time.monotonic(), time.monotonic(), done
         shown = not quiet and sys.stderr.isatty()
         self.bar = bar_of(name, total, done=done, shown=shown)
-        self._tell(0.0)
+        self._write_live(0.0)
 
     def update(self, steps: int = 1, note: str = "") -> None:
         """So many steps more are done; `note` stands behind the bar."""
@@ -106,7 +106,7 @@ class Work:
                 f"{self.unit}s, {duration(left)} left{f', {note}' if note else ''}"
             )
             self.printed = now
-        self._tell(A_MOMENT)
+        self._write_live(A_MOMENT)
 
     def loss(self, value: float) -> None:
         """The mean loss since the last time."""
@@ -119,7 +119,7 @@ class Work:
         """It is done."""
         self.bar.close()
 
-    def _tell(self, apart: float) -> None:
+    def _write_live(self, apart: float) -> None:
         live = _LIVE.get()
         if live is not None and not self.quiet:
             live.at(self.name, self.done, self.total, apart)

@@ -167,7 +167,7 @@ def checkpoint_labels(checkpoint: str, trust_remote_code: bool = False) -> tuple
 def trained_labels(
     checkpoint: str, declared: tuple[str, ...] | None, role: str, trust_remote_code: bool = False
 ) -> tuple[str, ...]:
-    """The labels of a trained checkpoint, from `given` or its configuration.
+    """The labels of a trained checkpoint, from `declared` or its configuration.
 
     Raises HarnessError for LABEL_0-style names, which say nothing about the order of classes
     (transformers #6179: the wrong guess turns 84% into 7%), for names that contradict each other,

@@ -14,7 +14,7 @@ from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records import Evidence, Predictions, SetPlan, predictions_of
 from harness_plugin.scoring.metrics import Metric
 from harness_plugin.scoring.planning import POWER, SEED_SD, plan_set
-from harness_plugin.scoring.score import PRIMARY, wanted_on
+from harness_plugin.scoring.score import PRIMARY, declared_on
 
 
 def plans_of(
@@ -36,7 +36,7 @@ def plans_of(
     plans = []
     for split in data.evaluation:
         rows = without_answers(task.task, split)
-        declared = wanted_on(split.name, task.primary_gap)
+        declared = declared_on(split.name, task.primary_gap)
         order = [name for name in (declared, *PRIMARY) if name in known]
         if split.purpose == "in_domain":
             order = [name for name in order if not known[name].against_in_domain]

@@ -145,6 +145,6 @@ def score_models(
         resamples=config.resamples,
         rule=config.rule,
         seed=config.data_seed,
-        wanted_gap=ctx.task.primary_gap,
+        declared_gap=ctx.task.primary_gap,
         hub_sets=hub_sets_of(ctx.task, ctx.settings.options, ctx.data.source, config),
     )

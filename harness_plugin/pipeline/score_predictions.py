@@ -165,7 +165,7 @@ def scored(
         resamples=config.resamples,
         rule=config.rule,
         seed=config.data_seed,
-        wanted_gap=task.primary_gap,
+        declared_gap=task.primary_gap,
     )
 
 

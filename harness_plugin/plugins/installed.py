@@ -41,8 +41,8 @@ class Entry:
             return "an unknown distribution"
         from importlib.metadata import distribution
 
-        found = distribution(self.distribution)
-        return f"{found.name} {found.version}"
+        known = distribution(self.distribution)
+        return f"{known.name} {known.version}"
 
 
 def entry_points(group: str) -> list[Entry]:

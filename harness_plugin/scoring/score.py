@@ -63,7 +63,7 @@ def score_task(
     collapse_rule: str = "argmax",
     resamples: int = 1000,
     seed: int = 0,
-    wanted_gap: str | Mapping[str, str] | None = None,
+    declared_gap: str | Mapping[str, str] | None = None,
     hub_sets: Mapping[str, HubSet] | None = None,
     rule: VerdictRule = DEFAULT_RULE,
 ) -> TaskScores:
@@ -72,8 +72,8 @@ def score_task(
     Every role must have predictions of every seed on every set; rows are joined by id. A role
     whose name starts with "student" is a student. `purposes` says which sets are "in_domain"
     and which "ood"; `train_group_counts` (G,) are the training rows of each of `train_groups`;
-    `models` say which weights students and controls start from. `wanted_gap` is the primary gap of
-    the benchmark, on the sets where it applies, or one a set. `hub_sets` are the sets that
+    `models` say which weights students and controls start from. `declared_gap` is the primary gap
+    of the benchmark, on the sets where it applies, or one a set. `hub_sets` are the sets that
     are a split of a hub data set, row for row. `rule`: what verdicts are given by, and how many
     rows a group needs to steer a minimum over groups.
 
@@ -90,7 +90,7 @@ def score_task(
     primary = {
         split: gap
         for split in table
-        if (gap := primary_gap(quantities[split], wanted_on(split, wanted_gap)))
+        if (gap := primary_gap(quantities[split], declared_on(split, declared_gap)))
     }
     roles = tuple(next(iter(table.values())))
     students = [role for role in roles if role.startswith("student")]
@@ -152,8 +152,8 @@ def score_task(
 
 def cluster_notes(quantities: Mapping[str, Quantities]) -> Iterator[str]:
     """A sentence for every set whose rows come in clusters: what they cost."""
-    for split, found in quantities.items():
-        acc = found[""].get("acc")
+    for split, of_subset in quantities.items():
+        acc = of_subset[""].get("acc")
         if acc is None or not acc.design_effect or acc.support.clusters is None:
             continue
         effects = [effect for effect in acc.design_effect.values() if math.isfinite(effect)]
@@ -173,8 +173,8 @@ gap to it, are wider than 95% needs (docs/verdicts.md, error rates)."""
 
 def width_notes(quantities: Mapping[str, Quantities]) -> Iterator[str]:
     """A sentence for every set whose intervals of minima are known to be wider than needed."""
-    for split, found in quantities.items():
-        worst = found[""].get(WORST_GROUP_ACC.name)
+    for split, of_subset in quantities.items():
+        worst = of_subset[""].get(WORST_GROUP_ACC.name)
         if worst is None or worst.reason or worst.support.lacking:
             continue
         if worst.support.smallest < TIGHT_ROWS:
@@ -320,7 +320,7 @@ def retention(values: Mapping[str, Floats], student: str, q: Quantity) -> Estima
     return Estimate(value, low, high, n=n, interval_of=teacher.interval_of)
 
 
-def wanted_on(split: str, declared: str | Mapping[str, str] | None) -> str | None:
+def declared_on(split: str, declared: str | Mapping[str, str] | None) -> str | None:
     """The gap that the task asks for on one set."""
     return declared if declared is None or isinstance(declared, str) else declared.get(split)
 

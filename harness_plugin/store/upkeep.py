@@ -63,7 +63,7 @@ def prunable(root: Path, older: float) -> Iterator[Entry]:
             yield entry
 
 
-def prune(root: Path, entry: Entry) -> None:
+def prune(entry: Entry) -> None:
     """Remove one entry; a stage that a run wants again is built again."""
     remove(entry.path)
     lock = entry.path.with_suffix(LOCK)

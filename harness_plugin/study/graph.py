@@ -43,18 +43,10 @@ OF_METHODS = ("bias_model", "bias_model_options", "group_inference", "group_infe
 """And those that matter to a method that is not ERM, and to whoever learns from a teacher."""
 
 OF_RUN = (
-    "data",
-    "data_seed",
-    "limit",
-    "device",
-    "precision",
-    "attention",
-    "threads",
-    "eval_batch_size",
-    "trust_remote_code",
-)
+    "data", "data_seed", "limit", "device", "precision",
+    "attention", "threads", "eval_batch_size", "trust_remote_code",
+)  # fmt: skip
 """Run settings that can change a model or what it answers."""
-
 
 TRAINING = "harness_plugin.pipeline.roles.train_role:train_role"
 """Where the code of a training begins."""

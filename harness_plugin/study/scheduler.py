@@ -81,23 +81,23 @@ def execute(
     graph: Graph,
     executor: Executor,
     root: Path,
-    tell: Callable[[Progress], None] = lambda progress: None,
+    on_change: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
-    """Train everything that is not done; `tell` is called at every change.
+    """Train everything that is not done; `on_change` is called at every change.
 
     A training that fails is repeated, as often as the plan says, after the others that are
     ready; what learns from it is given up. One that another process is at is waited for.
     """
     ledger = TrainingRecords(root)
     progress = so_far(graph, ledger)
-    run = Scheduler(graph, executor, ledger, progress, tell)
-    tell(progress)
+    run = Scheduler(graph, executor, ledger, progress, on_change)
+    on_change(progress)
     try:
         while run.step():
-            tell(progress)
+            on_change(progress)
     finally:
         executor.close()
-    tell(progress)
+    on_change(progress)
     return progress
 
 
@@ -110,9 +110,9 @@ class Scheduler:
         executor: Executor,
         ledger: TrainingRecords,
         progress: Progress,
-        tell: Callable[[Progress], None],
+        on_change: Callable[[Progress], None],
     ) -> None:
-        self.tell = tell
+        self.on_change = on_change
         self.graph, self.executor, self.ledger, self.progress = graph, executor, ledger, progress
         self.ready: deque[tuple[int, int]] = deque()
         self.waiting: dict[tuple[int, int], int] = {}
@@ -164,7 +164,7 @@ class Scheduler:
         self.issued += 1
         self.tickets[self.issued] = (node, seed)
         self.progress.running[node, seed] = time.time()
-        self.tell(self.progress)  # before: in this process nothing is said until it is done
+        self.on_change(self.progress)  # before: in this process nothing is said until it is done
         self.executor.submit(self.issued, self.job(node, seed, resources), resources)
 
     def job(self, node: int, seed: int, resources: Resources) -> Job:

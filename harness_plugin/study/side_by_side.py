@@ -60,11 +60,11 @@ def train(graph: Graph, root: Path, workers: int) -> frozenset[str]:
     before = so_far(graph, TrainingRecords(root)).done
     work = Work("trainings", graph.trainings, unit="model", done=len(before))
 
-    def tell(progress: Progress) -> None:
+    def show(progress: Progress) -> None:
         running = (f"{graph.nodes[node].role} seed {seed}" for node, seed in progress.running)
         work.update(len(progress.done) - work.done, ", ".join(running))
 
-    progress = execute(graph, Workers(workers), root, tell)
+    progress = execute(graph, Workers(workers), root, show)
     work.close()
     for failure in progress.failed.values():
         if failure.tries:

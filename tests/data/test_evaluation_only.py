@@ -214,18 +214,18 @@ def test_a_set_that_a_checkpoint_cannot_answer_is_left_out_with_a_note(plugins, 
     data = load(plugins, tmp_path, training=False)
     task = SimpleNamespace(task="hans")
 
-    def asked(labels, *sets):
+    def loaded(labels, *sets):
         ctx = SimpleNamespace(task=task, data=data, config=SimpleNamespace(sets=sets))
         return answerable(ctx, {"teacher": labels, "student": labels[::-1]})
 
     two = ("not_entailment", "entailment")
-    left = asked(two)
+    left = loaded(two)
     assert [split.name for split in left.evaluation] == ["hans"]
     (note,) = [note for note in left.notes if note.startswith("set id left out: ")]
     assert "teacher predicts label non-entailment, but set 'id' of task 'hans' has" in note
-    three = asked(("contradiction", "entailment", "neutral"))
+    three = loaded(("contradiction", "entailment", "neutral"))
     assert [split.name for split in three.evaluation] == ["id", "hans"]
     with pytest.raises(HarnessError, match="set 'id' of task 'hans'"):
-        asked(two, "id")  # it was asked for by name
+        loaded(two, "id")  # it was asked for by name
     with pytest.raises(HarnessError, match="teacher predicts label cat, dog"):
-        asked(("cat", "dog"))
+        loaded(("cat", "dog"))

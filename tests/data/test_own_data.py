@@ -17,10 +17,10 @@ from harness_plugin.pipeline.prepare.open_task import warnings
 
 NAMES = ("text", "label", "attribute", "split")
 ROWS = [
-    (f"{said} {n}", label, value, split)
+    (f"{wording} {n}", label, value, split)
     for split, copies in (("train", 4), ("test", 2))
     for n in range(copies)
-    for said, label, value in (
+    for wording, label, value in (
         ("None of it", "yes", "a"),
         ("NA, he said", "no", "b"),
         ('a "quoted" word', "yes", "a"),
@@ -205,7 +205,7 @@ def test_validate_warns_of_leaks_thin_and_absent_cells(plugins, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         (
             ("", "yes", "a", "train"),
@@ -224,13 +224,13 @@ def test_validate_warns_of_leaks_thin_and_absent_cells(plugins, tmp_path):
         ),
     ],
 )
-def test_a_bad_row_is_named(plugins, tmp_path, row, said):
+def test_a_bad_row_is_named(plugins, tmp_path, row, message):
     written(tmp_path, [*ROWS, row])
-    assert said in refused(plugins, tmp_path)
+    assert message in refused(plugins, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("label: gold", "no column gold (found text, label, attribute, split)"),
         ("label: 3", "label must be a name, found 3"),
@@ -251,12 +251,12 @@ def test_a_bad_row_is_named(plugins, tmp_path, row, said):
         ("primary_gap: [a]", "mine.yaml:4: primary_gap"),
     ],
 )
-def test_a_bad_option_is_named(plugins, tmp_path, line, said):
+def test_a_bad_option_is_named(plugins, tmp_path, line, message):
     written(tmp_path)
-    if said == "stands in":
+    if message == "stands in":
         written(tmp_path, [(f"{t} {i}", y, a, s) for i, (t, y, a, s) in enumerate(ROWS * 3)])
-        said = "attribute text has 108 values"
-    assert said in refused(plugins, tmp_path, line)
+        message = "attribute text has 108 values"
+    assert message in refused(plugins, tmp_path, line)
 
 
 def test_bad_files_are_named(plugins, tmp_path):
@@ -315,7 +315,7 @@ def test_any_task_may_be_a_base(plugins, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("lines", "said"),
+    ("lines", "message"),
     [
         ("base: hanz", "mine.yaml:2: base: unknown task 'hanz'. Did you mean hans"),
         ("base: 3", "must be the name of a task or a YAML file, found 3"),
@@ -324,12 +324,12 @@ def test_any_task_may_be_a_base(plugins, tmp_path):
         ("base: hans\ncollapse: mean", "mine.yaml:3: collapse: must be one of"),
     ],
 )
-def test_a_bad_base_is_named_with_its_line(plugins, tmp_path, lines, said):
+def test_a_bad_base_is_named_with_its_line(plugins, tmp_path, lines, message):
     file = tmp_path / "mine.yaml"
     file.write_text(f"task: mine\n{lines}\n")
     with pytest.raises(HarnessError) as error:
         find_task(str(file), plugins["task"])
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
 def test_the_source_is_what_the_task_has_of_its_own(plugins, tmp_path):
@@ -374,7 +374,7 @@ def test_images_are_named_by_the_table(plugins, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("../table.csv", "row 1 (line 2): image '../table.csv' lies outside"),
         ("/etc/hostname", "row 1 (line 2): image '/etc/hostname' lies outside"),
@@ -382,11 +382,11 @@ def test_images_are_named_by_the_table(plugins, tmp_path):
         ("nine.png", "row 1 (line 2): image 'nine.png' is not in"),
     ],
 )
-def test_images_outside_or_missing_are_named(plugins, tmp_path, name, said):
+def test_images_outside_or_missing_are_named(plugins, tmp_path, name, message):
     rows = pictures(tmp_path)
     (tmp_path / "pics" / "away.png").symlink_to(tmp_path / "table.csv")
     written(tmp_path, [(name, *rows[0][1:]), *rows[1:]], ("file", *NAMES[1:]))
-    assert said in refused(plugins, tmp_path, "images: pics", base="imagefolder_groups")
+    assert message in refused(plugins, tmp_path, "images: pics", base="imagefolder_groups")
 
 
 # ---- a run

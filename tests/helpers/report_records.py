@@ -179,7 +179,7 @@ def remedies(record, gained):
         "training_operations": 4e12,
         "updates": 10,
     }
-    tried = {
+    measured = {
         "remedy": "pure_kd",
         "words": "from the teacher alone",
         "score": {"value": 0.9, "low": 0.79, "high": 0.99, "n": 100},
@@ -201,6 +201,6 @@ def remedies(record, gained):
         "answer": f"BEST: pure_kd changes worst_group_acc by {100 * gained:+.1f} points.",
         "gap": "gap_avg_worst",
         "shown_to_help": ["pure_kd"],
-        "remedies": [plain | tried, plain],
+        "remedies": [plain | measured, plain],
         "skipped": [{"remedy": "dfr", "reason": "no validation rows"}],
     }

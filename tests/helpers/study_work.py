@@ -76,7 +76,7 @@ def first(job):
     return True
 
 
-def tells_who_it_is(job):
+def report_identity(job):
     """Writes its process down and then stays."""
     Path(job.root, "worker").write_text(str(os.getpid()), encoding="utf-8")
     time.sleep(60)

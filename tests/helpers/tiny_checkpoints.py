@@ -48,3 +48,14 @@ def edit_weights(folder: Path, edit: Any) -> None:
 
     file = folder / "model.safetensors"
     save_file(edit(load_file(file)), file, metadata={"format": "pt"})
+
+
+def turn_classes(folder: Path) -> Path:
+    """The toy task's labels of a classifier in the other order: it answers as before."""
+    heads = ("classifier.weight", "classifier.bias")
+    edit_weights(
+        folder, lambda w: {k: v.flip(0).contiguous() if k in heads else v for k, v in w.items()}
+    )
+    names = {"id2label": {"0": "positive", "1": "negative"}}
+    edit_json(folder / "config.json", **names, label2id={"positive": 0, "negative": 1})
+    return folder

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from strict_json import read
 from transformers import AutoConfig, AutoModelForImageClassification
 from transformers import AutoModelForSequenceClassification as Texts
 
@@ -26,19 +27,12 @@ QUICK = ["--permutations", "20", "--resamples", "100", "--examples", "64"]
 QUICK += ["--pairs", "16", "--ig_steps", "1", "--random_circuits", "1"]
 
 
-@pytest.fixture
-def run_folder(toy_run, tmp_path):
-    """The run's files in a folder of this test's own."""
-    toy_run.copied(tmp_path / "run")
-    return tmp_path / "run"
-
-
 def test_a_finished_run_is_analysed(run_folder, capsys):
     assert main(["analyze", str(run_folder), *QUICK]) == 0
     output = capsys.readouterr().out
     assert "CKA of teacher and student" in output
     (file,) = run_folder.glob("analysis_toy_*.json")
-    record = json.loads(file.read_text(), parse_constant=lambda text: pytest.fail(text))
+    record = read(file)
     pairs = record["cka"]["pairs"]
     assert {p["group"] for p in pairs} == {"aligned", "conflicting"}
     assert {p["view"] for p in pairs} == {"plain", "standardised", "without_top"}

@@ -274,11 +274,11 @@ def test_masses_by_hand():
     places = Places(real, content, sets, segment)
     asking = torch.tensor([[True, False, False, False]])
 
-    def found(keys):
+    def values_of(keys):
         kept, there = measures.restricted(maps, keys[:, None])
         return {n: float(v) for n, v in masses(kept, there, places, keys, asking)}
 
-    whole, words = found(real), found(content)
+    whole, words = values_of(real), values_of(content)
     assert whole["overlap"] == pytest.approx((0.3 + 0.3 + 0.2 + 0.1) / 4)
     assert whole["first_to_second"] == pytest.approx(0.4)
     assert whole["second_to_first"] == pytest.approx((0.4 + 0.6) / 2)

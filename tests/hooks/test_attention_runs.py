@@ -1,6 +1,5 @@
 """The attention analysis of models that compare, of others, and of a finished run."""
 
-import json
 import math
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from small_models import vit
+from strict_json import read
 from transformers import AutoConfig, AutoModelForImageClassification
 
 from harness_plugin import HarnessError
@@ -120,7 +120,7 @@ def analysed(toy_run, tmp_path_factory):
     words = ["analyze", str(folder), "--attention", "--resamples", "100", "--examples", "40"]
     assert main([*words, "--matched", "8"]) == 0
     (file,) = folder.glob("analysis_toy_*.json")
-    record = json.loads(file.read_text(), parse_constant=lambda text: pytest.fail(text))
+    record = read(file)
     (table,) = folder.glob("analysis_toy_*_attention.parquet")
     return record["attention"], pq.read_table(table).to_pylist()
 

@@ -4,6 +4,7 @@ import stat
 import zipfile
 
 import pytest
+from bundles import refused
 
 from harness_plugin.cli.main import main
 from harness_plugin.errors import HarnessError
@@ -20,12 +21,6 @@ def whole(tmp_path_factory, finished_run):
     bundle = run.parent / f"{run.name}.zip"
     assert main(["submit", str(run), "--output_path", str(bundle), "--name", "Ours"]) == 0
     return bundle
-
-
-def refused(plugins, path, **more) -> list[str]:
-    with pytest.raises(Refused) as caught:
-        verify(path, plugins, **more)
-    return [str(problem) for problem in caught.value.problems]
 
 
 def zipped(path, *members):

@@ -29,7 +29,7 @@ TWICE = ("config.json", "environment.json")
 COMPUTED = ("scores", "transfer", "flips", "verdicts")
 """Lists of the results that follow from the predictions."""
 SPEED, PLACE, FILES = "how fast, not what", "where it lay, not what", "which other files there are"
-SAID = "said by its author, in both parts; no number shows it"
+UNCHECKED = "said by its author, in both parts; no number shows it"
 MACHINE = "of the author's machine; no board shows it"
 LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "numpy")
 OPEN = {"settings", "metrics", "groups", "breakdowns", "primary", "files"}
@@ -61,9 +61,9 @@ HARMLESS = {
     "config.json settings toy image size": "this task has no images",
     "config.json settings toy image mean 0": "this task has no images",
     "config.json settings toy image std 0": "this task has no images",
-    "config.json settings toy vocab_size": SAID,
-    "config.json settings toy validation_fraction": SAID,
-    "config.json settings toy options": SAID,
+    "config.json settings toy vocab_size": UNCHECKED,
+    "config.json settings toy validation_fraction": UNCHECKED,
+    "config.json settings toy options": UNCHECKED,
     "environment.json versions": MACHINE,
     **{
         f"environment.json {how}versions {n}": MACHINE
@@ -167,7 +167,7 @@ def _scored_once():
 def problems(bundle, parts, plugins):
     """What verify says of the bundle with some parts replaced."""
 
-    def said(own):
+    def verified(own):
         try:
             for part, content in own.items():
                 (bundle / part).write_bytes(content)
@@ -179,7 +179,7 @@ def problems(bundle, parts, plugins):
                 (bundle / part).write_bytes(parts[part])
         return []
 
-    return said
+    return verified
 
 
 def forged(parts, documents):

@@ -1,6 +1,5 @@
 """Circuits: pairs, faithfulness, comparison, records; a model is unchanged afterwards."""
 
-import json
 from collections import Counter
 from types import SimpleNamespace
 
@@ -10,6 +9,7 @@ import pytest
 import torch
 from scipy import stats
 from small_models import SMALL, model_of
+from strict_json import read
 from transformers import AutoConfig
 from transformers import AutoModelForSequenceClassification as Texts
 
@@ -88,7 +88,7 @@ def test_images_have_twins_of_another_colour(open_context):
 
 
 @pytest.fixture(scope="module")
-def found():
+def circuits():
     """Circuits of two BERTs and of a deeper one, in single precision, from 12 pairs."""
     rng = np.random.default_rng(0)
     rows = [rng.integers(5, 50, length) for length in (4, 5, 5, 6, 6, 6, 6, 7, 7, 8, 8, 9)]
@@ -121,8 +121,8 @@ def found():
 
 
 @pytest.mark.parametrize("name", ["student", "teacher", "mean"])
-def test_the_curve_begins_at_0_and_ends_at_1(found, name):
-    circuit = found[name]
+def test_the_curve_begins_at_0_and_ends_at_1(circuits, name):
+    circuit = circuits[name]
     assert not circuit.reason
     for kept in (circuit.kept, *circuit.random_kept):
         faithful = circuit.faithfulness(kept)
@@ -143,8 +143,8 @@ def test_the_curve_begins_at_0_and_ends_at_1(found, name):
     assert (values[: list(circuit.sizes).index(size)] < 0.9).all()
 
 
-def test_faithfulness_is_undefined_where_the_corruption_changes_nothing(found):
-    circuit = found["student"]
+def test_faithfulness_is_undefined_where_the_corruption_changes_nothing(circuits):
+    circuit = circuits["student"]
     same = type(circuit)(**{**vars_of(circuit), "empty": circuit.full})
     assert "over 12 pairs the corruption changes the metric by 0 only" in same.reason
     # a mean of .05 with deviations of .2 over 12 pairs: 2.201 * .2 * sqrt(12 / 11) / sqrt(12)
@@ -158,9 +158,9 @@ def test_faithfulness_is_undefined_where_the_corruption_changes_nothing(found):
     assert record["faithfulness"]["reason"] == same.reason
 
 
-def test_faithfulness_and_masses_have_intervals_over_pairs(found):
+def test_faithfulness_and_masses_have_intervals_over_pairs(circuits):
     """By Fieller from the pairs' own variances; 12 pairs are too few for any."""
-    few = found["student"]
+    few = circuits["student"]
     low, high = few.faithfulness_bounds(few.kept)
     assert np.isnan([*low, *high, *few.mass_bounds[0]]).all()
     assert few.no_interval == "no interval: 12 pairs, it takes 30"
@@ -193,8 +193,8 @@ def vars_of(circuit):
     return {name: getattr(circuit, name) for name in circuit.__dataclass_fields__}
 
 
-def test_masses_and_profiles(found):
-    circuit = found["student"]
+def test_masses_and_profiles(circuits):
+    circuit = circuits["student"]
     scores = dict(zip(circuit.graph.names, circuit.score, strict=True))
     nodes = {circuit.graph.nodes[node].id: at for at, node in enumerate(circuit.speaking)}
     by_hand = sum(abs(score) for (source, _), score in scores.items() if source == "input")
@@ -206,16 +206,16 @@ def test_masses_and_profiles(found):
     assert circuit.mass.shape == (101, len(circuit.speaking))
 
 
-def test_circuits_are_compared(found):
-    same = compare(found["student"], found["student"])
+def test_circuits_are_compared(circuits):
+    same = compare(circuits["student"], circuits["student"])
     assert (same.jaccard, same.profile_distance) == (1, 0)
     assert same.spearman == pytest.approx(1)
     assert all(match.first == match.second for match in same.matched)
     assert len(same.matched) == 4
-    twins = compare(found["student"], found["control"])
+    twins = compare(circuits["student"], circuits["control"])
     assert 0 <= twins.jaccard <= 1
     assert twins.jaccard_chance == pytest.approx((4 / 25) / (4 - 4 / 25))  # 2 of 25 edges
-    other = compare(found["teacher"], found["student"])
+    other = compare(circuits["teacher"], circuits["student"])
     assert np.isnan(other.jaccard)
     assert "the graphs differ: post-LN, 37 edges, and post-LN, 25 edges" in other.reasons["jaccard"]
     assert other.profile_distance > 0
@@ -262,20 +262,13 @@ def test_means_are_over_real_positions():
 QUICK = ["--circuits", "--pairs", "24", "--ig_steps", "2", "--resamples", "100"]
 
 
-@pytest.fixture
-def run_folder(toy_run, tmp_path):
-    """The run's files in a folder of this test's own."""
-    toy_run.copied(tmp_path / "run")
-    return tmp_path / "run"
-
-
 def test_a_finished_run_has_circuits(run_folder, capsys):
     assert main(["analyze", str(run_folder), *QUICK]) == 0
     output = capsys.readouterr().out
     assert "circuits, 24 pairs of kind premise" in output
     assert "corruption 'swap' was not used: 0 pairs" in output
     (file,) = run_folder.glob("analysis_toy_*.json")
-    record = json.loads(file.read_text(), parse_constant=lambda text: pytest.fail(text))["circuits"]
+    record = read(file)["circuits"]
     assert [model["role"] for model in record["models"]] == ["teacher", "student", "control"]
     for model in record["models"]:
         curve = model["faithfulness"]

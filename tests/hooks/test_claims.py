@@ -43,7 +43,7 @@ def packed(path, parts):
 def problems(parts, tmp_path, plugins):
     """What verify says of a bundle after `change(results)`; the parts that repeat them follow."""
 
-    def found(change, more=None):
+    def verify_changed(change, more=None):
         results = json.loads(parts[RESULTS])
         change(results)
         own = {RESULTS: json.dumps(results).encode()}
@@ -51,8 +51,13 @@ def problems(parts, tmp_path, plugins):
         files = [each["files"] for each in json.loads(parts["models.json"])]
         own["models.json"] = json.dumps(
             [
-                {"task": "toy", "fingerprint": results["fingerprint"], **said, "files": its_files}
-                for said, its_files in zip(results["models"], files, strict=False)
+                {
+                    "task": "toy",
+                    "fingerprint": results["fingerprint"],
+                    **repeated,
+                    "files": its_files,
+                }
+                for repeated, its_files in zip(results["models"], files, strict=False)
             ]
         ).encode()
         file = packed(tmp_path / "b.zip", {**parts, **own, **(more or {})})
@@ -62,7 +67,7 @@ def problems(parts, tmp_path, plugins):
             return "\n".join(map(str, refused.problems))
         return ""
 
-    return found
+    return verify_changed
 
 
 def settings_of(results):

@@ -162,9 +162,9 @@ def test_junit_has_a_case_for_every_check(compare, compared_runs):
         "errors": "0",
         "skipped": "0",
     }
-    said = {each.get("name"): each.get("value") for each in suite.find("properties")}
-    assert (said["min_seeds"], said["margin balanced/worst_group_acc"]) == ("3", "0.02")
-    assert "of answers differ" in said["flips balanced"]
+    properties = {each.get("name"): each.get("value") for each in suite.find("properties")}
+    assert (properties["min_seeds"], properties["margin balanced/worst_group_acc"]) == ("3", "0.02")
+    assert "of answers differ" in properties["flips balanced"]
     cases = {case.get("name"): case for case in suite}
     assert cases["balanced/worst_group_acc"].find("failure").get("type") == "regressed"
     assert "worse by 33.6" in cases["balanced/worst_group_acc"].find("failure").get("message")

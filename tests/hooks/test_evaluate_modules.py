@@ -30,10 +30,10 @@ def load(tmp_path):
     return lambda name: evaluate.load(str(folder() / name), cache_dir=str(tmp_path))
 
 
-SAID = [1, 0, 1, 1, 0, 0, 1, 0]
+PREDICTED = [1, 0, 1, 1, 0, 0, 1, 0]
 GOLD = [1, 0, 0, 1, 0, 1, 1, 1]
 GROUPS = ["a", "a", "a", "b", "b", "b", "b", "b"]
-DATA = {"predictions": SAID, "references": GOLD, "groups": GROUPS}  # a: 2 of 3, b: 3 of 5
+DATA = {"predictions": PREDICTED, "references": GOLD, "groups": GROUPS}  # a: 2 of 3, b: 3 of 5
 
 
 def random_data(seed=0, rows=200):
@@ -116,7 +116,12 @@ def test_transfer_by_hand(load):
     right, data = GOLD * 16, {name: column * 16 for name, column in DATA.items()}
     erm = [*GOLD[:4], *(1 - y for y in GOLD[4:])] * 16
     result = load("debias_transfer").compute(
-        **data, teacher=right, control=SAID * 16, erm_teacher=erm, erm_student=erm, metric="acc"
+        **data,
+        teacher=right,
+        control=PREDICTED * 16,
+        erm_teacher=erm,
+        erm_student=erm,
+        metric="acc",
     )
     assert result["distillability"] == pytest.approx(5 / 8 - 1)
     assert result["distillability_low"] < 5 / 8 - 1 < result["distillability_high"] < 0
@@ -129,7 +134,7 @@ def test_transfer_by_hand(load):
     assert worst["contribution"] is worst["retention"] is worst["retention_low"] is None
     with pytest.warns(UserWarning, match="the teacher's gain over ERM is not clearly above 0"):
         none = load("debias_transfer").compute(
-            **data, teacher=right, erm_teacher=right, erm_student=SAID * 16, metric="acc"
+            **data, teacher=right, erm_teacher=right, erm_student=PREDICTED * 16, metric="acc"
         )
     assert math.isnan(none["retention"])
 

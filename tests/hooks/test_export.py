@@ -94,15 +94,15 @@ def test_the_hub_that_cannot_be_reached_is_one_line(toy_run, tmp_path, capsys):
 
 
 def test_what_is_pushed_is_the_folder(toy_run, tmp_path, monkeypatch, capsys):
-    asked = []
+    calls = []
     monkeypatch.setattr(
-        HfApi, "create_repo", lambda self, name, **more: asked.append((name, more)) or f"at/{name}"
+        HfApi, "create_repo", lambda self, name, **more: calls.append((name, more)) or f"at/{name}"
     )
-    monkeypatch.setattr(HfApi, "upload_folder", lambda self, **more: asked.append(more))
+    monkeypatch.setattr(HfApi, "upload_folder", lambda self, **more: calls.append(more))
     words = ["export", str(toy_run.output), str(tmp_path / "m"), "--push_to_hub", "me/student"]
     assert main([*words, "--private"]) == 0
-    assert asked[0] == ("me/student", {"private": True, "exist_ok": True})
-    assert (asked[1]["repo_id"], asked[1]["folder_path"]) == ("me/student", tmp_path / "m")
+    assert calls[0] == ("me/student", {"private": True, "exist_ok": True})
+    assert (calls[1]["repo_id"], calls[1]["folder_path"]) == ("me/student", tmp_path / "m")
     assert capsys.readouterr().out.endswith("at/me/student\n")
 
 

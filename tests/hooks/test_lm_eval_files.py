@@ -40,20 +40,11 @@ from harness_plugin_hooks.adapters.lm_eval_rows import (
 from harness_plugin_hooks.adapters.lm_eval_task import TextTask, answer
 from harness_plugin_hooks.adapters.lm_eval_tasks import folder
 
+pytestmark = pytest.mark.usefixtures("lm_eval_files")
+
 TASKS = load_plugins()["task"]
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TWO, THREE = ("entailment", "non-entailment"), ("entailment", "neutral", "contradiction")
-
-
-@pytest.fixture(scope="module")
-def made_files(tmp_path_factory):
-    """A store in which our files for that harness are kept from one test to the next."""
-    return tmp_path_factory.mktemp("store")
-
-
-@pytest.fixture(autouse=True)
-def _files_made_once(made_files, monkeypatch):
-    monkeypatch.setenv("HARNESS_PLUGIN_CACHE", str(made_files))
 
 
 def described():

@@ -17,6 +17,7 @@ from lm_eval.api.filter import Filter
 from lm_eval.api.model import LM
 from lm_eval.api.registry import get_filter, get_model
 from lm_eval.loggers import EvaluationTracker
+from strict_json import lines, read
 
 from harness_plugin import HarnessError
 from harness_plugin._version import DISTRIBUTION
@@ -25,24 +26,13 @@ from harness_plugin_hooks.adapters import lm_eval_run
 from harness_plugin_hooks.adapters.lm_eval_tasks import folder
 from harness_plugin_hooks.commands.harnesses import lm_eval as command
 
+pytestmark = pytest.mark.usefixtures("quiet_lm_eval")
+
 TOY = Path(__file__).parents[1] / "toy" / "toy.yaml"
 
 
-@pytest.fixture(scope="module")
-def made_files(tmp_path_factory):
-    """A store in which our files for that harness are kept from one test to the next."""
-    return tmp_path_factory.mktemp("store")
-
-
 @pytest.fixture(autouse=True)
-def _files_made_once(made_files, monkeypatch):
-    monkeypatch.setenv("HARNESS_PLUGIN_CACHE", str(made_files))
-
-
-@pytest.fixture(autouse=True)
-def _no_environment_report(monkeypatch):
-    """That harness asks pip and git about the machine after each evaluation, which takes long."""
-    monkeypatch.setattr("lm_eval.evaluator.add_env_info", lambda results: None)
+def _no_logging(monkeypatch):
     monkeypatch.setattr("lm_eval.utils.setup_logging", lambda *_: None)
 
 
@@ -70,16 +60,9 @@ def words(toy_run, *more, tasks="toy_swapped"):
     ]
 
 
-def strict(text):
-    def refuse(constant):
-        raise AssertionError(constant)
-
-    return json.loads(text, parse_constant=refuse)
-
-
 def results(out):
     (file,) = Path(out).glob("*/results_*.json")
-    return strict(file.read_text())
+    return read(file)
 
 
 def test_results_are_those_of_a_run_in_strict_json(toy_run, toy_tasks, tmp_path, capsys):
@@ -99,10 +82,10 @@ def test_results_are_those_of_a_run_in_strict_json(toy_run, toy_tasks, tmp_path,
     assert 0 <= row["acc,none"] <= 1
     assert list(row)[:4] == ["name", "alias", "sample_len", "acc,none"]
     (samples,) = tmp_path.glob("*/samples_toy_swapped_*.jsonl")
-    lines = [strict(line) for line in samples.read_text().splitlines()]
-    assert len(lines) == 100
-    assert all(len(response) == 1 for line in lines for response in line["resps"])
-    assert lines[0]["doc"]["id"].startswith("swapped")
+    rows = lines(samples)
+    assert len(rows) == 100
+    assert all(len(response) == 1 for row in rows for response in row["resps"])
+    assert rows[0]["doc"]["id"].startswith("swapped")
 
 
 def test_an_undefined_number_is_null_with_a_reason(toy_run, toy_tasks, tmp_path):
@@ -156,7 +139,7 @@ def test_their_writer_lets_nan_and_failures_through_and_ours_does_not(tmp_path):
     sample = {"arguments": [("a", "b")], "resps": [[1]], "filtered_resps": [1], "target": "x"}
     out.save_results_samples("t", [{**sample, "acc": float("nan")}])
     (file,) = (tmp_path / "ours").glob("m/samples_t_*.jsonl")
-    assert strict(file.read_text())["acc"] is None
+    assert read(file)["acc"] is None
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "m").touch()
     tracker(EvaluationTracker, tmp_path / "full").save_results_aggregated(dict(bad))  # no error
@@ -250,13 +233,13 @@ def test_two_processes_write_what_one_writes(toy_run, toy_tasks, tmp_path, monke
     assert result["one"]["n-samples"]["toy_id"]["effective"] == 7
     for key in ("results", "task_hashes", "n-samples", "higher_is_better"):
         assert result["two"][key] == result["one"][key], key
-    lines = {}
+    of_process = {}
     for name in result:
         for file in (tmp_path / name).glob("*/samples_*.jsonl"):
-            rows = [strict(line) for line in file.read_text().splitlines()]
-            lines[name, rows[0]["doc"]["id"][:2]] = rows
-    assert len(lines) == 4
-    for rows in lines.values():
+            rows = lines(file)
+            of_process[name, rows[0]["doc"]["id"][:2]] = rows
+    assert len(of_process) == 4
+    for rows in of_process.values():
         assert [row["doc_id"] for row in rows] == list(range(len(rows)))
         assert all(len(response) == 1 for row in rows for response in row["resps"])
 
@@ -279,8 +262,8 @@ report on the environment, for which it asks pip, is left out.
 @pytest.mark.slow
 def test_their_own_command_line_takes_our_files_and_model_type(toy_run, toy_tasks, tmp_path):
     more = ("--output_path", tmp_path, "--include_path", folder())
-    asked = words(toy_run, *more, tasks=toy_tasks / "toy_swapped.yaml")
-    done = start("-c", THEIRS, *asked)
+    words_of_command = words(toy_run, *more, tasks=toy_tasks / "toy_swapped.yaml")
+    done = start("-c", THEIRS, *words_of_command)
     assert done.returncode == 0, done.stderr
     row = results(tmp_path)["results"]["toy_swapped"]
     (numbers,) = [

@@ -3,11 +3,9 @@
 import json
 import logging
 import math
-import pickle
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -16,18 +14,14 @@ pytest.importorskip(
 )
 
 import lm_eval.caching.cache
-from lm_eval.api.instance import Instance
-from lm_eval.evaluator import simple_evaluate
 from lm_eval.tasks import TaskManager
-from sqlitedict import SqliteDict
+from lm_eval_runs import SMALL, TASKS, TWO, build, evaluate
 
 from harness_plugin import HarnessError
-from harness_plugin.config.settings import RoleSettings
 from harness_plugin.data.dataset import load_data
 from harness_plugin.data.task import find_task
 from harness_plugin.models import classifiers, processors
-from harness_plugin.models.checkpoints import Source, checkpoint_labels
-from harness_plugin.plugins.registry import load_plugins
+from harness_plugin.models.checkpoints import checkpoint_labels
 from harness_plugin.records import predictions_of
 from harness_plugin.scoring import score
 from harness_plugin.store.stages import Store
@@ -36,98 +30,16 @@ from harness_plugin.training.inputs.encode import encode
 from harness_plugin_hooks.adapters import lm_eval_metrics as of_items
 from harness_plugin_hooks.adapters.lm_eval_model import (
     Alone,
-    SequenceClassifier,
-    about,
 )
 from harness_plugin_hooks.adapters.lm_eval_rows import (
     LabelLogProbability,
-    Prompt,
-    Question,
 )
 from harness_plugin_hooks.adapters.lm_eval_task import answer
 from harness_plugin_hooks.adapters.lm_eval_tasks import folder
 
-TASKS = load_plugins()["task"]
-TWO, THREE = ("entailment", "non-entailment"), ("entailment", "neutral", "contradiction")
+pytestmark = pytest.mark.usefixtures("quiet_lm_eval")
 OF_TRAINING = "acc_train_weighted"
 """Weighs groups as the training rows have them, which that harness does not see."""
-SMALL = {"hans.n_train": 60, "hans.n_validation": 60, "hans.n_id": 200, "hans.n_hans": 600}
-
-
-def build(target, labels, seed, texts, **config):
-    """A classifier that was never trained, but says several things, saved as a checkpoint."""
-    target.mkdir()
-    processors.train_tokenizer(texts, 200, target)
-    tokenizer = processors.load_processor(str(target), "text")
-    source = Source("bert-pico", backbone=load_plugins()["backbone"].offer("bert-pico").load())
-    settings = RoleSettings(model="bert-pico", config={"initializer_range": 0.5, **config})
-    model = classifiers.build_model(
-        source,
-        settings,
-        modality="text",
-        labels=labels,
-        processor=tokenizer,
-        attention="sdpa",
-        seed=seed,
-    )
-    model.save_pretrained(target)
-    return target
-
-
-@pytest.fixture(scope="module")
-def made_files(tmp_path_factory):
-    """A store in which our files for that harness are kept from one test to the next."""
-    return tmp_path_factory.mktemp("store")
-
-
-@pytest.fixture(autouse=True)
-def _files_made_once(made_files, monkeypatch):
-    monkeypatch.setenv("HARNESS_PLUGIN_CACHE", str(made_files))
-
-
-@pytest.fixture(autouse=True)
-def _no_environment_report(monkeypatch):
-    """That harness asks pip and git about the machine after each evaluation, which takes long."""
-    monkeypatch.setattr("lm_eval.evaluator.add_env_info", lambda results: None)
-
-
-@pytest.fixture(scope="module")
-def hans():
-    """HANS-like rows, few of them, as a run loads them."""
-    options = {name.removeprefix("hans."): value for name, value in SMALL.items()}
-    return load_data(find_task("hans", TASKS), "embedded", options=options)
-
-
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory, hans):
-    """Two classifiers of two labels, one of three."""
-    root = tmp_path_factory.mktemp("checkpoints")
-    texts = list(processors.texts_of(hans.splits["hans"], ("premise", "hypothesis")))
-    return {
-        "teacher": build(root / "teacher", TWO, 1, texts),
-        "student": build(root / "student", TWO, 2, texts),
-        "three": build(root / "three", THREE, 3, texts),
-    }
-
-
-def evaluate(checkpoint, tasks=("hans",), metadata=SMALL, include=(), lm=None, **more):
-    """The real evaluator of that harness, on our folder."""
-    manager = TaskManager(
-        include_path=[str(folder()), *map(str, include)],
-        include_defaults=False,
-        metadata=dict(metadata),
-    )
-    values = {"pretrained": str(checkpoint)} if lm is None else None
-    return simple_evaluate(
-        model=lm or "seqcls",
-        model_args=values,
-        tasks=list(tasks),
-        task_manager=manager,
-        batch_size=more.pop("batch_size", 32),
-        device="cpu",
-        bootstrap_iters=more.pop("bootstrap_iters", 100),
-        **more,
-    )
 
 
 def ours(split, inputs, checkpoint, tmp_path, task="hans"):
@@ -216,72 +128,6 @@ def test_groups_that_overlap_give_the_numbers_of_a_run(tmp_path):
             assert same(row[f"{name},none".replace("/", ":")], estimate.value), name
 
 
-@pytest.fixture
-def passes(monkeypatch):
-    """How many rows pass through models of `transformers`."""
-    from transformers import BertForSequenceClassification
-
-    seen = []
-    forward = BertForSequenceClassification.forward
-
-    def counted(self, *args, **values):
-        seen.append(len(values["input_ids"]))
-        return forward(self, *args, **values)
-
-    monkeypatch.setattr(BertForSequenceClassification, "forward", counted)
-    return seen
-
-
-def test_every_document_passes_through_the_model_once(checkpoints, passes):
-    evaluate(checkpoints["teacher"], limit=50)
-    assert sum(passes) == 50
-
-
-def reference(checkpoint, pairs):
-    """Log-probabilities by transformers alone, a pair at a time."""
-    tokenizer = processors.load_processor(str(checkpoint), "text")
-    model = classifiers.load_trained(str(checkpoint), "text", attention="eager").eval()
-    with torch.inference_mode():
-        return torch.cat(
-            [model(**tokenizer(*pair, return_tensors="pt")).logits.double() for pair in pairs]
-        ).log_softmax(-1)
-
-
-def instances(pairs, question):
-    return [
-        Instance("loglikelihood", {}, (Prompt.of("as it is", pair, question), f" {label}"), i)
-        for pair in pairs
-        for i, label in enumerate(question.labels)
-    ]
-
-
-@pytest.mark.parametrize("rule", ["argmax", "sum"])
-def test_three_labels_are_collapsed_by_the_named_rule(checkpoints, hans, rule, caplog):
-    rows = hans.splits["hans"].rows[:40]
-    pairs = list(zip(rows["premise"], rows["hypothesis"], strict=True))
-    collapse = (("contradiction", "non-entailment"), ("neutral", "non-entailment"))
-    lm = SequenceClassifier(str(checkpoints["three"]), batch_size=8, device="cpu")
-    with caplog.at_level(logging.WARNING):
-        got = lm.loglikelihood(instances(pairs, Question(TWO, collapse, rule)))
-    expected = reference(checkpoints["three"], pairs).numpy()
-    two = np.stack([expected[:, 0], np.logaddexp(expected[:, 1], expected[:, 2])], 1)
-    assert np.allclose(np.reshape([p for p, _ in got], (40, 2)), two, atol=1e-5)
-    entailed = expected.argmax(1) == 0 if rule == "argmax" else two.argmax(1) == 0
-    assert np.array_equal(np.reshape([f for _, f in got], (40, 2))[:, 0], entailed)
-    answers = "neutral -> non-entailment, contradiction -> non-entailment"
-    assert lm.get_model_info()["model_collapse"] == [f"{answers} ({rule})"]
-    assert f"labels are collapsed: {answers} ({rule})" in caplog.text
-
-
-def test_labels_of_the_model_that_a_set_lacks_can_be_left_out(checkpoints, hans):
-    rows = hans.splits["hans"].rows[:10]
-    pairs = list(zip(rows["premise"], rows["hypothesis"], strict=True))
-    lm = SequenceClassifier(str(checkpoints["three"]), device="cpu")
-    got = lm.loglikelihood(instances(pairs, Question(THREE[::2], (), "restrict")))
-    expected = reference(checkpoints["three"], pairs)[:, ::2].log_softmax(-1)
-    assert np.allclose([p for p, _ in got], expected.flatten().numpy(), atol=1e-5)
-
-
 def test_the_first_choice_counts_only_where_the_rule_says_so():
     p = LabelLogProbability
     results = [(p(math.log(0.4)), True), (p(math.log(0.6)), False)]  # .4 against .3 + .3
@@ -306,76 +152,6 @@ def test_real_hans_with_a_head_of_three_labels(checkpoints, real_data, tmp_path)
         assert same(result["results"]["hans"][f"{name},none"], estimate.value), name
     assert result["configs"]["hans"]["metadata"]["source"] == "path"
     assert result["configs"]["hans"]["metadata"]["collapse_rule"] == "sum"
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({}, "give --model_args pretrained=DIR"),
-        ({"pretrained": "nowhere/at/all"}, "cannot be loaded"),
-        ({"pretrained": "student", "labels": "a/b/c"}, "3 labels were given, .* has 2 classes"),
-        ({"pretrained": "student", "dtype": "int8"}, "unknown dtype of model seqcls 'int8'"),
-        ({"pretrained": "student", "maxlength": 3}, "Did you mean max_length"),
-        ({"pretrained": "student", "attention": "flash"}, "unknown attention of model seqcls"),
-    ],
-)
-def test_wrong_model_arguments_are_named(checkpoints, values, message):
-    if values.get("pretrained") in checkpoints:
-        values = {**values, "pretrained": str(checkpoints[values["pretrained"]])}
-    with pytest.raises(HarnessError, match=message):
-        SequenceClassifier(**values, device="cpu")
-
-
-def test_labels_without_a_name_are_refused_and_can_be_named(checkpoints, tmp_path):
-    nameless = shutil.copytree(checkpoints["teacher"], tmp_path / "nameless")
-    config = json.loads((nameless / "config.json").read_text())
-    config["id2label"] = {"0": "LABEL_0", "1": "LABEL_1"}
-    config["label2id"] = {"LABEL_0": 0, "LABEL_1": 1}
-    (nameless / "config.json").write_text(json.dumps(config))
-    with pytest.raises(HarnessError, match=r"LABEL_0, LABEL_1.*labels=entailment/neutral"):
-        SequenceClassifier(str(nameless), device="cpu")
-    turned = SequenceClassifier(str(nameless), labels="non-entailment/entailment", device="cpu")
-    right = SequenceClassifier(str(checkpoints["teacher"]), device="cpu")
-    asked = instances([("the cat sat", "the cat")], Question(TWO))
-    (a, b), (c, d) = turned.loglikelihood(asked), right.loglikelihood(asked)
-    assert (a, b) == (d, c)
-
-
-def test_a_classifier_has_no_perplexity(checkpoints):
-    with pytest.raises(HarnessError, match="has no perplexity"):
-        SequenceClassifier(str(checkpoints["three"]), device="cpu").loglikelihood_rolling([])
-
-
-def test_long_texts_are_cut_and_counted(checkpoints):
-    lm = SequenceClassifier(str(checkpoints["teacher"]), max_length=8, device="cpu")
-    lm.loglikelihood(instances([("the cat " * 9, "the cat"), ("a", "b")], Question(TWO)))
-    assert lm.get_model_info()["model_truncated"] == 1
-    whole = SequenceClassifier(str(checkpoints["teacher"]), batch_size="auto", device="cpu")
-    assert whole.max_length == 128
-    asked = instances([("the cat", "the cat")], Question(TWO))
-    assert len(whole.loglikelihood(asked)) == 2
-
-
-def test_a_request_says_all_that_its_answer_depends_on():
-    question = Question(TWO, (("neutral", "non-entailment"),), "sum")
-    prompt = pickle.loads(pickle.dumps(Prompt.of("asked", ("a b", "c"), question)))
-    assert about(prompt) == (("a b", "c"), question)
-    assert prompt == "asked"
-    assert about("made elsewhere") == (("made elsewhere",), None)
-
-
-def test_one_cache_path_never_mixes_teacher_and_student(checkpoints, tmp_path, passes):
-    alone = {name: evaluate(checkpoints[name], limit=60) for name in ("teacher", "student")}
-    numbers = {name: result["results"]["hans"] for name, result in alone.items()}
-    assert numbers["teacher"]["acc,none"] != numbers["student"]["acc,none"]
-    passes.clear()
-    path = str(tmp_path / "cache" / "answers")
-    for name in ("teacher", "student", "teacher"):
-        result = evaluate(checkpoints[name], limit=60, use_cache=path)
-        assert result["results"]["hans"] == numbers[name]
-    assert sum(passes) == 120  # the second time, the teacher's answers come from the cache
-    tables = [t for t in SqliteDict.get_tablenames(f"{path}_rank0.db") if t.startswith("seqcls")]
-    assert len(tables) == 2
 
 
 def test_cached_requests_belong_to_their_data(checkpoints, tmp_path, monkeypatch):

@@ -52,7 +52,7 @@ def test_group_weights_of_rows_make_the_mean_of_a_batch_what_q_says():
     assert weights.of_rows(torch.tensor([-1, 1])).tolist() == pytest.approx([1.0, 1.5])
 
 
-def trainer_that_says(predicted):
+def trainer_predicting(predicted):
     """A first stage whose predicted labels are these; the gold ones are 0, 1, 1."""
     logits = np.eye(2, dtype=np.float32)[list(predicted)]
     return SimpleNamespace(
@@ -67,9 +67,9 @@ def trainer_that_says(predicted):
 def test_cnc_has_nothing_to_contrast_where_its_first_model_is_always_right():
     options = CnC.resolved({})
     with pytest.raises(HarnessError, match="makes no error on 3 training rows"):
-        CnC.prepare(trainer_that_says((0, 1, 1)), options)
+        CnC.prepare(trainer_predicting((0, 1, 1)), options)
     for wrong in ((1, 1, 1), (1, 0, 0)):
-        prepared = CnC.prepare(trainer_that_says(wrong), options)
+        prepared = CnC.prepare(trainer_predicting(wrong), options)
         assert prepared.tensors["predicted"].tolist() == list(wrong)
 
 

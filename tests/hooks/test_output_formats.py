@@ -2,29 +2,26 @@
 
 import csv
 import hashlib
-import importlib.util
 import json
 import math
 import os
-import re
 from dataclasses import replace
 from pathlib import Path
 
-import jsonschema
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 import yaml
+from finished_reports import STAMP, config
 from huggingface_hub import ModelCard, parse_eval_result_entries
 from planted import planted
+from strict_json import lines, loads, read
 
 from harness_plugin.cli.main import main
-from harness_plugin.config.run_config import RunConfig, hub_sets_of
-from harness_plugin.data.task import HubSet, find_task
+from harness_plugin.config.run_config import hub_sets_of
+from harness_plugin.data.task import find_task
 from harness_plugin.pipeline.outputs import write_outputs
 from harness_plugin.scoring.files import transfer_record
-from harness_plugin_hooks.metrics import FAIRNESS
 from harness_plugin_hooks.outputs import (
     eval_results,
     every_eval_ever,
@@ -34,54 +31,10 @@ from harness_plugin_hooks.outputs import (
     table,
 )
 
-RIGHT = {"teacher": 0.95, "student": 0.8, "control": 0.75, "erm_teacher": 0.7, "erm_student": 0.6}
-STAMP = "1970-01-01T00-00-00.000000"
-HUB = {
-    "id": HubSet(id="org/pairs", split="validation_matched"),
-    "swapped": HubSet(id="org/pairs", config="other", split="test"),
-}
 
-
-def refuse(constant):
-    raise AssertionError(f"{constant} is not JSON")
-
-
-def read(file):
-    return json.loads(file.read_text(), parse_constant=refuse)
-
-
-def lines(file):
-    return [json.loads(line, parse_constant=refuse) for line in file.read_text().splitlines()]
-
-
-def config(folder, **more):
-    return RunConfig(tasks=("made",), output_path=str(folder), **more)
-
-
-@pytest.fixture(scope="module")
-def embedded(finished_report, tmp_path_factory):
-    return finished_report(tmp_path_factory.mktemp("embedded"), RIGHT, source="embedded")
-
-
-@pytest.fixture(scope="module")
-def hub(finished_report, tmp_path_factory):
-    """The same answers, on two splits of a hub data set."""
-    report = finished_report(tmp_path_factory.mktemp("hub"), RIGHT, source="hub")
-    return replace(report, tasks=tuple(replace(s, hub_sets=HUB) for s in report.tasks))
-
-
-@pytest.fixture(scope="module")
-def folder(embedded, plugins, tmp_path_factory):
-    """Everything that a run writes."""
-    folder = tmp_path_factory.mktemp("all")
-    files = write_outputs(embedded, config(folder, log_samples=True, outputs=("all",)), plugins)
-    assert sorted(files) == sorted(path for path in folder.rglob("*") if path.is_file())
-    return folder
-
-
-def test_every_file_is_strict_and_says_that_its_data_are_generated(folder):
+def test_every_file_is_strict_and_says_that_its_data_are_generated(written_files):
     kinds = set()
-    for file in folder.rglob("*"):
+    for file in written_files.rglob("*"):
         if file.is_file():
             kinds.add(file.suffix)
             if file.suffix == ".json":
@@ -93,8 +46,10 @@ def test_every_file_is_strict_and_says_that_its_data_are_generated(folder):
     assert kinds == {".json", ".jsonl", ".csv", ".parquet", ".md", ".yaml"}
 
 
-def test_the_outputs_of_a_run_can_be_chosen(embedded, plugins, tmp_path):
-    write_outputs(embedded, config(tmp_path, outputs=("table", "transfer", "table")), plugins)
+def test_the_outputs_of_a_run_can_be_chosen(embedded_report, plugins, tmp_path):
+    write_outputs(
+        embedded_report, config(tmp_path, outputs=("table", "transfer", "table")), plugins
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         f"config_{STAMP}.yaml",
         f"scores_{STAMP}.csv",
@@ -103,19 +58,19 @@ def test_the_outputs_of_a_run_can_be_chosen(embedded, plugins, tmp_path):
     ]
 
 
-def test_a_run_writes_few_files_unless_more_are_named(embedded, plugins, tmp_path):
-    few = write_outputs(embedded, config(tmp_path / "few"), plugins)
+def test_a_run_writes_few_files_unless_more_are_named(embedded_report, plugins, tmp_path):
+    few = write_outputs(embedded_report, config(tmp_path / "few"), plugins)
     assert {path.relative_to(tmp_path / "few").parts[0].split("_")[0] for path in few} == {
         *("config", "transfer", "scores", "models", "predictions")
     }
     models = {path.parent.name for path in few if path.name.startswith("results_")}
-    assert len(models) == len(embedded.tasks[0].models)
-    every = write_outputs(embedded, config(tmp_path / "all", outputs=("all",)), plugins)
+    assert len(models) == len(embedded_report.tasks[0].models)
+    every = write_outputs(embedded_report, config(tmp_path / "all", outputs=("all",)), plugins)
     assert {path.name for path in few} < {path.name for path in every}
 
 
-def test_without_samples_nothing_holds_single_answers(embedded, plugins, tmp_path):
-    quiet = replace(embedded, config={**embedded.config, "log_samples": False})
+def test_without_samples_nothing_holds_single_answers(embedded_report, plugins, tmp_path):
+    quiet = replace(embedded_report, config={**embedded_report.config, "log_samples": False})
     files = write_outputs(quiet, config(tmp_path, outputs=("all",)), plugins)
     assert not [file for file in files if file.suffix == ".jsonl" or "predictions" in file.name]
 
@@ -136,12 +91,12 @@ def test_lines_of_samples_are_the_json_of_what_they_hold():
     )
     digest, hashes = hashlib.sha256(), ""
     for line in lm_eval.sample_lines(p, digest):
-        row = json.loads(line, parse_constant=refuse)
+        row = loads(line)
         assert line == json.dumps(row) + "\n"
         indented = json.dumps(row["doc"], indent=2, ensure_ascii=False)
         assert row["doc_hash"] == hashlib.sha256(indented.encode()).hexdigest()
-        asked = {name: row["doc"][name] for name in ("groups", "light", *p.texts)}
-        assert {each["arg_0"] for each in row["arguments"].values()} == {json.dumps(asked)}
+        prompt = {name: row["doc"][name] for name in ("groups", "light", *p.texts)}
+        assert {each["arg_0"] for each in row["arguments"].values()} == {json.dumps(prompt)}
         hashes += row["doc_hash"] + row["prompt_hash"] + row["target_hash"]
     assert digest.hexdigest() == hashlib.sha256(hashes.encode()).hexdigest()
 
@@ -161,10 +116,12 @@ def test_a_result_that_cannot_be_written_fails_the_run(toy_run, tmp_path, capsys
             read(file)
 
 
-def test_the_model_card_holds_the_numbers_of_its_model(embedded, folder):
-    (scores,) = embedded.tasks
+def test_the_model_card_holds_the_numbers_of_its_model(embedded_report, written_files):
+    (scores,) = embedded_report.tasks
     for role, seed in (("student", 2), ("teacher", 0)):
-        card = ModelCard.load(folder / f"hub_{STAMP}" / f"made-{role}-seed{seed}" / "README.md")
+        card = ModelCard.load(
+            written_files / f"hub_{STAMP}" / f"made-{role}-seed{seed}" / "README.md"
+        )
         assert card.data.model_name == f"made-{role}-seed{seed}"
         results = {(r.dataset_split, r.metric_type): r.metric_value for r in card.data.eval_results}
         for split in ("id", "swapped"):
@@ -184,8 +141,8 @@ def test_the_model_card_holds_the_numbers_of_its_model(embedded, folder):
         assert f"| {low:.4f} to {high:.4f} | 160 |" in card.text
 
 
-def test_cards_of_hub_data_name_the_data_set(hub, tmp_path):
-    file = model_card.write(hub, tmp_path)[0]
+def test_cards_of_hub_data_name_the_data_set(hub_report, tmp_path):
+    file = model_card.write(hub_report, tmp_path)[0]
     data = ModelCard.load(file).data
     assert data.datasets == ["org/pairs"]
     sets = {(r.dataset_type, r.dataset_config, r.dataset_split) for r in data.eval_results}
@@ -193,11 +150,11 @@ def test_cards_of_hub_data_name_the_data_set(hub, tmp_path):
     assert "embedded" not in file.read_text()
 
 
-def test_the_hub_s_records_are_read_back(hub, tmp_path):
-    files = eval_results.write(hub, tmp_path)
+def test_the_hub_s_records_are_read_back(hub_report, tmp_path):
+    files = eval_results.write(hub_report, tmp_path)
     assert len(files) == 15
     assert files[0].relative_to(tmp_path).parts[2:] == (".eval_results", "made.yaml")
-    (scores,) = hub.tasks
+    (scores,) = hub_report.tasks
     entries = parse_eval_result_entries(yaml.safe_load(files[0].read_text()))
     result = {(entry.dataset_id, entry.task_id): entry.value for entry in entries}
     assert len(result) == len(entries)
@@ -210,8 +167,10 @@ def test_the_hub_s_records_are_read_back(hub, tmp_path):
     assert all("95% interval" in entry.notes for entry in entries)
 
 
-def test_other_data_than_the_hub_s_whole_sets_have_no_record_there(embedded, tmp_path, plugins):
-    assert eval_results.write(embedded, tmp_path) == []
+def test_other_data_than_the_hub_s_whole_sets_have_no_record_there(
+    embedded_report, tmp_path, plugins
+):
+    assert eval_results.write(embedded_report, tmp_path) == []
     assert list(tmp_path.iterdir()) == []
     task = find_task("hans", plugins["task"])
     defaults = {name: option.default for name, option in task.options.items()}
@@ -225,170 +184,15 @@ def test_other_data_than_the_hub_s_whole_sets_have_no_record_there(embedded, tmp
     assert hub_sets_of(task, {**defaults, "collapse": "sum"}, "hub", config(tmp_path)) == {}
 
 
-NUMBER, TEXT = {"type": "number"}, {"type": "string"}
-TEXTS = {"type": "object", "additionalProperties": TEXT}
-
-
-def thing(required, optional=(), **more):
-    """An object with these keys and no others."""
-    properties = {**{key: {} for key in (*required.split(), *optional)}, **more}
-    return {
-        "type": "object",
-        "required": required.split(),
-        "properties": properties,
-        "additionalProperties": False,
-    }
-
-
-RESULT = thing(
-    "evaluation_result_id evaluation_name source_data metric_config score_details",
-    source_data={
-        "type": "object",
-        "required": ["dataset_name", "source_type"],
-        "properties": {"source_type": {"enum": ["hf_dataset", "other"]}, "details": TEXTS},
-    },
-    metric_config={
-        "type": "object",
-        "required": ["lower_is_better", "score_type", "min_score", "max_score", "metric_id"],
-        "properties": {
-            "lower_is_better": {"type": "boolean"},
-            "score_type": {"const": "continuous"},
-            "min_score": NUMBER,
-            "max_score": NUMBER,
-        },
-    },
-    score_details=thing(
-        "score uncertainty",
-        score=NUMBER,
-        uncertainty=thing(
-            "num_samples",
-            ("standard_error", "confidence_interval", "num_bootstrap_samples"),
-            confidence_interval=thing(
-                "lower upper confidence_level method", lower=NUMBER, upper=NUMBER
-            ),
-        ),
-    ),
-)
-AGGREGATE = thing(
-    "schema_version evaluation_id retrieved_timestamp source_metadata eval_library model_info "
-    "evaluation_results",
-    ("evaluation_timestamp", "detailed_evaluation_results"),
-    schema_version={"const": "0.3.0"},
-    retrieved_timestamp=TEXT,
-    source_metadata={
-        "type": "object",
-        "required": ["source_type", "source_organization_name", "evaluator_relationship"],
-        "properties": {
-            "source_type": {"const": "evaluation_run"},
-            "evaluator_relationship": {"enum": ["first_party", "other"]},
-            "additional_details": TEXTS,
-        },
-    },
-    model_info={
-        "type": "object",
-        "required": ["name", "id", "additional_details"],
-        "properties": {
-            "additional_details": {
-                **TEXTS,
-                "required": ["deployment_type", "model_availability"],
-            }
-        },
-    },
-    evaluation_results={"type": "array", "minItems": 1, "items": RESULT},
-)
-INSTANCE = thing(
-    "schema_version evaluation_id model_id evaluation_name sample_id interaction_type input output "
-    "answer_attribution evaluation",
-    ("evaluation_result_id", "sample_hash"),
-    sample_id=TEXT,
-    interaction_type={"const": "single_turn"},
-    input=thing("raw reference choices", raw=TEXT, reference={"type": "array", "items": TEXT}),
-    output=thing("raw", raw={"type": "array", "items": TEXT}),
-    messages={"type": "null"},
-    answer_attribution={
-        "type": "array",
-        "items": thing("turn_idx source extracted_value extraction_method is_terminal"),
-    },
-    evaluation=thing("score is_correct", score=NUMBER, is_correct={"type": "boolean"}),
-    metadata=TEXTS,
-)
-UUID4 = r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
-
-
-def schemas():
-    """What the datastore asks for: its own package's where that is installed, else our reading."""
-    if result := importlib.util.find_spec("every_eval_ever"):
-        (place,) = result.submodule_search_locations
-        names = ("eval", "instance_level_eval")
-        return [read(Path(place) / "schemas" / f"{name}.schema.json") for name in names]
-    return AGGREGATE, INSTANCE
-
-
-def test_every_eval_ever_records_are_valid_and_complete(embedded, folder):
-    (scores,) = embedded.tasks
-    aggregate, instance = map(jsonschema.Draft7Validator, schemas())
-    root = folder / f"every_eval_ever_{STAMP}"
-    files = sorted(root.glob("data/harness_plugin/local/*/*.json"))
-    assert len(files) == 15
-    for file in files:
-        assert re.fullmatch(UUID4, file.stem)
-        record = read(file)
-        aggregate.validate(record)
-        assert record["model_info"]["id"] == "/".join(file.parts[-3:-1])
-        results = {r["evaluation_result_id"]: r for r in record["evaluation_results"]}
-        assert len(results) == len(record["evaluation_results"])
-        for r in results.values():
-            low, high = (r["metric_config"][key] for key in ("min_score", "max_score"))
-            score, uncertainty = r["score_details"]["score"], r["score_details"]["uncertainty"]
-            name = r["evaluation_result_id"].rpartition("/")[2]
-            assert ("confidence_interval" in uncertainty) == (name not in FAIRNESS)
-            interval = uncertainty.get("confidence_interval", {"lower": score, "upper": score})
-            assert low <= interval["lower"] <= interval["upper"] <= high
-            assert low <= score <= high
-            assert "(embedded data)" in r["source_data"]["dataset_name"]
-        role, seed = record["model_info"]["name"].split("-")[1:]
-        gap = scores.of(role, "swapped").metrics["gap_avg_worst"]
-        result = results["made_swapped/gap_avg_worst"]
-        assert result["score_details"]["score"] == gap.seeds[int(seed[-1])]
-        assert result["metric_config"]["lower_is_better"] is True
-        assert result["metric_config"]["min_score"] == -1
-        details = record["detailed_evaluation_results"]
-        samples = root / details["file_path"]
-        assert samples == file.with_name(f"{file.stem}_samples.jsonl")
-        assert details["checksum"] == hashlib.sha256(samples.read_bytes()).hexdigest()
-        rows = lines(samples)
-        assert details["total_rows"] == len(rows) == 320
-        for row in rows[::16]:
-            instance.validate(row)
-        assert {row["evaluation_id"] for row in rows} == {record["evaluation_id"]}
-        assert {row["model_id"] for row in rows} == {record["model_info"]["id"]}
-        for name in ("made_id", "made_swapped"):
-            right = [row["evaluation"]["score"] for row in rows if row["evaluation_name"] == name]
-            score = results[f"{name}/acc"]["score_details"]["score"]
-            assert sum(right) / len(right) == pytest.approx(score)
-        assert {row["metadata"]["group"] for row in rows} == {"a/x", "a/y", "b/x", "b/y"}
-
-
-def test_every_eval_ever_names_are_those_of_the_content(hub, embedded, tmp_path):
-    first, again = (every_eval_ever.write(hub, tmp_path / name) for name in "ab")
-    assert [file.name for file in first] == [file.name for file in again]
-    assert len({file.name for file in first}) == len(first)
-    other = every_eval_ever.write(embedded, tmp_path / "c")
-    assert not {file.name for file in first} & {file.name for file in other}
-    record = read(next(file for file in first if file.suffix == ".json"))
-    (source,) = {json.dumps(r["source_data"]) for r in record["evaluation_results"][:1]}
-    assert json.loads(source)["hf_repo"] == "org/pairs"
-
-
-def test_the_table_holds_every_number_of_the_run(embedded, folder):
-    rows = pq.read_table(folder / f"scores_{STAMP}.parquet").to_pylist()
-    with (folder / f"scores_{STAMP}.csv").open(newline="") as stream:
+def test_the_table_holds_every_number_of_the_run(embedded_report, written_files):
+    rows = pq.read_table(written_files / f"scores_{STAMP}.parquet").to_pylist()
+    with (written_files / f"scores_{STAMP}.csv").open(newline="") as stream:
         plain = list(csv.DictReader(stream))
     assert [{k: "" if v is None else str(v) for k, v in row.items()} for row in rows] == plain
     keys = ("split", "subset", "role", "metric", "measure")
     means = {tuple(row[k] for k in keys): row for row in rows if row["seed"] is None}
     assert len(means) == sum(row["seed"] is None for row in rows)
-    record = transfer_record.record_of(embedded, embedded.tasks[0])
+    record = transfer_record.record_of(embedded_report, embedded_report.tasks[0])
     expected = {}
     for s in record.scores:
         subsets = {"": s.metrics, **{f"group={g}": {"acc": x} for g, x in s.groups.items()}}
@@ -432,25 +236,27 @@ def scanned(folder):
             )
 
 
-def test_a_scan_for_results_finds_every_model_even_beside_samples(embedded, folder):
-    result = list(scanned(folder / f"open_llm_{STAMP}"))
+def test_a_scan_for_results_finds_every_model_even_beside_samples(
+    embedded_report, written_files, tmp_path
+):
+    result = list(scanned(written_files / f"open_llm_{STAMP}"))
     assert len(result) == 15
-    (scores,) = embedded.tasks
+    (scores,) = embedded_report.tasks
     for name, sha, dtype, numbers in result:
         _, role, seed = name.split("-")
         expected = scores.of(role, "id").metrics["acc"].seeds[int(seed[-1])]
         assert numbers["made_id", "acc,none"] == expected
         assert (sha, dtype) == ("s", "float32")
     # samples lie beside results where that harness puts them, which hides the model from a scan
-    assert list(scanned(folder / "made-student-seed0")) == []
-    quiet = replace(embedded, config={**embedded.config, "log_samples": False})
-    assert all(list(scanned(file.parent)) for file in lm_eval.write(quiet, folder / "quiet"))
+    assert list(scanned(written_files / "made-student-seed0")) == []
+    quiet = replace(embedded_report, config={**embedded_report.config, "log_samples": False})
+    assert all(list(scanned(file.parent)) for file in lm_eval.write(quiet, tmp_path))
 
 
-def test_checkpoints_of_one_name_have_files_of_their_own(hub, tmp_path):
-    (scores,) = hub.tasks
+def test_checkpoints_of_one_name_have_files_of_their_own(hub_report, tmp_path):
+    (scores,) = hub_report.tasks
     same = tuple(replace(model, name="org/final") for model in scores.models)
-    report = replace(hub, tasks=(replace(scores, models=same),))
+    report = replace(hub_report, tasks=(replace(scores, models=same),))
     for output in (model_card, eval_results, open_llm, every_eval_ever):
         files = output.write(report, tmp_path / output.__name__)
         assert len(set(files)) == len(files)

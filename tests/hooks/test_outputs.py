@@ -11,6 +11,7 @@ import jsonschema
 import numpy as np
 import pytest
 import yaml
+from strict_json import lines, read
 
 from harness_plugin import HarnessError
 from harness_plugin.pipeline.outputs import check_writable
@@ -79,14 +80,6 @@ SAMPLE_KEYS = [
 ]
 
 
-def refuse(constant):
-    raise AssertionError(f"{constant} is not JSON")
-
-
-def read(file):
-    return json.loads(file.read_text(), parse_constant=refuse)
-
-
 @pytest.fixture
 def results(toy_run):
     files = sorted(toy_run.output.glob("models/*/results_*.json"))
@@ -131,7 +124,7 @@ def test_embedded_data_are_called_so_everywhere(results, toy_run):
 @pytest.fixture
 def samples(toy_run):
     (file,) = toy_run.output.glob("models/toy-student-*/samples_toy_id_*.jsonl")
-    return [json.loads(line, parse_constant=refuse) for line in file.read_text().splitlines()]
+    return lines(file)
 
 
 def test_samples_have_the_keys_of_the_harness_and_are_sorted(samples):

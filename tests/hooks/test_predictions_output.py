@@ -10,10 +10,10 @@ from harness_plugin.records import Predictions
 from harness_plugin.scoring import metrics as m
 from harness_plugin.scoring.files.prediction_tables import (
     answers_on,
+    csv_parts,
     from_csv,
     rows_sha256,
     set_of,
-    to_csv,
 )
 from harness_plugin.scoring.score import score_task
 
@@ -61,7 +61,7 @@ def scored(*predictions: Predictions):
 
 def there_and_back(scores) -> list[Predictions]:
     known = set_of(scores, "test")
-    text = to_csv(known, answers_on(scores, "test"))
+    text = "".join(csv_parts(known, answers_on(scores, "test")))
     names = {(p.role, p.seed): p.model for p in scores.predictions}
     return from_csv(text, known, "t", names, "file")
 
@@ -115,7 +115,7 @@ def test_nine_digits_hold_every_float32():
     p = predict("student", logits=values, **rows)
     scores = replace(scored(predict("student")), predictions=(p,))
     known = set_of(scores, "test")
-    (back,) = from_csv(to_csv(known, [p]), known, "t", {("student", 0): "m"}, "file")
+    (back,) = from_csv("".join(csv_parts(known, [p])), known, "t", {("student", 0): "m"}, "file")
     assert back.logits.tobytes() == values.tobytes()
 
 
@@ -139,7 +139,7 @@ def test_the_hash_of_the_rows_is_about_the_rows_alone():
 def file():
     scores = scored(predict("student"))
     known = set_of(scores, "test")
-    return known, to_csv(known, answers_on(scores, "test")).splitlines()
+    return known, "".join(csv_parts(known, answers_on(scores, "test"))).splitlines()
 
 
 @pytest.mark.parametrize(

@@ -178,13 +178,12 @@ def test_rows_are_drawn_within_their_cell(rows):
         assert (counts[:, rows.cell == cell].sum(axis=1) == 12).all()
 
 
-def test_a_run_is_probed(toy_run, tmp_path, capsys):
-    toy_run.copied(tmp_path / "run")
-    words = ["analyze", str(tmp_path / "run"), "--probes", "--resamples", "100"]
+def test_a_run_is_probed(run_folder, capsys):
+    words = ["analyze", str(run_folder), "--probes", "--resamples", "100"]
     words += ["--probe_folds", "3"]
     assert main(words) == 0
     assert "label (negative / positive) read off each layer" in capsys.readouterr().out
-    (file,) = (tmp_path / "run").glob("analysis_*.json")
+    (file,) = run_folder.glob("analysis_*.json")
     record = json.loads(file.read_text())
     probes = record["probes"]
     assert probes["split"] == "swapped"  # half of its rows are conflicting, of the other few
@@ -193,7 +192,7 @@ def test_a_run_is_probed(toy_run, tmp_path, capsys):
         for role in ("teacher", "student", "control")
         for target in ("label", "attribute")
     }
-    (table,) = (tmp_path / "run").glob("analysis_*_probes.parquet")
+    (table,) = run_folder.glob("analysis_*_probes.parquet")
     rows = pq.read_table(table).to_pylist()
     assert len(rows) == 2 * probes["rows"]
     for curve in probes["curves"]:

@@ -23,7 +23,7 @@ from harness_plugin_hooks.report.figures import flips as figures_flips
 from harness_plugin_hooks.report.figures import scores as figures_scores
 from harness_plugin_hooks.report.figures.attention import attention
 from harness_plugin_hooks.report.figures.circuits import circuits, node_of, places
-from harness_plugin_hooks.report.figures.drawing import THEME, styled
+from harness_plugin_hooks.report.figures.drawing import NARROW, THEME, styled
 from harness_plugin_hooks.report.figures.inside import sentences
 
 ROLES = ["teacher", "erm_teacher", "student", "control", "erm_student"]
@@ -50,6 +50,7 @@ def test_flips_are_drawn_as_they_were_counted(finished_run, tmp_path):
     assert set(bars) == {"right to wrong"}  # no legend of what is not there
     assert max(bars["right to wrong"]) > 30
     assert len(picture.rows) == len(flips)
+    assert picture.figure.get_figwidth() == NARROW  # a telephone shows all of it
     assert picture.caption.startswith("student on swapped: ")
     assert figures_flips.sentences(record) == []  # of models without a figure
 
@@ -184,9 +185,9 @@ def test_remedies_are_on_the_page_with_their_cost(finished_run, tmp_path):
     # in the run's folder or in one beside it; the newest counts, of the same data
     beside = run.parent / "tried"
     beside.mkdir()
-    for second, folder, tried in ((1, run, older), (2, beside, newer), (3, beside, other)):
+    for second, folder, content in ((1, run, older), (2, beside, newer), (3, beside, other)):
         file = folder / f"remedies_made_2026-01-01T00-00-0{second}.000000.json"
-        file.write_text(json.dumps(tried))
+        file.write_text(json.dumps(content))
     assert (
         main(["report", str(run), "--output_path", str(tmp_path / "site"), "--examples", "0"]) == 0
     )

@@ -16,7 +16,7 @@ from harness_plugin_hooks.study.report import figures, write
 from harness_plugin_hooks.study.report.analysis import analyse
 from harness_plugin_hooks.study.report.answer import answers
 from harness_plugin_hooks.study.report.findings import filled, requested_tables
-from harness_plugin_hooks.study.report.report import of_plan, tell
+from harness_plugin_hooks.study.report.report import of_plan, size_and_sections
 
 HOSTILE = "<script>alert('x')</script>|`*"
 
@@ -112,7 +112,7 @@ def test_figures_follow_the_theme_and_share_their_axis(written):
 def test_no_table_has_a_column_twice(written):
     _, _, values = written
     study, numbers, estimates = values
-    _, result = tell(study, numbers, estimates, {})
+    _, result = size_and_sections(study, numbers, estimates, {})
     for table in (
         block for section in result for block in section.blocks if isinstance(block, document.Table)
     ):
@@ -152,7 +152,7 @@ def test_the_same_numbers_give_the_same_files(written, tmp_path):
 
 def test_a_page_gets_the_tables_that_it_asks_for(written):
     _, _, values = written
-    about, sections = tell(*values, {})
+    about, sections = size_and_sections(*values, {})
     page = (
         "by hand\n<!-- study made_up: By role; Effects of teacher -->\nold\n"
         "<!-- end of study made_up -->\nconclusion\n"

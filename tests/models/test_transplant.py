@@ -96,7 +96,7 @@ def started(kind, layers="even", same_vocabulary=True, order=(0, 1, 2), teacher=
     return teacher, student, start, before
 
 
-def asked(model, kind):
+def logits_of(model, kind):
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         if KINDS[kind][0] == "image":
@@ -111,7 +111,7 @@ def test_the_same_architecture_becomes_its_teacher(kind):
     teacher, student, start, _ = started(kind)
     assert start.fraction == 1.0
     assert start.left == ()
-    assert torch.equal(asked(student, kind), asked(teacher, kind))
+    assert torch.equal(logits_of(student, kind), logits_of(teacher, kind))
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_another_vocabulary_keeps_its_own_embeddings():
 
 def test_labels_in_another_order_get_their_own_rows():
     teacher, student, *_ = started("bert", order=(2, 0, 1))
-    theirs, mine = asked(teacher, "bert"), asked(student, "bert")
+    theirs, mine = logits_of(teacher, "bert"), logits_of(student, "bert")
     assert torch.allclose(mine, theirs[:, [2, 0, 1]], atol=1e-6)
 
 

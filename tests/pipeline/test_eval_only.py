@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 from safetensors.torch import load_file, save_file
+from tiny_checkpoints import turn_classes
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from harness_plugin.cli.main import main
@@ -43,14 +44,8 @@ def with_other_tokens(source, target):
     name = "bert.embeddings.word_embeddings.weight"
     order = [moved.get(i, i) for i in range(len(weights[name]))]  # the mapping is its own inverse
     weights[name] = weights[name][order].contiguous()
-    for name in ("classifier.weight", "classifier.bias"):
-        weights[name] = weights[name].flip(0).contiguous()
     save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
-    config = json.loads((target / "config.json").read_text())
-    config["id2label"] = {"0": "positive", "1": "negative"}
-    config["label2id"] = {"positive": 0, "negative": 1}
-    (target / "config.json").write_text(json.dumps(config))
-    return target
+    return turn_classes(target)
 
 
 @pytest.fixture

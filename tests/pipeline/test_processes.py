@@ -70,8 +70,8 @@ def evaluation(toy_run, tmp_path_factory):
         out = folder / name
         models = [f"--{role}={toy_run.checkpoint(role)}" for role in ROLES]
         where = ["--output_path", out, "--use_cache", folder / f"{name}-store"]
-        asked = ["--tasks", TOY, "--eval_only", "--limit", "37", "--batch_size", "5"]
-        return [*asked, "--log_samples", *SAME, *models, *where], out
+        flags = ["--tasks", TOY, "--eval_only", "--limit", "37", "--batch_size", "5"]
+        return [*flags, "--log_samples", *SAME, *models, *where], out
 
     return arguments
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from four_groups import METRICS
 from sklearn.metrics import accuracy_score, f1_score
 
 from harness_plugin.errors import HarnessError
@@ -12,17 +13,7 @@ from harness_plugin.records import Predictions
 from harness_plugin.scoring import metrics as m
 from harness_plugin_hooks import metrics as offered
 
-ALL = [
-    m.ACC,
-    m.F1,
-    m.WORST_GROUP_ACC,
-    m.ACC_TRAIN_WEIGHTED,
-    m.GAP_ID_OOD,
-    m.GAP_ALIGNED_CONFLICTING,
-    m.GAP_AVG_WORST,
-    m.GAP_ENTAILMENT,
-    m.ECE,
-]
+ALL = list(METRICS.values())
 NLI = ("contradiction", "entailment", "neutral")
 HANS = ("entailment", "non-entailment")
 COLLAPSE = {

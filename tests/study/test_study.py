@@ -173,7 +173,7 @@ from harness_plugin.study.executors import Workers
 from harness_plugin.study.plan import Resources
 from harness_plugin.study.worker import Job
 if __name__ == "__main__":
-    workers = Workers(1, "study_work:tells_who_it_is")
+    workers = Workers(1, "study_work:report_identity")
     workers.submit(1, Job("one", "teacher", 0, {}, sys.argv[1]), Resources())
     workers.wait()
 """

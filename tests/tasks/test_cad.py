@@ -54,7 +54,7 @@ def test_cues_leave_no_cell_empty(rate):
 # ---- generated reviews
 
 
-def says(text):
+def sentiment_of(text):
     """The label of a generated review by its words, as a reader would find it."""
     opinion = text.split(" was ")[1].split()
     negative, positive = zip(*imdb.OPPOSITES, strict=True)
@@ -66,7 +66,7 @@ def says(text):
 def test_reviews_mean_their_label_and_name_their_genre(reviews):
     for split in reviews.splits.values():
         for row in split.rows:
-            assert split.labels[row["label"]] == says(row["text"])
+            assert split.labels[row["label"]] == sentiment_of(row["text"])
             words = imdb.GENRE_WORDS[row["attribute"]]
             other = imdb.GENRE_WORDS[next(g for g in imdb.GENRES if g != row["attribute"])]
             tokens = row["text"].split()
@@ -118,8 +118,8 @@ def test_combined_training_makes_the_genre_say_nothing(reviews):
     assert len(both.train) > 2 * len(reviews.train) - 20
     for name in ("id", "revised"):
         assert both.splits[name].fingerprint == reviews.splits[name].fingerprint
-    asked = {*both.splits["id"].rows["text"], *both.splits["revised"].rows["text"]}
-    assert not asked & {*both.train.rows["text"], *both.splits["validation"].rows["text"]}
+    evaluated = {*both.splits["id"].rows["text"], *both.splits["revised"].rows["text"]}
+    assert not evaluated & {*both.train.rows["text"], *both.splits["validation"].rows["text"]}
 
 
 # ---- generated pairs

@@ -233,14 +233,14 @@ def test_pairs_without_overlap_are_right(data):
         strict=True,
     ):
         answers = {entry[word] for word in premise.split() if word in entry}
-        asked = [word for word in hypothesis.split() if word in entry]
+        words_of_entry = [word for word in hypothesis.split() if word in entry]
         if attribute == "no_overlap" and label == 0:
-            assert {entry[word] for word in asked} <= answers
-            assert not set(asked) & set(premise.split())
+            assert {entry[word] for word in words_of_entry} <= answers
+            assert not set(words_of_entry) & set(premise.split())
         elif attribute == "no_overlap":
-            assert not {entry[word] for word in asked} <= answers
+            assert not {entry[word] for word in words_of_entry} <= answers
         else:
-            assert {entry[word] for word in asked} <= answers
+            assert {entry[word] for word in words_of_entry} <= answers
 
 
 def test_nobody_appears_twice_in_a_premise(data):
@@ -267,12 +267,12 @@ def test_small_cells_hold_the_constructions_of_the_test(data):
 
     pairs = sentences(train)
     seen = {frame(*pairs[i]) for i in rows.tolist()}
-    asked = {
+    entailed = {
         frame(*pair)
         for pair, label in zip(sentences(hans), hans.label.tolist(), strict=True)
         if label == 1
     }
-    assert asked == seen
+    assert entailed == seen
 
 
 def test_sizes():

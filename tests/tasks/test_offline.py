@@ -15,15 +15,15 @@ TASKS = load_plugins()["task"]
 @pytest.fixture
 def attempts(monkeypatch):
     """The addresses that somebody wanted to connect to."""
-    tried = []
+    connections = []
 
     def connect(self, address):
-        tried.append(address)
+        connections.append(address)
         raise OSError("no network in this test")
 
     monkeypatch.setattr(socket.socket, "connect", connect)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *address, **_: connect(None, address))
-    return tried
+    return connections
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ import torch
 from torch.nn.functional import cross_entropy, kl_div
 
 from harness_plugin import HarnessError
+from harness_plugin.models.network import ModelOutput
 from harness_plugin.training.batch import Batch, TrainingMetadata
 from harness_plugin.training.contracts import Distiller
-from harness_plugin.training.loss import DistillationLoss, TrainableModel
+from harness_plugin.training.loss import BatchPart, DistillationLoss, TrainableModel
 from harness_plugin.training.teacher_outputs import TeacherOutputs
 from harness_plugin_hooks.distill.features import Hints
 from harness_plugin_hooks.distill.logits import KD
@@ -103,6 +104,31 @@ def test_a_distiller_is_set_up_and_folds_where_there_is_one():
     objective = DistillationLoss(ERM(KNOWN), Folding(T), TeacherOutputs(TEACHER), kd_weight=1.0)
     TrainableModel(network, objective).fold()
     assert folded == made == [network]
+
+
+class Linear(torch.nn.Linear):
+    """A network whose features are its inputs."""
+
+    def forward(self, inputs):
+        return ModelOutput(super().forward(inputs["x"]), inputs["x"])
+
+
+def test_what_a_distiller_gives_stands_beside_the_logits_of_all_parts():
+    class Doubling(KD):
+        def forward(self, student, teacher_layers):
+            return {"twice": 2 * student.logits}
+
+    network, x = Linear(2, 2), torch.arange(8.0).reshape(4, 2)
+    rows = [torch.tensor([2, 0]), torch.tensor([3])]
+    parts = [BatchPart(Batch(row, LABEL[row], GROUP[row]), {"x": x[row]}) for row in rows]
+    logits = network({"x": x[torch.cat(rows)]}).logits
+    plain = TrainableModel(network, DistillationLoss(ERM(KNOWN)))(parts)
+    assert list(plain) == ["logits"]
+    assert torch.allclose(plain["logits"], logits)
+    objective = DistillationLoss(ERM(KNOWN), Doubling(T), TeacherOutputs(TEACHER), kd_weight=1.0)
+    both = TrainableModel(network, objective)(parts)
+    assert torch.allclose(both["logits"], logits)
+    assert torch.allclose(both["twice"], 2 * logits)
 
 
 def test_a_teacher_that_is_missing_is_an_error():

@@ -1,14 +1,13 @@
 """Predictions do not depend on batches, padding, label order or another model's answers."""
 
-import json
 import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from stepwise import Distillation
+from tiny_checkpoints import edit_weights, turn_classes
 
 from harness_plugin import HarnessError
 from harness_plugin.models import classifiers
@@ -19,7 +18,7 @@ from harness_plugin.training.inputs.batching import evaluation_batches
 
 
 @pytest.fixture
-def asked(open_context):
+def trained(open_context):
     """A context, a hardly trained model of it, and its rows."""
     ctx = open_context("teacher.epochs=0.3")
     model = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
@@ -28,8 +27,8 @@ def asked(open_context):
     return ctx, model, loaded, split, ctx.encoded(split, ctx.settings.teacher)
 
 
-def test_batch_size_and_padding_change_nothing(asked):
-    ctx, _, loaded, _, encoded = asked
+def test_batch_size_and_padding_change_nothing(trained):
+    ctx, _, loaded, _, encoded = trained
     tables = [predict.predict(ctx.accelerator, loaded, encoded, batch_size=n) for n in (1, 7, 256)]
     assert tables[0].shape == (120, 2)
     for table in tables[1:]:
@@ -38,8 +37,8 @@ def test_batch_size_and_padding_change_nothing(asked):
     assert encoded.lengths.min() < wide  # some rows were padded with 256 and none with 1
 
 
-def test_every_row_is_asked_once(asked, monkeypatch):
-    ctx, _, loaded, _, encoded = asked
+def test_every_row_is_asked_once(trained, monkeypatch):
+    ctx, _, loaded, _, encoded = trained
 
     def twice(*args):
         plan = evaluation_batches(*args)
@@ -50,41 +49,26 @@ def test_every_row_is_asked_once(asked, monkeypatch):
         predict.predict(ctx.accelerator, loaded, encoded, batch_size=16)
 
 
-def test_two_passes_give_the_same_bytes_even_from_training_mode(asked):
-    ctx, _, loaded, _, encoded = asked
+def test_two_passes_give_the_same_bytes_even_from_training_mode(trained):
+    ctx, _, loaded, _, encoded = trained
     loaded.train()
     first = predict.predict(ctx.accelerator, loaded, encoded, batch_size=32)
     second = predict.predict(ctx.accelerator, loaded.train(), encoded, batch_size=32)
     assert np.array_equal(first, second)
 
 
-def test_logits_that_are_not_finite_are_refused(asked):
-    ctx, _, loaded, _, encoded = asked
+def test_logits_that_are_not_finite_are_refused(trained):
+    ctx, _, loaded, _, encoded = trained
     with torch.no_grad():
         loaded.classifier.bias[0] = float("nan")
     with pytest.raises(HarnessError, match="logits that are not finite"):
         predict.predict(ctx.accelerator, loaded, encoded, batch_size=32)
 
 
-def turned(source, target):
-    """A copy of a checkpoint whose classes stand in the other order."""
-    shutil.copytree(source, target)
-    weights = load_file(target / "model.safetensors")
-    for name in ("classifier.weight", "classifier.bias"):
-        weights[name] = weights[name].flip(0).contiguous()
-    save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
-    config = json.loads((target / "config.json").read_text())
-    config["id2label"] = {"0": "positive", "1": "negative"}
-    config["label2id"] = {"positive": 0, "negative": 1}
-    (target / "config.json").write_text(json.dumps(config))
-    return target
-
-
-def test_another_order_of_labels_gives_the_same_answers(asked, tmp_path):
-    ctx, model, _, split, _ = asked
-    settings = ctx.settings.teacher.model_copy(
-        update={"model": str(turned(model.path, tmp_path / "turned"))}
-    )
+def test_another_order_of_labels_gives_the_same_answers(trained, tmp_path):
+    ctx, model, _, split, _ = trained
+    turned = turn_classes(shutil.copytree(model.path, tmp_path / "turned"))
+    settings = ctx.settings.teacher.model_copy(update={"model": str(turned)})
     other = ctx.untrained("student", settings, 0)
     first, second = ctx.predictions(model, split), ctx.predictions(other, split)
     assert second.model_labels == ("positive", "negative")
@@ -95,11 +79,10 @@ def test_another_order_of_labels_gives_the_same_answers(asked, tmp_path):
     assert label_order(model, ctx.labels) == [0, 1]
 
 
-def test_a_student_hears_its_teacher_by_the_names_of_labels(asked, tmp_path):
-    ctx, model, *_ = asked
-    settings = ctx.settings.teacher.model_copy(
-        update={"model": str(turned(model.path, tmp_path / "turned"))}
-    )
+def test_a_student_hears_its_teacher_by_the_names_of_labels(trained, tmp_path):
+    ctx, model, *_ = trained
+    turned = turn_classes(shutil.copytree(model.path, tmp_path / "turned"))
+    settings = ctx.settings.teacher.model_copy(update={"model": str(turned)})
     seen_ids = []
     for teacher in (model, ctx.untrained("teacher", settings, 0)):
         distillation = Distillation((teacher,), ctx.settings.students["student"])
@@ -107,8 +90,8 @@ def test_a_student_hears_its_teacher_by_the_names_of_labels(asked, tmp_path):
     assert torch.allclose(seen_ids[0], seen_ids[1])
 
 
-def test_a_teacher_of_other_labels_is_refused(asked):
-    _, model, *_ = asked
+def test_a_teacher_of_other_labels_is_refused(trained):
+    _, model, *_ = trained
     other = replace(model, labels=("cat", "dog"))
     with pytest.raises(
         HarnessError, match=r"predicts cat, dog, its student negative, positive: dis"
@@ -116,8 +99,8 @@ def test_a_teacher_of_other_labels_is_refused(asked):
         label_order(other, ("negative", "positive"))
 
 
-def test_two_models_in_one_store_never_share_answers(asked):
-    ctx, model, _, split, _ = asked
+def test_two_models_in_one_store_never_share_answers(trained):
+    ctx, model, _, split, _ = trained
     student = ctx.trained("student", ctx.settings.student, "erm", 0)
     another = ctx.trained("teacher", ctx.settings.teacher, "erm", 1)
     stages = {ctx.logits(m, split).path for m in (model, student, another)}
@@ -128,8 +111,8 @@ def test_two_models_in_one_store_never_share_answers(asked):
     assert not np.array_equal(tables[0], tables[2])
 
 
-def test_answers_are_keyed_by_the_rows(asked):
-    ctx, model, _, split, _ = asked
+def test_answers_are_keyed_by_the_rows(trained):
+    ctx, model, _, split, _ = trained
     order = np.random.default_rng(0).permutation(len(split))
     shuffled = split.select(order)
     first, second = ctx.predictions(model, split), ctx.predictions(model, shuffled)
@@ -137,21 +120,19 @@ def test_answers_are_keyed_by_the_rows(asked):
     assert np.allclose(second.logits, first.logits[order], atol=1e-5)
 
 
-def test_a_model_of_other_labels_is_refused_before_it_is_asked(asked):
-    *_, split, _ = asked
+def test_a_model_of_other_labels_is_refused_before_it_is_asked(trained):
+    *_, split, _ = trained
     with pytest.raises(HarnessError, match="student predicts label cat, dog, but set 'id'"):
         predict.check_labels(split, "toy", "student", ("cat", "dog"))
     predict.check_labels(split, "toy", "student", ("Positive", "negative"))
 
 
-def test_weights_that_are_replaced_are_other_weights(asked, tmp_path):
-    _, model, *_ = asked
+def test_weights_that_are_replaced_are_other_weights(trained, tmp_path):
+    _, model, *_ = trained
     copy = shutil.copytree(model.path, tmp_path / "copy")
     first = split_stages.weights_key(str(copy))
     assert first == split_stages.weights_key(str(model.path))
-    weights = load_file(copy / "model.safetensors")
-    weights["classifier.bias"] += 1
-    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    edit_weights(copy, lambda w: {**w, "classifier.bias": w["classifier.bias"] + 1})
     assert split_stages.weights_key(str(copy)) != first
 
 

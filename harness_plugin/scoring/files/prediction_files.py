@@ -75,14 +75,14 @@ class PredictionFile:
         Raises HarnessError unless every row has an answer. Rows of other sets are left out.
         """
         ids = split.texts("id")
-        found_at = compute.index_in(ids, value_set=self.ids.combine_chunks())
-        if found_at.null_count:
-            missing = as_numpy(ids.filter(found_at.is_null()))
+        positions = compute.index_in(ids, value_set=self.ids.combine_chunks())
+        if positions.null_count:
+            missing = as_numpy(ids.filter(positions.is_null()))
             raise HarnessError(
                 f"{self.file}: {missing.size:,} of the {len(split):,} ids of set {split.name!r} "
                 f"are missing{examples(missing)}; a set is scored whole."
             )
-        rows = found_at.to_numpy()
+        rows = positions.to_numpy()
         predictions = predictions_of(split, self.logits[rows], model_labels=self.labels, **more)
         chosen = predictions.targets[predictions.logits.argmax(axis=1)]
         if self.kind == "label" and (outside := split.ids[chosen < 0]).size:

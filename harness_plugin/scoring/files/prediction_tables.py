@@ -178,11 +178,6 @@ def csv_text(rows: Iterable[Sequence[str]]) -> str:
     return out.getvalue()
 
 
-def to_csv(known: EvaluationSet, answers: Sequence[Predictions]) -> str:
-    """The whole file of one set, as `csv_parts` gives it."""
-    return "".join(csv_parts(known, answers))
-
-
 def from_csv(
     text: str, known: EvaluationSet, task: str, names: Mapping[tuple[str, int], str], where: str
 ) -> list[Predictions]:

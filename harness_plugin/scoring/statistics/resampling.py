@@ -30,8 +30,8 @@ def renumbered(values: NDArray[Any]) -> tuple[NDArray[np.int64], int]:
     """(N,) the place of each whole number among those that occur, sorted, and how many occur."""
     least, most = (int(values.min()), int(values.max())) if len(values) else (0, 0)
     if most - least > 4 * len(values):
-        found, codes = np.unique(values, return_inverse=True)
-        return codes.reshape(-1), len(found)
+        distinct, codes = np.unique(values, return_inverse=True)
+        return codes.reshape(-1), len(distinct)
     shifted = np.asarray(values, dtype=np.int64) - least  # counting takes a tenth of sorting
     present = np.bincount(shifted, minlength=1) > 0
     return (np.cumsum(present) - 1)[shifted], int(present.sum())

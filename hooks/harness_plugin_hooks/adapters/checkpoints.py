@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedModel
 
 from harness_plugin.config.settings import RoleSettings
 from harness_plugin.errors import HarnessError
-from harness_plugin.models import checkpoints
+from harness_plugin.models import checkpoints, classifiers, processors
+from harness_plugin.models.examination import Use, examine
 
 TEXTS = "texts"
 """Key of a message's metadata: the input columns of the row as they are, for classifiers."""
@@ -62,8 +64,8 @@ def named_labels(
 ) -> tuple[str, ...]:
     """The labels of a checkpoint in the order of its logits, from its configuration or as given.
 
-    `given`: "a/b/c" or "a,b,c" (lm_eval cuts its arguments at commas), or a list; `option` is what
-    a user writes to give them. Raises HarnessError for names of another number, and for
+    `declared`: "a/b/c" or "a,b,c" (lm_eval cuts its arguments at commas), or a list; `option` is
+    what a user writes to give them. Raises HarnessError for names of another number, and for
     LABEL_0-style names, which say nothing about the order.
     """
     known = checkpoints.checkpoint_labels(checkpoint, trust_remote_code)
@@ -82,3 +84,24 @@ def instruction(columns: Sequence[str], texts: Sequence[str], labels: Sequence[s
     shown = "\n".join(f"{name}: {text}" for name, text in zip(columns, texts, strict=True))
     choices = ", ".join(labels)
     return f"{shown}\n\nWhich label is right: {choices}? Answer with the label alone."
+
+
+def load_classifier(
+    checkpoint: str, how: EvaluatedWith, trust_remote_code: bool
+) -> tuple[Any, PreTrainedModel]:
+    """Tokenizer and weights in float32 of a text classifier that fits them.
+
+    Raises HarnessError for what is no trained classifier, or not one of its tokenizer's texts.
+    """
+    examine(
+        checkpoints.Source(checkpoint, checkpoint=checkpoint),
+        "text",
+        Use(trained_before=True, max_length=how.max_length),
+        role="model seqcls",
+        trust_remote_code=trust_remote_code,
+    )
+    tokenizer = processors.load_processor(checkpoint, "text", trust_remote_code)
+    model = classifiers.load_trained(
+        checkpoint, "text", attention=how.attention, trust_remote_code=trust_remote_code
+    )
+    return tokenizer, model

@@ -19,10 +19,12 @@ from inspect_ai.tool import ToolChoice, ToolInfo
 
 from harness_plugin.errors import HarnessError
 from harness_plugin.machine.progress import quiet_libraries
-from harness_plugin.models import classifiers, processors
-from harness_plugin.models.checkpoints import Source
-from harness_plugin.models.examination import Use, examine
-from harness_plugin_hooks.adapters.checkpoints import TEXTS, evaluated_with, named_labels
+from harness_plugin_hooks.adapters.checkpoints import (
+    TEXTS,
+    evaluated_with,
+    load_classifier,
+    named_labels,
+)
 from harness_plugin_hooks.adapters.inspect_scoring import LOGITS
 
 
@@ -68,18 +70,8 @@ class SequenceClassifier(ModelAPI):  # type: ignore[misc]
             max_length=max_length or known.max_length,
             attention=attention or known.attention,
         )
-        examine(
-            Source(model_name, checkpoint=model_name),
-            "text",
-            Use(trained_before=True, max_length=self.how.max_length),
-            role="model seqcls",
-            trust_remote_code=trust_remote_code,
-        )
-        self.tokenizer = processors.load_processor(model_name, "text", trust_remote_code)
+        self.tokenizer, self.network = load_classifier(model_name, self.how, trust_remote_code)
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self.network = classifiers.load_trained(
-            model_name, "text", attention=self.how.attention, trust_remote_code=trust_remote_code
-        )
         self.network.eval().to(self.device)
 
     async def generate(

@@ -257,30 +257,37 @@ def measured(sets: Sets, resampling: Mapping[str, Any] | None, kinds: Sequence[s
 def group_accuracies(sets: Sets) -> Metric:
     """`<set>_acc_<group>` of every group with rows."""
 
-    def values(scores: list[SampleScore]) -> dict[str, float]:
-        out: dict[str, float] = {}
-        for split, those in answered(sets, scores):
-            p = those.predictions
-            accuracies = metrics.group_accuracies(p, np.ones((1, len(p))))[0]
-            for group, accuracy in zip(p.groups, accuracies, strict=True):
-                if not math.isnan(accuracy):
-                    put(out, f"{split}_acc_{group}", float(accuracy))
-        return out
+    def numbers(those: Answered) -> Iterator[tuple[str, float]]:
+        p = those.predictions
+        accuracies = metrics.group_accuracies(p, np.ones((1, len(p))))[0]
+        for group, accuracy in zip(p.groups, accuracies, strict=True):
+            if not math.isnan(accuracy):
+                yield f"acc_{group}", accuracy
 
-    return values
+    return of_every_set(sets, numbers)
 
 
 @offered(metric, scores=EVERY_ANSWER)
 def group_counts(sets: Sets) -> Metric:
     """`<set>_n_<group>`, and `<set>_unanswered`: rows whose answer names no label."""
 
+    def numbers(those: Answered) -> Iterator[tuple[str, float]]:
+        p = those.predictions
+        for group, n in zip(p.groups, p.membership.sum(axis=0), strict=True):
+            yield f"n_{group}", n
+        yield "unanswered", those.unanswered
+
+    return of_every_set(sets, numbers)
+
+
+def of_every_set(sets: Sets, numbers: Callable[[Answered], Iterator[tuple[str, float]]]) -> Metric:
+    """A metric of the numbers that answers to one set have, each behind the set's name."""
+
     def values(scores: list[SampleScore]) -> dict[str, float]:
         out: dict[str, float] = {}
         for split, those in answered(sets, scores):
-            p = those.predictions
-            for group, n in zip(p.groups, p.membership.sum(axis=0), strict=True):
-                put(out, f"{split}_n_{group}", float(n))
-            put(out, f"{split}_unanswered", float(those.unanswered))
+            for name, value in numbers(those):
+                put(out, f"{split}_{name}", float(value))
         return out
 
     return values

@@ -22,9 +22,6 @@ from lm_eval.api.registry import register_model
 from harness_plugin.config.run_config import RunConfig
 from harness_plugin.data.dataset import make_split
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.models import classifiers, processors
-from harness_plugin.models.checkpoints import Source
-from harness_plugin.models.examination import Use, examine
 from harness_plugin.models.weight_files import check_folder
 from harness_plugin.pipeline.roles.split_stages import weights_key
 from harness_plugin.records import Predictions, predictions_of
@@ -36,6 +33,7 @@ from harness_plugin_hooks.adapters.checkpoints import (
     ATTENTIONS,
     EvaluatedWith,
     evaluated_with,
+    load_classifier,
     named_labels,
 )
 from harness_plugin_hooks.adapters.lm_eval_rows import LabelLogProbability, Prompt, Question
@@ -126,17 +124,8 @@ class SequenceClassifier(LM):  # type: ignore[misc]
         )
         hint = f"--model_args pretrained={pretrained},labels"
         self.labels = named_labels(pretrained, labels, hint, trust_remote_code)
-        examine(
-            Source(pretrained, checkpoint=pretrained),
-            "text",
-            Use(trained_before=True, max_length=self.how.max_length),
-            role="model seqcls",
-            trust_remote_code=trust_remote_code,
-        )
-        self.tokenizer = processors.load_processor(pretrained, "text", trust_remote_code)
-        self.model = classifiers.load_trained(
-            pretrained, "text", attention=self.how.attention, trust_remote_code=trust_remote_code
-        ).to(DTYPES.get(dtype, torch.float32))
+        self.tokenizer, model = load_classifier(pretrained, self.how, trust_remote_code)
+        self.model = model.to(DTYPES.get(dtype, torch.float32))
         # lm_eval asks for batches of 1 where nobody asked for anything
         self.batch_size = BATCH_SIZE if str(batch_size) == "1" else batch_size
         self.max_batch_size = max_batch_size

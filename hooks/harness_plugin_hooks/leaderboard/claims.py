@@ -42,8 +42,8 @@ def contradictions(record: TransferRecord, plugins: Plugins) -> Iterator[Problem
     updated = [model.name for model in record.models if model.updates]
     if record.config.get("eval_only"):
         if updated:
-            found = shown(f"true, with updates of {', '.join(updated)}")
-            yield Problem(f"{part}, config.eval_only", "false for models that were trained", found)
+            actual = shown(f"true, with updates of {', '.join(updated)}")
+            yield Problem(f"{part}, config.eval_only", "false for models that were trained", actual)
         return
     if not (trained or own):
         return
@@ -79,8 +79,8 @@ def of_the_run(record: TransferRecord, part: str) -> Iterator[Problem]:
     if (data := config.get("data")) is not None:
         source = data if data in NAMED else "path"
         if record.source != source:
-            found = shown(str(data))
-            yield Problem(f"{part}, config.data", f"the source, {record.source}", found)
+            actual = shown(str(data))
+            yield Problem(f"{part}, config.data", f"the source, {record.source}", actual)
     scored = sorted(known.name for known in record.sets)
     if (sets := config.get("sets")) and sorted(map(str, sets)) != scored:
         yield Problem(f"{part}, config.sets", shown(str(scored)), shown(str(sets)))
@@ -132,9 +132,9 @@ def of_the_machine(record: TransferRecord, part: str) -> Iterator[Problem]:
             yield Problem(place, "device, precision and attention", shown(json.dumps(choice)))
             continue
         for name in ("device", "precision", "attention"):
-            asked, used = record.config.get(name), choice.get(name)
-            if asked not in (None, "auto", used):
-                yield Problem(f"{part}, config.{name}", shown(str(used)), shown(str(asked)))
+            setting, used = record.config.get(name), choice.get(name)
+            if setting not in (None, "auto", used):
+                yield Problem(f"{part}, config.{name}", shown(str(used)), shown(str(setting)))
 
 
 def of_the_models(

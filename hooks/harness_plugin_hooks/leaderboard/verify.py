@@ -247,7 +247,7 @@ def computed_again(
         collapse_rule=record.collapse_rule,
         resamples=record.config["resamples"],
         seed=record.config["data_seed"],
-        wanted_gap=record.primary,
+        declared_gap=record.primary,
         rule=VerdictRule(**record.rule.model_dump()),
     )
     # what a run notes of its data comes first, what it notes of the answers last

@@ -104,7 +104,7 @@ def selection_rates(predictions: Predictions, counts: Counts) -> Floats:
     return rates(predicted_positive(predictions), cells_of(predictions), counts)
 
 
-def rates_given(predictions: Predictions, counts: Counts, positive: bool) -> Floats:
+def rates_by_label(predictions: Predictions, counts: Counts, positive: bool) -> Floats:
     """(B, A) the same among the rows whose gold label is positive (TPR), or negative (FPR)."""
     rows = is_positive(predictions) == positive
     return rates(predicted_positive(predictions), cells_of(predictions) & rows[:, None], counts)
@@ -133,12 +133,12 @@ def demographic_parity_ratio(predictions: Predictions, counts: Counts) -> Floats
 
 def true_positive_rate_gap(predictions: Predictions, counts: Counts) -> Floats:
     """(B,) highest minus lowest true positive rate: equality of opportunity (Hardt et al. 2016)."""
-    return spread(rates_given(predictions, counts, positive=True))
+    return spread(rates_by_label(predictions, counts, positive=True))
 
 
 def false_positive_rate_gap(predictions: Predictions, counts: Counts) -> Floats:
     """(B,) highest minus lowest false positive rate."""
-    return spread(rates_given(predictions, counts, positive=False))
+    return spread(rates_by_label(predictions, counts, positive=False))
 
 
 def equalized_odds_difference(predictions: Predictions, counts: Counts) -> Floats:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harness_plugin.scoring.gate import Check, Comparison
 
 NAME = "harness-compare"
-FOUND: pytest.StashKey[tuple[Comparison, ...]] = pytest.StashKey()
+COMPARISONS: pytest.StashKey[tuple[Comparison, ...]] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -57,7 +57,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if len(lacking) == 1:
         raise pytest.UsageError(f"--harness-{lacking[0]} is missing: two results are compared")
     if not lacking:
-        config.stash[FOUND] = compared(config)
+        config.stash[COMPARISONS] = compared(config)
 
 
 @pytest.hookimpl(tryfirst=True)  # before -k and -m choose
@@ -65,7 +65,7 @@ def pytest_collection_modifyitems(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
 ) -> None:
     """Add the checks behind the tests that were collected."""
-    if FOUND in config.stash:
+    if COMPARISONS in config.stash:
         path = config.getoption("harness_candidate")
         items.extend(Gate.from_parent(session, name=NAME, nodeid=NAME, path=path).collect())
 
@@ -99,7 +99,7 @@ class Gate(pytest.Collector):
 
     def collect(self) -> Iterator[CheckItem]:
         """One item a check, named TASK/SET/METRIC."""
-        for comparison in self.config.stash[FOUND]:
+        for comparison in self.config.stash[COMPARISONS]:
             for check in comparison.checks:
                 name = f"{comparison.task}/{check.name}"
                 yield CheckItem.from_parent(self, name=name, check=check)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow.parquet as pq
 
 from harness_plugin.data.dataset import DataRequest, Ints
 from harness_plugin.data.hub import load_local
 from harness_plugin.errors import HarnessError
+
+if TYPE_CHECKING:
+    import datasets
+
+T = TypeVar("T")
 
 
 def data_folder(request: DataRequest) -> Path:
@@ -87,6 +93,29 @@ def is_hub_copy(folder: Path) -> bool:
     """Whether `folder` itself, or its data/, holds parquet files, or it was saved to disk."""
     return (folder / "dataset_dict.json").is_file() or any(
         next(folder.glob(pattern), None) for pattern in ("*.parquet", "data/*.parquet")
+    )
+
+
+def read_layout(
+    folders: Sequence[Path],
+    is_release: Callable[[Path], bool],
+    from_release: Callable[[Path], T],
+    from_hub: Callable[[datasets.DatasetDict, str], T],
+    release: str,
+) -> T:
+    """The data of the first of `folders` that holds a release, else of the first copy of the hub's.
+
+    Raises HarnessError where none holds either; `release` are the words for what was looked for.
+    """
+    for folder in folders:
+        if is_release(folder):
+            return from_release(folder)
+    for folder in folders:
+        if is_hub_copy(folder):
+            return from_hub(load_local(folder), str(folder))
+    raise HarnessError(
+        f"{folders[0]}: found neither {release} nor a copy of a hub repository (*.parquet, "
+        "dataset_dict.json)."
     )
 
 

@@ -17,7 +17,7 @@ from harness_plugin_tasks._shared.text.nli_released import (
     chosen_files,
     training,
 )
-from harness_plugin_tasks._shared.text.splits import concatenated, pair_split
+from harness_plugin_tasks._shared.text.splits import concatenated, table_split
 from harness_plugin_tasks._shared.text.tables import Table, row_variants
 from harness_plugin_tasks.anli.rounds import ROUNDS, ROWS, Reader, from_splits, released
 
@@ -124,7 +124,7 @@ def split_of(name: str, part: Part) -> Split:
         for label, table in zip(labels, part.tables, strict=True)
         for _ in range(len(table))
     ]
-    return pair_split(
+    return table_split(
         name,
         purpose=part.purpose,
         table=concatenated(part.tables),

@@ -13,9 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness_plugin.data.dataset import DataRequest, Purpose, Split, TaskData, make_split
+from harness_plugin.data.dataset import DataRequest, Purpose, Split, TaskData
 from harness_plugin_tasks._shared.options import share, whole_number
 from harness_plugin_tasks._shared.planted import balanced_labels, planted_cues
+from harness_plugin_tasks._shared.text.splits import table_split
+from harness_plugin_tasks._shared.text.tables import generated_table
 from harness_plugin_tasks.cad_imdb.released import LABELS
 
 GENRES = ("horror", "romance")
@@ -145,15 +147,14 @@ def split_of(name: str, purpose: Purpose, reviews: Sequence[Review]) -> Split:
     """The split of reviews, in their order."""
     labels = [LABELS[review.label] for review in reviews]
     genres = [GENRES[review.genre] for review in reviews]
-    return make_split(
+    columns = {"label": labels, "text": [review.text for review in reviews]}
+    return table_split(
         name,
         purpose=purpose,
-        inputs={"text": [review.text for review in reviews]},
-        ids=[f"{name}-{row:06d}" for row in range(len(reviews))],
-        label_texts=labels,
+        table=generated_table(name, columns),
+        inputs=("text",),
         labels=LABELS,
         attributes=genres,
-        group_texts=[f"{label}/{genre}" for label, genre in zip(labels, genres, strict=True)],
-        groups=tuple(f"{label}/{genre}" for label in LABELS for genre in GENRES),
+        values=GENRES,
         aligned=[int(review.label == review.genre) for review in reviews],
     )

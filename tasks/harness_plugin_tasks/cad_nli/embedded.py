@@ -17,9 +17,11 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from harness_plugin.data.dataset import DataRequest, Purpose, Split, TaskData, make_split
+from harness_plugin.data.dataset import DataRequest, Purpose, Split, TaskData
 from harness_plugin_tasks._shared.options import share, whole_number
 from harness_plugin_tasks._shared.planted import balanced_labels, planted_cues
+from harness_plugin_tasks._shared.text.splits import table_split
+from harness_plugin_tasks._shared.text.tables import generated_table
 from harness_plugin_tasks.cad_nli.released import COMBINED, LABELS
 
 Sentence: TypeAlias = Literal["premise", "hypothesis"]
@@ -75,26 +77,26 @@ class Pair(NamedTuple):
     detail: str
     cue: int
     cue_word: str
-    premise_says: Statement
-    hypothesis_says: Statement
+    premise_fact: Statement
+    hypothesis_fact: Statement
 
     @property
     def label(self) -> int:
         """Index into LABELS."""
-        if self.premise_says.kind != self.hypothesis_says.kind:
+        if self.premise_fact.kind != self.hypothesis_fact.kind:
             return NEUTRAL
-        same = self.premise_says.value == self.hypothesis_says.value
+        same = self.premise_fact.value == self.hypothesis_fact.value
         return ENTAILMENT if same else CONTRADICTION
 
     @property
     def premise(self) -> str:
         """The first sentence."""
-        return f"the {self.person} {self.premise_says.text} is {self.act} {self.detail}"
+        return f"the {self.person} {self.premise_fact.text} is {self.act} {self.detail}"
 
     @property
     def hypothesis(self) -> str:
         """The second sentence."""
-        return f"{self.cue_word} the {self.person} is {self.hypothesis_says.text}"
+        return f"{self.cue_word} the {self.person} is {self.hypothesis_fact.text}"
 
 
 def load(request: DataRequest) -> TaskData:
@@ -151,7 +153,7 @@ def draw(rng: np.random.Generator, n: int, rate: float, where: str) -> list[Pair
     pairs = []
     for y, c in zip(label.tolist(), cue.tolist(), strict=True):
         kind = int(rng.integers(len(KINDS)))
-        says = Statement(kind, int(rng.integers(len(KINDS[kind]))))
+        fact = Statement(kind, int(rng.integers(len(KINDS[kind]))))
         pairs.append(
             Pair(
                 one(PEOPLE),
@@ -159,22 +161,22 @@ def draw(rng: np.random.Generator, n: int, rate: float, where: str) -> list[Pair
                 one(DETAILS),
                 c,
                 one(CUE_WORDS[c]),
-                says,
-                related(rng, says, y),
+                fact,
+                related(rng, fact, y),
             )
         )
     return pairs
 
 
-def related(rng: np.random.Generator, says: Statement, label: int) -> Statement:
-    """A statement in the relation `label` to `says`; the relation reads the same both ways."""
+def related(rng: np.random.Generator, fact: Statement, label: int) -> Statement:
+    """A statement in the relation `label` to `fact`; the relation reads the same both ways."""
     if label == ENTAILMENT:
-        return says
+        return fact
     if label == NEUTRAL:
-        other = 1 - says.kind
+        other = 1 - fact.kind
         return Statement(other, int(rng.integers(len(KINDS[other]))))
-    size = len(KINDS[says.kind])
-    return Statement(says.kind, (says.value + 1 + int(rng.integers(size - 1))) % size)
+    size = len(KINDS[fact.kind])
+    return Statement(fact.kind, (fact.value + 1 + int(rng.integers(size - 1))) % size)
 
 
 def revisions(rng: np.random.Generator, pairs: Sequence[Pair], edited: Sentence) -> list[Pair]:
@@ -190,8 +192,8 @@ def revisions(rng: np.random.Generator, pairs: Sequence[Pair], edited: Sentence)
 def revision(rng: np.random.Generator, pair: Pair, edited: Sentence, label: int) -> Pair:
     """The pair with one sentence edited so that it has `label`."""
     if edited == "premise":
-        return pair._replace(premise_says=related(rng, pair.hypothesis_says, label))
-    return pair._replace(hypothesis_says=related(rng, pair.premise_says, label))
+        return pair._replace(premise_fact=related(rng, pair.hypothesis_fact, label))
+    return pair._replace(hypothesis_fact=related(rng, pair.premise_fact, label))
 
 
 def split_of(
@@ -200,19 +202,18 @@ def split_of(
     """The split of pairs, in their order; revisions of one of the `originals` are a cluster."""
     labels = [LABELS[pair.label] for pair in pairs]
     cues = [CUES[pair.cue] for pair in pairs]
-    return make_split(
+    columns = {
+        "label": labels,
+        "premise": [pair.premise for pair in pairs],
+        "hypothesis": [pair.hypothesis for pair in pairs],
+    }
+    return table_split(
         name,
         purpose=purpose,
-        inputs={
-            "premise": [pair.premise for pair in pairs],
-            "hypothesis": [pair.hypothesis for pair in pairs],
-        },
-        ids=[f"{name}-{row:06d}" for row in range(len(pairs))],
-        label_texts=labels,
+        table=generated_table(name, columns),
         labels=LABELS,
         attributes=cues,
-        group_texts=[f"{label}/{cue}" for label, cue in zip(labels, cues, strict=True)],
-        groups=tuple(f"{label}/{cue}" for label in LABELS for cue in CUES),
+        values=CUES,
         aligned=[int(pair.label == pair.cue) for pair in pairs],
         clusters=originals,
     )

@@ -59,7 +59,7 @@ def biased(n: int, rate: float) -> Ints:
     return np.array([[half - other, other], [other, half - other]])
 
 
-def wanted_counts(request: DataRequest) -> dict[str, Ints]:
+def target_counts(request: DataRequest) -> dict[str, Ints]:
     """(2, 2) rows by label and gender of every set."""
     rate = share(request, "bias_rate")
     sizes = {name: whole_number(request, f"n_{name}", FEWEST) for name in BIASED_SPLITS}
@@ -75,7 +75,7 @@ def designed(request: DataRequest, pool: Pool, notes: Sequence[str]) -> TaskData
     Raises HarnessError naming the cell that has too few faces.
     """
     rng = np.random.default_rng(request.seed)
-    counts = wanted_counts(request)
+    counts = target_counts(request)
     label = np.full(len(pool.age), -1)
     for number, bins in enumerate(ages_of(request)):
         label[np.isin(pool.age, [AGES.index(name) for name in bins])] = number

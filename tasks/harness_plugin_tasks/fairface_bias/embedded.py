@@ -15,7 +15,7 @@ from harness_plugin_tasks.fairface_bias.design import (
     Pool,
     ages_of,
     designed,
-    wanted_counts,
+    target_counts,
 )
 
 
@@ -24,7 +24,7 @@ def load(request: DataRequest) -> TaskData:
     young, old = ages_of(request)
     size = whole_number(request, "image_size", 16)
     rng = np.random.default_rng([request.seed, 1])
-    counts = wanted_counts(request)
+    counts = target_counts(request)
     test = counts.pop("balanced")
     ages, genders, tests = [], [], []
     others = np.sum(list(counts.values()), axis=0)

@@ -8,9 +8,9 @@ import datasets
 import numpy as np
 
 from harness_plugin.data.dataset import DataRequest, TaskData
-from harness_plugin.data.hub import load_hub, load_local
+from harness_plugin.data.hub import load_hub
 from harness_plugin.errors import HarnessError
-from harness_plugin_tasks._shared.files import data_folder, is_hub_copy, row_variant
+from harness_plugin_tasks._shared.files import data_folder, read_layout, row_variant
 from harness_plugin_tasks._shared.images.splits import class_indices, stored_images
 from harness_plugin_tasks._shared.quoted import read_quoted
 from harness_plugin_tasks.fairface_bias.design import AGES, GENDERS, Pool, designed
@@ -49,14 +49,13 @@ def read_pools(request: DataRequest) -> dict[str, Pool]:
     if request.source == "hub":
         return from_hub(load_hub(REPOSITORY, NAME, revision=REVISION), REPOSITORY)
     root = data_folder(request)
-    for folder in (root, *(root / name for name in FOLDERS)):
-        if all((folder / f"fairface_label_{part}.csv").is_file() for part in PARTS):
-            return from_tree(folder)
-        if folder.is_dir() and is_hub_copy(folder):
-            return from_hub(load_local(folder), str(folder))
-    raise HarnessError(
-        f"{root}: found neither fairface_label_train.csv and fairface_label_val.csv (also looked "
-        f"in {', '.join(FOLDERS)}) nor a copy of a hub repository (*.parquet, dataset_dict.json)."
+    files = [f"fairface_label_{part}.csv" for part in PARTS]
+    return read_layout(
+        [root, *(root / name for name in FOLDERS)],
+        lambda folder: all((folder / file).is_file() for file in files),
+        from_tree,
+        from_hub,
+        f"{' and '.join(files)} (also looked in {', '.join(FOLDERS)})",
     )
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from harness_plugin.data.dataset import DataRequest, TaskData
 from harness_plugin_tasks._shared.options import share, whole_number
 from harness_plugin_tasks._shared.planted import balanced_labels, planted_cues
-from harness_plugin_tasks._shared.text.tables import Table
+from harness_plugin_tasks._shared.text.tables import Table, generated_table
 from harness_plugin_tasks.fever_symmetric.claims import (
     LABELS,
     TWO_LABELS,
@@ -142,11 +142,11 @@ def fact(rng: np.random.Generator, kind: int) -> tuple[int, int]:
     return kind, int(rng.integers(len(KINDS[kind])))
 
 
-def related(rng: np.random.Generator, says: tuple[int, int], label: int) -> tuple[int, int]:
-    """A claim in the relation `label` to evidence that states `says`."""
-    kind, value = says
+def related(rng: np.random.Generator, evidence: tuple[int, int], label: int) -> tuple[int, int]:
+    """A claim in the relation `label` to `evidence`."""
+    kind, value = evidence
     if label == SUPPORTS:
-        return says
+        return evidence
     if label == NOT_ENOUGH_INFO:
         return fact(rng, 1 - kind)
     size = len(KINDS[kind])
@@ -176,6 +176,5 @@ def table(name: str, pairs: Sequence[Pair]) -> Table:
         "premise": [f"{p.name} {KINDS[p.evidence[0]][p.evidence[1]]} {p.detail}" for p in pairs],
         "hypothesis": [f"{p.opener} {p.name} {KINDS[p.claim[0]][p.claim[1]]}" for p in pairs],
         "label": [p.label for p in pairs],
-        "id": [f"{name}-{row:06d}" for row in range(len(pairs))],
     }
-    return Table(name, name, columns)
+    return generated_table(name, columns)

@@ -37,7 +37,7 @@ from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.options import share, whole_number
 from harness_plugin_tasks._shared.text.cues import OVERLAP_CUE
 from harness_plugin_tasks._shared.text.splits import cue_split
-from harness_plugin_tasks._shared.text.tables import Table
+from harness_plugin_tasks._shared.text.tables import generated_table
 from harness_plugin_tasks.hans.evaluation import (
     COLLAPSE,
     HANS_GROUPS,
@@ -209,9 +209,8 @@ def biased_split(name: str, purpose: Purpose, pairs: Sequence[Pair]) -> Split:
         "premise": [pair.premise for pair in pairs],
         "hypothesis": [pair.hypothesis for pair in pairs],
         "label": [pair.label for pair in pairs],
-        "id": [f"{name}-{row:06d}" for row in range(len(pairs))],
     }
-    table = Table(name, name, columns)
+    table = generated_table(name, columns)
     return cue_split(name, purpose=purpose, table=table, cue=OVERLAP_CUE, labels=HANS_LABELS)
 
 

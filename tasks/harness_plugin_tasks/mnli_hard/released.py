@@ -9,9 +9,8 @@ from harness_plugin.data.dataset import DataRequest, TaskData
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.files import data_folder, require
 from harness_plugin_tasks._shared.text.cues import NLI_LABELS
-from harness_plugin_tasks._shared.text.hard import hard_data
+from harness_plugin_tasks._shared.text.hard import hard_data, hard_from_hub
 from harness_plugin_tasks._shared.text.nli_hub import MULTINLI
-from harness_plugin_tasks._shared.text.nli_hub import from_hub as corpus_from_hub
 from harness_plugin_tasks._shared.text.nli_released import FROM_MULTINLI, chosen_files, training
 from harness_plugin_tasks._shared.text.tables import Table, checked, read_nli, text_lines
 
@@ -26,16 +25,10 @@ HARD_FILES = {
 
 
 def from_hub(request: DataRequest) -> TaskData:
-    """MultiNLI from the hub, which has no hard subset: it is judged by a model of ours.
-
-    Raises HarnessError for the option hard=official, and as `nli_hub.from_hub`.
-    """
-    if request.options["hard"] == "official":
-        raise HarnessError(
-            "mnli_hard: the hub has no labelled hard subset of MultiNLI; set mnli_hard.hard=auto, "
-            "or give --data PATH with the files."
-        )
-    return hard_data(request, corpus_from_hub(MULTINLI, request), {})
+    """MultiNLI from the hub; raises HarnessError as `hard_from_hub`."""
+    lacking = "no labelled hard subset of MultiNLI"
+    otherwise = "set mnli_hard.hard=auto, or give --data PATH with the files"
+    return hard_from_hub(request, MULTINLI, f"{lacking}; {otherwise}")
 
 
 def from_path(request: DataRequest) -> TaskData:

@@ -12,7 +12,7 @@ from harness_plugin.data.dataset import ALIGNED, CONFLICTING, UNDEFINED, Split, 
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.files import require
 from harness_plugin_tasks._shared.text.cues import NEGATION_CUE, NLI_LABELS, OVERLAP_CUE
-from harness_plugin_tasks._shared.text.splits import cue_split, pair_split
+from harness_plugin_tasks._shared.text.splits import cue_split, table_split
 from harness_plugin_tasks._shared.text.tables import (
     NLI_COLUMNS,
     Column,
@@ -108,7 +108,7 @@ def negation_nli(root: Path) -> Split:
     columns = {key: [x for t in tables for x in t.columns[key]] for key in tables[0].columns}
     table = Table("negation_nli", str(tables[0].where), columns)
     labels = columns["label"]
-    return pair_split(
+    return table_split(
         "negation_nli",
         purpose="ood",
         table=table,

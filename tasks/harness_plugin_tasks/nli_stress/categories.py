@@ -17,7 +17,7 @@ from harness_plugin_tasks._shared.text.cues import (
     tokens,
 )
 from harness_plugin_tasks._shared.text.nli_released import either
-from harness_plugin_tasks._shared.text.splits import concatenated, pair_split
+from harness_plugin_tasks._shared.text.splits import concatenated, table_split
 from harness_plugin_tasks._shared.text.tables import Table, read_nli
 
 SECTIONS = ("matched", "mismatched")
@@ -99,7 +99,7 @@ def stress_split(tests: Sequence[Test]) -> Split:
     """
     table = concatenated([test.table for test in tests])
     stress = [test.category for test in tests for _ in range(len(test.table))]
-    return pair_split(
+    return table_split(
         "stress",
         purpose="ood",
         table=table,

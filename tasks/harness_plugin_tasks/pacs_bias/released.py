@@ -8,9 +8,9 @@ import datasets
 import numpy as np
 
 from harness_plugin.data.dataset import DataRequest, TaskData
-from harness_plugin.data.hub import load_hub, load_local
+from harness_plugin.data.hub import load_hub
 from harness_plugin.errors import HarnessError
-from harness_plugin_tasks._shared.files import count_variants, data_folder, is_hub_copy
+from harness_plugin_tasks._shared.files import count_variants, data_folder, read_layout
 from harness_plugin_tasks._shared.images.splits import FEWEST, class_indices, stored_images
 from harness_plugin_tasks._shared.options import optional_rows
 from harness_plugin_tasks.pacs_bias.design import (
@@ -53,15 +53,13 @@ def read_pool(request: DataRequest) -> Pool:
         return from_hub(load_hub(REPOSITORY, revision=REVISION), REPOSITORY)
     root = data_folder(request)
     folders = (root, root / "PACS", root / "pacs")
-    for folder in folders:
-        if any((folder / domain).is_dir() for domain in DOMAINS):
-            return from_tree(folder)
-    for folder in folders:
-        if is_hub_copy(folder):
-            return from_hub(load_local(folder), str(folder))
-    raise HarnessError(
-        f"{root}: found neither <domain>/<class>/ with the domains {', '.join(DOMAINS)} (also "
-        "looked in PACS/ and pacs/) nor a copy of a hub repository (*.parquet, dataset_dict.json)."
+    domains = ", ".join(DOMAINS)
+    return read_layout(
+        folders,
+        lambda folder: any((folder / domain).is_dir() for domain in DOMAINS),
+        from_tree,
+        from_hub,
+        f"<domain>/<class>/ with the domains {domains} (also looked in PACS/ and pacs/)",
     )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from harness_plugin.data.dataset import DataRequest, Ints, TaskData
 from harness_plugin_tasks._shared.options import share, whole_number
 from harness_plugin_tasks._shared.planted import planted_cues
-from harness_plugin_tasks._shared.text.tables import Table
+from harness_plugin_tasks._shared.text.tables import Table, generated_table
 from harness_plugin_tasks.qqp_paws.questions import LABELS, overlap_splits
 
 DUPLICATES = 0.48
@@ -159,6 +159,5 @@ def table(name: str, pairs: Sequence[Pair]) -> Table:
         "question1": [pair.first for pair in pairs],
         "question2": [pair.second for pair in pairs],
         "label": [LABELS[pair.label] for pair in pairs],
-        "id": [f"{name}-{row:06d}" for row in range(len(pairs))],
     }
-    return Table(name, name, columns)
+    return generated_table(name, columns)

@@ -18,7 +18,7 @@ from harness_plugin.data.dataset import (
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.options import fraction
 from harness_plugin_tasks._shared.text.cues import words
-from harness_plugin_tasks._shared.text.splits import pair_split
+from harness_plugin_tasks._shared.text.splits import table_split
 from harness_plugin_tasks._shared.text.tables import Table
 
 LABELS = ("not_duplicate", "duplicate")
@@ -69,7 +69,7 @@ def overlap_split(name: str, purpose: Purpose, table: Table, threshold: float) -
     """One split; a row is aligned where high overlap meets duplicate, or low its opposite."""
     values = [VALUES[high] for high in (overlaps(table) > threshold).tolist()]
     pointed = dict(zip(VALUES, LABELS, strict=True))
-    return pair_split(
+    return table_split(
         name,
         purpose=purpose,
         table=table,

@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 
 from harness_plugin.data.dataset import DataRequest, TaskData
-from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.files import data_folder, require
-from harness_plugin_tasks._shared.text.hard import hard_data
+from harness_plugin_tasks._shared.text.hard import hard_data, hard_from_hub
 from harness_plugin_tasks._shared.text.nli_hub import SNLI
-from harness_plugin_tasks._shared.text.nli_hub import from_hub as corpus_from_hub
 from harness_plugin_tasks._shared.text.nli_released import FROM_SNLI, chosen_files, either, training
 from harness_plugin_tasks._shared.text.splits import RELEASED_ROWS
 from harness_plugin_tasks._shared.text.tables import read_nli, row_variants
@@ -19,16 +17,10 @@ HARD_MD5 = "75430b13d2a95c752935cb993d00d7fb"
 
 
 def from_hub(request: DataRequest) -> TaskData:
-    """SNLI from the hub, which has no hard subset: it is judged by a model of ours.
-
-    Raises HarnessError for the option hard=official, and as `nli_hub.from_hub`.
-    """
-    if request.options["hard"] == "official":
-        raise HarnessError(
-            "snli_hard: the hub has no hard subset of SNLI; set snli_hard.hard=auto, or give "
-            f"--data PATH with {HARD_FILES[0]}."
-        )
-    return hard_data(request, corpus_from_hub(SNLI, request), {})
+    """SNLI from the hub; raises HarnessError as `hard_from_hub`."""
+    lacking = "no hard subset of SNLI"
+    otherwise = f"set snli_hard.hard=auto, or give --data PATH with {HARD_FILES[0]}"
+    return hard_from_hub(request, SNLI, f"{lacking}; {otherwise}")
 
 
 def from_path(request: DataRequest) -> TaskData:

@@ -6,7 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from harness_plugin.data.dataset import ALIGNED, CONFLICTING, Purpose, Split, make_split
+from harness_plugin.data.dataset import ALIGNED, CONFLICTING, Purpose, Split
+from harness_plugin_tasks._shared.text.splits import table_split
+from harness_plugin_tasks._shared.text.tables import Table
 
 LABELS = ("nontoxic", "toxic")
 MENTION, NO_MENTION = "mention", "no_mention"
@@ -116,24 +118,20 @@ def split_of(
     that says so, without it every one but NOBODY. Raises HarnessError as `make_split` does.
     """
     labels = [LABELS[int(toxic)] for toxic in texts.toxic]
-    group_texts = [f"{label}/{value}" for label, value in zip(labels, values, strict=True)]
-    present = {*group_texts}
     somebody = [v == mentioned if mentioned else v != NOBODY for v in values]
-    return make_split(
+    columns = {"id": [*texts.ids], "label": labels, "text": [*texts.text]}
+    return table_split(
         name,
         purpose=purpose,
-        inputs={"text": texts.text},
-        ids=texts.ids,
-        label_texts=labels,
+        table=Table(name, texts.where, columns),
+        inputs=("text",),
         labels=LABELS,
         attributes=values,
-        group_texts=group_texts,
-        groups=tuple(g for label in LABELS for v in known if (g := f"{label}/{v}") in present),
+        values=known,
         aligned=[
             ALIGNED if toxic == some else CONFLICTING
             for toxic, some in zip(texts.toxic, somebody, strict=True)
         ],
         breakdowns=breakdowns,
         clusters=clusters,
-        where=texts.where,
     )

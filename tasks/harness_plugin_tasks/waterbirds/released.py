@@ -9,9 +9,9 @@ import datasets
 import numpy as np
 
 from harness_plugin.data.dataset import DataRequest, TaskData
-from harness_plugin.data.hub import load_hub, load_local
+from harness_plugin.data.hub import load_hub
 from harness_plugin.errors import HarnessError
-from harness_plugin_tasks._shared.files import data_folder, is_hub_copy
+from harness_plugin_tasks._shared.files import data_folder, read_layout
 from harness_plugin_tasks._shared.images.splits import class_indices, stored_images
 from harness_plugin_tasks._shared.quoted import read_quoted
 from harness_plugin_tasks.waterbirds.cells import CELLS, PURPOSES, Birds, released_data
@@ -36,15 +36,12 @@ def load(request: DataRequest) -> TaskData:
         return from_columns(loaded, request, REPOSITORY)
     root = data_folder(request)
     folders = (root, root / FOLDER, root / "waterbirds")
-    for folder in folders:
-        if (folder / METADATA).is_file():
-            return from_metadata(folder, request)
-    for folder in folders:
-        if is_hub_copy(folder):
-            return from_columns(load_local(folder), request, str(folder))
-    raise HarnessError(
-        f"{root}: found neither {METADATA} (also looked in {FOLDER}/ and waterbirds/) nor a copy "
-        "of a hub repository (*.parquet, dataset_dict.json)."
+    return read_layout(
+        folders,
+        lambda folder: (folder / METADATA).is_file(),
+        lambda folder: from_metadata(folder, request),
+        lambda loaded, where: from_columns(loaded, request, where),
+        f"{METADATA} (also looked in {FOLDER}/ and waterbirds/)",
     )
 
 

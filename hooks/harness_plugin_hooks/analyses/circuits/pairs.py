@@ -24,7 +24,7 @@ Pair: TypeAlias = tuple[str, str] | None
 FEWEST = 8
 """Pairs of a group below which a kind of corruption is not used."""
 
-TRIED = 8
+DRAWS = 8
 """Rows drawn for each pair asked for: some have no twin."""
 
 NEUTRAL = {
@@ -154,7 +154,7 @@ def made(
 ) -> Pairs:
     """Pairs of one kind; HarnessError where there are too few."""
     each = -(-count // len(sample.rows))
-    rows_of = {group: rows[: TRIED * each] for group, rows in sample.rows.items()}
+    rows_of = {group: rows[: DRAWS * each] for group, rows in sample.rows.items()}
     rows = np.concatenate(list(rows_of.values()))
     group = np.concatenate([np.full(len(these), name) for name, these in rows_of.items()])
     left: Counter[str] = Counter()

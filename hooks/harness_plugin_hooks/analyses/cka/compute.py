@@ -10,10 +10,10 @@ from itertools import combinations, pairwise
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from harness_plugin.analysis.loaded_models import LoadedModel, inputs_of, twins
 from harness_plugin.errors import HarnessError
+from harness_plugin.machine.progress import worked
 from harness_plugin.records import Floats, Ints
 from harness_plugin.scoring.statistics.intervals import LEVEL, Interval, bounds, components
 from harness_plugin.training.inputs.encode import Encoded
@@ -173,7 +173,7 @@ def compare_models(
     for number, (group, chosen) in enumerate(rows.items()):
         streams = {view: stream_of(reads.layers, options, number) for view in options.views}
         batches = chosen[: len(chosen) // batch * batch].reshape(-1, batch)
-        for some in tqdm(batches, desc=f"CKA, {group}", disable=quiet, leave=False):
+        for some in worked(list(batches), f"CKA, {group}", quiet=quiet):
             layers = reads(some)
             for view, stream in streams.items():
                 stream.update(seen_through(views[view], layers))
@@ -277,7 +277,7 @@ def report(
                 a, b = members[0]
                 similar = [stream.between(spans[one], spans[other]) for one, other in members]
                 values = over_members([one.weighted(counts) for one in similar], by_seed)
-                found_interval = interval(values, blocks, (0, 1))
+                similarity = interval(values, blocks, (0, 1))
                 depths = readers[a].depths, readers[b].depths
                 diagonal = same_depth(*depths, readers[a].names)
                 tables.append(
@@ -290,7 +290,7 @@ def report(
                         second_layers=readers[b].names,
                         first_depths=depths[0],
                         second_depths=depths[1],
-                        **found_interval._asdict(),
+                        **similarity._asdict(),
                         no_interval=reason,
                         seeds=np.stack([one.value for one in similar]),
                         null=np.mean([one.permuted for one in similar], axis=0),

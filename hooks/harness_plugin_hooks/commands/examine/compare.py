@@ -64,9 +64,6 @@ def parser() -> Parser:
     return out
 
 
-LIMITS = ("metric", "max_drop", "max_gap_increase", "margin")
-
-
 def main(words: list[str]) -> int:
     """Compare, show, write; the exit status is the verdict."""
     args = parser().parse_args(words)

@@ -25,6 +25,12 @@ def parser() -> Parser:
         metavar="BUNDLE",
         help="a folder or .zip file, or the folder of a certificate",
     )
+    add_trust_flags(out)
+    return out
+
+
+def add_trust_flags(out: Parser) -> None:
+    """The flags of every command that reads bundles: which data it takes for the right ones."""
     out.add_argument(
         "--reference",
         action="append",
@@ -36,7 +42,6 @@ def parser() -> Parser:
     out.add_argument(
         "--allow_embedded", action="store_true", help="a demonstration, on generated data"
     )
-    return out
 
 
 def main(words: list[str]) -> int:

@@ -68,7 +68,7 @@ def main(words: list[str]) -> int:
         ]
         for entry in chosen:
             if not args.dry_run:
-                upkeep.prune(root, entry)
+                upkeep.prune(entry)
             print(line(entry))
         done = "would be freed" if args.dry_run else "freed"
         print(f"{size(sum(entry.bytes for entry in chosen))} {done} in {root}")

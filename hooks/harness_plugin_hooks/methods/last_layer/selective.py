@@ -16,8 +16,6 @@ from harness_plugin.store.stages import Stage
 from harness_plugin.training.trainer import Trainer
 from harness_plugin_hooks.methods.last_layer.refit import Floats, Head, Ints, LastLayer, halves
 
-OPTIMIZERS = ("sgd", "adamw")
-
 
 class SELF(LastLayer):
     """Selective last-layer fine-tuning on held-out rows where a model disagrees with another.

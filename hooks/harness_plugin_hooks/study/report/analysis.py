@@ -130,7 +130,9 @@ def means(study: Study, factor: str, role: str, response: Response) -> Iterator[
     """The mean of each level, with the ranks that their intervals allow."""
     for task, split, where in places(study, factor):
         tables, matched = comparable(by_level(study, factor, role, response, where))
-        averages = {level: average(table) for level, table in tables.items()}
+        averages = {
+            level: average(table).within(*response.bounds) for level, table in tables.items()
+        }
         ranked = [
             level
             for level, mean in averages.items()

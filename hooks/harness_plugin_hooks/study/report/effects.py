@@ -75,6 +75,10 @@ class Average:
         """Whether the interval leaves 0 out."""
         return self.low > 0 or self.high < 0
 
+    def within(self, lowest: float, highest: float) -> Average:
+        """The same with ends that do not reach beyond what there can be."""
+        return replace(self, low=max(self.low, lowest), high=min(self.high, highest))
+
 
 def average(table: Table) -> Average:
     """The mean over contexts, then over seeds.

@@ -41,7 +41,7 @@ def write(
     return [html, text, *drawings.values(), parquet]
 
 
-def tell(
+def size_and_sections(
     plan: Plan, numbers: pd.DataFrame, estimates: pd.DataFrame, parameters: Mapping[str, int]
 ) -> tuple[str, list[Section]]:
     """The size of a study in a sentence, and its sections without figures."""

@@ -12,12 +12,12 @@ import datasets
 import numpy as np
 
 from harness_plugin.data.dataset import DataRequest, Ints
-from harness_plugin.data.hub import load_hub, load_local
+from harness_plugin.data.hub import load_hub
 from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.files import (
     count_variants,
     data_folder,
-    is_hub_copy,
+    read_layout,
     require_splits,
 )
 from harness_plugin_tasks._shared.images.splits import Pixels, class_indices, decoded, stored_images
@@ -68,15 +68,13 @@ def read_mnist(request: DataRequest) -> tuple[dict[str, Digits], list[str]]:
 def read_folder(root: Path, names: Sequence[str]) -> dict[str, Digits]:
     """These splits of MNIST in a folder, or in a subfolder of a usual name."""
     folders = [root, root / "mnist", root / "MNIST" / "raw", root / "raw"]
-    for folder in folders:
-        if any(idx_file(folder, stem) for stems in FILES.values() for stem in stems):
-            return from_idx(folder, names)
-    for folder in folders:
-        if is_hub_copy(folder):
-            return from_hub(load_local(folder), names, str(folder))
-    raise HarnessError(
-        f"{root}: found neither MNIST's idx files ({FILES['train'][0]}.gz, …; also looked in "
-        "mnist/, MNIST/raw/, raw/) nor a copy of a hub repository (*.parquet, dataset_dict.json)."
+    stems = [stem for both in FILES.values() for stem in both]
+    return read_layout(
+        folders,
+        lambda folder: any(idx_file(folder, stem) for stem in stems),
+        lambda folder: from_idx(folder, names),
+        lambda loaded, where: from_hub(loaded, names, where),
+        f"MNIST's idx files ({stems[0]}.gz, …; also looked in mnist/, MNIST/raw/, raw/)",
     )
 
 

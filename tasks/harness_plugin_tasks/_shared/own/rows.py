@@ -105,7 +105,7 @@ def joined_column(columns: Sequence[Column]) -> Column:
 
 
 def read_parts(layout: Layout, split: str, seed: int, problems: list[str]) -> list[Part]:
-    """The splits that stand in one file; what a reader should know of it goes to `found`."""
+    """The splits that stand in one file; what a reader should know of it goes to `problems`."""
     table = read_columns(layout.files[split], layout.columns, layout.form)
     named = layout.split if isinstance(layout.split, str) else ""
     needed = (*layout.inputs, layout.label, layout.attribute, named, layout.id)

@@ -6,7 +6,7 @@ from harness_plugin.data.dataset import DataRequest, Purpose, Split, TaskData
 from harness_plugin_tasks._shared.text.grammar import GIVEAWAYS, Rows
 from harness_plugin_tasks._shared.text.hard import DIFFICULTY, OFFICIAL
 from harness_plugin_tasks._shared.text.nli_embedded import planted_data
-from harness_plugin_tasks._shared.text.splits import pair_split
+from harness_plugin_tasks._shared.text.splits import table_split
 
 
 def load(request: DataRequest) -> TaskData:
@@ -18,7 +18,7 @@ def giveaway_split(name: str, purpose: Purpose, rows: Rows) -> Split:
     """A split in which a pair is easy when its hypothesis' opener is one of its label's."""
     easy, hard = OFFICIAL
     values = [easy if aligned else hard for aligned in rows.aligned]
-    return pair_split(
+    return table_split(
         name,
         purpose=purpose,
         table=rows.table,

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from harness_plugin_tasks._shared.text.cues import NLI_LABELS
-from harness_plugin_tasks._shared.text.tables import Table
+from harness_plugin_tasks._shared.text.tables import Table, generated_table
 
 PEOPLE = (
     "doctor",
@@ -172,15 +172,14 @@ def drawn(
     """Shuffled pairs, as many of each label and alignment as `counts` says."""
     cells = [cell for cell, count in counts.items() for _ in range(count)]
     cells = [cells[i] for i in rng.permutation(len(cells))]
-    columns: dict[str, list[str]] = {"premise": [], "hypothesis": [], "label": [], "id": []}
-    for row, (label, aligned) in enumerate(cells):
+    columns: dict[str, list[str]] = {"premise": [], "hypothesis": [], "label": []}
+    for label, aligned in cells:
         openers = planted.openers[label] if aligned else planted.against(label)
         premise, hypothesis = pair(rng, label)
         columns["premise"].append(premise)
         columns["hypothesis"].append(f"{pick(rng, openers)} {hypothesis}")
         columns["label"].append(label)
-        columns["id"].append(f"{name}-{row:06d}")
-    return Rows(Table(name, name, columns), tuple(aligned for _, aligned in cells))
+    return Rows(generated_table(name, columns), tuple(aligned for _, aligned in cells))
 
 
 def pair(rng: np.random.Generator, label: str) -> tuple[str, str]:

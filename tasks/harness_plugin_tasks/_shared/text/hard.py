@@ -15,10 +15,11 @@ from harness_plugin.data.dataset import (
     Split,
     TaskData,
 )
+from harness_plugin.errors import HarnessError
 from harness_plugin_tasks._shared.text.cues import NLI_LABELS
 from harness_plugin_tasks._shared.text.hypothesis_only import FOLDS, classifier, cross_fitted
-from harness_plugin_tasks._shared.text.nli_hub import Training
-from harness_plugin_tasks._shared.text.splits import concatenated, empty_cells, pair_split
+from harness_plugin_tasks._shared.text.nli_hub import Corpus, Training, from_hub
+from harness_plugin_tasks._shared.text.splits import concatenated, empty_cells, table_split
 from harness_plugin_tasks._shared.text.tables import Table
 
 DIFFICULTY = "difficulty"
@@ -44,6 +45,17 @@ class Judged(NamedTuple):
     note: str
 
 
+def hard_from_hub(request: DataRequest, corpus: Corpus, lacking: str) -> TaskData:
+    """A corpus of the hub, which has no hard subset: it is judged by a model of ours.
+
+    Raises HarnessError for the option hard=official, with what is `lacking` and what to do, and as
+    `nli_hub.from_hub`.
+    """
+    if request.options["hard"] == "official":
+        raise HarnessError(f"{request.task.task}: the hub has {lacking}.")
+    return hard_data(request, from_hub(corpus, request), {})
+
+
 def hard_data(request: DataRequest, corpus: Training, official: Mapping[str, Table]) -> TaskData:
     """`train`, `validation` where there is one, and each in-domain split with its hard subset.
 
@@ -53,11 +65,11 @@ def hard_data(request: DataRequest, corpus: Training, official: Mapping[str, Tab
     """
     splits = []
     if corpus.train:
-        splits.append(pair_split("train", purpose="train", table=concatenated(corpus.train)))
+        splits.append(table_split("train", purpose="train", table=concatenated(corpus.train)))
     notes = [*corpus.notes]
     if corpus.validation:
         table = concatenated(corpus.validation)
-        splits.append(pair_split("validation", purpose="validation", table=table))
+        splits.append(table_split("validation", purpose="validation", table=table))
     for name, tables in corpus.in_domain.items():
         whole = labelled(concatenated(tables))
         if name in official:
@@ -129,11 +141,11 @@ def judged_splits(name: str, judged: Judged) -> tuple[Split, Split]:
     A hypothesis-only model points to the label of easy pairs and away from that of hard ones.
     """
     easy, hard = judged.values
-    whole = pair_split(name, purpose="in_domain", table=judged.table)
+    whole = table_split(name, purpose="in_domain", table=judged.table)
     if judged.is_hard is not None:
         values = [hard if is_hard else easy for is_hard in judged.is_hard]
         aligned = [CONFLICTING if is_hard else ALIGNED for is_hard in judged.is_hard]
-        whole = pair_split(
+        whole = table_split(
             name,
             purpose="in_domain",
             table=judged.table,
@@ -143,7 +155,7 @@ def judged_splits(name: str, judged: Judged) -> tuple[Split, Split]:
             breakdowns={DIFFICULTY: values},
         )
     rows = len(judged.hard)
-    subset = pair_split(
+    subset = table_split(
         SUBSETS[name],
         purpose="ood",
         table=judged.hard,

@@ -23,7 +23,7 @@ RELEASED_ROWS = {
 """Labelled rows of every file, by the name of its table."""
 
 
-def pair_split(
+def table_split(
     name: str,
     *,
     purpose: Purpose,
@@ -78,11 +78,11 @@ def cue_split(
     breakdowns: Mapping[str, Sequence[str]] | None = None,
     clusters: Sequence[str] | None = None,
 ) -> Split:
-    """The `pair_split` whose attribute is whether a pair has `cue`, read off its sentences."""
+    """The `table_split` whose attribute is whether a pair has `cue`, read off its sentences."""
     columns = table.columns
     pairs = zip(columns["premise"], columns["hypothesis"], strict=True)
     attributes = [cue.of(premise, hypothesis) for premise, hypothesis in pairs]
-    return pair_split(
+    return table_split(
         name,
         purpose=purpose,
         table=table,

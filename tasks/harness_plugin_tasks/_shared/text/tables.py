@@ -25,12 +25,12 @@ class Column(NamedTuple):
     """A column by our name, the names it has in files, and whether every file must have it."""
 
     name: str
-    found_as: tuple[str, ...]
+    aliases: tuple[str, ...]
     required: bool = True
 
     def among(self, names: Sequence[str] | Mapping[str, Any]) -> str | None:
         """Name of the column among `names`, None when it is not there."""
-        return next((name for name in self.found_as if name in names), None)
+        return next((name for name in self.aliases if name in names), None)
 
 
 PAIR_ID = Column("id", ("pairID",), required=False)
@@ -213,9 +213,15 @@ def json_rows(file: Path, schema: Sequence[Column]) -> Iterator[list[str]]:
         yield [str(value) for value in row]
 
 
+def generated_table(name: str, columns: Mapping[str, list[str]]) -> Table:
+    """The table of generated rows, which are numbered: `columns` without ids."""
+    ids = [f"{name}-{row:06d}" for row in range(len(columns["label"]))]
+    return Table(name, name, {**columns, "id": ids})
+
+
 def require(schema: Sequence[Column], names: Sequence[str] | Mapping[str, Any], where: str) -> None:
     """Refuse names among which a required column is missing."""
-    missing = [c.found_as for c in schema if c.required and c.among(names) is None]
+    missing = [c.aliases for c in schema if c.required and c.among(names) is None]
     if missing:
         raise HarnessError(
             f"{where}: no column {', '.join(' or '.join(names) for names in missing)} "

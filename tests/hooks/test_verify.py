@@ -2,50 +2,24 @@
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
-import zipfile
 
 import pytest
+from bundles import ANSWERS, RESULTS, RIGHT, edited, refused
 
 from harness_plugin.cli.main import main
 from harness_plugin_hooks.leaderboard import bundle as b
-from harness_plugin_hooks.leaderboard.bundle import Refused, read_bundle
 from harness_plugin_hooks.leaderboard.reference import other_data
 from harness_plugin_hooks.leaderboard.verify import verify
 
-RIGHT = {"teacher": 0.9, "student": 0.7, "control": 0.6, "erm_teacher": 0.5, "erm_student": 0.5}
-RESULTS = "tasks/made/results.json"
-ANSWERS = "tasks/made/predictions_id.csv"
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory, finished_run):
-    return finished_run(tmp_path_factory.mktemp("run"), RIGHT)
-
-
-@pytest.fixture(scope="module")
-def whole(run):
-    """A bundle that holds."""
-    bundle = run.parent / "whole.zip"
-    bundle.unlink(missing_ok=True)
-    assert main(["submit", str(run), "--output_path", str(bundle), "--name", "Ours"]) == 0
-    return bundle
-
-
-@pytest.fixture(scope="module")
-def parts(whole) -> dict[str, bytes]:
-    with zipfile.ZipFile(whole) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
-
 
 @pytest.fixture
-def pack(tmp_path, parts):
+def pack(tmp_path, bundle_parts):
     """A folder with some parts changed, and a manifest that fits them unless told otherwise."""
 
     def packed(changed: dict[str, bytes | None], *, manifest: bool = True):
-        whole = {key: value for key, value in (parts | changed).items() if value is not None}
+        whole = {key: value for key, value in (bundle_parts | changed).items() if value is not None}
         if manifest:
             listed = json.loads(whole[b.MANIFEST])
             listed["parts"] = {
@@ -64,114 +38,8 @@ def pack(tmp_path, parts):
 
 
 @pytest.fixture(scope="module")
-def verified_record(whole, plugins):
-    return verify(whole, plugins).records["made"]
-
-
-def edited(content: bytes, *path, value) -> bytes:
-    """A JSON part with the value at `path` replaced; the last key may be new."""
-    whole = json.loads(content)
-    place = whole
-    for key in path[:-1]:
-        place = place[key]
-    place[path[-1]] = value
-    return json.dumps(whole).encode()
-
-
-def refused(plugins, path, **more) -> list[str]:
-    with pytest.raises(Refused) as caught:
-        verify(path, plugins, **more)
-    return [str(problem) for problem in caught.value.problems]
-
-
-def test_a_run_is_packed_and_every_number_follows(whole, plugins, capsys):
-    verified = verify(whole, plugins)
-    assert (verified.name, verified.embedded) == ("Ours", ())
-    record = verified.records["made"]
-    assert record.source == "path"
-    assert verified.numbers > 1000
-    assert record.notes[0] == "made up"
-    assert main(["verify", str(whole)]) == 0
-    assert capsys.readouterr().out.startswith(f"{whole}: holds; {verified.numbers:,} numbers of ma")
-
-
-def test_every_part_is_there_and_none_names_a_folder_of_the_machine(parts, run):
-    assert set(parts) == {
-        "manifest.json",
-        "config.json",
-        "environment.json",
-        "models.json",
-        RESULTS,
-        ANSWERS,
-        "tasks/made/predictions_swapped.csv",
-    }
-    assert not [key for key, content in parts.items() if str(run).encode() in content]
-    models = json.loads(parts["models.json"])
-    assert len(models) == 15
-    sha = hashlib.sha256(b"made teacher 0").hexdigest()
-    assert models[0]["files"] == {
-        "config.json": hashlib.sha256(b"{}").hexdigest(),
-        "model.safetensors": sha,
-    }
-    manifest = json.loads(parts["manifest.json"])
-    assert manifest["parts"][ANSWERS]["sha256"] == hashlib.sha256(parts[ANSWERS]).hexdigest()
-
-
-def test_the_same_run_gives_the_same_bytes(run, whole, tmp_path):
-    assert (
-        main(["submit", str(run), "--output_path", str(tmp_path / "b.zip"), "--name", "Ours"]) == 0
-    )
-    assert (tmp_path / "b.zip").read_bytes() == whole.read_bytes()
-    assert os.listdir(tmp_path) == ["b.zip"]
-
-
-def test_a_folder_is_a_bundle_too(run, tmp_path, plugins, parts):
-    assert main(["submit", str(run), "--output_path", str(tmp_path / "deep" / "b")]) == 0
-    assert verify(tmp_path / "deep" / "b", plugins).name == "b"
-    assert read_bundle(tmp_path / "deep" / "b")[1] == {
-        key: content for key, content in parts.items() if key != b.MANIFEST
-    }
-
-
-def test_a_trained_run_on_embedded_data_is_a_demonstration_only(
-    toy_run, tmp_path, capsys, monkeypatch
-):
-    out = tmp_path / "toy.zip"
-    assert main(["submit", str(toy_run.output), "--output_path", str(out)]) == 2
-    assert "expected real data (--allow_embedded" in capsys.readouterr().err
-    assert not out.exists()
-    assert main(["submit", str(toy_run.output), "--output_path", str(out), "--allow_embedded"]) == 0
-    assert "A DEMONSTRATION: toy on embedded" in capsys.readouterr().out
-    assert main(["verify", str(out)]) == 1
-    assert "source: expected real data" in capsys.readouterr().err
-    assert main(["verify", str(out), "--allow_embedded"]) == 0
-    assert "A DEMONSTRATION: toy on embedded" in capsys.readouterr().out
-
-
-def test_predictions_made_elsewhere_can_be_submitted(tmp_path, plugins):
-    from harness_plugin.config.merge import run_config
-    from harness_plugin.pipeline.prepare.open_task import load_tasks
-
-    toy = "tests/toy/toy.yaml"
-    (task,) = load_tasks(run_config(None, {"tasks": (toy,)}, ()), plugins)
-    split = next(s for s in task.data.evaluation if s.name == "id")
-    file = tmp_path / "ours.csv"
-    file.write_text("id,label\n" + "".join(f"{i},positive\n" for i in split.ids))
-    score = ["score", "--tasks", toy, "--predictions", str(file), "--sets", "id", "--log_samples"]
-    assert main([*score, "--output_path", str(tmp_path / "out")]) == 0
-    submit = [
-        "submit",
-        str(tmp_path / "out"),
-        "--output_path",
-        str(tmp_path / "b"),
-        "--allow_embedded",
-    ]
-    assert main(submit) == 0
-    record = verify(tmp_path / "b", plugins, allow_embedded=True).records["toy"]
-    assert any(n.startswith("student predicts positive for every row of id") for n in record.notes)
-    models = json.loads((tmp_path / "b" / "models.json").read_text())
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    assert [model["files"] for model in models] == [{"ours.csv": digest}]
+def verified_record(bundle, plugins):
+    return verify(bundle, plugins).records["made"]
 
 
 def scores_at(role, split):
@@ -195,18 +63,20 @@ NUMBERS = [
 
 
 @pytest.mark.parametrize(("path", "value"), NUMBERS, ids=lambda v: str(v)[:40])
-def test_a_number_that_does_not_follow_is_named(pack, plugins, parts, path, value):
+def test_a_number_that_does_not_follow_is_named(pack, plugins, bundle_parts, path, value):
     place = ("scores", scores_at("student", "swapped"), *path)
-    (problem,) = refused(plugins, pack({RESULTS: edited(parts[RESULTS], *place, value=value)}))
+    (problem,) = refused(
+        plugins, pack({RESULTS: edited(bundle_parts[RESULTS], *place, value=value)})
+    )
     where = ".".join(map(str, path)).replace(".1", "[1]")
     assert problem.startswith(f"{RESULTS}, scores[student/swapped].{where}: expected ")
     assert problem.endswith(f", found {json.dumps(value)}")
 
 
-def test_a_note_before_those_of_the_answers_is_what_its_author_says(pack, plugins, parts):
-    _, *of_answers = json.loads(parts[RESULTS])["notes"]
+def test_a_note_before_those_of_the_answers_is_what_its_author_says(pack, plugins, bundle_parts):
+    _, *of_answers = json.loads(bundle_parts[RESULTS])["notes"]
     value = ["made up", "peer reviewed", *of_answers]
-    bundle = pack({RESULTS: edited(parts[RESULTS], "notes", value=value)})
+    bundle = pack({RESULTS: edited(bundle_parts[RESULTS], "notes", value=value)})
     assert verify(bundle, plugins).records["made"].notes == value
 
 
@@ -240,8 +110,8 @@ def test_a_note_before_those_of_the_answers_is_what_its_author_says(pack, plugin
     ],
     ids=lambda v: str(v)[:40],
 )
-def test_a_claim_that_does_not_follow_is_refused(pack, plugins, parts, path, value, message):
-    bundle = pack({RESULTS: edited(parts[RESULTS], *path, value=value)})
+def test_a_claim_that_does_not_follow_is_refused(pack, plugins, bundle_parts, path, value, message):
+    bundle = pack({RESULTS: edited(bundle_parts[RESULTS], *path, value=value)})
     problems = refused(plugins, bundle)
     assert message in problems[0]
 
@@ -255,22 +125,24 @@ def test_a_claim_that_does_not_follow_is_refused(pack, plugins, parts, path, val
         ("data_seed", -1, "config.data_seed: expected the bootstrap's seed, found -1"),
     ],
 )
-def test_a_bootstrap_that_cannot_be_repeated_is_refused(pack, plugins, parts, name, value, message):
-    changed = {RESULTS: edited(parts[RESULTS], "config", name, value=value)}
-    changed["config.json"] = edited(parts["config.json"], name, value=value)
+def test_a_bootstrap_that_cannot_be_repeated_is_refused(
+    pack, plugins, bundle_parts, name, value, message
+):
+    changed = {RESULTS: edited(bundle_parts[RESULTS], "config", name, value=value)}
+    changed["config.json"] = edited(bundle_parts["config.json"], name, value=value)
     assert refused(plugins, pack(changed)) == [f"{RESULTS}, {message}"]
 
 
-def test_another_bootstrap_seed_gives_other_intervals(pack, plugins, parts):
-    changed = {RESULTS: edited(parts[RESULTS], "config", "data_seed", value=1)}
-    changed["config.json"] = edited(parts["config.json"], "data_seed", value=1)
+def test_another_bootstrap_seed_gives_other_intervals(pack, plugins, bundle_parts):
+    changed = {RESULTS: edited(bundle_parts[RESULTS], "config", "data_seed", value=1)}
+    changed["config.json"] = edited(bundle_parts["config.json"], "data_seed", value=1)
     problems = refused(plugins, pack(changed))
     assert any(".acc.low" in problem for problem in problems)
     assert not any(".acc.value" in problem for problem in problems)
 
 
-def test_a_changed_answer_changes_what_follows(pack, plugins, parts):
-    lines = parts[ANSWERS].decode().splitlines()
+def test_a_changed_answer_changes_what_follows(pack, plugins, bundle_parts):
+    lines = bundle_parts[ANSWERS].decode().splitlines()
     cells = lines[1].split(",")
     cells[5], cells[6] = cells[6], cells[5]
     lines[1] = ",".join(cells)
@@ -278,34 +150,34 @@ def test_a_changed_answer_changes_what_follows(pack, plugins, parts):
     assert any("scores[teacher/id].metrics.acc" in problem for problem in problems)
 
 
-def cell(parts, row, column, value) -> bytes:
-    lines = parts[ANSWERS].decode().splitlines()
+def cell(bundle_parts, row, column, value) -> bytes:
+    lines = bundle_parts[ANSWERS].decode().splitlines()
     cells = lines[row].split(",")
     cells[column] = value
     lines[row] = ",".join(cells)
     return "\n".join(lines).encode()
 
 
-def test_answers_that_are_none_are_refused(pack, plugins, parts):
+def test_answers_that_are_none_are_refused(pack, plugins, bundle_parts):
     for row, column, value, message in (
         (1, 6, "nan", "1 rows hold what is no logit"),
         (2, 0, "id0", "1 ids are doubled"),
         (0, 0, "key", "expected the columns id, label"),
     ):
-        problems = refused(plugins, pack({ANSWERS: cell(parts, row, column, value)}))
+        problems = refused(plugins, pack({ANSWERS: cell(bundle_parts, row, column, value)}))
         assert len(problems) == 1
         assert problems[0].startswith(f"{ANSWERS}: expected one row an example, found {ANSWERS}: ")
         assert message in problems[0]
 
 
-def test_a_swapped_gold_label_is_seen(pack, plugins, parts):
-    problems = refused(plugins, pack({ANSWERS: cell(parts, 1, 1, "b")}))
+def test_a_swapped_gold_label_is_seen(pack, plugins, bundle_parts):
+    problems = refused(plugins, pack({ANSWERS: cell(bundle_parts, 1, 1, "b")}))
     assert any("rows_sha256" in problem for problem in problems)
 
 
-def test_parts_and_manifest_must_agree(pack, plugins, parts):
-    changed = parts[ANSWERS] + b" "
-    result, listed = (hashlib.sha256(part).hexdigest() for part in (changed, parts[ANSWERS]))
+def test_parts_and_manifest_must_agree(pack, plugins, bundle_parts):
+    changed = bundle_parts[ANSWERS] + b" "
+    result, listed = (hashlib.sha256(part).hexdigest() for part in (changed, bundle_parts[ANSWERS]))
     assert refused(plugins, pack({ANSWERS: changed}, manifest=False)) == [
         f"{ANSWERS}: expected SHA-256 {listed}, found {result}"
     ]
@@ -347,8 +219,8 @@ def test_a_bundle_with_other_parts_is_refused(pack, plugins, changed, manifest, 
     assert message in refused(plugins, pack(changed, manifest=manifest))[0]
 
 
-def test_the_hashes_of_models_must_be_there(pack, plugins, parts):
-    models = parts["models.json"]
+def test_the_hashes_of_models_must_be_there(pack, plugins, bundle_parts):
+    models = bundle_parts["models.json"]
     for path, value, message in (
         ((0, "files"), {}, "models.json, 0.files: expected dictionary should have at least 1"),
         ((0, "files", "x"), "nan", "models.json, 0.files.x: expected string should match pattern"),
@@ -363,11 +235,11 @@ def test_the_hashes_of_models_must_be_there(pack, plugins, parts):
         assert message in problems[0]
 
 
-def test_a_reference_knows_the_data(run, whole, tmp_path, finished_run, capsys):
+def test_a_reference_knows_the_data(answered_run, bundle, tmp_path, finished_run, capsys):
     trusted = tmp_path / "trusted.zip"
     mine = finished_run(tmp_path / "mine", {"teacher": 0.5, "student": 0.5}, seeds=1)
     assert main(["submit", str(mine), "--output_path", str(trusted)]) == 0
-    check = ["verify", str(whole), "--reference", str(trusted)]
+    check = ["verify", str(bundle), "--reference", str(trusted)]
     assert main(check) == 0
 
     for name, other, place in (
@@ -382,7 +254,7 @@ def test_a_reference_knows_the_data(run, whole, tmp_path, finished_run, capsys):
         check = ["verify", str(tmp_path / f"{name}.zip"), "--reference", str(trusted)]
         assert main(check) == 1
         assert f"{RESULTS}, {place}: expected " in capsys.readouterr().err
-    check = ["verify", str(whole), "--reference", str(trusted), "--reference", str(trusted)]
+    check = ["verify", str(bundle), "--reference", str(trusted), "--reference", str(trusted)]
     assert main(check) == 2
     assert "another one is about made already" in capsys.readouterr().err
 
@@ -400,25 +272,25 @@ def test_a_reference_must_know_the_task_and_the_sets(verified_record):
     assert str(gap) == f'{RESULTS}, gaps.id: expected "gap_avg_worst", found "gap_id_ood"'
 
 
-def test_a_metric_that_nobody_has_is_refused(pack, plugins, parts):
-    results = parts[RESULTS].replace(b'"ece"', b'"glory"')
+def test_a_metric_that_nobody_has_is_refused(pack, plugins, bundle_parts):
+    results = bundle_parts[RESULTS].replace(b'"ece"', b'"glory"')
     assert "unknown metric 'glory'" in refused(plugins, pack({RESULTS: results}))[0]
 
 
-def test_the_command_names_what_does_not_hold(pack, parts, whole, capsys):
-    results = parts[RESULTS].replace(b'"value": 0.', b'"value": 0.9')
+def test_the_command_names_what_does_not_hold(pack, bundle_parts, bundle, capsys):
+    results = bundle_parts[RESULTS].replace(b'"value": 0.', b'"value": 0.9')
     folder = pack({RESULTS: results})
-    assert main(["verify", str(folder), str(whole)]) == 1
+    assert main(["verify", str(folder), str(bundle)]) == 1
     out, err = capsys.readouterr()
-    assert out.startswith(f"{whole}: holds; ")
+    assert out.startswith(f"{bundle}: holds; ")
     lines = err.splitlines()
     assert lines[0] == f"{folder}: REFUSED"
     assert len(lines) == 22
     assert lines[-1].endswith(" more")
 
 
-def test_another_version_is_mentioned(pack, plugins, parts):
-    results = edited(parts[RESULTS], "harness_plugin_version", value="0.0.1")
+def test_another_version_is_mentioned(pack, plugins, bundle_parts):
+    results = edited(bundle_parts[RESULTS], "harness_plugin_version", value="0.0.1")
     assert verify(pack({RESULTS: results}), plugins)
     results = edited(results, "seeds", value=[])
     assert (
@@ -427,40 +299,10 @@ def test_another_version_is_mentioned(pack, plugins, parts):
     )
 
 
-def submit(run, out, *more):
-    return main(["submit", str(run), "--output_path", str(out), *more])
-
-
-def test_what_cannot_be_submitted_is_said(run, whole, tmp_path, capsys, finished_run):
-    def said(*words) -> str:
-        assert submit(*words) == 2
-        return capsys.readouterr().err
-
-    assert "there is no such folder" in said(tmp_path / "none", tmp_path / "b")
-    assert "no transfer_*.json" in said(tmp_path, tmp_path / "b")
-    assert f"{whole} exists already" in said(run, whole)
-    assert "unknown run in" in said(run, tmp_path / "b", "--started", "yesterday")
-    assert "expected 1 to 100 printable" in said(run, tmp_path / "b", "--name", "a\nb")
-    assert "expected 1 to 100 printable" in said(run, tmp_path / "b", "--name", "a" * 101)
-    several = finished_run(tmp_path / "several", {"student": 0.5})
-    finished_run(several, {"student": 0.5}, started=60.0)
-    assert "take one with --started 1970-01-01T00-01-00.000000" in said(several, tmp_path / "b")
-    assert submit(several, tmp_path / "b", "--started", "1970-01-01T00-00-00.000000") == 0
-    (several / "checkpoint-student-0" / "model.safetensors").unlink()
-    one = ("--started", "1970-01-01T00-01-00.000000")
-    assert "the weights of made-student-seed0 are gone from" in said(several, tmp_path / "c", *one)
-    for file in several.glob("predictions_*"):
-        file.unlink()
-    (several / "checkpoint-student-0" / "model.safetensors").touch()
-    assert "run with --log_samples" in said(several, tmp_path / "c", *one)
-    (several / "transfer_made_1970-01-01T00-01-00.000000.json").write_text("{}")
-    assert "was it written by another version?" in said(several, tmp_path / "c", *one)
-
-
-def test_nothing_heavy_is_imported(whole):
+def test_nothing_heavy_is_imported(bundle):
     code = (
         "import sys; from harness_plugin.cli.main import main; "
-        f"assert main(['verify', {str(whole)!r}]) == 0; "
+        f"assert main(['verify', {str(bundle)!r}]) == 0; "
         "heavy = {'torch', 'transformers', 'datasets', 'evaluate', 'accelerate'}; "
         "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
     )

@@ -1,0 +1,66 @@
+"""Rows that are alike are counted together: the numbers are those of all rows."""
+
+import numpy as np
+import pytest
+from four_groups import METRICS, predict
+
+from harness_plugin.scoring import metrics as m
+from harness_plugin.scoring.measure import Bootstrap, resample
+from harness_plugin.scoring.pairing import first_of, take
+
+LABEL_METRICS = [metric for metric in METRICS.values() if metric.of_labels]
+
+
+def test_which_metrics_need_labels_only():
+    assert set(METRICS) - {metric.name for metric in LABEL_METRICS} == {"ece"}
+
+
+@pytest.fixture
+def big_panel():
+    """Two models of two seeds on 2,000 rows whose groups overlap."""
+    rng = np.random.default_rng(0)
+    label, members = rng.integers(2, size=2000), rng.random((2000, 2)) < 0.5
+    rows = {
+        "ids": np.array([f"ex{i:04d}" for i in range(2000)]),
+        "label": label,
+        "group": np.full(2000, -1),
+        "groups": ("a", "b"),
+        "members": members,
+        "aligned": rng.integers(2, size=2000),
+        "breakdowns": {},
+    }
+
+    def of(role, seed):
+        predicted = np.where(rng.random(2000) < 0.8, label, 1 - label)
+        return predict(
+            role, seed, (0,) * 4, **rows, logits=rng.random((2000, 2)) + 3 * np.eye(2)[predicted]
+        )
+
+    return {role: (of(role, 0), of(role, 1)) for role in ("teacher", "student")}
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [metric for metric in LABEL_METRICS if metric is not m.ACC_TRAIN_WEIGHTED],
+    ids=lambda metric: metric.name,
+)
+def test_rows_that_are_alike_may_be_counted_together(big_panel, metric):
+    """The plain numbers are those of all rows to the last digit, the spread that of rows."""
+    bootstrap = Bootstrap("t", 1000)
+    few, counts = bootstrap.cells(big_panel, "hans")
+    assert len(first_of(few)) < 300
+    ours = resample({"it": metric.evaluate}, few, counts)["it"]
+    theirs = resample({"it": metric.evaluate}, big_panel, bootstrap.rows(big_panel, "hans"))["it"]
+    for role, predictions in big_panel.items():
+        assert ours[role][:, 0] == pytest.approx([metric(p)[0] for p in predictions], abs=1e-12)
+        assert ours[role].std(axis=1) == pytest.approx(theirs[role].std(axis=1), rel=0.1)
+    change, by_row = (values["student"] - values["teacher"] for values in (ours, theirs))
+    assert change.std(axis=1) == pytest.approx(by_row.std(axis=1), rel=0.1)
+
+
+def test_rows_that_are_all_different_are_drawn_one_by_one(big_panel):
+    paired = {
+        role: tuple(take(p, np.arange(20)) for p in result) for role, result in big_panel.items()
+    }
+    few, _ = Bootstrap("t", 10).cells(paired, "hans")
+    assert few is paired
