@@ -7,6 +7,7 @@ seconds; the others are what a command prints, which can take hours and is named
     python docs/fill_tables.py coverage            # runs the command and fills what it prints
     python docs/fill_tables.py coverage --from coverage.md    # printed before, elsewhere
     python docs/fill_tables.py demo --from results            # what `make demo` left
+    python docs/fill_tables.py certificates --from results    # what the page's commands left
     python docs/fill_tables.py findings --from results        # a folder of each study
     python docs/fill_tables.py --all
 
@@ -149,10 +150,78 @@ def demo(folder: Path) -> list[str]:
     return [*lines[:-1], "```"]
 
 
+def certificates(folder: Path) -> list[str]:
+    """What `harness remedy --certify` left in a folder of results, or of runs: a task's newest."""
+    from harness_plugin.store.files import read_json
+    from harness_plugin_hooks.remedies.certify.certificate import DOCUMENT, Certificate, sentence
+    from harness_plugin_hooks.render.text import plural
+
+    newest: dict[str, tuple[Path, Certificate]] = {}
+    runs = [file for at in ("", "*/") for file in folder.glob(f"{at}certificate_*/{DOCUMENT}")]
+    for file in sorted(runs, key=lambda file: file.parent.name):
+        made = Certificate.model_validate(read_json(file))
+        newest[made.task] = file.parent, made
+    if not newest:
+        raise SystemExit(f"certificates: no {DOCUMENT} in {folder}.")
+    lines = []
+    for task, (where, made) in sorted(newest.items()):
+        time = where.name.removeprefix(f"certificate_{task}_")
+        tried = sorted(where.parent.glob(f"remedies_{task}_*.json"))
+        before = [file for file in tried if file.stem <= f"remedies_{task}_{time}"]
+        record = read_json(before[-1])
+        smallest = record["smallest_group"]
+        certifying = min(made.groups.items(), key=lambda group: group[1])
+        lines += [
+            f"**{task}** ({made.source} data), `{record['baseline']}`, "
+            f"{plural(len(made.seeds), 'seed')}; smallest group of the rows that rank: "
+            f"{smallest['group']} ({smallest['rows']:,}), of those that certify: {certifying[0]} "
+            f"({certifying[1]:,})",
+            "",
+            "| remedy | worst group | gained | brought back | FLOP | certified? |",
+            "|---|--:|--:|--:|--:|---|",
+            *(remedy_row(one, record["remedies"], made) for one in record["remedies"]),
+            "",
+            *textwrap.wrap(sentence(made), WIDTH),
+            "",
+        ]
+    return printed("\n".join(lines))
+
+
+def remedy_row(one: Mapping[str, Any], every: Sequence[Mapping[str, Any]], made: Any) -> str:
+    """One remedy: its numbers on the rows that rank, and what the others say of it."""
+    from harness_plugin_hooks.render.text import DASH, percent
+
+    gained, plain = one["gained"], next(each for each in every if each["remedy"] == "none")
+    cells = [f"`{one['remedy']}`", DASH, "", "", DASH]
+    if (score := one["score"]["value"]) is not None:
+        cells[1] = percent(score, signed=False)
+    if one is not plain and gained["value"] is not None:
+        cells[2] = percent(gained["value"], signed=True)
+        if gained["low"] is not None:
+            ends = (percent(gained[end], signed=False) for end in ("low", "high"))
+            cells[2] += f" [{', '.join(ends)}]"
+        if one["brought_back"] is not None:
+            cells[3] = f"{percent(one['brought_back'], signed=False)}%"
+    if plain["training_operations"]:
+        cells[4] = f"{one['training_operations'] / plain['training_operations']:.2f}"
+    step = next((step for step in made.steps if step.remedy == one["remedy"]), None)
+    if step is None:
+        cells.append("not tested: one before it certifies")
+    else:
+        cells.append("yes" if step.certified else f"no: {step.reason}")
+    return f"| {' | '.join(cells)} |"
+
+
 WIDTH = 100
 """Of lines in a page."""
 TABLES = {
     "demo": Table("docs/demo.md", "ten minutes, then seconds", command="make demo", read=demo),
+    "certificates": Table(
+        "docs/remedies.md",
+        "20 minutes, then seconds",
+        command="harness remedy --tasks celeba_bias … and --tasks hans … (on the page)",
+        read=certificates,
+    ),
     "defaults": Table("docs/defaults.md", "1 s", defaults),
     "published": Table("docs/defaults.md", "1 s", published),
     "checked": Table("docs/defaults.md", "1 s", checked),

@@ -22,6 +22,9 @@ SCHEMES = ("light", "dark")
 TALLEST = 16_000
 """Pixels of a picture; a longer page is cut."""
 
+PATIENCE = 110
+"""Seconds that axe-core may take on one page; after 120 Selenium hears nothing of it."""
+
 SERIOUS = ("serious", "critical")
 
 
@@ -75,7 +78,9 @@ def browser() -> tuple[Any, str]:
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     service = webdriver.ChromeService(executable_path=programs["chromedriver"])
-    return webdriver.Chrome(options=options, service=service), ""
+    driver = webdriver.Chrome(options=options, service=service)
+    driver.set_script_timeout(PATIENCE)
+    return driver, ""
 
 
 def look(driver: Any, page: Path, width: int, scheme: str, folder: Path, axe: str) -> list[str]:

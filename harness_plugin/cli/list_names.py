@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def list_names(argv: list[str]) -> int:
     """Print every name of a kind, sorted."""
     parser = Parser("harness ls", description="List what is installed.")
-    parser.add_argument("kind", metavar="|".join([*KINDS, "plugins"]))
+    parser.add_argument("kind", metavar="KIND", help=", ".join([*KINDS, "plugins"]))
     parser.add_argument("--include_path", action="append", default=[], metavar="DIR")
     args = parser.parse_args(argv)
     if args.kind not in [*KINDS, "plugins"]:

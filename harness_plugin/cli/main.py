@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,15 +96,27 @@ def top_parser() -> argparse.ArgumentParser:
     """The text of `harness --help`: the commands, then every option of `run`."""
     parser = run_parser()
     parser.prog = "harness"
-    parser.usage = "harness [run] --tasks NAME[,NAME] [options]\n" + "".join(
-        f"       harness {line}\n"
-        for line in (
-            f"ls {'|'.join(KINDS)}|plugins",
-            "show [KIND] NAME",
-            "validate TASK|FILE.yaml [--data SOURCE]",
-            "launch [--num_processes N] [run options]",
-            *(f"{offer.name:<10} {offer.summary}" for offer in installed_plugins()["command"]),
-        )
+    commands = {
+        "ls": f"KIND: {', '.join(KINDS)} or plugins",
+        "show": "[KIND] NAME: options, needs, sources of anything that has a name",
+        "validate": "TASK|FILE.yaml [--data SOURCE]: read a task and its data, check both",
+        "launch": "[--num_processes N] [run options]: a run in several processes",
+        **{offer.name: offer.summary for offer in installed_plugins()["command"]},
+    }
+    width = max(map(len, commands))
+    parser.usage = "\n".join(
+        [
+            "harness [run] --tasks NAME[,NAME] [options]",
+            *(
+                textwrap.fill(
+                    f"{name:<{width}} {summary}",
+                    max(40, shutil.get_terminal_size().columns - 1),
+                    initial_indent="       harness ",
+                    subsequent_indent=" " * (16 + width),
+                )
+                for name, summary in commands.items()
+            ),
+        ]
     )
     parser.description = (
         "Does debiasing survive distillation? Trains a debiased teacher, distils it into a "

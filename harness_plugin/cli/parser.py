@@ -9,6 +9,7 @@ import argparse
 import json
 from collections.abc import Mapping
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -35,7 +36,7 @@ examples:
   accelerate launch harness --tasks hans,celeba_bias
   harness --tasks hans --data ../data --config examples/real_nli.yaml
   harness --tasks hans --set method=poe --set student.epochs=6 --seeds 0,1,2,3,4
-  harness --tasks hans --eval_only --teacher big/ --student small/ --data ../data
+  harness --tasks hans --eval_only --teacher big/ --student small/
   harness launch --num_processes 2 --tasks celeba_bias
   harness ls methods
   harness show group_dro
@@ -46,22 +47,35 @@ options. Exit status: 0 done, 1 failed, 2 bad input, 130 interrupted (the same c
 """
 
 
+class HelpFormatter(argparse.HelpFormatter):
+    """argparse's, with examples: prose is wrapped to the terminal, indented lines are kept."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        def is_prose(line: str) -> bool:
+            return bool(line) and not line.startswith(" ")
+
+        parts: list[str] = []
+        for prose, lines in groupby(text.splitlines(), is_prose):
+            if prose:
+                parts.append(super()._fill_text(" ".join(lines), width, indent))
+            else:
+                parts += lines
+        return "\n".join(parts)
+
+
 class Parser(argparse.ArgumentParser):
     """argparse with our error sentence: near matches, exit status 2, no usage block.
 
-    Options are never abbreviated; examples in `epilog` keep their lines.
+    Options are never abbreviated; indented lines of `epilog`, its examples, stay as they are.
     """
 
     def __init__(self, prog: str, description: str = "", epilog: str = "") -> None:
-        examples = "\n" in epilog
         super().__init__(
             prog,
             description=description,
             epilog=epilog,
             allow_abbrev=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter
-            if examples
-            else argparse.HelpFormatter,
+            formatter_class=HelpFormatter,
         )
 
     def error(self, message: str) -> NoReturn:

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
+from harness_plugin.machine.progress import worked
 from harness_plugin.models.weight_files import WHOLE, parameters
 from harness_plugin.pipeline.roles.split_stages import predict_split
 from harness_plugin.pipeline.run_task import score_models, train_models
@@ -40,7 +39,7 @@ def rows_of_study(graph: Graph, progress: Progress, root: Path, *, quiet: bool =
     rows = Rows()
     study = graph.study
     pairs = list(zip(study.configurations, graph.roles, strict=True))
-    for configuration, roles in tqdm(pairs, desc="scoring", disable=quiet, leave=False):
+    for configuration, roles in worked(pairs, "scoring", unit="configuration", quiet=quiet):
         seeds = [
             seed
             for seed in configuration.seeds
@@ -172,17 +171,20 @@ def numbers_of(scores: TaskScores) -> Iterator[dict[str, Any]]:
 def estimates_of(scores: TaskScores) -> Iterator[dict[str, Any]]:
     """One row a number over seeds, with its 95% interval over seeds and examples.
 
-    The change of the size of a set's primary gap has the verdict's state besides, every row the
-    margin and the seeds that a verdict needs. Also, by student and set, the size of its weights.
+    The change of the size of a set's primary gap has the verdict's state and notes besides, every
+    row the margin and the seeds that a verdict needs. Also, by student and set, the size of its
+    weights and whose answers changed.
     """
-    states = {(v.student, v.split, v.gap): v.state for v in verdicts(scores)}
+    judged = {(v.student, v.split, v.gap): v for v in verdicts(scores)}
     rule: dict[str, Any] = {"margin": scores.rule.margin, "min_seeds": scores.rule.min_seeds}
     for what, estimate in every(scores):
         about = what["role"], what["split"], what["metric"]
-        judged = what["measure"] == "gap_size_change" and not what["subset"]
+        whole = what["measure"] == "gap_size_change" and not what["subset"]
+        verdict = judged.get(about) if whole else None
         yield what | {
             **rule,
-            "verdict": states.get(about, "") if judged else "",
+            "verdict": verdict.state if verdict else "",
+            "notes": " ".join(verdict.notes) if verdict else "",
             "value": number(estimate.value),
             "low": number(estimate.low),
             "high": number(estimate.high),
@@ -191,11 +193,21 @@ def estimates_of(scores: TaskScores) -> Iterator[dict[str, Any]]:
             "reason": estimate.reason,
             "n": estimate.n,
         }
-    unknown = rule | {"verdict": "", "low": None, "high": None, "sd": None, "n": 0, "reason": ""}
+    plain: dict[str, Any] = rule | dict.fromkeys(("verdict", "notes", "reason"), "")
+    plain |= {"low": None, "high": None, "sd": None, "n": 0, "seeds": len(scores.seeds)}
     for split in scores.purposes:
         for role, size in sizes_of(scores).items():
-            what = described(scores, split, "", role, "bytes", "size")
-            yield what | unknown | {"value": size, "seeds": len(scores.seeds)}
+            yield described(scores, split, "", role, "bytes", "size") | plain | {"value": size}
+    for flips in scores.flips:
+        for name in FLIPS:
+            of = (flips.split, flips.subset, flips.student, name, f"flips_{flips.other}")
+            own = {"value": getattr(flips, name), "n": flips.n}
+            own["higher_is_better"] = name == "repaired"
+            yield described(scores, *of) | plain | own
+
+
+FLIPS = ("changed", "lost", "repaired", "other_wrong", "modal", "expected", "p")
+"""What is told of the answers that differ from another model's (`records.Flips`)."""
 
 
 def sizes_of(scores: TaskScores) -> dict[str, float]:

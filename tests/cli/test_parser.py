@@ -1,12 +1,14 @@
 """The options of a run are the fields of its settings: names, types, choices, bounds, help."""
 
 import argparse
+import contextlib
 import re
 from typing import Literal, get_args, get_origin
 
 import pytest
 
 from harness_plugin import HarnessError
+from harness_plugin.cli.main import main
 from harness_plugin.cli.options import field_at, how_of, option_table
 from harness_plugin.cli.parser import (
     SHORTCUTS,
@@ -15,9 +17,12 @@ from harness_plugin.cli.parser import (
     run_parser,
     table,
 )
+from harness_plugin.cli.startup import COMMANDS
 from harness_plugin.config.run_config import RunConfig
 from harness_plugin.config.settings import RoleSettings, TaskSettings
+from harness_plugin_hooks.console import COMMANDS as OFFERED
 
+OURS = [name for folder, names in OFFERED.items() if folder != "harnesses" for name in names]
 OPTIONS = {action.dest: action for action in run_parser()._actions}
 FIELDS = {
     **{name: field for name, field in RunConfig.model_fields.items() if how_of(field)},
@@ -114,6 +119,17 @@ def test_another_command_takes_options_of_a_run_with_a_help_of_its_own():
     shown = parser.format_help()
     assert "100% of them" in shown
     assert "embedded: generated" in shown
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS, *OURS])
+def test_help_fits_a_terminal(command, monkeypatch, capsys):
+    """Prose is wrapped, no line of a usage or an example is longer than 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+    with contextlib.suppress(SystemExit):  # argparse ends where help is shown
+        main([*command.split(), "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 3
+    assert [line for line in lines if len(line) > 80] == []
 
 
 def test_both_roles_share_the_settings_of_a_model():

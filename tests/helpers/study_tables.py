@@ -108,6 +108,11 @@ def tables(
         for yes, row in zip(judged, estimates.to_dict("records"), strict=True)
     ]
     estimates["verdict"] = states
+    estimates["notes"] = ["no_reference" if state == "lost" else "" for state in states]
     return numbers, estimates.assign(
-        low=estimates.value - 0.01, high=estimates.value + 0.01, reason=""
+        low=estimates.value - 0.01,
+        high=estimates.value + 0.01,
+        reason="",
+        margin=0.05,
+        min_seeds=3,
     )

@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import re
+import runpy
 import shutil
 import sys
 from dataclasses import replace
@@ -149,6 +151,29 @@ def test_verify_computes_a_certificate_again(folder, capsys):
     assert {each.remedy for each in answers.order} == {"none", "pure_kd"}
     verdict = f"{answers.certified} is certified" if answers.certified else "nothing is certified"
     assert verdict in capsys.readouterr().out
+
+
+def test_the_page_is_filled_from_what_a_run_left(folder, tmp_path):
+    """A line a remedy, as the files have it, and the sentence that the command printed."""
+    (file,) = folder.parent.glob("remedies_toy_*.json")
+    record, made = (
+        json.loads(file.read_text()),
+        json.loads((folder / certificate.DOCUMENT).read_text()),
+    )
+    filler = runpy.run_path(str(ROOT / "docs" / "fill_tables.py"))
+    head, _, about, *lines = filler["certificates"](folder.parent)
+    assert re.fullmatch(r"Filled at commit [0-9a-f]{7,}\.", head)
+    assert about.startswith("**toy** (")
+    assert ", `student`, 2 seeds; smallest group of the rows that rank: " in about
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if "`" in line]
+    assert [row[0].strip("`") for row in rows] == [one["remedy"] for one in record["remedies"]]
+    reasons = {step["remedy"]: f"no: {step['reason']}" for step in made["steps"]}
+    for row, one in zip(rows, record["remedies"], strict=True):
+        assert row[1] == f"{100 * one['score']['value']:.1f}"
+        assert row[-1] == reasons[one["remedy"]]
+    assert "NONE CERTIFIED: a retention of at least 95% and a worst group" in " ".join(lines)
+    with pytest.raises(SystemExit, match=r"no certificate\.json in"):
+        filler["certificates"](tmp_path)
 
 
 def test_students_that_are_the_teacher_made_smaller(store, tmp_path, capsys):

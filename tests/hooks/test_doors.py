@@ -232,7 +232,7 @@ def test_a_leaderboard_tells_a_run_s_numbers_and_verdict(run, tmp_path, plugins)
     }
     changes = changes_of(scores)
     of_run["teacher_worst_group_acc"] = scores.of("teacher", SET).metrics["worst_group_acc"]
-    of_run["gap_widening"] = changes[GAP, "gap_widening"]
+    of_run["gap_size_change"] = changes[GAP, "gap_size_change"]
     of_run["distillability"] = changes["worst_group_acc", "distillability"]
     for name, estimate in of_run.items():
         assert ends(row.numbers[name]) == pytest.approx(ends(estimate), abs=1e-12), name

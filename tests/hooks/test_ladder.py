@@ -40,9 +40,13 @@ def read():
 def test_the_knee_is_the_smallest_that_is_kept(read, states, knee):
     (table,) = ladder_tables(read(dict(zip(SIZES, states, strict=True))))
     assert table.note == knee
-    assert [column.title for column in table.columns][:3] == ["compression", "size, MB", "verdict"]
+    assert [column.title for column in table.columns][:3] == [
+        "compression",
+        "size, MB",
+        "debiasing",
+    ]
     assert table.columns[-1].title == "blond/Male"
-    assert [row[:3] for row in table.rows] == [
+    assert [(*row[:2], row[2].style) for row in table.rows] == [
         (name, f"{SIZES[name] / 1e6:g}", state) for name, state in zip(SIZES, states, strict=True)
     ]
     assert table.rows[0][3].value == pytest.approx(0.6)  # the worst group

@@ -7,13 +7,17 @@ import shutil
 
 import pytest
 from pages import Reader
-from planted import EVEN, results
+from planted import EVEN, answered, results, scored, write
+from report_records import transfer_of
 
 from harness_plugin.cli.main import main
+from harness_plugin.records import VerdictRule
 from harness_plugin.scoring.files.finished_runs import records_in
 from harness_plugin_hooks.leaderboard.board import boards_of, rank_ranges
-from harness_plugin_hooks.leaderboard.tables import inert
+from harness_plugin_hooks.leaderboard.document import leaderboard
+from harness_plugin_hooks.leaderboard.tables import as_csv, as_json, inert
 from harness_plugin_hooks.leaderboard.verify import Verified, verify
+from harness_plugin_hooks.render.html import page
 
 HOSTILE = (
     "<script>document.title = 'broken'</script><img src=https://example.org/x onerror=alert(1)>"
@@ -97,11 +101,11 @@ def test_every_student_meets_on_one_board_a_set(verified):
         "distillability",
         "contribution",
         "retention",
-        "gap_widening",
+        "gap_size_change",
     }
     alone = next(row for row in ood.rows if row.file == "bad.zip")
     assert set(alone.numbers) == {"worst_group_acc", "acc", "gap_avg_worst"}
-    assert alone.verdict == ""
+    assert alone.verdict is None
 
 
 def test_seeds_that_answer_alike_are_one(tmp_path):
@@ -116,6 +120,46 @@ def test_seeds_that_answer_alike_are_one(tmp_path):
             assert row.unranked == "1 seed, a rank needs 3"
         else:
             assert (row.seeds, row.rank) == (3, (1, 1))
+
+
+def judged_by(tmp_path, name, rule):
+    """A submission whose student loses 48 points of the worst groups; no ERM teacher."""
+    teacher = answered(*((90, k, k, 90) for k in (87, 88, 89)), role="teacher")
+    student = answered(*((95, k, k, 95) for k in (39, 40, 41)))
+    folder = write(tmp_path / name, scored([*teacher, *student], rule=rule))
+    return Verified(name, name, {"faces": transfer_of(folder)}, 0)
+
+
+def test_all_verdicts_are_given_by_one_margin(tmp_path):
+    """One run called itself kept, by a margin of 90; the board's is 2 points, or what it says.
+
+    Groups that may be the worst are others for runs with another `min_group`: another board.
+    """
+    kind, strict = (
+        judged_by(tmp_path, name, VerdictRule(margin))
+        for name, margin in (("kind", 0.9), ("strict", 0.02))
+    )
+    assert kind.records["faces"].verdicts[-1].state == "kept"
+    bundles = {"kind": kind, "strict": strict}
+    board = boards_of(bundles)[0]
+    assert [row.verdict for row in board.rows] == ["lost", "lost"]
+    assert [row.notes for row in board.rows] == [("no_reference",)] * 2
+    (about,) = {row.sentence for row in board.rows}
+    assert "more than the margin of 2 points" in about
+    wide = boards_of(bundles, rule=VerdictRule(0.9))[0]
+    assert {row.verdict for row in wide.rows} == {"kept"}
+    made = page(leaderboard([board], {}, "Ours", board.rule))
+    assert "Verdicts: margin 2 points, at least 3 seeds." in Reader(made).text
+    (line,) = {
+        tuple(line[key] for key in ("verdict", "notes", "margin", "min_seeds"))
+        for line in csv.DictReader(as_csv([board]).splitlines())
+    }
+    assert line == ("lost", "no_reference", "0.02", "3")
+    record = as_json([board], {}, "Ours")["boards"][0]
+    assert (record["margin"], record["min_seeds"], record["min_group"]) == (0.02, 3, 30)
+    few = judged_by(tmp_path, "few", VerdictRule(min_group=5))
+    apart = [b for b in boards_of({"few": few, "kind": kind}) if b.known.name == "balanced"]
+    assert [(b.rule.min_group, len(b.rows)) for b in apart] == [(5, 1), (30, 1)]
 
 
 def test_numbers_are_those_of_the_bundle(verified):
@@ -134,8 +178,8 @@ def test_numbers_are_those_of_the_bundle(verified):
 
 
 def test_seeds_and_direction_decide(verified):
-    assert all(row.rank for row in boards_of(verified, min_seeds=1)[0].rows)
-    assert [r.seeds for r in boards_of(verified, min_seeds=4)[0].rows if r.rank] == [4, 4]
+    four = boards_of(verified, rule=VerdictRule(min_seeds=4))[0].rows
+    assert [r.seeds for r in four if r.rank] == [4, 4]
     files = [r.file for r in boards_of(verified, metric="ece", higher_is_better=False)[0].rows]
     errors = [
         r.numbers["ece"].value
@@ -286,7 +330,8 @@ def test_embedded_data_are_shown_as_a_demonstration(finished_run, tmp_path):
     [
         (["--metric", "glory"], "unknown metric 'glory'"),
         (["--metric", "gap_avg_worst"], "a gap is signed, the lowest is not the best"),
-        (["--min_seeds", "0"], "expected at least 1"),
+        (["--min_seeds", "1"], "greater than or equal to 2"),
+        (["--margin", "2"], "less than 1"),
         (["--output_path", "{bundles}/site"], "lies among the bundles"),
         (["--output_path", "{bundles}/good.zip"], "expected a folder, this names a file"),
     ],

@@ -74,7 +74,9 @@ def test_the_table_holds_the_numbers_of_the_record(read, run_folder):
     record = transfer_of(run_folder)
     head, *rows = next(table for table in read.tables if "retention" in table[0])
     assert head[:5] == ["set", "role", "accuracy", "worst group", "gap"]
-    assert [row[:2] for row in rows] == [[s.name, role] for s in record.sets for role in ROLES]
+    assert [row[:2] for row in rows] == [
+        [s.name, role] for s in reversed(record.sets) for role in ROLES
+    ]
     for split, role, acc, worst, *_ in rows:
         metrics = figures_scores.scores_on(record, split)[role].metrics
         assert acc == percent(metrics["acc"].value, False)
@@ -96,6 +98,8 @@ def test_the_answer_comes_first(run_folder):
     assert (first.student, first.split, second.split) == ("student", "swapped", "id")
     verdict = next(v for v in record.verdicts if v.split == "swapped")
     assert (first.state, first.sentence) == (verdict.state, verdict.sentence)
+    drawn = [picture.name for picture in figures_scores.pictures(record)]
+    assert drawn[:2] == ["groups_swapped", "groups_id"]
 
 
 def test_the_page_is_whole_and_inert(read):
@@ -108,6 +112,7 @@ def test_the_page_is_whole_and_inert(read):
             assert attributes.get(name, "#").startswith(("#", "data:"))
     assert read.text.count(HOSTILE) == 4  # premise, group, id, a note of an analysis
     assert "a\ufffdb" in read.text
+    assert "Verdicts: margin 2 points, at least 3 seeds; groups under 30 rows" in read.text
     policy = next(a["content"] for _, a in read.tags if "http-equiv" in a)
     assert policy.startswith("default-src 'none'; style-src 'sha256-")
     assert "unsafe" not in policy

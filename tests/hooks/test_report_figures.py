@@ -23,7 +23,7 @@ from harness_plugin_hooks.report.figures import flips as figures_flips
 from harness_plugin_hooks.report.figures import scores as figures_scores
 from harness_plugin_hooks.report.figures.attention import attention
 from harness_plugin_hooks.report.figures.circuits import circuits, node_of, places
-from harness_plugin_hooks.report.figures.drawing import THEME, styled
+from harness_plugin_hooks.report.figures.drawing import NARROW, THEME, styled
 from harness_plugin_hooks.report.figures.inside import sentences
 
 ROLES = ["teacher", "erm_teacher", "student", "control", "erm_student"]
@@ -50,6 +50,7 @@ def test_flips_are_drawn_as_they_were_counted(finished_run, tmp_path):
     assert set(bars) == {"right to wrong"}  # no legend of what is not there
     assert max(bars["right to wrong"]) > 30
     assert len(picture.rows) == len(flips)
+    assert picture.figure.get_figwidth() == NARROW  # a telephone shows all of it
     assert picture.caption.startswith("student on swapped: ")
     assert figures_flips.sentences(record) == []  # of models without a figure
 

@@ -17,10 +17,11 @@ from harness_plugin.scoring.verdict import verdicts
 from harness_plugin.study.graph import graph_of
 from harness_plugin.study.plan import read_study
 from harness_plugin.study.results import estimates_of
+from harness_plugin_hooks.render.document import Text
 from harness_plugin_hooks.study.report.analysis import analyse
 from harness_plugin_hooks.study.report.effects import Table, average, contrast, pooled
 from harness_plugin_hooks.study.report.report import of_plan
-from harness_plugin_hooks.study.report.tables import verdict_tables
+from harness_plugin_hooks.study.report.tables import configuration_tables, verdict_tables
 
 STUDIES = Path(__file__).resolve().parents[2] / "studies"
 CELLS = {
@@ -238,6 +239,27 @@ def test_the_tables_have_the_verdicts_of_the_run():
     assert sorted(expected.values()) == ["kept", "lost"]  # in domain all answer alike
     assert {(r["measure"], r["subset"]) for r in rows} == {("gap_size_change", "")}
     assert {(r["margin"], r["min_seeds"]) for r in rows} == {(0.02, 3)}
+    assert {(r["split"], r["notes"]) for r in rows} == {
+        (v.split, " ".join(v.notes)) for v in verdicts(result)
+    }
+
+
+def test_the_tables_have_the_changed_answers_of_the_run():
+    """By hand: of 400 rows a student of `LOST` answers 5 + 48 + 48 + 5 otherwise in seed 0."""
+    result = scored([*answered(*LOST[:1]), *answered(*LEARNT[:1], role="teacher")])
+    rows = {
+        (r["subset"], r["metric"]): r
+        for r in estimates_of(result)
+        if (r["measure"], r["split"]) == ("flips_teacher", "balanced")
+    }
+    whole = {metric: row["value"] for (subset, metric), row in rows.items() if not subset}
+    assert whole["changed"] == pytest.approx(106 / 400)
+    assert (whole["lost"], whole["repaired"]) == pytest.approx((96 / 400, 10 / 400))
+    assert rows["group=a-against", "lost"]["value"] == pytest.approx(0.48)
+    assert rows["group=a-against", "lost"]["n"] == 100
+    flips = [f for f in result.flips if f.split == "balanced"]
+    assert {subset for subset, _ in rows} == {f.subset for f in flips}
+    assert {row["higher_is_better"] for (_, m), row in rows.items() if m == "repaired"} == {True}
 
 
 def test_verdicts_are_counted_by_hand():
@@ -259,7 +281,9 @@ def test_verdicts_are_counted_by_hand():
             "lost" if role == "student_ce" else states[x["teacher"], x["remedy"]]
         ),
     )
-    (table,) = verdict_tables(of_plan(study, *made))
+    read = of_plan(study, *made)
+    assert read.rules == ((0.05, 3),)
+    (table,) = verdict_tables(read)
     titles = ("kept", "lost", "nothing to keep", "undecided", "of")
     assert tuple(column.title for column in table.columns) == ("role", "factor", "level", *titles)
     counts = {row[:3]: row[3:] for row in table.rows}
@@ -271,6 +295,12 @@ def test_verdicts_are_counted_by_hand():
     assert counts["student", "remedy", "rounds"] == (0, 0, 1, 1, 2)
     assert counts["student_ce", "all", ""] == (0, 6, 0, 0, 6)
     assert len(counts) == 2 * (1 + 2 + 3)
+    (each,) = configuration_tables(read)
+    at = [column.title for column in each.columns].index("debiasing")
+    cells = {row[:3]: row[at] for row in each.rows}
+    assert cells["large", "rounds", "student"] == Text("nothing to keep", "nothing_to_keep")
+    lost = Text("lost", "lost", below=("no reference",))
+    assert cells["small", "none", "student"] == lost
 
 
 @pytest.mark.parametrize("plan_file", sorted(STUDIES.glob("*/*.yaml")), ids=lambda p: p.stem)

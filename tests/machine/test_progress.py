@@ -2,6 +2,7 @@
 
 import io
 import re
+from pathlib import Path
 
 import pytest
 import tqdm.std
@@ -34,3 +35,14 @@ def test_a_terminal_that_shrinks_keeps_the_time_left(name, monkeypatch):
     assert all(len(line.strip()) <= width for line, width in zip(drawn, (120, 80, 60), strict=True))
     assert all(re.search(r": 00:\d\d left \|", line) for line in drawn), drawn
     assert "3000/4000" in drawn[-1] or len(name) > 40
+
+
+def test_bars_are_drawn_in_one_place():
+    """A bar of tqdm's own writes carriage returns into a log, where a line a minute belongs."""
+    root = Path(__file__).resolve().parents[2]
+    files = [*root.glob("harness_plugin/**/*.py"), *root.glob("hooks/**/*.py")]
+    drawing = [f for f in files if re.search(r"^ *(from|import) tqdm", f.read_text(), re.M)]
+    assert sorted(file.relative_to(root).as_posix() for file in drawing) == [
+        "harness_plugin/machine/progress.py",
+        "harness_plugin/study/executors.py",
+    ]

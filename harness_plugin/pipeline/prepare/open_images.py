@@ -5,11 +5,10 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from tqdm.auto import tqdm
-
 from harness_plugin.data.dataset import TaskData
 from harness_plugin.data.split import Split, is_image
 from harness_plugin.errors import HarnessError
+from harness_plugin.machine.progress import Work
 from harness_plugin.training.inputs.pixels import as_rgb, available_cores
 
 CHUNK = 512
@@ -26,11 +25,12 @@ def check_images(data: TaskData, column: str, *, quiet: bool = False) -> int:
     bad: list[str] = []
     splits = [s for s in data.splits.values() if is_image(s.rows.features[column])]
     total = sum(map(len, splits))
-    with tqdm(total=total, desc="opening images", disable=quiet, leave=False) as bar:
-        for split in splits:
-            for start in range(0, len(split), CHUNK):
-                bad += damaged(split, column, start)
-                bar.update(min(CHUNK, len(split) - start))
+    work = Work("opening images", total, unit="image", quiet=quiet)
+    for split in splits:
+        for start in range(0, len(split), CHUNK):
+            bad += damaged(split, column, start)
+            work.update(min(CHUNK, len(split) - start))
+    work.close()
     if bad:
         more = f"; and {len(bad) - SHOWN:,} more" if len(bad) > SHOWN else ""
         raise HarnessError(

@@ -6,9 +6,11 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from harness_plugin.records import DEFAULT_RULE
+from harness_plugin.records import DEFAULT_RULE, VerdictRule
+from harness_plugin.scoring.files.finished_runs import evidence_from
 from harness_plugin.scoring.files.prediction_tables import EvaluationSet
 from harness_plugin.scoring.files.transfer_record import Model, Number, TransferRecord
+from harness_plugin.scoring.verdict import State, verdict
 from harness_plugin_hooks.leaderboard.verify import Verified
 
 Rank = tuple[int, int]
@@ -29,8 +31,11 @@ class Row:
     """Different models: seeds that answer alike are one."""
     numbers: Mapping[str, Number]
     """By column: metrics and measures; absent where the bundle has none or it is undefined."""
-    verdict: str
+    verdict: State | None
+    """By the board's rule; None without a teacher."""
     sentence: str
+    notes: tuple[str, ...] = ()
+    """Of the verdict: reversed, no_reference, one_class."""
     rank: Rank | None = None
     unranked: str = ""
     """Why there is no rank."""
@@ -45,6 +50,8 @@ class Board:
     known: EvaluationSet
     metric: str
     gap: str
+    rule: VerdictRule
+    """Of every verdict on the board, whatever margin a submission was made with."""
     rows: tuple[Row, ...]
 
     @property
@@ -58,11 +65,13 @@ def boards_of(
     *,
     metric: str = "worst_group_acc",
     higher_is_better: bool = True,
-    min_seeds: int = DEFAULT_RULE.min_seeds,
+    rule: VerdictRule = DEFAULT_RULE,
 ) -> tuple[Board, ...]:
     """Every board of the bundles, which are keyed by file; best ranks first.
 
-    Students meet on one board only where fingerprint, rows, labels and collapse rule are the same.
+    Students meet on one board only where fingerprint, rows, labels, collapse rule and the smallest
+    group that may be the worst are the same. Verdicts are given anew, with the margin and seeds of
+    `rule`, from what the bundles' own rest on; a rank needs as many seeds.
     """
     meeting: dict[tuple[str, ...], list[tuple[str, Verified, TransferRecord, EvaluationSet]]]
     meeting = defaultdict(list)
@@ -78,6 +87,7 @@ def boards_of(
                     record.fingerprint,
                     known.rows_sha256,
                     record.collapse_rule,
+                    f"{record.rule.min_group:09}",
                 )
                 meeting[key].append((file, bundle, record, known))
     boards = []
@@ -86,19 +96,25 @@ def boards_of(
         _, _, record, known = entries[0]
         gaps = Counter(r.primary[known.name] for _, _, r, _ in entries if known.name in r.primary)
         gap = min(gaps, key=lambda name: (-gaps[name], name), default="")
+        of_board = replace(rule, min_group=record.rule.min_group)
         rows = [
             row
             for file, bundle, record_of_file, _ in entries
-            for row in rows_of(file, bundle, record_of_file, known.name, metric, gap)
+            for row in rows_of(file, bundle, record_of_file, known.name, metric, gap, of_board)
         ]
-        boards.append(
-            Board(record, known, metric, gap, ranked(rows, metric, higher_is_better, min_seeds))
-        )
+        in_order = ranked(rows, metric, higher_is_better, rule.min_seeds)
+        boards.append(Board(record, known, metric, gap, of_board, in_order))
     return tuple(boards)
 
 
 def rows_of(
-    file: str, bundle: Verified, record: TransferRecord, split: str, metric: str, gap: str
+    file: str,
+    bundle: Verified,
+    record: TransferRecord,
+    split: str,
+    metric: str,
+    gap: str,
+    rule: VerdictRule,
 ) -> list[Row]:
     """One row for each student of a bundle."""
     rows = []
@@ -119,12 +135,11 @@ def rows_of(
             "distillability": measures.get((metric, "distillability")),
             "contribution": measures.get((metric, "contribution")),
             "retention": measures.get((metric, "retention")),
-            "gap_widening": measures.get((gap, "gap_widening")),
+            "gap_size_change": measures.get((gap, "gap_size_change")),
         }
         model = next(m for m in record.models if m.role == student)
-        verdict = next(
-            (v for v in record.verdicts if (v.student, v.split) == (student, split)), None
-        )
+        given = next((v for v in record.verdicts if (v.student, v.split) == (student, split)), None)
+        judged = verdict(record.task, evidence_from(given), rule) if given else None
         rows.append(
             Row(
                 submission=bundle.name,
@@ -135,8 +150,9 @@ def rows_of(
                 distiller=str((model.settings.get("distillation") or {}).get("distiller", "")),
                 seeds=scores[student].distinct_seeds,
                 numbers={k: n for k, n in numbers.items() if n and n.value is not None},
-                verdict=verdict.state if verdict else "",
-                sentence=verdict.sentence if verdict else "submitted without its teacher",
+                verdict=judged.state if judged else None,
+                sentence=judged.sentence if judged else "submitted without its teacher",
+                notes=judged.notes if judged else (),
             )
         )
     return rows

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
 
 from harness_plugin import __version__
-from harness_plugin.scoring.verdict import State
+from harness_plugin.records import VerdictRule
 from harness_plugin_hooks.leaderboard.board import Board, Row
 from harness_plugin_hooks.leaderboard.bundle import Problem
 from harness_plugin_hooks.render.document import (
@@ -22,7 +21,7 @@ from harness_plugin_hooks.render.document import (
     Terms,
     Text,
 )
-from harness_plugin_hooks.render.text import DASH, metric_title, plural
+from harness_plugin_hooks.render.text import DASH, metric_title, plural, rule_words
 
 
 @dataclass(frozen=True)
@@ -51,22 +50,22 @@ def measures(board: Board) -> list[Measure]:
         ("distillability", "distillability", f"{of_student} teacher's", True),
         ("contribution", "contribution", f"{of_student} twin's that had no teacher", True),
         (
-            "gap_widening",
-            "gap widening",
-            f"{gap} of the student minus its teacher's; below 0 is narrower",
+            "gap_size_change",
+            "change of gap size",
+            f"size of the {gap}, student minus teacher: the verdict's number; below 0 is narrower",
             True,
         ),
         (
             "retention",
             "retention",
-            f"share of the teacher's gain in {metric} over ERM that the student keeps",
+            f"share of the teacher's gain in {metric} over ERM that the student has over its own",
             False,
         ),
     )
     shown: dict[str, Measure] = {}
     for key, title, about, signed in every:
         if key and any(key in row.numbers for row in board.rows):
-            narrow = key in (board.gap, "gap_widening")
+            narrow = key in (board.gap, "gap_size_change")
             first: Column = Column(
                 title, about, "ascending" if narrow else "descending", key == board.metric
             )
@@ -75,7 +74,10 @@ def measures(board: Board) -> list[Measure]:
 
 
 def leaderboard(
-    boards: Sequence[Board], refused: Mapping[str, Sequence[Problem]], title: str, min_seeds: int
+    boards: Sequence[Board],
+    refused: Mapping[str, Sequence[Problem]],
+    title: str,
+    rule: VerdictRule,
 ) -> Document:
     """The whole document; `refused` are the bundles left out, by file."""
     about = (
@@ -86,7 +88,7 @@ def leaderboard(
     if refused:
         items = [refusal(file, problems) for file, problems in refused.items()]
         sections.append(Section("Refused", "refused", [Items(items)]))
-    terms = Terms(list(explanation(boards, min_seeds)))
+    terms = Terms(list(explanation(boards, rule)))
     sections.append(Section("How to read the tables", "how", [terms]))
     footer = [f"Made by harness-plugin {__version__}. The same as data: "]
     files = [Text(name, target=name) for name in ("leaderboard.json", "leaderboard.csv")]
@@ -113,6 +115,8 @@ def section(board: Board, anchor: str) -> Section:
         Text(known.rows_sha256[:12], "code", about=known.rows_sha256),
         ".",
     ]
+    if any(row.verdict for row in board.rows):
+        about.append(f" Verdicts: {rule_words(board.rule.margin, board.rule.min_seeds)}.")
     return Section(
         board.name,
         anchor,
@@ -156,11 +160,11 @@ def name(row: Row) -> Text:
 
 
 def verdict(row: Row) -> Cell:
-    """The state, and the sentence behind it."""
-    for state in get_args(State):
-        if row.verdict == state:
-            return Text(state.replace("_", " "), state, about=row.sentence)
-    return Text(DASH, about=row.sentence)
+    """The state with its notes, and the sentence behind it."""
+    if row.verdict is None:
+        return Text(DASH, about=row.sentence)
+    notes = tuple(note.replace("_", " ") for note in row.notes)
+    return Text(row.verdict.replace("_", " "), row.verdict, about=row.sentence, below=notes)
 
 
 def refusal(file: str, problems: Sequence[Problem]) -> tuple[str, ...]:
@@ -169,14 +173,14 @@ def refusal(file: str, problems: Sequence[Problem]) -> tuple[str, ...]:
     return file, ": ", str(problems[0]), more
 
 
-def explanation(boards: Sequence[Board], min_seeds: int) -> Iterator[tuple[str, str]]:
+def explanation(boards: Sequence[Board], rule: VerdictRule) -> Iterator[tuple[str, str]]:
     """How the tables are read."""
     yield (
         "rank",
         f"1{DASH}3 means: first, second and third cannot be told apart from here. One is ranked "
         "above another only if its whole 95% interval is.",
     )
-    yield "no rank", f"fewer than {min_seeds} seeds: one training says little about the next."
+    yield "no rank", f"fewer than {rule.min_seeds} seeds: one training says little about the next."
     yield "interval", "95%, over seeds and, within groups or clusters, examples (docs/verdicts.md)."
     yield "numbers", "percent; differences in points, bold where the interval leaves 0 out."
     columns = [measure.column for board in boards for measure in measures(board)]
@@ -186,10 +190,14 @@ def explanation(boards: Sequence[Board], min_seeds: int) -> Iterator[tuple[str, 
         "kept: neither the size of the gap grows nor worst-group accuracy falls by more than the "
         "margin, from teacher to student, as bounds of 97.5% show; lost: one of them does; nothing "
         "to keep: the teacher is not shown to be better than without debiasing; undecided: not "
-        "shown either way.",
+        f"shown either way, or fewer than {rule.min_seeds} seeds. All by one margin, "
+        f"{100 * rule.margin:g} points, whatever a submission was made with (docs/verdicts.md). "
+        "Below it: reversed, the gap is lost and has turned over; no reference, without an ERM "
+        "teacher, so that a gain of the teacher is not shown; one class, a model answers nearly "
+        "all rows alike.",
     )
     yield (
         "one board",
         "students meet only on the same rows of the same data, with the same rule for labels that "
-        "differ.",
+        "differ and the same smallest group that may be the worst.",
     )

@@ -31,6 +31,7 @@ def as_json(
                         "rank": None if row.rank is None else list(row.rank),
                         "unranked": row.unranked,
                         "verdict": row.verdict,
+                        "notes": list(row.notes),
                         "sentence": row.sentence,
                         "numbers": {
                             name: number.model_dump() for name, number in row.numbers.items()
@@ -54,11 +55,14 @@ def as_csv(boards: Sequence[Board]) -> str:
     head = ("task", "set", "source", "fingerprint", "rows_sha256", "metric")
     numbers = ("number", "value", "low", "high", "sd", "n")
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*head, *FACTS, "best_rank", "worst_rank", "verdict", *numbers])
+    judged = ("verdict", "notes", "margin", "min_seeds")
+    writer.writerow([*head, *FACTS, "best_rank", "worst_rank", *judged, *numbers])
     for board in boards:
         where = [about(board)[name] for name in head]
         for row in board.rows:
-            who = [*facts(row).values(), *(row.rank or ("", "")), row.verdict]
+            rule = board.rule.margin, board.rule.min_seeds
+            answer = (row.verdict or "", " ".join(row.notes), *rule)
+            who = [*facts(row).values(), *(row.rank or ("", "")), *answer]
             for name, n in row.numbers.items():
                 line = [*where, *who, name, n.value, n.low, n.high, n.sd, n.n]
                 writer.writerow([inert(value) for value in line])
@@ -78,6 +82,9 @@ def about(board: Board) -> dict[str, Any]:
         "examples": board.known.rows,
         "metric": board.metric,
         "gap": board.gap,
+        "margin": board.rule.margin,
+        "min_seeds": board.rule.min_seeds,
+        "min_group": board.rule.min_group,
     }
 
 

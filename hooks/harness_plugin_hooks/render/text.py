@@ -78,6 +78,11 @@ def listed(words: Sequence[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
+def rule_words(margin: float, min_seeds: int) -> str:
+    """What verdicts were given by: `margin 2 points, at least 3 seeds`."""
+    return f"margin {100 * margin:g} points, at least {plural(min_seeds, 'seed')}"
+
+
 def plain(text: str, longest: int = 200) -> str:
     """A stranger's text: what cannot be printed becomes a replacement character; not too long."""
     short = text if len(text) <= longest else text[:longest] + "…"

@@ -50,7 +50,7 @@ def measured(
 
 
 def numbers(record: TransferRecord) -> Table:
-    """The table of the main numbers: a row a set and role."""
+    """The table of the main numbers: a row a set and role, the first answer's set on top."""
     titles = (
         "set",
         "role",
@@ -75,7 +75,7 @@ def numbers(record: TransferRecord) -> Table:
 def number_rows(record: TransferRecord) -> Iterator[Sequence[Cell]]:
     """The cells; None where a number does not belong to a role."""
     primary = primary_gaps(record)
-    for known in record.sets:
+    for known in reversed(record.sets):
         gap = primary.get(known.name, "")
         for role, scores in scores_on(record, known.name).items():
             metric = "worst_group_acc" if "worst_group_acc" in scores.metrics else "acc"

@@ -23,7 +23,7 @@ from harness_plugin_hooks.render.document import (
     Terms,
     Text,
 )
-from harness_plugin_hooks.render.text import listed, percent, plain, plural
+from harness_plugin_hooks.render.text import listed, percent, plain, plural, rule_words
 from harness_plugin_hooks.report.answer import Answered
 from harness_plugin_hooks.report.examples import KINDS, Disagreements, Example, facets
 from harness_plugin_hooks.report.figures.drawing import THEME, Picture
@@ -94,7 +94,7 @@ def of_task(one: TaskReport) -> Section:
         name,
         name,
         [
-            *answers(one.answers),
+            *answers(one),
             *(figure(picture, name) for picture in one.pictures),
             *(
                 Section(
@@ -126,28 +126,35 @@ def parts(sections: Sequence[Part], anchor: str, task: str) -> list[Block]:
     ]
 
 
-def answers(answered: Sequence[Answered]) -> Iterator[Block]:
-    """The answer in one sentence; the other students and sets below it."""
-    if not answered:
+def answers(one: TaskReport) -> Iterator[Block]:
+    """The answer in one sentence; the other students and sets below it, and the rule."""
+    if not one.answers:
         text = "No student was compared with a teacher: there is no transfer to judge."
         yield Paragraph(text, "answer")
         return
     first, *others = (
-        (Text(answer.state, answer.state), f" {answer.sentence}") for answer in answered
+        (Text(answer.state.replace("_", " "), answer.state), f" {answer.sentence}")
+        for answer in one.answers
     )
     yield Paragraph(first, "answer")
     if others:
         yield Items(others)
+    rule = one.page.record.rule
+    yield Paragraph(
+        f"Verdicts: {rule_words(rule.margin, rule.min_seeds)}; groups under {rule.min_group} rows "
+        "steer no worst group.",
+        "soft",
+    )
 
 
 def blocks(part: Part, task: str) -> Iterator[Block]:
     """The blocks of a section."""
     if part.notes:
         yield Paragraph(f"{'. '.join(plain(n).rstrip('.') for n in part.notes)}.", "soft")
-    if part.sentences:
-        yield Items(part.sentences)
     for picture in part.pictures:
         yield figure(picture, task)
+    if part.sentences:
+        yield Items(part.sentences)
     if part.table is not None:
         yield part.table
 

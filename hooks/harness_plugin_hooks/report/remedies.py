@@ -16,13 +16,14 @@ from harness_plugin.store.files import read_json
 from harness_plugin_hooks.render.document import Column, Number, Table, Text
 from harness_plugin_hooks.render.text import DASH, metric_title, operations, percent, plural
 from harness_plugin_hooks.report.figures.drawing import (
+    NARROW,
     OTHER,
     PAGE,
     SOFT,
     STUDENT,
     Axes,
     Picture,
-    grid,
+    canvas,
     numbers,
 )
 from harness_plugin_hooks.report.figures.scores import clipped
@@ -133,7 +134,8 @@ def picture(remedy_file: RemedyFile) -> Picture:
     """Gain of each remedy over the unchanged student, with its interval; the best on top."""
     shown = [one for one in remedy_file.results if one["gained"]["value"] is not None]
     helps = set(remedy_file.record["shown_to_help"])
-    figure, ((axes,),) = grid(1, 1, 0.9 + 0.32 * len(shown))
+    figure = canvas(0.9 + 0.32 * len(shown), NARROW)
+    axes = figure.subplots()
     draw(axes, remedy_file, shown, helps)
     metric = metric_title(remedy_file.record["ranked_by"])
     axes.set_xlabel(f"gained in {metric}, points")
@@ -170,7 +172,7 @@ def draw(
             fontsize=9,
         )
     axes.axvline(0, color=SOFT, linewidth=0.8, linestyle=(0, (2, 2)))
-    axes.set_yticks(range(len(shown)), [clipped(one["remedy"], 26) for one in shown])
+    axes.set_yticks(range(len(shown)), [clipped(one["remedy"], 22) for one in shown])
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from harness_plugin.analysis.loaded_models import LoadedModel, inputs_of
+from harness_plugin.machine.progress import worked
 from harness_plugin.models.layers import Shape
 from harness_plugin.records import Floats, Ints
 from harness_plugin.training.inputs.encode import Encoded
@@ -139,7 +139,7 @@ def measure(
         for side in sides:
             stack.enter_context(measures.eager(side.subject.model))
         batches = list(batches_of(sides[0].encoded, rows))
-        for some in tqdm(batches, desc=title, disable=quiet, leave=False):
+        for some in worked(batches, title, quiet=quiet):
             views = []
             for side, into in zip(sides, results, strict=True):
                 layers, places = read(side, rows, some, device)

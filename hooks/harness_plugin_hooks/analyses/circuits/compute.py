@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from harness_plugin.analysis.loaded_models import LoadedModel, inputs_of
 from harness_plugin.errors import HarnessError
+from harness_plugin.machine.progress import worked
 from harness_plugin.records import Floats, Ints
 from harness_plugin.scoring.statistics import resampling
 from harness_plugin.training.inputs.encode import Encoded
@@ -166,7 +166,7 @@ class BatchedPairs:
 
     def batches(self, what: str, quiet: bool) -> Iterator[Batch]:
         """All pairs."""
-        for some in tqdm(self.some(), desc=what, disable=quiet, leave=False):
+        for some in worked(self.some(), what, quiet=quiet):
             inputs = self.inputs(some)
             logits, raws = patching.spoken(self.model, self.graph, inputs)
             if self.means is None:

@@ -10,10 +10,10 @@ from itertools import combinations, pairwise
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from harness_plugin.analysis.loaded_models import LoadedModel, inputs_of, twins
 from harness_plugin.errors import HarnessError
+from harness_plugin.machine.progress import worked
 from harness_plugin.records import Floats, Ints
 from harness_plugin.scoring.statistics.intervals import LEVEL, Interval, bounds, components
 from harness_plugin.training.inputs.encode import Encoded
@@ -173,7 +173,7 @@ def compare_models(
     for number, (group, chosen) in enumerate(rows.items()):
         streams = {view: stream_of(reads.layers, options, number) for view in options.views}
         batches = chosen[: len(chosen) // batch * batch].reshape(-1, batch)
-        for some in tqdm(batches, desc=f"CKA, {group}", disable=quiet, leave=False):
+        for some in worked(list(batches), f"CKA, {group}", quiet=quiet):
             layers = reads(some)
             for view, stream in streams.items():
                 stream.update(seen_through(views[view], layers))

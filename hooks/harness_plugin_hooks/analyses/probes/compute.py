@@ -19,10 +19,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import device as Device
-from tqdm import tqdm
 
 from harness_plugin.analysis.loaded_models import LoadedModel, inputs_of
 from harness_plugin.data.dataset import Split, TaskData
+from harness_plugin.machine.progress import worked
 from harness_plugin.records import Estimate, Floats, Ints
 from harness_plugin.scoring.statistics import resampling
 from harness_plugin.scoring.statistics.intervals import TAIL, Support, estimate
@@ -255,7 +255,7 @@ def probe(
     seeds: dict[str, list[int]] = {}
     readers: dict[str, Reader] = {}
     pairs = list(zip(subjects, encoded, strict=True))
-    for subject, read in tqdm(pairs, desc="linear probes", disable=quiet, leave=False):
+    for subject, read in worked(pairs, "linear probes", unit="model", quiet=quiet):
         readers[subject.role], features = features_of(subject, read, rows.rows, device)
         seeds.setdefault(subject.role, []).append(subject.seed)
         for target in TARGETS:

@@ -71,8 +71,10 @@ def has_flag(parser: argparse.ArgumentParser, flag: str) -> bool:
 
 
 def help_of(field: FieldInfo) -> str:
-    """The description, and the default where there is something to see of it."""
+    """The description with its choices, and the default where there is something to see of it."""
     text, default = (field.description or "").replace("%", "%%"), field.default
+    if get_origin(field.annotation) is Literal:
+        text += f": {', '.join(map(str, get_args(field.annotation)))}"
     if default is None or isinstance(default, bool):
         return text
     shown = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
@@ -91,7 +93,7 @@ def parsing_of(name: str, field: FieldInfo) -> dict[str, Any]:
         if kind is number_or_text:
             return {"type": number_or_text, "metavar": metavar}
     if get_origin(kind) is Literal:
-        return {"choices": get_args(kind)}
+        return {"choices": get_args(kind), "metavar": "NAME"}
     if get_origin(kind) is tuple and get_args(kind) in ((str, ...), (int, ...)):
         return {"type": comma_list if get_args(kind)[0] is str else seed_list, "metavar": "A,B"}
     raise HarnessError(

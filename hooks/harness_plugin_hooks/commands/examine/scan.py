@@ -42,9 +42,6 @@ def parser() -> Parser:
         "fields, and clusters. With a checkpoint, by how far its accuracy differs with each."
     )
     own = out.add_argument_group("scan")
-    own.add_argument(
-        "--task", dest="tasks", type=comma_list, metavar="NAME", help="the same as --tasks"
-    )
     own.add_argument("--table", type=Path, metavar="FILE", help="a table instead of a task")
     own.add_argument("--label", metavar="COLUMN", help="of --table, default a guess")
     own.add_argument("--inputs", type=comma_list, metavar="COLUMNS", help="of --table, the same")

@@ -11,7 +11,7 @@ EXAMPLES = """\
 examples:
   harness export results my-student
   harness export results my-teacher --role teacher --seed 1 --tasks hans
-  harness export results my-student --license apache-2.0 --push_to_hub me/my-student --private
+  harness export results my-student --license apache-2.0 --push_to_hub me/mine
 """
 
 

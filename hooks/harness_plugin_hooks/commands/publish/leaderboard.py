@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness_plugin.cli.parser import Parser
+from harness_plugin.cli.parser import Parser, add_run_options
 from harness_plugin.cli.startup import installed_plugins
 from harness_plugin.errors import HarnessError
 from harness_plugin_hooks.commands.publish.verify import add_trust_flags
@@ -32,7 +32,14 @@ def parser() -> Parser:
         "--output_path", type=Path, required=True, metavar="SITE", help="the page's folder"
     )
     out.add_argument("--metric", default="worst_group_acc", help="what the rank is about")
-    out.add_argument("--min_seeds", type=int, metavar="N", help="seeds that a rank needs (3)")
+    add_run_options(
+        out,
+        "margin",
+        "min_seeds",
+        margin="of all verdicts, whatever the bundles were made with: how much wider a gap, or "
+        "lower a worst group, is not called lost (0.02)",
+        min_seeds="seeds that a rank and a verdict need (3)",
+    )
     out.add_argument("--title", default="Debiasing transfer", help="the page's heading")
     add_trust_flags(out)
     out.add_argument(
@@ -45,8 +52,8 @@ def main(words: list[str]) -> int:
     """Check, rank, write; without `--skip_refused` one refused bundle stops it."""
     args = parser().parse_args(words)
 
+    from harness_plugin.config.merge import run_config
     from harness_plugin.pipeline.outputs import check_writable
-    from harness_plugin.records import DEFAULT_RULE
     from harness_plugin.scoring.metrics import Metric
     from harness_plugin.store.files import write_json, write_text
     from harness_plugin_hooks.leaderboard.board import boards_of
@@ -62,9 +69,9 @@ def main(words: list[str]) -> int:
             f"--metric {args.metric}: a gap is signed, the lowest is not the best; rank by "
             f"worst_group_acc, for one."
         )
-    min_seeds = DEFAULT_RULE.min_seeds if args.min_seeds is None else args.min_seeds
-    if min_seeds < 1:
-        raise HarnessError(f"--min_seeds {min_seeds}: expected at least 1.")
+    # in the bounds of a run's options; no task is opened here
+    of_run = {"tasks": ("leaderboard",), "margin": args.margin, "min_seeds": args.min_seeds}
+    rule = run_config(None, of_run, ()).rule
     out: Path = args.output_path
     check_writable(out)
     paths = bundles_in(args.bundles, out)
@@ -79,10 +86,10 @@ def main(words: list[str]) -> int:
         verified,
         metric=args.metric,
         higher_is_better=metric.higher_is_better,
-        min_seeds=min_seeds,
+        rule=rule,
     )
     out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "index.html", page(leaderboard(boards, refused, args.title, min_seeds)))
+    write_text(out / "index.html", page(leaderboard(boards, refused, args.title, rule)))
     write_json(out / "leaderboard.json", as_json(boards, refused, args.title))
     write_text(out / "leaderboard.csv", as_csv(boards))
     students = sum(len(board.rows) for board in boards)

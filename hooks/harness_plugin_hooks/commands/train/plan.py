@@ -16,9 +16,10 @@ examples:
   harness plan --tasks hans --seeds 0,1 --run results --power .9
   harness plan --tasks celeba_bias --data hub --margin .05
 
-Without --run, cells are taken to be 80% right, models to agree on rows with correlation .5, and
-seeds to differ as --seed_sd says. A run of two or three seeds is a better guess: --run reads how
-much rows and seeds differed in it, and how long a seed took.
+Without --run, cells are taken to be 80% right, models to agree on rows with correlation .5, seeds
+to differ as --seed_sd says, and the worst group to be known beforehand (docs/verdicts.md). A run of
+two or three seeds is a better guess: --run reads how much rows and seeds differed in it, and how
+long a seed took.
 """
 
 

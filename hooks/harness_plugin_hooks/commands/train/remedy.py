@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 examples:
-  harness remedy --tasks celeba_bias --baseline student_ce --set celeba_bias.n_validation=8000
-  harness remedy --tasks hans --baseline student_ce --remedies pure_kd,upsample,pure_kd+upsample
+  harness remedy --tasks celeba_bias --set celeba_bias.n_validation=8000
+  harness remedy --tasks hans --baseline student_ce --remedies pure_kd,upsample
 
 Students are ranked on half of the validation rows; the other half is for methods that need such
 rows. No test row is looked at: run the winner's settings with `harness run` for its numbers.
@@ -138,24 +138,19 @@ def certify(report: RemedyReport, config: RunConfig, level: float, delta: float)
     import time
 
     from harness_plugin.store.files import timestamp
-    from harness_plugin_hooks.remedies.certify.certificate import certificate_of, write
+    from harness_plugin_hooks.remedies.certify.certificate import (
+        certificate_of,
+        sentence,
+        write,
+    )
 
     made, answers = certificate_of(
         report, level=level, delta=delta, resamples=config.resamples, data_seed=config.data_seed
     )
     folder = Path(config.output_path) / f"certificate_{report.task}_{timestamp(time.time())}"
     file = write(made, answers, folder)
-    fall = f"{100 * made.margin:g} points"
-    what = f"a retention of at least {level:.0%} and a worst group within {fall}"
-    if made.certified:
-        cost = next(each.cost for each in made.order if each.remedy == made.certified)
-        print(
-            f"  CERTIFIED: {made.certified} ({cost:.2f}x the operations) has {what} of the "
-            f"teacher's (error {delta:g}, {len(made.seeds)} seeds, {made.rows:,} rows that chose "
-            "nothing)."
-        )
-    else:
-        print(f"  NONE CERTIFIED: {what} of the teacher's is not shown (error {delta:g}).")
+    print(f"  {sentence(made)}")
+    if not made.certified:
         for step in made.steps:
             print(f"    {step.remedy}: {step.reason}")
     print(f"  {file}")

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 examples:
-  harness study plan.yaml --dry_run          what it comes to, and what sharing saves
-  harness study plan.yaml --workers 2        two trainings at a time on this machine
+  harness study plan.yaml --dry_run      what it comes to, what sharing saves
+  harness study plan.yaml --workers 2    two trainings at a time on this machine
   harness study plan.yaml --executor ray --address auto
-  harness study plan.yaml --executor slurm --slurm slurm_partition=gpu --slurm timeout_min=240
-  harness study plan.yaml --status           how far it is, from anywhere that sees the store
-  harness study plan.yaml --report           tables and pages from what is finished
+  harness study plan.yaml --executor slurm --slurm slurm_partition=gpu
+  harness study plan.yaml --status       how far it is; needs the store alone
+  harness study plan.yaml --report       tables and pages of what is finished
 
 The same command continues: what is done is never trained again. Exit status: 0 done, 1 some
 trainings failed, 2 bad input, 130 interrupted.
@@ -246,8 +246,7 @@ def finished(graph: Graph, progress: Progress, root: Path, folder: Path) -> int:
     from harness_plugin.study import results
 
     quiet_libraries()
-    quiet = not sys.stderr.isatty()
-    rows = results.rows_of_study(graph, progress, root, quiet=quiet)
+    rows = results.rows_of_study(graph, progress, root, quiet=False)
     if not (rows.numbers or rows.failures or progress.failed):
         raise HarnessError(f"study {graph.study.name}: no configuration is finished in any seed.")
     for one in rows.failures:

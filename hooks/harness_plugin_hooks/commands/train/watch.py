@@ -17,9 +17,9 @@ from harness_plugin.machine.progress import FILE, duration, seconds_left
 
 EXAMPLES = """\
 examples:
-  harness watch results                    every run below results
-  harness watch results/faces --once       as it is now, for a pipe or a script
-  harness watch ~/.cache/harness_plugin    a store: trainings of studies, of any machine
+  harness watch results                  every run below results
+  harness watch results/faces --once     as it is now, for a pipe or a script
+  harness watch ~/.cache/harness_plugin  a store: studies, of any machine
 """
 SPARKS = "▁▂▃▄▅▆▇█"
 SILENT = 600.0

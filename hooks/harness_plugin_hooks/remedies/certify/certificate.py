@@ -324,6 +324,21 @@ def verified(folder: Path) -> tuple[Certificate, list[str]]:
     return certificate, list(differences(certificate, again))
 
 
+def sentence(made: Certificate) -> str:
+    """The answer: what is certified of which remedy, or that nothing is."""
+    what = (
+        f"a retention of at least {made.level:.0%} and a worst group within {100 * made.margin:g} "
+        "points"
+    )
+    if not made.certified:
+        return f"NONE CERTIFIED: {what} of the teacher's is not shown (error {made.delta:g})."
+    cost = next(each.cost for each in made.order if each.remedy == made.certified)
+    return (
+        f"CERTIFIED: {made.certified} ({cost:.2f}x the operations) has {what} of the teacher's "
+        f"(error {made.delta:g}, {len(made.seeds)} seeds, {made.rows:,} rows that chose nothing)."
+    )
+
+
 def hash_of(file: Path) -> str:
     """sha256 of a file."""
     return hashlib.sha256(file.read_bytes()).hexdigest()

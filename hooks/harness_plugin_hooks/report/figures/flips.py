@@ -12,7 +12,7 @@ from harness_plugin.records import Flips
 from harness_plugin.scoring.files.transfer_record import TransferRecord
 from harness_plugin.scoring.flips import sentence
 from harness_plugin_hooks.render.text import percent
-from harness_plugin_hooks.report.figures.drawing import OTHER, TEXT, Picture, grid
+from harness_plugin_hooks.report.figures.drawing import NARROW, OTHER, TEXT, Picture, canvas
 from harness_plugin_hooks.report.figures.scores import clipped
 
 KINDS = {
@@ -55,8 +55,8 @@ def picture(flips: list[Flips]) -> Picture:
     """Stacked bars of what changed in the whole set, its groups, and tenths of the margin."""
     drawn = [f for f in flips if f.subset.partition("=")[0] in ("", "group", "margin")]
     first, y = drawn[0], np.arange(len(drawn))
-    figure, (line,) = grid(1, 1, 0.9 + 0.24 * len(drawn))
-    axes: Axes = line[0]
+    figure = canvas(1.1 + 0.24 * len(drawn), NARROW)
+    axes: Axes = figure.subplots()
     start = np.zeros(len(drawn))
     for kind, (title, colour) in KINDS.items():
         share = 100 * np.array([getattr(f, kind) for f in drawn])
@@ -67,16 +67,14 @@ def picture(flips: list[Flips]) -> Picture:
     expected = [(at, 100 * f.expected) for at, f in enumerate(drawn) if f.expected is not None]
     if expected:
         rows, values = zip(*expected, strict=True)
-        axes.plot(
-            values, rows, "|", color=TEXT, markersize=11, label="between two seeds of a model"
-        )
-    axes.set_yticks(y, [clipped(named(f.subset)) for f in drawn])
+        axes.plot(values, rows, "|", color=TEXT, markersize=11, label="between two seeds")
+    axes.set_yticks(y, [clipped(named(f.subset), 22) for f in drawn])
     axes.set_ylim(len(drawn) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x")
-    axes.set_xlabel(f"answers that differ from the {first.other}'s, % of the part's examples")
-    figure.legend(loc="outside upper left", ncols=4)
+    axes.set_xlabel("changed answers, % of the part's examples")
+    figure.legend(loc="outside upper left", ncols=2)
     return Picture(
         name=f"flips_{first.split}_{first.student}_{first.other}",
         title=f"Whose answers change on {first.split}: {first.other} to {first.student}",

@@ -42,12 +42,12 @@ def scores_on(record: TransferRecord, split: str) -> dict[str, Scores]:
 
 
 def pictures(record: TransferRecord) -> Iterator[Picture]:
-    """Every figure of one task's scores."""
-    for known in record.sets:
+    """Every figure of one task's scores; the set that the first answer is given on comes first."""
+    for known in reversed(record.sets):
         of_roles = scores_on(record, known.name)
         if any(scores.groups for scores in of_roles.values()):
             yield groups(record, known.name)
-    for known in record.sets:
+    for known in reversed(record.sets):
         for breakdown in known.breakdowns:
             if any(
                 scores.breakdowns.get(breakdown)

@@ -20,6 +20,7 @@ from harness_plugin_hooks.render.document import (
     Terms,
     Text,
 )
+from harness_plugin_hooks.render.text import rule_words
 from harness_plugin_hooks.report.figures.drawing import THEME
 from harness_plugin_hooks.study.report.analysis import StudyEstimate
 from harness_plugin_hooks.study.report.ladder import ladder_tables
@@ -102,6 +103,8 @@ def sections(
 
     `parameters` are counts by "teacher=LEVEL" or "student=LEVEL" of a task ("TASK: …").
     """
+    rules = [rule_words(*rule) for rule in study.rules]
+    by = f" ({'; or '.join(rules)})" if rules else ""
     every: tuple[tuple[str, str, str, Iterable[Table]], ...] = (
         (
             "ranks",
@@ -130,7 +133,7 @@ def sections(
             "ladder",
             "Ladder",
             "From the largest student to the smallest: what every group is left with. The knee is "
-            "the smallest whose debiasing is `kept` by the rule of verdicts.",
+            f"the smallest whose debiasing is kept by the rule of verdicts{by}.",
             ladder_tables(study),
         ),
         (
@@ -143,13 +146,16 @@ def sections(
         (
             "verdicts",
             "Verdicts",
-            "Is the debiasing kept? How many configurations got which answer, by a run's rule.",
+            "Is the debiasing kept? How many configurations got which answer, by a run's rule"
+            f"{by}.",
             verdict_tables(study),
         ),
         (
             "configurations",
             "All configurations",
-            "Each configuration and student, by the rule of a run: over seeds and rows.",
+            "Each configuration and student: whether the debiasing is kept, by a run's rule"
+            f"{by}, and its numbers over seeds and rows. Answers changed: the share of rows "
+            "that the student answers otherwise than its teacher.",
             configuration_tables(study),
         ),
     )

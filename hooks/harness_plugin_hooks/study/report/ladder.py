@@ -8,6 +8,7 @@ import pandas as pd
 
 from harness_plugin_hooks.render.document import Cell, Column, Number, Table
 from harness_plugin_hooks.study.report.reading import FACTOR, EvaluationSet, Study
+from harness_plugin_hooks.study.report.tables import judged
 
 FEWEST = 3
 """Sizes that make a ladder."""
@@ -34,7 +35,7 @@ def ladder(
     heads = [
         *(Column(name) for name in factors),
         Column("size, MB"),
-        Column("verdict"),
+        Column("debiasing"),
         Column("worst group"),
         *(Column(group.removeprefix("group=")) for group in groups),
     ]
@@ -43,13 +44,12 @@ def ladder(
     for configuration in sizes.sort_values(ascending=False, kind="stable").index:
         own = part[part.configuration == configuration]
         names = [str(own[FACTOR + name].iloc[0]) for name in factors]
-        verdicts = own[own.measure == "gap_size_change"].verdict
-        state = next((str(one) for one in verdicts if one), "")
+        verdict = judged(own)
         size = f"{sizes[configuration] / 1e6:.3g}"
-        if state == "kept":
+        if verdict is not None and verdict.style == "kept":
             knee = f"{', '.join(names)} ({size} MB)"
         accuracies = [score(own, "acc", group) for group in groups]
-        rows.append((*names, size, state, score(own, "worst_group_acc", ""), *accuracies))
+        rows.append((*names, size, verdict, score(own, "worst_group_acc", ""), *accuracies))
     note = f"The knee: {knee}." if knee else "No size has the verdict kept."
     return Table(f"{where.name}: {role} by size", tuple(heads), rows, note)
 

@@ -29,6 +29,8 @@ NEEDED = (
     "reason",
     "n",
 )
+JUDGED = ("verdict", "notes", "margin", "min_seeds")
+"""Columns of the verdict, its notes, and what it was given by."""
 FACTOR = "factor_"
 ROLE = "role"
 """A study whose cells have several students has one factor more: which of them."""
@@ -123,6 +125,12 @@ class Study:
         """The levels of a factor, the reference first."""
         return self.students if factor == ROLE else self.levels[factor]
 
+    @property
+    def rules(self) -> tuple[tuple[float, int], ...]:
+        """Margin and least seeds of its verdicts: one for all, unless the plan has them vary."""
+        own = self.estimates[self.estimates.verdict != ""][["margin", "min_seeds"]]
+        return tuple((float(m), int(n)) for m, n in own.drop_duplicates().itertuples(index=False))
+
     def column(self, factor: str) -> str:
         """Where a factor's level stands."""
         return factor if factor == ROLE else FACTOR + factor
@@ -161,7 +169,7 @@ def read(
     """
     needed = {
         "numbers": {*NEEDED, *ROWS},
-        "estimates": {*NEEDED, "low", "high", "verdict"} - {"seed"},
+        "estimates": {*NEEDED, "low", "high", *JUDGED} - {"seed"},
     }
     for table, columns in ((numbers, needed["numbers"]), (estimates, needed["estimates"])):
         if lacking := sorted(columns - set(map(str, table.columns))):
@@ -198,6 +206,7 @@ def read(
 def prepared(table: pd.DataFrame) -> pd.DataFrame:
     """Texts for what is absent, numbers as floats."""
     texts = [*(c for c in table.columns if c.startswith(FACTOR)), "subset", "reason"]
+    texts += [name for name in ("verdict", "notes") if name in table]
     values: dict[str, Any] = {name: table[name].fillna("").astype(str) for name in texts}
     for name in ("value", "low", "high", *ROWS):
         if name in table:

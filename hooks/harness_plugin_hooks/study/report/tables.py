@@ -13,6 +13,7 @@ from harness_plugin_hooks.render.document import (
     Column,
     Number,
     Table,
+    Text,
 )
 from harness_plugin_hooks.study.report.analysis import StudyEstimate, split_by
 from harness_plugin_hooks.study.report.effects import Average
@@ -309,12 +310,29 @@ def configuration_tables(study: Study) -> Iterator[Table]:
                     (
                         *(str(part[FACTOR + name].iloc[0]) for name in factors),
                         role,
+                        judged(part),
                         *(estimated(part, name, where) for name in SHOWN),
+                        changed(part),
                     )
                 )
         if rows:
-            heads = columns(*factors, "role", *map(spoken, SHOWN))
+            heads = columns(*factors, "role", "debiasing", *map(spoken, SHOWN), "answers changed")
             yield trimmed(Table(where.name, heads, rows))
+
+
+def judged(part: pd.DataFrame) -> Text | None:
+    """The verdict's state with its notes below; None where there is none."""
+    own = part[part.verdict != ""]
+    if own.empty:
+        return None
+    state, notes = own.verdict.iloc[0], str(own.notes.iloc[0]).replace("_", " ")
+    return Text(state.replace("_", " "), state, below=(notes,) if notes else ())
+
+
+def changed(part: pd.DataFrame) -> Number | None:
+    """The share of answers that differ from the teacher's."""
+    own = part[part.measure == "flips_teacher"].set_index("metric").value
+    return Number(float(own["changed"])) if "changed" in own else None
 
 
 def estimated(part: pd.DataFrame, response: str, where: EvaluationSet) -> Number | None:
