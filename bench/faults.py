@@ -209,11 +209,11 @@ def read_only(lab: Lab, row: Row, rng: random.Random) -> None:
         lab.again(row, place)
 
 
-BATCH = 20
-"""Bad inputs that a process tries, as long as none of them hangs."""
+BATCH, FEW = 20, 2
+"""Bad inputs that a process tries, as long as none of them hangs; and in quick mode."""
 
 
-def inputs(lab: Lab, kind: str, row: Row, rng: random.Random) -> None:
+def inputs(lab: Lab, kind: str, batch: int, row: Row, rng: random.Random) -> None:
     """The next generated bad inputs of a kind, in a process; what ends it counts."""
     import bad_inputs
 
@@ -224,7 +224,7 @@ def inputs(lab: Lab, kind: str, row: Row, rng: random.Random) -> None:
         os.chdir(folder)
         good = bad_inputs.Good(lab.folder / "inputs", lab.good / "out")
         with report.open("w") as stream:
-            for case in bad_inputs.cases(folder, BATCH, rng.randrange(2**32), [kind], good):
+            for case in bad_inputs.cases(folder, batch, rng.randrange(2**32), [kind], good):
                 outcome = bad_inputs.outcome(case)
                 words = [word[:200] for word in case.argv]
                 record = [outcome.fault, outcome.hangs, outcome.megabytes, outcome.status, words]
@@ -278,7 +278,8 @@ def parts_of(lab: Lab, quick: bool) -> Iterator[Part]:
         yield Part(name, what, 1 if quick else planned, trial)
     for kind in kinds:
         planned = 1 if quick else -(-1000 // len(kinds))
-        yield Part("inputs", f"bad input: {kind}", planned, partial(inputs, lab, kind))
+        trial = partial(inputs, lab, kind, FEW if quick else BATCH)
+        yield Part("inputs", f"bad input: {kind}", planned, trial)
 
 
 def main() -> None:

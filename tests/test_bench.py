@@ -13,6 +13,10 @@ import pytest
 
 BENCH = Path(__file__).resolve().parents[1] / "bench"
 ROWS = {
+    "calibration": ["1 thread, no, eager", "1 thread, bf16, sdpa", "ResNet-pico | "],
+    "commands": ["run, all from the store", "report", "verify", "score", "first line of a run"],
+    "growth": ["teacher pass | rows", "CKA | layers", "circuits | pairs", "report | seeds"],
+    "whole_job": ["harness-plugin", "Trainer"],
     "bootstrap": ["harness-plugin", "harness-plugin, row by row", "plain loop"],
     "cka": ["harness-plugin, float32 Grams", "harness-plugin, float64 Grams"],
     "step": ["harness-plugin", "bare torch loop", "Trainer fp32", "Trainer bf16"],
@@ -27,8 +31,10 @@ ROWS = {
 }
 
 
-OWN_PROCESS = {"step", "threads"}
+OWN_PROCESS = {"step", "threads", "whole_job"}
 """They change what a process has once: accelerate's state, the threads at the start."""
+EXHAUSTIVE = {"commands", "whole_job"}
+"""Half a minute each: they start nine processes, and train six models twice."""
 HELPERS = {
     *("worlds", "theory", "rates"),
     *("batches", "campaign", "common", "disturbed", "families", "flops", "workload"),
@@ -90,7 +96,13 @@ def test_every_benchmark_is_listed_here_and_explained():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(ROWS))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.exhaustive] * (name in EXHAUSTIVE))
+        for name in sorted(ROWS)
+    ],
+)
 @pytest.mark.filterwarnings("default")
 def test_quick_mode_prints_the_tables_and_writes_every_time(name, tmp_path, request, run_here):
     file = tmp_path / "times.json"

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from scipy import special
+import scipy
 
 from harness_plugin.records import Evidence, Predictions, SetPlan, VarianceComponents, VerdictRule
 from harness_plugin.scoring.measure import leave_out, support_of
@@ -52,13 +52,13 @@ def standard_error(c: VarianceComponents) -> float:
 
 def smallest_loss(c: VarianceComponents, rule: VerdictRule, power: float) -> float:
     """The true widening that is called lost with probability `power`."""
-    quantile = float(special.ndtri(power))
+    quantile = float(scipy.special.ndtri(power))
     return rule.margin + float(half_width(c, BY_GAP)) + quantile * standard_error(c)
 
 
 def shows_kept(c: VarianceComponents, rule: VerdictRule, power: float) -> bool:
     """Whether no change at all is called kept with probability `power`."""
-    quantile = float(special.ndtri(power))
+    quantile = float(scipy.special.ndtri(power))
     return float(half_width(c, TAIL)) + quantile * standard_error(c) < rule.margin
 
 

@@ -45,6 +45,20 @@ def test_listing_and_help_import_nothing_heavy(arguments, heavy):
     assert out.stdout.splitlines()[-1] == "HEAVY []"
 
 
+def test_what_reads_results_is_imported_without_what_computes():
+    """scipy.special takes half a second to import, and pyarrow.compute a fifth."""
+    program = (
+        "import sys, harness_plugin_hooks.report.making, harness_plugin_hooks.report.reading\n"
+        "import harness_plugin.scoring.verdict, harness_plugin_hooks.leaderboard.submission\n"
+        "heavy = {'scipy.special', 'pyarrow.compute', 'pandas', 'torch', 'datasets'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert out.stdout.splitlines() == ["[]"]
+
+
 def test_help_shows_every_command_and_option(capsys):
     assert cli.main(["--help"]) == 0
     shown = capsys.readouterr().out

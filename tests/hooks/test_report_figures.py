@@ -185,9 +185,9 @@ def test_remedies_are_on_the_page_with_their_cost(finished_run, tmp_path):
     # in the run's folder or in one beside it; the newest counts, of the same data
     beside = run.parent / "tried"
     beside.mkdir()
-    for second, folder, record in ((1, run, older), (2, beside, newer), (3, beside, other)):
+    for second, folder, content in ((1, run, older), (2, beside, newer), (3, beside, other)):
         file = folder / f"remedies_made_2026-01-01T00-00-0{second}.000000.json"
-        file.write_text(json.dumps(record))
+        file.write_text(json.dumps(content))
     assert (
         main(["report", str(run), "--output_path", str(tmp_path / "site"), "--examples", "0"]) == 0
     )

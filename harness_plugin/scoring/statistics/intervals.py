@@ -31,8 +31,8 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import special
 
 from harness_plugin.records import Estimate, Floats, IntervalOf, VarianceComponents
 
@@ -132,8 +132,8 @@ def centred(values: Floats) -> Floats:
 
 def critical(tail: float, seeds: int, df: float) -> tuple[float, float]:
     """z of the rows and t of the seeds for a one-sided error `tail`; t is nan for one seed."""
-    t = float(special.stdtrit(seeds - 1, 1 - tail)) if seeds > 1 else math.nan
-    return float(special.stdtrit(df, 1 - tail)), t
+    t = float(scipy.special.stdtrit(seeds - 1, 1 - tail)) if seeds > 1 else math.nan
+    return float(scipy.special.stdtrit(df, 1 - tail)), t
 
 
 def half_width(c: VarianceComponents, tail: float = TAIL) -> Floats:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import special  # scipy.stats takes half a second to import
 
 from harness_plugin.errors import HarnessError
 from harness_plugin.records import Floats
@@ -36,7 +36,7 @@ def mcnemar(first: ArrayLike, second: ArrayLike) -> Floats:
     only_first, only_second = (a & ~b).sum(axis=-1), (b & ~a).sum(axis=-1)
     discordant = only_first + only_second
     # both tails are alike at probability 1/2, and the middle counts in both
-    tail = special.bdtr(np.minimum(only_first, only_second), discordant, 0.5)
+    tail = scipy.special.bdtr(np.minimum(only_first, only_second), discordant, 0.5)
     p: Floats = np.where(discordant > 0, np.minimum(1.0, 2 * tail), 1.0)
     return p
 
@@ -64,7 +64,7 @@ def wilson(share: float, n: int, level: float = LEVEL) -> tuple[float, float]:
     """
     if n == 0:
         return 0.0, 1.0
-    z = float(special.ndtri((1 + level) / 2))
+    z = float(scipy.special.ndtri((1 + level) / 2))
     shrink = 1 + z**2 / n
     centre = (share + z**2 / (2 * n)) / shrink
     half = z / shrink * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
@@ -96,7 +96,8 @@ def over_seeds(values: Sequence[float] | Floats, level: float = LEVEL) -> SeedSu
     if sample.size == 1:
         return SeedSummary(mean, math.nan, -math.inf, math.inf)
     sd = float(sample.std(ddof=1))
-    half = float(special.stdtrit(sample.size - 1, (1 + level) / 2)) * sd / math.sqrt(sample.size)
+    quantile = float(scipy.special.stdtrit(sample.size - 1, (1 + level) / 2))
+    half = quantile * sd / math.sqrt(sample.size)
     return SeedSummary(mean, sd, mean - half, mean + half)
 
 
@@ -106,10 +107,10 @@ def power_of_seeds(seeds: int, sd: float, effect: float, level: float = LEVEL) -
     The probability that the test at 1 - level sees a true mean of `effect`, from the noncentral t
     distribution with S - 1 degrees of freedom and noncentrality effect sqrt(S) / sd.
     """
-    limit = special.stdtrit(seeds - 1, (1 + level) / 2)
+    limit = scipy.special.stdtrit(seeds - 1, (1 + level) / 2)
     shift = abs(effect) * math.sqrt(seeds) / sd
-    upper = 1 - special.nctdtr(seeds - 1, shift, limit)
-    lower = special.nctdtr(seeds - 1, shift, -limit)
+    upper = 1 - scipy.special.nctdtr(seeds - 1, shift, limit)
+    lower = scipy.special.nctdtr(seeds - 1, shift, -limit)
     return float(upper + np.nan_to_num(lower))  # SciPy gives nan for a tail that is too thin
 
 

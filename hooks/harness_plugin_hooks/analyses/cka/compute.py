@@ -277,7 +277,7 @@ def report(
                 a, b = members[0]
                 similar = [stream.between(spans[one], spans[other]) for one, other in members]
                 values = over_members([one.weighted(counts) for one in similar], by_seed)
-                bounds = interval(values, blocks, (0, 1))
+                similarity = interval(values, blocks, (0, 1))
                 depths = readers[a].depths, readers[b].depths
                 diagonal = same_depth(*depths, readers[a].names)
                 tables.append(
@@ -290,7 +290,7 @@ def report(
                         second_layers=readers[b].names,
                         first_depths=depths[0],
                         second_depths=depths[1],
-                        **bounds._asdict(),
+                        **similarity._asdict(),
                         no_interval=reason,
                         seeds=np.stack([one.value for one in similar]),
                         null=np.mean([one.permuted for one in similar], axis=0),
