@@ -26,7 +26,8 @@ def sources():
     """The files that belong into a wheel, by their place in it."""
     for name, folder in PACKAGES.items():
         for path in folder.rglob("*"):
-            if path.suffix in (".py", ".yaml", ".md", ".css", ".js") or path.name == "py.typed":
+            suffixes, names = (".py", ".yaml", ".md", ".css", ".js"), ("py.typed", "options.json")
+            if path.suffix in suffixes or path.name in names:
                 yield f"{name}/{path.relative_to(folder).as_posix()}"
 
 
