@@ -275,6 +275,13 @@ TABLES = {
         writes=True,
         studies=True,
     ),
+    "findings_real": Table(
+        "docs/findings_real.md",
+        "an hour of a study, then seconds",
+        command="python studies/findings.py --page docs/findings_real.md",
+        writes=True,
+        studies=True,
+    ),
 }
 
 

@@ -155,13 +155,16 @@ def augmentations(
 
 
 def controls(settings: TaskSettings) -> Iterator[Role]:
-    """A control for every start that students have: from labels alone, from the same weights."""
+    """A control for every start that students have: from labels alone, from the same weights.
+
+    A compressed teacher has none of its own: nothing else starts from all of the teacher.
+    """
     method, student, rows = settings.method, settings.student, settings.augmentations
-    students = list(settings.students.values())
-    if not students or any(each.from_teacher == "none" for each in students):
+    own_start = [s for s in settings.students.values() if not s.compress]
+    from_layers = [s for s in own_start if s.from_teacher != "none"]
+    if not from_layers or len(from_layers) < len(own_start):
         yield Role("control", RoleKind.CONTROL, STUDENTS, method, student, augmentations=rows)
-    starts = ((s.from_teacher, s.teachers[0]) for s in students if s.from_teacher != "none")
-    for layers, teacher in dict.fromkeys(starts):
+    for layers, teacher in dict.fromkeys((s.from_teacher, s.teachers[0]) for s in from_layers):
         name = f"control_{layers}" if teacher == "teacher" else f"control_{layers}_{teacher}"
         start = StudentSettings(
             from_teacher=layers, teachers=(teacher,), ce_weight=1.0, kd_weight=0.0

@@ -117,7 +117,7 @@ def test_a_plugin_s_command_gets_its_words_and_gives_the_exit_status(offering, c
     assert cli.main(["coutn"]) == 2
     assert "unknown command 'coutn'. Did you mean count" in capsys.readouterr().err
     assert cli.main(["--help"]) == 0
-    assert "harness count      count the words" in capsys.readouterr().out
+    assert "harness count    count the words" in capsys.readouterr().out
 
 
 def test_a_built_in_command_cannot_be_replaced(offering, capsys):

@@ -59,6 +59,9 @@ def test_every_start_of_students_has_a_control_of_its_own():
 
     assert list(controls(student=plain)) == ["control"]
     assert list(controls(student_a=even, student_b=even)) == ["control_even"]
+    small = {"compress": {"int8": {}}}
+    assert list(controls(student=small)) == ["control"]
+    assert list(controls(student=small, student_a=even)) == ["control_even"]
     result = controls(student=plain, student_a=even, student_b=first, student_c=of_big)
     assert list(result) == ["control", "control_even", "control_first", "control_even_teacher_big"]
     assert result["control"].distillation is None

@@ -160,6 +160,7 @@ def test_the_page_is_filled_from_what_a_run_left(folder, tmp_path):
         json.loads(file.read_text()),
         json.loads((folder / certificate.DOCUMENT).read_text()),
     )
+    assert record["rows"].startswith("a quarter of the validation split")
     filler = runpy.run_path(str(ROOT / "docs" / "fill_tables.py"))
     head, _, about, *lines = filler["certificates"](folder.parent)
     assert re.fullmatch(r"Filled at commit [0-9a-f]{7,}\.", head)

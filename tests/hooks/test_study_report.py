@@ -301,6 +301,8 @@ def test_verdicts_are_counted_by_hand():
     assert cells["large", "rounds", "student"] == Text("nothing to keep", "nothing_to_keep")
     lost = Text("lost", "lost", below=("no reference",))
     assert cells["small", "none", "student"] == lost
+    (each,) = configuration_tables(of_plan(study, made[0], made[1].drop(columns="notes")))
+    assert Text("lost", "lost") in {row[at] for row in each.rows}
 
 
 @pytest.mark.parametrize("plan_file", sorted(STUDIES.glob("*/*.yaml")), ids=lambda p: p.stem)

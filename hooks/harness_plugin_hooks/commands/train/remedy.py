@@ -188,9 +188,16 @@ def title_of(report: RemedyReport) -> str:
     """Caption of the table."""
     seeds = len(report.scores.seeds)
     return (
-        f"{report.task}, {report.baseline} with remedies on half of the validation rows: %, "
-        f"{seeds} seed{'' if seeds == 1 else 's'} [95%]"
+        f"{report.task}, {report.baseline} with remedies on {part_of(report)} of the validation "
+        f"rows: %, {seeds} seed{'' if seeds == 1 else 's'} [95%]"
     )
+
+
+def part_of(report: RemedyReport) -> str:
+    """Which part of the validation rows ranks: half, or half of that where the rest certifies."""
+    from harness_plugin.pipeline.remedy import CERTIFYING
+
+    return "a quarter" if CERTIFYING in report.scores.purposes else "half"
 
 
 def table_of(report: RemedyReport) -> Table:
@@ -293,7 +300,7 @@ def write(report: RemedyReport, folder: Path) -> Path:
         "fingerprint": report.fingerprint,
         "seeds": report.scores.seeds,
         "ranked_by": report.metric,
-        "rows": "half of the validation split, stratified by group",
+        "rows": f"{part_of(report)} of the validation split, stratified by group",
         "baseline": report.baseline,
         "answer": sentence(report),
         "gap": report.gap,

@@ -29,8 +29,8 @@ NEEDED = (
     "reason",
     "n",
 )
-JUDGED = ("verdict", "notes", "margin", "min_seeds")
-"""Columns of the verdict, its notes, and what it was given by."""
+JUDGED = ("verdict", "margin", "min_seeds")
+"""Columns of the verdict and of what it was given by; its `notes` may be left out."""
 FACTOR = "factor_"
 ROLE = "role"
 """A study whose cells have several students has one factor more: which of them."""
@@ -174,6 +174,7 @@ def read(
     for table, columns in ((numbers, needed["numbers"]), (estimates, needed["estimates"])):
         if lacking := sorted(columns - set(map(str, table.columns))):
             raise HarnessError(f"study {name}: the table of numbers lacks {', '.join(lacking)}.")
+    estimates = estimates.assign(notes=estimates.get("notes", ""))
     numbers, estimates = (prepared(table) for table in (numbers, estimates))
     key = ["configuration", "seed", "task", "split", "subset", "role", "metric", "measure"]
     if (twice := numbers.duplicated(key)).any():
