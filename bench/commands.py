@@ -29,7 +29,7 @@ MOST = {
     **dict.fromkeys(("compare", "verify", "leaderboard", "score"), 2.0),
 }
 """Goals in CPU seconds."""
-LIGHT = ("compare", "submit", "verify", "leaderboard", "score")
+LIGHT = ("compare", "verify", "leaderboard", "score")
 """Commands that must not import torch."""
 ENDED = (0, 3)
 """Exit statuses of a command that did its work; 3: `compare` leaves it undecided."""
