@@ -25,13 +25,9 @@ from harness_plugin.pipeline.roles.checks import check_plan
 from harness_plugin.pipeline.roles.context import RunContext
 from harness_plugin.pipeline.run_task import context_of, predict_models, score_models
 from harness_plugin.plugins.registry import Plugins
-from harness_plugin.plugins.remedies import Remedy
+from harness_plugin.plugins.remedies import CERTIFYING, RANKING, Remedy
 from harness_plugin.records import Estimate, TaskScores, TrainedModel
 from harness_plugin.scoring.statistics.intervals import half_width
-
-RANKING, CERTIFYING = "ranking", "certifying"
-"""The half of the validation rows that students are scored on, and what is kept of it to certify:
-rows that choose nothing."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,11 @@ if TYPE_CHECKING:  # listing remedies imports no pydantic
     from harness_plugin.plugins.registry import Registry
 
 
+RANKING, CERTIFYING = "ranking", "certifying"
+"""The half of the validation rows that students are scored on, and what is kept of it to certify:
+rows that choose nothing."""
+
+
 @dataclass(frozen=True)
 class RemedyChange:
     """The change of a remedy, as data.

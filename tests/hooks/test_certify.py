@@ -5,6 +5,7 @@ import json
 import re
 import runpy
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -151,6 +152,16 @@ def test_verify_computes_a_certificate_again(folder, capsys):
     assert {each.remedy for each in answers.order} == {"none", "pure_kd"}
     verdict = f"{answers.certified} is certified" if answers.certified else "nothing is certified"
     assert verdict in capsys.readouterr().out
+
+
+def test_a_certificate_is_checked_without_torch(folder):
+    code = (
+        "import sys; from harness_plugin.cli.main import main; "
+        f"assert main(['verify', {str(folder)!r}]) == 0; "
+        "sys.exit(', '.join({'torch', 'transformers', 'datasets'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_page_is_filled_from_what_a_run_left(folder, tmp_path):

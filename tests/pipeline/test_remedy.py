@@ -12,9 +12,15 @@ from harness_plugin.config.merge import run_config
 from harness_plugin.config.roles import plan_of_roles
 from harness_plugin.config.settings import StudentSettings
 from harness_plugin.pipeline.prepare.open_task import load_tasks
-from harness_plugin.pipeline.remedy import RANKING, halved, try_remedies
+from harness_plugin.pipeline.remedy import halved, try_remedies
 from harness_plugin.plugins.registry import Offer, Registry, load_plugins
-from harness_plugin.plugins.remedies import Remedy, RemedyChange, load_remedy, select_remedies
+from harness_plugin.plugins.remedies import (
+    RANKING,
+    Remedy,
+    RemedyChange,
+    load_remedy,
+    select_remedies,
+)
 
 TOY = str(Path(__file__).parents[1] / "toy" / "toy.yaml")
 FLAGS = "--seeds 0,1 --threads 1 --precision no --attention sdpa --device cpu --resamples 200"

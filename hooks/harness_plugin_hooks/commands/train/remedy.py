@@ -195,7 +195,7 @@ def title_of(report: RemedyReport) -> str:
 
 def part_of(report: RemedyReport) -> str:
     """Which part of the validation rows ranks: half, or half of that where the rest certifies."""
-    from harness_plugin.pipeline.remedy import CERTIFYING
+    from harness_plugin.plugins.remedies import CERTIFYING
 
     return "a quarter" if CERTIFYING in report.scores.purposes else "half"
 

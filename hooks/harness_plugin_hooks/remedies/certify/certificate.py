@@ -8,14 +8,14 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness_plugin.config.mappings import problems
 from harness_plugin.errors import HarnessError
-from harness_plugin.pipeline.remedy import CERTIFYING, RANKING, RemedyReport
+from harness_plugin.plugins.remedies import CERTIFYING, RANKING
 from harness_plugin.records import Predictions
 from harness_plugin.scoring.measure import Bootstrap, Quantity, measure
 from harness_plugin.scoring.metrics import WORST_GROUP_ACC
@@ -23,6 +23,9 @@ from harness_plugin.scoring.pairing import arrange, join, same_start
 from harness_plugin.scoring.statistics.intervals import components, no_claim
 from harness_plugin.store.files import strict, write_json
 from harness_plugin_hooks.remedies.certify.rule import Candidate, in_order, steps_of, would_certify
+
+if TYPE_CHECKING:  # it imports torch, which checking a certificate does not need
+    from harness_plugin.pipeline.remedy import RemedyReport
 
 DOCUMENT, ANSWERS = "certificate.json", "answers.npz"
 REFERENCES = ("teacher", "erm_teacher", "erm_student")
