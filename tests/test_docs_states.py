@@ -40,7 +40,7 @@ OTHERWISE = {
 }
 """States whose words it must not have."""
 VERDICT = re.compile(r"\b(keeps|kept|widens|narrows|undecided|loses?)\b", re.I)
-PAGES = ("README.md", "docs/demo.md", "docs/findings.md")
+PAGES = ("README.md", "docs/demo.md", "docs/findings.md", "docs/findings_real.md")
 
 
 def paragraphs(page: str) -> list[tuple[int, str]]:

@@ -2,9 +2,10 @@
 
     python studies/real/findings.py
 
-The counts are in pretrained_nli.json beside this file (`collect.py` writes it). The page says which
-tables it wants, between markers; what stands outside of them is written by hand and kept. `--check`
-changes nothing and fails where the page is not what the counts say.
+The counts are in the files beside this one that `collect.py` writes: pretrained_nli.json of a GPU,
+pretrained_nli_small.json of two CPU cores. The page says which tables it wants, between markers;
+what stands outside of them is written by hand and kept. `--check` changes nothing and fails where
+the page is not what the counts say.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import argparse
 import json
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,18 @@ ROLES = {
     "control": "method, no teacher",
     "control_even": "method, no teacher, ERM's layers",
     "erm_student": "ERM, no teacher",
+}
+SMALL = {
+    "erm_teacher": "teacher by ERM, without the rows",
+    "teacher": "teacher, with the rows",
+    "student": "`student`: pure distillation",
+    "student_half": "`student_half`: half labels",
+    "student_rows": "`student_rows`: pure distillation, with the rows",
+    "student_int8": "`student_int8`: the teacher in 8 bits",
+    "student_int4": "`student_int4`: the teacher in 4 bits",
+    "student_pruned": "`student_pruned`: half of the teacher's weights",
+    "control_even": "control: labels and the rows, the teacher's layers",
+    "erm_student": "ERM, no teacher, the checkpoint's first layers",
 }
 
 
@@ -107,28 +120,53 @@ def rule(head: Sequence[str], texts: int = 1) -> list[str]:
     return ["|" + "|".join(["---"] * texts + ["--:"] * (len(head) - texts)) + "|"]
 
 
-def filled(page: str, content: Mapping[str, Any]) -> str:
-    """The page with its tables. Raises KeyError for one that there is not."""
-    counts, arms = Counts(content["rows"]), list(content["arms"])
-    tables = {"teachers": teachers, "students": students}
+def small(counts: Counts, arms: Sequence[str]) -> list[str]:
+    """Every model of the one arm."""
+    (arm,) = arms
+    head = ["model", "`id`", "HANS E", "HANS N", "gap", "seeds"]
+    lines = row(head) + rule(head)
+    for role, words in SMALL.items():
+        lines += row([words, *counts.cells(arm, role, ("id",))])
+    return lines
+
+
+TABLES: dict[str, tuple[str, Callable[[Counts, Sequence[str]], list[str]]]] = {
+    "teachers": ("pretrained_nli", teachers),
+    "students": ("pretrained_nli", students),
+    "small": ("pretrained_nli_small", small),
+}
+"""Table of the page -> the file of its counts, and how it is made."""
+
+
+def filled(page: str, counts: Mapping[str, Mapping[str, Any]]) -> str:
+    """The page with its tables, from the counts by file. Raises KeyError for an unknown table."""
 
     def table(result: re.Match[str]) -> str:
-        return "\n".join([result[1], *tables[result["name"]](counts, arms), "\n"])
+        file, make = TABLES[result["name"]]
+        content = counts[file]
+        return "\n".join([result[1], *make(Counts(content["rows"]), list(content["arms"])), "\n"])
 
     return MARKED.sub(table, page)
+
+
+def read_counts() -> dict[str, dict[str, Any]]:
+    """The counts beside this file, by file."""
+    return {
+        file: json.loads((HERE / f"{file}.json").read_text(encoding="utf-8"))
+        for file, _ in TABLES.values()
+    }
 
 
 def main() -> None:
     """Fill the page, or compare it."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--counts", type=Path, default=HERE / "pretrained_nli.json")
     parser.add_argument("--page", type=Path, default=PAGE)
     parser.add_argument("--check", action="store_true", help="change nothing")
     args = parser.parse_args()
     page = args.page.read_text(encoding="utf-8")
-    new = filled(page, json.loads(args.counts.read_text(encoding="utf-8")))
+    new = filled(page, read_counts())
     if args.check and new != page:
-        raise SystemExit(f"{args.page}: not what {args.counts} says; run without --check.")
+        raise SystemExit(f"{args.page}: not what the counts say; run without --check.")
     if not args.check:
         args.page.write_text(new, encoding="utf-8")
 

@@ -2,7 +2,6 @@
 
 import argparse
 import importlib.util
-import json
 import zipfile
 from pathlib import Path
 
@@ -30,7 +29,7 @@ def script(path):
         ("pretrained_nli/search", 12),
         ("pretrained_nli/transfer", 6),
         ("fairface/transfer", 8),
-        ("pretrained_nli/small", 2),
+        ("pretrained_nli/small", 1),
         ("toxicity/transfer", 2),
     ],
 )
@@ -141,11 +140,12 @@ def test_the_encoder_is_checked_and_laid_out(tmp_path, monkeypatch):
 
 def test_the_page_is_what_the_counts_say():
     findings = script(ROOT / "studies" / "real" / "findings.py")
-    content = json.loads((ROOT / "studies" / "real" / "pretrained_nli.json").read_text())
+    content = findings.read_counts()
     page = (ROOT / "docs" / "findings_real.md").read_text()
     assert findings.filled(page, content) == page
-    emptied = {**content, "rows": content["rows"][:-40]}
-    assert findings.filled(page, emptied) != page
+    for file, counted in content.items():
+        emptied = {**content, file: {**counted, "rows": counted["rows"][:-10]}}
+        assert findings.filled(page, emptied) != page
     counts = findings.Counts(
         [
             {"arm": "a", "role": "r", "set": "hans", "seed": seed, "groups": groups}
