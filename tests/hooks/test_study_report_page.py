@@ -84,16 +84,33 @@ def test_the_question_is_answered_first():
 
     numbers, estimates = tables(study, widening)
     made = of_plan(study, numbers, estimates)
-    first, second = answers(made, analyse(made))
+    verdicts, first, second = answers(made, analyse(made))
+    assert verdicts == "verdicts: 4 undecided."
     assert first.startswith("remedy: upsample instead of none narrows the gap by 20.0 points (")
     assert second.startswith("size: no effect on the gap is shown (the largest of 1: large instead")
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        (("lost", "lost"), "verdicts: 2 lost (student)."),
+        (("kept", "undecided"), "verdicts: 1 kept, 1 undecided."),
+        (("nothing_to_keep",) * 2, "verdicts: 2 nothing to keep."),
+    ],
+)
+def test_verdicts_come_first_and_a_student_with_one_kind_is_named(states, expected):
+    study = plan({"remedy": ("none", "upsample")})
+    numbers, estimates = tables(study, lambda levels, role, seed: 0.1)
+    estimates.loc[estimates.verdict != "", "verdict"] = states
+    made = of_plan(study, numbers, estimates)
+    assert answers(made, analyse(made))[0] == expected
 
 
 def test_one_seed_has_no_interval_and_says_so():
     study = plan({"remedy": ("none", "upsample")}, seeds=(0,))
     numbers, estimates = tables(study, lambda levels, role, seed: 0.2)
     made = of_plan(study, numbers, estimates)
-    (only,) = answers(made, analyse(made))
+    *_, only = answers(made, analyse(made))
     assert only.endswith("by 0.0 points (no interval: too few seeds)).")
 
 

@@ -1,4 +1,4 @@
-"""A study's answer to its question: an effect a sentence, the most important first."""
+"""A study's answer to its question: its verdicts, then an effect a sentence, shown ones first."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from harness_plugin_hooks.render.text import interval, percent, plural
 from harness_plugin_hooks.study.report.analysis import StudyEstimate
 from harness_plugin_hooks.study.report.reading import Study
-from harness_plugin_hooks.study.report.tables import number, place
+from harness_plugin_hooks.study.report.tables import STATES, number, place
 
 RESPONSE = "gap_widening"
 LEVEL = 0.05
@@ -16,7 +16,7 @@ LEVEL = 0.05
 
 
 def answers(study: Study, estimates: Sequence[StudyEstimate]) -> list[str]:
-    """A sentence a factor; of a study without factors, how far the gap widens on each set."""
+    """How many verdicts there are of each kind, and a sentence a factor."""
     effects = [
         one
         for one in estimates
@@ -29,7 +29,25 @@ def answers(study: Study, estimates: Sequence[StudyEstimate]) -> list[str]:
     ]
     # what is shown comes first, the rest in the plan's order
     sentences.sort(key=lambda one: not one[0])
-    return [sentence for _, sentence in sentences]
+    return [*of_verdicts(study), *(sentence for _, sentence in sentences)]
+
+
+def of_verdicts(study: Study) -> list[str]:
+    """`verdicts: 1 lost (student_half), 5 undecided.`; nothing where too few seeds gave none.
+
+    A student is named where all of its verdicts are the same, kept or lost.
+    """
+    about = {(where.task, where.split) for where in study.sets}
+    places = zip(study.estimates.task, study.estimates.split, strict=True)
+    decided = study.estimates[[place in about for place in places]]
+    decided = decided[decided.verdict.isin(STATES)]
+    parts = []
+    for state in STATES:
+        count = int((decided.verdict == state).sum())
+        same = [str(role) for role, mine in decided.groupby("role") if set(mine.verdict) == {state}]
+        names = f" ({', '.join(same)})" if same and state in ("kept", "lost") else ""
+        parts += [f"{count} {state.replace('_', ' ')}{names}"] if count else []
+    return [f"verdicts: {', '.join(parts)}."] if parts else []
 
 
 def of_factor(study: Study, factor: str, effects: Sequence[StudyEstimate]) -> tuple[bool, str]:
