@@ -84,7 +84,7 @@ def test_the_peak_is_that_of_the_card_and_precision(bench):
 def test_a_variant_that_fails_leaves_the_others_their_turns(bench):
     parts = bench("gpu_parts")
     times = iter([9.0, 1.0, 3.0])
-    rows = list(parts.taking_turns({"broken": lambda: 1 / 0, "good": lambda: next(times)}, 2))
+    rows = list(parts.interleaved({"broken": lambda: 1 / 0, "good": lambda: next(times)}, 2))
     assert rows[0] == {"variant": "broken", "error": "ZeroDivisionError: division by zero"}
     assert rows[1] == {"variant": "good", "ms": 2000.0, "range": "1000.0-3000.0"}
 

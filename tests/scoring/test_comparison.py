@@ -361,7 +361,7 @@ def test_thresholds_are_read_from_yaml(tmp_path):
 )
 def test_a_bad_thresholds_file_is_named(tmp_path, text, message):
     (tmp_path / "gate.yaml").write_text(text)
-    with pytest.raises(HarnessError, match=rf"gate.yaml(:1)?: .*{message}"):
+    with pytest.raises(HarnessError, match=rf"gate.yaml(:\d)?: .*{message}"):
         read_thresholds(tmp_path / "gate.yaml")
 
 
