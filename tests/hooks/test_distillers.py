@@ -40,6 +40,7 @@ from harness_plugin_hooks.distill.logits import (
     pearson,
     z_scores,
 )
+from harness_plugin_hooks.distill.subspace import Subspace
 from harness_plugin_hooks.methods.erm import ERM
 
 PLUGINS = load_plugins()
@@ -314,3 +315,17 @@ def test_simkd_folds_into_a_layer_without_a_bias_where_the_teacher_has_none():
     assert torch.allclose(network({"x": x}).logits, distiller.projector(x) @ weight.T, atol=1e-6)
     with pytest.raises(HarnessError, match="has no bias to take over"):
         SimKD(1.0).setup(network, TeacherOutputs(TEACHER, features, weight, torch.ones(3)))
+
+
+@pytest.mark.parametrize(("weight", "bias"), [(None, None), (torch.ones(3, 7), None)])
+def test_subspace_needs_the_whole_last_layer(weight, bias):
+    outputs = TeacherOutputs(TEACHER, np.zeros((4, 7), np.float32), weight, bias)
+    with pytest.raises(HarnessError, match="needs the teacher's last layer"):
+        Subspace(1.0, facts()).setup(Network(Tiny(5, 3)), outputs)
+
+
+def test_the_inter_term_of_dist_is_refused_for_two_labels_alone():
+    whole, intra = DIST.resolved({}), DIST.resolved({"inter": 0})
+    assert "without gradient with two labels" in DIST.refusal(whole, 0.5, n_labels=2)
+    assert not DIST.refusal(whole, 0.5, n_labels=3)
+    assert not DIST.refusal(intra, 0.5, n_labels=2)
