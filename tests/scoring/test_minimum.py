@@ -113,6 +113,10 @@ def test_profiles_of_seeds_are_pulled_as_far_as_their_spread_is_noise_of_rows():
     true = seen - rows
     root = np.sqrt(true + np.array([0, common, 2 * common]))
     assert c == pytest.approx((root[1] - root[0]) / (root[2] - root[1]), rel=1e-9)
+    both = [np.stack([plain, plain[::-1]]), np.stack([noise, noise[::-1]])]
+    for one, other in zip(pull(*both), (pulled, pulled_noise, c), strict=True):
+        assert one[0] == pytest.approx(other)
+        assert one[1] == pytest.approx(other[::-1])
 
 
 @pytest.mark.parametrize("true", [0.0, 0.5, 1.0, 4.0])
