@@ -324,7 +324,7 @@ def test_subspace_needs_the_whole_last_layer(weight, bias):
         Subspace(1.0, facts()).setup(Network(Tiny(5, 3)), outputs)
 
 
-def test_the_inter_term_of_dist_is_refused_for_two_labels_alone():
+def test_the_inter_term_of_dist_wants_more_than_two_labels():
     whole, intra = DIST.resolved({}), DIST.resolved({"inter": 0})
     assert "without gradient with two labels" in DIST.refusal(whole, 0.5, n_labels=2)
     assert not DIST.refusal(whole, 0.5, n_labels=3)
