@@ -3,7 +3,7 @@
     python studies/real/findings.py
 
 The counts are in the files beside this one that `collect.py` writes: pretrained_nli.json of a GPU,
-pretrained_nli_small.json of two CPU cores. The page says which tables it wants, between markers;
+the three of the examples' small.yaml of two CPU cores. The page says which tables it wants, between markers;
 what stands outside of them is written by hand and kept. `--check` changes nothing and fails where
 the page is not what the counts say.
 """
@@ -15,6 +15,8 @@ import json
 import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +43,35 @@ SMALL = {
     "teacher": "teacher, with the rows",
     "student": "`student`: pure distillation",
     "student_half": "`student_half`: half labels",
+    "student_ce": "`student_ce`: half labels",
     "student_rows": "`student_rows`: pure distillation, with the rows",
     "student_int8": "`student_int8`: the teacher in 8 bits",
     "student_int4": "`student_int4`: the teacher in 4 bits",
     "student_pruned": "`student_pruned`: half of the teacher's weights",
+    "control": "control: labels and the rows, no teacher",
     "control_even": "control: labels and the rows, the teacher's layers",
-    "erm_student": "ERM, no teacher, the checkpoint's first layers",
+    "erm_student": "ERM, no teacher",
 }
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The groups of a test set that a bias favours and those that it harms, as columns."""
+
+    name: str
+    favoured: str
+    harmed: str
+    favours: Callable[[str], bool]
+
+
+HANS = Sides("hans", "HANS E", "HANS N", lambda group: group.endswith("/entailment"))
+FACES = Sides("balanced", "aligned", "conflicting", lambda g: g in ("young/Female", "old/Male"))
+HATECHECK = Sides(
+    "hatecheck",
+    "HateCheck aligned",
+    "conflicting",
+    lambda group: group.startswith("toxic/") or group == "nontoxic/none",
+)
 
 
 class Counts:
@@ -59,27 +83,30 @@ class Counts:
             key = row["arm"], row["role"], row["set"]
             self.groups.setdefault(key, {})[row["seed"]] = row["groups"]
 
-    def share(self, arm: str, role: str, name: str, ends: str = "") -> float | None:
-        """Mean over seeds: share of right answers in the groups whose names end so."""
+    def share(
+        self, arm: str, role: str, name: str, inside: Callable[[str], bool] = bool
+    ) -> float | None:
+        """Mean over seeds: share of right answers in the groups whose names are inside."""
         shares = []
         for groups in self.groups.get((arm, role, name), {}).values():
-            chosen = [counts for group, counts in groups.items() if group.endswith(ends)]
+            chosen = [counts for group, counts in groups.items() if inside(group)]
             shares.append(sum(right for right, _ in chosen) / sum(n for _, n in chosen))
         return statistics.fmean(shares) if shares else None
 
-    def seeds(self, arm: str, role: str) -> int:
+    def seeds(self, arm: str, role: str, sides: Sides = HANS) -> int:
         """How many seeds there are of a model."""
-        return len(self.groups.get((arm, role, "hans"), {}))
+        return len(self.groups.get((arm, role, sides.name), {}))
 
-    def cells(self, arm: str, role: str, sets: Sequence[str]) -> list[str]:
-        """In percent: `sets`, then HANS' two labels and their gap; then the seeds."""
+    def cells(self, arm: str, role: str, sets: Sequence[str], sides: Sides = HANS) -> list[str]:
+        """In percent: `sets`, then both sides of the test set and their gap; then the seeds."""
         shares = [self.share(arm, role, name) for name in sets]
-        entailed, other = (self.share(arm, role, "hans", f"/{y}entailment") for y in ("", "non-"))
-        gap = None if entailed is None or other is None else entailed - other
-        values = [*shares, entailed, other, gap]
+        favoured = self.share(arm, role, sides.name, sides.favours)
+        harmed = self.share(arm, role, sides.name, lambda group: not sides.favours(group))
+        gap = None if favoured is None or harmed is None else favoured - harmed
+        values = [*shares, favoured, harmed, gap]
         return [
             *("" if v is None else f"{100 * v:.1f}" for v in values),
-            str(self.seeds(arm, role)),
+            str(self.seeds(arm, role, sides)),
         ]
 
 
@@ -120,20 +147,23 @@ def rule(head: Sequence[str], texts: int = 1) -> list[str]:
     return ["|" + "|".join(["---"] * texts + ["--:"] * (len(head) - texts)) + "|"]
 
 
-def small(counts: Counts, arms: Sequence[str]) -> list[str]:
+def small(counts: Counts, arms: Sequence[str], sides: Sides) -> list[str]:
     """Every model of the one arm."""
     (arm,) = arms
-    head = ["model", "`id`", "HANS E", "HANS N", "gap", "seeds"]
+    head = ["model", "`id`", sides.favoured, sides.harmed, "gap", "seeds"]
     lines = row(head) + rule(head)
     for role, words in SMALL.items():
-        lines += row([words, *counts.cells(arm, role, ("id",))])
+        if counts.seeds(arm, role, sides):
+            lines += row([words, *counts.cells(arm, role, ("id",), sides)])
     return lines
 
 
 TABLES: dict[str, tuple[str, Callable[[Counts, Sequence[str]], list[str]]]] = {
     "teachers": ("pretrained_nli", teachers),
     "students": ("pretrained_nli", students),
-    "small": ("pretrained_nli_small", small),
+    "small": ("pretrained_nli_small", partial(small, sides=HANS)),
+    "faces": ("fairface_small", partial(small, sides=FACES)),
+    "hate": ("toxicity_small", partial(small, sides=HATECHECK)),
 }
 """Table of the page -> the file of its counts, and how it is made."""
 

@@ -29,7 +29,9 @@ def script(path):
         ("pretrained_nli/search", 12),
         ("pretrained_nli/transfer", 6),
         ("fairface/transfer", 8),
+        ("fairface/small", 1),
         ("pretrained_nli/small", 1),
+        ("toxicity/small", 1),
         ("toxicity/transfer", 2),
     ],
 )
