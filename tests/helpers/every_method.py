@@ -17,7 +17,7 @@ from harness_plugin.pipeline.prepare.open_task import load_tasks
 from harness_plugin.pipeline.run_task import context_of
 from harness_plugin.plugins.registry import load_plugins
 
-DISTILLERS = ("minilm", "kd", "group_dro_kd", "hints", "crd", "simkd")
+DISTILLERS = ("subspace_layers", "kd", "group_dro_kd", "hints", "crd", "simkd")
 
 
 def train(toy, store, methods):
