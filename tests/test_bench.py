@@ -257,7 +257,7 @@ def test_the_row_of_a_task_names_its_certified_student_or_what_is_missing(monkey
     line = row_of("toy", record)
     assert line == "| `toy` | 7 | +20.0 | none | plain distillation: it keeps too little |"
     line = row_of("toy", {**record, "steps": [{**step, "gain_low": -0.01}]})
-    assert "| -1.0 | none | a gain of the teacher that is shown; plain distillation: it" in line
+    assert line == "| `toy` | 7 | -1.0 | none | plain distillation: it keeps too little |"
     certified = {**record, "certified": "int8", "steps": [step, better]}
     assert row_of("toy", certified) == "| `toy` | 7 | +20.0 | `int8` at 0.00 |  |"
     dear = {**record, "certified": "none", "order": [{"remedy": "none", "cost": 1.3}]}
