@@ -240,6 +240,11 @@ TABLES = {
         "30 minutes",
         command="python bench/many_workers.py",
     ),
+    "batch_norm": Table(
+        "docs/compression.md",
+        "5 CPU minutes",
+        command="python bench/batch_norm.py",
+    ),
     "certify": Table(
         "docs/remedies.md",
         "3 CPU minutes",
