@@ -1,15 +1,19 @@
 """Every benchmark runs in its quick mode and prints its tables; nothing here is timed."""
 
+import contextlib
 import importlib
+import io
 import json
-import os
 import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
+
+from harness_plugin.machine import process_state
 
 BENCH = Path(__file__).resolve().parents[1] / "bench"
 ROWS = {
@@ -31,8 +35,8 @@ ROWS = {
 }
 
 
-OWN_PROCESS = {"step", "threads", "whole_job"}
-"""They change what a process has once: accelerate's state, the threads at the start."""
+OWN_PROCESS = {"threads", "whole_job"}
+"""They change what a process has once: the threads at the start, the cores that it may use."""
 EXHAUSTIVE = {"commands", "whole_job"}
 """Half a minute each: they start nine processes, and train six models twice."""
 HELPERS = {
@@ -64,7 +68,7 @@ def script(monkeypatch):
     """Imports modules of bench/, which are forgotten after the test."""
     monkeypatch.setattr(sys, "path", [*sys.path, str(BENCH)])  # last: `evaluate` is a package too
     before = set(sys.modules)
-    with mock.patch.dict(os.environ):
+    with process_state.restored():
         yield importlib.import_module
     for name, module in list(sys.modules.items()):
         if name not in before and str(getattr(module, "__file__", "")).startswith(str(BENCH)):
@@ -73,19 +77,34 @@ def script(monkeypatch):
 
 @pytest.fixture
 def run_here(script, monkeypatch, capsys):
-    """What a benchmark prints that runs in this process, where torch is imported already."""
+    """What a benchmark prints that runs in this process, where torch is imported already.
 
-    def run(file: str, *words: str) -> str:
-        monkeypatch.setattr(sys, "argv", [file, *words])
+    So do scripts of bench/ that it starts: their output is all that it takes from them.
+    """
+
+    def execute(words: list[str]) -> None:
+        with mock.patch.object(sys, "argv", words):
+            runpy.run_path(str(BENCH.parent / words[0]), run_name="__main__")
+
+    def start(words: list[str], **how: Any) -> subprocess.CompletedProcess[str]:
+        if words[0] != sys.executable or not words[1].startswith(str(BENCH)):
+            return in_a_process(words, **how)
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            execute(words[1:])
+        return subprocess.CompletedProcess(words, 0, out.getvalue())
+
+    def run(*words: str) -> str:
         status: str | int | None = 0
         try:
-            runpy.run_path(str(BENCH.parent / file), run_name="__main__")
+            execute([*words])
         except SystemExit as ended:
             status = ended.code
         printed = capsys.readouterr()
         assert not status, printed.err[-2000:]
         return printed.out
 
+    in_a_process = subprocess.run
+    monkeypatch.setattr(subprocess, "run", start)
     return run
 
 
@@ -136,10 +155,11 @@ def test_quick_mode_prints_the_tables_and_writes_every_time(name, tmp_path, requ
         assert all(time > 0 for times in table["seconds"].values() for time in times)
 
 
+@pytest.mark.slow
 def test_coverage_is_the_same_for_any_number_of_workers(run_here):
     words = ["bench/coverage.py", "--part", "grid", "--only", "tied", "--worlds", "50"]
     words += ["--rows", "20", "30", "--seeds", "1", "3"]
-    one, two = run_here(*words), run(*words, "--workers", "2")
+    one, two = run_here(*words), run(*words, "--workers", "2")  # a process for each of the two
     assert one == two
     assert "| worst | 20 | no claim | no claim |" in one  # as a run has no interval there
     assert "| worst | 30 | ." in one
@@ -174,8 +194,9 @@ def test_lm_eval_has_the_commands_that_are_timed(monkeypatch):
         for name in sorted(COUNTED)
     ],
 )
-def test_what_is_counted_is_printed(name):
-    out = run(f"bench/{name}.py", "--quick")
+def test_what_is_counted_is_printed(name, run_here, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    out = (run_here if name == "durability" else run)(f"bench/{name}.py", "--quick")
     for row in COUNTED[name]:
         assert f"\n| {row}" in out
 
