@@ -198,7 +198,7 @@ def pretrained(args: Any, rows: int) -> Job:
         *halves(encoded, label, rows),
         model,
         partial(model, layers=layers // 2),
-        epochs=1,
+        epochs=4,
         learning_rate=1e-4,
         most=0.5,
     )
@@ -233,7 +233,7 @@ def images(args: Any, rows: int) -> Job:
         *parts,
         partial(model, width),
         partial(model, width // 2),
-        epochs=1,
+        epochs=3,
         learning_rate=1e-3,
         most=0.6,
     )
