@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import report_records
+from matplotlib.figure import Figure
 from pages import Reader
 from PIL import Image
 from report_records import transfer_of
@@ -297,6 +298,23 @@ def test_a_run_whose_data_are_gone_is_reported_without_examples(finished_run, tm
     assert "What brings it back" not in titles
     assert "student_b" in text
     assert "nan" not in text
+
+
+@pytest.mark.parametrize("order", [("svg", "png"), ("png", "svg")])
+def test_a_figure_is_laid_out_once_and_drawn_once_a_format(
+    finished_run, tmp_path, monkeypatch, order
+):
+    record = transfer_of(finished_run(tmp_path, {"teacher": 0.9, "student": 0.8}))
+    draw, drawn = Figure.draw, []
+    monkeypatch.setattr(
+        Figure, "draw", lambda self, renderer: (drawn.append(1), draw(self, renderer))
+    )
+    with styled():
+        (first, *_), (second, *_) = (list(figures_scores.pictures(record)) for _ in range(2))
+        for name in order:
+            getattr(first, name)
+        assert len(drawn) == 2
+        assert (second.svg, second.png) == (first.svg, first.png)
 
 
 def test_a_thumbnail_is_small_and_small_images_stay_as_they_are():

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness_plugin._version import EXTRA_OF, install_command
+from harness_plugin.analysis.run_data import read_data
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records.run_folder import run_folder, start_of
@@ -121,10 +122,8 @@ def examples_of(
     if "teacher" not in roles or not students:
         return (), "There is no teacher and student to disagree."
     try:
-        from harness_plugin.analysis.open_run import open_run
-
-        (task,) = open_run(folder, plugins, started=time, tasks=[record.task])
-        return disagreements(task, record, folder, students, most), ""
+        (data,) = read_data(folder, plugins, started=time, tasks=[record.task])
+        return disagreements(data, plugins, record, folder, students, most), ""
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in EXTRA_OF:
             raise
