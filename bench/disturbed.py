@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
+import importlib
 import json
 import os
 import signal
@@ -28,6 +30,22 @@ SETS = (
     "student.config={num_hidden_layers: 1, hidden_dropout_prob: 0}",
     "references=false",
 )
+
+
+LIBRARIES = (
+    *("harness_plugin.cli.main", "harness_plugin.study.side_by_side", "harness_plugin.run_tasks"),
+    *("scipy.stats", "torch._dynamo", "transformers.convert_slow_tokenizer"),
+    *("transformers.models.auto.tokenization_auto", "transformers.models.bert.modeling_bert"),
+)
+"""What a run imports on its way, which is most of the time of such a small one."""
+
+
+def load_libraries() -> None:
+    """Import them, so that forks find them loaded."""
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # a fork that walks through it would copy all of its memory
 
 
 def arguments(place: Path) -> list[str]:

@@ -118,7 +118,7 @@ def main() -> None:
     if args.quick:
         toy = str(ROOT / "tests" / "toy" / "toy.yaml")
         argv = ["--tasks", toy, "--seeds", "0", "--set", "teacher.epochs=0.2"]
-        argv += ["--set", "student.epochs=0.2", "--resamples", "100", *fixed]
+        argv += ["--set", "student.epochs=0.2", "--resamples", "100", *fixed, "--threads", "1"]
     runs: dict[str, list[Timed]] = {}
     for turn in range(1 if args.quick else args.rounds):
         for durable in (True, False)[:: -1 if turn % 2 else 1]:

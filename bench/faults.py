@@ -32,7 +32,16 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers")]
 
 from campaign import Part, Record, Row, carry_out, commit_of, put_rows  # noqa: E402
-from disturbed import LIMIT, Child, Lab, arguments, content, start, two_ranks  # noqa: E402
+from disturbed import (  # noqa: E402
+    LIMIT,
+    Child,
+    Lab,
+    arguments,
+    content,
+    load_libraries,
+    start,
+    two_ranks,
+)
 
 DOC = ROOT / "docs" / "reliability.md"
 MARKS = ("<!-- printed by bench/faults.py -->", "<!-- end -->")
@@ -294,8 +303,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a trial of each, not recorded")
     parser.add_argument("--write", action="store_true", help=f"into {DOC.relative_to(ROOT)}")
     args = parser.parse_args()
-    import harness_plugin.run_tasks  # noqa: F401  forks find the libraries loaded
-
+    load_libraries()
     record = Record(None if args.quick else args.record, commit_of(ROOT, MEASURED))
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         lab = Lab(Path(folder))

@@ -31,7 +31,10 @@ from harness_plugin.plugins.registry import load_plugins
 
 TASKS = {"text": "hans", "image": "celeba_bias"}
 ROWS = {"hans": ["n_train=2000", "n_id=200", "n_hans=300"], "celeba_bias": ["n_train=2000"]}
-QUICK = {"hans": ["n_train=300", "n_id=60", "n_hans=60"], "celeba_bias": ["n_train=400"]}
+QUICK = {
+    "hans": ["n_train=300", "n_validation=100", "n_id=60", "n_hans=60"],
+    "celeba_bias": ["n_train=400", "n_validation=100"],
+}
 
 
 def opened(task: str, method: str, store: Path, args: argparse.Namespace) -> RunContext:

@@ -10,14 +10,20 @@ interrupted table continues.
 
 from __future__ import annotations
 
+import os
+
+# before torch is imported, here or in a worker
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["MKL_NUM_THREADS"] = "1"
+
 import argparse
 import json
-import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from multiprocessing import get_context
@@ -213,22 +219,31 @@ def compare(job: tuple[Setup, Comparison]) -> Row:
     return worker(job[0]).row(job[1])
 
 
+@contextmanager
+def mapped(workers: int) -> Iterator[Callable[..., Iterable[Any]]]:
+    """`map` over so many processes; a single one is this one, which has imported everything."""
+    if workers == 1:
+        yield map
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield pool.map
+
+
 def measure_all(setup: Setup, rows: Sequence[Comparison], workers: int) -> list[Row]:
     """Train what the rows need, then compare; the order of trainings changes no number.
 
     References come first, because others continue from their stages.
     """
-    os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # before a worker loads torch
     needed = [(row.task, row.reference) for row in rows] + [(row.task, row.variant) for row in rows]
     jobs = [
         (setup, task, variant, seed)
         for task, variant in dict.fromkeys(needed)
         for seed in setup.seeds
     ]
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for (_, task, variant, seed), failure in zip(jobs, pool.map(train, jobs), strict=True):
+    with mapped(workers) as apply:
+        for (_, task, variant, seed), failure in zip(jobs, apply(train, jobs), strict=True):
             print(f"{task} {variant} seed {seed} {failure}", file=sys.stderr, flush=True)
-        return list(pool.map(compare, [(setup, row) for row in rows]))
+        return list(apply(compare, [(setup, row) for row in rows]))
 
 
 def described(setup: Setup, task: str) -> dict[str, str]:

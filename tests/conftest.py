@@ -53,7 +53,11 @@ def pytest_runtest_setup():
 
 
 def pytest_collection_modifyitems(items):
-    """Tests that need a GPU are skipped where there is none."""
+    """The slow tests come first: a worker that began one last would be waited for.
+
+    Tests that need a GPU are skipped where there is none.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if marked and not importlib.import_module("torch").cuda.is_available():
         for item in marked:

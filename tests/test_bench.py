@@ -1,15 +1,20 @@
 """Every benchmark runs in its quick mode and prints its tables; nothing here is timed."""
 
+import contextlib
 import importlib
+import io
 import json
-import os
 import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from unittest import mock
 
 import pytest
+
+from harness_plugin.machine import process_state
 
 BENCH = Path(__file__).resolve().parents[1] / "bench"
 ROWS = {
@@ -31,14 +36,14 @@ ROWS = {
 }
 
 
-OWN_PROCESS = {"step", "threads", "whole_job"}
-"""They change what a process has once: accelerate's state, the threads at the start."""
+OWN_PROCESS = {"threads", "whole_job"}
+"""They change what a process has once: the threads at the start, the cores that it may use."""
 EXHAUSTIVE = {"commands", "whole_job"}
 """Half a minute each: they start nine processes, and train six models twice."""
 HELPERS = {
     *("worlds", "theory", "rates"),
     *("batches", "campaign", "common", "disturbed", "families", "flops", "workload"),
-    *("certified_tasks", "deviations", "measured_page", "methods"),
+    *("batch_norm", "certified_tasks", "deviations", "measured_page", "methods"),
     *("models_table", "mutant_areas", "mutants", "scale"),
 }
 """What the scripts share, and those that time nothing; of a GPU's: test_bench_gpu.py."""
@@ -60,21 +65,48 @@ def run(*words: str) -> str:
 
 
 @pytest.fixture
-def run_here(monkeypatch, capsys):
-    """What a benchmark prints that runs in this process, where torch is imported already."""
+def script(monkeypatch):
+    """Imports modules of bench/, which are forgotten after the test."""
     monkeypatch.setattr(sys, "path", [*sys.path, str(BENCH)])  # last: `evaluate` is a package too
     before = set(sys.modules)
-
-    def run(script: str, *words: str) -> str:
-        monkeypatch.setattr(sys, "argv", [script, *words])
-        with mock.patch.dict(os.environ):
-            runpy.run_path(str(BENCH.parent / script), run_name="__main__")
-        return capsys.readouterr().out
-
-    yield run
+    with process_state.restored():
+        yield importlib.import_module
     for name, module in list(sys.modules.items()):
         if name not in before and str(getattr(module, "__file__", "")).startswith(str(BENCH)):
             del sys.modules[name]
+
+
+@pytest.fixture
+def run_here(script, monkeypatch, capsys):
+    """What a benchmark prints that runs in this process, where torch is imported already.
+
+    So do scripts of bench/ that it starts: their output is all that it takes from them.
+    """
+
+    def execute(words: list[str]) -> None:
+        with mock.patch.object(sys, "argv", words):
+            runpy.run_path(str(BENCH.parent / words[0]), run_name="__main__")
+
+    def start(words: list[str], **how: Any) -> subprocess.CompletedProcess[str]:
+        if words[0] != sys.executable or not words[1].startswith(str(BENCH)):
+            return in_a_process(words, **how)
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            execute(words[1:])
+        return subprocess.CompletedProcess(words, 0, out.getvalue())
+
+    def run(*words: str) -> str:
+        status: str | int | None = 0
+        try:
+            execute([*words])
+        except SystemExit as ended:
+            status = ended.code
+        printed = capsys.readouterr()
+        assert not status, printed.err[-2000:]
+        return printed.out
+
+    in_a_process = subprocess.run
+    monkeypatch.setattr(subprocess, "run", start)
+    return run
 
 
 @pytest.fixture
@@ -124,11 +156,11 @@ def test_quick_mode_prints_the_tables_and_writes_every_time(name, tmp_path, requ
         assert all(time > 0 for times in table["seconds"].values() for time in times)
 
 
-def test_coverage_is_the_same_for_any_number_of_workers():
-    words = ["--only", "tied", "--rows", "20", "30", "--seeds", "1", "3", "--worlds", "50"]
-    one, two = (
-        run("bench/coverage.py", "--part", "grid", *words, "--workers", str(n)) for n in (1, 2)
-    )
+@pytest.mark.slow
+def test_coverage_is_the_same_for_any_number_of_workers(run_here):
+    words = ["bench/coverage.py", "--part", "grid", "--only", "tied", "--worlds", "50"]
+    words += ["--rows", "20", "30", "--seeds", "1", "3"]
+    one, two = run_here(*words), run(*words, "--workers", "2")  # a process for each of the two
     assert one == two
     assert "| worst | 20 | no claim | no claim |" in one  # as a run has no interval there
     assert "| worst | 30 | ." in one
@@ -140,14 +172,8 @@ def test_coverage_is_the_same_for_any_number_of_workers():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("families", ["BERT", "Qwen2", "ResNet"])
-def test_the_table_of_models_has_a_row_a_family_and_no_crash_in_a_run(families):
-    out = subprocess.run(
-        [sys.executable, "bench/models_table.py", "--families", families],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        cwd=BENCH.parent,
-    ).stdout
+def test_the_table_of_models_has_a_row_a_family_and_no_crash_in_a_run(families, run_here):
+    out = run_here("bench/models_table.py", "--families", families)
     (row,) = [line for line in out.splitlines() if line.startswith(f"| {families} |")]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[2:4] == ["yes", "yes"]
@@ -169,17 +195,15 @@ def test_lm_eval_has_the_commands_that_are_timed(monkeypatch):
         for name in sorted(COUNTED)
     ],
 )
-def test_what_is_counted_is_printed(name):
-    out = run(f"bench/{name}.py", "--quick")
+def test_what_is_counted_is_printed(name, run_here, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    out = (run_here if name == "durability" else run)(f"bench/{name}.py", "--quick")
     for row in COUNTED[name]:
         assert f"\n| {row}" in out
 
 
-def test_help_says_what_a_benchmark_measures(run_here, capsys):
-    with pytest.raises(SystemExit) as ended:
-        run_here("bench/startup.py", "--help")
-    assert ended.value.code == 0
-    out = capsys.readouterr().out
+def test_help_says_what_a_benchmark_measures(run_here):
+    out = run_here("bench/startup.py", "--help")
     assert "harness --help" in out
     assert "--output" in out
 
@@ -192,12 +216,9 @@ def test_batches_are_counted(run_here):
 
 
 @pytest.fixture
-def common(monkeypatch):
+def common(script):
     """The module the benchmarks share."""
-    monkeypatch.syspath_prepend(str(BENCH))
-    module = importlib.import_module("common")
-    yield module
-    sys.modules.pop("common")
+    return script("common")
 
 
 def test_ratios_are_taken_within_rounds_and_goals_compare_their_median(common):
@@ -229,9 +250,8 @@ def test_a_single_round_is_counted(common):
     assert "Interleaved rounds: 1.\n" in common.Table("T", "step", "a", {"a": [1.0]}).markdown()
 
 
-def test_mutants_are_of_files_that_are_there_and_so_are_their_tests(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCH))
-    mutants = importlib.import_module("mutants")
+def test_mutants_are_of_files_that_are_there_and_so_are_their_tests(script):
+    mutants = script("mutants")
     root = BENCH.parent
     for area in mutants.AREAS.values():
         assert [each for each in (*area.files, *area.tests) if not (root / each).is_file()] == []
@@ -240,12 +260,10 @@ def test_mutants_are_of_files_that_are_there_and_so_are_their_tests(monkeypatch)
     assert 55 <= len(few) <= 65
     assert set(few) < set(drawn)
     assert {mutant.area for mutant in few} == set(mutants.AREAS)
-    sys.modules.pop("mutants")
 
 
-def test_the_row_of_a_task_names_its_certified_student_or_what_is_missing(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCH))
-    row_of = importlib.import_module("certified_tasks").row_of
+def test_the_row_of_a_task_names_its_certified_student_or_what_is_missing(script):
+    row_of = script("certified_tasks").row_of
     step = {"remedy": "none", "kept_low": -0.1, "gain_low": 0.2, "reason": "it keeps too little"}
     better = {**step, "remedy": "int8", "kept_low": 0.01, "reason": ""}
     record = {
@@ -257,24 +275,44 @@ def test_the_row_of_a_task_names_its_certified_student_or_what_is_missing(monkey
     line = row_of("toy", record)
     assert line == "| `toy` | 7 | +20.0 | none | plain distillation: it keeps too little |"
     line = row_of("toy", {**record, "steps": [{**step, "gain_low": -0.01}]})
-    assert "| -1.0 | none | a gain of the teacher that is shown; plain distillation: it" in line
+    assert line == "| `toy` | 7 | -1.0 | none | plain distillation: it keeps too little |"
     certified = {**record, "certified": "int8", "steps": [step, better]}
     assert row_of("toy", certified) == "| `toy` | 7 | +20.0 | `int8` at 0.00 |  |"
     dear = {**record, "certified": "none", "order": [{"remedy": "none", "cost": 1.3}]}
     assert "plain distillation at 1.30 | dearer than 1.25 times" in row_of("toy", dear)
-    sys.modules.pop("certified_tasks")
+
+
+def test_the_table_of_batch_normalisation_has_every_sparsity_and_kind(script):
+    bench = script("batch_norm")
+    assert list(bench.students([0.5])) == [
+        *("student", "student_ce"),
+        *("student_50_0", "student_50_1", "student_50_2"),
+    ]
+    values = {"teacher": 0.9, "student_50_0": 0.5, "student_50_1": 0.75, "student_50_2": 0.8}
+
+    def of(role, split):
+        assert split == "balanced"
+        value = values[role]
+        estimate = SimpleNamespace(value=value, seeds=(value - 0.1, value + 0.1))
+        return SimpleNamespace(metrics={"acc": estimate, "worst_group_acc": estimate})
+
+    scores = SimpleNamespace(purposes={"test": "in_domain", "balanced": "ood"}, of=of)
+    lines = bench.table({"celeba_bias": scores}, [0.5])
+    assert lines[2] == "| accuracy | none | 90.0 (80.0 to 100.0) | | |"
+    assert lines[5] == (
+        "| worst group | 50% | 50.0 (40.0 to 60.0) | 75.0 (65.0 to 85.0) | 80.0 (70.0 to 90.0) |"
+    )
 
 
 @pytest.fixture
-def methods(monkeypatch):
+def methods(script):
     """The module behind the tables of methods."""
-    monkeypatch.syspath_prepend(str(BENCH))
-    module = importlib.import_module("methods")
-    yield module
-    sys.modules.pop("methods")
+    return script("methods")
 
 
-def test_the_table_of_methods_is_filled_from_numbers_measured_elsewhere(methods, tmp_path):
+def test_the_table_of_methods_is_filled_from_numbers_measured_elsewhere(
+    methods, run_here, tmp_path
+):
     row = {"acc": [80.04, 78.0, 82.0], "worst": [41.26, 30.0, 52.4], "seeds": 5}
     gain = {"difference": [-3.14, -10.0, 4.0], "better": 2}
     no_claim = {"difference": [0.0, None, None], "better": 0}
@@ -289,7 +327,7 @@ def test_the_table_of_methods_is_filled_from_numbers_measured_elsewhere(methods,
     file, page = tmp_path / "numbers.json", tmp_path / "page.md"
     file.write_text(json.dumps({**measured, "against": "ERM", "tables": [table]}))
     page.write_text(f"before\n{methods.START}\nold\n<!-- end of table -->\nafter\n")
-    run("bench/methods.py", "--read", str(file), "--write", str(page))
+    run_here("bench/methods.py", "--read", str(file), "--write", str(page))
     text = page.read_text()
     assert text.startswith("before\n<!--")
     assert text.endswith("-->\nafter\n")
@@ -301,8 +339,8 @@ def test_the_table_of_methods_is_filled_from_numbers_measured_elsewhere(methods,
     assert "| `c` | refused: no labels. | | | |" in text
 
 
-def test_rows_that_are_measured_again_stand_among_those_of_the_page(methods):
-    page = importlib.import_module("measured_page")
+def test_rows_that_are_measured_again_stand_among_those_of_the_page(script):
+    page = script("measured_page")
     erm = {"name": "`erm`", "acc": [80.0, None, None], "worst": [40.0, None, None], "seeds": 2}
     a, b, c = (
         {**erm, "name": f"`{name}`", "difference": [gain, None, None]}
@@ -329,7 +367,7 @@ def test_rows_that_are_measured_again_stand_among_those_of_the_page(methods):
 
 
 @pytest.mark.slow
-def test_methods_are_compared_alike_by_any_number_of_workers(tmp_path):
+def test_methods_are_compared_alike_by_any_number_of_workers(methods, tmp_path, monkeypatch):
     sizes = [f"hans.{name}" for name in ("n_train=300", "n_hans=400", "n_id=50")]
     short = ["student.epochs=1", "student.erm_epochs=0", *sizes]
     sets = [word for each in short for word in ("--set", each)]
@@ -338,7 +376,8 @@ def test_methods_are_compared_alike_by_any_number_of_workers(tmp_path):
         file = tmp_path / f"{workers}.json"
         words = ["--tasks", "hans", "--only", "resample", "--seeds", "0", "1", "2", *sets]
         words += ["--use_cache", str(tmp_path / workers), "--workers", workers]
-        run("bench/methods.py", *words, "--output", str(file))
+        monkeypatch.setattr(sys, "argv", ["methods.py", *words, "--output", str(file)])
+        assert methods.main() == 0
         made.append(json.loads(file.read_text()))
     assert made[0]["tables"] == made[1]["tables"]
     erm, row = made[0]["tables"][0]["rows"]
@@ -348,11 +387,11 @@ def test_methods_are_compared_alike_by_any_number_of_workers(tmp_path):
 
 
 @pytest.mark.slow
-def test_deviations_are_measured_beside_what_they_differ_from(tmp_path):
+def test_deviations_are_measured_beside_what_they_differ_from(run_here, tmp_path):
     words = ["--tasks", "hans", "--only", "poe_authors_line", "--seeds", "0"]
     words += ["--set", "student.epochs=1"]
     for more in ("student.erm_epochs=0", "hans.n_train=300", "hans.n_hans=200", "hans.n_id=50"):
         words += ["--set", more]
-    out = run("bench/deviations.py", *words, "--use_cache", str(tmp_path))
+    out = run_here("bench/deviations.py", *words, "--use_cache", str(tmp_path))
     assert out.count(" of 1 |") == 1
     assert "| method | accuracy | worst group | against the method as it is here | better |" in out

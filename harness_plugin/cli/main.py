@@ -132,8 +132,12 @@ def run(argv: list[str]) -> int:
     plugins = installed_plugins()
     if sys.stderr.isatty() and is_main_process():  # it takes seconds in which nothing moves
         print("harness: importing torch and transformers …", file=sys.stderr)
-    quiet_libraries()
-    from harness_plugin.study.side_by_side import run as run_tasks
+    from harness_plugin.machine.process_state import importing
+
+    with importing():
+        quiet_libraries()
+        import harness_plugin.run_tasks  # noqa: F401  (with all that a run needs)
+        from harness_plugin.study.side_by_side import run as run_tasks
 
     run_tasks(config, plugins)
     return 0

@@ -52,6 +52,27 @@ def bundle_parts(bundle) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="session")
+def submissions(tmp_path_factory, finished_run):
+    """Bundles of one data set, one of them with two students: `bundles.SUBMISSIONS`."""
+    folder = tmp_path_factory.mktemp("bundles")
+    runs = tmp_path_factory.mktemp("runs")
+    for file, (name, right, seeds) in bundles.SUBMISSIONS.items():
+        model = "bert" if name != bundles.HOSTILE else "<b>bold</b>"
+        run = finished_run(runs / file, right, name=model, seeds=seeds)
+        assert main(["submit", str(run), "--output_path", str(folder / file), "--name", name]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def board_site(submissions):
+    """The leaderboard of `submissions`."""
+    out = submissions.parent / f"{submissions.name}-site"
+    words = ["leaderboard", str(submissions), "--output_path", str(out)]
+    assert main([*words, "--title", "Ours & <theirs>"]) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
 def embedded_report(finished_report, tmp_path_factory):
     """A report on generated data."""
     folder = tmp_path_factory.mktemp("embedded")

@@ -10,8 +10,8 @@ from four_groups import GROUPS, RIGHTS, N, predict, score, transfer
 from harness_plugin.records import TrainedModel
 
 
-def test_scores_by_hand(predictions):
-    result = score(predictions).of("teacher", "hans")
+def test_scores_by_hand(scores):
+    result = scores.of("teacher", "hans")
     assert result.metrics["acc"].seeds == pytest.approx((33 / 40, 32 / 40, 31 / 40))
     assert result.metrics["acc"].value == pytest.approx(32 / 40)
     assert result.metrics["acc"].sd == pytest.approx(1 / 40)
@@ -27,8 +27,7 @@ def test_scores_by_hand(predictions):
     assert sub["acc"].n == 20
 
 
-def test_transfer_by_hand(predictions):
-    scores = score(predictions)
+def test_transfer_by_hand(scores):
     change = transfer(scores, "acc", "distillability")
     assert change.seeds == pytest.approx((-4 / 40,) * 3)
     assert change.sd == pytest.approx(0)
@@ -132,7 +131,7 @@ def test_paired_resamples_are_tighter_than_unpaired():
     assert change.errors[0] == pytest.approx(np.sqrt(10 * 0.2 * 0.8) / 40, rel=0.05)
 
 
-def test_row_order_does_not_matter(predictions):
+def test_row_order_does_not_matter(scores, predictions):
     rng = np.random.default_rng(0)
 
     def shuffled(p):
@@ -143,24 +142,24 @@ def test_row_order_does_not_matter(predictions):
             p, **{name: getattr(p, name)[order] for name in columns}, breakdowns=breakdowns
         )
 
-    one, other = score(predictions), score([shuffled(p) for p in predictions])
-    assert repr(one.scores) == repr(other.scores)
-    assert repr(one.transfer) == repr(other.transfer)
+    other = score([shuffled(p) for p in predictions])
+    assert repr(scores.scores) == repr(other.scores)
+    assert repr(scores.transfer) == repr(other.transfer)
 
 
-def test_the_order_of_roles_and_sets_does_not_matter(predictions):
-    one, other = score(predictions), score(predictions[::-1])
-    for s in one.scores:
+def test_the_order_of_roles_and_sets_does_not_matter(scores, predictions):
+    other = score(predictions[::-1])
+    for s in scores.scores:
         assert repr(other.of(s.role, s.split).metrics) == repr(s.metrics)
 
 
-def test_the_seed_decides_the_resamples(predictions):
-    assert repr(score(predictions).transfer) == repr(score(predictions).transfer)
-    assert repr(score(predictions).transfer) != repr(score(predictions, seed=1).transfer)
+def test_the_seed_decides_the_resamples(scores, predictions):
+    assert repr(scores.transfer) == repr(score(predictions).transfer)
+    assert repr(scores.transfer) != repr(score(predictions, seed=1).transfer)
 
 
-def test_predictions_are_kept_in_order(predictions):
-    kept = score(predictions).predictions
+def test_predictions_are_kept_in_order(scores, predictions):
+    kept = scores.predictions
     keys = [(p.role, p.seed, p.split) for p in kept]
     assert keys[:4] == [
         ("teacher", 0, "mnli"),
@@ -173,8 +172,8 @@ def test_predictions_are_kept_in_order(predictions):
     assert kept[0].train_groups == dict(zip(GROUPS, [4, 1, 4, 1], strict=True))
 
 
-def test_primary_gap(predictions):
-    assert score(predictions).primary == {"mnli": "gap_entailment", "hans": "gap_entailment"}
+def test_primary_gap(scores, predictions):
+    assert scores.primary == {"mnli": "gap_entailment", "hans": "gap_entailment"}
     yes_no = ("no", "yes")
     images = [replace(p, labels=yes_no, model_labels=yes_no) for p in predictions]
     assert set(score(images).primary.values()) == {"gap_aligned_conflicting"}
@@ -222,9 +221,9 @@ def test_a_better_start_is_no_effect_of_distillation(predictions):
     assert transfer(result, "acc", "distillability").value == pytest.approx((29 - 33) / 40)
 
 
-def test_what_is_said_of_a_model_does_not_depend_on_what_is_scored_beside_it(predictions):
+def test_what_is_said_of_a_model_does_not_depend_on_what_is_scored_beside_it(scores, predictions):
     """Every number, bound and minimum; its differences to others are paired all the same."""
-    together = score(predictions)
+    together = scores
     for role in RIGHTS:
         alone = score([p for p in predictions if p.role == role])
         for split in ("hans", "mnli"):

@@ -43,6 +43,7 @@ def answers(report):
     return {(p.split, p.role, p.seed): p.logits.tobytes() for p in scores.predictions}
 
 
+@pytest.mark.slow
 def test_two_workers_give_the_bytes_of_one_process(tmp_path, plugins, capfd):
     alone = side_by_side.run(config(tmp_path / "alone"), plugins)
     both = side_by_side.run(config(tmp_path / "both", workers=2), plugins)

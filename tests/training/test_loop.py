@@ -23,6 +23,7 @@ from harness_plugin.training.contracts import Method
 from harness_plugin.training.loss import DistillationLoss, TrainableModel
 from harness_plugin.training.teacher_outputs import TeacherOutputs
 from harness_plugin_hooks.distill.logits import KD
+from harness_plugin_hooks.methods.bias.inference import EIIL
 from harness_plugin_hooks.methods.erm import ERM
 from harness_plugin_hooks.methods.failure import LfF
 from harness_plugin_hooks.methods.groups import GroupDRO
@@ -220,6 +221,7 @@ MODELS = {"bert-pico": TOY, "t5-pico": TOY, "resnet-pico": "celeba_bias", "vit-p
 SHORT = ["validation_fraction=0.2", "teacher.batch_size=16"]
 SHORT += [f"method_options.{name}.epochs=0.2" for name in ("cnc", "pgd")]
 SHORT += ["method_options.jtt.epochs=0.1"]  # later a t5-pico makes no error
+SHORT += ["method_options.evals.epochs=2"]  # of 35 last layers, each
 UNMOVED = {
     "bert.embeddings.position_embeddings.weight",  # by weight decay alone
     "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",  # far buckets unused
@@ -244,11 +246,12 @@ def cases():
 
 @pytest.mark.parametrize(("name", "model", "precision"), list(cases()))
 def test_three_steps_of_every_method_move_every_weight(
-    open_context, shared_store, name, model, precision
+    open_context, shared_store, monkeypatch, name, model, precision
 ):
     from harness_plugin.models.checkpoints import locate, model_type
     from harness_plugin.models.classifiers import build_model, load_trained
 
+    monkeypatch.setattr(EIIL, "defaults", {"steps": 100, "learning_rate": 0.01})  # of EVaLS
     text = MODELS[model] == TOY
     sets = (*SHORT, f"teacher.model={model}", *(() if text else FACES))
     sets += ("teacher.gradient_accumulation_steps=2",) if precision == "bf16" else ()
