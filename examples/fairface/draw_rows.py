@@ -19,7 +19,7 @@ from harness_plugin.data.task import find_task
 from harness_plugin.plugins.registry import load_plugins
 
 TASK, PLAN = "fairface_bias", Path(__file__).with_name("small.yaml")
-OPTIONS = ("n_train", "n_validation", "n_id", "bias_rate")
+OPTIONS = ("n_train", "n_validation", "n_id", "bias_rate", "validation_bias_rate")
 BALANCED = {"n_train": 10_000, "n_validation": 8, "n_id": 8, "bias_rate": 0.5}
 """Nearly as many faces of every cell as FairFace's copy at 64 pixels has."""
 

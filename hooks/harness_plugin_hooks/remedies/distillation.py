@@ -16,7 +16,10 @@ PURE_KD_T10 = Remedy(
     "pure_kd_t10", "the same at temperature 10", pure_distillation(temperature=10.0), order=40
 )
 WEIGHTED_KD = Remedy(
-    "weighted_kd", "the method's weights on labels and teacher", setting(method="same"), order=50
+    "weighted_kd",
+    "the teacher's method too: its weights on labels and teacher, its further rows",
+    setting(method="same"),
+    order=50,
 )
 GROUP_DRO_KD = Remedy(
     "group_dro_kd",

@@ -61,10 +61,12 @@ def biased(n: int, rate: float) -> Ints:
 
 def target_counts(request: DataRequest) -> dict[str, Ints]:
     """(2, 2) rows by label and gender of every set."""
-    rate = share(request, "bias_rate")
+    rates = dict.fromkeys(BIASED_SPLITS, share(request, "bias_rate"))
+    if request.options["validation_bias_rate"] is not None:
+        rates["validation"] = share(request, "validation_bias_rate")
     sizes = {name: whole_number(request, f"n_{name}", FEWEST) for name in BIASED_SPLITS}
     return {
-        name: np.full((2, 2), n // 4) if name == "balanced" else biased(n, rate)
+        name: np.full((2, 2), n // 4) if name == "balanced" else biased(n, rates[name])
         for name, n in sizes.items()
     }
 
