@@ -3,9 +3,9 @@
     python studies/real/findings.py
 
 The counts are in the files beside this one that `collect.py` writes: pretrained_nli.json of a GPU,
-the three of the examples' small.yaml of two CPU cores. The page says which tables it wants, between markers;
-what stands outside of them is written by hand and kept. `--check` changes nothing and fails where
-the page is not what the counts say.
+the three of the examples' small.yaml of two CPU cores. The page says which tables it wants, between
+markers; what stands outside of them is written by hand and kept. `--check` changes nothing and
+fails where the page is not what the counts say.
 """
 
 from __future__ import annotations
