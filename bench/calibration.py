@@ -1,9 +1,10 @@
 """An update of four models with every number of threads, precision and attention, and our choice.
 
-The choice is what a run's own measurement gives for the modality (`hardware.measure_cpu`). It is
-to take at most 1.1 x the quickest of all combinations, and less than the slowest. Each model is as
-large as it is used: MiniLM (6 layers, width 384) and BERT-tiny on rows of 16-128 tokens,
-ResNet-pico on drawn images of 32 pixels, ViT-tiny on images of 224.
+The choice is what a run's own measurement gives (`calibration.measure_cpu`), which takes two layers
+of the model's shape. It is to take at most 1.1 x the quickest of all combinations of the whole
+model, and less than the slowest. Each model is as large as it is used: MiniLM (6 layers, width 384)
+and BERT-tiny on rows of 16-128 tokens, ResNet-pico on drawn images of 32 pixels, ViT-tiny on images
+of 224.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,11 +28,13 @@ from transformers import (
 from workload import LABELS, LONG, text
 
 from harness_plugin.models.checkpoints import Backbone
-from harness_plugin.pipeline.prepare.hardware import available_cores, measure_cpu
+from harness_plugin.pipeline.prepare import calibration
+from harness_plugin.pipeline.prepare.calibration import Setting
+from harness_plugin.pipeline.prepare.hardware import available_cores
 from harness_plugin_hooks.backbones import bert, resnet, vit
 
-Setting: TypeAlias = tuple[int, str, str]
-"""Threads, precision, attention."""
+TOKENS = 64
+"""Tokens of a row, as a run counts them for pairs of `LONG` lengths: a power of two."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,27 @@ class Shape:
     side: int
     rows: int
 
+    @property
+    def modality(self) -> str:
+        """The modality: "text" or "image"."""
+        return "image" if self.side else "text"
+
+    def config(self) -> Any:
+        """The configuration of the whole model."""
+        more = {"image_size": self.side} if self.preset.model_type == "vit" else {}
+        values = {**self.preset.config, "num_labels": LABELS, **more}
+        return AutoConfig.for_model(self.preset.model_type, **values)
+
+    def choice(self, cores: int) -> Setting:
+        """The setting that a run of this model chooses."""
+        length = self.side or TOKENS
+        shape = calibration.Shape.of(self.modality, self.config(), self.rows, length)
+        return calibration.quickest(calibration.measure_cpu(shape, cores)["milliseconds"], {})
+
     def model(self, attention: str) -> Any:
         """A classifier with random weights, in the memory format of a run."""
         torch.manual_seed(0)
-        more = {"image_size": self.side} if self.preset.model_type == "vit" else {}
-        values = {**self.preset.config, "num_labels": LABELS, **more}
-        config = AutoConfig.for_model(self.preset.model_type, **values)
+        config = self.config()
         if not self.side:
             return AutoModelForSequenceClassification.from_config(
                 config, attn_implementation=attention
@@ -88,7 +106,7 @@ def main() -> None:
     options = parser(__doc__.splitlines()[0], rounds=5, device=False)
     options.add_argument("--only", nargs="+", default=[], metavar="NAME", help="of the models")
     args = parse(options)
-    facts, tables, chosen = environment(), [], {}
+    facts, tables, chosen, took = environment(), [], {}, {}
     shapes = QUICK if args.quick else SHAPES
     if unknown := set(args.only) - set(shapes):
         options.error(f"--only {' '.join(sorted(unknown))}: the models are {', '.join(shapes)}")
@@ -98,13 +116,13 @@ def main() -> None:
         for name, shape in shapes.items():
             if args.only and name not in args.only:
                 continue
-            modality = "image" if shape.side else "text"
-            choice = measure_cpu(modality, cores)
-            chosen[name] = (choice["threads"], choice["precision"], choice["attention"])
+            start = time.perf_counter()
+            chosen[name] = shape.choice(cores)
+            took[name] = time.perf_counter() - start
             tables.append(table(name, shape, chosen[name], cores, args))
 
     report(args, facts, tables, timed(run))
-    print(summary({table.title: table.seconds for table in tables}, chosen))
+    print(summary({table.title: table.seconds for table in tables}, chosen, took))
 
 
 def table(name: str, shape: Shape, choice: Setting, cores: int, args: Any) -> Table:
@@ -145,11 +163,16 @@ def variant(
     return update
 
 
-def summary(seconds: Mapping[str, Mapping[str, list[float]]], chosen: Mapping[str, Setting]) -> str:
-    """A row a model: the choice, and its ratio to the best and the worst of all combinations."""
+def summary(
+    seconds: Mapping[str, Mapping[str, list[float]]],
+    chosen: Mapping[str, Setting],
+    took: Mapping[str, float],
+) -> str:
+    """A row a model: the choice, its ratio to the best and the worst of all, seconds it took."""
     lines = [
-        f"| model | our choice | quickest | slowest | choice / quickest (≤ {WITHIN}) | / slowest |",
-        "|---|---|---|---|--:|--:|",
+        f"| model | our choice | quickest | slowest | choice / quickest (≤ {WITHIN}) | / slowest "
+        "| measured in |",
+        "|---|---|---|---|--:|--:|--:|",
     ]
     for name, times in seconds.items():
         middle = {each: statistics.median(values) for each, values in times.items()}
@@ -157,7 +180,7 @@ def summary(seconds: Mapping[str, Mapping[str, list[float]]], chosen: Mapping[st
         mine = middle[words(chosen[name])]
         lines.append(
             f"| {name} | {words(chosen[name])} | {best} | {worst} "
-            f"| {mine / middle[best]:.2f} | {mine / middle[worst]:.2f} |"
+            f"| {mine / middle[best]:.2f} | {mine / middle[worst]:.2f} | {took[name]:.1f} s |"
         )
     return "\n".join(lines)
 

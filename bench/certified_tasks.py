@@ -69,8 +69,6 @@ def row_of(task: str, certificate: Mapping[str, Any]) -> str:
     best = max(steps, key=lambda step: number(step["kept_low"]))
     name = certificate["certified"]
     answer, missing = "none", f"{shown(best['remedy'])}: {best['reason']}"
-    if number(best["gain_low"]) <= 0:
-        missing = f"a gain of the teacher that is shown; {missing}"
     if name:
         dear = cost[name] > DEAREST
         answer = f"{shown(name)} at {cost[name]:.2f}"

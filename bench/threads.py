@@ -1,8 +1,9 @@
 """Training under OMP_NUM_THREADS=1, as `accelerate launch` sets it: 1 thread, or our choice.
 
-The choice is what a run makes: one small step is timed at every thread count (hardware.choose)
-and the quickest is kept. It is made once while the machine is as it is, and once beside a process
-that keeps one core busy; there the earlier choice is timed too, because a run keeps its choice.
+The choice is what a run makes (`hardware.choose`): steps of the model's shape are timed at every
+thread count and the quickest is kept. It is made once while the machine is as it is, and once
+beside a process that keeps one core busy; there the earlier choice is timed too, because a run
+keeps its choice.
 """
 
 from __future__ import annotations
@@ -21,9 +22,12 @@ from common import Goal, Table, environment, interleave, parse, parser, report, 
 from workload import LONG, Size, accelerator_on, bert, fit, text
 
 from harness_plugin.config.run_config import RunConfig
+from harness_plugin.pipeline.prepare.calibration import Shape
 from harness_plugin.pipeline.prepare.hardware import HardwareSettings, choose
 
 ONE, CHOSEN = "1 thread, as launched", "our choice"
+TOKENS = 64
+"""Tokens of a row, as a run counts them for pairs of `LONG` lengths: a power of two."""
 
 
 def main() -> None:
@@ -60,11 +64,12 @@ def main() -> None:
             notes = [f"Chosen: {choice}."]
             tables.append(Table(title, "update", ONE, seconds, goals, notes))
 
-        first = calibrated()
+        shape = Shape.of("text", bert(size, "eager", args.seed).config, args.batch_size, TOKENS)
+        first = calibrated(shape)
         variants = {CHOSEN: with_threads(first.threads), ONE: with_threads(1)}
         table("the machine as it is", variants, 1 / 1.25, first)
         with neighbour():
-            second = calibrated()
+            second = calibrated(shape)
             variants[CHOSEN] = with_threads(second.threads)
             variants[f"the choice made before ({first.threads})"] = with_threads(first.threads)
             table("beside a busy neighbour", variants, 1 / 0.9, second)
@@ -72,10 +77,10 @@ def main() -> None:
     report(args, facts, tables, timed(run))
 
 
-def calibrated() -> HardwareSettings:
+def calibrated(shape: Shape) -> HardwareSettings:
     """The choice of a run that finds no earlier measurement."""
     with tempfile.TemporaryDirectory() as root:
-        return choose(RunConfig(tasks=("bench",), device="cpu"), "text", Path(root), 1)
+        return choose(RunConfig(tasks=("bench",), device="cpu"), lambda: shape, Path(root), 1)
 
 
 @contextmanager

@@ -49,7 +49,8 @@ from workload import (
     training_args,
 )
 
-from harness_plugin.pipeline.prepare.hardware import available_cores, measure_cpu
+from harness_plugin.pipeline.prepare.calibration import Setting, Shape, measure_cpu, quickest
+from harness_plugin.pipeline.prepare.hardware import available_cores
 from harness_plugin.training import loop
 from harness_plugin.training.inputs.encode import Encoded, EncodedImages, EncodedText
 from harness_plugin.training.loss import DistillationLoss
@@ -63,6 +64,8 @@ OURS, TRAINER = "harness-plugin", "Trainer"
 SNLI = ("entailment", "neutral", "contradiction")
 BATCH, TEMPERATURE, SHARE = 32, 2.0, 0.5
 """Rows of an update; the student's loss is half labels, half distillation."""
+TOKENS = 64
+"""Tokens of a row, as a run counts them for pairs of `LONG` lengths: a power of two."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,13 @@ class Job:
         """The modality: "text" or "image"."""
         return "text" if self.train.encoded.lengths is not None else "image"
 
+    def choice(self, cores: int) -> Setting:
+        """The threads, precision and attention that a run of this teacher chooses."""
+        rows = self.train.encoded
+        length = rows.pixels.shape[1] if isinstance(rows, EncodedImages) else TOKENS
+        shape = Shape.of(self.modality, self.teacher("eager").config, BATCH, length)
+        return quickest(measure_cpu(shape, cores)["milliseconds"], {})
+
 
 def main() -> None:
     options = parser(__doc__.splitlines()[0], rounds=2, device=False)
@@ -106,7 +116,7 @@ def main() -> None:
 
     def run() -> None:
         for job in jobs(args):
-            choice = measure_cpu(job.modality, cores)
+            choice = job.choice(cores)
             right: dict[str, list[list[float]]] = {OURS: [], TRAINER: []}
             variants = {
                 OURS: partial(ours, job, choice, args.seed, right[OURS]),
@@ -239,11 +249,11 @@ def images(args: Any, rows: int) -> Job:
     )
 
 
-def ours(job: Job, choice: Any, seed: int, right: list[list[float]]) -> float:
+def ours(job: Job, choice: Setting, seed: int, right: list[list[float]]) -> float:
     """Seconds of the product; the accuracies are added to `right`."""
-    torch.set_num_threads(choice["threads"])
-    accelerator = accelerator_on("cpu", choice["precision"])
-    attention = choice["attention"]
+    threads, precision, attention = choice
+    torch.set_num_threads(threads)
+    accelerator = accelerator_on("cpu", precision)
     teacher, student, control = models_of(job, attention)
 
     def trained(model: Any, logits: np.ndarray | None = None) -> Any:

@@ -153,13 +153,15 @@ def demo(folder: Path) -> list[str]:
 def certificates(folder: Path) -> list[str]:
     """What `harness remedy --certify` left in a folder of results, or of runs: a task's newest."""
     from harness_plugin.store.files import read_json
-    from harness_plugin_hooks.remedies.certify.certificate import DOCUMENT, Certificate, sentence
+    from harness_plugin_hooks.remedies.certify.certificate import DOCUMENT, Certificate
+    from harness_plugin_hooks.remedies.certify.certificate import read as read_certificate
+    from harness_plugin_hooks.remedies.certify.words import sentence
     from harness_plugin_hooks.render.text import plural
 
     newest: dict[str, tuple[Path, Certificate]] = {}
     runs = [file for at in ("", "*/") for file in folder.glob(f"{at}certificate_*/{DOCUMENT}")]
     for file in sorted(runs, key=lambda file: file.parent.name):
-        made = Certificate.model_validate(read_json(file))
+        made = read_certificate(file.parent)
         newest[made.task] = file.parent, made
     if not newest:
         raise SystemExit(f"certificates: no {DOCUMENT} in {folder}.")
@@ -172,7 +174,7 @@ def certificates(folder: Path) -> list[str]:
         smallest = record["smallest_group"]
         certifying = min(made.groups.items(), key=lambda group: group[1])
         lines += [
-            f"**{task}** ({made.source} data), `{record['baseline']}`, "
+            f"**{task}** ({made.source} data), `{made.baseline}`, "
             f"{plural(len(made.seeds), 'seed')}; smallest group of the rows that rank: "
             f"{smallest['group']} ({smallest['rows']:,}), of those that certify: {certifying[0]} "
             f"({certifying[1]:,})",
@@ -189,6 +191,7 @@ def certificates(folder: Path) -> list[str]:
 
 def remedy_row(one: Mapping[str, Any], every: Sequence[Mapping[str, Any]], made: Any) -> str:
     """One remedy: its numbers on the rows that rank, and what the others say of it."""
+    from harness_plugin_hooks.remedies.certify.words import reasons
     from harness_plugin_hooks.render.text import DASH, percent
 
     gained, plain = one["gained"], next(each for each in every if each["remedy"] == "none")
@@ -204,11 +207,8 @@ def remedy_row(one: Mapping[str, Any], every: Sequence[Mapping[str, Any]], made:
             cells[3] = f"{percent(one['brought_back'], signed=False)}%"
     if plain["training_operations"]:
         cells[4] = f"{one['training_operations'] / plain['training_operations']:.2f}"
-    step = next((step for step in made.steps if step.remedy == one["remedy"]), None)
-    if step is None:
-        cells.append("not tested: one before it certifies")
-    else:
-        cells.append("yes" if step.certified else f"no: {step.reason}")
+    why = dict(reasons(made)).get(one["remedy"])
+    cells.append("yes" if why is None else f"no: {why}")
     return f"| {' | '.join(cells)} |"
 
 
@@ -239,6 +239,11 @@ TABLES = {
         "docs/scale.md",
         "30 minutes",
         command="python bench/many_workers.py",
+    ),
+    "batch_norm": Table(
+        "docs/compression.md",
+        "5 CPU minutes",
+        command="python bench/batch_norm.py",
     ),
     "certify": Table(
         "docs/remedies.md",

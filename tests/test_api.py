@@ -154,6 +154,17 @@ def nothing_frozen():
     gc.freeze()  # as tests/conftest.py has it
 
 
+def test_no_garbage_is_looked_for_while_libraries_are_imported(nothing_frozen):
+    with process_state.importing():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    frozen = gc.get_freeze_count()
+    assert frozen
+    with process_state.importing():
+        kept = [[] for _ in range(1000)]
+    assert gc.get_freeze_count() < frozen + len(kept)  # a second time nothing is
+
+
 def test_the_process_is_as_it_was_after_two_runs(tmp_path, monkeypatch, capfd, nothing_frozen):
     monkeypatch.setenv("CALLER", "here")
     freezes = []

@@ -8,6 +8,7 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -42,7 +43,7 @@ EXHAUSTIVE = {"commands", "whole_job"}
 HELPERS = {
     *("worlds", "theory", "rates"),
     *("batches", "campaign", "common", "disturbed", "families", "flops", "workload"),
-    *("certified_tasks", "deviations", "measured_page", "methods"),
+    *("batch_norm", "certified_tasks", "deviations", "measured_page", "methods"),
     *("models_table", "mutant_areas", "mutants", "scale"),
 }
 """What the scripts share, and those that time nothing; of a GPU's: test_bench_gpu.py."""
@@ -274,11 +275,33 @@ def test_the_row_of_a_task_names_its_certified_student_or_what_is_missing(script
     line = row_of("toy", record)
     assert line == "| `toy` | 7 | +20.0 | none | plain distillation: it keeps too little |"
     line = row_of("toy", {**record, "steps": [{**step, "gain_low": -0.01}]})
-    assert "| -1.0 | none | a gain of the teacher that is shown; plain distillation: it" in line
+    assert line == "| `toy` | 7 | -1.0 | none | plain distillation: it keeps too little |"
     certified = {**record, "certified": "int8", "steps": [step, better]}
     assert row_of("toy", certified) == "| `toy` | 7 | +20.0 | `int8` at 0.00 |  |"
     dear = {**record, "certified": "none", "order": [{"remedy": "none", "cost": 1.3}]}
     assert "plain distillation at 1.30 | dearer than 1.25 times" in row_of("toy", dear)
+
+
+def test_the_table_of_batch_normalisation_has_every_sparsity_and_kind(script):
+    bench = script("batch_norm")
+    assert list(bench.students([0.5])) == [
+        *("student", "student_ce"),
+        *("student_50_0", "student_50_1", "student_50_2"),
+    ]
+    values = {"teacher": 0.9, "student_50_0": 0.5, "student_50_1": 0.75, "student_50_2": 0.8}
+
+    def of(role, split):
+        assert split == "balanced"
+        value = values[role]
+        estimate = SimpleNamespace(value=value, seeds=(value - 0.1, value + 0.1))
+        return SimpleNamespace(metrics={"acc": estimate, "worst_group_acc": estimate})
+
+    scores = SimpleNamespace(purposes={"test": "in_domain", "balanced": "ood"}, of=of)
+    lines = bench.table({"celeba_bias": scores}, [0.5])
+    assert lines[2] == "| accuracy | none | 90.0 (80.0 to 100.0) | | |"
+    assert lines[5] == (
+        "| worst group | 50% | 50.0 (40.0 to 60.0) | 75.0 (65.0 to 85.0) | 80.0 (70.0 to 90.0) |"
+    )
 
 
 @pytest.fixture

@@ -66,6 +66,8 @@ def test_what_needs_no_model_needs_no_torch(scored):
         ("leaderboard", folder / "bundles", "--output_path", folder / "board", "--allow_embedded"),
     )
     assert done.returncode == 0, (done.stdout, done.stderr)
+    (page,) = (folder / "page").glob("report_*.html")
+    assert "its teacher disagree on" in page.read_text("utf-8")
 
 
 @pytest.mark.parametrize(
@@ -81,10 +83,11 @@ def test_what_needs_torch_names_the_extra(words, missing):
     )
 
 
-def test_a_run_whose_stages_are_stored_imports_no_model():
-    """A third of such a run's time would be the base class of all models, and what it imports."""
+def test_a_run_whose_stages_are_stored_imports_no_model_and_no_data_set():
+    """Half of such a run's time would be the base class of all models, and `datasets`."""
     code = (
-        "import sys, harness_plugin.run_tasks; print('transformers.modeling_utils' in sys.modules)"
+        "import sys, harness_plugin.run_tasks\n"
+        "print({'transformers.modeling_utils', 'datasets', 'pandas'} & set(sys.modules) or None)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
+    assert done.stdout == "None\n"

@@ -1,21 +1,15 @@
-"""A folder with the files of a finished run → its data and the record of its models."""
+"""A folder with the files of a finished run → its data and models, ready to be analysed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness_plugin.analysis.loaded_models import FinishedTask
-from harness_plugin.config.merge import run_config
-from harness_plugin.config.run_config import RunConfig
-from harness_plugin.data.task import find_task
-from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.pipeline.prepare.open_task import load_tasks
-from harness_plugin.pipeline.run_task import context_of, store_root
+from harness_plugin.analysis.run_data import RunData, read_data
+from harness_plugin.pipeline.run_task import context_of
 from harness_plugin.plugins.registry import Plugins
-from harness_plugin.records.run_folder import run_folder, start_of
-from harness_plugin.scoring.files.transfer_record import read_record
 
 
 def open_run(
@@ -24,55 +18,14 @@ def open_run(
     *,
     started: str | None = None,
     tasks: Sequence[str] = (),
-    machine: dict[str, Any] | None = None,
+    machine: Mapping[str, Any] | None = None,
 ) -> list[FinishedTask]:
-    """The tasks of the run in `folder` (of several, the one that `started`); `tasks` = only these.
-
-    `machine` overrides where it is read on: device, threads. Raises HarnessError for a folder
-    without a run, and for data that are no longer those of the run.
-    """
-    folder = run_folder(folder)
-    time = start_of(folder, started)
-    written = folder / f"config_{time}.yaml"
-    if not written.is_file():
-        raise HarnessError(f"{folder}: {written.name} is gone, without which no data can be read.")
-    overrides = {name: value for name, value in (machine or {}).items() if value is not None}
-    config = run_config(written, overrides, [])
-    records = {
-        record["task"]: record
-        for file in sorted(folder.glob(f"transfer_*_{time}.json"))
-        for record in [read_record(file).model_dump(mode="json")]
-    }
-    for task in tasks:
-        if task not in records:
-            raise unknown(f"task of the run in {folder}", task, records)
-    return opened(config, plugins, records, tasks, time)
+    """The tasks of a run; arguments and errors as of `read_data`."""
+    every = read_data(folder, plugins, started=started, tasks=tasks, machine=machine)
+    return [with_context(data, plugins) for data in every]
 
 
-def opened(
-    config: RunConfig,
-    plugins: Plugins,
-    records: dict[str, Any],
-    tasks: Sequence[str],
-    started: str,
-) -> list[FinishedTask]:
-    """The tasks that are asked for, their data compared with what the run recorded."""
-    root = store_root(config)
-    known = {name: find_task(name, plugins["task"], config.include_path) for name in config.tasks}
-    names = tuple(name for name in config.tasks if not tasks or known[name].task in tasks)
-    left = {known[name].task for name in config.tasks if name not in names}
-    kept = {key: value for key, value in config.settings.items() if key not in left}
-    config = config.model_copy(update={"tasks": names, "settings": kept})
-    out = []
-    for task in load_tasks(config, plugins):
-        name, data = task.task.task, task.data
-        record = records[name]
-        if data.fingerprint != record["fingerprint"]:
-            raise HarnessError(
-                f"task {name}: the data have changed since the run (fingerprint "
-                f"{data.fingerprint[:12]}, the run's {record['fingerprint'][:12]}); run it again."
-            )
-        out.append(
-            FinishedTask(context_of(task, config, plugins, root), tuple(record["models"]), started)
-        )
-    return out
+def with_context(data: RunData, plugins: Plugins) -> FinishedTask:
+    """A task of a run with the context that it was run in, from which its models are loaded."""
+    ctx = context_of(data.opened, data.config, plugins)
+    return FinishedTask(ctx, data.models, data.started)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sys
 import textwrap
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from harness_plugin.cli.parser import (
     add_run_options,
     config_from_flags,
     run_parser,
+    terminal_columns,
 )
 from harness_plugin.cli.startup import COMMANDS, KINDS, installed_plugins, is_main_process
 from harness_plugin.errors import DiskError, HarnessError, unknown
@@ -110,7 +110,7 @@ def top_parser() -> argparse.ArgumentParser:
             *(
                 textwrap.fill(
                     f"{name:<{width}} {summary}",
-                    max(40, shutil.get_terminal_size().columns - 1),
+                    max(40, terminal_columns() - 1),
                     initial_indent="       harness ",
                     subsequent_indent=" " * (16 + width),
                 )
@@ -132,8 +132,12 @@ def run(argv: list[str]) -> int:
     plugins = installed_plugins()
     if sys.stderr.isatty() and is_main_process():  # it takes seconds in which nothing moves
         print("harness: importing torch and transformers …", file=sys.stderr)
-    quiet_libraries()
-    from harness_plugin.study.side_by_side import run as run_tasks
+    from harness_plugin.machine.process_state import importing
+
+    with importing():
+        quiet_libraries()
+        import harness_plugin.run_tasks  # noqa: F401  (with all that a run needs)
+        from harness_plugin.study.side_by_side import run as run_tasks
 
     run_tasks(config, plugins)
     return 0

@@ -114,7 +114,7 @@ def of_task(task: Task) -> Iterator[str]:
 
 
 def evaluation_sets(task: Task) -> Iterator[str]:
-    """The evaluation sets in a task's file; the data may have more."""
+    """The evaluation sets in a task's file, and where those are seen that its data alone name."""
     from harness_plugin.data.task_files import named_sets
 
     gaps = task.primary_gap if isinstance(task.primary_gap, dict) else {}
@@ -126,6 +126,10 @@ def evaluation_sets(task: Task) -> Iterator[str]:
             config = f", {hub.config}" if hub.config else ""
             facts.append(f"hub {hub.id}{config}, split {hub.split}")
         yield f"{name} ({'; '.join(facts)})"
+    unnamed = [name for name in task.sources if name != "hub" or not task.hub_sets]
+    if unnamed and not gaps:
+        others = ["DIR" if name == "path" else name for name in unnamed]
+        yield f"those of {', '.join(others)} data, which harness validate {task.task} lists"
 
 
 def of_offer(offer: Offer) -> Iterator[str]:

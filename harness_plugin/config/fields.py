@@ -18,7 +18,7 @@ LARGEST, MANY = 1e12, 2**20
 def finite(value: Any) -> Any:
     """`value`; ValueError where a number in it, however deep, is no number or beyond `LARGEST`."""
     if isinstance(value, (int, float)) and not abs(value) <= LARGEST:
-        raise ValueError(f"Input should be a finite number of at most {LARGEST:.0e}")
+        raise ValueError(f"Input should be a finite number of at most {LARGEST:.0e}, not {value}")
     if isinstance(value, Mapping):
         for each in value.values():
             finite(each)

@@ -10,6 +10,9 @@ from pydantic import BaseModel, ValidationError
 
 from harness_plugin.errors import unknown
 
+LONGEST = 80
+"""Characters of a value in a message."""
+
 
 def fitting(recipe: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """The recipe without the `config` of a model that is replaced by one of another family.
@@ -34,13 +37,26 @@ def check_names(where: str, settings: Mapping[str, Any], model: type[BaseModel])
 
 
 def problems(where: str, error: ValidationError) -> str:
-    """Every problem of a validation, one line each: key, message, value."""
+    """Every problem of a validation, one line each: key, message, value.
+
+    A long value is shortened, and a whole mapping left out: a message on one says what of it.
+    """
     lines = []
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "missing":
             lines.append(f"{where}: setting {key!r} is missing.")
-        else:
-            value = repr(problem.get("input"))[:80]
-            lines.append(f"{where}: {key}: {problem['msg']} (got {value}).")
+            continue
+        own = problem["type"] == "value_error"  # of pydantic's prefix and of several lines
+        said = str(problem["ctx"]["error"]) if own else problem["msg"]
+        value = problem.get("input")
+        got = "" if own and isinstance(value, Mapping) else f" (got {shortened(value)})"
+        start = ": ".join(part for part in (where, key) if part)
+        lines += [f"{start}: {line.rstrip('.')}{got}." for line in said.splitlines()]
     return "\n".join(lines)
+
+
+def shortened(value: Any) -> str:
+    """A value as it is written, no longer than a line."""
+    written = " ".join(repr(value).split())
+    return written if len(written) <= LONGEST else f"{written[: LONGEST - 1]}\u2026"

@@ -130,6 +130,21 @@ def freeze() -> None:
 
 
 @contextmanager
+def importing() -> Iterator[None]:
+    """Import libraries inside: no garbage is looked for, and in a fresh process they are frozen.
+
+    A run imports a million objects, all of which stay; to look through them takes .3 CPU seconds.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        if not gc.get_freeze_count():
+            gc.freeze()
+        gc.enable()
+
+
+@contextmanager
 def frozen() -> Iterator[None]:
     """A run freezes what it has imported; where nothing was frozen before, nothing is after."""
     before = gc.get_freeze_count()

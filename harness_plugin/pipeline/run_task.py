@@ -51,7 +51,7 @@ def context_of(
     """
     plan = plan_of(opened, config, plugins, only)
     root = root or store_root(config)
-    hardware, accelerator = machine_of(config, opened.task.modality, root)
+    hardware, accelerator = machine_of(config, opened, plugins, root)
     ctx = RunContext(
         opened.task,
         opened.settings,

@@ -1,7 +1,9 @@
 """The entry points of a group, read without importlib.metadata where that is possible.
 
 It takes 80 ms of every command: half for what it imports (`email` among others), half to parse
-the entry points of all groups that any distribution declares.
+the entry points of all groups that any distribution declares. `harness ls tasks` takes 105 ms
+without it; with it .011 of what `lm_eval ls tasks` takes, where .01 is the goal, and
+`harness --help` half of lm_eval's instead of a fifth (bench/startup.py).
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from importlib.util import find_spec
 from typing import Any
 
@@ -66,7 +67,7 @@ def option_facts(offer: Offer) -> Mapping[str, OptionFacts]:
 
     Raises HarnessError for a file that cannot be read.
     """
-    package = offer.target.partition(":")[0].partition(".")[0]
+    package = top_package(offer)
     facts = facts_of_package(package).get(offer.kind, {}).get(offer.name) or {}
     try:
         return {name: OptionFacts.model_validate(fact) for name, fact in facts.items()}
@@ -75,19 +76,32 @@ def option_facts(offer: Offer) -> Mapping[str, OptionFacts]:
         raise HarnessError(f"{package}/{FILE}: {offer.kind}.{offer.name}: {reason}") from None
 
 
+def top_package(offer: Offer) -> str:
+    """The first part of the module that a registered object lives in."""
+    return offer.target.partition(":")[0].partition(".")[0]
+
+
+def file_of_package(package: str, name: str) -> Traversable | None:
+    """A file beside the `__init__.py` of a package, None where there is none."""
+    spec = find_spec(package)
+    if spec is None or spec.submodule_search_locations is None:  # a module has no files beside it
+        return None
+    place = files(package) / name
+    return place if place.is_file() else None
+
+
 @cache
 def facts_of_package(package: str) -> Mapping[str, Any]:
     """The file of a package, {} where it has none."""
     import yaml
 
-    spec = find_spec(package)
-    if spec is None or spec.submodule_search_locations is None:  # a module has no files beside it
-        return {}
-    place = files(package) / FILE
-    if not place.is_file():
+    from harness_plugin.data.yaml_files import load_yaml
+
+    place = file_of_package(package, FILE)
+    if place is None:
         return {}
     try:
-        content = yaml.safe_load(place.read_text(encoding="utf-8"))
+        content, _ = load_yaml(place.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise HarnessError(f"{package}/{FILE}: {' '.join(str(error).split())}") from None
     if not isinstance(content, Mapping):

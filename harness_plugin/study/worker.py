@@ -176,9 +176,10 @@ def shared_of(run: Mapping[str, Any], root: str) -> SharedTask:
         if of_data not in _DATA:
             keep_few(_DATA)
             _DATA[of_data] = load_for(task, settings, config)
-        hardware, accelerator = machine_of(config, task.modality, Path(root))
+        opened = OpenTask(task, settings, _DATA[of_data])
+        hardware, accelerator = machine_of(config, opened, plugins, Path(root))
         shared = SharedTask(
-            OpenTask(task, settings, _DATA[of_data]),
+            opened,
             config,
             hardware,
             accelerator,

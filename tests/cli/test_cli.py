@@ -28,7 +28,8 @@ SETTINGS = ("show hans", "run")
 @pytest.mark.parametrize(
     ("arguments", "heavy"),
     [
-        *((line.split(), HEAVY | LEFT_OUT) for line in (*LISTING, *OPTIONS)),
+        (["--help"], HEAVY | LEFT_OUT | {"shutil", "threading"}),
+        *((line.split(), HEAVY | LEFT_OUT) for line in (*LISTING, *OPTIONS[1:])),
         *((line.split(), HEAVY) for line in SETTINGS),
     ],
 )

@@ -59,6 +59,16 @@ def test_a_task_says_all_that_its_file_says(shown, name):
     assert "hub" not in task.sources or "hub" in text
 
 
+def test_sets_that_the_data_alone_name_are_pointed_at(shown):
+    faces, hans, tables = (
+        joined(shown("task", n)[1]) for n in ("celeba_bias", "hans", "csv_groups")
+    )
+    assert "those of embedded, DIR data, which harness validate celeba_bias lists" in faces
+    assert "test (hub flwrlabs/celeba" in faces
+    assert "those of own, DIR data, which harness validate csv_groups lists" in tables
+    assert "those of" not in hans.partition(" sets ")[2].partition(" version ")[0]
+
+
 class Namesake:
     """A plugin whose output has the name of a method."""
 

@@ -103,6 +103,46 @@ def test_a_bad_assignment_is_named(assignment, message):
 
 
 @pytest.mark.parametrize(
+    ("assignment", "lines"),
+    [
+        (
+            "students.student={ce_weight: 0, kd_weight: 0}",
+            [
+                "students.student: ce_weight and kd_weight are both 0: the student would learn "
+                "nothing."
+            ],
+        ),
+        (
+            "teachers={teacher_b: {changes: {epochs: abc, nothing: 3}}}",
+            [
+                "teachers.teacher_b.changes: epochs: Input should be a valid number, unable to "
+                "parse string as a number (got 'abc').",
+                "teachers.teacher_b.changes: nothing: Extra inputs are not permitted (got 3).",
+            ],
+        ),
+        (
+            f"teacher.learning_rate={list(range(1000, 1100))}",
+            [
+                "teacher.learning_rate: Input should be a valid number (got "
+                f"{str(list(range(1000, 1100)))[:79]}\u2026)."
+            ],
+        ),
+        (
+            "method_options={group_dro: {eta: [.nan]}}",
+            [
+                "method_options.group_dro: Input should be a finite number of at most 1e+12, not "
+                "nan."
+            ],
+        ),
+    ],
+)
+def test_every_problem_is_one_whole_line(assignment, lines):
+    with pytest.raises(HarnessError) as caught:
+        settings(sets=[assignment])
+    assert str(caught.value).splitlines() == [f"task toy: {line}" for line in lines]
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         ({"task": ["toy"]}, r"run.yaml 'task'. Did you mean tasks"),

@@ -19,7 +19,7 @@ from harness_plugin.pipeline.run_task import context_of
 from harness_plugin.plugins.registry import load_plugins
 from harness_plugin_hooks.methods.bias.inference import EIIL
 
-DISTILLERS = ("minilm", "kd", "group_dro_kd", "hints", "crd", "simkd")
+DISTILLERS = ("subspace_layers", "kd", "group_dro_kd", "hints", "crd", "simkd")
 
 
 def train(toy, store, methods):

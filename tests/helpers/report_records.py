@@ -204,3 +204,56 @@ def remedies(record, gained):
         "remedies": [plain | measured, plain],
         "skipped": [{"remedy": "dfr", "reason": "no validation rows"}],
     }
+
+
+def certificate(record, kept_low):
+    """What `harness remedy --certify` writes where the second remedy of three is certified."""
+
+    def order(remedy, cost):
+        return {
+            "remedy": remedy,
+            "value": 1.0,
+            "cost": cost,
+            "reference": "erm_student",
+            "reason": "",
+        }
+
+    def step(remedy, share, bounds, certified, reason):
+        kept, gain, fall = bounds
+        return {
+            "remedy": remedy,
+            "share": share,
+            "kept_low": kept,
+            "gain_low": gain,
+            "fall_high": fall,
+            "certified": certified,
+            "reason": reason,
+        }
+
+    fall = "its worst group may be 3.0 points below the teacher's, 2 are allowed"
+    return {
+        "format": "debias-certificate/1",
+        "task": record.task,
+        "source": record.source,
+        "fingerprint": record.fingerprint,
+        "baseline": "student",
+        "certified": "pure_kd",
+        "settings": {},
+        "level": 0.95,
+        "delta": 0.05,
+        "margin": 0.02,
+        "seeds": [0, 1, 2],
+        "rows": 240,
+        "groups": {"a": 160, "<b>b</b>": 80},
+        "min_group": 30,
+        "resamples": 100,
+        "data_seed": 0,
+        "order": [order("int8", 0.0), order("pure_kd", 1.1), order("none", 1.0)],
+        "steps": [
+            step(
+                "int8", 0.025, (0.01, 0.2, 0.03), False, f"{fall}; about 9 seeds would certify it"
+            ),
+            step("pure_kd", 0.0125, (kept_low, 0.19, 0.01), True, ""),
+        ],
+        "answers": "of no file",
+    }

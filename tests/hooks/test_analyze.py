@@ -13,7 +13,7 @@ from transformers import AutoModelForSequenceClassification as Texts
 
 from harness_plugin import HarnessError
 from harness_plugin.analysis.loaded_models import rows_of_groups
-from harness_plugin.analysis.open_run import opened
+from harness_plugin.analysis.run_data import data_of
 from harness_plugin.cli.main import main
 from harness_plugin.config.merge import run_config
 from harness_plugin.models.t5 import T5EncoderClassifierConfig
@@ -72,9 +72,9 @@ def test_a_run_analyses_its_own_models(toy_run, run_folder, tmp_path, capsys):
 def test_one_task_of_a_run_of_several_is_opened(toy_run, plugins):
     (file,) = toy_run.output.glob("config_*.yaml")
     config = run_config(file, {"tasks": (TOY, "hans")}, ["hans.teacher.epochs=1"])
-    (task,) = opened(config, plugins, {"toy": toy_run.record()}, ["toy"], "then")
-    assert (task.ctx.task.task, task.started) == ("toy", "then")
-    assert task.ctx.settings.teacher.epochs == 2.2
+    (data,) = data_of(config, plugins, {"toy": toy_run.record()}, ["toy"], "then")
+    assert (data.opened.task.task, data.started) == ("toy", "then")
+    assert data.opened.settings.teacher.epochs == 2.2
 
 
 def test_an_unknown_analysis_is_refused_before_any_training(tmp_path, capsys):

@@ -16,7 +16,8 @@ import pytest
 
 from harness_plugin.cli.main import main
 from harness_plugin.records import VarianceComponents
-from harness_plugin_hooks.remedies.certify import certificate
+from harness_plugin.scoring.statistics.intervals import Support
+from harness_plugin_hooks.remedies.certify import certificate, words
 from harness_plugin_hooks.remedies.certify.certificate import Certificate, Promise, reference_of
 from harness_plugin_hooks.remedies.certify.rule import (
     Candidate,
@@ -84,29 +85,95 @@ def test_what_is_kept_is_counted_from_the_reference(monkeypatch):
         values={role: np.full((3, 5), value) for role, value in levels.items()},
         support=SimpleNamespace(df=50.0),
     )
-    monkeypatch.setattr(certificate, "no_claim", lambda *_: "")
+    monkeypatch.setattr(certificate, "no_claim", lambda *_, **__: "")
     for reference, gained in (("erm_teacher", 0.28), ("erm_student", 0.38)):
         promise = Promise("control", 1.0, 1.0, reference)
         kept = certificate.candidate(worst, "none", promise, 0.95).kept
         assert float(kept.value) == pytest.approx(gained - 0.95 * 0.3)
 
 
+UNSHOWN = "the teacher's own gain over ERM, 3.0 points, is not shown (lower bound \u22120.7)"
+LESS = "it keeps 1.0 points less of the teacher's gain than is to be certified"
+NEVER = "as these values stand no number of seeds or rows would certify it"
+
+
 @pytest.mark.parametrize(
-    ("candidate", "message"),
+    ("candidate", "reason"),
     [
-        (made("a", 0.02), "would certify: about 10 seeds"),
-        (made("a", -0.01), "it keeps too little"),
-        (made("a", 0.1, fall=0.05), "it keeps too little"),
-        (made("a", 0.1, gain=-0.1), "nothing to retain"),
+        (
+            made("a", 0.02),
+            "it may keep 1.7 points less of the teacher's gain than is to be certified; its worst "
+            "group may be 3.7 points below the teacher's, 2 are allowed; about 10 seeds would "
+            "certify it",
+        ),
+        (made("a", 0.1, gain=0.03, fall=-0.1), f"{UNSHOWN}; about 7 seeds would certify it"),
+        (
+            made("a", -0.01, gain=0.03, fall=-0.1),
+            f"{UNSHOWN}; {LESS}; {NEVER}, about 7 seeds would show the teacher's gain",
+        ),
+        (
+            made("a", 0.1, gain=-0.1),
+            "the teacher gains nothing over ERM on these rows (\u221210.0 points), so that there "
+            "is nothing to retain",
+        ),
+        (made("a", -0.01, fall=-0.1), f"{LESS}; {NEVER}"),
+        (
+            made("a", 0.1, fall=0.05),
+            f"its worst group is 5.0 points below the teacher's, 2 are allowed; {NEVER}",
+        ),
         (replace(made("a", 0.1), reason="no bounds"), "no bounds"),
     ],
 )
-def test_what_is_not_certified_says_what_would_be(candidate, message):
+def test_what_is_not_shown_and_what_would_do(candidate, reason):
+    """Five seeds, one-sided 1%: t of 4 degrees of freedom is 3.747."""
     assert not candidate.holds(0.01, 0.02)
-    reason = would_certify(candidate, 0.01, 0.02)
-    assert message in reason
-    # a reason why nothing would is not called what would
-    assert reason.startswith("would certify: ") == message.startswith("would certify: ")
+    assert would_certify(candidate, 0.01, 0.02) == reason
+
+
+@pytest.mark.parametrize(
+    ("kept", "ways"),
+    [
+        # z of 199 degrees of freedom is 2.345: 2.3 points of rows, and of 1.5 times the rows 1.9
+        (part(0.02, sd=0.0, rows_sd=0.01), "1.5 times the rows"),
+        (part(0.02, sd=0.0, rows_sd=0.01, seeds=25), "1.5 times the rows"),
+        (part(0.036), "about 6 seeds"),
+        (part(0.036, rows_sd=0.0051), "about 6 seeds"),
+        # 20 seeds leave (t 2.539) 1.27 points; rows alone 2.35, of 3 times the rows 1.35
+        (part(0.02, rows_sd=0.01), "20 seeds with 3 times the rows"),
+        (part(0.0001), "not even 20 seeds with 50 times the rows"),
+    ],
+)
+def test_how_many_seeds_or_rows_would_do(kept, ways):
+    candidate = Candidate("a", 1.0, 1.0, kept, part(0.3), part(-0.1))
+    assert would_certify(candidate, 0.01, 0.02).endswith(f"; {ways} would certify it")
+
+
+def worst_of(seeds, smallest):
+    draws, roles = np.random.default_rng(0), ("teacher", "erm_teacher", "erm_student", "control")
+    values = {role: draws.uniform(size=(seeds, 9)) for role in roles}
+    return SimpleNamespace(reason="", values=values, support=Support(200, smallest))
+
+
+@pytest.mark.parametrize(
+    ("seeds", "smallest", "promise", "reason"),
+    [
+        (1, 90, {}, "1 seed, a certificate needs 3"),
+        (2, 90, {}, "2 seeds, a certificate needs 3"),
+        (3, 12, {}, "12 rows in its smallest cell, an interval needs 30"),
+        (
+            2,
+            12,
+            {},
+            "2 seeds, a certificate needs 3; 12 rows in its smallest cell, an interval needs 30",
+        ),
+        (1, 90, {"reason": certificate.NO_REFERENCE}, certificate.NO_REFERENCE),
+    ],
+)
+def test_too_few_seeds_and_rows_are_named_with_what_is_needed(seeds, smallest, promise, reason):
+    made = Promise("control", 1.0, 1.0, **promise)
+    candidate = certificate.candidate(worst_of(seeds, smallest), "none", made, 0.95)
+    assert candidate.reason == reason
+    assert would_certify(candidate, 0.01, 0.02) == reason
 
 
 def test_a_certificate_is_false_no_more_often_than_delta(monkeypatch):
@@ -152,6 +219,23 @@ def test_verify_computes_a_certificate_again(folder, capsys):
     assert {each.remedy for each in answers.order} == {"none", "pure_kd"}
     verdict = f"{answers.certified} is certified" if answers.certified else "nothing is certified"
     assert verdict in capsys.readouterr().out
+
+
+def test_the_sentence_says_what_costs_are_counted_in_and_when_they_are_high(folder):
+    record = json.loads((folder / "certificate.json").read_text())
+    record |= {"certified": "pure_kd", "steps": []}
+    order = {each["remedy"]: each for each in record["order"]}
+    for cost, plain, said in (
+        (1.2, 1.0, "(1.20x the operations of the student without a remedy) has a retention"),
+        (1.6, 1.0, "It costs more than 1.25 times the student without a remedy."),
+        (0.5, 0.0, "(0.50x the operations of the dearest student) has a retention"),
+    ):
+        order["pure_kd"]["cost"], order["none"]["cost"] = cost, plain
+        sentence = words.sentence(Certificate.model_validate(record))
+        assert said in sentence
+        assert ("It costs more" in sentence) == (cost > 1.25)
+    made = Certificate.model_validate(record)
+    assert dict(words.reasons(made)) == {"none": "not tested, pure_kd was certified before it"}
 
 
 def test_a_certificate_is_checked_without_torch(folder):

@@ -130,6 +130,14 @@ def test_every_change_that_matters_is_refused(problems, change):
     assert problems(CHANGES[change])
 
 
+def test_supervision_is_compared_where_no_class_can_be_imported(problems, monkeypatch):
+    def without_torch(offer):
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr("harness_plugin.plugins.needs.needs_of_class", without_torch)
+    assert ".supervision: expected " in problems(CHANGES["no group labels"])
+
+
 def test_a_trained_model_has_a_hash_of_its_weights(problems, parts):
     models = json.loads(parts["models.json"])
     del models[0]["files"]["model.safetensors"]

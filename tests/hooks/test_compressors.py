@@ -224,6 +224,40 @@ def test_a_pruned_network_answers_as_with_the_statistics_of_its_own_batch(made, 
     assert not torch.allclose(stale, own, atol=1e-2)
 
 
+@pytest.mark.parametrize("made", ["resnet"], indirect=True)
+def test_a_network_with_wrong_statistics_gets_its_answers_back(made, tmp_path):
+    """Its own answers are what is right: a fifth of them and more change, then none."""
+    model, _ = made
+    images = torch.randn(120, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    images += torch.arange(120)[:, None, None, None] % 3  # three kinds of image
+    batches = [{"pixel_values": part} for part in images.split(60)]
+
+    @torch.inference_mode()
+    def answers():
+        logits = model(pixel_values=images).logits
+        return (logits - logits.mean(dim=0)).argmax(dim=1)
+
+    NORM.compress(model, context(tmp_path, batches), NORM.resolved({}))
+    right = answers()
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    kept = [(norm.running_mean.clone(), norm.running_var.clone()) for norm in norms]
+    for number, norm in enumerate(norms):  # as if weights before it were another model's
+        scale = torch.linspace(0.2, 5, norm.num_features)
+        norm.running_mean.add_(norm.running_var.sqrt() * (-1) ** number)
+        norm.running_var.mul_(scale)
+    assert (answers() == right).float().mean() < 0.8
+    record = NORM.compress(model, context(tmp_path, batches), NORM.resolved({}))
+    assert record["largest_shift"] > 0.4
+    assert torch.equal(answers(), right)
+    stem = norms[0]
+    with torch.no_grad():
+        convolved = model.resnet.embedder.embedder.convolution(images)
+    assert torch.allclose(stem.running_mean, convolved.mean(dim=(0, 2, 3)), atol=1e-5)
+    for norm, (mean, variance) in zip(norms, kept, strict=True):
+        assert torch.allclose(norm.running_mean, mean, atol=1e-5)
+        assert torch.allclose(norm.running_var, variance, rtol=1e-4)
+
+
 # ---- pruning
 
 

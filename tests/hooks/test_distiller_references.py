@@ -14,6 +14,7 @@ import yaml
 
 import harness_plugin_hooks
 from harness_plugin.models.layers import Layers
+from harness_plugin.models.network import ModelOutput
 from harness_plugin.plugins.registry import load_plugins
 from harness_plugin.training.batch import Batch, TrainingMetadata
 from harness_plugin.training.contracts import Distiller
@@ -294,6 +295,28 @@ def subspace():
     return kd() + 100 * total / ROWS / scale
 
 
+DIRECTIONS = {
+    pair: (rng.normal(size=WIDTH), np.linalg.qr(rng.normal(size=(WIDTH, WIDTH)))[0], rng.uniform())
+    for pair, rng in (((1, 2), np.random.default_rng(5)), ((2, 4), np.random.default_rng(6)))
+}
+"""Mean, directions and scale by layers of student and teacher."""
+
+
+def subspace_layers():
+    """Of hidden states that need no turning."""
+    total = 0.0
+    for (mine, other), (mean, basis, scale) in DIRECTIONS.items():
+        tokens = [(row, place) for row in range(ROWS) for place in range(LENGTHS[row])]
+        centre = np.mean([OURS["hidden"][mine][at] for at in tokens], axis=0)
+        for row in range(ROWS):
+            each = []
+            for place in range(LENGTHS[row]):
+                target = [k @ (THEIRS["hidden"][other][row, place] - mean) for k in basis.T]
+                each.append(np.mean((OURS["hidden"][mine][row, place] - centre - target) ** 2))
+            total += np.mean(each) / scale
+    return kd() + 100 * total / ROWS
+
+
 REFERENCES = {
     reference.__name__: reference
     for reference in (
@@ -310,6 +333,7 @@ REFERENCES = {
         crd,
         simkd,
         subspace,
+        subspace_layers,
         attention_transfer,
         pkd,
         tinybert,
@@ -332,6 +356,11 @@ def distiller_of(name, **options):
         head, offset = (torch.from_numpy(x) for x in (HEAD, OFFSET))
         network = SimpleNamespace(head=torch.nn.Linear(4, LABELS))
         made.setup(network, TeacherOutputs(torch.from_numpy(TEACHER), own, head, offset))
+    if name == "subspace_layers":
+        for pair, directions in DIRECTIONS.items():
+            made.add_pair(pair, WIDTH, *directions)
+        made.rotations = torch.nn.ModuleList(torch.nn.Identity() for _ in DIRECTIONS)
+        made.double()
     return made
 
 
@@ -339,7 +368,8 @@ def loss_of(distiller):
     """The distillation term, as the loop forms it."""
     outputs = {}
     if "layers" in distiller.teacher_outputs:
-        outputs["layer_loss"] = distiller.compare(as_layers(OURS), as_layers(THEIRS))
+        student = ModelOutput(torch.from_numpy(STUDENT), torch.empty(0), as_layers(OURS))
+        outputs |= distiller(student, as_layers(THEIRS))
     if "features" in distiller.teacher_outputs:
         outputs["features"] = torch.from_numpy(FEATURES)
         outputs["teacher_features"] = torch.from_numpy(THEIR_FEATURES)

@@ -142,7 +142,7 @@ def test_simkd_follows_its_teacher_without_labels(open_context, shared_store):
     assert (theirs == mine).mean() > 0.9
 
 
-@pytest.mark.parametrize("name", ["hints", "group_dro_kd", "simkd", "subspace", "tinybert"])
+@pytest.mark.parametrize("name", ["hints", "group_dro_kd", "simkd", "subspace", "subspace_layers"])
 def test_an_interrupted_distillation_continues_to_the_same_bytes(
     open_context, shared_store, monkeypatch, name
 ):

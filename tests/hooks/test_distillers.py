@@ -283,7 +283,7 @@ def test_patience_projects_a_student_of_another_width_only(theirs, projects):
 def test_what_a_distiller_declares():
     weighing = {"disagree", "group_dro_kd"}
     logits = {"kd", "dkd", "dist", "logit_standardisation", "bias_aware_kd", *weighing}
-    layers = {"attention_transfer", "pkd", "tinybert", "minilm"}
+    layers = {"attention_transfer", "pkd", "tinybert", "minilm", "subspace_layers"}
     for name in NAMES:
         cls = PLUGINS["distiller"].offer(name).subclass(Distiller)
         assert cls.softened_only == (name in logits), name

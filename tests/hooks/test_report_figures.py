@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import report_records
+from matplotlib.figure import Figure
 from pages import Reader
 from PIL import Image
 from report_records import transfer_of
@@ -201,8 +202,49 @@ def test_remedies_are_on_the_page_with_their_cost(finished_run, tmp_path):
     assert (table[2][2], table[2][-1]) == ("", "1.0\u00d7")
     assert "Not tried: dfr (no validation rows)" in read.text
     assert "fingerprints differ" not in read.text
+    assert "nothing certified" in read.text
+    assert "--baseline student" in read.text
+    assert "--certify 0.95" in read.text
     (file,) = (tmp_path / "site").glob("*_figures/made_remedies_student.svg")
     assert "pure_kd" in file.read_text()
+
+
+def test_certificates_are_on_the_page_with_bounds_and_reasons(finished_run, tmp_path, capsys):
+    """In the run's folder or beside it, the newest of the same data; names are escaped."""
+    run = finished_run(tmp_path / "run", {"teacher": 0.95, "student": 0.55})
+    record = transfer_of(run)
+    older, newer, other = (report_records.certificate(record, keeps) for keeps in (0.01, 0.02, 0.3))
+    other["fingerprint"] = "of other data"
+    beside = run.parent / "tried"
+    for second, where, content in ((1, run, older), (2, beside, newer), (3, beside, other)):
+        folder = where / f"certificate_made_2026-01-01T00-00-0{second}.000000"
+        folder.mkdir(parents=True)
+        (folder / "certificate.json").write_text(json.dumps(content))
+    site = tmp_path / "site"
+    assert main(["report", str(run), "--output_path", str(site), "--examples", "0"]) == 0
+    (page,) = site.glob("*.html")
+    markup = page.read_text()
+    read = Reader(markup)
+    assert "CERTIFIED: pure_kd (1.10x the operations of the student without a remedy)" in read.text
+    assert "240 validation rows that chose nothing (a 160 and <b>b</b> 80) and 3 seeds" in read.text
+    assert "<b>b</b>" not in markup
+    assert "harness verify" in read.text
+    table = next(table for table in read.tables if table[0][:2] == ["remedy", "kept"])
+    # names, reasons and yes or no stand in elements of their own
+    assert [row[1:-1] for row in table[1:]] == [
+        ["+1.0", "+20.0", "+3.0", "0.0250", "0.00\u00d7"],
+        ["+2.0", "+19.0", "+1.0", "0.0125", "1.10\u00d7"],
+        ["\u2013", "\u2013", "\u2013", "", "1.00\u00d7"],
+    ]
+    assert "its worst group may be 3.0 points below the teacher's, 2 are allowed" in read.text
+    assert "not tested, pure_kd was certified before it" in read.text
+    assert "nothing certified" not in read.text
+    older["level"] = 3
+    (run / "certificate_made_2026-01-01T00-00-01.000000" / "certificate.json").write_text(
+        json.dumps(older)
+    )
+    assert main(["report", str(run), "--output_path", str(site), "--examples", "0"]) == 2
+    assert "certificate.json: level: Input should be less than" in capsys.readouterr().err
 
 
 def test_records_with_fewer_keys_are_drawn():
@@ -256,6 +298,23 @@ def test_a_run_whose_data_are_gone_is_reported_without_examples(finished_run, tm
     assert "What brings it back" not in titles
     assert "student_b" in text
     assert "nan" not in text
+
+
+@pytest.mark.parametrize("order", [("svg", "png"), ("png", "svg")])
+def test_a_figure_is_laid_out_once_and_drawn_once_a_format(
+    finished_run, tmp_path, monkeypatch, order
+):
+    record = transfer_of(finished_run(tmp_path, {"teacher": 0.9, "student": 0.8}))
+    draw, drawn = Figure.draw, []
+    monkeypatch.setattr(
+        Figure, "draw", lambda self, renderer: (drawn.append(1), draw(self, renderer))
+    )
+    with styled():
+        (first, *_), (second, *_) = (list(figures_scores.pictures(record)) for _ in range(2))
+        for name in order:
+            getattr(first, name)
+        assert len(drawn) == 2
+        assert (second.svg, second.png) == (first.svg, first.png)
 
 
 def test_a_thumbnail_is_small_and_small_images_stay_as_they_are():

@@ -191,7 +191,8 @@ def train_distiller(trainer, name):
     if "layers" in cls.teacher_outputs:
         if cls.mismatch(options, shape, shape):
             return None
-        live = OnlineTeacher(teacher, trainer.encoded)
+        # predicting leaves tensors behind that no gradient may pass
+        live = OnlineTeacher(copy.deepcopy(teacher), trainer.encoded)
     head = last_layer(teacher)
     trainer.models["teacher"] = teacher
     expected = trainer.predict(replace(trainer.keep(teacher, {}), key="teacher"))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,10 @@ from accelerate.utils import LoggerType, broadcast_object_list
 
 from harness_plugin.config.run_config import RunConfig
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.machine.environment import cpu_name
 from harness_plugin.machine.launcher import check_processes, check_strategy
-from harness_plugin.store.files import disk_errors
-from harness_plugin.store.seals import DamagedError, read_sealed, write_sealed
+from harness_plugin.pipeline.prepare.calibration import Shape, cpu_profile, quickest, shape_of
+from harness_plugin.pipeline.prepare.open_task import OpenTask
+from harness_plugin.plugins.registry import Plugins
 from harness_plugin.store.stages import Processes
 from harness_plugin.training.inputs.pixels import available_cores as available_cores
 
@@ -30,7 +29,7 @@ AUTOMATIC = ("threads", "precision", "attention")
 
 @dataclass(frozen=True)
 class HardwareSettings:
-    """Hardware settings of training and prediction for one modality."""
+    """Hardware settings of training and prediction of one task."""
 
     device: str
     processes: int
@@ -121,33 +120,34 @@ def processes_of(accelerator: Accelerator) -> Processes:
     return Processes(accelerator.is_main_process, accelerator.wait_for_everyone, from_main)
 
 
-def choose(config: RunConfig, modality: str, root: Path, processes: int) -> HardwareSettings:
-    """Hardware settings for `modality`; "auto" ones are measured once a machine and kept in `root`.
+def choose(
+    config: RunConfig, shape: Callable[[], Shape], root: Path, processes: int
+) -> HardwareSettings:
+    """Hardware settings of a run; "auto" ones are measured on a model of its `shape`.
 
-    A stored measurement makes a run repeatable: thread count and precision change the last bits
-    of a result, so they must not depend on how busy the machine was this time.
+    A measurement is kept in `root` and makes a run repeatable: thread count and precision change
+    the last bits of a result, so they must not depend on how busy the machine was this time.
     """
+    asked = {name: getattr(config, name) for name in AUTOMATIC if getattr(config, name) != "auto"}
+    why = f"{', '.join(asked)} as asked for; the rest " if asked else ""
+    environment = os.environ.get("ACCELERATE_MIXED_PRECISION")
+    if "precision" not in asked and environment in ("bf16", "fp16"):
+        asked["precision"] = environment
+        why += "precision as accelerate launch asked for; the rest "
     if not use_cpu(config):
         bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-        measured: dict[str, Any] = {"threads": torch.get_num_threads(), "attention": "sdpa"}
-        measured["precision"] = "bf16" if bf16 else "no"
-        why, device = "the default of an accelerator", accelerator_kind(config)
-    elif "auto" in [getattr(config, name) for name in AUTOMATIC]:
-        measured, why = cpu_profile(root, modality, max(1, available_cores() // processes))
-        device = "cpu"
+        settings: dict[str, Any] = {"threads": torch.get_num_threads(), "attention": "sdpa"}
+        settings |= {"precision": "bf16" if bf16 else "no", **asked}
+        why, device = f"{why}the default of an accelerator", accelerator_kind(config)
+    elif len(asked) == len(AUTOMATIC):
+        settings, why, device = asked, "as asked for", "cpu"
     else:
-        measured, why, device = {}, "as asked for", "cpu"
-    environment = os.environ.get("ACCELERATE_MIXED_PRECISION")
-    threads = measured["threads"] if config.threads == "auto" else config.threads
-    precision = measured["precision"] if config.precision == "auto" else config.precision
-    if config.precision == "auto" and environment in ("bf16", "fp16"):
-        precision, why = environment, "accelerate launch asked for it"
-    attention = measured["attention"] if config.attention == "auto" else config.attention
-    fixed = [name for name in AUTOMATIC if getattr(config, name) != "auto"]
-    if fixed and measured:
-        why = f"{', '.join(fixed)} as asked for; the rest {why}"
-    torch.set_num_threads(threads)
-    return HardwareSettings(device, processes, threads, precision, attention, why)
+        cores = max(1, available_cores() // processes)
+        milliseconds, measured = cpu_profile(root, shape(), cores)
+        chosen = dict(zip(AUTOMATIC, quickest(milliseconds, asked), strict=True))
+        settings, why, device = {**chosen, **asked}, why + measured, "cpu"
+    torch.set_num_threads(settings["threads"])
+    return HardwareSettings(device, processes, why=why, **settings)
 
 
 def accelerator_kind(config: RunConfig) -> str:
@@ -157,108 +157,19 @@ def accelerator_kind(config: RunConfig) -> str:
     return next(name for name, present in present_devices().items() if present)
 
 
-def cpu_profile(root: Path, modality: str, cores: int) -> tuple[dict[str, Any], str]:
-    """The quickest settings for this machine and modality, from a file in `root` or measured."""
-    name = re.sub(r"\W+", "-", f"{cpu_name()}-{cores}-torch{torch.__version__}-{modality}")
-    file = root / "machine" / f"{name}.json"
-    try:
-        profile = read_sealed(file)
-    except DamagedError as error:
-        print(f"{file}: {error}; measured again.", flush=True)
-        profile = None
-    if profile is None:
-        busy = os.getloadavg()[0] > 0.5 * available_cores() if hasattr(os, "getloadavg") else False
-        profile = {**measure_cpu(modality, cores), "busy": busy}
-        with disk_errors(file):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_sealed(file, profile)
-    why = f"measured on this machine, kept in the store as machine/{file.name}"
-    if profile["busy"]:
-        why += "; it was busy, delete the file to measure again"
-    return profile, why
-
-
-def measure_cpu(modality: str, cores: int) -> dict[str, Any]:
-    """Time one small training step under every candidate and take the quickest."""
-    candidates = [("no", "sdpa"), ("bf16", "eager")] if modality == "text" else [("no", "sdpa")]
-    if modality == "image":
-        candidates.append(("bf16", "sdpa"))
-    times = {}
-    for threads in sorted({1, cores}):
-        torch.set_num_threads(threads)
-        for precision, attention in candidates:
-            step = sample_step(modality, precision, attention)
-            times[threads, precision, attention] = fastest(step)
-    threads, precision, attention = min(times, key=lambda setting: times[setting])
-    return {
-        "threads": threads,
-        "precision": precision,
-        "attention": attention,
-        "milliseconds": {" ".join(map(str, k)): round(1e3 * v, 3) for k, v in times.items()},
-    }
-
-
-def sample_step(modality: str, precision: str, attention: str) -> Callable[[], None]:
-    """A training step of a small model of the kind the modality uses."""
-    from transformers import (
-        BertConfig,
-        BertForSequenceClassification,
-        ResNetConfig,
-        ResNetForImageClassification,
-    )
-
-    torch.manual_seed(0)
-    if modality == "text":
-        config = BertConfig(
-            vocab_size=200,
-            hidden_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=512,
-            attn_implementation=attention,
-        )
-        model: Any = BertForSequenceClassification(config)
-        inputs = {"input_ids": torch.randint(0, 200, (64, 16))}
-    else:
-        widths = [16, 32, 64]
-        net = ResNetConfig(
-            embedding_size=16, hidden_sizes=widths, depths=[2, 2, 2], layer_type="basic"
-        )
-        model = ResNetForImageClassification(net)
-        model.to(memory_format=torch.channels_last)
-        inputs = {"pixel_values": torch.randn(64, 3, 32, 32).to(memory_format=torch.channels_last)}
-
-    def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            logits = model(**inputs).logits
-        logits.float().logsumexp(1).mean().backward()
-
-    return step
-
-
-def fastest(step: Callable[[], None], repeats: int = 7) -> float:
-    """The best of some repetitions, in seconds, after a warm-up."""
-    step()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
 def gpu_name() -> str | None:
     """The name of the GPU, None without one."""
     return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
 def machine_of(
-    config: RunConfig, modality: str, root: Path
+    config: RunConfig, opened: OpenTask, plugins: Plugins, root: Path
 ) -> tuple[HardwareSettings, Accelerator]:
     """The settings of the machine, measured or asked for, and an Accelerator that has them."""
     accelerator = make_accelerator(config, "no")
     with accelerator.main_process_first():  # one measures, the others read
-        hardware = choose(config, modality, root, accelerator.num_processes)
+        shape = partial(shape_of, opened, plugins, config.trust_remote_code)
+        hardware = choose(config, shape, root, accelerator.num_processes)
     if hardware.precision != "no":
         accelerator = make_accelerator(config, hardware.precision)
     return hardware, accelerator

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import datasets
 import numpy as np
 import pyarrow as pa
 from scipy.special import softmax
@@ -14,6 +13,7 @@ from scipy.special import softmax
 from harness_plugin.data.dataset import TaskData
 from harness_plugin.data.split import UNDEFINED, Ints, Split
 from harness_plugin.errors import HarnessError
+from harness_plugin.machine.libraries import datasets
 from harness_plugin.pipeline.prepare.plan import ResolvedRole
 from harness_plugin.pipeline.roles.context import RunContext
 from harness_plugin.pipeline.roles.split_stages import label_order, logits_stage

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-import datasets
 import numpy as np
 from numpy.typing import NDArray
 
 from harness_plugin.data.images import to_rgb
 from harness_plugin.errors import HarnessError
+from harness_plugin.machine.libraries import datasets
 
 T = TypeVar("T")
 

@@ -55,6 +55,12 @@ DISTILLERS = {
         ),
         "minilm": ("MiniLM", "relations among tokens in the last layer (Wang et al. 2020, 2021)"),
     },
+    "subspace_layers": {
+        "subspace_layers": (
+            "SubspaceLayers",
+            "as subspace, at every position of several layers (SubDistill 2026)",
+        ),
+    },
 }
 AUGMENTATIONS = {
     "rows": {

@@ -39,10 +39,10 @@ class Subspace(FeatureDistiller):
     matrix with orthonormal rows; the loss is mean (z_s - z_t)^2 / sigma, sigma the mean variance of
     z_t. `basis: pca` takes the eigenvectors of C_a instead: what relevance adds is the difference.
 
-    Deviations: the last layer's inputs alone, where the paper sums over layers: there the context
-    has a closed form and teacher and student may be of any architecture, while in other layers it
-    is a gradient of the teacher at every row and position; the running mean is that of the rotated
-    features.
+    Deviations: the last layer's inputs alone, where the paper sums over layers, as
+    `subspace_layers` does: here the context has a closed form, the teacher's stored features are
+    all that is read, and teacher and student may be of any architecture; the running mean is that
+    of the rotated features.
     """
 
     defaults: ClassVar[Mapping[str, Any]] = {

@@ -19,6 +19,7 @@ from harness_plugin.config.roles import Role, plan_of_roles, start_of
 from harness_plugin.config.run_config import NAMED, RunConfig
 from harness_plugin.config.settings import RoleSettings, TaskSettings
 from harness_plugin.errors import HarnessError
+from harness_plugin.plugins.needs import needs_of
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records import Predictions
 from harness_plugin.scoring.files.transfer_record import Model, TransferRecord
@@ -178,7 +179,7 @@ def of_a_model(
     try:
         stated["supervision"] = supervision_of(role, chosen, plugins)
         own["supervision"] = model.supervision.model_dump() if model.supervision else None
-    except ModuleNotFoundError as error:  # what a method needs stands in its class, beside torch
+    except ModuleNotFoundError as error:  # its package says it in its class alone, beside torch
         if error.name not in EXTRA_OF:
             raise
     except HarnessError as error:
@@ -193,16 +194,16 @@ def of_a_model(
 
 def supervision_of(role: Role, chosen: TaskSettings, plugins: Plugins) -> dict[str, Any]:
     """Which labels the settings train and choose a role with (`checks.supervision_of`)."""
-    needs = set(needs_of(plugins, "method", role.method))
-    for name in role.augmentations:
-        needs |= needs_of(plugins, "augmentation", name)
+    named = [("method", role.method), *(("augmentation", name) for name in role.augmentations)]
     if role.distillation is not None:
-        needs |= needs_of(plugins, "distiller", role.distillation.distiller)
+        named.append(("distiller", role.distillation.distiller))
+    needs = {need for kind, name in named for need in needs_of(plugins[kind].offer(name))}
     wants = bool(needs & {"groups", "environments"})
     inferred = wants and chosen.group_inference != "none"
     held = {"validation_groups"} & needs
     if inferred:
-        held |= {"validation_groups"} & needs_of(plugins, "group_inference", chosen.group_inference)
+        inference = plugins["group_inference"].offer(chosen.group_inference)
+        held |= {"validation_groups"} & needs_of(inference)
     return {
         "train_groups": wants and not inferred,
         "validation_groups": bool(held) or chosen.select == "worst_group",
@@ -210,13 +211,6 @@ def supervision_of(role: Role, chosen: TaskSettings, plugins: Plugins) -> dict[s
         "bias_model": chosen.bias_model if "bias_model" in needs else None,
         "select": chosen.select,
     }
-
-
-def needs_of(plugins: Plugins, kind: str, name: str) -> frozenset[str]:
-    """The `needs` of a method, distiller, augmentation or group inference."""
-    from harness_plugin.training.contracts import Configured
-
-    return plugins[kind].offer(name).subclass(Configured).needs
 
 
 def clones(

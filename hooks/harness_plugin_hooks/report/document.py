@@ -53,7 +53,7 @@ class TaskReport:
     where: Sequence[Part]
     """Where debiasing is lost, by groups, bias types, answers and insides."""
     back: Sequence[Part]
-    """The remedies' section: one a student that remedies were trained for."""
+    """The remedies' section: one a student that remedies were trained for, then certificates."""
     facts: Sequence[tuple[str, str]]
     models: Table
     config: str

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
+from harness_plugin.analysis.run_data import RunData
 from harness_plugin.data.dataset import Split
 from harness_plugin.data.images import to_rgb
+from harness_plugin.data.task import Task
 from harness_plugin.errors import HarnessError
+from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records import Predictions, TrainedModel
 from harness_plugin.scoring.files.prediction_tables import EvaluationSet, file_name, from_csv
 from harness_plugin.scoring.files.transfer_record import Model, TransferRecord
@@ -76,7 +79,8 @@ class Disagreements:
 
 
 def disagreements(
-    task: FinishedTask,
+    data: RunData,
+    plugins: Plugins,
     record: TransferRecord,
     folder: Path,
     students: Sequence[str],
@@ -86,32 +90,51 @@ def disagreements(
 
     Sets out of domain come first.
     """
-    out = []
+    out, answers = [], Answers(data, plugins, record, folder)
     for known in reversed(record.sets):
-        split = next(s for s in task.ctx.data.evaluation if s.name == known.name)
-        answers = answers_on(task, record, known, split, folder)
-        shown = Shown(task, split)
-        out += [of_student(answers, student, known.name, shown, most) for student in students]
+        split = next(s for s in data.opened.data.evaluation if s.name == known.name)
+        of_set, shown = answers.on(known, split), Shown(data.opened.task, split)
+        out += [of_student(of_set, student, known.name, shown, most) for student in students]
     return out
 
 
-def answers_on(
-    task: FinishedTask, record: TransferRecord, known: EvaluationSet, split: Split, folder: Path
-) -> dict[tuple[str, int], Predictions]:
-    """(role, seed) -> its predictions, rows sorted by id: from the run's file, or its store."""
-    file = folder / file_name(record.task, known.name, task.started)
-    if file.is_file():
-        names = {(model.role, model.seed): model.name for model in record.models}
-        text = file.read_text(encoding="utf-8")
-        answers = from_csv(text, known, record.task, names, str(file))
-    else:
-        models = [m for m in record.models if m.role.startswith(("teacher", "student", "control"))]
+@dataclass(frozen=True)
+class Answers:
+    """Predictions of a run: from its files, or where these are not from its store."""
+
+    data: RunData
+    plugins: Plugins
+    record: TransferRecord
+    folder: Path
+
+    def on(self, known: EvaluationSet, split: Split) -> dict[tuple[str, int], Predictions]:
+        """(role, seed) -> its predictions on a set, rows sorted by id."""
+        record = self.record
+        file = self.folder / file_name(record.task, known.name, self.data.started)
+        if file.is_file():
+            names = {(model.role, model.seed): model.name for model in record.models}
+            text = file.read_text(encoding="utf-8")
+            answers = from_csv(text, known, record.task, names, str(file))
+        else:
+            answers = [by_id(p) for p in self.stored(split)]
+        for p in answers:
+            check_same_rows(p, answers[0])
+        return {(p.role, p.seed): p for p in answers}
+
+    def stored(self, split: Split) -> Iterator[Predictions]:
+        """Predictions of teacher, students and controls on a set, as the store has them."""
         from harness_plugin.pipeline.roles.split_stages import predict_split
 
-        answers = [by_id(predict_split(task.ctx, trained(m, record.task), split)) for m in models]
-    for p in answers:
-        check_same_rows(p, answers[0])
-    return {(p.role, p.seed): p for p in answers}
+        for model in self.record.models:
+            if model.role.startswith(("teacher", "student", "control")):
+                yield predict_split(self.finished.ctx, trained(model, self.record.task), split)
+
+    @cached_property
+    def finished(self) -> FinishedTask:
+        """The task with the context that it was run in; it takes torch."""
+        from harness_plugin.analysis.open_run import with_context
+
+        return with_context(self.data, self.plugins)
 
 
 def trained(model: Model, task: str) -> TrainedModel:
@@ -149,7 +172,7 @@ def trained(model: Model, task: str) -> TrainedModel:
 class Shown:
     """A row as a model reads it."""
 
-    task: FinishedTask
+    task: Task
     split: Split
 
     @cached_property
@@ -160,8 +183,8 @@ class Shown:
     def of(self, name: str) -> dict[str, Any]:
         """Texts, or an image, as arguments of `Example`."""
         row = self.split.rows[self.rows[name]]
-        inputs = self.task.ctx.task.inputs
-        if self.task.ctx.task.modality == "image":
+        inputs = self.task.inputs
+        if self.task.modality == "image":
             return {"image": thumbnail(row[inputs[0]])}
         return {"texts": {column: shortened(str(row[column])) for column in inputs}}
 

@@ -17,7 +17,7 @@ from harness_plugin_hooks.leaderboard.submission import names_only
 from harness_plugin_hooks.render.document import Column, Table
 from harness_plugin_hooks.render.html import page
 from harness_plugin_hooks.render.text import listed, plural
-from harness_plugin_hooks.report import answer, remedies
+from harness_plugin_hooks.report import answer, certificates, remedies
 from harness_plugin_hooks.report.document import Part, TaskReport, file_stem, report
 from harness_plugin_hooks.report.figures import answer as figures_answer
 from harness_plugin_hooks.report.figures import attention as figures_attention
@@ -86,13 +86,25 @@ def report_of(run: RunPages, one: TaskPage, plugins: Plugins) -> TaskReport:
             *inside(run, one),
         ],
         back=[
-            Part(
-                f"Remedies for {results.record['baseline']}",
-                [remedies.picture(results)],
-                notes=list(remedies.notes(results, record)),
-                table=remedies.table(results),
-            )
-            for results in one.remedies
+            *(
+                Part(
+                    f"Remedies for {results.record['baseline']}",
+                    [remedies.picture(results)],
+                    notes=list(remedies.notes(results, record)),
+                    table=remedies.table(results),
+                )
+                for results in one.remedies
+            ),
+            *(
+                Part(
+                    f"Certificate for {certificate.made.baseline}",
+                    [],
+                    certificates.sentences(certificate),
+                    list(certificates.notes(certificate, record)),
+                    certificates.table(certificate),
+                )
+                for certificate in one.certificates
+            ),
         ],
         facts=[*facts(run, one), *not_made(run, one, plugins)],
         models=models(record),
@@ -136,9 +148,12 @@ def not_made(run: RunPages, one: TaskPage, plugins: Plugins) -> Iterator[tuple[s
         flags = " ".join(f"--{name}" for name in missing)
         yield "not analysed", f"{listed(missing)}: harness analyze {folder} {flags}"
     students = [s.role for s in one.record.scores if s.role.startswith("student")]
+    command = f"harness remedy --tasks {one.record.task} --baseline {{}} --output_path {folder}"
     if not one.remedies and students:
-        tasks = f"--tasks {one.record.task} --baseline {students[0]}"
-        yield "no remedies tried", f"harness remedy {tasks} --output_path {folder}"
+        yield "no remedies tried", command.format(students[0])
+    elif one.remedies and not one.certificates:
+        student = one.remedies[0].record["baseline"]
+        yield "nothing certified", f"{command.format(student)} --certify 0.95"
     if one.without_examples:
         yield "no examples", one.without_examples
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from harness_plugin._version import EXTRA_OF, install_command
+from harness_plugin.analysis.run_data import read_data
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.plugins.registry import Plugins
 from harness_plugin.records.run_folder import run_folder, start_of
 from harness_plugin.scoring.files.transfer_record import TransferRecord, read_record
 from harness_plugin.store.files import read_json
-from harness_plugin_hooks.report import remedies
+from harness_plugin_hooks.report import certificates, remedies
 from harness_plugin_hooks.report.examples import Disagreements, disagreements
 
 WHEN = r"\d{4}-[0-9T.-]+"
@@ -39,6 +40,7 @@ class TaskPage:
     without_examples: str = ""
     """Why there are none."""
     remedies: Sequence[remedies.RemedyFile] = ()
+    certificates: Sequence[certificates.CertificateFile] = ()
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,16 @@ def read_run(
     for name in [name for name in records if not tasks or name in tasks]:
         record = records[name]
         examples_of_task, reason = examples_of(folder, plugins, time, record, examples)
-        analyses, remedies_of = analyses_of(folder, time, record), remedies.read(folder, record)
-        pages.append(TaskPage(record, analyses, examples_of_task, reason, remedies_of))
+        pages.append(
+            TaskPage(
+                record,
+                analyses_of(folder, time, record),
+                examples_of_task,
+                reason,
+                remedies.read(folder, record),
+                certificates.read(folder, record),
+            )
+        )
     return RunPages(folder, time, pages)
 
 
@@ -112,10 +122,8 @@ def examples_of(
     if "teacher" not in roles or not students:
         return (), "There is no teacher and student to disagree."
     try:
-        from harness_plugin.analysis.open_run import open_run
-
-        (task,) = open_run(folder, plugins, started=time, tasks=[record.task])
-        return disagreements(task, record, folder, students, most), ""
+        (data,) = read_data(folder, plugins, started=time, tasks=[record.task])
+        return disagreements(data, plugins, record, folder, students, most), ""
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in EXTRA_OF:
             raise

@@ -138,21 +138,17 @@ def certify(report: RemedyReport, config: RunConfig, level: float, delta: float)
     import time
 
     from harness_plugin.store.files import timestamp
-    from harness_plugin_hooks.remedies.certify.certificate import (
-        certificate_of,
-        sentence,
-        write,
-    )
+    from harness_plugin_hooks.remedies.certify import words
+    from harness_plugin_hooks.remedies.certify.certificate import certificate_of, write
 
     made, answers = certificate_of(
         report, level=level, delta=delta, resamples=config.resamples, data_seed=config.data_seed
     )
     folder = Path(config.output_path) / f"certificate_{report.task}_{timestamp(time.time())}"
     file = write(made, answers, folder)
-    print(f"  {sentence(made)}")
-    if not made.certified:
-        for step in made.steps:
-            print(f"    {step.remedy}: {step.reason}")
+    print(f"  {words.sentence(made)}")
+    for remedy, reason in words.reasons(made):
+        print(f"    {remedy}: {reason}")
     print(f"  {file}")
 
 

@@ -23,6 +23,7 @@ from harness_plugin.scoring.pairing import arrange, join, same_start
 from harness_plugin.scoring.statistics.intervals import components, no_claim
 from harness_plugin.store.files import strict, write_json
 from harness_plugin_hooks.remedies.certify.rule import Candidate, in_order, steps_of, would_certify
+from harness_plugin_hooks.render.text import plural
 
 if TYPE_CHECKING:  # it imports torch, which checking a certificate does not need
     from harness_plugin.pipeline.remedy import RemedyReport
@@ -32,6 +33,7 @@ REFERENCES = ("teacher", "erm_teacher", "erm_student")
 NO_REFERENCE = "no ERM student starts from the weights that it starts from"
 COMPRESSED = "the network of teacher"
 """`TrainedModel.start` of the teacher made smaller: the ERM teacher is its counterpart by ERM."""
+MIN_SEEDS = 3
 PLAIN = "control"
 """The role of the student without a remedy, among those with one."""
 
@@ -71,7 +73,8 @@ class Certificate(BaseModel):
     format: Literal["debias-certificate/1"] = "debias-certificate/1"
     task: str
     source: str
-    fingerprint: str = Field(description="of the data")
+    fingerprint: str = Field(description="of the task's data, whole")
+    baseline: str = Field(description="the student that remedies change; the remedy none is itself")
     certified: str | None = Field(description="the remedy; null: none")
     settings: dict[str, Any] | None = Field(description="of the certified student")
     level: float = Field(gt=0, le=1, description="retention that is certified")
@@ -134,7 +137,12 @@ def certificate_of(
         min_group=scores.rule.min_group,
         resamples=resamples,
         data_seed=data_seed,
-        about={"task": report.task, "source": scores.source, "fingerprint": scores.fingerprint},
+        about={
+            "task": report.task,
+            "source": scores.source,
+            "fingerprint": report.fingerprint,
+            "baseline": report.baseline,
+        },
     )
     settings = {one.remedy: one.settings.model_dump(mode="json") for one in report.results}
     return made.model_copy(update={"settings": settings.get(made.certified or "")}), answers
@@ -227,9 +235,12 @@ def candidate(worst: Quantity, remedy: str, promise: Promise, level: float) -> C
     gain = v["teacher"] - v["erm_teacher"]
     kept = components(v[promise.role] - v[promise.reference] - level * gain, df)
     fall = components(v["teacher"] - v[promise.role], df)
-    reason = promise.reason or no_claim(kept, worst.support)
-    if kept.n_seeds < 3:
-        reason = reason or f"{kept.n_seeds} seed(s), a certificate needs 3"
+    few = kept.n_seeds < MIN_SEEDS
+    reasons = (
+        f"{plural(kept.n_seeds, 'seed')}, a certificate needs {MIN_SEEDS}" if few else "",
+        no_claim(kept, worst.support, any_seeds=True),
+    )
+    reason = promise.reason or "; ".join(filter(None, reasons))
     return Candidate(remedy, promise.value, promise.cost, kept, components(gain, df), fall, reason)
 
 
@@ -293,15 +304,20 @@ def read_answers(folder: Path, task: str) -> list[Predictions]:
         raise HarnessError(f"{folder / ANSWERS}: cannot be read: {error}.") from error
 
 
-def verified(folder: Path) -> tuple[Certificate, list[str]]:
-    """A certificate and what in it does not follow from its answers, in words."""
+def read(folder: Path) -> Certificate:
+    """The certificate in a folder, as it stands there; HarnessError for what is none."""
     file = folder / DOCUMENT
     try:
-        certificate = Certificate.model_validate(json.loads(file.read_text(encoding="utf-8")))
+        return Certificate.model_validate(json.loads(file.read_text(encoding="utf-8")))
     except ValidationError as error:
         raise HarnessError(problems(str(file), error)) from None
     except (OSError, ValueError) as error:
         raise HarnessError(f"{file}: cannot be read: {error}.") from error
+
+
+def verified(folder: Path) -> tuple[Certificate, list[str]]:
+    """A certificate and what in it does not follow from its answers, in words."""
+    certificate = read(folder)
     promises = {
         each.remedy: Promise(
             role_of(each.remedy), each.value, each.cost, each.reference, each.reason
@@ -317,29 +333,10 @@ def verified(folder: Path) -> tuple[Certificate, list[str]]:
         min_group=certificate.min_group,
         resamples=certificate.resamples,
         data_seed=certificate.data_seed,
-        about={
-            "task": certificate.task,
-            "source": certificate.source,
-            "fingerprint": certificate.fingerprint,
-        },
+        about=certificate.model_dump(include={"task", "source", "fingerprint", "baseline"}),
     )
     again = again.model_copy(update={"answers": hash_of(folder / ANSWERS)})
     return certificate, list(differences(certificate, again))
-
-
-def sentence(made: Certificate) -> str:
-    """The answer: what is certified of which remedy, or that nothing is."""
-    what = (
-        f"a retention of at least {made.level:.0%} and a worst group within {100 * made.margin:g} "
-        "points"
-    )
-    if not made.certified:
-        return f"NONE CERTIFIED: {what} of the teacher's is not shown (error {made.delta:g})."
-    cost = next(each.cost for each in made.order if each.remedy == made.certified)
-    return (
-        f"CERTIFIED: {made.certified} ({cost:.2f}x the operations) has {what} of the teacher's "
-        f"(error {made.delta:g}, {len(made.seeds)} seeds, {made.rows:,} rows that chose nothing)."
-    )
 
 
 def hash_of(file: Path) -> str:

@@ -14,11 +14,12 @@ no seeds. Several claims of one candidate need no correction, as all of them mus
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from harness_plugin.records import VarianceComponents
 from harness_plugin.scoring.statistics.intervals import at_seeds, half_width
+from harness_plugin_hooks.render.text import percent
 
 MOST_SEEDS = 20
 MORE_ROWS = (1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0)
@@ -104,22 +105,59 @@ def steps_of(ordered: Sequence[Candidate], delta: float, margin: float) -> Itera
 
 
 def would_certify(each: Candidate, share: float, margin: float) -> str:
-    """Why it is not certified, or seeds and rows that would if values and spreads stay."""
+    """What is not shown of a candidate, and seeds or rows that would do if values and spreads stay.
+
+    A value on the wrong side of its limit is no matter of seeds or rows, but of the student: that
+    is said, and whether the teacher's gain is shown, which it is measured by.
+    """
     if each.reason:
         return each.reason
-    if math.isnan(float(each.kept.value)):
-        return "its retention is not defined on these rows"
-    if float(each.gain.value) <= 0:
-        return "the teacher gains nothing over ERM here, so that there is nothing to retain"
-    if float(each.kept.value) < 0 or float(each.fall.value) > margin:
-        return "no number of seeds or rows would certify it: it keeps too little"
-    for seeds in range(each.kept.n_seeds, MOST_SEEDS + 1):
-        if each.holds(share, margin, seeds):
-            return f"would certify: about {seeds} seeds"
-    for rows in MORE_ROWS:
-        if each.holds(share, margin, MOST_SEEDS, rows):
-            return f"would certify: {rows:g} times the rows with {MOST_SEEDS} seeds"
-    return (
-        f"neither {MOST_SEEDS} seeds nor {MORE_ROWS[-1]:g} times the rows would certify it: "
-        "too near the limit"
-    )
+    gain, kept, fall = (float(c.value) for c in (each.gain, each.kept, each.fall))
+    if gain <= 0:
+        return (
+            f"the teacher gains nothing over ERM on these rows ({percent(gain, True)} points), so "
+            "that there is nothing to retain"
+        )
+    lacking = "; ".join(not_shown(each, share, margin))
+    if kept >= 0 and fall <= margin:
+        needed = enough(each, lambda seeds, rows: each.holds(share, margin, seeds, rows))
+        return f"{lacking}; {needed} would certify it"
+    final = f"{lacking}; as these values stand no number of seeds or rows would certify it"
+    if each.bounds(share)[1] > 0:
+        return final
+    needed = enough(each, lambda seeds, rows: each.bounds(share, seeds, rows)[1] > 0)
+    return f"{final}, {needed} would show the teacher's gain"
+
+
+def not_shown(each: Candidate, share: float, margin: float) -> Iterator[str]:
+    """The claims of a candidate that do not hold, each with what was measured, in points."""
+    low_kept, low_gain, high_fall = each.bounds(share)
+    gain, kept, fall = (float(c.value) for c in (each.gain, each.kept, each.fall))
+    if low_gain <= 0:
+        yield (
+            f"the teacher's own gain over ERM, {percent(gain, False)} points, is not shown (lower "
+            f"bound {percent(low_gain, True)})"
+        )
+    if kept < 0 or low_kept < 0:
+        does, less = ("keeps", kept) if kept < 0 else ("may keep", low_kept)
+        points = percent(-less, False)
+        yield f"it {does} {points} points less of the teacher's gain than is to be certified"
+    if fall > margin or high_fall > margin:
+        lies, below = ("is", fall) if fall > margin else ("may be", high_fall)
+        points = percent(below, False)
+        yield (
+            f"its worst group {lies} {points} points below the teacher's, {100 * margin:g} are "
+            "allowed"
+        )
+
+
+def enough(each: Candidate, holds: Callable[[int, float], bool]) -> str:
+    """Seeds alone or rows alone that would do, or both together, or that not even these would."""
+    present, most = each.kept.n_seeds, max(MOST_SEEDS, each.kept.n_seeds)
+    seeds = next((n for n in range(present + 1, most + 1) if holds(n, 1.0)), 0)
+    rows = next((times for times in MORE_ROWS if holds(present, times)), 0.0)
+    ways = [f"about {seeds} seeds"] * bool(seeds) + [f"{rows:g} times the rows"] * bool(rows)
+    if not ways:
+        both = next((times for times in MORE_ROWS if holds(most, times)), 0.0)
+        ways = [f"{most} seeds with {both:g} times the rows"] * bool(both)
+    return " or ".join(ways) or f"not even {most} seeds with {MORE_ROWS[-1]:g} times the rows"

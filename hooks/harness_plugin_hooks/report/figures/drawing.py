@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import matplotlib as mpl
 import numpy as np
 from matplotlib import font_manager
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -113,23 +114,30 @@ class Picture:
 
     @cached_property
     def svg(self) -> str:
-        """A vector file whose text is text; made once, the layout then stays as it is."""
-        out = io.StringIO()
-        self.figure.savefig(
-            out, format="svg", facecolor=PAGE, metadata={"Date": None, "Creator": None}
-        )
-        self.figure.set_layout_engine("none")
+        """A vector file whose text is text."""
+        out, metadata = io.StringIO(), {"Date": None, "Creator": None}
+        lay_out(self.figure)
+        self.figure.savefig(out, format="svg", facecolor=PAGE, metadata=metadata)
         return out.getvalue()
 
     @cached_property
     def png(self) -> bytes:
         """On white, 160 dots an inch."""
-        out = io.BytesIO()
-        self.figure.savefig(out, format="png", dpi=160, facecolor=PAGE, metadata=NO_SOFTWARE)
+        out, metadata = io.BytesIO(), {"Software": None}
+        lay_out(self.figure)
+        self.figure.savefig(out, format="png", dpi=160, facecolor=PAGE, metadata=metadata)
         return out.getvalue()
 
 
-NO_SOFTWARE = {"Software": None}
+def lay_out(figure: Figure) -> None:
+    """Give everything in a figure its place, as an SVG's text wants it, once for all formats.
+
+    A figure with a layout engine is drawn twice by every `savefig`, the first time for its places.
+    """
+    if (engine := figure.get_layout_engine()) is not None:
+        FigureCanvasSVG(figure)
+        engine.execute(figure)
+        figure.set_layout_engine(None)
 
 
 @contextmanager
