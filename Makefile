@@ -9,6 +9,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# workers and the processes that tests start read what the first one has compiled
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test exhaustive lowest sdist mutants lint docs docs-tables pages clean
 

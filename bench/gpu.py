@@ -27,7 +27,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import torch
-import torch._dynamo  # optimisers import it: every part would, forked before
 from common import environment
 from gpu_cases import Bench, Row
 from gpu_parts import PARTS

@@ -1,6 +1,9 @@
 """Fixtures that several test files of the hooks share."""
 
+import hashlib
+import pickle
 from dataclasses import replace
+from unittest import mock
 
 import bundles
 import finished_reports
@@ -9,6 +12,7 @@ from planted import EVEN, results
 
 from harness_plugin.cli.main import main
 from harness_plugin.pipeline.outputs import write_outputs
+from harness_plugin_hooks.leaderboard import verify as verify_module
 
 SAME = (EVEN, (91, 79, 80, 90), (90, 81, 79, 91))
 WORSE = ((90, 50, 80, 90), (91, 49, 80, 90), (90, 51, 79, 91))
@@ -49,6 +53,24 @@ def bundle(answered_run):
 def bundle_parts(bundle) -> dict[str, bytes]:
     """Its parts by name."""
     return bundles.parts_of(bundle)
+
+
+@pytest.fixture(scope="module")
+def scored_once():
+    """For `verify` the scores of the same answers, sets and bootstrap are computed once."""
+    real, seen = verify_module.score_task, {}
+
+    def scored(predictions, **how):
+        about = {name: how.pop(name) for name in ("models", "source", "fingerprint")}
+        starts = [(model.role, model.seed, model.start) for model in about["models"]]
+        key = pickle.dumps((predictions, {**how, "metrics": sorted(how["metrics"])}, starts))
+        key = hashlib.sha256(key).digest()
+        if key not in seen:
+            seen[key] = real(predictions, **how, **about)
+        return replace(seen[key], **about)
+
+    with mock.patch.object(verify_module, "score_task", scored):
+        yield
 
 
 @pytest.fixture(scope="session")

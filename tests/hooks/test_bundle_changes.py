@@ -7,21 +7,18 @@ accident, and as a forgery: with a manifest that fits, and for what is said in t
 
 import contextlib
 import fnmatch
-import hashlib
 import json
-import pickle
-from dataclasses import replace
-from unittest import mock
 
 import bad_input_results
 import pytest
 
 from harness_plugin.cli.main import main
 from harness_plugin.scoring.files.transfer_record import TransferRecord
-from harness_plugin_hooks.leaderboard import verify as verify_module
 from harness_plugin_hooks.leaderboard.bundle import Refused, read_bundle
 from harness_plugin_hooks.leaderboard.model_files import ModelHashes
 from harness_plugin_hooks.leaderboard.verify import verify
+
+pytestmark = pytest.mark.usefixtures("scored_once")
 
 RESULTS = "tasks/toy/results.json"
 TWICE = ("config.json", "environment.json")
@@ -143,24 +140,6 @@ def parts(bundle):
     """The bytes of its parts, the manifest too."""
     _, parts = read_bundle(bundle)
     return {**parts, "manifest.json": (bundle / "manifest.json").read_bytes()}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _scored_once():
-    """Scores of the same answers, sets and bootstrap are computed once for all forgeries."""
-    real, seen = verify_module.score_task, {}
-
-    def scored(predictions, **how):
-        about = {name: how.pop(name) for name in ("models", "source", "fingerprint")}
-        starts = [(model.role, model.seed, model.start) for model in about["models"]]
-        key = pickle.dumps((predictions, {**how, "metrics": sorted(how["metrics"])}, starts))
-        key = hashlib.sha256(key).digest()
-        if key not in seen:
-            seen[key] = real(predictions, **how, **about)
-        return replace(seen[key], **about)
-
-    with mock.patch.object(verify_module, "score_task", scored):
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,8 @@ from harness_plugin.cli.main import main
 from harness_plugin_hooks.leaderboard.bundle import Refused, values_in
 from harness_plugin_hooks.leaderboard.verify import verify
 
+pytestmark = pytest.mark.usefixtures("scored_once")
+
 RESULTS = "tasks/toy/results.json"
 
 

@@ -97,7 +97,7 @@ def set_at(record, path, value):
 
 
 @pytest.fixture(scope="module")
-def site(parts, tmp_path_factory, plugins):
+def site(parts, tmp_path_factory, plugins, scored_once):
     """A page of bundles that hold, and of some that are refused at every kind of place."""
     folder = tmp_path_factory.mktemp("bundles")
     for number, path in enumerate(FREE):
