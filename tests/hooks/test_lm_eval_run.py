@@ -214,32 +214,6 @@ def start(*command, **environment):
     )
 
 
-RANKS = """
-import os, socket, sys, traceback
-from harness_plugin.cli.main import main
-from harness_plugin_hooks.adapters import lm_eval_model, lm_eval_run, lm_eval_task
-with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
-    port = str(free.getsockname()[1])
-os.environ |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "none"}
-os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-ranks = []
-for rank in "01":
-    if not (process := os.fork()):
-        os.environ |= {"RANK": rank, "LOCAL_RANK": rank}
-        status = 70
-        try:
-            status = main(sys.argv[1:])
-        except BaseException:
-            traceback.print_exc()
-        sys.stdout.flush(), sys.stderr.flush()
-        os._exit(status)
-    ranks.append(process)
-sys.exit(max(abs(os.waitstatus_to_exitcode(os.waitpid(rank, 0)[1])) for rank in ranks))
-"""
-"""What torchrun starts, forked from one process: that harness takes long to be imported."""
-
-
 @pytest.mark.slow
 def test_two_processes_write_what_one_writes(toy_run, toy_tasks, tmp_path, monkeypatch):
     # 7 documents of one set, an odd number; 1 of the other: the second process has none of it
@@ -247,7 +221,8 @@ def test_two_processes_write_what_one_writes(toy_run, toy_tasks, tmp_path, monke
     tasks = ",".join(str(toy_tasks / f"toy_{name}.yaml") for name in ("id", "swapped"))
     more = ("--log_samples", "--samples", chosen)
     two = start(
-        *("-c", RANKS, "lm-eval"),
+        *("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"),
+        *("-m", "harness_plugin", "lm-eval"),
         *words(toy_run, *more, "--output_path", tmp_path / "two", tasks=tasks),
         ACCELERATE_USE_CPU="true",
     )
