@@ -43,6 +43,10 @@ CLASSES = ("a", "b")
 ROLES = ("teacher", "student", "control")
 
 
+COLUMNS = 3
+"""Panels of the plot side by side."""
+
+
 @dataclass(frozen=True)
 class Curve:
     """Seconds of one part along one size."""
@@ -294,18 +298,30 @@ def draw(results: Mapping[str, Mapping[int, float]], file: Path) -> None:
     """All curves, both axes logarithmic, a panel for each size."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, NullLocator
 
     sizes = list(dict.fromkeys(title.split(", ")[1] for title in results))
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "growth", "font.size": 8}):
-        figure = Figure(figsize=(3 * len(sizes), 3), layout="constrained")
-        for axes, along in zip(np.atleast_1d(figure.subplots(1, len(sizes))), sizes, strict=True):
+        rows, columns = -(-len(sizes) // COLUMNS), min(len(sizes), COLUMNS)
+        figure = Figure(figsize=(3 * columns, 3.4 * rows), layout="constrained")
+        panels = figure.subplots(rows, columns, squeeze=False).flat
+        for axes in list(panels)[len(sizes) :]:
+            axes.remove()
+        for axes, along in zip(figure.axes, sizes, strict=True):
+            ticks = set[int]()
             for title, times in results.items():
                 part, size = title.split(", ")
                 if size == along:
                     label = f"{part} ({exponent(times):.2f})"
                     axes.loglog(list(times), list(times.values()), marker="o", ms=3, label=label)
+                    ticks |= {*times}
             axes.set(xlabel=along, ylabel="seconds")
-            axes.legend(frameon=False)
+            axes.set_xticks(sorted(ticks)[:: 1 + len(ticks) // 7], minor=False)
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size:,.0f}"))
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.yaxis.set_minor_formatter("")
+            axes.set_ylim(bottom=axes.get_ylim()[0] / (1 + len(axes.lines)))  # room for names
+            axes.legend(frameon=False, loc="lower right")
         figure.savefig(file, metadata={"Date": None})
 
 
