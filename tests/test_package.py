@@ -26,8 +26,8 @@ def sources():
     """The files that belong into a wheel, by their place in it."""
     for name, folder in PACKAGES.items():
         for path in folder.rglob("*"):
-            suffixes, names = (".py", ".yaml", ".md", ".css", ".js"), ("py.typed", "options.json")
-            if path.suffix in suffixes or path.name in names:
+            suffixes = (".py", ".yaml", ".md", ".css", ".js")
+            if path.suffix in suffixes or path.name in ("py.typed", "options.json", "needs.json"):
                 yield f"{name}/{path.relative_to(folder).as_posix()}"
 
 

@@ -22,7 +22,7 @@ def test_every_built_in_option_has_a_meaning_and_a_range_that_holds_its_default(
     assert set(facts) == set(cls.defaults)
     for name, fact in facts.items():
         assert fact.help
-        assert fact.range or name in NO_NUMBER or isinstance(cls.defaults[name], bool), name
+        assert fact.range or name in NO_NUMBER or isinstance(cls.defaults[name], bool | list), name
     for modality in ("text", "image"):
         check_ranges(offer, cls.resolved({}, modality))
 
