@@ -298,7 +298,7 @@ def draw(results: Mapping[str, Mapping[int, float]], file: Path) -> None:
     """All curves, both axes logarithmic, a panel for each size."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, NullLocator
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     sizes = list(dict.fromkeys(title.split(", ")[1] for title in results))
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "growth", "font.size": 8}):
@@ -319,7 +319,9 @@ def draw(results: Mapping[str, Mapping[int, float]], file: Path) -> None:
             axes.set_xticks(sorted(ticks)[:: 1 + len(ticks) // 7], minor=False)
             axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size:,.0f}"))
             axes.xaxis.set_minor_locator(NullLocator())
-            axes.yaxis.set_minor_formatter("")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:g}"))
+            axes.yaxis.set_minor_locator(NullLocator())
             axes.set_ylim(bottom=axes.get_ylim()[0] / (1 + len(axes.lines)))  # room for names
             axes.legend(frameon=False, loc="lower right")
         figure.savefig(file, metadata={"Date": None})
