@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 import textwrap
 from collections.abc import Callable
@@ -16,7 +17,6 @@ from harness_plugin.cli.parser import (
     add_run_options,
     config_from_flags,
     run_parser,
-    terminal_columns,
 )
 from harness_plugin.cli.startup import COMMANDS, KINDS, installed_plugins, is_main_process
 from harness_plugin.errors import DiskError, HarnessError, unknown
@@ -110,7 +110,7 @@ def top_parser() -> argparse.ArgumentParser:
             *(
                 textwrap.fill(
                     f"{name:<{width}} {summary}",
-                    max(40, terminal_columns() - 1),
+                    max(40, shutil.get_terminal_size().columns - 1),
                     initial_indent="       harness ",
                     subsequent_indent=" " * (16 + width),
                 )

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -50,21 +47,8 @@ options. Exit status: 0 done, 1 failed, 2 bad input, 130 interrupted (the same c
 """
 
 
-def terminal_columns() -> int:
-    """As `shutil.get_terminal_size` counts them, which imports three libraries of archives."""
-    with suppress(KeyError, ValueError):
-        if (columns := int(os.environ["COLUMNS"])) > 0:
-            return columns
-    with suppress(AttributeError, ValueError, OSError):  # no terminal, or standard output is gone
-        return os.get_terminal_size(sys.__stdout__.fileno()).columns or 80  # type: ignore[union-attr]
-    return 80
-
-
 class HelpFormatter(argparse.HelpFormatter):
     """argparse's, with examples: prose is wrapped to the terminal, indented lines are kept."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, width=terminal_columns() - 2)  # argparse's own distance to the edge
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         def is_prose(line: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,7 +48,6 @@ def end_with_parent(number: int) -> None:
 
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, number)
     else:
-        import threading
 
         def watch() -> None:
             while os.getppid() == parent:
@@ -88,7 +88,6 @@ def launched(command: list[str], environment: dict[str, str], **how: Any) -> tup
 @contextmanager
 def terminated_is_interrupted() -> Iterator[None]:
     """Inside, SIGTERM and SIGHUP raise KeyboardInterrupt, so that child processes are ended."""
-    import threading
 
     def stop(number: int, frame: object) -> None:
         raise KeyboardInterrupt

@@ -9,6 +9,7 @@ be installed. A package may therefore keep `needs.json` beside the `__init__.py`
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Mapping
@@ -66,13 +67,18 @@ def needs_in(package: str, plugins: Plugins) -> dict[str, list[str]]:
     return {each.target: sorted(needs_of_class(each)) for each in offers}
 
 
-def main(package: str) -> None:
+def main() -> None:
     """Write the file of a package, a class a line."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("package", help="the top package of a plugin, such as harness_plugin_hooks")
+    package = parser.parse_args().package
     needs = needs_in(package, load_plugins())
+    if not needs:
+        parser.error(f"no plugin that is installed offers a class of a package {package!r}")
     lines = [f" {json.dumps(target)}: {json.dumps(each)}" for target, each in sorted(needs.items())]
     folder = Path(str(sys.modules[package].__file__)).parent  # it has been imported by its plugins
     (folder / FILE).write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -134,8 +135,6 @@ def disk_error(folder: Path, error: BaseException | None) -> DiskError | None:
     system's errors in their own, and torch says no more than that writing failed: then a disk
     without space is why.
     """
-    from shutil import disk_usage  # it imports three libraries of archives
-
     number, cause = None, error
     while cause is not None and number is None:
         quoted = NUMBER.search(str(cause))
@@ -148,7 +147,7 @@ def disk_error(folder: Path, error: BaseException | None) -> DiskError | None:
         cause = cause.__cause__ or cause.__context__
     above = (folder.absolute(), *folder.absolute().parents)
     place = next(each for each in above if os.path.exists(each))
-    free = disk_usage(place).free
+    free = shutil.disk_usage(place).free
     if number is None and free < 1 << 16 and isinstance(error, RuntimeError):
         number = errno.ENOSPC
     if number is None:

@@ -28,8 +28,7 @@ SETTINGS = ("show hans", "run")
 @pytest.mark.parametrize(
     ("arguments", "heavy"),
     [
-        (["--help"], HEAVY | LEFT_OUT | {"shutil", "threading"}),
-        *((line.split(), HEAVY | LEFT_OUT) for line in (*LISTING, *OPTIONS[1:])),
+        *((line.split(), HEAVY | LEFT_OUT) for line in (*LISTING, *OPTIONS)),
         *((line.split(), HEAVY) for line in SETTINGS),
     ],
 )

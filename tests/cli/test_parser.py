@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import re
-import shutil
 from typing import Literal, get_args, get_origin
 
 import pytest
@@ -17,7 +16,6 @@ from harness_plugin.cli.parser import (
     config_from_flags,
     run_parser,
     table,
-    terminal_columns,
 )
 from harness_plugin.cli.startup import COMMANDS
 from harness_plugin.config.run_config import RunConfig
@@ -136,17 +134,3 @@ def test_help_fits_a_terminal(command, monkeypatch, capsys):
 
 def test_both_roles_share_the_settings_of_a_model():
     assert field_at(TaskSettings, "student.model") is RoleSettings.model_fields["model"]
-
-
-@pytest.mark.parametrize("columns", [None, "70", "0", "-3", "wide"])
-def test_columns_are_counted_as_shutil_does(monkeypatch, columns):
-    monkeypatch.delenv("COLUMNS", raising=False)
-    if columns is not None:
-        monkeypatch.setenv("COLUMNS", columns)
-    assert terminal_columns() == shutil.get_terminal_size().columns
-
-
-def test_columns_without_a_standard_output(monkeypatch):
-    monkeypatch.delenv("COLUMNS", raising=False)
-    monkeypatch.setattr("sys.__stdout__", None)
-    assert terminal_columns() == 80

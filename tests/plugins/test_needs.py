@@ -48,9 +48,17 @@ def test_the_file_is_written_a_class_a_line(tmp_path, monkeypatch):
     plugins = {kind: [offer] if kind == "method" else [] for kind in needs.KINDS}
     monkeypatch.setattr(needs, "load_plugins", lambda: plugins)
     __import__("needs_written")
-    main("needs_written")
+    monkeypatch.setattr("sys.argv", ["needs", "needs_written"])
+    main()
     written = (tmp_path / "needs_written" / FILE).read_text()
     assert written == '{\n "needs_written.losses:Mine": ["groups"]\n}\n'
+
+
+def test_a_package_that_offers_nothing_is_named(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["needs", "nobody"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "offers a class of a package 'nobody'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from scipy.special import softmax
 from harness_plugin.data.dataset import TaskData
 from harness_plugin.data.split import UNDEFINED, Ints, Split
 from harness_plugin.errors import HarnessError
-from harness_plugin.machine.libraries import datasets
 from harness_plugin.pipeline.prepare.plan import ResolvedRole
 from harness_plugin.pipeline.roles.context import RunContext
 from harness_plugin.pipeline.roles.split_stages import label_order, logits_stage
@@ -50,6 +49,8 @@ def augment(
             reason = f"augmentation {each.name} adds no row"
             raise NoRowsError(f"task {ctx.task.task}: {role.name}: {reason}.", role.name)
         added[each.name] = count
+    import datasets
+
     whole = replace(train, content=datasets.concatenate_datasets(parts))
     if len(np.unique(whole.ids)) < len(whole):
         values, counts = np.unique(whole.ids, return_counts=True)
@@ -71,6 +72,8 @@ def labelled(ctx: RunContext, teacher: TrainedModel, split: Split, confidence: f
 
 def changed(split: Split, rows: Ints, columns: Mapping[str, Any]) -> Split:
     """The rows at `rows` (R,), in that order, with other values in some columns."""
+    import datasets
+
     table = split.rows.with_format("arrow")[rows.tolist()]
     schema = split.rows.features.arrow_schema
     for name, values in columns.items():
@@ -95,6 +98,8 @@ def additional(
     Groups and alignment are those that the training rows give a label and an attribute; rows
     without a known attribute belong to no group.
     """
+    import datasets
+
     attribute = [""] * len(ids) if attribute is None else list(attribute)
     cells = cells_of(train)
     keys = zip(label.tolist(), attribute, strict=True)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness_plugin.data.images import to_rgb
 from harness_plugin.errors import HarnessError
-from harness_plugin.machine.libraries import datasets
+
+if TYPE_CHECKING:
+    import datasets
 
 T = TypeVar("T")
 
@@ -36,6 +38,8 @@ def read_images(
 
     Raises HarnessError naming the 1-based row of an image that cannot be read.
     """
+    import datasets  # it takes long, and a run whose stages are stored reads no image
+
     stop = min(start + count, len(rows))
     feature = rows.features[column]
     stored: Any
