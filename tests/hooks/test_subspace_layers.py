@@ -5,16 +5,11 @@ import copy
 import numpy as np
 import pytest
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModelForImageClassification,
-    AutoModelForSequenceClassification,
-)
+from tiny_models import IMAGES, tiny_model
 
 from harness_plugin import HarnessError
 from harness_plugin.models.layers import OnlineTeacher, Shape, hidden_states
 from harness_plugin.models.network import Network
-from harness_plugin.models.t5 import T5EncoderClassifierConfig
 from harness_plugin.training.batch import Batch
 from harness_plugin.training.inputs.encode import EncodedImages, EncodedText
 from harness_plugin.training.teacher_outputs import TeacherOutputs
@@ -30,19 +25,11 @@ CONFIGS = {
     "resnet": {"depths": [1, 1], "hidden_sizes": [6, 8], "embedding_size": 6},
     "vit": {**TEXT, "intermediate_size": 16, "image_size": 16, "patch_size": 8},
 }
-IMAGES = ("resnet", "vit")
 
 
 def model_of(kind, seed=0, **changes):
     torch.manual_seed(seed)
-    arguments = {**CONFIGS[kind], **changes}
-    if kind == "t5_encoder_classifier":
-        config = T5EncoderClassifierConfig(**arguments)
-    else:
-        config = AutoConfig.for_model(kind, **arguments)
-    config.num_labels = LABELS
-    auto = AutoModelForImageClassification if kind in IMAGES else AutoModelForSequenceClassification
-    model = auto.from_config(config, attn_implementation="eager")
+    model = tiny_model(kind, LABELS, **{**CONFIGS[kind], **changes})
     with torch.no_grad():  # answers that differ between rows
         for weight in model.parameters():
             weight.add_(torch.randn_like(weight) * 0.3)

@@ -10,16 +10,11 @@ import pytest
 import torch
 from accelerate import Accelerator
 from memory_trainer import MemoryTrainer
+from tiny_models import IMAGES, tiny_model
 from torch import nn
-from transformers import (
-    AutoConfig,
-    AutoModelForImageClassification,
-    AutoModelForSequenceClassification,
-)
 
 from harness_plugin.models.layers import OnlineTeacher, Shape
 from harness_plugin.models.network import Network, answered_from, last_layer
-from harness_plugin.models.t5 import T5EncoderClassifierConfig
 from harness_plugin.plugins.registry import load_plugins
 from harness_plugin.training import loop
 from harness_plugin.training.batch import TrainingMetadata
@@ -58,7 +53,6 @@ CONFIGS = {
 }
 SHORT = {"steps": 2, "subsamples": 1, "points": 4}
 """Options of methods that make them long."""
-IMAGES = ("resnet", "vit", "swin", "dinov2")
 FAMILIES = [*CONFIGS, "qwen2 padded left", "llama padded left"]
 LEARNING = [*FAMILIES[:-1], pytest.param(FAMILIES[-1], marks=pytest.mark.exhaustive)]
 """Of those padded left one: what learns from another sees the same features, as is asked below."""
@@ -90,14 +84,7 @@ class Family:
 def build(kind, seed):
     torch.manual_seed(seed)
     names = {"num_labels": LABELS, "pad_token_id": PAD} if kind not in IMAGES else {}
-    arguments = {**CONFIGS[kind], **names}
-    if kind == "t5_encoder_classifier":
-        config = T5EncoderClassifierConfig(**arguments)
-    else:
-        config = AutoConfig.for_model(kind, **arguments)
-    config.num_labels = LABELS
-    auto = AutoModelForImageClassification if kind in IMAGES else AutoModelForSequenceClassification
-    return auto.from_config(config, attn_implementation="eager")
+    return tiny_model(kind, LABELS, **CONFIGS[kind], **names)
 
 
 @cache
