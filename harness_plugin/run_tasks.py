@@ -12,7 +12,7 @@ from harness_plugin.analysis import run_analyses
 from harness_plugin.analysis.loaded_models import just_finished
 from harness_plugin.config.run_config import RunConfig
 from harness_plugin.machine.environment import environment
-from harness_plugin.machine.process_state import freeze
+from harness_plugin.machine.process_state import freeze, memory_kept
 from harness_plugin.machine.progress import live_run
 from harness_plugin.pipeline.outputs import (
     check_writable,
@@ -51,7 +51,8 @@ def run(
     freeze()
     models = sum(len(ctx.plan.roles) * len(config.seeds) for ctx in contexts)
     main = contexts[0].accelerator.is_main_process
-    with live_run(Path(config.output_path), config.tasks, models) if main else nullcontext():
+    live = live_run(Path(config.output_path), config.tasks, models) if main else nullcontext()
+    with memory_kept(), live:
         scores = scores_of(contexts, config, plugins, ahead)
     report = RunReport(
         config=resolved_config(config, tasks),

@@ -1,10 +1,12 @@
-"""Process-wide state (threads, seeds, environment, loggers) restored after a call."""
+"""Process-wide state (threads, seeds, environment, loggers, memory) restored after a call."""
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import logging
 import os
+import platform
 import random
 import warnings
 from collections.abc import Iterator, Mapping
@@ -12,6 +14,8 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 ACCELERATE = ("PartialState", "AcceleratorState", "GradientState")
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+"""glibc's names of what `mallopt` sets: bytes free at the heap's end, bytes of an array."""
 
 
 @contextmanager
@@ -144,6 +148,29 @@ def importing() -> Iterator[None]:
             gc.freeze()
         if collecting:
             gc.enable()
+
+
+@contextmanager
+def memory_kept(most: int = 1 << 30) -> Iterator[None]:
+    """Inside, up to `most` bytes that were freed stay this process's: the next update needs them.
+
+    glibc gives arrays above 32 MiB back to the system at once, such as a vocabulary's gradient, and
+    every update of a training pays for new pages: about a tenth of its time on a CPU
+    (bench/whole_job.py). Afterwards thresholds are the largest that glibc chooses by itself, and
+    what is free goes back. Other C libraries are left alone.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        yield
+        return
+    library = ctypes.CDLL(None)
+    library.mallopt(MMAP_THRESHOLD, most)
+    library.mallopt(TRIM_THRESHOLD, most)
+    try:
+        yield
+    finally:
+        library.mallopt(MMAP_THRESHOLD, 32 << 20)
+        library.mallopt(TRIM_THRESHOLD, 64 << 20)
+        library.malloc_trim(0)
 
 
 @contextmanager

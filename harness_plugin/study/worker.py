@@ -71,7 +71,7 @@ def execute(job: Job) -> dict[str, Any]:
 
 def trained(job: Job) -> dict[str, Any]:
     """Train and predict in this process."""
-    from harness_plugin.machine.process_state import freeze
+    from harness_plugin.machine.process_state import freeze, memory_kept
     from harness_plugin.machine.progress import quiet_libraries
     from harness_plugin.pipeline.roles.split_stages import logits_stage
 
@@ -79,11 +79,12 @@ def trained(job: Job) -> dict[str, Any]:
     shared = shared_of(job.run, job.root)
     started = time.perf_counter()  # imports and data are the process's cost, not this training's
     ctx = context_for(shared, job.role)
-    model = train_with_teachers(ctx, job.role, job.seed, {})
-    if not gc.get_freeze_count():  # the first training has imported what the others need
-        freeze()
-    for split in ctx.data.evaluation:
-        logits_stage(ctx, model, split)
+    with memory_kept():
+        model = train_with_teachers(ctx, job.role, job.seed, {})
+        if not gc.get_freeze_count():  # the first training has imported what the others need
+            freeze()
+        for split in ctx.data.evaluation:
+            logits_stage(ctx, model, split)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "role": job.role,
