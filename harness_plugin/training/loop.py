@@ -22,6 +22,7 @@ from harness_plugin.training.checkpoints import checkpoint, newest_checkpoint, r
 from harness_plugin.training.contracts import Method
 from harness_plugin.training.inputs import batching
 from harness_plugin.training.loss import DistillationLoss, TrainableModel
+from harness_plugin.training.optimizer import adamw, masks_of
 from harness_plugin.training.selection import ModelSelection, Selector
 from harness_plugin.training.update import (
     PreparedTraining,
@@ -270,27 +271,6 @@ class TrainingLoop:
             "precision": str(self.accelerator.mixed_precision),
             "selection": selected,
         }
-
-
-def masks_of(model: torch.nn.Module) -> list[tuple[torch.nn.Parameter, Tensor]]:
-    """The weights of two and more dimensions that hold zeros, with what is not 0 in them."""
-    return [
-        (weight, weight.detach() != 0)
-        for weight in model.parameters()
-        if weight.ndim > 1 and bool((weight == 0).any())
-    ]
-
-
-def adamw(model: torch.nn.Module, args: TrainingArgs) -> torch.optim.Optimizer:
-    """AdamW; biases and normalisation weights are not decayed."""
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": args.weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(
-        groups, lr=args.learning_rate, betas=(0.9, args.adam_beta2), fused=True
-    )
 
 
 class LossWatch:
