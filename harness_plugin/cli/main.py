@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import os
 import shutil
 import sys
@@ -29,6 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; the return value is the exit status."""
     argv = sys.argv[1:] if argv is None else argv
     end_with_launcher()
+    atexit.register(gc.freeze)  # or Python's end looks for garbage once more: 8 ms after --help
     try:
         with disk_errors(Path()), lines_of_a_log():
             return dispatch(argv)
