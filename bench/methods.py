@@ -68,6 +68,10 @@ STUDENTS = {
     "pure_kd": f"{{{PURE}}}",
     "disagree": f"{{{PURE}, distiller: disagree}}",
     "subspace": f"{{{PURE}, distiller: subspace}}",
+    "subspace_layers": f"{{{PURE}, distiller: subspace_layers}}",
+    "subspace_layers_pca": (
+        f"{{{PURE}, distiller: subspace_layers, distiller_options: {{basis: pca}}}}"
+    ),
     "extrapolated": f"{{{PURE}, combine: extrapolate, temperature: 10}}",
 }
 SELECTED = ("select=worst_environment",)
