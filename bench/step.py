@@ -47,7 +47,7 @@ from workload import (
 from harness_plugin.training.inputs import batching
 from harness_plugin.training.inputs.encode import EncodedText
 from harness_plugin.training.inputs.transfer import to_device
-from harness_plugin.training.optimizer import adamw
+from harness_plugin.training.update import adamw
 
 OURS, FLOOR = "harness-plugin", "bare torch loop, same tricks"
 TRAINER, TRAINER_BF16 = "Trainer fp32", "Trainer bf16"
@@ -103,7 +103,7 @@ def bare(args: Any, size: Size, encoded: EncodedText, label: torch.Tensor) -> fl
     """Forward, backward, clip, step: nothing can be left out."""
     model = bert(size, attention_for(args.device), args.seed).to(args.device).train()
     settings = training_args(args.batch_size, args.seed)
-    optimizer = adamw(model, settings)
+    optimizer = adamw(model, settings.learning_rate, settings.weight_decay, settings.adam_beta2)
     order = batching.epoch(
         len(encoded), args.batch_size, seed=args.seed, number=0, lengths=encoded.lengths
     )

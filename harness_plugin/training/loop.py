@@ -22,12 +22,12 @@ from harness_plugin.training.checkpoints import checkpoint, newest_checkpoint, r
 from harness_plugin.training.contracts import Method
 from harness_plugin.training.inputs import batching
 from harness_plugin.training.loss import DistillationLoss, TrainableModel
-from harness_plugin.training.optimizer import adamw, masks_of
 from harness_plugin.training.selection import ModelSelection, Selector
 from harness_plugin.training.update import (
     PreparedTraining,
     Step,
     TrainingRows,
+    adamw,
     one_update,
     seed_of,
 )
@@ -179,7 +179,7 @@ class TrainingLoop:
         self.trainable = TrainableModel(Network(model), loss)
         if self.trainable.teacher is not None:
             self.trainable.teacher.to(accelerator.device)
-        optimizer = adamw(self.trainable, args)
+        optimizer = adamw(self.trainable, args.learning_rate, args.weight_decay, args.adam_beta2)
         accelerator.free_memory()  # what a training that was interrupted left behind
         wrapped, self.optimizer = accelerator.prepare(self.trainable, optimizer)
         self.masks = masks_of(model) if options.keep_zeros else []
@@ -271,6 +271,15 @@ class TrainingLoop:
             "precision": str(self.accelerator.mixed_precision),
             "selection": selected,
         }
+
+
+def masks_of(model: torch.nn.Module) -> list[tuple[torch.nn.Parameter, Tensor]]:
+    """The weights of two and more dimensions that hold zeros, with what is not 0 in them."""
+    return [
+        (weight, weight.detach() != 0)
+        for weight in model.parameters()
+        if weight.ndim > 1 and bool((weight == 0).any())
+    ]
 
 
 class LossWatch:

@@ -1,4 +1,4 @@
-"""One update: the loss of a batch that all processes share, and its gradient."""
+"""One update: the loss of a batch that all processes share, its gradient, and AdamW."""
 
 from __future__ import annotations
 
@@ -123,3 +123,48 @@ def global_rows(accelerator: Accelerator, local: Tensor, rows: int) -> Tensor:
     parts = [part[:size] for part, size in zip(gathered, sizes, strict=True)]
     parts[accelerator.process_index] = local
     return torch.cat(parts)
+
+
+class AdamW(torch.optim.AdamW):
+    """torch's AdamW, which reads the weights of convolutions in the order of memory.
+
+    torch's fused update copies weights that lie channels last, with their gradient and both
+    moments, into another order and back: twice the time of the update. Each is computed by itself,
+    so the order changes no number. Where moments lie otherwise than their weights torch's update
+    on a CPU is wrong without a word (torch 2.13), so those of a checkpoint are laid as these are.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue with the state of a checkpoint."""
+        super().load_state_dict(state_dict)
+        for weight, state in self.state.items():
+            for name in ("exp_avg", "exp_avg_sq"):
+                state[name] = torch.empty_like(weight).copy_(state[name])
+
+    def _init_group(self, group: dict[str, Any], *lists: list[Tensor]) -> bool:
+        has_complex = super()._init_group(group, *lists)  # type: ignore[no-untyped-call]
+        of_weights = lists[:4]  # weights, gradients, first and second moments
+        for place, tensors in enumerate(zip(*of_weights, strict=True)):
+            if all(map(is_channels_last, tensors)):
+                for each in of_weights:
+                    each[place] = each[place].permute(0, 2, 3, 1)
+        return bool(has_complex)
+
+
+def is_channels_last(tensor: Tensor) -> bool:
+    """Whether a tensor lies channels last and in no other order as well."""
+    return (
+        tensor.ndim == 4
+        and tensor.is_contiguous(memory_format=torch.channels_last)
+        and not tensor.is_contiguous()
+    )
+
+
+def adamw(model: torch.nn.Module, learning_rate: float, weight_decay: float, beta2: float) -> AdamW:
+    """AdamW; biases and normalisation weights are not decayed."""
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return AdamW(groups, lr=learning_rate, betas=(0.9, beta2), fused=True)

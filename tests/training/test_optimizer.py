@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from harness_plugin.training.loop import TrainingArgs
-from harness_plugin.training.optimizer import AdamW, adamw
+from harness_plugin.training.update import AdamW, adamw
 
-ARGS = TrainingArgs(1, 1, 1e-3, 0, 0.1, 0.99, 1, 1, 0)
+SETTINGS = (1e-3, 0.1, 0.99)
+"""Learning rate, weight decay, second beta."""
 
 
 def network(channels_last=True):
@@ -32,7 +32,7 @@ def update(model, optimizer, number):
 
 def test_the_optimizer_holds_every_parameter_once():
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.LayerNorm(4))
-    groups = adamw(model, ARGS).param_groups
+    groups = adamw(model, *SETTINGS).param_groups
     held = [parameter for group in groups for parameter in group["params"]]
     assert {id(p) for p in held} == {id(p) for p in model.parameters()}
     assert len(held) == 4
@@ -66,7 +66,7 @@ def test_weights_that_lie_channels_last_are_not_copied(kind, copies):
 def test_moments_that_were_saved_in_another_order_are_continued():
     """What a checkpoint holds may lie otherwise than the weights it belongs to."""
     straight, resumed = network(), network()
-    one, other = adamw(straight, ARGS), adamw(resumed, ARGS)
+    one, other = adamw(straight, *SETTINGS), adamw(resumed, *SETTINGS)
     for model, optimizer in ((straight, one), (resumed, other)):
         update(model, optimizer, 0)
     saved = other.state_dict()
