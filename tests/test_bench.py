@@ -30,6 +30,7 @@ ROWS = {
     "evaluate": ["harness-plugin, bf16", "harness-plugin, fp32", "plain loop, batches of 32"],
     "method_cost": ["erm", "jtt", "dfr_train"],
     "prepare": ["first", "again, token ids from the store"],
+    "side_by_side": ["one after the other", "--workers auto"],
     "scoring": ["one file", "five files", "five files, --log_samples"],
     "study": ["local, in process", "local, 2 workers", "25,000 cells"],
     "threads": ["our choice", "1 thread, as launched", "the choice made before"],
@@ -38,8 +39,8 @@ ROWS = {
 
 OWN_PROCESS = {"threads", "whole_job"}
 """They change what a process has once: the threads at the start, the cores that it may use."""
-EXHAUSTIVE = {"commands", "whole_job"}
-"""Half a minute each: they start nine processes, and train six models twice."""
+EXHAUSTIVE = {"commands", "side_by_side", "whole_job"}
+"""Half a minute each: they start nine or twelve processes, or train six models twice."""
 HELPERS = {
     *("worlds", "theory", "rates"),
     *("batches", "campaign", "common", "disturbed", "families", "flops", "workload"),

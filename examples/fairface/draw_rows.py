@@ -16,6 +16,7 @@ import yaml
 
 from harness_plugin.data.dataset import CONFLICTING, Split, load_data
 from harness_plugin.data.task import find_task
+from harness_plugin.machine.progress import quiet_datasets
 from harness_plugin.plugins.registry import load_plugins
 
 TASK, PLAN = "fairface_bias", Path(__file__).with_name("small.yaml")
@@ -30,6 +31,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="the folder fairface64")
     parser.add_argument("rows", type=int, nargs="+", help="numbers of faces, even")
     args = parser.parse_args()
+    quiet_datasets()
     plan = yaml.safe_load(PLAN.read_text(encoding="utf-8"))["settings"][TASK]
     used = {
         str(name)

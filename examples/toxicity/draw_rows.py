@@ -17,6 +17,7 @@ import numpy as np
 
 from harness_plugin.data.dataset import Split, load_data, stratified
 from harness_plugin.data.task import find_task
+from harness_plugin.machine.progress import quiet_datasets
 from harness_plugin.plugins.registry import load_plugins
 from harness_plugin_tasks.toxicity_identity.sets import LABELS, MENTION, NOBODY
 
@@ -30,6 +31,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="the folder toxicity_data")
     parser.add_argument("rows", type=int, nargs="+", help="numbers of rows, multiples of 12")
     args = parser.parse_args()
+    quiet_datasets()
     every = templates(args.data)
     tested = stratified(every, TESTED_ON, seed=0)
     texts, kinds = every.rows["text"], np.array(every.rows["attribute"])

@@ -171,13 +171,15 @@ def test_drawn_faces_are_against_the_bias_and_in_no_set(real_data, tmp_path, mon
     cells = Counter((row["label"], row["attribute"]) for row in rows)
     assert cells == {("young", "Male"): 10, ("old", "Female"): 10}
     assert all((tmp_path / row["image"]).is_file() for row in rows)
-    plan, run = (
+    plan, run, ladder = (
         yaml.safe_load((example / name).read_text())["settings"]["fairface_bias"]
-        for name in ("small.yaml", "run.yaml")
+        for name in ("small.yaml", "run.yaml", "compression.yaml")
     )
+    assert plan["teacher"] == run["teacher"] == ladder["teacher"]
     module = script(example / "draw_rows.py")
     options = {key: plan[key] for key in module.OPTIONS if key in plan}
-    assert options == {key: run[key] for key in module.OPTIONS if key in run}
+    for other in (run, ladder):
+        assert options == {key: other[key] for key in module.OPTIONS if key in other}
     used = {name for split in module.splits(data, options) for name in split.ids}
     assert not {Path(row["image"]).stem for row in rows} & used
 
