@@ -46,6 +46,10 @@ class RoleSettings(Strict):
         description="random weights, or the preset's hub checkpoint",
         json_schema_extra=flag(MODELS),
     )
+    freeze_encoder: bool = Field(
+        False,
+        description="train the classification head alone: the encoder stays as it was pretrained",
+    )
     config: Options = Field(
         default_factory=dict, description="overrides of the transformers configuration"
     )
@@ -85,6 +89,12 @@ class RoleSettings(Strict):
     def _method_has_epochs(self) -> RoleSettings:
         if self.epochs and self.erm_epochs >= self.epochs:
             raise ValueError(f"erm_epochs {self.erm_epochs} leaves nothing of epochs {self.epochs}")
+        return self
+
+    @model_validator(mode="after")
+    def _frozen_is_pretrained(self) -> RoleSettings:
+        if self.freeze_encoder and self.init == "scratch":
+            raise ValueError("freeze_encoder: the encoder of init=scratch has random weights")
         return self
 
 

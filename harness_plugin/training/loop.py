@@ -54,6 +54,8 @@ class TrainingArgs:
     seed: int
     schedule_epochs: float = 0.0
     """The learning rate's schedule is that of so many epochs, where the training is shorter."""
+    freeze_encoder: bool = False
+    """Whether the head alone learns; the encoder then computes as in evaluation."""
 
     def updates(self, rows: int) -> int:
         """Optimiser updates in the whole training."""
@@ -99,7 +101,7 @@ def fit(
     """
     check_batch_size(accelerator, len(rows), args, options.name)
     loop = TrainingLoop(accelerator, model, rows, loss, args, options, selection)
-    loop.prepared.model.train()
+    loop.train_mode()
     for update in loop.updates():
         mean_loss = one_update(loop.prepared, loop.step(update))
         accelerator.clip_grad_norm_(loop.prepared.model.parameters(), args.max_grad_norm)
@@ -176,6 +178,7 @@ class TrainingLoop:
         self.total = args.updates(len(rows))
         if rows.encoded.lengths is None:
             model.to(memory_format=torch.channels_last)
+        self.frozen = frozen_encoder(model) if args.freeze_encoder else None
         self.trainable = TrainableModel(Network(model), loss)
         if self.trainable.teacher is not None:
             self.trainable.teacher.to(accelerator.device)
@@ -201,6 +204,12 @@ class TrainingLoop:
         self.work = Work(
             options.name, self.total, unit="update", done=self.first, quiet=options.quiet
         )
+
+    def train_mode(self) -> None:
+        """Dropout and batch statistics, but not of an encoder that is frozen."""
+        self.prepared.model.train()
+        if self.frozen is not None:
+            self.frozen.eval()
 
     def updates(self) -> Iterator[int]:
         """The updates that are left to do."""
@@ -236,7 +245,7 @@ class TrainingLoop:
         if done % self.order.per_epoch == 0 or done == self.total:
             self.trainable.fold()
             self.selector.step(done)
-            self.prepared.model.train()
+            self.train_mode()
         if saves:
             progress = {"update": done, "curve": self.curve, "seconds": self.seconds()}
             progress["selection"] = self.selector.history
@@ -271,6 +280,23 @@ class TrainingLoop:
             "precision": str(self.accelerator.mixed_precision),
             "selection": selected,
         }
+
+
+def frozen_encoder(model: PreTrainedModel) -> torch.nn.Module:
+    """The encoder of a classifier, whose weights take no gradients from now on.
+
+    It is what transformers calls the base model, all but the classification head, or the module
+    `encoder` of a model that has none. Raises HarnessError for a model with neither.
+    """
+    base = model.base_model
+    encoder = getattr(model, "encoder", None) if base is model else base
+    if encoder is None:
+        raise HarnessError(
+            f"freeze_encoder: {type(model).__name__} tells no encoder from the classification head."
+        )
+    encoder.requires_grad_(False)
+    frozen: torch.nn.Module = encoder
+    return frozen
 
 
 def masks_of(model: torch.nn.Module) -> list[tuple[torch.nn.Parameter, Tensor]]:

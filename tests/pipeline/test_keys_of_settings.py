@@ -120,6 +120,7 @@ CHANGES_OF_IMAGES = {
 HARMLESS = {
     RoleSettings: {
         "init": "decides whether a preset or its hub checkpoint is the model, which is in the key",
+        "freeze_encoder": "tests/training/test_frozen_encoder.py: it takes a checkpoint",
         "labels": "names the classes of a checkpoint that is used as it is",
     },
     StudentSettings: {},

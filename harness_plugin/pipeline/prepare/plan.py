@@ -339,4 +339,5 @@ def training_args(settings: RoleSettings) -> TrainingArgs:
         max_grad_norm=settings.max_grad_norm,
         gradient_accumulation_steps=settings.gradient_accumulation_steps,
         seed=0,
+        freeze_encoder=settings.freeze_encoder,
     )

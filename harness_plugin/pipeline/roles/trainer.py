@@ -147,7 +147,8 @@ class RoleTrainer:
         """The trainer of another model with the same settings, from random weights."""
         settings = self.role.settings.model_copy(update={"model": preset, "config": {}})
         source = locate(settings, self.task.modality, self.ctx.plugins)
-        role = replace(self.role, model=source, model_config={}, settings=settings)
+        args = replace(self.role.args, freeze_encoder=False)
+        role = replace(self.role, model=source, model_config={}, settings=settings, args=args)
         return replace(self, role=role)
 
     def args_of(self, training: TrainingSpec) -> TrainingArgs:
