@@ -3,7 +3,8 @@
 An update is three forward passes of its rows, the backward pass being two of them (Kaplan et al.
 2020, arXiv:2001.08361, section 2.1, whose 6 N operations a token transformers uses as well). The
 forward pass is counted rather than derived from N: matrix products and convolutions of one row, the
-one whose length is nearest the mean, a multiplication and an addition being two operations.
+one whose length is nearest the mean, a multiplication and an addition being two operations. No
+gradient passes a frozen encoder: its update is one forward pass, the head's gradient left aside.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def operations_of(ctx: RunContext, trained: Sequence[TrainedModel]) -> dict[str,
         updates = [model.updates for model in trained if model.role == role.name]
         if not any(updates):
             return 0.0
-        each, chosen = FORWARD_AND_BACKWARD * of_row(role.name), role.distillation
+        passes = 1 if role.args.freeze_encoder else FORWARD_AND_BACKWARD
+        each, chosen = passes * of_row(role.name), role.distillation
         if chosen and chosen.kd_weight and "layers" in chosen.distiller.cls.teacher_outputs:
             each += of_row(chosen.teachers[0])
         return each * role.args.batch_size * sum(updates) / len(updates)

@@ -8,6 +8,7 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedMo
 
 from harness_plugin.errors import HarnessError
 from harness_plugin.models.network import Network
+from harness_plugin.pipeline.operations import operations_of
 from harness_plugin.training.loop import frozen_encoder
 
 FACES = ["celeba_bias.n_train=200", "celeba_bias.n_test=40", "celeba_bias.n_validation=40"]
@@ -37,7 +38,7 @@ def test_the_head_alone_learns(model, open_context, monkeypatch):
     start = first.trained("teacher", first.settings.teacher, "erm", 0)
     sets += [f"teacher.model={start.path}", "teacher.init=pretrained", "teacher.config={}"]
     sets += ["teacher.epochs=2", "teacher.learning_rate=0.01"]
-    modes, forward = [], Network.forward
+    modes, forward, operations = [], Network.forward, {}
 
     def seen(self, inputs):
         base = getattr(self.model, "encoder", self.model.base_model)
@@ -51,12 +52,14 @@ def test_the_head_alone_learns(model, open_context, monkeypatch):
         made[frozen] = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
         assert {base for training, base in modes if training} == {frozen == "false"}
         modes.clear()
+        operations[frozen] = operations_of(ctx, [made[frozen]])["teacher"]
     before = weights(start)
     of_head = {name for name in before if name.startswith("classifier.")}
     assert of_head
     assert changed(before, weights(made["true"])) == of_head
     assert changed(before, weights(made["false"])) > of_head
     assert made["true"].key != made["false"].key
+    assert 3 * operations["true"] == operations["false"] > 0
 
 
 def test_what_cannot_be_frozen_is_refused(open_context):
