@@ -24,6 +24,7 @@ from harness_plugin_hooks.remedies.certify.rule import (
     in_order,
     shares,
     steps_of,
+    told_from,
     would_certify,
 )
 
@@ -95,6 +96,20 @@ def test_what_is_kept_is_counted_from_the_reference(monkeypatch):
 UNSHOWN = "the teacher's own gain over ERM, 3.0 points, is not shown (lower bound \u22120.7)"
 LESS = "it keeps 1.0 points less of the teacher's gain than is to be certified"
 NEVER = "as these values stand no number of seeds or rows would certify it"
+
+
+@pytest.mark.parametrize(
+    ("value", "limit", "told"),
+    [
+        (0.0123, 0.0, "1.2"),
+        (0.0002, 0.0, "0.02"),
+        (1e-9, 0.0, "0.0000001"),
+        (0.02004, 0.02, "2.004"),
+        (0.035, 0.02, "3.5"),
+    ],
+)
+def test_what_misses_a_limit_by_little_is_told_from_it(value, limit, told):
+    assert told_from(value, limit) == told
 
 
 @pytest.mark.parametrize(

@@ -140,15 +140,22 @@ def not_shown(each: Candidate, share: float, margin: float) -> Iterator[str]:
         )
     if kept < 0 or low_kept < 0:
         does, less = ("keeps", kept) if kept < 0 else ("may keep", low_kept)
-        points = percent(-less, False)
-        yield f"it {does} {points} points less of the teacher's gain than is to be certified"
+        yield (
+            f"it {does} {told_from(-less, 0.0)} points less of the teacher's gain than is to be "
+            "certified"
+        )
     if fall > margin or high_fall > margin:
         lies, below = ("is", fall) if fall > margin else ("may be", high_fall)
-        points = percent(below, False)
         yield (
-            f"its worst group {lies} {points} points below the teacher's, {100 * margin:g} are "
-            "allowed"
+            f"its worst group {lies} {told_from(below, margin)} points below the teacher's, "
+            f"{100 * margin:g} are allowed"
         )
+
+
+def told_from(value: float, limit: float) -> str:
+    """A share in points, with as many decimals as tell it from the limit: one, mostly."""
+    shown = (f"{100 * value:.{decimals}f}" for decimals in range(1, 12))
+    return next((text for text in shown if float(text) != 100 * limit), f"{100 * value:g}")
 
 
 def enough(each: Candidate, holds: Callable[[int, float], bool]) -> str:
