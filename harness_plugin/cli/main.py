@@ -104,7 +104,7 @@ def top_parser() -> argparse.ArgumentParser:
         "show": "[KIND] NAME: options, needs, sources of anything that has a name",
         "validate": "TASK|FILE.yaml [--data SOURCE]: read a task and its data, check both",
         "launch": "[--num_processes N] [run options]: a run in several processes",
-        **{offer.name: offer.summary for offer in installed_plugins()["command"]},
+        **{o.name: o.summary for o in installed_plugins(commands_only=True)["command"]},
     }
     width = max(map(len, commands))
     parser.usage = "\n".join(

@@ -35,19 +35,21 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def installed_plugins() -> Plugins:
+def installed_plugins(commands_only: bool = False) -> Plugins:
     """The installed plugins; broken ones are reported once, by the main process.
 
+    `commands_only`: what they offer besides is not asked for.
     Raises HarnessError for a plugin that offers a command by the name of a built-in one.
     """
-    from harness_plugin.plugins.registry import BLOCK, load_plugins
+    from harness_plugin.plugins import registry
 
-    plugins = load_plugins()
+    load = registry.load_plugins
+    plugins = load(("command",)) if commands_only else load()
     for offer in plugins["command"]:
         if offer.name in COMMANDS:
             raise HarnessError(
                 f"plugin {offer.plugin!r} offers command {offer.name!r}, which is built in; "
-                f"block it with {BLOCK}={offer.plugin}."
+                f"block it with {registry.BLOCK}={offer.plugin}."
             )
     if is_main_process():
         for broken in plugins.broken:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -216,13 +216,17 @@ class Plugins:
         return self.registries[kind]
 
 
-def collect(manager: pluggy.PluginManager, broken: list[BrokenPlugin] | None = None) -> Plugins:
-    """Ask every plugin of `manager` for its offers.
+def collect(
+    manager: pluggy.PluginManager,
+    broken: list[BrokenPlugin] | None = None,
+    kinds: Sequence[str] = KINDS,
+) -> Plugins:
+    """Ask every plugin of `manager` for its offers of some kinds.
 
     A plugin at a time, so that an offer knows who made it and a raising plugin is named.
     """
     broken = broken if broken is not None else []
-    registries = {kind: Registry(kind) for kind in KINDS}
+    registries = {kind: Registry(kind) for kind in kinds}
     for name, plugin in sorted(manager.list_name_plugin(), key=lambda pair: pair[0]):
         if plugin is None:
             continue
@@ -273,7 +277,7 @@ def entry_of(name: str, plugin: object) -> Entry:
     return entries[0] if entries else Entry(name, getattr(plugin, "__name__", name))
 
 
-def load_plugins() -> Plugins:
-    """The installed plugins and their offers."""
+def load_plugins(kinds: Sequence[str] = KINDS) -> Plugins:
+    """The installed plugins and their offers of some kinds."""
     manager = make_manager()
-    return collect(manager, load_installed(manager))
+    return collect(manager, load_installed(manager), kinds)

@@ -8,19 +8,20 @@ smaller, which distils nothing.
 
 from harness_plugin import hookimpl
 from harness_plugin.plugins.hookspecs import Register
-from harness_plugin.plugins.remedies import Remedy
-from harness_plugin_hooks.remedies import (
-    augmentations,
-    compression,
-    distillation,
-    features,
-    teachers,
-)
 
 
 @hookimpl
 def register_remedies(register: Register) -> None:
     """Offer every remedy that is a constant of one of the modules."""
+    from harness_plugin.plugins.remedies import Remedy  # `harness --help` needs none of them
+    from harness_plugin_hooks.remedies import (
+        augmentations,
+        compression,
+        distillation,
+        features,
+        teachers,
+    )
+
     for module in (distillation, teachers, augmentations, features, compression):
         for constant, remedy in vars(module).items():
             if isinstance(remedy, Remedy):
