@@ -105,7 +105,8 @@ def offering(monkeypatch):
         manager = make_manager()
         manager.register(Commands(name), name="counter")
         monkeypatch.setattr(
-            "harness_plugin.plugins.registry.load_plugins", lambda: collect(manager)
+            "harness_plugin.plugins.registry.load_plugins",
+            lambda *kinds: collect(manager, None, *kinds),
         )
 
     return install
