@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; the return value is the exit status."""
     argv = sys.argv[1:] if argv is None else argv
     end_with_launcher()
-    atexit.register(gc.freeze)  # or Python's end looks for garbage once more: 8 ms after --help
+    atexit.register(gc.freeze)  # or Python's end looks for garbage once more
     try:
         with disk_errors(Path()), lines_of_a_log():
             return dispatch(argv)

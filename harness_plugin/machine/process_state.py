@@ -155,9 +155,8 @@ def memory_kept(most: int = 1 << 30) -> Iterator[None]:
     """Inside, up to `most` bytes that were freed stay this process's: the next update needs them.
 
     glibc gives arrays above 32 MiB back to the system at once, such as a vocabulary's gradient, and
-    every update of a training pays for new pages: about a tenth of its time on a CPU
-    (bench/whole_job.py). Afterwards thresholds are the largest that glibc chooses by itself, and
-    what is free goes back. Other C libraries are left alone.
+    every update of a training pays for new pages. Afterwards thresholds are the largest that glibc
+    chooses by itself, and what is free goes back. Other C libraries are left alone.
     """
     if platform.libc_ver()[0] != "glibc":
         yield

@@ -129,8 +129,8 @@ class AdamW(torch.optim.AdamW):
     """torch's AdamW, which reads the weights of convolutions in the order of memory.
 
     torch's fused update copies weights that lie channels last, with their gradient and both
-    moments, into another order and back: twice the time of the update. Each is computed by itself,
-    so the order changes no number. Where moments lie otherwise than their weights torch's update
+    moments, into another order and back. Each is computed by itself, so the order changes no
+    number. Where moments lie otherwise than their weights torch's update
     on a CPU is wrong without a word (torch 2.13), so those of a checkpoint are laid as these are.
     """
 
