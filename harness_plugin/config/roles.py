@@ -27,6 +27,11 @@ class RoleKind(StrEnum):
     ERM_STUDENT = "erm_student"
     """The undebiased references."""
 
+    @property
+    def from_labels(self) -> bool:
+        """Whether such a role learns from labels alone, whatever layers it starts from."""
+        return self in (RoleKind.CONTROL, RoleKind.ERM_STUDENT)
+
 
 TEACHERS = 0
 STUDENTS = 1
@@ -39,9 +44,9 @@ ERM teacher are another; every further teacher is a group of its own."""
 class Role:
     """One model of a run, as its settings declare it.
 
-    `distillation` None = no teacher has anything to do with it. A control whose student starts from
-    a teacher's layers has one that gives it these layers and nothing else. `augmentations` are
-    those of the method, where it learns by the method, and its own.
+    `distillation` None = no teacher has anything to do with it. A control or ERM student whose
+    student starts from a teacher's layers has one that gives it such layers and nothing else.
+    `augmentations` are those of the method, where it learns by the method, and its own.
     """
 
     name: str
@@ -140,7 +145,7 @@ def declared(settings: TaskSettings) -> list[Role]:
     if settings.control:
         roles += controls(settings)
     if settings.references:
-        roles.append(Role("erm_student", RoleKind.ERM_STUDENT, STUDENTS, "erm", student))
+        roles += erm_students(settings)
     return roles
 
 
@@ -155,21 +160,44 @@ def augmentations(
 
 
 def controls(settings: TaskSettings) -> Iterator[Role]:
-    """A control for every start that students have: from labels alone, from the same weights.
-
-    A compressed teacher has none of its own: nothing else starts from all of the teacher.
-    """
+    """A control for every start that students have: from labels alone, from the same weights."""
     method, student, rows = settings.method, settings.student, settings.augmentations
-    own_start = [s for s in settings.students.values() if not s.compress]
-    from_layers = [s for s in own_start if s.from_teacher != "none"]
-    if not from_layers or len(from_layers) < len(own_start):
-        yield Role("control", RoleKind.CONTROL, STUDENTS, method, student, augmentations=rows)
-    for layers, teacher in dict.fromkeys((s.from_teacher, s.teachers[0]) for s in from_layers):
-        name = f"control_{layers}" if teacher == "teacher" else f"control_{layers}_{teacher}"
-        start = StudentSettings(
-            from_teacher=layers, teachers=(teacher,), ce_weight=1.0, kd_weight=0.0
-        )
+    for layers, teacher in starts(settings):
+        name = "control"
+        if teacher:
+            name = f"control_{layers}" if teacher == "teacher" else f"control_{layers}_{teacher}"
+        start = layers_alone(layers, teacher)
         yield Role(name, RoleKind.CONTROL, STUDENTS, method, student, start, rows)
+
+
+def erm_students(settings: TaskSettings) -> Iterator[Role]:
+    """An ERM student for every start: of its own weights, or from the ERM teacher's layers.
+
+    It is what the student would be if nothing were debiased. A further teacher has no twin by ERM
+    to start from.
+    """
+    for layers, teacher in starts(settings):
+        if teacher in ("", "teacher"):
+            name = f"erm_student_{layers}" if teacher else "erm_student"
+            start = layers_alone(layers, "erm_teacher" if teacher else "")
+            yield Role(name, RoleKind.ERM_STUDENT, STUDENTS, "erm", settings.student, start)
+
+
+def starts(settings: TaskSettings) -> list[tuple[str, str]]:
+    """The starts that students have: layers and whose they are, "" for weights of their own.
+
+    A compressed teacher has none: nothing else starts from all of the teacher.
+    """
+    own = [s for s in settings.students.values() if not s.compress]
+    found = [(s.from_teacher, "" if s.from_teacher == "none" else s.teachers[0]) for s in own]
+    return sorted(dict.fromkeys(found or [("none", "")]), key=lambda start: start[1] != "")
+
+
+def layers_alone(layers: str, teacher: str) -> StudentSettings | None:
+    """To start from a teacher's layers, if from any, and learn from labels alone."""
+    if not teacher:
+        return None
+    return StudentSettings(from_teacher=layers, teachers=(teacher,), ce_weight=1.0, kd_weight=0.0)
 
 
 def trained_for(

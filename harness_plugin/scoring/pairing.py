@@ -71,6 +71,23 @@ def twin_of(student: str, starts: Mapping[str, str], roles: Iterable[str]) -> st
     return next((role for role in controls if same_start(role, student, starts)), "")
 
 
+def erm_twin_of(student: str, starts: Mapping[str, str], roles: Iterable[str]) -> str:
+    """The ERM student among `roles` that starts as a student does where nothing is debiased.
+
+    From the same weights of its own, or from the ERM teacher where the student starts from the
+    teacher; "" if none does.
+    """
+    start = starts.get(student, "")
+    if start.endswith(OF_TEACHER):
+        start = start.removesuffix(OF_TEACHER) + OF_ERM_TEACHER
+    references = (role for role in roles if role.startswith("erm_student"))
+    return next((role for role in references if starts.get(role, "") == start), "")
+
+
+OF_TEACHER, OF_ERM_TEACHER = " of teacher", " of erm_teacher"
+"""How `start_of` ends for a model that starts from the one or the other."""
+
+
 def same_start(role: str, other: str, starts: Mapping[str, str]) -> bool:
     """Whether two roles start from the same weights, as far as is known."""
     return starts.get(role, "") == starts.get(other, "")

@@ -34,12 +34,12 @@ from harness_plugin.scoring.pairing import (
     arrange,
     check_collapse,
     distinct,
+    erm_twin_of,
     few_rows_notes,
     first_of,
     in_order,
     join,
     one_class_notes,
-    same_start,
     twin_of,
 )
 from harness_plugin.scoring.statistics import intervals
@@ -241,8 +241,8 @@ def measures_of(
 ) -> Iterator[tuple[str, Estimate]]:
     """The student against the teacher, its control and, for a performance, the ERM references.
 
-    Control and ERM student must start from the same weights as the student (`starts`, as in
-    `twin_of`): a better start is no effect of distillation. Where none does the measure has a
+    Control and ERM student must start as the student does (`starts`, as in `twin_of` and
+    `erm_twin_of`): a better start is no effect of distillation. Where none does the measure has a
     reason instead of a value.
 
     The difference to the teacher is `gap_widening` for a gap, else `distillability`. Gaps are
@@ -266,9 +266,10 @@ def measures_of(
     if gap and "teacher" in values:
         yield "gap_size_change", gap_size_change(values[student], values["teacher"], q)
     performance = q.metric.kind == "performance" and q.metric.higher_is_better
-    if performance and {"teacher", "erm_teacher", "erm_student"} <= values.keys():
-        if same_start("erm_student", student, starts):
-            yield "retention", retention(values, student, q)
+    references = any(role.startswith("erm_student") for role in values)
+    if performance and references and {"teacher", "erm_teacher"} <= values.keys():
+        if reference := erm_twin_of(student, starts, values):
+            yield "retention", retention(values, student, reference, q)
         else:
             yield "retention", not_compared(student, "ERM student", starts, q)
 
@@ -299,13 +300,13 @@ def gap_size_change(student: Floats, teacher: Floats, q: Quantity) -> Estimate:
     )
 
 
-def retention(values: Mapping[str, Floats], student: str, q: Quantity) -> Estimate:
+def retention(values: Mapping[str, Floats], student: str, reference: str, q: Quantity) -> Estimate:
     """The student's gain over its ERM reference as a share of the teacher's gain.
 
     A ratio of means over seeds, so that it has no value for a single seed. Undefined unless the
     95% interval of the teacher's gain lies above 0: near 0 the ratio says nothing.
     """
-    gain = values[student] - values["erm_student"]
+    gain = values[student] - values[reference]
     possible = values["teacher"] - values["erm_teacher"]
     teacher = intervals.estimate(possible, q.support, difference=True)
     n = q.support.n

@@ -76,3 +76,29 @@ def test_every_start_of_students_has_a_control_of_its_own():
     assert not any(
         "control" in name for name in roles_of(students={"student": even}, control=False)
     )
+
+
+def test_every_start_of_students_has_an_erm_student_that_starts_where_nothing_is_debiased():
+    even, first = StudentSettings(from_teacher="even"), StudentSettings(from_teacher="first")
+    of_big = StudentSettings(from_teacher="even", teachers=("teacher_big", "teacher"))
+
+    def references(**students):
+        roles = roles_of(students=students, teachers={"teacher_big": TeacherSettings()})
+        return {name: role for name, role in roles.items() if role.kind is RoleKind.ERM_STUDENT}
+
+    assert list(references(student=StudentSettings())) == ["erm_student"]
+    assert list(references(student=StudentSettings(compress={"int8": {}}))) == ["erm_student"]
+    result = references(student=StudentSettings(), student_a=even, student_b=first)
+    assert list(result) == ["erm_student", "erm_student_even", "erm_student_first"]
+    assert result["erm_student"].distillation is None
+    reference = result["erm_student_even"]
+    chosen = reference.distillation
+    assert (chosen.ce_weight, chosen.kd_weight, chosen.from_teacher) == (1, 0, "even")
+    assert reference.learns_from == ("erm_teacher",)
+    assert (reference.method, reference.init_group, reference.augmentations) == ("erm", 1, {})
+    assert reference.settings == result["erm_student"].settings
+    # an assistant has no twin by ERM
+    assert list(references(student=of_big, student_a=even)) == ["erm_student_even"]
+    assert not references(student=of_big)
+    names = roles_of(students={"student": even}, references=False)
+    assert not any("erm" in name for name in names)

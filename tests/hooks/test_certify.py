@@ -77,6 +77,10 @@ def test_a_student_is_measured_from_the_model_by_erm_that_starts_as_it_does():
     assert reference_of("student", starts) == "erm_student"
     assert reference_of("student_small", starts) == "erm_teacher"
     assert reference_of("student_half", starts) == ""
+    # the layers that it would start from if nothing were debiased
+    starts["erm_student_even"] = "even layers of erm_teacher"
+    assert reference_of("student_half", starts) == "erm_student_even"
+    assert reference_of("student", starts) == "erm_student"
 
 
 def test_what_is_kept_is_counted_from_the_reference(monkeypatch):
@@ -185,7 +189,7 @@ def worst_of(seeds, smallest):
     ],
 )
 def test_too_few_seeds_and_rows_are_named_with_what_is_needed(seeds, smallest, promise, reason):
-    made = Promise("control", 1.0, 1.0, **promise)
+    made = Promise("control", 1.0, 1.0, "erm_student", **promise)
     candidate = certificate.candidate(worst_of(seeds, smallest), "none", made, 0.95)
     assert candidate.reason == reason
     assert would_certify(candidate, 0.01, 0.02) == reason

@@ -293,3 +293,38 @@ def test_the_control_of_a_student_that_starts_from_its_teacher_is_its_twin(
     assert result["student_raw"].start == result["control"].start == ""
     assert "distillation" not in result["control_even"].settings
     assert result["student"].settings["distillation"]["from_teacher"] == "even"
+
+
+def test_the_erm_student_starts_from_the_layers_of_the_erm_teacher(open_context, monkeypatch):
+    """It learns from labels by ERM; students of other starts have others."""
+    first = {}
+    fit = loop.fit
+
+    def seen(accelerator, model, rows, loss, args, options, *rest):
+        weights = {k: v.clone() for k, v in model.state_dict().items()}
+        first.setdefault(options.name.split()[0], (weights, args.seed, loss))
+        result = fit(accelerator, model, rows, loss, args, options, *rest)
+        last[options.name.split()[0]] = {k: v.clone() for k, v in model.state_dict().items()}
+        return result
+
+    last = {}
+    monkeypatch.setattr(loop, "fit", seen)
+    context = open_context(
+        "students={student: {from_teacher: even}}",
+        "method=resample",
+        "teacher.epochs=0.3",
+        "student.epochs=0.2",
+        "control=false",
+    )
+    result = {model.role: model for model in train_models(context, 0)}
+    assert list(result) == ["teacher", "erm_teacher", "student", "erm_student_even"]
+    (weights, seed, _), (twin, twin_seed, loss) = first["student"], first["erm_student_even"]
+    shared = [name for name in twin if name in last["erm_teacher"] and "embeddings" in name]
+    assert shared
+    assert all(torch.equal(twin[name], last["erm_teacher"][name]) for name in shared)
+    assert any(not torch.equal(twin[name], weights[name]) for name in shared)
+    assert seed == twin_seed
+    assert (loss.kd_weight, loss.ce_weight) == (0, 1)
+    reference = result["erm_student_even"]
+    assert (reference.start, reference.method) == ("even layers of erm_teacher", "erm")
+    assert "distillation" not in reference.settings

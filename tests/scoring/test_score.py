@@ -209,6 +209,27 @@ def test_a_student_is_compared_with_the_control_of_its_own_start(predictions):
     assert transfer(plain, "acc", "contribution").value == pytest.approx((29 - 29) / 40)
 
 
+def test_retention_is_measured_from_the_erm_student_of_the_erm_teachers_layers():
+    """Accuracy: teacher .75, ERM .6; the student .65, ERM students .6 of its own and .625 even."""
+    rights = {
+        "teacher": (10, 5, 10, 5),
+        "student": (10, 3, 10, 3),
+        "erm_teacher": (10, 2, 10, 2),
+        "erm_student": (10, 2, 10, 2),
+        "erm_student_even": (10, 3, 10, 2),
+    }
+    answers = [predict(role, seed, r) for role, r in rights.items() for seed in (0, 1, 2)]
+    own = dict.fromkeys(rights, "")
+    even = {"student": EVEN, "erm_student_even": "even layers of erm_teacher"}
+    for starts, reference in (({**own, **even}, 0.625), (own, 0.6)):
+        result = score(answers, models=models_of(**starts))
+        kept = transfer(result, "acc", "retention")
+        assert kept.value == pytest.approx((0.65 - reference) / (0.75 - 0.6))
+    others = {"student": "even layers of teacher_big", "erm_student_even": even["erm_student_even"]}
+    unlike = score(answers, models=models_of(**{**own, **others}))
+    assert np.isnan(transfer(unlike, "acc", "retention").value)
+
+
 def test_a_better_start_is_no_effect_of_distillation(predictions):
     """Where no control and no ERM student starts as the student does, nothing is compared."""
     models = models_of(**{**dict.fromkeys(RIGHTS, ""), "student": EVEN})

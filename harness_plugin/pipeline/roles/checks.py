@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from harness_plugin.config.roles import RoleKind
 from harness_plugin.data.dataset import TaskData
 from harness_plugin.errors import HarnessError
 from harness_plugin.models import checkpoints
@@ -51,7 +50,7 @@ def check_plan(ctx: RunContext) -> None:
 
 def check_augmentations(ctx: RunContext, role: ResolvedRole) -> None:
     """Refuse further rows that need what the data lack, or a teacher where a role has none."""
-    own_labels = role.distillation is None or role.kind is RoleKind.CONTROL
+    own_labels = role.distillation is None or role.kind.from_labels
     for each in role.augmentations:
         where = f"task {ctx.task.task}: {role.name}: augmentation {each.name}"
         if missing := missing_needs(each.cls, available(ctx)):

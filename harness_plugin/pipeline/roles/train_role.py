@@ -9,7 +9,6 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from harness_plugin.config.roles import RoleKind
 from harness_plugin.errors import HarnessError
 from harness_plugin.models.checkpoints import trained_labels
 from harness_plugin.pipeline.prepare.plan import Component, ResolvedRole
@@ -248,7 +247,7 @@ def train_stages(
 
 def settings_record(ctx: RunContext, role: ResolvedRole, key: str) -> dict[str, Any]:
     """The settings in a role's record of the result files."""
-    distillation = None if role.kind is RoleKind.CONTROL else role.distillation
+    distillation = None if role.kind.from_labels else role.distillation
     declared = ctx.settings.model_dump()["students"].get(role.name)
     if distillation is not None and declared is None:
         declared = ctx.settings.model_dump()["teachers"][role.name]["distillation"]

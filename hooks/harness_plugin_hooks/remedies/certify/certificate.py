@@ -19,7 +19,7 @@ from harness_plugin.plugins.remedies import CERTIFYING, RANKING
 from harness_plugin.records import Predictions
 from harness_plugin.scoring.measure import Bootstrap, Quantity, measure
 from harness_plugin.scoring.metrics import WORST_GROUP_ACC
-from harness_plugin.scoring.pairing import arrange, join, same_start
+from harness_plugin.scoring.pairing import arrange, erm_twin_of, join
 from harness_plugin.scoring.statistics.intervals import components, no_claim
 from harness_plugin.store.files import strict, write_json
 from harness_plugin_hooks.remedies.certify.rule import Candidate, in_order, steps_of, would_certify
@@ -29,8 +29,8 @@ if TYPE_CHECKING:  # it imports torch, which checking a certificate does not nee
     from harness_plugin.pipeline.remedy import RemedyReport
 
 DOCUMENT, ANSWERS = "certificate.json", "answers.npz"
-REFERENCES = ("teacher", "erm_teacher", "erm_student")
-NO_REFERENCE = "no ERM student starts from the weights that it starts from"
+REFERENCES = ("teacher", "erm_teacher")
+NO_REFERENCE = "no ERM student starts as it does"
 COMPRESSED = "the network of teacher"
 """`TrainedModel.start` of the teacher made smaller: the ERM teacher is its counterpart by ERM."""
 MIN_SEEDS = 3
@@ -98,7 +98,7 @@ class Promise:
     role: str
     value: float
     cost: float
-    reference: str = "erm_student"
+    reference: str
     reason: str = ""
 
 
@@ -120,12 +120,11 @@ def certificate_of(
         role = role_of(one.remedy)
         own = report.baseline if one.remedy == "none" else role
         reference = reference_of(own, report.starts)
-        value = retained(report, one.score.value, reference or "erm_student")
         promises[one.remedy] = Promise(
             role,
-            value if reference else 0.0,
+            retained(report, one.score.value, reference) if reference else 0.0,
             one.operations / unit,
-            reference or "erm_student",
+            reference or "erm_teacher",
             "" if reference else NO_REFERENCE,
         )
     made = computed(
@@ -156,7 +155,7 @@ def reference_of(student: str, starts: Mapping[str, str]) -> str:
     """
     if starts.get(student) == COMPRESSED:
         return "erm_teacher"
-    return "erm_student" if same_start("erm_student", student, starts) else ""
+    return erm_twin_of(student, starts, starts)
 
 
 def retained(report: RemedyReport, score: float, reference: str) -> float:
