@@ -207,6 +207,20 @@ class ImageSettings(Strict):
     )
 
 
+class ValidationPool(Strict):
+    """A file of further validation rows, in the layout of the augmentation `pool`."""
+
+    file: str = Field(description="CSV, TSV, JSON lines or Parquet with the task's inputs")
+    columns: dict[str, str] = Field(
+        default_factory=dict, description="the file's name of a column, by the task's"
+    )
+    label: str = Field(description="its column of labels")
+    attribute: str = Field("", description="its column of the attribute: groups need it")
+    cluster: str = Field(
+        "", description="its column of clusters: rows of one template or person are not independent"
+    )
+
+
 class TaskSettings(Strict):
     """Everything about one task that can be set; a recipe and a run file hold the same keys."""
 
@@ -248,6 +262,11 @@ class TaskSettings(Strict):
     )
     validation_fraction: float = Field(
         0, ge=0, lt=1, description="share of the training rows held out where data have no such set"
+    )
+    validation_pool: ValidationPool | None = Field(
+        None,
+        description="further validation rows, from a file: {file: rows.csv, label: gold, "
+        "attribute: cue}",
     )
     teacher: RoleSettings
     student: RoleSettings

@@ -36,7 +36,7 @@ ROLES = (
 )  # fmt: skip
 """The settings that decide which roles there are."""
 
-OF_ALL = ("options", "image", "vocab_size", "select", "validation_fraction")
+OF_ALL = ("options", "image", "vocab_size", "select", "validation_fraction", "validation_pool")
 """The settings that every model of a task depends on."""
 
 OF_METHODS = ("bias_model", "bias_model_options", "group_inference", "group_inference_options")

@@ -172,8 +172,10 @@ def shared_of(run: Mapping[str, Any], root: str) -> SharedTask:
         (name,) = config.tasks
         task = find_task(name, plugins["task"], config.include_path)
         settings = task_settings(task, config.source_of(task), [name, task.task], config.settings)
-        which = [name, config.data, config.data_seed, config.limit, config.include_path]
-        of_data = json.dumps([*which, settings.options, settings.validation_fraction], default=str)
+        which: list[Any] = [name, config.data, config.data_seed, config.limit, config.include_path]
+        of_settings = {"options", "validation_fraction", "validation_pool"}
+        which.append(settings.model_dump(mode="json", include=of_settings))
+        of_data = json.dumps(which, default=str)
         if of_data not in _DATA:
             keep_few(_DATA)
             _DATA[of_data] = load_for(task, settings, config)

@@ -132,6 +132,7 @@ HARMLESS = {
         "group_inference_options": "as group_inference",
         "control": "decides whether there is a control",
         "references": "decides whether there are ERM references",
+        "validation_pool": "test_validation_pool.py: selection and last layers have the rows",
         "image": "below",
         "vocab_size": "below, with enough words",
     },

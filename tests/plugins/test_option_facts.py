@@ -14,6 +14,7 @@ PLUGINS = load_plugins()
 KINDS = ("method", "bias_model", "group_inference", "distiller", "augmentation", "compressor")
 OFFERS = [offer for kind in KINDS for offer in PLUGINS[kind]]
 NO_NUMBER = {"column", "model", "views", "file", "columns", "label", "attribute", "layer"}
+NO_NUMBER |= {"cluster"}
 
 
 @pytest.mark.parametrize("offer", OFFERS, ids=lambda offer: f"{offer.kind}-{offer.name}")

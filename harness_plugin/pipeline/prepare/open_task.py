@@ -18,7 +18,7 @@ from harness_plugin.data.dataset import TaskData, held_out, load_data
 from harness_plugin.data.split import Split
 from harness_plugin.data.task import Task, find_task
 from harness_plugin.errors import HarnessError, unknown
-from harness_plugin.plugins.registry import Plugins
+from harness_plugin.plugins.registry import Plugins, load_plugins
 
 
 class OpenTask(NamedTuple):
@@ -77,7 +77,7 @@ def starts_untrained(settings: TaskSettings) -> bool:
 def load_for(
     task: Task, settings: TaskSettings, config: RunConfig, *, training: bool = True
 ) -> TaskData:
-    """The data a run asks for, loaded and checked; with the validation split it holds out.
+    """The data a run asks for, loaded and checked; with the validation rows it holds out or adds.
 
     Without `training` the evaluation sets alone are needed. Raises HarnessError as `load_data`.
     """
@@ -93,6 +93,10 @@ def load_for(
     )
     if training and settings.validation_fraction and data.validation is None:
         data = held_out(data, settings.validation_fraction, config.data_seed)
+    if training and settings.validation_pool:
+        from harness_plugin.pipeline.prepare.validation_pool import with_pool  # imports torch
+
+        data = with_pool(task, data, settings.validation_pool, load_plugins(["augmentation"]))
     return data
 
 

@@ -92,11 +92,13 @@ def additional(
     ids: Sequence[str],
     label: Ints,
     attribute: Sequence[str] | None = None,
+    cluster: Sequence[str] | None = None,
 ) -> Split:
     """A split `name` of further rows like those of `train`, with new inputs.
 
     Groups and alignment are those that the training rows give a label and an attribute; rows
-    without a known attribute belong to no group.
+    without a known attribute belong to no group. Clusters count where `train` has such a column;
+    rows without one stand alone.
     """
     import datasets
 
@@ -116,7 +118,7 @@ def additional(
     if train.overlapping:
         columns["members"] = [[] for _ in ids]
     if train.clusters is not None:
-        columns["cluster"] = [""] * len(ids)
+        columns["cluster"] = [""] * len(ids) if cluster is None else list(cluster)
     return replace(
         train,
         name=name,

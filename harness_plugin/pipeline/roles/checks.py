@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from harness_plugin.data.dataset import TaskData
@@ -49,17 +50,30 @@ def check_plan(ctx: RunContext) -> None:
 
 
 def check_augmentations(ctx: RunContext, role: ResolvedRole) -> None:
-    """Refuse further rows that need what the data lack, or a teacher where a role has none."""
+    """Refuse further rows that need what the data lack, or a teacher where a role has none.
+
+    And rows that judge as well (`validation_pool`).
+    """
+    judges = ctx.settings.validation_pool
     own_labels = role.distillation is None or role.kind.from_labels
     for each in role.augmentations:
         where = f"task {ctx.task.task}: {role.name}: augmentation {each.name}"
         if missing := missing_needs(each.cls, available(ctx)):
             raise HarnessError(f"{where} needs {' and '.join(missing)}, which {data_of(ctx)}.")
+        if judges and same_file(str(each.options.get("file", "")), judges.file):
+            raise HarnessError(
+                f"{where} trains on {judges.file}, which is the validation_pool: take other rows."
+            )
         if own_labels and not each.cls.labelled(each.options):
             raise HarnessError(
                 f"{where} has rows without labels, which {role.name} has no teacher to label: give "
                 "it to a student (students.NAME.augmentations), or rows with labels."
             )
+
+
+def same_file(one: str, other: str) -> bool:
+    """Whether two names are of one file that exists."""
+    return bool(one) and Path(one).exists() and Path(other).exists() and Path(one).samefile(other)
 
 
 def check_options(ctx: RunContext) -> None:

@@ -92,8 +92,9 @@ class Pool(Augmentation):
     """Rows of a file of one's own: CSV, TSV, JSON lines or Parquet with the task's input columns.
 
     `columns` maps inputs to other column names; images are file names, relative to the file.
-    `label` names the column of labels, `attribute` that of attributes; without labels the rows are
-    an unlabelled pool that the teacher labels, kept where it is `confidence` sure. Rows that revise
+    `label` names the column of labels, `attribute` that of attributes, `cluster` that of what rows
+    have in common, which counts where they are judged on; without labels the rows are an unlabelled
+    pool that the teacher labels, kept where it is `confidence` sure. Rows that revise
     others (counterfactually augmented data) are such a file.
     """
 
@@ -102,6 +103,7 @@ class Pool(Augmentation):
         "columns": {},
         "label": "",
         "attribute": "",
+        "cluster": "",
         "confidence": 0.0,
     }
 
@@ -120,9 +122,13 @@ class Pool(Augmentation):
             if name not in task.inputs:
                 raise unknown(f"input of task {task.task}", name, task.inputs)
         named = {name: str(options["columns"].get(name, name)) for name in task.inputs}
-        extra = {key: str(options[key]) for key in ("label", "attribute") if options[key]}
+        wanted = ("label", "attribute", "cluster")
+        extra = {key: str(options[key]) for key in wanted if options[key]}
         table = read_columns(file, [*named.values(), *extra.values()], Format())
-        complete(table, [*table.columns], drop=False)
+        # a row without a cluster stands alone
+        complete(
+            table, [name for name in table.columns if name != extra.get("cluster")], drop=False
+        )
         columns = {name: values.to_pylist() for name, values in table.columns.items()}
         count = len(next(iter(columns.values())))
         label = np.zeros(count, np.int64)
@@ -141,6 +147,7 @@ class Pool(Augmentation):
             ids=[f"{file.name}:{row}" for row in range(1, count + 1)],
             label=label,
             attribute=columns[extra["attribute"]] if options["attribute"] else None,
+            cluster=columns[extra["cluster"]] if options["cluster"] else None,
         )
         return [split]
 
