@@ -1,21 +1,23 @@
 """Draw sentence templates as rows that debias, as many of every kind of identity and label.
 
-    python examples/toxicity/draw_rows.py toxicity_data 600
+    python examples/toxicity/draw_rows.py toxicity_data 600 --validation 4800
 
-Writes `templates_600.csv` into the working directory: text, label and attribute (mention). Larger
-files hold the rows of the smaller ones; the 6,000 templates that the plans here are tested on are
-not among them. Sentences that name people are what Dixon et al. (2018) add to training.
+Writes `templates_600.csv` into the working directory: text, label, attribute (mention) and sentence
+(the text without the term). Larger files hold the rows of the smaller ones; the 6,000 templates
+that the plans here are tested on are not among them. Sentences that name people are what Dixon et
+al. (2018) add to training. `templates_validation.csv` has further ones, for `validation_pool`.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from harness_plugin.data.dataset import Split, load_data, stratified
+from harness_plugin.data.dataset import Ints, Split, load_data, stratified
 from harness_plugin.data.task import find_task
 from harness_plugin.machine.progress import quiet_datasets
 from harness_plugin.plugins.registry import load_plugins
@@ -30,24 +32,39 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("data", type=Path, help="the folder toxicity_data")
     parser.add_argument("rows", type=int, nargs="+", help="numbers of rows, multiples of 12")
+    parser.add_argument(
+        "--validation", type=int, default=0, metavar="N", help="further rows, to validate by"
+    )
     args = parser.parse_args()
     quiet_datasets()
     every = templates(args.data)
     tested = stratified(every, TESTED_ON, seed=0)
-    texts, kinds = every.rows["text"], np.array(every.rows["attribute"])
+    kinds = np.array(every.rows["attribute"])
     left = ~np.isin(every.ids, tested.ids) & (kinds != NOBODY)
     order = np.random.default_rng(0).permutation(np.flatnonzero(left))
     cells = [order[every.group[order] == group] for group in np.unique(every.group[order])]
+    for count in (*args.rows, args.validation):
+        if count % len(cells):
+            parser.error(f"{count} rows: a multiple of {len(cells)}, the cells, is needed")
+    most = min(map(len, cells)) * len(cells)
+    if (total := max(args.rows) + args.validation) > most:
+        parser.error(f"{total} rows to train on and to validate by: there are {most}")
     for count in args.rows:
-        each, rest = divmod(count, len(cells))
-        if rest or each > min(map(len, cells)):
-            parser.error(f"{count} rows: a multiple of {len(cells)} cells that hold them is needed")
-        with open(f"templates_{count}.csv", "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(("text", "label", "attribute"))
-            for row in np.concatenate([cell[:each] for cell in cells]):
-                writer.writerow((texts[row], LABELS[every.label[row]], MENTION))
-        print(f"templates_{count}.csv: {count} rows")
+        write(every, [cell[: count // len(cells)] for cell in cells], f"templates_{count}.csv")
+    if each := args.validation // len(cells):  # from the other end: none of the rows above
+        write(every, [cell[-each:] for cell in cells], "templates_validation.csv")
+
+
+def write(every: Split, cells: Sequence[Ints], name: str) -> None:
+    """Rows as a file in the layout of `augmentations.pool` and `validation_pool`."""
+    texts, sentences = every.rows["text"], every.rows["cluster"]
+    rows = np.concatenate(cells).tolist()
+    with open(name, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("text", "label", "attribute", "sentence"))
+        for row in rows:
+            writer.writerow((texts[row], LABELS[every.label[row]], MENTION, sentences[row]))
+    print(f"{name}: {len(rows)} rows")
 
 
 def templates(data: Path, rows: int = 0) -> Split:

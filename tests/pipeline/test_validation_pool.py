@@ -109,7 +109,8 @@ def test_what_does_not_fit_is_one_line(open_context, pool, more, text, message):
 
 def test_remedies_are_ranked_and_certified_on_them(pool, tmp_path, capsys):
     rows = pool(ROWS + ROWS.partition("\n")[2] * 3)
-    words = f"remedy --tasks {TOY} --seeds 0 --threads 1 --remedies pure_kd --min_group 5 --certify 0.95"
+    words = f"remedy --tasks {TOY} --seeds 0 --threads 1 --remedies pure_kd --certify 0.95"
+    words += " --min_group 5"
     words += f" --use_cache {tmp_path / 'store'} --output_path {tmp_path / 'out'}"
     sets = ["teacher.epochs=0.2", "student.epochs=0.2", rows]
     assert main([*words.split(), *(word for each in sets for word in ("--set", each))]) == 0

@@ -58,7 +58,10 @@ def test_search_and_plan_train_on_the_same_rows():
     assert "evaluate_on" not in plan
 
 
-REFERENCES = {"teacher", "erm_teacher", "control", "control_even", "erm_student"}
+REFERENCES = {
+    *("teacher", "erm_teacher", "control", "control_even"),
+    *("erm_student", "erm_student_even"),
+}
 
 NUMBERS = {  # arm: (in domain, HANS-like)
     "erm": (0.70, 0.50),
@@ -143,31 +146,76 @@ def test_the_encoder_is_checked_and_laid_out(tmp_path, monkeypatch):
     assert {path.name for path in (tmp_path / "encoder").iterdir()} == {*fetch.FILES}
 
 
-def drawn(script_at, data, rows, tmp_path, monkeypatch):
-    """Run an example's draw_rows.py; the table that it wrote."""
+def drawn(script_at, data, words, tmp_path, monkeypatch):
+    """Run an example's draw_rows.py; the tables that it wrote, by their file's name."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["draw_rows.py", str(data), str(rows)])
+    monkeypatch.setattr(sys, "argv", ["draw_rows.py", str(data), *words.split()])
     script(script_at).main()
-    (table,) = tmp_path.glob("*.csv")
-    with table.open(newline="") as file:
-        return list(csv.DictReader(file))
+    return {
+        table.stem: list(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))
+        for table in tmp_path.glob("*.csv")
+    }
 
 
-def test_drawn_sentences_are_balanced_and_not_tested_on(real_data, tmp_path, monkeypatch):
+def test_drawn_sentences_are_balanced_and_not_tested_on(real_data, tmp_path, monkeypatch, capsys):
     example = ROOT / "examples" / "toxicity"
-    rows = drawn(example / "draw_rows.py", real_data, 120, tmp_path, monkeypatch)
-    assert Counter(row["label"] for row in rows) == {"toxic": 60, "nontoxic": 60}
-    tested = script(example / "draw_rows.py").templates(real_data, 6000)
+    at = example / "draw_rows.py"
+    tables = drawn(at, real_data, "120 --validation 240", tmp_path, monkeypatch)
+    assert set(tables) == {"templates_120", "templates_validation"}
+    tested = script(at).templates(real_data, 6000)
     assert len(tested) == 6000
-    assert not {row["text"] for row in rows} & {*tested.rows["text"]}
+    texts = [{row["text"] for row in rows} for rows in tables.values()]
+    assert not texts[0] & texts[1]
+    for rows, each in zip(tables.values(), texts, strict=True):
+        assert Counter(row["label"] for row in rows) == dict.fromkeys(
+            ("toxic", "nontoxic"), len(rows) // 2
+        )
+        assert not each & {*tested.rows["text"]}
+        assert all(row["sentence"].replace("_", "") in row["text"] or "_" in row["sentence"]
+                   for row in rows)  # fmt: skip
     settings = yaml.safe_load((example / "small.yaml").read_text())["settings"]
     assert settings["toxicity_identity"]["n_templates"] == 6000
+    with pytest.raises(SystemExit):
+        drawn(at, real_data, "120 --validation 600000", tmp_path, monkeypatch)
+    assert "600120 rows to train on and to validate by: there are" in capsys.readouterr().err
+
+
+def test_drawn_pairs_validate_apart_from_those_that_are_trained_on(
+    real_data, tmp_path, monkeypatch
+):
+    tables = drawn(NLI / "draw_rows.py", real_data, "120 --validation", tmp_path, monkeypatch)
+    trained, judged = tables["hans_120"], tables["hans_validation"]
+    assert Counter(row["label"] for row in trained) == {"entailment": 60, "neutral": 60}
+    pairs = [{(row["premise"], row["hypothesis"]) for row in rows} for rows in (trained, judged)]
+    assert not pairs[0] & pairs[1]
+    assert len(judged) == 3000
+    assert len({row["template"] for row in judged}) == 60
+
+
+@pytest.mark.parametrize(
+    ("folder", "differ"),
+    [("pretrained_nli", {"validation_pool"}), ("toxicity", {"validation_pool"})],
+)
+def test_run_files_train_what_their_studies_train(folder, differ):
+    """The store has the models of either for the other."""
+    example = ROOT / "examples" / folder
+    small, run = (yaml.safe_load((example / f"{n}.yaml").read_text()) for n in ("small", "run"))
+    (task,) = run["settings"]
+    own, of_study = run["settings"][task], dict(small["settings"][task])
+    of_study |= small["factors"]["arm"]["rows_600"]
+    students = own.pop("students")
+    theirs = {"student_ce": False, **of_study.pop("students")}
+    assert students == {name: theirs[name] for name in students}
+    assert {key for key in {*own, *of_study} if own.get(key) != of_study.get(key)} == differ
+    assert {key: run[key] for key in small["run"] if key != "resamples"} == {
+        key: value for key, value in small["run"].items() if key != "resamples"
+    }
 
 
 def test_drawn_faces_are_against_the_bias_and_in_no_set(real_data, tmp_path, monkeypatch):
     example = ROOT / "examples" / "fairface"
     data = real_data / "fairface64"
-    rows = drawn(example / "draw_rows.py", data, 20, tmp_path, monkeypatch)
+    (rows,) = drawn(example / "draw_rows.py", data, "20", tmp_path, monkeypatch).values()
     cells = Counter((row["label"], row["attribute"]) for row in rows)
     assert cells == {("young", "Male"): 10, ("old", "Female"): 10}
     assert all((tmp_path / row["image"]).is_file() for row in rows)
