@@ -1,11 +1,13 @@
-"""Archived predictions of a run within a budget → right answers of every group.
+"""A study's results, or archived predictions of a run within a budget → right answers by group.
 
+    python studies/real/collect.py results/small --plan examples/toxicity/small.yaml
+        --machine "two CPU cores" --output studies/real/toxicity_small.json
     python studies/real/collect.py FOLDER --plan examples/pretrained_nli/transfer.yaml
         --data ../shared/data --output studies/real/NAME.json
 
-FOLDER holds `store_*.tar.xz` and `results.tar.xz` as they came from the machine. The plan is what
-the machine ran (its own, if it chose one); the task and its data come from it. The counts are small
-enough to be kept; the predictions are not.
+The folder is what `harness study` wrote, or holds `store_*.tar.xz` and `results.tar.xz` as they
+came from a machine; the plan is then what the machine ran (its own, if it chose one), and the task
+and its data come from it. The counts are small enough to be kept; the predictions are not.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import yaml
 
 from harness_plugin.data.dataset import Split, load_data
@@ -60,22 +63,40 @@ def right(split: Split, logits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return answer == split.label
 
 
-def main() -> None:
-    """Read the archives, count, write."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--plan", type=Path, required=True)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--machine", default="", help="the card and the date, for the page")
-    parser.add_argument("--output", type=Path, required=True)
-    args = parser.parse_args()
-    files = members(args.folder)
-    plan = yaml.safe_load(files.get(f"results/{args.plan.name}") or args.plan.read_bytes())
+def of_study(numbers: pd.DataFrame, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The counts of what a study scored: a row each model, set and seed."""
+    chosen = numbers[
+        (numbers["study"] == plan["study"])
+        & (numbers["measure"] == "score")
+        & (numbers["metric"] == "acc")
+        & numbers["subset"].str.startswith("group=")
+    ]
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for one in chosen.to_dict("records"):
+        levels = {
+            name: one.get(f"factor_{name}", next(iter(choices)))
+            for name, choices in plan["factors"].items()
+        }
+        about = {**levels, "role": one["role"], "seed": int(one["seed"]), "set": one["split"]}
+        row = rows.setdefault(tuple(about.values()), {**about, "groups": {}})
+        group = one["subset"].removeprefix("group=")
+        row["groups"][group] = [round(one["value"] * one["n"]), int(one["n"])]
+    if not rows:
+        raise SystemExit(f"no numbers of a study {plan['study']!r}.")
+    return list(rows.values())
+
+
+def of_archives(
+    folder: Path, plan_file: Path, data: Path
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The plan and the counts of archived predictions."""
+    files = members(folder)
+    plan = yaml.safe_load(files.get(f"results/{plan_file.name}") or plan_file.read_bytes())
     (name,) = plan["tasks"]
     settings = plan["settings"][name]
     task = read_task(resource_path(f"harness_plugin_tasks.{name}:{name}.yaml"))
     options = {option: value for option, value in settings.items() if option in task.options}
-    splits = splits_of(task, options, args.data)
+    splits = splits_of(task, options, data)
     predicted: dict[str, dict[str, np.ndarray[Any, Any]]] = {}
     for name, content in files.items():
         if name.startswith("logits-") and name.endswith("stage.json"):
@@ -97,6 +118,24 @@ def main() -> None:
                 {key: one[key] for key in ("arm", *plan["factors"], "role", "seed") if key in one}
                 | {"set": name, "groups": dict(zip(split.groups, groups, strict=True))}
             )
+    return plan, rows
+
+
+def main() -> None:
+    """Read, count, write."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--plan", type=Path, required=True)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--machine", default="", help="the card and the date, for the page")
+    parser.add_argument("--output", type=Path, required=True)
+    args = parser.parse_args()
+    if numbers := sorted(args.folder.glob("numbers_*.parquet")):
+        plan = yaml.safe_load(args.plan.read_bytes())
+        rows = of_study(pd.concat(map(pd.read_parquet, numbers)), plan)
+    else:
+        plan, rows = of_archives(args.folder, args.plan, args.data)
+    (settings,) = plan["settings"].values()
     rows.sort(key=lambda row: json.dumps(row, sort_keys=True))
     arms = plan["factors"]["arm"]
     content = {"machine": args.machine, "settings": settings, "arms": arms, "rows": rows}
