@@ -5,7 +5,8 @@
 Writes `templates_600.csv` into the working directory: text, label, attribute (mention) and sentence
 (the text without the term). Larger files hold the rows of the smaller ones; the 6,000 templates
 that the plans here are tested on are not among them. Sentences that name people are what Dixon et
-al. (2018) add to training. `templates_validation.csv` has further ones, for `validation_pool`.
+al. (2018) add to training. `templates_validation.csv` has further ones, of other sentences, for
+`validation_pool`.
 """
 
 from __future__ import annotations
@@ -46,13 +47,26 @@ def main() -> None:
     for count in (*args.rows, args.validation):
         if count % len(cells):
             parser.error(f"{count} rows: a multiple of {len(cells)}, the cells, is needed")
-    most = min(map(len, cells)) * len(cells)
-    if (total := max(args.rows) + args.validation) > most:
-        parser.error(f"{total} rows to train on and to validate by: there are {most}")
+    check_size(parser, max(args.rows), cells)
     for count in args.rows:
-        write(every, [cell[: count // len(cells)] for cell in cells], f"templates_{count}.csv")
-    if each := args.validation // len(cells):  # from the other end: none of the rows above
-        write(every, [cell[-each:] for cell in cells], "templates_validation.csv")
+        write(every, first(cells, count), f"templates_{count}.csv")
+    if args.validation:
+        sentences = np.array(every.rows["cluster"])
+        trained = sentences[np.concatenate(first(cells, max(args.rows)))]
+        other = [cell[~np.isin(sentences[cell], trained)] for cell in cells]
+        check_size(parser, args.validation, other)
+        write(every, first(other, args.validation), "templates_validation.csv")
+
+
+def first(cells: Sequence[Ints], count: int) -> list[Ints]:
+    """As many rows of every cell, `count` in all."""
+    return [cell[: count // len(cells)] for cell in cells]
+
+
+def check_size(parser: argparse.ArgumentParser, count: int, cells: Sequence[Ints]) -> None:
+    """Refuse more rows than the cells hold."""
+    if count > (most := min(map(len, cells)) * len(cells)):
+        parser.error(f"{count} rows: there are {most}")
 
 
 def write(every: Split, cells: Sequence[Ints], name: str) -> None:

@@ -176,11 +176,12 @@ def erm_students(settings: TaskSettings) -> Iterator[Role]:
     It is what the student would be if nothing were debiased. A further teacher has no twin by ERM
     to start from.
     """
-    for layers, teacher in starts(settings):
-        if teacher in ("", "teacher"):
-            name = f"erm_student_{layers}" if teacher else "erm_student"
-            start = layers_alone(layers, "erm_teacher" if teacher else "")
-            yield Role(name, RoleKind.ERM_STUDENT, STUDENTS, "erm", settings.student, start)
+    known = {"": "", "teacher": "erm_teacher", "erm_teacher": "erm_teacher"}
+    found = [(layers, known[teacher]) for layers, teacher in starts(settings) if teacher in known]
+    for layers, teacher in dict.fromkeys(found):
+        name = f"erm_student_{layers}" if teacher else "erm_student"
+        start = layers_alone(layers, teacher)
+        yield Role(name, RoleKind.ERM_STUDENT, STUDENTS, "erm", settings.student, start)
 
 
 def starts(settings: TaskSettings) -> list[tuple[str, str]]:

@@ -210,11 +210,13 @@ class ImageSettings(Strict):
 class ValidationPool(Strict):
     """A file of further validation rows, in the layout of the augmentation `pool`."""
 
-    file: str = Field(description="CSV, TSV, JSON lines or Parquet with the task's inputs")
+    file: str = Field(
+        min_length=1, description="CSV, TSV, JSON lines or Parquet with the task's inputs"
+    )
     columns: dict[str, str] = Field(
         default_factory=dict, description="the file's name of a column, by the task's"
     )
-    label: str = Field(description="its column of labels")
+    label: str = Field(min_length=1, description="its column of labels")
     attribute: str = Field("", description="its column of the attribute: groups need it")
     cluster: str = Field(
         "", description="its column of clusters: rows of one template or person are not independent"

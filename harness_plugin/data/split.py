@@ -220,9 +220,7 @@ def stratified(split: Split, limit: int, seed: int) -> Split:
 
 def stratified_rows(split: Split, limit: int, seed: int) -> Ints:
     """(limit,) sorted row numbers, every group (or label) in proportion and at least once."""
-    strata = split.group if split.groups else split.label
-    if split.overlapping:
-        strata = np.unique(split.membership, axis=0, return_inverse=True)[1].reshape(-1)
+    strata = strata_of(split)
     present, counts = np.unique(strata, return_counts=True)
     if limit < len(present):
         raise HarnessError(
@@ -244,3 +242,39 @@ def stratified_rows(split: Split, limit: int, seed: int) -> Ints:
         for value, size in zip(present, take, strict=True)
     ]
     return np.sort(np.concatenate(chosen))
+
+
+def half(split: Split, seed: int) -> Ints:
+    """Sorted row numbers of about half of the rows, every group (or label) in proportion.
+
+    Rows of one cluster are on one side: they are not independent, so that what is chosen on one
+    half would be known on the other. The largest clusters are dealt out first, each to the side
+    that has less of its groups. Where rows stand alone it is `stratified_rows`.
+    """
+    if split.clusters is None:
+        return stratified_rows(split, len(split) // 2, seed)
+    index, names = split.clusters
+    alone = np.flatnonzero(index < 0)
+    unit = index.copy()
+    unit[alone] = len(names) + np.arange(len(alone))
+    unit = np.unique(unit, return_inverse=True)[1].reshape(-1)
+    strata = np.unique(strata_of(split), return_inverse=True)[1].reshape(-1)
+    counts = np.zeros((int(unit.max()) + 1, int(strata.max()) + 1))
+    np.add.at(counts, (unit, strata), 1)
+    shares = counts / counts.sum(axis=0)
+    order = np.random.default_rng(seed).permutation(len(counts))
+    order = order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
+    first = np.zeros(len(counts), dtype=np.bool_)
+    lead = np.zeros(counts.shape[1])  # of the first side, as a share of each group
+    for number in order:
+        first[number] = lead @ shares[number] <= 0
+        lead += shares[number] if first[number] else -shares[number]
+    return np.flatnonzero(first[unit]).astype(np.int64)
+
+
+def strata_of(split: Split) -> Ints:
+    """(N,) what a cut keeps in proportion: groups, labels where there are none, or combinations."""
+    if split.overlapping:
+        found = np.unique(split.membership, axis=0, return_inverse=True)[1]
+        return found.reshape(-1).astype(np.int64)
+    return split.group if split.groups else split.label

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from harness_plugin.config.roles import Role, plan_of_roles
 from harness_plugin.config.run_config import RunConfig
 from harness_plugin.config.settings import StudentSettings, TaskSettings
-from harness_plugin.data.dataset import TaskData, check, stratified_rows
+from harness_plugin.data.dataset import TaskData, check
+from harness_plugin.data.split import half
 from harness_plugin.data.task import Task
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.pipeline.operations import operations_of
@@ -203,7 +204,10 @@ def with_remedy(
 
 
 def halved(task: Task, data: TaskData, seed: int, *, certify: bool = False) -> TaskData:
-    """The data with half of the validation rows as their evaluation set, or as two of them."""
+    """The data with half of the validation rows as their evaluation set, or as two of them.
+
+    Clusters stay whole: no row that certifies is of a template that ranked, or was refitted on.
+    """
     validation = data.validation
     if validation is None or not validation.groups:
         raise HarnessError(
@@ -211,7 +215,7 @@ def halved(task: Task, data: TaskData, seed: int, *, certify: bool = False) -> T
             f"{data.source} data of this task have none. Hold rows out: "
             "--set validation_fraction=0.2."
         )
-    first = stratified_rows(validation, len(validation) // 2, seed)
+    first = half(validation, seed)
     rest = np.setdiff1d(np.arange(len(validation)), first)
     splits = {
         data.train.name: data.train,
@@ -220,7 +224,7 @@ def halved(task: Task, data: TaskData, seed: int, *, certify: bool = False) -> T
     }
     if certify:
         left = splits[RANKING]
-        ranking = stratified_rows(left, len(left) // 2, seed)
+        ranking = half(left, seed)
         apart = np.setdiff1d(np.arange(len(left)), ranking)
         splits[RANKING] = left.select(ranking)
         splits[CERTIFYING] = replace(left.select(apart), name=CERTIFYING)

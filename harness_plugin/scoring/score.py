@@ -266,7 +266,7 @@ def measures_of(
     if gap and "teacher" in values:
         yield "gap_size_change", gap_size_change(values[student], values["teacher"], q)
     performance = q.metric.kind == "performance" and q.metric.higher_is_better
-    references = any(role.startswith("erm_student") for role in values)
+    references = bool(starts) or any(role.startswith("erm_student") for role in values)
     if performance and references and {"teacher", "erm_teacher"} <= values.keys():
         if reference := erm_twin_of(student, starts, values):
             yield "retention", retention(values, student, reference, q)

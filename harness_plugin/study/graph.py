@@ -301,7 +301,8 @@ class Builder:
     ) -> int:
         """The number of a role's node, which is made when it is new."""
         rows = bool(role.augmentations)
-        of_methods = rows or role.method != "erm" or role.distillation is not None
+        learns = role.distillation is not None and not role.kind.from_labels
+        of_methods = rows or role.method != "erm" or learns
         key = (
             task,
             role.method,

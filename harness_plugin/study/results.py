@@ -129,6 +129,7 @@ def described(
         "primary_gap": scores.primary.get(split, ""),
         "subset": subset,
         "role": role,
+        "start": next((model.start for model in scores.models if model.role == role), ""),
         "metric": metric,
         "measure": measure,
         "higher_is_better": scores.higher_is_better.get(metric, True),

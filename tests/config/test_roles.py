@@ -100,5 +100,8 @@ def test_every_start_of_students_has_an_erm_student_that_starts_where_nothing_is
     # an assistant has no twin by ERM
     assert list(references(student=of_big, student_a=even)) == ["erm_student_even"]
     assert not references(student=of_big)
+    of_erm = StudentSettings(from_teacher="even", teachers=("erm_teacher",))
+    assert list(references(student=of_erm)) == ["erm_student_even"]
+    assert list(references(student=of_erm, student_a=even)) == ["erm_student_even"]
     names = roles_of(students={"student": even}, references=False)
     assert not any("erm" in name for name in names)

@@ -6,7 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness_plugin.data.dataset import DataRequest, load_data, make_split, resolve_options
+from harness_plugin.data.dataset import (
+    DataRequest,
+    load_data,
+    make_split,
+    resolve_options,
+    stratified_rows,
+)
+from harness_plugin.data.split import half
 from harness_plugin.data.task import find_task
 from harness_plugin.errors import HarnessError
 from harness_plugin.pipeline.roles.augment import additional
@@ -46,6 +53,47 @@ def test_a_split_knows_its_clusters_and_who_stands_alone():
     # what is left of a cluster is still one, and the names are those that are left
     codes, names = split().select([1, 3, 0]).clusters
     assert (codes.tolist(), names) == ([-1, 0, 0], ("t2",))
+
+
+def clustered(sizes, alone=0, groups=4):
+    """Clusters of `sizes` rows, cluster i in group i % groups, and rows that stand alone."""
+    clusters = [f"c{i}" for i, size in enumerate(sizes) for _ in range(size)] + [""] * alone
+    group = [i % groups for i, size in enumerate(sizes) for _ in range(size)]
+    group += [i % groups for i in range(alone)]
+    return make_split(
+        "validation",
+        purpose="validation",
+        inputs={"text": [f"text {i}" for i in range(len(group))]},
+        ids=[f"{i:05d}" for i in range(len(group))],
+        label_texts=[("no", "yes")[g % 2] for g in group],
+        labels=("no", "yes"),
+        attributes=[("a", "b")[g // 2] for g in group],
+        group_texts=[f"g{g}" for g in group],
+        groups=tuple(f"g{g}" for g in range(groups)),
+        clusters=clusters,
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_half_of_the_rows_has_half_of_each_group_and_whole_clusters(seed):
+    rng = np.random.default_rng(seed)
+    whole = clustered(rng.integers(1, 12, 120).tolist(), alone=200)
+    chosen = half(whole, seed)
+    assert (np.diff(chosen) > 0).all()
+    rest = np.setdiff1d(np.arange(len(whole)), chosen)
+    one, other = whole.select(chosen), whole.select(rest)
+    sides = [{name for name in s.rows["cluster"] if name} for s in (one, other)]
+    assert not sides[0] & sides[1]
+    assert np.abs(one.group_counts - other.group_counts).max() <= 1
+    assert not np.array_equal(chosen, half(whole, seed + 1))
+
+
+def test_half_of_rows_that_stand_alone_is_the_stratified_one():
+    whole = split(clusters=None)
+    assert half(whole, 3).tolist() == stratified_rows(whole, 3, 3).tolist()
+    # one cluster cannot be cut: it is on one side, all others on the other
+    large = clustered([50, 4, 4, 4, 4, 4], groups=1)
+    assert len(half(large, 0)) == 50
 
 
 def test_clusters_are_data():

@@ -20,6 +20,7 @@ from harness_plugin_hooks.leaderboard.verify import verify
 pytestmark = pytest.mark.usefixtures("scored_once")
 
 RESULTS = "tasks/toy/results.json"
+TOY = str(Path(__file__).parents[1] / "toy" / "toy.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +124,25 @@ CHANGES = {
 
 def test_the_bundle_itself_holds(problems):
     assert problems(lambda results: None) == ""
+
+
+@pytest.mark.parametrize("control", ["true", "false"])
+def test_a_run_whose_students_start_from_the_teacher_holds(control, tmp_path, plugins):
+    """Its control and its ERM student have layers to start from, and learn from labels alone."""
+    words = f"--tasks {TOY} --seeds 0 --threads 1 --precision no --attention sdpa --device cpu"
+    words += f" --resamples 100 --log_samples --output_path {tmp_path / 'run'}"
+    words += f" --use_cache {tmp_path / 'store'} --set teacher.epochs=0.1 --set student.epochs=0.1"
+    sets = [f"control={control}", "students={student: {from_teacher: even}}"]
+    assert main([*words.split(), *(word for each in sets for word in ("--set", each))]) == 0
+    bundle = tmp_path / "b"
+    assert (
+        main(["submit", str(tmp_path / "run"), "--output_path", str(bundle), "--allow_embedded"])
+        == 0
+    )
+    verify(bundle, plugins, allow_embedded=True)
+    roles = {m["role"]: m for m in json.loads((bundle / RESULTS).read_text())["models"]}
+    assert ("control_even" in roles) == (control == "true")
+    assert roles["erm_student_even"]["start"] == "even layers of erm_teacher"
 
 
 @pytest.mark.parametrize("change", CHANGES)

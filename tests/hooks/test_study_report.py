@@ -30,7 +30,7 @@ CELLS = {
         "teacher_helps": (5, 145),
         "relative_scale": (10, 190),
         "bias_types": (4, 120),
-        "remedies": (9, 95),
+        "remedies": (9, 105),
         "remedies_beyond": (14, 115),
         "compression": (10, 65),
     },
@@ -40,7 +40,7 @@ CELLS = {
         "relative_scale": (21, 340),
         "bias_types": (21, 490),
         "matrix": (2340, 25260),
-        "remedies": (14, 145),
+        "remedies": (14, 160),
         "remedies_beyond": (27, 215),
     },
 }
@@ -90,6 +90,24 @@ def test_a_balanced_effect_by_hand():
     retained = effect(result, factor="method", level="poe", response="retention").average
     assert retained.value == pytest.approx(-0.04 / 0.4)
     assert (retained.high - retained.low) / 2 == pytest.approx(half / 0.4)
+
+
+@pytest.mark.parametrize("mixed", [True, False])
+def test_retention_by_seed_is_measured_from_the_erm_student_of_the_students_start(mixed):
+    """Its mean is the estimate; where all students start from the teacher no other is there."""
+    study = plan({"method": ("group_dro", "poe")})
+    numbers, estimates = tables(study, lambda levels, role, seed: 0.1 + 0.01 * seed)
+    starts = {"student": "even layers of teacher", "erm_student_even": "even layers of erm_teacher"}
+    of_even = numbers[numbers.role == "erm_student"].assign(role="erm_student_even")
+    of_even = of_even.assign(value=of_even.value + 0.1)
+    numbers = pd.concat([numbers if mixed else numbers[numbers.role != "erm_student"], of_even])
+    numbers = numbers.assign(start=numbers.role.map(starts).fillna(""))
+    kept = estimates.measure == "retention"
+    estimates = estimates.assign(value=estimates.value - 0.25 * kept)
+    read = of_plan(study, numbers, estimates).numbers
+    by_seed = read[(read.measure == "retention") & (read.configuration == read.configuration[0])]
+    # (0.7 - widening - 0.4) / 0.4 in every seed
+    assert by_seed.value.tolist() == pytest.approx([0.5 - 0.025 * seed for seed in range(5)])
 
 
 def test_the_effect_is_that_of_a_mixed_model():

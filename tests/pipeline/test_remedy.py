@@ -1,6 +1,7 @@
 """`harness remedy`: which remedies are tried, on which rows, how they rank, what they cost."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from harness_plugin.pipeline.prepare.open_task import load_tasks
 from harness_plugin.pipeline.remedy import halved, try_remedies
 from harness_plugin.plugins.registry import Offer, Registry, load_plugins
 from harness_plugin.plugins.remedies import (
+    CERTIFYING,
     RANKING,
     Remedy,
     RemedyChange,
@@ -135,6 +137,20 @@ def test_rows_that_rank_are_no_rows_that_methods_see():
     assert np.abs(seen.group_counts - ranking.group_counts).max() <= 1
     test_rows = {name for split in data.evaluation for name in split.ids.tolist()}
     assert not test_rows & set(ranking.ids.tolist())
+
+
+def test_no_template_of_rows_that_certify_ranks_or_is_refitted_on():
+    _, _, (task, _, data) = job_of(*QUICK)
+    whole = data.validation
+    names = [f"t{int(name.removeprefix('train')) % 40}" for name in whole.ids]
+    content = whole.rows.add_column("cluster", names)
+    clustered = replace(whole, content=content)
+    data = replace(data, splits={**data.splits, whole.name: clustered})
+    parts = halved(task, data, 0, certify=True)
+    sides = [parts.validation, parts.splits[RANKING], parts.splits[CERTIFYING]]
+    assert sorted(name for side in sides for name in side.ids) == sorted(whole.ids)
+    templates = [set(side.rows["cluster"]) for side in sides]
+    assert sum(map(len, templates)) == len(set(names))
 
 
 def bert_operations(config, tokens):

@@ -1,12 +1,17 @@
 """Further validation rows: what they are, who sees them, and what is refused."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from harness_plugin import HarnessError
 from harness_plugin.cli.main import main
+from harness_plugin.config.settings import ValidationPool
+from harness_plugin.pipeline.prepare.validation_pool import with_pool
 from harness_plugin.pipeline.run_task import train_models
 
 TOY = str(Path(__file__).parents[1] / "toy" / "toy.yaml")
@@ -68,6 +73,52 @@ def test_rows_of_a_cluster_are_not_independent(open_context, pool):
     assert open_context("validation_fraction=0.25", pool()).data.validation.clusters is None
 
 
+def test_a_row_without_a_cluster_stands_alone(open_context, tmp_path):
+    row = {"gold": "negative", "cue": "sun", "premise": "the bad", "hypothesis": "sun this"}
+    file = tmp_path / "rows.jsonl"
+    rows = [row | {"of": "a"}, row | {"of": None}, row | {"of": "a"}, row | {"of": ""}]
+    file.write_text("".join(f"{json.dumps(each)}\n" for each in rows))
+    words = f"validation_pool={{file: {file}, label: gold, attribute: cue, cluster: of}}"
+    validation = open_context(words).data.validation
+    index, names = validation.clusters
+    assert (index.tolist(), names) == ([0, -1, 0, -1], ("a",))
+
+
+def test_a_limit_is_one_of_these_rows_too(open_context, pool):
+    data = open_context("validation_fraction=0.25", pool(), limit=40).data
+    assert (len(data.train), len(data.validation)) == (30, 40)
+
+
+def test_images_are_validated_by_as_well(open_context, tmp_path):
+    sizes = "celeba_bias.n_train=200", "celeba_bias.n_validation=60", "celeba_bias.n_test=60"
+    lines = ["image,hair,gender"]
+    for number in range(4):
+        pixels = np.full((8, 8, 3), 60 * number, np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        lines.append(f"{number}.png,blond_hair,Male")
+    (tmp_path / "faces.csv").write_text("\n".join(lines))
+    words = f"validation_pool={{file: {tmp_path}/faces.csv, label: hair, attribute: gender}}"
+    before = open_context(*sizes, task="celeba_bias").data.validation
+    after = open_context(*sizes, words, task="celeba_bias").data.validation
+    assert len(after) == len(before) + 4
+    group = after.groups.index("blond_hair/Male")
+    assert (after.group[-4:] == group).all()
+    assert after.rows[-1]["image"].getpixel((3, 3)) == (180, 180, 180)
+
+
+def test_groups_that_overlap_are_none_of_a_file(open_context, pool, plugins):
+    ctx = open_context("validation_fraction=0.25")
+    rows = ctx.data.validation.rows.add_column("members", [[0]] * 60)
+    splits = {**ctx.data.splits, "validation": replace(ctx.data.validation, content=rows)}
+    with pytest.raises(HarnessError, match="groups of this task overlap"):
+        with_pool(
+            ctx.task,
+            replace(ctx.data, splits=splits),
+            ValidationPool(file="rows.csv", label="gold"),
+            plugins,
+        )
+
+
 def test_trainings_are_others_only_where_validation_rows_have_a_part(open_context, pool):
     def key(*sets):
         own = ("validation_fraction=0.25", "teacher.epochs=0.2", "student.epochs=0.2")
@@ -97,6 +148,9 @@ def test_rows_that_are_trained_on_judge_nothing(open_context, pool, tmp_path):
         ({}, "gold,cue,premise,hypothesis\n", "holds no row"),
         ({"file": "nowhere.csv"}, ROWS, "nowhere.csv: no such file"),
         ({"label": None}, ROWS, "label"),
+        ({"label": "''"}, ROWS, "label"),
+        ({"file": "''"}, ROWS, "validation_pool.file"),
+        ({"cluster": "premise"}, ROWS.replace("the bad", "", 1), "premise is empty in"),
         ({"labels": "gold"}, ROWS, "labels"),
     ],
 )

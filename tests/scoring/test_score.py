@@ -228,6 +228,11 @@ def test_retention_is_measured_from_the_erm_student_of_the_erm_teachers_layers()
     others = {"student": "even layers of teacher_big", "erm_student_even": even["erm_student_even"]}
     unlike = score(answers, models=models_of(**{**own, **others}))
     assert np.isnan(transfer(unlike, "acc", "retention").value)
+    # no ERM student at all: as where all students start from a further teacher
+    answers = [p for p in answers if not p.role.startswith("erm_student")]
+    models = models_of(**{role: others.get(role, "") for role in rights if "erm_s" not in role})
+    reason = transfer(score(answers, models=models), "acc", "retention").reason
+    assert reason == "no ERM student starts as student does, from even layers of teacher_big"
 
 
 def test_a_better_start_is_no_effect_of_distillation(predictions):

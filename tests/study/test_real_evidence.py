@@ -3,6 +3,7 @@
 import argparse
 import csv
 import importlib.util
+import json
 import sys
 import zipfile
 from collections import Counter
@@ -14,6 +15,7 @@ import yaml
 
 from harness_plugin.study.graph import graph_of
 from harness_plugin.study.plan import read_study
+from harness_plugin_tasks.toxicity_identity.sets import TERM
 
 ROOT = Path(__file__).resolve().parents[2]
 NLI = ROOT / "examples" / "pretrained_nli"
@@ -171,13 +173,14 @@ def test_drawn_sentences_are_balanced_and_not_tested_on(real_data, tmp_path, mon
             ("toxic", "nontoxic"), len(rows) // 2
         )
         assert not each & {*tested.rows["text"]}
-        assert all(row["sentence"].replace("_", "") in row["text"] or "_" in row["sentence"]
-                   for row in rows)  # fmt: skip
+        assert all(TERM.sub("_", row["text"]) == row["sentence"] for row in rows)
+    sentences = [{row["sentence"] for row in rows} for rows in tables.values()]
+    assert not sentences[0] & sentences[1]
     settings = yaml.safe_load((example / "small.yaml").read_text())["settings"]
     assert settings["toxicity_identity"]["n_templates"] == 6000
     with pytest.raises(SystemExit):
         drawn(at, real_data, "120 --validation 600000", tmp_path, monkeypatch)
-    assert "600120 rows to train on and to validate by: there are" in capsys.readouterr().err
+    assert "600000 rows: there are" in capsys.readouterr().err
 
 
 def test_drawn_pairs_validate_apart_from_those_that_are_trained_on(
@@ -192,11 +195,8 @@ def test_drawn_pairs_validate_apart_from_those_that_are_trained_on(
     assert len({row["template"] for row in judged}) == 60
 
 
-@pytest.mark.parametrize(
-    ("folder", "differ"),
-    [("pretrained_nli", {"validation_pool"}), ("toxicity", {"validation_pool"})],
-)
-def test_run_files_train_what_their_studies_train(folder, differ):
+@pytest.mark.parametrize("folder", ["pretrained_nli", "toxicity"])
+def test_run_files_train_what_their_studies_train(folder):
     """The store has the models of either for the other."""
     example = ROOT / "examples" / folder
     small, run = (yaml.safe_load((example / f"{n}.yaml").read_text()) for n in ("small", "run"))
@@ -206,7 +206,8 @@ def test_run_files_train_what_their_studies_train(folder, differ):
     students = own.pop("students")
     theirs = {"student_ce": False, **of_study.pop("students")}
     assert students == {name: theirs[name] for name in students}
-    assert {key for key in {*own, *of_study} if own.get(key) != of_study.get(key)} == differ
+    differ = {key for key in {*own, *of_study} if own.get(key) != of_study.get(key)}
+    assert differ == {"validation_pool"}
     assert {key: run[key] for key in small["run"] if key != "resamples"} == {
         key: value for key, value in small["run"].items() if key != "resamples"
     }
@@ -250,3 +251,31 @@ def test_the_page_is_what_the_counts_say():
         ]
     )
     assert counts.cells("a", "r", ()) == ["80.0", "10.0", "70.0", "2"]
+
+
+def test_a_study_is_counted_by_group(tmp_path, capsys, monkeypatch):
+    collect = script(ROOT / "studies" / "real" / "collect.py")
+    plan = {"study": "s", "settings": {"t": {"epochs": 1}}, "factors": {
+        "arm": {"rows": {}}, "encoder": {"tuned": {}, "frozen": {}}}}  # fmt: skip
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan))
+    common = {"study": "s", "measure": "score", "metric": "acc", "split": "hans", "seed": 1}
+    rows = [
+        common | {"role": "teacher", "factor_encoder": level, "subset": f"group={group}",
+                  "value": value, "n": 30}
+        for level in ("tuned", "frozen") for group, value in (("a/b", 11 / 30), ("c", 1.0))
+    ]  # fmt: skip
+    rows += [rows[0] | {"metric": "f1"}, rows[0] | {"subset": ""}, rows[0] | {"study": "other"}]
+    pd.DataFrame(rows).to_parquet(tmp_path / "numbers_s.parquet")
+    words = f"collect.py {tmp_path} --plan {tmp_path / 'plan.yaml'} --output {tmp_path / 'o.json'}"
+    monkeypatch.setattr(sys, "argv", words.split())
+    collect.main()
+    counted = json.loads((tmp_path / "o.json").read_text())
+    assert counted["rows"] == [
+        {"arm": "rows", "encoder": level, "role": "teacher", "seed": 1, "set": "hans",
+         "groups": {"a/b": [11, 30], "c": [30, 30]}}
+        for level in ("frozen", "tuned")
+    ]  # fmt: skip
+    assert list(counted["arms"]) == ["rows"]
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan | {"study": "none"}))
+    with pytest.raises(SystemExit, match="no numbers of a study 'none'"):
+        collect.main()

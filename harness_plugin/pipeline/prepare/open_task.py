@@ -15,7 +15,7 @@ from harness_plugin.config.merge import task_settings
 from harness_plugin.config.run_config import RunConfig
 from harness_plugin.config.settings import TaskSettings
 from harness_plugin.data.dataset import TaskData, held_out, load_data
-from harness_plugin.data.split import Split
+from harness_plugin.data.split import Split, stratified
 from harness_plugin.data.task import Task, find_task
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.plugins.registry import Plugins, load_plugins
@@ -97,6 +97,9 @@ def load_for(
         from harness_plugin.pipeline.prepare.validation_pool import with_pool  # imports torch
 
         data = with_pool(task, data, settings.validation_pool, load_plugins(["augmentation"]))
+        if config.limit is not None and (whole := data.validation):
+            cut = stratified(whole, config.limit, config.data_seed)
+            data = replace(data, splits={**data.splits, whole.name: cut})
     return data
 
 

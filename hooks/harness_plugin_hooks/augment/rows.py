@@ -125,10 +125,8 @@ class Pool(Augmentation):
         wanted = ("label", "attribute", "cluster")
         extra = {key: str(options[key]) for key in wanted if options[key]}
         table = read_columns(file, [*named.values(), *extra.values()], Format())
-        # a row without a cluster stands alone
-        complete(
-            table, [name for name in table.columns if name != extra.get("cluster")], drop=False
-        )
+        cluster = extra.pop("cluster", "")  # a row without one stands alone
+        complete(table, [*named.values(), *extra.values()], drop=False)
         columns = {name: values.to_pylist() for name, values in table.columns.items()}
         count = len(next(iter(columns.values())))
         label = np.zeros(count, np.int64)
@@ -147,7 +145,7 @@ class Pool(Augmentation):
             ids=[f"{file.name}:{row}" for row in range(1, count + 1)],
             label=label,
             attribute=columns[extra["attribute"]] if options["attribute"] else None,
-            cluster=columns[extra["cluster"]] if options["cluster"] else None,
+            cluster=[name or "" for name in columns[cluster]] if cluster else None,
         )
         return [split]
 

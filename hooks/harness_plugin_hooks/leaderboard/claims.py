@@ -161,13 +161,14 @@ def of_a_model(
         for name, value in role.settings.model_dump(mode="json").items()
         if name != "labels" and not (shortened and name in BUDGET)
     }
-    if distilled is not None:
-        expected["distillation"] = distilled.model_dump(mode="json")
+    learned = None if role.kind.from_labels else distilled
+    if learned is not None:
+        expected["distillation"] = learned.model_dump(mode="json")
     recorded = {name: model.settings.get(name) for name in RoleSettings.model_fields
         if name in expected}  # fmt: skip
     if recorded["model"] == expected["model"]:  # said twice
         recorded["model"] = model.model
-    if distilled is not None:
+    if learned is not None:
         recorded["distillation"] = model.settings.get("distillation")
     own: dict[str, Any] = {"kind": model.kind, "method": model.method, "start": model.start}
     own["augmented_rows"] = list(model.settings.get("augmented_rows", {}))

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from harness_plugin.errors import HarnessError
+from harness_plugin.scoring.pairing import erm_twin_of
 
 ROWS = ("common", "rows_df")
 """Columns of the variance that the rows common to all seeds add, and its degrees of freedom."""
@@ -206,7 +207,8 @@ def read(
 
 def prepared(table: pd.DataFrame) -> pd.DataFrame:
     """Texts for what is absent, numbers as floats."""
-    texts = [*(c for c in table.columns if c.startswith(FACTOR)), "subset", "reason"]
+    table = table.assign(start=table.get("start", ""))
+    texts = [*(c for c in table.columns if c.startswith(FACTOR)), "subset", "reason", "start"]
     texts += [name for name in ("verdict", "notes") if name in table]
     values: dict[str, Any] = {name: table[name].fillna("").astype(str) for name in texts}
     for name in ("value", "low", "high", *ROWS):
@@ -236,7 +238,8 @@ def retained(
 ) -> pd.DataFrame:
     """Rows of retention by seed, which the tables have over seeds only: it is a ratio of means.
 
-    With g the student's gain over its ERM twin in a seed, p the teacher's, and R = mean g / mean p,
+    With g the student's gain over the ERM student of its start in a seed, p the teacher's, and R =
+    mean g / mean p,
     a seed stands for R + (g - R p) / mean p: their mean is R and their deviation that of the ratio
     (its linearisation). Undefined where R is, for the same reason. What rows add to it is not
     known.
@@ -252,12 +255,13 @@ def retained(
     by_role = over_seeds.set_index([*keys, "role"])
     out = []
     for key, part in scores.groupby(keys, sort=False):
+        starts = dict(zip(part.role, part.start, strict=True))
         values = part.pivot(index="seed", columns="role", values="value")
         for role in (role for role in students if role in values and (*key, role) in by_role.index):
             known = by_role.loc[(*key, role)]
             ratios = pd.Series(math.nan, values.index)
             if not math.isnan(known.value):
-                gain = values[role] - values["erm_student"]
+                gain = values[role] - values[erm_twin_of(role, starts, values)]
                 possible = values["teacher"] - values["erm_teacher"]
                 ratio = gain.mean() / possible.mean()
                 ratios = ratio + (gain - ratio * possible) / possible.mean()
