@@ -213,7 +213,7 @@ def halved(task: Task, data: TaskData, seed: int, *, certify: bool = False) -> T
         raise HarnessError(
             f"task {task.task}: remedies are ranked on validation rows with groups, and "
             f"{data.source} data of this task have none. Hold rows out: "
-            "--set validation_fraction=0.2."
+            "--set validation_fraction=0.2; or name a file of your own: validation_pool."
         )
     first = half(validation, seed)
     rest = np.setdiff1d(np.arange(len(validation)), first)

@@ -36,7 +36,7 @@ def script(path):
         ("fairface/transfer", 8),
         ("fairface/small", 1),
         ("pretrained_nli/small", 1),
-        ("toxicity/small", 1),
+        ("toxicity/small", 2),
         ("toxicity/transfer", 2),
     ],
 )
