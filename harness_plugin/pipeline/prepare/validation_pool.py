@@ -52,9 +52,7 @@ def with_pool(task: Task, data: TaskData, pool: ValidationPool, plugins: Plugins
 
 
 def with_rows_of(before: Split, train: Split) -> Split:
-    """The validation rows and, where they are alike, those of training: one has rows of a group
-    that the other lacks.
-    """
+    """The validation rows and, where they are alike, those of training, for groups of either."""
     if (before.labels, before.groups) != (train.labels, train.groups):
         return before
     train = with_clusters(train) if "cluster" in before.column_names else train
