@@ -36,7 +36,8 @@ def script(path):
         ("fairface/transfer", 8),
         ("fairface/small", 1),
         ("pretrained_nli/small", 1),
-        ("toxicity/small", 2),
+        ("toxicity/small", 1),
+        ("toxicity/frozen", 1),
         ("toxicity/transfer", 2),
     ],
 )
