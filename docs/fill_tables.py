@@ -282,8 +282,8 @@ TABLES = {
     ),
     "certificates_real": Table(
         "docs/findings_real.md",
-        "a minute after its study, then seconds",
-        command="harness remedy --config examples/fairface/run.yaml … (on the page)",
+        "an hour, minutes after the studies, then seconds",
+        command="harness remedy --config examples/…/run.yaml … (on the page)",
         read=certificates,
     ),
     "findings_real": Table(
