@@ -15,13 +15,13 @@ from harness_plugin.config.roles import Role, plan_of_roles
 from harness_plugin.config.run_config import RunConfig
 from harness_plugin.config.settings import StudentSettings, TaskSettings
 from harness_plugin.data.dataset import TaskData, check
-from harness_plugin.data.split import half
+from harness_plugin.data.split import Split, half
 from harness_plugin.data.task import Task
 from harness_plugin.errors import HarnessError, unknown
 from harness_plugin.pipeline.operations import operations_of
 from harness_plugin.pipeline.prepare.open_task import OpenTask
 from harness_plugin.pipeline.prepare.plan import resolve
-from harness_plugin.pipeline.roles.augment import NoRowsError
+from harness_plugin.pipeline.roles.augment import NoRowsError, changed
 from harness_plugin.pipeline.roles.checks import check_plan
 from harness_plugin.pipeline.roles.context import RunContext
 from harness_plugin.pipeline.run_task import context_of, predict_models, score_models
@@ -136,12 +136,15 @@ def try_remedies(
         scores, trained, operations, candidates.remedies, candidates.settings, baseline, metric
     )
     rows = data.splits[RANKING]
-    least = int(rows.group_counts.argmin())
+    ranked_by = dict(zip(rows.groups, rows.group_counts.tolist(), strict=True))
+    groups = data.validation.groups if data.validation else rows.groups
+    counts = {name: ranked_by.get(name, 0) for name in groups}
+    least = min(counts, key=counts.__getitem__)
     return replace(
         report,
         skipped=tuple(candidates.skipped),
         beyond_budget=tuple(candidates.beyond_budget),
-        smallest=(rows.groups[least], int(rows.group_counts[least])),
+        smallest=(least, counts[least]),
         fingerprint=opened.data.fingerprint,
         starts={model.role: model.start for model in trained},
     )
@@ -228,9 +231,25 @@ def halved(task: Task, data: TaskData, seed: int, *, certify: bool = False) -> T
         apart = np.setdiff1d(np.arange(len(left)), ranking)
         splits[RANKING] = left.select(ranking)
         splits[CERTIFYING] = replace(left.select(apart), name=CERTIFYING)
+    for name in {RANKING, CERTIFYING} & splits.keys():
+        splits[name] = of_groups_present(splits[name])
     out = replace(data, splits=splits)
     check(task, out)
     return out
+
+
+def of_groups_present(split: Split) -> Split:
+    """The split without the groups that it has no row of: they can steer no worst group.
+
+    Overlapping groups stay as they are.
+    """
+    present = np.flatnonzero(split.group_counts)
+    if split.overlapping or len(present) == len(split.groups):
+        return split
+    place = np.full(len(split.groups) + 1, -1)  # the last for rows of no group, -1
+    place[present] = np.arange(len(present))
+    fewer = changed(split, np.arange(len(split)), {"group": place[split.group]})
+    return replace(fewer, groups=tuple(split.groups[g] for g in present))
 
 
 def why_not_applicable(

@@ -153,6 +153,24 @@ def test_no_template_of_rows_that_certify_ranks_or_is_refitted_on():
     assert sum(map(len, templates)) == len(set(names))
 
 
+def test_a_group_of_hardly_any_rows_does_not_stand_in_the_way():
+    """Of three rows of a group one part may have none: it is no group of that part."""
+    _, _, (task, _, data) = job_of(*QUICK)
+    whole = data.validation
+    rare = np.flatnonzero(whole.group == 1)
+    rows = np.sort([*np.flatnonzero(whole.group != 1), *rare[:2]])
+    data = replace(data, splits={**data.splits, whole.name: whole.select(rows)})
+    parts = halved(task, data, 0, certify=True)
+    lacking = [part for part in parts.evaluation if len(part.groups) == 3]
+    assert lacking
+    for part in parts.evaluation:
+        assert part.group_counts.min() > 0
+        of = dict(zip(whole.ids, whole.group, strict=True))
+        groups = [part.groups[g] for g in part.group]
+        assert groups == [whole.groups[of[name]] for name in part.ids]
+    assert parts.validation.groups == whole.groups
+
+
 def bert_operations(config, tokens):
     """A forward pass of one row by hand: layers, pooler and head."""
     width, wide = config["hidden_size"], config["intermediate_size"]
