@@ -45,6 +45,7 @@ def test_numbers_carry_the_variance_that_rows_give_all_seeds():
         primary={},
         higher_is_better={},
         transfer=(),
+        models=[SimpleNamespace(role="student", start="even layers of teacher")],
         scores=[
             SimpleNamespace(role=role, split="set", by_subset=lambda e=e: {"": {"acc": e}})
             for role, e in (("student", known), ("teacher", estimate(alike[:2], Support(9, 9))))
@@ -54,6 +55,7 @@ def test_numbers_carry_the_variance_that_rows_give_all_seeds():
     assert [row["rows_df"] for row in rows] == [99] * 3 + [None] * 2
     assert rows[0]["common"] == pytest.approx(drawn.var(ddof=1) * 100 / 99)
     assert rows[3]["common"] is None
+    assert [row["start"] for row in rows] == ["even layers of teacher"] * 3 + [""] * 2
 
 
 def numbers_in(folder):
