@@ -126,8 +126,11 @@ def table() -> dict[str, dict[str, dict[str, Any]]]:
     return content
 
 
-def run_parser() -> Parser:
-    """Every option of `harness run`. An option that is not given is None: the file decides."""
+def run_parser(*without: str) -> Parser:
+    """Every option of `harness run`. An option that is not given is None: the file decides.
+
+    `without`: fields that a command like it has no option for.
+    """
     parser = Parser("harness run", epilog=EXAMPLES)
     groups: dict[str, Any] = {}
     shortcuts = table()["shortcuts"]
@@ -140,7 +143,8 @@ def run_parser() -> Parser:
                 add_option(groups[title], shortcut, each)
             if mine:
                 add_file_options(groups[title])
-        add_option(groups[title], name, option)
+        if name not in without:
+            add_option(groups[title], name, option)
     return parser
 
 

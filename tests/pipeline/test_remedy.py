@@ -315,6 +315,17 @@ def test_wrong_words_and_the_list(capsys, offered):
     assert "cannot be used with --eval_only" in capsys.readouterr().err
 
 
+def test_workers_that_a_remedy_would_not_have_are_refused(tmp_path, capsys):
+    assert main(["remedy", "--tasks", TOY, "--workers", "2"]) == 2
+    assert "unknown option '--workers'" in capsys.readouterr().err
+    file = tmp_path / "run.yaml"
+    file.write_text(f"tasks: ['{TOY}']\nworkers: 2\n")
+    assert main(["remedy", "--config", str(file)]) == 2
+    assert f"workers: 2 in {file}: remedies are trained one after the other" in (
+        capsys.readouterr().err
+    )
+
+
 HANS = [
     "teacher.epochs=.5",
     "student.epochs=2",

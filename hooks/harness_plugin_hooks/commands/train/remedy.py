@@ -42,8 +42,8 @@ FEW = 30
 
 
 def parser() -> Parser:
-    """The options of `harness run`, and those of its own."""
-    out = run_parser()
+    """The options of `harness run` but --workers, and those of its own."""
+    out = run_parser("workers")
     out.prog, out.epilog = "harness remedy", EXAMPLES
     out.description = (
         "Train a student as it is and with each of several remedies, and rank them on validation "
@@ -103,6 +103,11 @@ def main(words: list[str]) -> int:
     from harness_plugin.pipeline.outputs import in_own_folder
 
     config = in_own_folder(config_from_flags(args), time.time())
+    if config.workers != 1:
+        raise HarnessError(
+            f"workers: {config.workers} in {args['config']}: remedies are trained one after the "
+            "other. Leave it out; what `harness run --workers N` has trained is taken."
+        )
     quiet_libraries()
     from harness_plugin.pipeline.outputs import check_writable, in_own_folder
     from harness_plugin.pipeline.prepare.open_task import load_tasks
