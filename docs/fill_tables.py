@@ -151,22 +151,22 @@ def demo(folder: Path) -> list[str]:
 
 
 def certificates(folder: Path) -> list[str]:
-    """What `harness remedy --certify` left in a folder of results, or of runs: a task's newest."""
+    """What `harness remedy --certify` left in a folder of results, or of runs: a run's newest."""
     from harness_plugin.store.files import read_json
     from harness_plugin_hooks.remedies.certify.certificate import DOCUMENT, Certificate
     from harness_plugin_hooks.remedies.certify.certificate import read as read_certificate
     from harness_plugin_hooks.remedies.certify.words import sentence
     from harness_plugin_hooks.render.text import plural
 
-    newest: dict[str, tuple[Path, Certificate]] = {}
+    newest: dict[tuple[str, str], tuple[Path, Certificate]] = {}
     runs = [file for at in ("", "*/") for file in folder.glob(f"{at}certificate_*/{DOCUMENT}")]
     for file in sorted(runs, key=lambda file: file.parent.name):
         made = read_certificate(file.parent)
-        newest[made.task] = file.parent, made
+        newest[made.task, file.parent.parent.name] = file.parent, made
     if not newest:
         raise SystemExit(f"certificates: no {DOCUMENT} in {folder}.")
     lines = []
-    for task, (where, made) in sorted(newest.items()):
+    for (task, _), (where, made) in sorted(newest.items()):
         time = where.name.removeprefix(f"certificate_{task}_")
         tried = sorted(where.parent.glob(f"remedies_{task}_*.json"))
         before = [file for file in tried if file.stem <= f"remedies_{task}_{time}"]
