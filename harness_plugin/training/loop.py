@@ -220,7 +220,12 @@ class TrainingLoop:
 
     def step(self, update: int) -> Step:
         """The rows of an update; torch's random stream becomes that of this update and process."""
-        torch.manual_seed(seed_of(self.args.seed, update, self.accelerator.process_index))
+        seed = seed_of(self.args.seed, update, self.accelerator.process_index)
+        if self.accelerator.device.type == "cpu":
+            # torch.manual_seed also notes a stack for every kind of device there might be
+            torch.default_generator.manual_seed(seed)
+        else:
+            torch.manual_seed(seed)
         return Step(
             self.order.batch(update),
             update,
