@@ -39,8 +39,9 @@ ROWS = {
 
 OWN_PROCESS = {"threads", "whole_job"}
 """They change what a process has once: the threads at the start, the cores that it may use."""
-EXHAUSTIVE = {"commands", "side_by_side", "whole_job"}
-"""Half a minute each: they start nine or twelve processes, or train six models twice."""
+EXHAUSTIVE = {"commands", "faults", "many_workers", "side_by_side", "whole_job"}
+"""Half a minute each: they start many processes, or train six models twice. That a run survives
+what `faults` does is asked by tests of the store, of several processes and of bad input."""
 HELPERS = {
     *("worlds", "theory", "rates"),
     *("batches", "campaign", "common", "disturbed", "families", "flops", "workload"),
@@ -192,7 +193,7 @@ def test_lm_eval_has_the_commands_that_are_timed(monkeypatch):
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.exhaustive] * (name == "many_workers"))
+        pytest.param(name, marks=[pytest.mark.exhaustive] * (name in EXHAUSTIVE))
         for name in sorted(COUNTED)
     ],
 )
