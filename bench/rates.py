@@ -168,44 +168,84 @@ def shown_of_eight(job: tuple[float, Cell], worlds: int) -> tuple[float, float]:
 
 
 def clusters(args: argparse.Namespace) -> None:
-    """Coverage of an accuracy on templates of 20 rows that are alike, by rows and by clusters."""
+    """Coverage of an accuracy on templates whose rows are alike: equal ones, and unequal ones."""
     templates = (10, 20, 50, 100)
     covers = functools.partial(covers_by, worlds=args.worlds)
-    result = outcomes(covers, templates, args.workers, float)
+    result = outcomes(covers, [(20,) * number for number in templates], args.workers, sum)
     print("\nCoverage of an accuracy on templates of 20 rows:\n")
     print("| templates | by rows | by clusters |")
     print("|--:|--:|--:|")
-    for number, (by_rows, by_clusters) in zip(templates, result, strict=True):
+    for number, (by_rows, by_clusters, _) in zip(templates, result, strict=True):
         print(f"| {number} | {by_rows:.3f} | {by_clusters:.3f} |")
+    result = outcomes(covers, list(UNEQUAL.values()), args.workers, sum)
+    print("\nThe same where templates are of different sizes:\n")
+    print("| rows | clusters | worth | by their number | by what they are worth |")
+    print("|---|--:|--:|--:|--:|")
+    for (words, sizes), (_, by_number, by_worth) in zip(UNEQUAL.items(), result, strict=True):
+        support = support_of_clusters(sizes)
+        shown = "no interval" if support.lacking else f"{by_worth:.3f}"
+        print(f"| {words} | {len(sizes)} | {support.effective:.1f} | {by_number:.3f} | {shown} |")
 
 
-def covers_by(templates: int, worlds: int) -> tuple[float, float]:
-    """Coverage of an interval that resamples rows, and of one that resamples templates."""
-    seeds, size = 5, 20
-    rng = np.random.default_rng([10, templates])
-    code = np.repeat(np.arange(templates), size)
-    hits = np.zeros(2)
+UNEQUAL = {
+    "20 of 20, 400 alone": (20,) * 20 + (1,) * 400,
+    "20 of 5, 100 alone": (5,) * 20 + (1,) * 100,
+    "12 of 30, 12 of 5": (30,) * 12 + (5,) * 12,
+    "10 of 20, 50 alone": (20,) * 10 + (1,) * 50,
+    "5 of 40, 50 alone": (40,) * 5 + (1,) * 50,
+    "3 of 100, 100 alone": (100,) * 3 + (1,) * 100,
+    "1 of 200, 200 alone": (200,) + (1,) * 200,
+}
+"""Rows in words -> sizes of their clusters."""
+
+
+def support_of_clusters(sizes: tuple[int, ...]) -> intervals.Support:
+    """What an accuracy over clusters of `sizes` stands on."""
+    rows = sum(sizes)
+    worth = intervals.effective_clusters(sizes)
+    return intervals.Support(rows, rows, len(sizes), effective=worth)
+
+
+def covers_by(sizes: tuple[int, ...], worlds: int) -> tuple[float, float, float]:
+    """Coverage of an interval that resamples rows, and of two that resample clusters of `sizes`.
+
+    These have the degrees of freedom of the number of clusters, and of what they are worth.
+    """
+    seeds, number = 5, len(sizes)
+    rng = np.random.default_rng([10, number])
+    code = np.repeat(np.arange(number), sizes)
+    hits = np.zeros(3)
     for _ in range(worlds):
-        right = alike(templates, size, seeds, rng)
+        right = alike(code, number, seeds, rng)
         ones = np.ones(len(code))
-        ways = (
-            (resampling.group_stratified_counts(0 * code, RESAMPLES, rng), len(code) - 1),
-            (resampling.cluster_counts(code, ones, RESAMPLES, rng), templates - 1),
+        by_row = resampling.group_stratified_counts(0 * code, RESAMPLES, rng)
+        by_row = np.concatenate([ones[None], *by_row])
+        by_cluster = np.concatenate(
+            [ones[None], *resampling.cluster_counts(code, ones, RESAMPLES, rng)]
         )
-        for way, (chunks, df) in enumerate(ways):
-            counts = np.concatenate([ones[None], *chunks])
+        ways = (
+            (by_row, len(code) - 1.0),
+            (by_cluster, number - 1.0),
+            (by_cluster, support_of_clusters(sizes).df),
+        )
+        for way, (counts, df) in enumerate(ways):
             values = right @ counts.T / counts.sum(axis=1)
-            result = intervals.bounds(intervals.components(values, float(df)))
+            result = intervals.bounds(intervals.components(values, df))
             hits[way] += result.low <= 0.8 <= result.high
-    by_rows, by_clusters = (hits / worlds).tolist()
-    return by_rows, by_clusters
+    by_rows, by_number, by_worth = (hits / worlds).tolist()
+    return by_rows, by_number, by_worth
 
 
-def alike(templates: int, size: int, seeds: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """(S, templates * size) right answers: latent .3 template, .3 row, .4 seed's own."""
+def alike(
+    code: NDArray[np.int64], number: int, seeds: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """(S, N) right answers of rows in clusters `code` (N,): latent .3 cluster, .3 row, .4 seed's.
+
+    The mean accuracy of the seeds is .8, with a deviation of .04.
+    """
     accuracy = 0.8 + 0.04 * rng.standard_normal(seeds)
-    of_template = np.sqrt(0.3) * rng.standard_normal((1, templates, 1))
-    of_row = np.sqrt(0.3) * rng.standard_normal((1, templates, size))
-    own = np.sqrt(0.4) * rng.standard_normal((seeds, templates, size))
-    right = of_template + of_row + own < special.ndtri(accuracy)[:, None, None]
-    return right.reshape(seeds, -1).astype(np.float64)
+    of_cluster = np.sqrt(0.3) * rng.standard_normal(number)
+    of_row = np.sqrt(0.3) * rng.standard_normal(len(code))
+    own = np.sqrt(0.4) * rng.standard_normal((seeds, len(code)))
+    right = of_cluster[code] + of_row + own < special.ndtri(accuracy)[:, None]
+    return right.astype(np.float64)

@@ -26,7 +26,12 @@ from harness_plugin.scoring.metrics import (
 )
 from harness_plugin.scoring.pairing import PairedPredictions, first_of, take
 from harness_plugin.scoring.statistics import resampling
-from harness_plugin.scoring.statistics.intervals import MIN_GROUP, Support, components
+from harness_plugin.scoring.statistics.intervals import (
+    MIN_GROUP,
+    Support,
+    components,
+    effective_clusters,
+)
 from harness_plugin.scoring.statistics.minimum import minimum
 
 KINDS_PAY = 4
@@ -127,11 +132,12 @@ def support_of(p: Predictions, cells: NDArray[np.bool_], min_group: int) -> Supp
     rows = cells.sum(axis=0)
     if not cells.shape[1]:
         return Support(len(p), 0, None, min_group)
-    least = int(rows.argmin())
-    clusters = None
-    if p.units is not None:
-        clusters = min(len(np.unique(p.units[cell])) for cell in cells.T)
-    return Support(len(p), int(rows[least]), clusters, min_group)
+    smallest = int(rows.min())
+    if p.units is None:
+        return Support(len(p), smallest, None, min_group)
+    sizes = [np.unique(p.units[cell], return_counts=True)[1] for cell in cells.T]
+    effective = min(map(effective_clusters, sizes))
+    return Support(len(p), smallest, min(map(len, sizes)), min_group, effective=effective)
 
 
 def leave_out(p: Predictions, min_group: int) -> Predictions:

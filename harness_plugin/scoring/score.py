@@ -159,8 +159,10 @@ def cluster_notes(quantities: Mapping[str, Quantities]) -> Iterator[str]:
         effects = [effect for effect in acc.design_effect.values() if math.isfinite(effect)]
         if effects:
             least, most = min(effects), max(effects)
+            clusters, effective = acc.support.clusters, round(acc.support.effective or 0)
+            worth = f" (worth {effective} equal ones)" if 0 < effective < clusters else ""
             yield (
-                f"rows of {split} come in {acc.support.clusters} clusters, which are resampled "
+                f"rows of {split} come in {clusters} clusters{worth}, which are resampled "
                 f"whole: the variance of an accuracy is {least:.1f} to {most:.1f} times that of "
                 f"as many independent rows (design effect)"
             )

@@ -20,8 +20,8 @@ of rows is counted once. The squares of the half-widths of the two independent p
 Zou and Donner, Statistics in Medicine 27, 2008): Student's t where seeds differ, z where only rows
 do, and never narrower than the rows alone would have it. The last term takes back some of what t
 adds for the part of s2 whose variance the resamples show. `z` is the quantile of Student's t with
-(rows of the smallest cell - 1), or (clusters - 1), degrees of freedom. docs/verdicts.md has the
-coverage by simulation, bench/coverage.py computes it with these functions.
+(rows of the smallest cell - 1), or (effective number of clusters - 1), degrees of freedom.
+docs/verdicts.md has the coverage by simulation, bench/coverage.py computes it with these functions.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from harness_plugin.records import Estimate, Floats, IntervalOf, VarianceComponents
 
@@ -43,6 +43,8 @@ MIN_GROUP = 30
 """Rows of a group below which it steers no minimum, and of a cell below which no interval is."""
 MIN_CLUSTERS = 20
 """With fewer clusters of rows the variance between them is not known well enough."""
+MIN_EFFECTIVE = 10
+"""Nor where clusters are so unequal that a few of them make the variance."""
 KNOWN = 0.3
 """How far V_own counts as known. The seeds' s2 holds it, and at 0 the t of few seeds is paid for it
 too: 98.7% instead of 95% for three seeds that differ by rows alone; at 1 the interval is too narrow
@@ -67,7 +69,8 @@ class Support:
     """How many rows a number stands on.
 
     `n`: rows counted. `smallest`: rows of the smallest cell (group, label, side of a gap) that the
-    number compares. `clusters`: clusters of rows in that cell, None where rows are independent.
+    number compares. `clusters`: clusters of rows in that cell, None where rows are independent;
+    `effective`: how many equal ones they are worth, None for as many.
     `without`: why a number of its kind has no interval, whatever it stands on; "" where it may.
     """
 
@@ -76,12 +79,13 @@ class Support:
     clusters: int | None = None
     min_group: int = MIN_GROUP
     without: str = ""
+    effective: float | None = None
 
     @property
     def df(self) -> float:
         """Degrees of freedom of the rows' part of the variance."""
-        units = self.smallest if self.clusters is None else min(self.smallest, self.clusters)
-        return float(max(1, units - 1))
+        known = (self.smallest, self.clusters, self.effective)
+        return max(1.0, min(each for each in known if each is not None) - 1.0)
 
     @property
     def lacking(self) -> str:
@@ -92,7 +96,24 @@ class Support:
             return f"{self.smallest} rows in its smallest cell, an interval needs {self.min_group}"
         if self.clusters is not None and self.clusters < MIN_CLUSTERS:
             return f"{self.clusters} clusters of rows, an interval needs {MIN_CLUSTERS}"
+        if self.effective is not None and self.effective < MIN_EFFECTIVE:
+            return (
+                f"{self.clusters} clusters of rows of such different sizes that they are worth "
+                f"{self.effective:.1f} equal ones, an interval needs {MIN_EFFECTIVE}"
+            )
         return ""
+
+
+def effective_clusters(sizes: ArrayLike) -> float:
+    """How many equal clusters tell a variance as well as clusters of `sizes` (K,) rows, in [1, K].
+
+    0 for no clusters.
+    (sum n^2)^2 / sum n^4: Satterthwaite's degrees of freedom where every cluster adds n^2 to the
+    variance, as it does when its rows are alike (Carter, Schnepel and Steigerwald, Review of
+    Economics and Statistics 99, 2017, with their conservative choice of the correlation).
+    """
+    squares = np.square(np.asarray(sizes, np.float64))
+    return float(squares.sum() ** 2 / np.square(squares).sum()) if squares.size else 0.0
 
 
 def components(values: Floats, df: float) -> VarianceComponents:
