@@ -27,11 +27,14 @@ SEED_SD = 0.04
 POWER = 0.8
 
 
-def assumed(smallest: int, seeds: int, seed_sd: float, cells: int = 2) -> VarianceComponents:
+def assumed(
+    smallest: int, seeds: int, seed_sd: float, cells: int = 2, df: float = math.inf
+) -> VarianceComponents:
     """Components of student minus teacher where nothing was measured.
 
     A cell of n rows adds 2 p (1 - p) (1 - rho) / n; a gap compares two cells, both as small as the
-    smaller one.
+    smaller one. `df`: what clusters of rows leave of the n - 1 degrees of freedom; what they add to
+    the variance depends on the models and is left out.
     """
     rows = cells * 2 * ACCURACY * (1 - ACCURACY) * (1 - ALIKE) / max(1, smallest)
     own = (1 - COMMON) * rows / seeds
@@ -41,7 +44,7 @@ def assumed(smallest: int, seeds: int, seed_sd: float, cells: int = 2) -> Varian
         own=np.asarray(own),
         seeds=np.asarray(seed_sd**2 / seeds + own),
         n_seeds=seeds,
-        df=float(max(1, smallest - 1)),
+        df=float(max(1, min(df, smallest - 1))),
     )
 
 
@@ -81,7 +84,7 @@ def plan_set(
     if support.lacking:
         return nothing(rows.split, gap.name, support.lacking, support)
     start = max(rule.min_seeds, 3)
-    of_gap = earlier.change if earlier else assumed(support.smallest, start, seed_sd)
+    of_gap = earlier.change if earlier else assumed(support.smallest, start, seed_sd, df=support.df)
     both = [of_gap]
     cell, least = smallest_group(rows)
     if cell:
@@ -106,7 +109,18 @@ def plan_set(
         seeds_for_effect=next((s for s in range_of_seeds if loss(s) <= effect), None),
         seeds_for_kept=next((s for s in range_of_seeds if kept(s)), None),
         rows_for_kept=next((m for m in MORE_ROWS if kept(MOST_SEEDS, m)), None),
-        short=shows(seeds, loss(seeds) if seeds > 1 else math.nan, rule),
+        short=shows(seeds, loss(seeds) if seeds > 1 else math.nan, rule)
+        + ("" if earlier else if_independent(support)),
+    )
+
+
+def if_independent(support: Support) -> str:
+    """What an assumption leaves out where rows come in clusters; "" where they do not."""
+    if support.clusters is None or support.clusters >= support.smallest:
+        return ""
+    return (
+        f" if its rows were independent (they come in {support.clusters} clusters; --run DIR plans "
+        f"with what these cost a run)"
     )
 
 

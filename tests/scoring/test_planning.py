@@ -65,6 +65,23 @@ def test_what_can_never_be_shown_says_so():
     assert plan(seeds=1).short == "1 seed(s) give no verdict, it takes 3"
 
 
+def test_a_plan_says_that_rows_of_a_cluster_are_not_independent():
+    """100 clusters of 20 rows in either cell: t knows of 99 degrees, the variance of none."""
+    cluster = np.arange(4000) // 20
+    more = {"cluster": cluster, "clusters": tuple(f"c{i:03}" for i in range(200))}
+    rows = planted((0,) * 4, rows=1000, **more)
+    fields = {"seeds": 5, "effect": 0.10, "seed_sd": 0.02}
+    made = plan_set(rows, m.GAP_ALIGNED_CONFLICTING, RULE, **fields)
+    assert made.short.endswith(
+        " points or more if its rows were independent (they come in 100 clusters; --run DIR plans "
+        "with what these cost a run)"
+    )
+    c = assumed(2000, 5, 0.02, df=99)
+    assert c.df == 99
+    assert made.smallest_loss == smallest_loss(c, RULE, 0.8) > plan().smallest_loss
+    assert "independent" not in plan().short
+
+
 def test_the_command(capsys):
     assert cli.main(["plan", "--tasks", "hans", "--effect", "12"]) == 0
     output = capsys.readouterr().out
