@@ -1,6 +1,7 @@
 """A study's report: effects by hand, against mixed models and by simulation."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -186,6 +187,36 @@ def test_rows_that_all_seeds_share_are_in_the_interval():
     assert both.common == pytest.approx(0.05**2)
     parts = [average(crossed([values], common=c**2, rows_df=df)) for c, df in ((3, 99), (4, 50))]
     assert (pooled(parts).common, pooled(parts).rows_df) == (pytest.approx(25 / 4), 50)
+
+
+@pytest.mark.parametrize("factors", [{"method": ("erm", "poe")}, {}], ids=["method", "task"])
+def test_what_a_run_has_too_few_rows_for_has_no_interval_in_a_study(factors):
+    """Seeds alone would call a worst group of 6 templates certain; other numbers are as before."""
+    why = "no interval: 6 clusters of rows, an interval needs 20"
+    study = plan(factors, tasks=("celeba_bias", "hans"))
+    numbers, estimates = tables(study, lambda levels, role, seed: 0.1 + 0.01 * seed)
+    before = analyse(of_plan(study, numbers, estimates))
+    few = (numbers.metric == "worst_group_acc") & numbers.measure.isin(("score", "contribution"))
+    numbers.loc[few & (numbers.task == "hans"), "reason"] = why
+    after = analyse(of_plan(study, numbers, estimates))
+    assert len(before) == len(after)
+    of_few = 0
+    for known, now in zip(before, after, strict=True):
+        assert known.average.value == pytest.approx(now.average.value, nan_ok=True)
+        if now.average.reason == why:
+            of_few += 1
+            assert known.average.low <= known.average.value <= known.average.high
+            assert np.isnan([now.average.low, now.average.high, now.average.p]).all()
+            assert now.response in ("contribution", "worst_group_acc")
+            assert now.rank is None
+        else:
+            ends = (known.average.low, known.average.high)
+            assert (now.average.low, now.average.high) == pytest.approx(ends, nan_ok=True)
+    assert of_few >= 2
+    # a difference, and a mean with a set that has rows enough, are no better
+    lacking, enough = replace(crossed([[1, 2, 3, 4, 5]]), too_few=why), crossed([[2, 3, 3, 4, 5]])
+    assert contrast(lacking, enough).reason == contrast(enough, lacking).reason == why
+    assert pooled([average(enough), average(lacking)]).reason == why
 
 
 def test_five_seeds_on_one_sample_of_rows_hold_a_known_mean():

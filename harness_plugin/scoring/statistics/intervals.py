@@ -43,6 +43,8 @@ MIN_GROUP = 30
 """Rows of a group below which it steers no minimum, and of a cell below which no interval is."""
 MIN_CLUSTERS = 20
 """With fewer clusters of rows the variance between them is not known well enough."""
+NEEDS = "an interval needs"
+"""In every reason that rows are too few, whatever the seeds."""
 MIN_EFFECTIVE = 10
 """Nor where clusters are so unequal that a few of them make the variance."""
 KNOWN = 0.3
@@ -93,13 +95,13 @@ class Support:
         if self.without:
             return self.without
         if self.smallest < self.min_group:
-            return f"{self.smallest} rows in its smallest cell, an interval needs {self.min_group}"
+            return f"{self.smallest} rows in its smallest cell, {NEEDS} {self.min_group}"
         if self.clusters is not None and self.clusters < MIN_CLUSTERS:
-            return f"{self.clusters} clusters of rows, an interval needs {MIN_CLUSTERS}"
+            return f"{self.clusters} clusters of rows, {NEEDS} {MIN_CLUSTERS}"
         if self.effective is not None and self.effective < MIN_EFFECTIVE:
             return (
                 f"{self.clusters} clusters of rows of such different sizes that they are worth "
-                f"{self.effective:.1f} equal ones, an interval needs {MIN_EFFECTIVE}"
+                f"{self.effective:.1f} equal ones, {NEEDS} {MIN_EFFECTIVE}"
             )
         return ""
 

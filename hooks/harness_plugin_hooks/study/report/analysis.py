@@ -17,6 +17,7 @@ from harness_plugin_hooks.study.report.effects import (
     average,
     comparable,
     contrast,
+    first_too_few,
     levels_of,
     mean_of_sets,
     pooled,
@@ -120,7 +121,10 @@ def by_level(
         others.remove("split")
         keys = [*others, FACTOR + "task", "seed"]
         rows = rows.groupby(keys, sort=False, as_index=False).agg(
-            value=("value", "mean"), common=("common", mean_of_sets), rows_df=("rows_df", "min")
+            value=("value", "mean"),
+            common=("common", mean_of_sets),
+            rows_df=("rows_df", "min"),
+            reason=("reason", first_too_few),
         )
     tables = levels_of(rows, study.column(factor), others)
     return {level: tables[level] for level in study.levels_of(factor) if level in tables}

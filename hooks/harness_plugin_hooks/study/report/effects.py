@@ -20,14 +20,14 @@ not set against each other at most the sum of their variances.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from scipy import optimize, special
 
-from harness_plugin.scoring.statistics.intervals import TAIL
+from harness_plugin.scoring.statistics.intervals import NEEDS, TAIL
 
 SMALLEST_P = 1e-100
 
@@ -38,12 +38,13 @@ class Table:
 
     `values` (contexts, seeds), nan = undefined. `common` (contexts,): the variance that the rows
     which all seeds share give the mean over seeds, nan = not known; `rows_df` its degrees of
-    freedom.
+    freedom. `too_few`: why these rows allow no interval, "" where they do.
     """
 
     values: pd.DataFrame
     common: pd.Series
     rows_df: float = math.nan
+    too_few: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ def average(table: Table) -> Average:
     """The mean over contexts, then over seeds.
 
     Contexts that are not defined for every seed are left out; where none is, seeds that are not
-    defined for every context are. One seed has a value and no interval.
+    defined for every context are. One seed has a value and no interval, and so have numbers of
+    which a run says that their rows are too few for one.
     """
     values = table.values
     missing = int(values.isna().to_numpy().sum())
@@ -100,7 +102,14 @@ def average(table: Table) -> Average:
     by_seed = {int(seed): float(value) for seed, value in whole.mean(axis="index").items()}
     common = float(np.mean(np.sqrt(table.common[whole.index].to_numpy())) ** 2)
     mean = of_seeds(by_seed, common, table.rows_df)
-    return replace(mean, contexts=len(whole), missing=missing)
+    return replace(without_interval(mean, table.too_few), contexts=len(whole), missing=missing)
+
+
+def without_interval(mean: Average, why: str) -> Average:
+    """The same without its interval, if there is a reason why."""
+    if not why:
+        return mean
+    return replace(mean, low=math.nan, high=math.nan, p=math.nan, reason=why)
 
 
 def of_seeds(by_seed: dict[int, float], common: float, rows_df: float) -> Average:
@@ -152,8 +161,9 @@ def pooled(parts: Sequence[Average]) -> Average:
     by_seed = {
         seed: float(np.mean([dict(part.by_seed)[seed] for part in parts])) for seed in shared
     }
+    mean = of_seeds(by_seed, mean_of_sets([part.common for part in parts]), least(parts))
     return replace(
-        of_seeds(by_seed, mean_of_sets([part.common for part in parts]), least(parts)),
+        without_interval(mean, first_too_few(part.reason for part in parts)),
         contexts=sum(part.contexts for part in parts),
         missing=sum(part.missing for part in parts),
     )
@@ -163,6 +173,11 @@ def mean_of_sets(common: Sequence[float] | pd.Series) -> float:
     """The variance that rows give a mean over sets, from that of each; nan where one is."""
     known = np.asarray(common, dtype=np.float64)  # a sum of pandas leaves nan out
     return float(known.sum()) / len(known) ** 2
+
+
+def first_too_few(reasons: Iterable[str]) -> str:
+    """The first reason that rows are too few; "" without one."""
+    return next((reason for reason in reasons if NEEDS in reason), "")
 
 
 def least(parts: Sequence[Average] | Sequence[Table]) -> float:
@@ -186,6 +201,7 @@ def table_of(rows: pd.DataFrame, contexts: Sequence[str]) -> Table:
         pd.DataFrame(values, index=list(lines), columns=seeds),
         pd.Series(common, dtype=np.float64),
         float(rows["rows_df"].min()),
+        first_too_few(rows["reason"]),
     )
 
 
@@ -204,7 +220,8 @@ def contrast(level: Table, reference: Table) -> Average:
     seeds = level.values.columns.union(reference.values.columns)
     one, other = (table.values.reindex(both, columns=seeds) for table in (level, reference))
     common = level.common[both] + reference.common[both]
-    return average(Table(one - other, common, least([level, reference])))
+    too_few = level.too_few or reference.too_few
+    return average(Table(one - other, common, least([level, reference]), too_few))
 
 
 def comparable(tables: dict[str, Table]) -> tuple[dict[str, Table], bool]:
