@@ -12,7 +12,7 @@ import json
 import shutil
 import sys
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -106,20 +106,35 @@ def shared_store(tmp_path_factory):
     return tmp_path_factory.mktemp("shared_store")
 
 
-@pytest.fixture
-def open_context(tmp_path, plugins):
-    """The context of a run of the toy text task (or another), in a store of its own or `store`."""
+@pytest.fixture(scope="session")
+def context_in(plugins):
+    """The context of a run, by task, store, settings and flags: frozen, and opened once for all."""
     from stepwise import stepwise
 
     from harness_plugin.config.merge import run_config
     from harness_plugin.pipeline.prepare.open_task import load_tasks
     from harness_plugin.pipeline.run_task import context_of
 
+    @cache
+    def context(task: str, store: Path, sets: tuple[str, ...], **flags):
+        config = run_config(None, {"tasks": (task,), **flags}, sets)
+        (opened,) = load_tasks(config, plugins)
+        return stepwise(context_of(opened, config, plugins, store))
+
+    return context
+
+
+@pytest.fixture
+def open_context(tmp_path, context_in):
+    """The context of a run of the toy text task (or another), in a store of its own or `store`.
+
+    Contexts in a shared store, whose path is absolute, are shared as well.
+    """
+
     def context(*sets: str, task: str = TOY, store: str | Path = "store", **flags):
         flags = {"threads": 1, "precision": "no", "attention": "sdpa", **flags}
-        config = run_config(None, {"tasks": (task,), **flags}, sets)
-        (task,) = load_tasks(config, plugins)
-        return stepwise(context_of(task, config, plugins, tmp_path / store))
+        make = context_in if Path(store).is_absolute() else context_in.__wrapped__
+        return make(task, tmp_path / store, sets, **flags)
 
     return context
 
