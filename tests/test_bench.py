@@ -39,7 +39,7 @@ ROWS = {
 
 OWN_PROCESS = {"threads", "whole_job"}
 """They change what a process has once: the threads at the start, the cores that it may use."""
-EXHAUSTIVE = {"commands", "faults", "many_workers", "side_by_side", "whole_job"}
+EXHAUSTIVE = {"commands", "faults", "many_workers", "side_by_side", "threads", "whole_job"}
 """Half a minute each: they start many processes, or train six models twice. That a run survives
 what `faults` does is asked by tests of the store, of several processes and of bad input."""
 HELPERS = {
@@ -173,7 +173,9 @@ def test_coverage_is_the_same_for_any_number_of_workers(run_here):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("families", ["BERT", "Qwen2", "ResNet"])
+@pytest.mark.parametrize(
+    "families", ["BERT", pytest.param("Qwen2", marks=pytest.mark.exhaustive), "ResNet"]
+)
 def test_the_table_of_models_has_a_row_a_family_and_no_crash_in_a_run(families, run_here):
     out = run_here("bench/models_table.py", "--families", families)
     (row,) = [line for line in out.splitlines() if line.startswith(f"| {families} |")]
