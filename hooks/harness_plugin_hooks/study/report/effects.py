@@ -177,7 +177,7 @@ def mean_of_sets(common: Sequence[float] | pd.Series) -> float:
 
 def first_too_few(reasons: Iterable[str]) -> str:
     """The first reason that rows are too few; "" without one."""
-    return next((reason for reason in reasons if NEEDS in reason), "")
+    return next((reason for reason in reasons if NEEDS in str(reason)), "")
 
 
 def least(parts: Sequence[Average] | Sequence[Table]) -> float:
