@@ -119,7 +119,7 @@ def if_independent(support: Support) -> str:
     if support.clusters is None or support.clusters >= support.smallest:
         return ""
     return (
-        f" if its rows were independent (they come in {support.clusters} clusters; --run DIR plans "
+        f" if rows of a cluster were independent ({support.clusters} clusters; --run DIR plans "
         f"with what these cost a run)"
     )
 

@@ -73,8 +73,8 @@ def test_a_plan_says_that_rows_of_a_cluster_are_not_independent():
     fields = {"seeds": 5, "effect": 0.10, "seed_sd": 0.02}
     made = plan_set(rows, m.GAP_ALIGNED_CONFLICTING, RULE, **fields)
     assert made.short.endswith(
-        " points or more if its rows were independent (they come in 100 clusters; --run DIR plans "
-        "with what these cost a run)"
+        " points or more if rows of a cluster were independent (100 clusters; --run DIR plans with "
+        "what these cost a run)"
     )
     c = assumed(2000, 5, 0.02, df=99)
     assert c.df == 99
