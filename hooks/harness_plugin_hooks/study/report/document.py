@@ -220,8 +220,9 @@ def how_to_read(study: Study) -> dict[str, str]:
         "interval": "95%. Of levels, effects, scales and bias types: Student's t over seeds, each "
         "seed the mean of the same configurations; seeds are the random effect, configurations the "
         "fixed ones. The chance of the test rows, which all seeds share, is added as an upper "
-        "bound; to retention it is not added. Of single configurations: over seeds and rows, by "
-        "the rule of all runs (docs/verdicts.md).",
+        "bound; to retention it is not added. What a run has too few rows for has none here "
+        "either; the reason is shown when the number is pointed at. Of single configurations: over "
+        "seeds and rows, by the rule of all runs (docs/verdicts.md).",
         "rank": f"needs {DEFAULT_RULE.min_seeds} seeds; intervals that overlap share their ranks.",
         **{spoken(response.name): response.about for response in RESPONSES},
         "gap": f"{gaps}. Signed: below 0 is the opposite bias.",
