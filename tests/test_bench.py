@@ -40,8 +40,7 @@ ROWS = {
 OWN_PROCESS = {"threads", "whole_job"}
 """They change what a process has once: the threads at the start, the cores that it may use."""
 EXHAUSTIVE = {"commands", "faults", "many_workers", "side_by_side", "threads", "whole_job"}
-"""Half a minute each: they start many processes, or train six models twice. That a run survives
-what `faults` does is asked by tests of the store, of several processes and of bad input."""
+"""They start many processes or train six models twice. What `faults` does has tests of its own."""
 HELPERS = {
     *("worlds", "theory", "rates"),
     *("batches", "campaign", "common", "disturbed", "families", "flops", "workload"),

@@ -36,6 +36,7 @@ def script(path):
         ("fairface/transfer", 8),
         ("fairface/small", 1),
         ("pretrained_nli/small", 1),
+        ("pretrained_nli/layers", 3),
         ("toxicity/small", 1),
         ("toxicity/frozen", 1),
         ("toxicity/transfer", 2),
@@ -45,7 +46,7 @@ def test_every_plan_expands_to_what_its_page_says(plan, configurations, plugins)
     graph = graph_of(read_study(ROOT / "examples" / f"{plan}.yaml"), plugins)
     assert len(graph.study.configurations) == configurations
     names = {node.role for node in graph.nodes}
-    assert {"student", "student_int4"} <= names or plan.endswith(("search", "frozen"))
+    assert {"student", "student_int4"} <= names or plan.endswith(("search", "frozen", "layers"))
     if "search" in plan:
         assert names == {"teacher"}
 
@@ -212,6 +213,21 @@ def test_run_files_train_what_their_studies_train(folder):
     assert {key: run[key] for key in small["run"] if key != "resamples"} == {
         key: value for key, value in small["run"].items() if key != "resamples"
     }
+
+
+def test_students_of_three_layers_are_those_of_the_other_plan():
+    """The store of small.yaml has them, and the teachers, for layers.yaml."""
+    small, layers = (
+        yaml.safe_load((NLI / f"{name}.yaml").read_text()) for name in ("small", "layers")
+    )
+    of_small = small["settings"]["nli_challenge"] | small["factors"]["arm"]["rows_600"]
+    of_layers = dict(layers["settings"]["nli_challenge"])
+    three = layers["factors"]["layers"]["3"]["nli_challenge"]["student"]
+    of_layers["student"] = of_layers["student"] | three
+    theirs = of_small["students"]
+    assert of_layers["students"] == {name: theirs[name] for name in of_layers["students"]}
+    assert of_layers | {"students": theirs} == of_small
+    assert layers["run"] == small["run"]
 
 
 def test_drawn_faces_are_against_the_bias_and_in_no_set(real_data, tmp_path, monkeypatch):
