@@ -12,7 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    ResNetConfig,
+    ResNetForImageClassification,
+)
 
 from harness_plugin.config.run_config import RunConfig
 from harness_plugin.pipeline.prepare.hardware import available_cores, make_accelerator
@@ -88,6 +93,19 @@ def bert(size: Size, attention: str, seed: int) -> BertForSequenceClassification
     )
     config._attn_implementation = attention
     return BertForSequenceClassification(config)
+
+
+def resnet(attention: str, width: int, seed: int) -> ResNetForImageClassification:
+    """A ResNet-18 with random weights, whose first stage has `width` channels; nothing attends."""
+    torch.manual_seed(seed)
+    config = ResNetConfig(
+        embedding_size=width,
+        hidden_sizes=[width, 2 * width, 4 * width, 8 * width],
+        depths=[2, 2, 2, 2],
+        layer_type="basic",
+        num_labels=LABELS,
+    )
+    return ResNetForImageClassification(config)
 
 
 def prepare_device(args: argparse.Namespace) -> None:

@@ -21,7 +21,7 @@ ROWS = {
     "calibration": ["1 thread, no, eager", "1 thread, bf16, sdpa", "ResNet-pico | "],
     "commands": ["run, all from the store", "report", "verify", "score", "first line of a run"],
     "growth": ["teacher pass | rows", "CKA | layers", "circuits | pairs", "report | seeds"],
-    "whole_job": ["harness-plugin", "Trainer"],
+    "whole_job": ["harness-plugin", "harness-plugin, two seeds side by side", "Trainer"],
     "bootstrap": ["harness-plugin", "harness-plugin, row by row", "plain loop"],
     "cka": ["harness-plugin, float32 Grams", "harness-plugin, float64 Grams"],
     "step": ["harness-plugin", "bare torch loop", "Trainer fp32", "Trainer bf16"],
