@@ -33,6 +33,8 @@ from gpu_parts import PARTS
 from transformers.utils import logging
 from workload import available_cores
 
+from harness_plugin.machine.process_state import freeze
+
 LEAST = 10.0
 """Seconds that must be left for a part to be started."""
 
@@ -120,6 +122,7 @@ def stop(process: Any) -> None:
 def work(sender: Connection, bench: Bench, name: str) -> None:
     """Send every row of a part; runs in its own process."""
     os.setpgrp()
+    freeze()  # as a run does after its imports: every training looks for garbage twice
     torch.set_num_threads(1 if bench.tiny else available_cores())
     try:
         rows = [measured_facts(bench)] if name == "facts" else PARTS[name][1](bench)

@@ -148,7 +148,8 @@ def state_of_the_process() -> dict:
 
 
 @pytest.fixture
-def nothing_frozen():
+def nothing_frozen(monkeypatch):
+    monkeypatch.setattr(process_state, "anything_frozen", lambda: gc.get_freeze_count() > 0)
     gc.unfreeze()
     yield
     gc.freeze()  # as tests/conftest.py has it

@@ -21,8 +21,6 @@ from harness_plugin.errors import HarnessError
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 ANSWERS_WITHIN = 3.0
 """Seconds that the hub has to answer before it counts as out of reach."""
-CHATTY = ("transformers", "huggingface_hub", "accelerate")
-"""Loggers whose warnings are advice to programmers, load reports and retries."""
 
 
 def is_hub_id(name: str) -> bool:
@@ -69,20 +67,18 @@ def answers(endpoint: str) -> bool:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Inside, the libraries keep their advice to themselves; errors are raised as ever."""
-    loggers = [logging.getLogger(name) for name in CHATTY]
-    levels = [logger.level for logger in loggers]
+    """Inside, nobody warns: what libraries log and warn of here is advice to programmers, load
+    reports and retries. Errors are logged and raised as ever."""
+    disabled = logging.root.manager.disable
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
+        logging.disable(max(logging.WARNING, disabled))
         try:
             yield
         finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+            logging.disable(disabled)
             if bars:
                 transformers_logging.enable_progress_bar()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import resource
 import subprocess
@@ -71,7 +70,7 @@ def execute(job: Job) -> dict[str, Any]:
 
 def trained(job: Job) -> dict[str, Any]:
     """Train and predict in this process."""
-    from harness_plugin.machine.process_state import freeze, memory_kept
+    from harness_plugin.machine.process_state import anything_frozen, freeze, memory_kept
     from harness_plugin.machine.progress import quiet_libraries
     from harness_plugin.pipeline.roles.split_stages import logits_stage
 
@@ -81,7 +80,7 @@ def trained(job: Job) -> dict[str, Any]:
     ctx = context_for(shared, job.role)
     with memory_kept():
         model = train_with_teachers(ctx, job.role, job.seed, {})
-        if not gc.get_freeze_count():  # the first training has imported what the others need
+        if not anything_frozen():  # the first training has imported what the others need
             freeze()
         for split in ctx.data.evaluation:
             logits_stage(ctx, model, split)

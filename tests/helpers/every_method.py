@@ -6,9 +6,12 @@
 import gc
 import json
 import sys
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
+from accelerate.utils import memory
 from stepwise import Distillation, stepwise
 
 from harness_plugin.cli.main import main
@@ -34,8 +37,6 @@ def train(toy, store, methods):
     (task,) = load_tasks(config, plugins)
     ctx = stepwise(context_of(task, config, plugins, Path(store)))
     teacher = ctx.trained("teacher", ctx.settings.teacher, "erm", 0)
-    gc.collect()
-    gc.freeze()  # every training collects garbage, and need not look through what is imported
     # of EVaLS, on a few rows: ten thousand steps take as long as all other methods together
     with mock.patch.object(EIIL, "defaults", {"steps": 100, "learning_rate": 0.01}):
         models = {m: ctx.trained("teacher", ctx.settings.teacher, m, 0) for m in methods}
@@ -50,5 +51,7 @@ def train(toy, store, methods):
 
 
 if __name__ == "__main__":
+    # as in tests/conftest.py: no training looks through all objects for garbage, twice
+    memory.gc = SimpleNamespace(collect=partial(gc.collect, 1))
     train(sys.argv[1], sys.argv[2], sys.argv[3].split(","))
     sys.exit(main(sys.argv[4:]))

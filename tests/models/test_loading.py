@@ -12,6 +12,7 @@ from tiny_checkpoints import LABELS, edit_json, edit_weights, tiny
 from harness_plugin import HarnessError
 from harness_plugin.cli.main import main
 from harness_plugin.config.settings import RoleSettings
+from harness_plugin.machine import process_state
 from harness_plugin.models import classifiers, hub, processors
 from harness_plugin.models.checkpoints import Source, check_settings, locate
 
@@ -87,15 +88,23 @@ def test_levels_and_bars_are_as_they_were_before(tmp_path):
     from transformers.utils import logging as transformers_logging
 
     logger = logging.getLogger("transformers")
-    level, bars = logger.level, transformers_logging.is_progress_bar_enabled()
+    bars = transformers_logging.is_progress_bar_enabled()
+    assert logger.isEnabledFor(logging.WARNING)
     with hub.quiet():
         assert not logger.isEnabledFor(logging.WARNING)
         assert not transformers_logging.is_progress_bar_enabled()
-    assert (logger.level, transformers_logging.is_progress_bar_enabled()) == (level, bars)
+        assert logger.isEnabledFor(logging.ERROR)
+    assert logger.isEnabledFor(logging.WARNING)
+    assert transformers_logging.is_progress_bar_enabled() == bars
     refused = pytest.raises(HarnessError, match=r"^model 'x' cannot be loaded: no reason\. Save it")
     with refused, hub.reading("x"):
         raise TypeError("no reason.")
-    assert logger.level == level
+    assert logger.isEnabledFor(logging.WARNING)
+    with process_state.logs():
+        logging.disable(logging.ERROR)  # by a caller who wants no errors either
+        with hub.quiet():
+            assert not logger.isEnabledFor(logging.ERROR)
+        assert logging.root.manager.disable == logging.ERROR
 
 
 def test_missing_weights_are_loud(toy_run, tmp_path, capfd):
