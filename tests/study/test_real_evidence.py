@@ -7,6 +7,7 @@ import json
 import sys
 import zipfile
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -21,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NLI = ROOT / "examples" / "pretrained_nli"
 
 
+@cache
 def script(path):
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
@@ -164,6 +166,9 @@ def drawn(script_at, data, words, tmp_path, monkeypatch):
 def test_drawn_sentences_are_balanced_and_not_tested_on(real_data, tmp_path, monkeypatch, capsys):
     example = ROOT / "examples" / "toxicity"
     at = example / "draw_rows.py"
+    monkeypatch.setattr(
+        script(at), "templates", cache(script(at).templates)
+    )  # read once, not twice
     tables = drawn(at, real_data, "120 --validation 240", tmp_path, monkeypatch)
     assert set(tables) == {"templates_120", "templates_validation"}
     tested = script(at).templates(real_data, 6000)
