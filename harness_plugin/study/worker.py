@@ -70,17 +70,20 @@ def execute(job: Job) -> dict[str, Any]:
 
 def trained(job: Job) -> dict[str, Any]:
     """Train and predict in this process."""
-    from harness_plugin.machine.process_state import anything_frozen, freeze, memory_kept
+    from harness_plugin.machine.process_state import freeze, importing, memory_kept
     from harness_plugin.machine.progress import quiet_libraries
-    from harness_plugin.pipeline.roles.split_stages import logits_stage
 
-    quiet_libraries()  # this may be a worker, whose bars would run through the study's lines
-    shared = shared_of(job.run, job.root)
+    first = not _SHARED
+    with importing():
+        from harness_plugin.pipeline.roles.split_stages import logits_stage
+
+        quiet_libraries()  # this may be a worker, whose bars would run through the study's lines
+        shared = shared_of(job.run, job.root)
     started = time.perf_counter()  # imports and data are the process's cost, not this training's
     ctx = context_for(shared, job.role)
     with memory_kept():
         model = train_with_teachers(ctx, job.role, job.seed, {})
-        if not anything_frozen():  # the first training has imported what the others need
+        if first:  # it has imported the library of its model, which the others need
             freeze()
         for split in ctx.data.evaluation:
             logits_stage(ctx, model, split)

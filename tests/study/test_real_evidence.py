@@ -166,9 +166,8 @@ def drawn(script_at, data, words, tmp_path, monkeypatch):
 def test_drawn_sentences_are_balanced_and_not_tested_on(real_data, tmp_path, monkeypatch, capsys):
     example = ROOT / "examples" / "toxicity"
     at = example / "draw_rows.py"
-    monkeypatch.setattr(
-        script(at), "templates", cache(script(at).templates)
-    )  # read once, not twice
+    # read once, not twice
+    monkeypatch.setattr(script(at), "templates", cache(script(at).templates))
     tables = drawn(at, real_data, "120 --validation 240", tmp_path, monkeypatch)
     assert set(tables) == {"templates_120", "templates_validation"}
     tested = script(at).templates(real_data, 6000)

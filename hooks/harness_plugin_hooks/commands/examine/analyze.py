@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from harness_plugin.cli.parser import Parser, comma_list, seed_list
 from harness_plugin.cli.startup import installed_plugins, is_main_process
 from harness_plugin.errors import HarnessError
+from harness_plugin.machine.process_state import importing
 from harness_plugin.machine.progress import quiet_libraries
 
 if TYPE_CHECKING:
@@ -78,14 +79,15 @@ def main(words: list[str]) -> int:
     args = vars(flags.parse_args(words))
     check(args)
     options = options_of(flags, option_classes(plugins["analysis"]), args)
-    from harness_plugin.analysis.open_run import open_run
-    from harness_plugin.analysis.run_analyses import (
-        AnalysisRequest,
-        chosen_analyses,
-        make,
-        show,
-        write,
-    )
+    with importing():
+        from harness_plugin.analysis.open_run import open_run
+        from harness_plugin.analysis.run_analyses import (
+            AnalysisRequest,
+            chosen_analyses,
+            make,
+            show,
+            write,
+        )
     from harness_plugin.pipeline.outputs import check_writable
     from harness_plugin.records.run_folder import run_folder
 

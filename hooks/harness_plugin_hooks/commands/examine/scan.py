@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness_plugin.cli.parser import Parser, comma_list, config_from_flags, run_parser
 from harness_plugin.errors import HarnessError
+from harness_plugin.machine.process_state import importing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,10 +116,12 @@ def absolute(table: Any, place: Path) -> Any:
 def scan(config: RunConfig, chosen: Mapping[str, Any]) -> None:
     """Print the list of every task, and write what is asked for."""
     from harness_plugin.cli.startup import installed_plugins
-    from harness_plugin.pipeline.prepare.open_task import load_tasks
-    from harness_plugin_hooks.scan.association import associations, distinct
-    from harness_plugin_hooks.scan.attributes import candidates
-    from harness_plugin_hooks.scan.gaps import gaps
+
+    with importing():
+        from harness_plugin.pipeline.prepare.open_task import load_tasks
+        from harness_plugin_hooks.scan.association import associations, distinct
+        from harness_plugin_hooks.scan.attributes import candidates
+        from harness_plugin_hooks.scan.gaps import gaps
 
     plugins = installed_plugins()
     for opened in load_tasks(config, plugins):

@@ -10,6 +10,7 @@ from typing import Any
 from harness_plugin._version import install_command
 from harness_plugin.cli.startup import is_main_process
 from harness_plugin.errors import HarnessError
+from harness_plugin.machine.process_state import importing
 from harness_plugin.pipeline.outputs import check_writable
 
 
@@ -33,7 +34,12 @@ def main(words: list[str]) -> int:
     if output and is_main_process():
         path = Path(output)
         check_writable(path.parent if path.suffix == ".json" else path)
-    from harness_plugin_hooks.adapters.lm_eval_run import StrictTracker, execute, leave_processes
+    with importing():
+        from harness_plugin_hooks.adapters.lm_eval_run import (
+            StrictTracker,
+            execute,
+            leave_processes,
+        )
 
     execute(args)
     leave_processes()

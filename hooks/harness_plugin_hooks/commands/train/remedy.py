@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from harness_plugin.cli.parser import Parser, comma_list, config_from_flags, run_parser
 from harness_plugin.cli.startup import installed_plugins
 from harness_plugin.errors import HarnessError
+from harness_plugin.machine.process_state import importing
 from harness_plugin.machine.progress import quiet_libraries
 from harness_plugin.machine.terminal import show_table
 from harness_plugin_hooks.render.text import operations
@@ -109,10 +110,11 @@ def main(words: list[str]) -> int:
             "other. Leave it out; what `harness run --workers N` has trained is taken."
         )
     quiet_libraries()
-    from harness_plugin.pipeline.outputs import check_writable, in_own_folder
-    from harness_plugin.pipeline.prepare.open_task import load_tasks
-    from harness_plugin.pipeline.remedy import try_remedies
-    from harness_plugin.pipeline.run_task import store_root
+    with importing():
+        from harness_plugin.pipeline.outputs import check_writable
+        from harness_plugin.pipeline.prepare.open_task import load_tasks
+        from harness_plugin.pipeline.remedy import try_remedies
+        from harness_plugin.pipeline.run_task import store_root
 
     check_writable(Path(config.output_path))
     jobs = load_tasks(config, plugins)
