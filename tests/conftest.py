@@ -32,12 +32,20 @@ def pytest_configure():
     That they would be, and in which order, is asked by a test that looks at the calls.
     """
     os.fsync = lambda descriptor: None
-    gc.disable()  # a million objects are imported and collected, and all of them stay
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """No garbage is looked for while a million objects are imported, all of which stay."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def pytest_collection_finish():
     """What is imported stays: every training collects garbage, and need not look through it."""
-    gc.enable()
     gc.collect()
     gc.freeze()
 
