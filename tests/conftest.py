@@ -8,6 +8,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import gc
 import importlib
+import itertools
 import json
 import shutil
 import sys
@@ -20,10 +21,12 @@ from unittest import mock
 
 import pluggy
 import pytest
+from filelock import FileLock
 
 from harness_plugin.plugins.registry import Plugins, load_plugins, make_manager
 
 ROOT = Path(__file__).resolve().parents[1]
+numbers = itertools.count()
 
 
 def pytest_configure():
@@ -85,9 +88,14 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(autouse=True)
-def _isolated(tmp_path, monkeypatch):
-    """Stages of a test never land in, or come from, the user's cache; the hub is off."""
-    monkeypatch.setenv("HARNESS_PLUGIN_CACHE", str(tmp_path / "cache"))
+def _isolated(tmp_path_factory, monkeypatch):
+    """Stages of a test never land in, or come from, the user's cache; the hub is off.
+
+    The cache of a test has a name and no folder until it is used: `tmp_path` would make one for
+    each test, which takes longer the more there are.
+    """
+    cache = tmp_path_factory.getbasetemp() / "caches" / str(next(numbers))
+    monkeypatch.setenv("HARNESS_PLUGIN_CACHE", str(cache))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     for name in ("HARNESS_PLUGIN_BLOCK", "HARNESS_PLUGIN_STRICT"):
         monkeypatch.delenv(name, raising=False)
@@ -187,20 +195,36 @@ class ToyRun:
 
 @pytest.fixture(scope="session")
 def toy_run(tmp_path_factory) -> ToyRun:
-    """A tiny run: one seed, few epochs, every role, samples written."""
+    """A tiny run: one seed, few epochs, every role, samples written. Tests change none of it.
+
+    Where there are several workers, the first that needs it makes it for all; as deep as folders
+    of a test, since paths in it go from file to file.
+    """
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.with_name("every_worker")
+    folder = base / "toy_run"
+    folder.parent.mkdir(exist_ok=True)
+    secrets = {name: f"{name.lower()}-not-for-others" for name in ("HF_TOKEN", "WANDB_API_KEY")}
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "done").exists():
+            make_toy_run(folder, secrets)
+            (folder / "done").touch()
+    return ToyRun(folder / "out", folder / "store", tuple(secrets.values()))
+
+
+def make_toy_run(folder: Path, secrets: dict[str, str]) -> None:
+    """Run the toy task from the command line."""
     from harness_plugin.cli.main import main
 
-    folder = tmp_path_factory.mktemp("toy_run")
     command = f"--tasks {TOY} --seeds 0 --threads 1 --precision no --attention sdpa --log_samples"
     command += " --outputs all"
     command += " --device cpu"
     command += f" --resamples 100 --output_path {folder}/out"
     command += f" --use_cache {folder}/store"
-    secrets = {name: f"{name.lower()}-not-for-others" for name in ("HF_TOKEN", "WANDB_API_KEY")}
     with mock.patch.dict(os.environ, secrets):
         words = ["--set", "teacher.epochs=2.2", "--set", "student.epochs=2.1"]
         assert main([*command.split(), *words]) == 0
-    return ToyRun(folder / "out", folder / "store", tuple(secrets.values()))
 
 
 @pytest.fixture(scope="session")

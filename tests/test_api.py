@@ -4,6 +4,7 @@ import gc
 import logging
 import os
 import random
+import shutil
 import subprocess
 import sys
 import warnings
@@ -33,9 +34,15 @@ MACHINE = {
 
 
 @pytest.fixture(scope="module")
-def result(toy_run):
-    """The run of `toy_run` again, from Python: its trainings are in the store."""
-    return hp.run(TOY, seeds=0, use_cache=toy_run.store, **MACHINE)
+def store(toy_run, tmp_path_factory):
+    """A store that has the trainings of `toy_run`."""
+    return shutil.copytree(toy_run.store, tmp_path_factory.mktemp("api") / "store")
+
+
+@pytest.fixture(scope="module")
+def result(store):
+    """The run of `toy_run` again, from Python."""
+    return hp.run(TOY, seeds=0, use_cache=store, **MACHINE)
 
 
 def test_the_package_is_light_until_something_is_called():
@@ -190,8 +197,8 @@ def test_the_process_is_as_it_was_after_two_runs(tmp_path, monkeypatch, capfd, n
     assert capfd.readouterr().out == ""
 
 
-def test_verbose_shows_what_the_command_line_shows(toy_run, capsys):
-    hp.run(TOY, seeds=0, use_cache=toy_run.store, verbose=True, **MACHINE)
+def test_verbose_shows_what_the_command_line_shows(store, capsys):
+    hp.run(TOY, seeds=0, use_cache=store, verbose=True, **MACHINE)
     shown = capsys.readouterr().out
     assert "mean ± sd of 1 seed; gap = " in shown
     assert "UNDECIDED" in shown

@@ -1,7 +1,6 @@
 """Our classifiers as a model of lm-evaluation-harness: what it asks, what they answer."""
 
 import json
-import logging
 import pickle
 import shutil
 
@@ -15,6 +14,7 @@ pytest.importorskip(
 
 from lm_eval.api.instance import Instance
 from lm_eval_runs import THREE, TWO, evaluate
+from logged import logged
 from sqlitedict import SqliteDict
 
 from harness_plugin import HarnessError
@@ -71,12 +71,12 @@ def instances(pairs, question):
 
 
 @pytest.mark.parametrize("rule", ["argmax", "sum"])
-def test_three_labels_are_collapsed_by_the_named_rule(checkpoints, hans, rule, caplog):
+def test_three_labels_are_collapsed_by_the_named_rule(checkpoints, hans, rule):
     rows = hans.splits["hans"].rows[:40]
     pairs = list(zip(rows["premise"], rows["hypothesis"], strict=True))
     collapse = (("contradiction", "non-entailment"), ("neutral", "non-entailment"))
     lm = SequenceClassifier(str(checkpoints["three"]), batch_size=8, device="cpu")
-    with caplog.at_level(logging.WARNING):
+    with logged() as messages:
         got = lm.loglikelihood(instances(pairs, Question(TWO, collapse, rule)))
     expected = reference(checkpoints["three"], pairs).numpy()
     two = np.stack([expected[:, 0], np.logaddexp(expected[:, 1], expected[:, 2])], 1)
@@ -85,7 +85,7 @@ def test_three_labels_are_collapsed_by_the_named_rule(checkpoints, hans, rule, c
     assert np.array_equal(np.reshape([f for _, f in got], (40, 2))[:, 0], entailed)
     answers = "neutral -> non-entailment, contradiction -> non-entailment"
     assert lm.get_model_info()["model_collapse"] == [f"{answers} ({rule})"]
-    assert f"labels are collapsed: {answers} ({rule})" in caplog.text
+    assert f"labels are collapsed: {answers} ({rule})" in "".join(messages)
 
 
 def test_labels_of_the_model_that_a_set_lacks_can_be_left_out(checkpoints, hans):

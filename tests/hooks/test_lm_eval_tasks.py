@@ -1,7 +1,6 @@
 """Our text tasks in lm-evaluation-harness 0.4.13: the real evaluator, and the numbers of a run."""
 
 import json
-import logging
 import math
 import shutil
 from pathlib import Path
@@ -16,6 +15,7 @@ pytest.importorskip(
 import lm_eval.caching.cache
 from lm_eval.tasks import TaskManager
 from lm_eval_runs import SMALL, TASKS, TWO, build, evaluate
+from logged import logged
 
 from harness_plugin import HarnessError
 from harness_plugin.data.dataset import load_data
@@ -169,13 +169,13 @@ def test_cached_requests_belong_to_their_data(checkpoints, tmp_path, monkeypatch
     assert arguments[0] == arguments[1]
 
 
-def test_a_limit_never_empties_a_group(checkpoints, caplog):
+def test_a_limit_never_empties_a_group(checkpoints):
     result = evaluate(checkpoints["teacher"], limit=6)
     names = {name.replace("/", ":") for name in result["configs"]["hans"]["metadata"]["groups"]}
     groups = {k: v for k, v in result["results"]["hans"].items() if k[4:-5] in names}
     assert len(groups) == 6
     assert set(groups.values()) <= {0.0, 1.0}
-    with caplog.at_level(logging.WARNING):
+    with logged() as messages:
         result = evaluate(checkpoints["teacher"], limit=5)
     row = result["results"]["hans"]
     assert row["worst_group_acc,none"] is None
@@ -183,7 +183,7 @@ def test_a_limit_never_empties_a_group(checkpoints, caplog):
     assert row["acc,none"] is not None
     reason = result["configs"]["hans"]["metadata"]["undefined"]["worst_group_acc"]
     assert reason.startswith("no group has rows enough")
-    assert f"hans: worst_group_acc is not defined: {reason}" in caplog.text
+    assert f"hans: worst_group_acc is not defined: {reason}" in "".join(messages)
     json.dumps(result["results"], allow_nan=False)
 
 

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import sentencepiece
+from logged import logged
 from tiny_checkpoints import LABELS, edit_json, edit_weights, tiny
 
 from harness_plugin import HarnessError
@@ -32,12 +33,13 @@ def settings(model):
     return RoleSettings(model=model)
 
 
-def test_a_hub_out_of_reach_is_one_line_at_once(plugins, online, capfd, caplog):
-    with pytest.raises(HarnessError, match=r"'org/absent': http.* does not answer, and the cache"):
+def test_a_hub_out_of_reach_is_one_line_at_once(plugins, online, capfd):
+    unreachable = r"'org/absent': http.* does not answer, and the cache"
+    with logged() as messages, pytest.raises(HarnessError, match=unreachable):
         check_settings(settings("org/absent"), "text", plugins, False)
     assert hub.answers.cache_info().misses == 1  # asked once, and not again
     assert capfd.readouterr().err == ""
-    assert caplog.messages == []
+    assert messages == []
 
 
 def test_a_copy_in_the_cache_is_used_without_the_hub(online, monkeypatch, tmp_path):
@@ -64,24 +66,24 @@ def test_a_mistyped_folder_is_no_id_of_the_hub(plugins, name, tmp_path, monkeypa
 # ---- what reaches the terminal
 
 
-def test_a_new_head_and_a_dropped_one_go_without_a_report(tmp_path, capfd, caplog):
+def test_a_new_head_and_a_dropped_one_go_without_a_report(tmp_path, capfd):
     folder = tiny(
         "RoBERTa", tmp_path / "body"
     )  # its pooler has no place, its head none in the file
     capfd.readouterr()
-    caplog.clear()
-    model = classifiers.build_model(
-        Source("x", checkpoint=str(folder)),
-        settings(str(folder)),
-        modality="text",
-        labels=LABELS,
-        processor=processors.load_processor(str(folder), "text"),
-        attention="sdpa",
-        seed=0,
-    )
+    with logged() as messages:
+        model = classifiers.build_model(
+            Source("x", checkpoint=str(folder)),
+            settings(str(folder)),
+            modality="text",
+            labels=LABELS,
+            processor=processors.load_processor(str(folder), "text"),
+            attention="sdpa",
+            seed=0,
+        )
     assert model.config.num_labels == 2
     assert "".join(capfd.readouterr()) == ""
-    assert caplog.messages == []
+    assert messages == []
 
 
 def test_levels_and_bars_are_as_they_were_before(tmp_path):
