@@ -15,7 +15,8 @@ from common import Goal, Table, environment, interleave, parse, parser, report, 
 
 from harness_plugin.records import Counts, Floats, Predictions
 from harness_plugin.scoring import metrics as m
-from harness_plugin.scoring.measure import Bootstrap, measure_groups, measure_set
+from harness_plugin.scoring.bootstrap import Bootstrap
+from harness_plugin.scoring.measure import measure_groups, measure_set
 from harness_plugin.scoring.pairing import PairedPredictions, first_of
 
 METRICS = (m.ACC, m.F1, m.WORST_GROUP_ACC, m.GAP_AVG_WORST, m.GAP_ALIGNED_CONFLICTING)

@@ -108,7 +108,7 @@ def curves_of(args: Any, place: Path) -> Iterator[Curve]:
     yield Curve("training", "layers", layers, lambda n: training(args, Size(n, 64), rows[0]))
     many = rows if args.quick else (8_000, 16_000, 32_000, 64_000, 128_000)
     # rows that all models answer alike are drawn together, which makes fewer models cheaper still
-    seeds = (1, 2) if args.quick else (4, 8, 16)
+    seeds = (1, 2) if args.quick else (4, 8, 16, 32)
     scores = partial(scoring, args, place)
     yield Curve("scoring", "rows", many, lambda n: scores(n, 4, 3))
     yield Curve("scoring", "groups", (2, 4, 8, 16), lambda n: scores(many[0], n, 3))

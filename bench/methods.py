@@ -166,7 +166,8 @@ class Worker:
 
     def compare(self, comparison: Comparison) -> Row:
         """Both variants of every seed by the product's intervals (docs/verdicts.md)."""
-        from harness_plugin.scoring.measure import Bootstrap, measure
+        from harness_plugin.scoring.bootstrap import Bootstrap
+        from harness_plugin.scoring.measure import measure
         from harness_plugin.scoring.metrics import Metric
         from harness_plugin.scoring.statistics.intervals import estimate
 

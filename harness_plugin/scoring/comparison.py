@@ -10,8 +10,9 @@ import numpy as np
 
 from harness_plugin.errors import HarnessError
 from harness_plugin.records import Estimate, Flips, Predictions
+from harness_plugin.scoring.bootstrap import Bootstrap
 from harness_plugin.scoring.flips import flips_between, sentence
-from harness_plugin.scoring.measure import Bootstrap, Quantities, Quantity, measure_all
+from harness_plugin.scoring.measure import Quantities, Quantity, measure_all
 from harness_plugin.scoring.metrics import Metric
 from harness_plugin.scoring.pairing import PairedPredictions, arrange, distinct, join
 from harness_plugin.scoring.statistics import intervals

@@ -6,8 +6,7 @@ metrics is a paired one.
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -15,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness_plugin.errors import HarnessError
-from harness_plugin.records import Counts, Floats, Ints, Predictions
+from harness_plugin.records import Counts, Floats, Predictions
+from harness_plugin.scoring.bootstrap import Bootstrap, resample, shared_and_alone
 from harness_plugin.scoring.metrics import (
     ACC,
     Metric,
@@ -25,17 +25,12 @@ from harness_plugin.scoring.metrics import (
     rates,
 )
 from harness_plugin.scoring.pairing import PairedPredictions, first_of, take
-from harness_plugin.scoring.statistics import resampling
 from harness_plugin.scoring.statistics.intervals import (
-    MIN_GROUP,
     Support,
     components,
     effective_clusters,
 )
 from harness_plugin.scoring.statistics.minimum import minimum
-
-KINDS_PAY = 4
-"""Rows are drawn one by one unless there are this many times fewer kinds of them."""
 
 
 @dataclass(frozen=True)
@@ -61,70 +56,6 @@ class Quantity:
 
 Quantities: TypeAlias = Mapping[str, Mapping[str, Quantity]]
 """Subset ("", "group=NAME", "BREAKDOWN=VALUE") -> metric name -> quantity."""
-
-
-@dataclass(frozen=True)
-class Bootstrap:
-    """The resampling of one task; every set and subset has a random stream of its own."""
-
-    task: str
-    resamples: int
-    seed: int = 0
-    min_group: int = MIN_GROUP
-
-    def generator(self, *of: str) -> np.random.Generator:
-        """The random stream of `of`, whatever else is scored and in which order."""
-        return np.random.default_rng([self.seed, zlib.crc32("\n".join((self.task, *of)).encode())])
-
-    def rows(self, paired: PairedPredictions, *of: str) -> Iterator[Counts]:
-        """(b, N) row counts: all ones first, then the resamples.
-
-        Rows are drawn within (groups, label, aligned), so that no cell of a metric is ever empty;
-        or whole clusters, where a set names them.
-        """
-        p = first_of(paired)
-        yield np.ones((1, len(p)))
-        if p.units is None:
-            strata = strata_of(p)
-            yield from resampling.group_stratified_counts(
-                strata, self.resamples, self.generator(*of)
-            )
-        else:
-            ones = np.ones(len(p))
-            yield from resampling.cluster_counts(p.units, ones, self.resamples, self.generator(*of))
-
-    def cells(
-        self, paired: PairedPredictions, *of: str
-    ) -> tuple[PairedPredictions, Iterator[Counts]]:
-        """A row for each of the K kinds of rows that all models label alike, and (b, K) counts.
-
-        Their sizes first, then the resamples, as `rows` draws them. For metrics `of_labels`.
-        """
-        p = first_of(paired)
-        strata = strata_of(p)
-        answers = [x.predicted for role in sorted(paired) for x in paired[role]]  # in any order
-        apart = [strata] if p.units is None else [strata, p.units]
-        kinds = resampling.strata_of(*apart, *answers)
-        _, first, sizes = np.unique(kinds, return_index=True, return_counts=True)
-        if KINDS_PAY * len(sizes) > len(p):
-            return paired, self.rows(paired, *of)
-        few = {role: tuple(take(x, first) for x in paired[role]) for role in paired}
-
-        def counts() -> Iterator[Counts]:
-            yield sizes[None].astype(np.float64)
-            rng = self.generator(*of)
-            if p.units is None:
-                yield from resampling.cell_counts(strata, kinds, self.resamples, rng)
-            else:
-                clusters = p.units[first]
-                yield from resampling.cluster_counts(clusters, sizes, self.resamples, rng)
-
-        return few, counts()
-
-
-def strata_of(p: Predictions) -> Ints:
-    """(N,) the stratum of each row: rows of one stratum differ in the models' answers only."""
-    return resampling.strata_of(p.pattern, p.label, p.aligned)
 
 
 def support_of(p: Predictions, cells: NDArray[np.bool_], min_group: int) -> Support:
@@ -311,48 +242,6 @@ def measure_groups(
         q = Quantity(ACC, support, values, alone, reason)
         quantities[f"group={name}"] = {"acc": with_design_effect(q, paired, inside)}
     return quantities
-
-
-Drawn: TypeAlias = dict[str, dict[str, Floats]]
-"""Function name -> role -> (S, 1 + B, ...) values."""
-
-
-def shared_and_alone(
-    functions: Mapping[str, Callable[[Predictions, Counts], Floats]],
-    paired: PairedPredictions,
-    bootstrap: Bootstrap,
-    *of: str,
-) -> tuple[Drawn, Drawn]:
-    """The functions on resamples that all roles share, and on those of each role alone."""
-    shared = resample(functions, *bootstrap.cells(paired, *of))
-    if len(paired) == 1:
-        return shared, {name: dict(roles) for name, roles in shared.items()}
-    alone: Drawn = {name: {} for name in functions}
-    for role in paired:
-        own = resample(functions, *bootstrap.cells({role: paired[role]}, *of))
-        for name, values in own.items():
-            alone[name] |= values
-    return shared, alone
-
-
-def resample(
-    functions: Mapping[str, Callable[[Predictions, Counts], Floats]],
-    paired: PairedPredictions,
-    rows: Iterator[Counts],
-) -> Drawn:
-    """Every function of every role, on the same row counts."""
-    chunks: dict[str, dict[str, list[Floats]]] = {
-        name: {role: [] for role in paired} for name in functions
-    }
-    for counts in rows if functions else ():
-        for name, function in functions.items():
-            for role, predictions in paired.items():
-                chunk = np.stack([function(p, counts) for p in predictions])
-                chunks[name][role].append(chunk)
-    return {
-        name: {role: np.concatenate(parts, axis=1) for role, parts in roles.items()}
-        for name, roles in chunks.items()
-    }
 
 
 def compared(quantities: Quantities, in_domain: Quantities | None) -> Quantities:

@@ -20,10 +20,10 @@ from harness_plugin.records import (
     Transfer,
     VerdictRule,
 )
+from harness_plugin.scoring.bootstrap import Bootstrap
 from harness_plugin.scoring.evidence import evidence_of
 from harness_plugin.scoring.flips import flips_of
 from harness_plugin.scoring.measure import (
-    Bootstrap,
     Quantities,
     Quantity,
     measure_all,

@@ -5,7 +5,7 @@ import pytest
 from four_groups import METRICS, predict
 
 from harness_plugin.scoring import metrics as m
-from harness_plugin.scoring.measure import Bootstrap, resample
+from harness_plugin.scoring.bootstrap import Bootstrap, resample
 from harness_plugin.scoring.pairing import first_of, take
 
 LABEL_METRICS = [metric for metric in METRICS.values() if metric.of_labels]

@@ -16,7 +16,8 @@ from harness_plugin.data.columns import clusters_of
 from harness_plugin.errors import HarnessError
 from harness_plugin.records import Estimate, Predictions
 from harness_plugin.scoring import metrics, score
-from harness_plugin.scoring.measure import Bootstrap, Quantity, leave_out, measure_set
+from harness_plugin.scoring.bootstrap import Bootstrap
+from harness_plugin.scoring.measure import Quantity, leave_out, measure_set
 from harness_plugin.scoring.metrics import Metric
 
 

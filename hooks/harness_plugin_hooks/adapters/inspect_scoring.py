@@ -26,7 +26,8 @@ from harness_plugin.data.columns import clusters_of
 from harness_plugin.plugins.registry import load_plugins
 from harness_plugin.records import Predictions
 from harness_plugin.scoring import metrics
-from harness_plugin.scoring.measure import Bootstrap, measure_all
+from harness_plugin.scoring.bootstrap import Bootstrap
+from harness_plugin.scoring.measure import measure_all
 from harness_plugin.scoring.score import estimate_of
 from harness_plugin_hooks.metrics import FAIRNESS
 

@@ -25,8 +25,9 @@ from lm_eval.api.registry import register_aggregation, register_metric
 from harness_plugin.plugins.registry import load_plugins
 from harness_plugin.records import Estimate, Predictions
 from harness_plugin.scoring import score
+from harness_plugin.scoring.bootstrap import Bootstrap
 from harness_plugin.scoring.files import columns
-from harness_plugin.scoring.measure import Bootstrap, measure_set
+from harness_plugin.scoring.measure import measure_set
 from harness_plugin.scoring.metrics import Metric
 
 Item: TypeAlias = (

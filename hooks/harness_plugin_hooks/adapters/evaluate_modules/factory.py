@@ -8,7 +8,7 @@ from typing import Any
 import datasets
 import evaluate
 
-from harness_plugin.scoring.measure import Bootstrap
+from harness_plugin.scoring.bootstrap import Bootstrap
 from harness_plugin.scoring.statistics.intervals import MIN_GROUP
 
 RESAMPLES = 1000

@@ -17,7 +17,8 @@ from harness_plugin.config.mappings import problems
 from harness_plugin.errors import HarnessError
 from harness_plugin.plugins.remedies import CERTIFYING, RANKING
 from harness_plugin.records import Predictions
-from harness_plugin.scoring.measure import Bootstrap, Quantity, measure
+from harness_plugin.scoring.bootstrap import Bootstrap
+from harness_plugin.scoring.measure import Quantity, measure
 from harness_plugin.scoring.metrics import WORST_GROUP_ACC
 from harness_plugin.scoring.pairing import arrange, erm_twin_of, join
 from harness_plugin.scoring.statistics.intervals import components, no_claim
