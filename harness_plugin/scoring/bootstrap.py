@@ -6,19 +6,22 @@ Every difference between roles, seeds or metrics on one set is thereby a paired 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 
 from harness_plugin.records import Counts, Floats, Ints, Predictions
+from harness_plugin.scoring.metrics import Metric, one_hot, totals
 from harness_plugin.scoring.pairing import PairedPredictions, first_of, take
 from harness_plugin.scoring.statistics import resampling
 from harness_plugin.scoring.statistics.intervals import MIN_GROUP
 
 KINDS_PAY = 4
 """Rows are drawn one by one unless there are this many times fewer kinds of them."""
+MOST_KINDS = 64
+"""Counts are summed by a model's kinds of rows unless it has more: the product grows with them."""
 
 
 @dataclass(frozen=True)
@@ -85,43 +88,85 @@ def strata_of(p: Predictions) -> Ints:
     return resampling.strata_of(p.pattern, p.label, p.aligned)
 
 
+Function: TypeAlias = Callable[[Predictions, Counts], Floats]
+"""(b, ...) values of one model from its N rows and (b, N) counts."""
+Evaluator: TypeAlias = Callable[[Counts], Mapping[str, Floats]]
+"""All functions of one model, by name, from (b, N) counts."""
 Drawn: TypeAlias = dict[str, dict[str, Floats]]
 """Function name -> role -> (S, 1 + B, ...) values."""
 
 
 def shared_and_alone(
-    functions: Mapping[str, Callable[[Predictions, Counts], Floats]],
+    functions: Mapping[str, Function],
     paired: PairedPredictions,
     bootstrap: Bootstrap,
     *of: str,
 ) -> tuple[Drawn, Drawn]:
-    """The functions on resamples that all roles share, and on those of each role alone."""
-    shared = resample(functions, *bootstrap.cells(paired, *of))
+    """Functions of labels on resamples that all roles share, and on those of each role alone."""
+    if not functions:
+        return {}, {}
+    evaluate = by_kind(functions)
+    shared = resample(evaluate, *bootstrap.cells(paired, *of))
     if len(paired) == 1:
         return shared, {name: dict(roles) for name, roles in shared.items()}
     alone: Drawn = {name: {} for name in functions}
     for role in paired:
-        own = resample(functions, *bootstrap.cells({role: paired[role]}, *of))
+        own = resample(evaluate, *bootstrap.cells({role: paired[role]}, *of))
         for name, values in own.items():
             alone[name] |= values
     return shared, alone
 
 
+def by_kind(functions: Mapping[str, Function]) -> Callable[[Predictions], Evaluator]:
+    """Functions of labels: counts are summed over the rows that the model labels alike, then given.
+
+    So they are read once a model instead of once a function, and what a function makes of its rows
+    is as small as their kinds are few.
+    """
+
+    def of(p: Predictions) -> Evaluator:
+        kinds = resampling.strata_of(strata_of(p), p.predicted)
+        number = int(kinds.max(initial=-1)) + 1
+        if number > MOST_KINDS:
+            return lambda counts: {
+                name: function(p, counts) for name, function in functions.items()
+            }
+        one_of = np.empty(number, dtype=np.int64)
+        one_of[kinds] = np.arange(len(p))
+        few, columns = take(p, one_of), one_hot(kinds, number)
+
+        def evaluated(counts: Counts) -> Mapping[str, Floats]:
+            sums = totals(counts, columns)
+            return {name: function(few, sums) for name, function in functions.items()}
+
+        return evaluated
+
+    return of
+
+
+def by_row(metrics: Iterable[Metric]) -> Callable[[Predictions], Evaluator]:
+    """Metrics of every row."""
+
+    def of(p: Predictions) -> Evaluator:
+        prepared = {metric.name: metric.of(p) for metric in metrics}
+        return lambda counts: {name: values(counts) for name, values in prepared.items()}
+
+    return of
+
+
 def resample(
-    functions: Mapping[str, Callable[[Predictions, Counts], Floats]],
-    paired: PairedPredictions,
-    rows: Iterator[Counts],
+    evaluate: Callable[[Predictions], Evaluator], paired: PairedPredictions, rows: Iterator[Counts]
 ) -> Drawn:
-    """Every function of every role, on the same row counts."""
-    chunks: dict[str, dict[str, list[Floats]]] = {
-        name: {role: [] for role in paired} for name in functions
-    }
-    for counts in rows if functions else ():
-        for name, function in functions.items():
-            for role, predictions in paired.items():
-                chunk = np.stack([function(p, counts) for p in predictions])
-                chunks[name][role].append(chunk)
+    """The functions of every model, on the same row counts."""
+    models = {role: [evaluate(p) for p in predictions] for role, predictions in paired.items()}
+    drawn: dict[str, dict[str, list[Floats]]] = {}
+    for counts in rows:
+        for role, evaluators in models.items():
+            values = [evaluated(counts) for evaluated in evaluators]
+            for name in values[0]:
+                chunks = drawn.setdefault(name, {}).setdefault(role, [])
+                chunks.append(np.stack([of_model[name] for of_model in values]))
     return {
-        name: {role: np.concatenate(parts, axis=1) for role, parts in roles.items()}
-        for name, roles in chunks.items()
+        name: {role: np.concatenate(chunks, axis=1) for role, chunks in roles.items()}
+        for name, roles in drawn.items()
     }

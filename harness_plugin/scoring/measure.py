@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from harness_plugin.errors import HarnessError
 from harness_plugin.records import Counts, Floats, Predictions
-from harness_plugin.scoring.bootstrap import Bootstrap, resample, shared_and_alone
+from harness_plugin.scoring.bootstrap import Bootstrap, Drawn, by_row, resample, shared_and_alone
 from harness_plugin.scoring.metrics import (
     ACC,
     Metric,
@@ -136,17 +136,19 @@ def measure_set(
     defined = [metric for metric in metrics if not reasons[metric.name]]
     drawn_for = [metric for metric in defined if not metric.without_interval]
     of_labels = {metric.name: metric.evaluate for metric in drawn_for if metric.of_labels}
-    of_rows = {metric.name: metric.evaluate for metric in drawn_for if not metric.of_labels}
+    of_rows = [metric for metric in drawn_for if not metric.of_labels]
     minima = [metric for metric in defined if metric.of_minimum]
     parts = {PARTS: accuracy_and_ranked_groups} if minima else {}
     values, alone = shared_and_alone({**of_labels, **parts}, paired, bootstrap, *of)
-    by_row = resample(of_rows, paired, bootstrap.rows(paired, *of))  # no answer decides these draws
+    each_row: Drawn = {}
+    if of_rows:  # no answer decides these draws
+        each_row = resample(by_row(of_rows), paired, bootstrap.rows(paired, *of))
     once = {
         metric.name: plain_values(metric, paired, bootstrap.resamples)
         for metric in defined
         if metric.without_interval
     }
-    values, alone = {**values, **by_row, **once}, {**alone, **by_row, **once}
+    values, alone = {**values, **each_row, **once}, {**alone, **each_row, **once}
     plain = {
         metric.name: {role: tuple(v[:, 0].tolist()) for role, v in values[metric.name].items()}
         for metric in minima

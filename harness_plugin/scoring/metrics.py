@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -62,6 +63,9 @@ class Metric:
     """Of a minimum over groups: the metric from the accuracy and the corrected lowest accuracy."""
     without_interval: str = ""
     """Why the metric has no interval; "" where it has one. It is then not resampled."""
+    prepared: Callable[[Predictions], Callable[[Counts], Floats]] | None = None
+    """`function` in two steps: what is made of N rows is made once, not for each of the chunks in
+    which counts come, more of them for more rows."""
 
     @property
     def info(self) -> MetricInfo:
@@ -81,15 +85,23 @@ class Metric:
 
     def evaluate(self, predictions: Predictions, counts: Counts) -> Floats:
         """(B,) values where the metric is known to apply; errors as above."""
-        values = np.asarray(self.function(predictions, counts), dtype=np.float64)
-        if values.shape != (len(counts),):
-            raise HarnessError(
-                f"metric {self.name!r} gave shape {values.shape} for {len(counts)} resamples; "
-                f"expected ({len(counts)},)."
-            )
-        if np.isinf(values).any():
-            raise HarnessError(f"metric {self.name!r} on set {predictions.split!r} is infinite.")
-        return values
+        return self.of(predictions)(counts)
+
+    def of(self, predictions: Predictions) -> Callable[[Counts], Floats]:
+        """`evaluate` of these predictions, for many chunks of counts."""
+        function = (self.prepared or (lambda p: partial(self.function, p)))(predictions)
+        named = f"metric {self.name!r} on set {predictions.split!r}"
+
+        def evaluated(counts: Counts) -> Floats:
+            values = np.asarray(function(counts), dtype=np.float64)
+            expected = (len(counts),)
+            if values.shape != expected:
+                raise HarnessError(f"{named} gave shape {values.shape}; expected {expected}.")
+            if np.isinf(values).any():
+                raise HarnessError(f"{named} is infinite.")
+            return values
+
+        return evaluated
 
 
 def one_hot(codes: Ints, size: int) -> Bools:
@@ -141,16 +153,6 @@ def worst_group_accuracy(predictions: Predictions, counts: Counts) -> Floats:
     """
     lowest: Floats = rates(predictions.correct, ranked_groups(predictions), counts).min(axis=1)
     return lowest
-
-
-def lowest_of(accuracy: Floats, lowest: Floats) -> Floats:
-    """The lowest accuracy itself."""
-    return lowest
-
-
-def above_lowest(accuracy: Floats, lowest: Floats) -> Floats:
-    """Accuracy minus the lowest one."""
-    return accuracy - lowest
 
 
 def train_weighted_accuracy(predictions: Predictions, counts: Counts) -> Floats:
@@ -205,12 +207,24 @@ def calibration_error(predictions: Predictions, counts: Counts) -> Floats:
     The confidence is the probability of the predicted label after the collapse. Sampling noise
     adds to a sum of absolute values: resampled values lie somewhat above the plain number.
     """
+    return calibration_of(predictions)(counts)
+
+
+def calibration_of(predictions: Predictions) -> Callable[[Counts], Floats]:
+    """`calibration_error` of these predictions: every row is put into its bin once."""
     rows = np.arange(len(predictions))
     confidence = predictions.probabilities[rows, predictions.predicted]
     bins = np.clip(np.ceil(confidence * ECE_BINS).astype(np.int64) - 1, 0, ECE_BINS - 1)
-    excess = (predictions.correct - confidence)[:, None] * one_hot(bins, ECE_BINS)
-    error: Floats = np.abs(totals(counts, excess)).sum(axis=1) / counts.sum(axis=1)
-    return error
+    excess = np.zeros((len(rows), ECE_BINS))
+    excess[rows, bins] = predictions.correct - confidence
+
+    def of_counts(counts: Counts) -> Floats:
+        nonlocal excess
+        excess = excess.astype(counts.dtype, copy=False)
+        error: Floats = np.abs(totals(counts, excess)).sum(axis=1) / counts.sum(axis=1)
+        return error
+
+    return of_counts
 
 
 def entailment_index(predictions: Predictions) -> int:
@@ -294,13 +308,7 @@ def needs_probabilities(predictions: Predictions) -> str:
 
 
 ACC = Metric(
-    "acc",
-    accuracy,
-    True,
-    "performance",
-    "share of correct rows",
-    within=True,
-    of_labels=True,
+    "acc", accuracy, True, "performance", "share of correct rows", within=True, of_labels=True
 )
 F1 = Metric(
     "f1",
@@ -321,7 +329,7 @@ WORST_GROUP_ACC = Metric(
     applies=needs_ranked_groups,
     of_labels=True,
     cells=ranked_groups,
-    of_minimum=lowest_of,
+    of_minimum=lambda accuracy, lowest: lowest,
 )
 ACC_TRAIN_WEIGHTED = Metric(
     "acc_train_weighted",
@@ -365,7 +373,7 @@ GAP_AVG_WORST = Metric(
     applies=needs_ranked_groups,
     of_labels=True,
     cells=ranked_groups,
-    of_minimum=above_lowest,
+    of_minimum=lambda accuracy, lowest: accuracy - lowest,
 )
 GAP_ENTAILMENT = Metric(
     "gap_entailment",
@@ -386,4 +394,5 @@ ECE = Metric(
     "calibration",
     "expected calibration error, 15 equal-width bins",
     applies=needs_probabilities,
+    prepared=calibration_of,
 )

@@ -249,7 +249,8 @@ def test_train_weights_are_matched_by_name(eight):
 
 def test_a_metric_of_another_shape_is_refused(eight):
     bad = m.Metric("bad", lambda p, c: np.ones(3), True, "performance", "")
-    with pytest.raises(HarnessError, match=r"metric 'bad' gave shape \(3,\) for 1 resamples"):
+    expected = r"metric 'bad' on set 'test' gave shape \(3,\); expected \(1,\)"
+    with pytest.raises(HarnessError, match=expected):
         bad(eight)
     endless = m.Metric("endless", lambda p, c: np.full(len(c), np.inf), True, "performance", "")
     with pytest.raises(HarnessError, match="'endless' on set 'test' is infinite"):

@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from harness_plugin.records import Counts
 
-CELLS = 8_000_000
-"""Largest chunk of a (B, N) matrix of counts; 32 MB, whatever B and N."""
+CELLS, LEAST = 8_000_000, 16
+"""Largest chunk of a (B, N) matrix of counts, 32 MB, but no fewer resamples: what is summed over
+rows is read once a chunk, and chunks would be more, the more rows there are."""
 
 
 def strata_of(*columns: ArrayLike) -> NDArray[np.int64]:
@@ -47,7 +48,7 @@ def group_stratified_counts(
     """
     groups = np.asarray(groups)
     members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
-    step = max(1, CELLS // max(1, len(groups)))
+    step = max(LEAST, CELLS // max(1, len(groups)))
     for start in range(0, resamples, step):
         size = min(step, resamples - start)
         counts = np.empty((size, len(groups)), dtype=np.float32)  # exact up to 16 million rows
@@ -70,7 +71,7 @@ def cell_counts(
     _, first, sizes = np.unique(cells, return_index=True, return_counts=True)
     stratum = np.asarray(groups)[first]
     members = [np.flatnonzero(stratum == group) for group in np.unique(stratum)]
-    step = max(1, CELLS // max(1, len(sizes)))
+    step = max(LEAST, CELLS // max(1, len(sizes)))
     for start in range(0, resamples, step):
         size = min(step, resamples - start)
         counts = np.empty((size, len(sizes)), dtype=np.float32)
@@ -93,7 +94,7 @@ def cluster_counts(
     codes = np.unique(np.asarray(clusters), return_inverse=True)[1].reshape(-1)
     rows = np.asarray(sizes, dtype=np.float64)
     number = int(codes.max()) + 1
-    step = max(1, CELLS // max(1, len(codes)))
+    step = max(LEAST, CELLS // max(1, len(codes)))
     for start in range(0, resamples, step):
         drawn = rng.standard_exponential((min(step, resamples - start), number), dtype=np.float64)
         drawn /= drawn.mean(axis=1, keepdims=True)
