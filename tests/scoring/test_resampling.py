@@ -27,11 +27,22 @@ def test_counts_are_multinomial():
     assert counts.var(axis=0).mean() == pytest.approx(1 - 1 / 20, rel=0.01)
 
 
-def test_chunks_add_up(monkeypatch):
-    monkeypatch.setattr(resampling, "CELLS", 70)
+@pytest.fixture
+def small_chunks(monkeypatch):
+    """Chunks of so many cells at most, however few resamples these are."""
+
+    def of(cells):
+        monkeypatch.setattr(resampling, "CELLS", cells)
+        monkeypatch.setattr(resampling, "LEAST", 1)
+
+    return of
+
+
+def test_chunks_add_up(small_chunks):
+    small_chunks(70)
     chunks = list(resampling.group_stratified_counts(np.zeros(10), 17, np.random.default_rng(0)))
     assert [len(chunk) for chunk in chunks] == [7, 7, 3]
-    monkeypatch.setattr(resampling, "CELLS", 1)
+    small_chunks(1)
     assert draw(np.zeros(10), 3).shape == (3, 10)
 
 
@@ -76,8 +87,8 @@ def test_counts_of_cells_are_those_of_their_rows():
     assert np.var(by_cell[:, 0]) == pytest.approx(30 * 0.6 * 0.4, rel=0.03)
 
 
-def test_chunks_of_cells_add_up(monkeypatch):
-    monkeypatch.setattr(resampling, "CELLS", 7)
+def test_chunks_of_cells_add_up(small_chunks):
+    small_chunks(7)
     drawn = resampling.cell_counts([0, 0, 1], [0, 1, 2], 5, np.random.default_rng(0))
     assert [chunk.shape for chunk in drawn] == [(2, 3), (2, 3), (1, 3)]
 
@@ -98,7 +109,7 @@ def test_rows_of_a_cluster_get_one_weight():
     assert one_a_cluster.var(axis=0) == pytest.approx([0.5] * 3, rel=0.02)
 
 
-def test_chunks_of_cluster_weights_add_up(monkeypatch):
-    monkeypatch.setattr(resampling, "CELLS", 9)
+def test_chunks_of_cluster_weights_add_up(small_chunks):
+    small_chunks(9)
     drawn = resampling.cluster_counts([0, 1, 1], [1, 1, 1], 7, np.random.default_rng(0))
     assert [len(chunk) for chunk in drawn] == [3, 3, 1]
