@@ -39,7 +39,15 @@ ROWS = {
 
 OWN_PROCESS = {"threads", "whole_job"}
 """They change what a process has once: the threads at the start, the cores that it may use."""
-EXHAUSTIVE = {"commands", "faults", "many_workers", "side_by_side", "threads", "whole_job"}
+EXHAUSTIVE = {
+    "commands",
+    "faults",
+    "many_workers",
+    "memory",
+    "side_by_side",
+    "threads",
+    "whole_job",
+}
 """They start many processes or train six models twice. What `faults` does has tests of its own."""
 HELPERS = {
     *("worlds", "theory", "rates"),
@@ -51,6 +59,7 @@ HELPERS = {
 COUNTED = {
     "durability": ["first", "again, all from the store"],
     "many_workers": ["one study, 4 workers", "2 studies of 2 workers", "the same, 2 workers"],
+    "memory": ["cka | 40-80", "probes | 40-80", "attention | 40-80", "circuits | 10-20 pairs"],
     "faults": ["kill -9 in anything", "damaged files in the store", "bad input: flags"],
 }
 """Scripts that compare no variants: they print one table of their own."""

@@ -184,19 +184,28 @@ def test_every_text_model_is_read_and_padding_changes_nothing(tokenizers, kind):
     tokenizer = tokenizers["letters" if kind == "t5" else "bpe"]
     together = side(text_model(kind), tokenizer)
     (result,), _ = measured(together, pairs=())
-    assert {len(v) for v in result.heads.values()} == {3}
-    for (specials, measure_name), value in result.heads.items():
-        assert value.shape == (3, 2, 2)
+    assert result.heads.keys() == result.layers.keys()
+    for key, value in result.layers.items():
+        assert (value.shape, result.heads[key].mean.shape) == ((3, 2), (2, 2))
         there = value[~np.isnan(value)]
-        assert ((there >= 0) & (there <= 1 + 1e-9)).all(), (specials, measure_name)
-    for row in range(3):
-        alone = side(together.subject.model, tokenizer, PAIRS[row : row + 1])
-        (one,), _ = measured(alone, rows=1, pairs=())
-        for part in ("heads", "rolled", "uniform"):
+        assert ((there >= 0) & (there <= 1 + 1e-9)).all(), key
+    each = [
+        measured(side(together.subject.model, tokenizer, [pair]), rows=1, pairs=())[0][0]
+        for pair in PAIRS
+    ]
+    for row, one in enumerate(each):
+        for part in ("layers", "rolled", "uniform"):
             for key, value in getattr(one, part).items():
                 assert np.allclose(
                     value[0], getattr(result, part)[key][row], atol=1e-5, equal_nan=True
                 )
+    for key, heads in result.heads.items():
+        rows = [one.heads[key].mean for one in each if key in one.heads]
+        shown = [value for value in rows if not np.isnan(value).any()]
+        assert heads.rows == len(shown)
+        assert np.allclose(
+            heads.mean, np.mean(shown, axis=0) if shown else np.nan, atol=1e-5, equal_nan=True
+        )
 
 
 def test_a_model_compared_with_itself_and_with_its_heads_reordered(tokenizers):
@@ -299,9 +308,11 @@ def test_a_vit_attends_to_its_region_and_patches_must_agree():
         maps = measures.read_attention(model, images.batch(np.arange(5)))
     for layer, seen in enumerate(maps):
         by_hand = seen[:, :, 0, 1] + 0.5 * seen[:, :, 0, 2]
-        assert np.allclose(result.heads[True, "region"][:, layer], by_hand, atol=1e-6)
         patches = by_hand / seen[:, :, 0, 1:].sum(dim=-1)
-        assert np.allclose(result.heads[False, "region"][:, layer], patches, atol=1e-6)
+        for specials, heads in ((True, by_hand), (False, patches)):
+            key = specials, "region"
+            assert np.allclose(result.layers[key][:, layer], heads.mean(dim=1), atol=1e-6)
+            assert np.allclose(result.heads[key].mean[layer], heads.mean(dim=0), atol=1e-6)
     assert np.allclose(result.uniform[False, "region"], 1.5 / 4)
     assert (result.rolled[False, "region"] > 0).all()
 

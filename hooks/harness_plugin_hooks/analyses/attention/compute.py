@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -201,10 +201,7 @@ def own_values(
         members = [i for i, side in enumerate(sides) if side.subject.role == role]
         these = [measured[i] for i in members]
         for specials in SPECIALS:
-            heads = {
-                name: [own.heads[specials, name] for own in these]
-                for name in names(these[0].heads, specials)
-            }
+            measures = names(these[0].heads, specials)
             rolled = {
                 name: [own.rolled[specials, name][:, None] for own in these]
                 for name in names(these[0].rolled, specials)
@@ -214,17 +211,14 @@ def own_values(
                 group,
                 specials,
                 tuple(sides[i] for i in members),
-                {
-                    n: np.stack([resampled(v, counts[:1])[0] for v in each])
-                    for n, each in heads.items()
-                },
-                {n: shares([v.mean(axis=2) for v in each], counts) for n, each in heads.items()},
+                {n: np.stack([own.heads[specials, n].mean for own in these]) for n in measures},
+                {n: shares([own.layers[specials, n] for own in these], counts) for n in measures},
                 {n: shares(each, counts)[0] for n, each in rolled.items()},
                 {
                     n: float(resampled(uniform[specials, n], counts[:1])[0])
                     for n in names(uniform, specials)
                 },
-                {n: showing(each[0]) for n, each in heads.items()},
+                {n: these[0].heads[specials, n].rows for n in measures},
             )
 
 
@@ -240,7 +234,7 @@ def showing(values: Floats) -> int:
     return int((~np.isnan(values)).reshape(len(values), -1).any(axis=1).sum())
 
 
-def names(table: dict[tuple[bool, str], Floats], specials: bool) -> list[str]:
+def names(table: Mapping[tuple[bool, str], object], specials: bool) -> list[str]:
     """Names of the measures in a table."""
     return [name for with_specials, name in table if with_specials == specials]
 

@@ -92,14 +92,42 @@ def readout_queries(readout: str, real: Tensor) -> Tensor:
 
 
 @dataclass
+class HeadMeans:
+    """Mean over rows of every head's value, (L, H), as batches of rows come.
+
+    Of the rows that have a value; `rows` have one of any head.
+    """
+
+    total: Floats
+    size: Ints
+    rows: int = 0
+
+    def add(self, values: Floats) -> None:
+        """A batch (b, L, H); nan where a row has no value."""
+        there = ~np.isnan(values)
+        self.total += np.where(there, values, 0).sum(axis=0)
+        self.size += there.sum(axis=0)
+        self.rows += int(there.any(axis=(1, 2)).sum())
+
+    @property
+    def mean(self) -> Floats:
+        """(L, H); nan where no row has a value."""
+        out: Floats = np.full(self.total.shape, np.nan)
+        np.divide(self.total, self.size, out=out, where=self.size > 0)
+        return out
+
+
+@dataclass
 class Measured:
     """Values of R rows. nan where a row has none (no negation word, one token).
 
-    `heads` (R, L, H) by what is measured; `rolled` (R,) mass that the readout takes by rollout;
-    `uniform` (R,) the mass that attention without preferences would have.
+    By what is measured: `heads`, of which the mean over rows is kept, and `layers` (R, L), the mean
+    over heads of each row; `rolled` (R,) mass that the readout takes by rollout; `uniform` (R,) the
+    mass that attention without preferences would have.
     """
 
-    heads: dict[Key, Floats] = field(default_factory=dict)
+    heads: dict[Key, HeadMeans] = field(default_factory=dict)
+    layers: dict[Key, Floats] = field(default_factory=dict)
     rolled: dict[Key, Floats] = field(default_factory=dict)
     uniform: dict[Key, Floats] = field(default_factory=dict)
 
@@ -207,7 +235,12 @@ def own(
             for name, value in masses(maps, there, places, keys, asking):
                 each.setdefault(name, []).append(value)
         for name, values in each.items():
-            yield (into.heads, (specials, name)), torch.stack(values, dim=1)
+            heads = torch.stack(values, dim=1)
+            if (specials, name) not in into.heads:
+                zeros = np.zeros(heads.shape[1:])
+                into.heads[specials, name] = HeadMeans(zeros, zeros.astype(np.int64))
+            into.heads[specials, name].add(heads.cpu().numpy())
+            yield (into.layers, (specials, name)), heads.mean(dim=2)
         even, there = measures.restricted(torch.ones_like(rolled)[:, None], keys[:, None])
         for name, value in masses(even, there, places, keys, asking):
             yield (into.uniform, (specials, name)), value[:, 0]
