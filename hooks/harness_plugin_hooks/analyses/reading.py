@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from harness_plugin.analysis.loaded_models import inputs_of
 from harness_plugin.errors import HarnessError
 from harness_plugin.models.layers import Shape, hidden_states
 from harness_plugin.models.network import HeadCall, last_layer
+from harness_plugin.records import Ints
+from harness_plugin.training.inputs.encode import Encoded
 from harness_plugin_hooks.analyses.layers import Pool
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+BATCH = 64
+"""Rows of a forward pass."""
 
 
 class Reader:
@@ -70,6 +78,21 @@ class Reader:
         if self.pool != "tokens":
             read.append(head_call.features(out.logits, mask))
         return read
+
+    def of_rows(self, encoded: Encoded, rows: Ints, device: torch.device) -> list[Tensor]:
+        """(N, d_l) float32 of every layer for `rows` (N,), in their order.
+
+        Rows of about one length are read together, which pads least. For vectors of rows: of all
+        their tokens ("tokens") it is not known whose they are.
+        """
+        lengths = encoded.lengths
+        order = np.arange(len(rows)) if lengths is None else np.argsort(lengths[rows])
+        parts = [
+            self(inputs_of(encoded, rows[order[start : start + BATCH]], device))
+            for start in range(0, len(rows), BATCH)
+        ]
+        back = torch.from_numpy(np.argsort(order)).to(device)
+        return [torch.cat(layer)[back] for layer in zip(*parts, strict=True)]
 
 
 def pooled(hidden: Tensor, mask: Tensor | None, pool: Pool) -> Tensor:

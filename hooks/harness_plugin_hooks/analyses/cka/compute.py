@@ -34,6 +34,9 @@ CALIBRATION = 256
 BATCH, FEW_BATCHES, SMALL_BATCH = 64, 10, 16
 """Rows of a batch; fewer, but not below the last, where there would be too few batches."""
 
+WINDOW = 256
+"""Rows that are read at a time, by length. Which make a batch is chance: length is no condition."""
+
 FEW_BLOCKS = 8
 """Fewer blocks of batches give no interval. As many rows in each, they need not be many."""
 
@@ -173,8 +176,7 @@ def compare_models(
     for number, (group, chosen) in enumerate(rows.items()):
         streams = {view: stream_of(reads.layers, options, number) for view in options.views}
         batches = chosen[: len(chosen) // batch * batch].reshape(-1, batch)
-        for some in worked(list(batches), f"CKA, {group}", quiet=quiet):
-            layers = reads(some)
+        for layers in reads.batches(batches, f"CKA, {group}", quiet):
             for view, stream in streams.items():
                 stream.update(seen_through(views[view], layers))
         similarities[group] = streams
@@ -222,13 +224,24 @@ class Reading:
         """Layers of all subjects together."""
         return sum(len(reader.names) for reader in self.readers)
 
+    def batches(self, batches: Ints, what: str, quiet: bool) -> Iterator[list[Tensor]]:
+        """(n, d_l) of every layer for each batch of rows (k, n)."""
+        together = 1 if self.options.pool == "tokens" else max(1, WINDOW // batches.shape[1])
+        windows = [batches[at : at + together] for at in range(0, len(batches), together)]
+        for window in worked(windows, what, quiet=quiet):
+            parts = [layer.tensor_split(len(window)) for layer in self(window.reshape(-1))]
+            yield from map(list, zip(*parts, strict=True))
+
     def __call__(self, rows: Ints) -> list[Tensor]:
         """(n, d_l) of every layer of the first subject, then of the second …"""
-        batches = [inputs_of(encoded, rows, self.device) for encoded in self.encoded]
-        read = [reader(inputs) for reader, inputs in zip(self.readers, batches, strict=True)]
         if self.options.pool != "tokens":
-            return [layer for layers in read for layer in layers]
-        check_same_tokens(batches, read)
+            pairs = zip(self.readers, self.encoded, strict=True)
+            return [
+                layer for reader, each in pairs for layer in reader.of_rows(each, rows, self.device)
+            ]
+        inputs = [inputs_of(encoded, rows, self.device) for encoded in self.encoded]
+        read = [reader(each) for reader, each in zip(self.readers, inputs, strict=True)]
+        check_same_tokens(inputs, read)
         chosen = self._some_tokens(len(read[0][0]))
         return [layer[chosen] for layers in read for layer in layers]
 

@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import device as Device
 
-from harness_plugin.analysis.loaded_models import LoadedModel, inputs_of
+from harness_plugin.analysis.loaded_models import LoadedModel
 from harness_plugin.data.dataset import Split, TaskData
 from harness_plugin.machine.progress import worked
 from harness_plugin.records import Estimate, Floats, Ints
@@ -33,8 +33,6 @@ from harness_plugin_hooks.analyses.reading import Reader
 Bools: TypeAlias = NDArray[np.bool_]
 Target: TypeAlias = Literal["label", "attribute"]
 TARGETS: tuple[Target, ...] = ("label", "attribute")
-
-BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -228,11 +226,8 @@ def features_of(
 ) -> tuple[Reader, list[Floats]]:
     """Every layer's pooled features (N, d_l), float64, in the order of `rows`."""
     reader = Reader(subject.model)
-    read: list[list[Floats]] = []
-    for start in range(0, len(rows), BATCH):
-        layers = reader(inputs_of(encoded, rows[start : start + BATCH], device))
-        read.append([layer.cpu().double().numpy() for layer in layers])
-    return reader, [np.concatenate(parts) for parts in zip(*read, strict=True)]
+    layers = reader.of_rows(encoded, rows, device)
+    return reader, [layer.cpu().double().numpy() for layer in layers]
 
 
 def probe(
