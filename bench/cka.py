@@ -5,7 +5,7 @@ batches of 250 and of 64, so that no model's forward pass is timed: both peers r
 modules that give stored features, ckatorch for one epoch (its default is ten). They are left out
 without `--peers DIR`, a folder where `pip install --no-deps --target DIR torch_cka
 ckatorch matplotlib contourpy cycler fonttools kiwisolver pyparsing seaborn` has put them. The error
-is the largest difference from HSIC_1 in float64, pair by pair.
+is the largest difference from HSIC_1 in float64, pair by pair. The last table is the forward pass.
 """
 
 from __future__ import annotations
@@ -25,9 +25,13 @@ import torch
 from common import Goal, Table, environment, interleave, parse, parser, report, timed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
-from workload import prepare_device
+from workload import LONG, Size, attention_for, bert, prepare_device
+from workload import text as random_text
 
+from harness_plugin.analysis.loaded_models import inputs_of
+from harness_plugin_hooks.analyses.cka.compute import WINDOW
 from harness_plugin_hooks.analyses.cka.streaming import StreamingCKA
+from harness_plugin_hooks.analyses.reading import BATCH, Reader
 
 BATCHES = (250, 64)
 OURS, OURS64 = "harness-plugin, float32 Grams", "harness-plugin, float64 Grams"
@@ -153,6 +157,27 @@ def compared(
     return Table(title, "matrix", OURS, interleave(timers, args.rounds), goals)
 
 
+def reading(args: argparse.Namespace) -> Table:
+    """All layers of random rows, as `harness analyze --cka` reads them and as they come."""
+    rows, size = (128, Size(2, 64)) if args.quick else (1024, Size(4, 256))
+    encoded, _ = random_text(rows, LONG, args.seed)
+    model, device = bert(size, attention_for(args.device), args.seed), torch.device(args.device)
+    reader, order = Reader(model.eval().to(device)), np.random.default_rng(0).permutation(rows)
+
+    def cut(number: int) -> list[np.ndarray]:
+        return [order[start : start + number] for start in range(0, rows, number)]
+
+    variants: dict[str, Callable[[], Any]] = {
+        "rows of about one length together": lambda: [
+            reader.of_rows(encoded, some, device) for some in cut(WINDOW)
+        ],
+        "as they come": lambda: [reader(inputs_of(encoded, some, device)) for some in cut(BATCH)],
+    }
+    timers = {name: (lambda run=run: timed(run)) for name, run in variants.items()}
+    title = f"Layers of BERT {size}, {rows} rows of {LONG.least}-{LONG.most} tokens"
+    return Table(title, "pass", "as they come", interleave(timers, args.rounds))
+
+
 def main() -> None:
     """Print the table and the errors."""
     options = parser(__doc__.splitlines()[0], rounds=3)
@@ -167,6 +192,7 @@ def main() -> None:
     batches = [min(batch, rows) for batch in BATCHES]
     tables: list[Table] = []
     taken = timed(lambda: tables.extend(compared(first, second, batch, args) for batch in batches))
+    taken += timed(lambda: tables.append(reading(args)))
     report(args, facts, tables, taken)
     for batch in batches:
         expected = reference(first, second, batch)
