@@ -23,7 +23,12 @@ ROWS = {
     "growth": ["teacher pass | rows", "CKA | layers", "circuits | pairs", "report | seeds"],
     "whole_job": ["harness-plugin", "harness-plugin, two seeds side by side", "Trainer"],
     "bootstrap": ["harness-plugin", "harness-plugin, row by row", "plain loop"],
-    "cka": ["harness-plugin, float32 Grams", "rows of about one length together", "as they come"],
+    "cka": [
+        "harness-plugin, float32 Grams",
+        "harness-plugin, float64 Grams",
+        "rows of about",
+        "as they",
+    ],
     "step": ["harness-plugin", "bare torch loop", "Trainer fp32", "Trainer bf16"],
     "startup": ["python -c pass", "harness --help", "harness ls tasks"],
     "distill": ["student, no teacher", "from the store", "in the loop", "the one pass"],
@@ -36,18 +41,9 @@ ROWS = {
     "threads": ["our choice", "1 thread, as launched", "the choice made before"],
 }
 
-
 OWN_PROCESS = {"threads", "whole_job"}
 """They change what a process has once: the threads at the start, the cores that it may use."""
-EXHAUSTIVE = {
-    "commands",
-    "faults",
-    "many_workers",
-    "memory",
-    "side_by_side",
-    "threads",
-    "whole_job",
-}
+EXHAUSTIVE = {*OWN_PROCESS, "commands", "faults", "many_workers", "memory", "side_by_side"}
 """They start many processes or train six models twice. What `faults` does has tests of its own."""
 HELPERS = {
     *("worlds", "theory", "rates"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -82,17 +83,20 @@ class Reader:
     def of_rows(self, encoded: Encoded, rows: Ints, device: torch.device) -> list[Tensor]:
         """(N, d_l) float32 of every layer for `rows` (N,), in their order.
 
-        Rows of about one length are read together, which pads least. For vectors of rows: of all
-        their tokens ("tokens") it is not known whose they are.
+        Not for "tokens", of which it is not known whose they are.
         """
-        lengths = encoded.lengths
-        order = np.arange(len(rows)) if lengths is None else np.argsort(lengths[rows])
-        parts = [
-            self(inputs_of(encoded, rows[order[start : start + BATCH]], device))
-            for start in range(0, len(rows), BATCH)
-        ]
-        back = torch.from_numpy(np.argsort(order)).to(device)
+        batches = list(batches_of(encoded, rows, BATCH))
+        parts = [self(inputs_of(encoded, rows[some], device)) for some in batches]
+        back = torch.from_numpy(np.argsort(np.concatenate(batches))).to(device)
         return [torch.cat(layer)[back] for layer in zip(*parts, strict=True)]
+
+
+def batches_of(encoded: Encoded, rows: Ints, size: int) -> Iterator[Ints]:
+    """Indices of `rows`, `size` at a time, those of about one length together: least padding."""
+    lengths = encoded.lengths
+    order = np.arange(len(rows)) if lengths is None else np.argsort(lengths[rows], kind="stable")
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
 
 
 def pooled(hidden: Tensor, mask: Tensor | None, pool: Pool) -> Tensor:

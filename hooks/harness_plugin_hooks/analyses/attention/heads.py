@@ -20,6 +20,7 @@ from harness_plugin.training.inputs.encode import Encoded
 from harness_plugin_hooks.analyses.attention import measures
 from harness_plugin_hooks.analyses.attention.places import ImagePlaces, Places, TextPlaces
 from harness_plugin_hooks.analyses.cka.compute import same_depth
+from harness_plugin_hooks.analyses.reading import batches_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -98,15 +99,15 @@ class HeadMeans:
     Of the rows that have a value; `rows` have one of any head.
     """
 
-    total: Floats
-    size: Ints
+    total: Floats = field(default_factory=lambda: np.zeros(()))
+    size: Ints = field(default_factory=lambda: np.zeros((), np.int64))
     rows: int = 0
 
     def add(self, values: Floats) -> None:
         """A batch (b, L, H); nan where a row has no value."""
         there = ~np.isnan(values)
-        self.total += np.where(there, values, 0).sum(axis=0)
-        self.size += there.sum(axis=0)
+        self.total = self.total + np.where(there, values, 0).sum(axis=0)
+        self.size = self.size + there.sum(axis=0)
         self.rows += int(there.any(axis=(1, 2)).sum())
 
     @property
@@ -166,7 +167,7 @@ def measure(
     with ExitStack() as stack:
         for side in sides:
             stack.enter_context(measures.eager(side.subject.model))
-        batches = list(batches_of(sides[0].encoded, rows))
+        batches = list(batches_of(sides[0].encoded, rows, BATCH))
         for some in worked(batches, title, quiet=quiet):
             views = []
             for side, into in zip(sides, results, strict=True):
@@ -181,14 +182,6 @@ def measure(
             if sides[pair.first].subject.role != sides[pair.second].subject.role:
                 match_heads(pair, sides, rows, few, device)
     return results, compared
-
-
-def batches_of(encoded: Encoded, rows: Ints) -> Iterator[Ints]:
-    """Indices of `rows`, BATCH at a time, rows of similar length together."""
-    lengths = encoded.lengths
-    order = np.arange(len(rows)) if lengths is None else np.argsort(lengths[rows], kind="stable")
-    for start in range(0, len(order), BATCH):
-        yield order[start : start + BATCH]
 
 
 def opened(sides: Sequence[Side], first: int, second: int, rows: int) -> Pair:
@@ -236,10 +229,7 @@ def own(
                 each.setdefault(name, []).append(value)
         for name, values in each.items():
             heads = torch.stack(values, dim=1)
-            if (specials, name) not in into.heads:
-                zeros = np.zeros(heads.shape[1:])
-                into.heads[specials, name] = HeadMeans(zeros, zeros.astype(np.int64))
-            into.heads[specials, name].add(heads.cpu().numpy())
+            into.heads.setdefault((specials, name), HeadMeans()).add(heads.cpu().numpy())
             yield (into.layers, (specials, name)), heads.mean(dim=2)
         even, there = measures.restricted(torch.ones_like(rolled)[:, None], keys[:, None])
         for name, value in masses(even, there, places, keys, asking):
