@@ -23,12 +23,7 @@ ROWS = {
     "growth": ["teacher pass | rows", "CKA | layers", "circuits | pairs", "report | seeds"],
     "whole_job": ["harness-plugin", "harness-plugin, two seeds side by side", "Trainer"],
     "bootstrap": ["harness-plugin", "harness-plugin, row by row", "plain loop"],
-    "cka": [
-        "harness-plugin, float32 Grams",
-        "harness-plugin, float64 Grams",
-        "rows of about",
-        "as they",
-    ],
+    "cka": ["harness-plugin, float32", "harness-plugin, float64", "rows of about", "as they come"],
     "step": ["harness-plugin", "bare torch loop", "Trainer fp32", "Trainer bf16"],
     "startup": ["python -c pass", "harness --help", "harness ls tasks"],
     "distill": ["student, no teacher", "from the store", "in the loop", "the one pass"],
