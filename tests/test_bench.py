@@ -31,7 +31,7 @@ ROWS = {
     "method_cost": ["erm", "jtt", "dfr_train"],
     "prepare": ["first", "again, token ids from the store"],
     "side_by_side": ["one after the other", "--workers auto"],
-    "scoring": ["one file", "five files", "five files, --log_samples"],
+    "scoring": ["one file", "five files", "five files, --log_samples", "2,000 | probabilities"],
     "study": ["local, in process", "local, 2 workers", "25,000 cells"],
     "threads": ["our choice", "1 thread, as launched", "the choice made before"],
 }

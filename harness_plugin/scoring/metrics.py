@@ -64,8 +64,8 @@ class Metric:
     without_interval: str = ""
     """Why the metric has no interval; "" where it has one. It is then not resampled."""
     prepared: Callable[[Predictions], Callable[[Counts], Floats]] | None = None
-    """`function` in two steps: what is made of N rows is made once, not for each of the chunks in
-    which counts come, more of them for more rows."""
+    """Taken for `function`, the same in two steps: what is made of N rows is made once, not in each
+    of the chunks in which counts come, more of them for more rows."""
 
     @property
     def info(self) -> MetricInfo:

@@ -100,3 +100,21 @@ def test_what_is_made_of_rows_is_made_once_however_many_chunks_of_resamples(big_
     for role, predictions in big_panel.items():
         direct = [m.ECE(p, np.concatenate(counts)) for p in predictions]
         assert ece[role] == pytest.approx(np.array(direct), abs=1e-6)  # summed in float32
+
+
+def test_a_report_prepares_a_metric_once_for_each_model_and_set(
+    finished_report, tmp_path, monkeypatch
+):
+    """Whatever the number of chunks: what is made in each of them grows with the square of rows."""
+    monkeypatch.setattr("harness_plugin.scoring.statistics.resampling.CELLS", 1)
+    prepared = []
+
+    def calibration_of(predictions):
+        prepared.append((predictions.role, predictions.seed, predictions.split))
+        return calibration(predictions)
+
+    calibration = m.calibration_of
+    monkeypatch.setattr(m, "ECE", replace(m.ECE, prepared=calibration_of))
+    (scores,) = finished_report(tmp_path, {"teacher": 0.9, "student": 0.8}).tasks
+    assert len(prepared) == len(set(prepared)) == 2 * 3 * 2  # roles, seeds, sets
+    assert {score.role for score in scores.scores} == {"teacher", "student"}
